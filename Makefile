@@ -1,0 +1,45 @@
+# make demo   everything from nothing: environment, install, the default distillation, its table and pictures
+# make test   the tests
+# make check  style, types, and the order of the layers
+# make lock   pin what the environment holds now
+#
+# PYTHON=python3.12 chooses the interpreter; TORCH_INDEX=https://download.pytorch.org/whl/cpu a smaller torch.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV ?= .venv
+DEMO ?= runs/demo
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+TORCH := $(shell grep '^torch==' requirements.lock)
+
+.PHONY: demo test check lock clean
+
+demo: $(STAMP)
+	@if [ -f $(DEMO)/recipe.json ]; then $(BIN)/kdgen resume $(DEMO); \
+	else $(BIN)/kdgen distill denoise --out $(DEMO); fi
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: $(STAMP)
+	{ head -1 requirements.lock; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/lock
+	mv $(VENV)/lock requirements.lock
+
+clean:
+	rm -rf $(VENV)
+
+# torch goes first and by its exact version: a looser request may fetch gigabytes.
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
+	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@

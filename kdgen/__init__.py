@@ -1,0 +1,57 @@
+"""kdgen teaches a small, fast image model what a big one knows.
+
+Imports go down this list only, and packages on one line never import each other:
+
+    __main__ · ui
+    arguments · console · files
+    tune
+    run
+    train · compare · hub · export
+    card · pictures · checkpoint · optimizers · journal
+    report
+    tasks · methods · ratio · schedule · answers
+    metrics
+    model
+    zoo · adapters · data · devices
+    presets
+    recipe
+    taps > registry > types
+
+The public names are loaded when they are first used, so that ``import kdgen`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdgen.model import Model as Model
+    from kdgen.model import load as load
+    from kdgen.recipe import Recipe as Recipe
+    from kdgen.recipe import Stage as Stage
+    from kdgen.registry import Use as Use
+    from kdgen.registry import register as register
+    from kdgen.run import distill as distill
+    from kdgen.run import resume as resume
+    from kdgen.types import Event as Event
+    from kdgen.types import UserError as UserError
+
+_HOMES = {
+    "Event": "types",
+    "Model": "model",
+    "Recipe": "recipe",
+    "Stage": "recipe",
+    "Use": "registry",
+    "UserError": "types",
+    "distill": "run",
+    "load": "model",
+    "preset": "presets",
+    "register": "registry",
+    "resume": "run",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"kdgen.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'kdgen' has no attribute {name!r}")

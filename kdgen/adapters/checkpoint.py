@@ -1,0 +1,180 @@
+"""A checkpoint that somebody else trained, made a net by its declaration alone."""
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from kdgen import registry
+from kdgen.adapters.module import Foreign
+from kdgen.recipe import Checkpoint
+from kdgen.types import UserError
+
+USUAL_KEYS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net")
+PROBE_SIGMA = 2 * 25 / 255
+PROBE_SIZE = 128
+
+
+def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
+    """Load a declared checkpoint.
+
+    Args:
+        spec: its file, architecture, range and prediction.
+        probe: a clean image ``(1, C, H, W)`` in [-1, 1] to check the declaration on, see ``probe_checkpoint``.
+
+    Returns:
+        a net in evaluation mode on the CPU, called on images in [-1, 1].
+
+    Raises:
+        UserError: if the file is missing, damaged or not of plain tensors, or does not fit its declaration.
+    """
+    if "predicts" in spec.net.args:
+        raise UserError("declare predicts beside range, not among the arguments of the net")
+    own = registry.accepts("net", spec.net.name, "predicts")
+    net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if own else {}))
+    _fill(net, _weights(spec), spec)
+    if probe is not None:
+        probe_checkpoint(spec, probe)
+    return Foreign(net, range=spec.range, predicts="image" if own else spec.predicts).eval()
+
+
+@torch.inference_mode()
+def probe_checkpoint(spec: Checkpoint, clean: Tensor) -> None:
+    """Check the declared range and prediction on an image with noise of sigma 25 (8-bit units).
+
+    The same weights are read in every way there is; the declared one must be within 0.1 dB of the best. Weights that
+    gain less than 1 dB in every way tell nothing and pass.
+
+    Args:
+        spec: the declaration.
+        clean: ``(1, C, H, W)`` in [-1, 1].
+
+    Raises:
+        UserError: with the figures seen, and what to declare.
+    """
+    top, left = (max(0, (n - PROBE_SIZE) // 2) for n in clean.shape[-2:])
+    clean = clean[..., top : top + PROBE_SIZE, left : left + PROBE_SIZE]
+    noisy = clean + PROBE_SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
+    seen: dict[tuple[tuple[float, float], str], float] = {}
+    for limits, predicts in product([(0.0, 1.0), (-1.0, 1.0)], ["image", "residual"]):
+        net = load_checkpoint(spec.model_copy(update={"range": limits, "predicts": predicts}))
+        try:
+            out = net(noisy, sigma=torch.full((1,), PROBE_SIGMA))
+        except (RuntimeError, TypeError) as error:
+            raise UserError(f"{spec.file}: {spec.net} does not take an image {tuple(clean.shape)}: "
+                            f"{str(error).splitlines()[0]}") from None  # fmt: skip
+        if out.shape != clean.shape:
+            raise UserError(f"{spec.file}: {spec.net} makes {tuple(out.shape)} of an image {tuple(clean.shape)}")
+        seen[limits, predicts] = _psnr(out, clean)
+    declared, best = (spec.range, spec.predicts), max(seen, key=lambda way: seen[way])
+    if seen[best] >= _psnr(noisy, clean) + 1 and seen[declared] < seen[best] - 0.1:
+        raise UserError(f"{spec.file}: declared {_say(*declared)}: {seen[declared]:.1f} dB; "
+                        f"{_say(*best)} gives {seen[best]:.1f} dB: declare that")  # fmt: skip
+
+
+def _say(limits: tuple[float, float], predicts: str) -> str:
+    return f"range [{limits[0]:g}, {limits[1]:g}], {predicts}"
+
+
+def _psnr(image: Tensor, truth: Tensor) -> float:
+    return float(10 * torch.log10(4 / (image.clamp(-1, 1) - truth).square().mean()))
+
+
+def _read(file: str) -> Any:
+    """What a file holds, read without running any code that it may carry."""
+    path = Path(file)
+    if not path.is_file():
+        raise UserError(f"no weights file at {file}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise UserError(f"cannot read {file}: give yourself permission to") from None
+    except SafetensorError:
+        raise UserError(f"{file} is damaged or no safetensors file: fetch it again") from None
+    except Exception as error:  # damage can surface as any error
+        if isinstance(error, UnpicklingError) and "global" in str(error).lower():
+            raise UserError(f"{file} is not a file of plain tensors: reading it would run code, so it is refused; "
+                            "save its state_dict alone, best as .safetensors") from None  # fmt: skip
+        raise UserError(f"{file} is damaged or not a file of plain tensors: fetch it again") from None
+
+
+def _weights(spec: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by key, from under its key and without its prefix."""
+    data = _read(spec.file)
+    if spec.key is not None:
+        if not isinstance(data, Mapping) or spec.key not in data:
+            raise UserError(f"{spec.file} has no key {spec.key!r}; it has {_some(data)}")
+        data = data[spec.key]
+    elif isinstance(data, Mapping):
+        data = next((data[key] for key in USUAL_KEYS if isinstance(data.get(key), Mapping)), data)
+    if not isinstance(data, Mapping) or not data or not all(isinstance(value, Tensor) for value in data.values()):
+        raise UserError(f"{spec.file} does not hold weights by name here; it has {_some(data)}: declare the key")
+    weights = {str(key).removeprefix(spec.prefix): value for key, value in data.items()
+               if str(key).startswith(spec.prefix)}  # fmt: skip
+    if not weights:
+        raise UserError(f"{spec.file} has no keys that begin with {spec.prefix!r}; it has {_some(data)}")
+    return weights
+
+
+def _some(data: Any, count: int = 4) -> str:
+    """The first few keys of a mapping, in words."""
+    if not isinstance(data, Mapping):
+        return f"a {type(data).__name__}"
+    listed = ", ".join(repr(str(key)) for key in list(data)[:count])
+    return (listed or "no keys") + (f" and {len(data) - count} more" if len(data) > count else "")
+
+
+def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> None:
+    """Load weights strictly, with errors that say what to declare."""
+    wanted = net.state_dict()
+    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+    missing = [key for key in wanted if key not in weights and key not in optional]
+    unexpected = [key for key in weights if key not in wanted]
+    if missing or unexpected:
+        prefix = _common_prefix(unexpected, missing)
+        advice = f"declare prefix {spec.prefix + prefix!r}" if prefix else _check_arguments(spec)
+        lacks = [f"{what} {_some(dict.fromkeys(keys), 2)}"
+                 for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys]  # fmt: skip
+        raise UserError(f"{spec.file} does not fit {spec.net}: {'; '.join(lacks)}: {advice}")
+    for key, value in weights.items():
+        if value.shape != wanted[key].shape:
+            advice = _likely_argument(spec, value.shape, wanted[key].shape)
+            raise UserError(f"{spec.file} does not fit {spec.net}: {key} is {tuple(value.shape)} in the file and "
+                            f"{tuple(wanted[key].shape)} in the net: {advice}")  # fmt: skip
+    net.load_state_dict(dict(weights))
+
+
+def _common_prefix(unexpected: list[str], missing: list[str]) -> str:
+    """What all unexpected keys begin with and the missing ones lack; empty if there is nothing of the kind."""
+    ends = [key.removesuffix(missing[0]) for key in unexpected if missing and key.endswith(missing[0])]
+    return next((end for end in sorted(ends, key=len) if all(key.startswith(end) for key in unexpected)), "")
+
+
+def _arguments(spec: Checkpoint) -> dict[str, Any]:
+    """The arguments of the declared architecture with their values."""
+    parameters = inspect.signature(registry.get("net", spec.net.name)).parameters
+    return {name: spec.net.args.get(name, p.default) for name, p in parameters.items() if name != "predicts"}
+
+
+def _check_arguments(spec: Checkpoint) -> str:
+    return f"check the arguments of {spec.net.name} ({', '.join(_arguments(spec))})"
+
+
+def _likely_argument(spec: Checkpoint, found: torch.Size, wanted: torch.Size) -> str:
+    """Which argument to change for a shape in the file: one whose value is the size that differs."""
+    differ = {built: size for size, built in zip(found, wanted, strict=False) if size != built}
+    for name, value in _arguments(spec).items():
+        if type(value) is int and value in differ:
+            return f"declare {name} {differ[value]}"
+    return _check_arguments(spec)

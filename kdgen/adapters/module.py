@@ -1,0 +1,62 @@
+"""A net of somebody else's, called as kdgen calls nets: its range and its prediction are converted."""
+
+import inspect
+
+from torch import Tensor, nn
+
+from kdgen.taps import tappable
+from kdgen.types import UserError
+
+
+class Foreign(nn.Module):
+    """A net that reads and gives another range of values, or predicts what to subtract.
+
+    Attributes:
+        net: the net itself. It gets those conditions that its ``forward`` names, all if it takes any.
+        scale, shift: it reads ``scale * x + shift`` for an image ``x`` in [-1, 1], and ``scale * sigma``.
+        predicts: "image", or "residual" for what is to be subtracted from its input.
+    """
+
+    def __init__(self, net: nn.Module, *, range: tuple[float, float], predicts: str) -> None:
+        super().__init__()
+        self.net = net
+        self.scale, self.shift = (range[1] - range[0]) / 2, (range[1] + range[0]) / 2
+        self.predicts = predicts
+        parameters = inspect.signature(net.forward).parameters.values()
+        self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        self._takes = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """``(B, C, H, W)`` in [-1, 1], with conditions in its units, to the same."""
+        inner = x * self.scale + self.shift
+        if "sigma" in cond:
+            cond["sigma"] = cond["sigma"] * self.scale
+        out: Tensor = self.net(inner, **{k: v for k, v in cond.items() if self._takes_any or k in self._takes})
+        if self.predicts == "residual":
+            out = inner - out
+        return (out - self.shift) / self.scale
+
+    def taps(self) -> list[str]:
+        """The paths that its net names."""
+        return [f"net.{path}" for path in tappable(self.net)]
+
+
+def from_module(net: nn.Module, *, range: tuple[float, float] = (0.0, 1.0), predicts: str = "image") -> Foreign:
+    """Make a net out of any module that maps images to images.
+
+    Args:
+        net: called as ``net(x)`` on ``(B, C, H, W)``; a ``sigma`` in its signature gets the noise level ``(B,)``.
+        range: values its images take, ``(0, 1)`` or ``(-1, 1)``.
+        predicts: "image", or "residual" for what is to be subtracted from its input.
+
+    Returns:
+        a net in evaluation mode, that shares its weights with ``net``.
+
+    Raises:
+        UserError: for another range or prediction.
+    """
+    if tuple(range) not in ((0.0, 1.0), (-1.0, 1.0)):
+        raise UserError(f"a net's range is (0, 1) or (-1, 1), not {range}: rescale in a module of your own")
+    if predicts not in ("image", "residual"):
+        raise UserError(f'a net predicts "image" or "residual", not {predicts!r}')
+    return Foreign(net, range=range, predicts=predicts).eval()

@@ -1,0 +1,272 @@
+"""The teacher, made nearly free: frozen and fast, and its answers cached on disk.
+
+A pool is a fixed set of inputs with the teacher's outputs, and its tapped features where asked for. It is computed
+once, memory-mapped, and shared by controls, seeds and later runs.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor, nn
+
+from kdgen.data.augment import NUM_DIHEDRAL, dihedral
+from kdgen.data.seed import derive, generator
+from kdgen.devices import channels_last
+from kdgen.recipe import Pool
+from kdgen.taps import taps
+from kdgen.types import Answer, Batch, Net, Task, UserError
+from kdgen.zoo.fold import folded
+
+FILL_BATCH = 16
+Stream = Iterator[tuple[Batch, Answer | None]]
+
+
+class Teacher(nn.Module):
+    """A net that answers and never learns: batch norm folded, channels last, in bfloat16 where that is faster.
+
+    The convolutions compute in bfloat16 under autocast; the residual connection and the output stay in float32.
+    Answers in bfloat16 are checked against float32 on a sample and refused past a root mean square of half an 8-bit
+    level.
+    """
+
+    tolerance = 2 * 0.5 / 255
+
+    def __init__(self, net: Net, sample: Batch, *, device: torch.device, bfloat16: bool) -> None:
+        super().__init__()
+        self.net = channels_last(folded(net).to(device)).eval().requires_grad_(False)
+        self.device = device
+        self.fast = False
+        if bfloat16:
+            sample = sample.to(device)
+            exact = self.answer(sample).output
+            self.fast = True
+            error = (self.answer(sample).output - exact).square().mean().sqrt()
+            self.fast = bool(error < self.tolerance)
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """The teacher's answer to ``x`` ``(B, C, H, W)`` in float32."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
+            out: Tensor = self.net(x, **cond)
+        return out.float()
+
+    @torch.no_grad()
+    def answer(self, batch: Batch, paths: Sequence[str] = ()) -> Answer:
+        """The answer to a batch, with the outputs of the modules at ``paths``."""
+        with taps(self.net, paths) as seen:
+            output = self(batch.x if batch.teacher_x is None else batch.teacher_x, **batch.cond)
+        return Answer(output=output, taps=dict(seen))
+
+
+def live(task: Task, *, batch_size: int, seed: int, start: int = 0) -> Stream:
+    """Fresh batches without answers: the loop asks the teacher itself, if there is one."""
+    return ((batch, None) for batch in task.batches(batch_size=batch_size, seed=seed, start=start))
+
+
+class AnswerPool:
+    """A fixed pool of inputs on disk, with the answers of a teacher or, without one, with the truth alone.
+
+    Args:
+        task: where inputs come from.
+        spec: size, place and augmentation.
+        teacher: who answers; None keeps inputs and truth.
+        identity: a hash of the teacher's architecture and weights.
+        paths: taps of the teacher to keep.
+    """
+
+    def __init__(
+        self, task: Task, spec: Pool, *, teacher: Teacher | None, identity: str = "", paths: Sequence[str] = ()
+    ) -> None:
+        self.task, self.spec, self.teacher, self.paths = task, spec, teacher, tuple(paths)
+        key = json.dumps([1, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
+                          teacher is not None and teacher.fast])  # fmt: skip
+        self.folder = cache_folder(spec) / hashlib.sha256(key.encode()).hexdigest()[:24]
+        self._arrays: dict[str, Tensor] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of the pool lies on disk."""
+        return self._filled() >= self.spec.patches
+
+    def fill(self) -> Iterator[int]:
+        """Compute what is missing, yielding the number of answers on disk as it grows.
+
+        A second process that wants the same pool waits here and then finds it filled.
+
+        Raises:
+            UserError: for a pool larger than its bound, a full disk, or a teacher whose answer is not finite.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self.folder}.lock")
+        while True:
+            try:
+                lock.acquire(timeout=1)
+                break
+            except Timeout:
+                yield self._filled()
+        try:
+            if self.complete:
+                os.utime(self.folder)
+            else:
+                yield from self._compute()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(
+                f"the disk of {self.folder.parent} has no room for the pool: free space, choose another place with "
+                "--set pool.dir=DIR, or ask fewer answers with --set pool.patches=N"
+            ) from None
+        finally:
+            lock.release()
+
+    def _compute(self) -> Iterator[int]:
+        done = self._filled()
+        stream = self.task.batches(batch_size=FILL_BATCH, seed=self.spec.seed, start=done // FILL_BATCH)
+        arrays: dict[str, np.memmap[Any, Any]] = {}
+        flushed = time.monotonic()
+        while done < self.spec.patches:
+            rows = self._row(next(stream), done)
+            if not arrays:
+                arrays = self._allocate(rows)
+            fresh = min(FILL_BATCH, self.spec.patches - done)
+            for name, value in rows.items():
+                arrays[name][done : done + fresh] = value[:fresh].half().cpu().numpy()
+            done += fresh
+            if done == self.spec.patches or time.monotonic() - flushed > 2:
+                for array in arrays.values():
+                    array.flush()
+                (self.folder / "filled").write_text(str(done))
+                flushed = time.monotonic()
+                yield done
+
+    def _row(self, batch: Batch, index: int) -> dict[str, Tensor]:
+        rows = {"x": batch.x, **{f"cond.{k}": v for k, v in batch.cond.items()}}
+        if batch.y is not None:
+            rows["y"] = batch.y
+        if self.teacher is not None:
+            answer = self.teacher.answer(batch.to(self.teacher.device), self.paths)
+            rows |= {"output": answer.output, **{f"tap.{k}": v for k, v in answer.taps.items()}}
+        for name, value in rows.items():
+            if not value.isfinite().all():
+                raise UserError(f"inputs {index} to {index + len(value)} of the pool: {name} is not finite; "
+                                "look for NaN in the images or the teacher's weights")  # fmt: skip
+        return rows
+
+    def _allocate(self, rows: Mapping[str, Tensor]) -> dict[str, np.memmap[Any, Any]]:
+        shapes = {name: (self.spec.patches, *value.shape[1:]) for name, value in rows.items()}
+        size = sum(2 * int(np.prod(shape)) for shape in shapes.values())
+        bound = int(self.spec.max_gib * 2**30)
+        if size > bound:
+            fit = self.spec.patches * bound // size
+            raise UserError(f"the pool would take {size / 2**30:.1f} GiB and pool.max_gib is {self.spec.max_gib:g}: "
+                            f"{fit} patches would fit, or 0 asks the teacher at every step")  # fmt: skip
+        if not self.folder.is_dir():
+            _make_room(self.folder.parent, bound - size)
+            self._reserve(shapes)
+        return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
+
+    def _reserve(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Make the files with all of their space taken, or none: a full disk shows here and not in mid-write."""
+        partial = self.folder.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            for name, shape in shapes.items():
+                path = partial / f"{name}.npy"
+                np.lib.format.open_memmap(path, "w+", np.float16, shape).flush()
+                with path.open("r+b") as file:
+                    if hasattr(os, "posix_fallocate"):
+                        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            os.replace(partial, self.folder)
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _filled(self) -> int:
+        try:
+            return int((self.folder / "filled").read_text())
+        except (OSError, ValueError):
+            return 0
+
+    def __getitem__(self, index: Tensor) -> tuple[Batch, Answer | None]:
+        """The inputs at ``index`` ``(B,)`` and their answers, in float32 on the CPU, taps in float16."""
+        if not self._arrays:
+            files = self.folder.glob("*.npy")
+            self._arrays = {f.stem: torch.from_numpy(np.load(f, mmap_mode="r+")) for f in files}
+        rows = {k: v[index] if k.startswith("tap.") else v[index].float() for k, v in self._arrays.items()}
+        cond = {k.removeprefix("cond."): v for k, v in rows.items() if k.startswith("cond.")}
+        seen = {k.removeprefix("tap."): v for k, v in rows.items() if k.startswith("tap.")}
+        answer = Answer(output=rows["output"], taps=seen) if "output" in rows else None
+        return Batch(x=rows["x"], y=rows.get("y"), cond=cond), answer
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0, truth: bool = False) -> Stream:
+        """Endless shuffled batches, inputs and answers flipped, rotated and cropped together.
+
+        Args:
+            batch_size: at most the size of the pool.
+            seed: of order and augmentation. Batch ``i`` depends on ``seed`` and ``i`` alone.
+            start: number of the first batch.
+            truth: leave the answers out and draw the task's randomness (its noise) anew at every batch.
+        """
+        per_epoch = max(self.spec.patches // batch_size, 1)
+        epoch, order = -1, torch.empty(0)
+        for number in count(start):
+            if number // per_epoch != epoch:
+                epoch = number // per_epoch
+                order = torch.randperm(self.spec.patches, generator=generator(seed, "order", epoch))
+            within = number % per_epoch * batch_size
+            batch, answer = self[order[within : within + batch_size]]
+            if truth and batch.y is not None:
+                batch, answer = self.task.renewed(batch, seed=derive(seed, "renew", number)), None
+            yield self._augment(batch, answer, generator(seed, "augment", number))
+
+    def _augment(self, batch: Batch, answer: Answer | None, random: torch.Generator) -> tuple[Batch, Answer | None]:
+        def draw(bound: int) -> int:
+            return int(torch.randint(bound, (), generator=random))
+
+        size = batch.x.shape[-1]
+        crop = min(self.spec.crop or size, size)
+        stride = 1
+        if answer is not None:
+            stride = max([size // t.shape[-1] for t in answer.taps.values() if t.ndim == 4] or [1])
+        top, left = (stride * draw((size - crop) // stride + 1) for _ in range(2))
+        kinds = NUM_DIHEDRAL if self.spec.augment else 1
+        orientation = torch.randint(kinds, (len(batch.x),), generator=random)
+
+        def turn(t: Tensor) -> Tensor:
+            if t.ndim != 4:
+                return t
+            scale = t.shape[-1] / size
+            a, b, c = (round(v * scale) for v in (top, left, crop))
+            return dihedral(t[..., a : a + c, b : b + c], orientation)
+
+        turned = Batch(x=turn(batch.x), y=None if batch.y is None else turn(batch.y),
+                       cond={k: turn(v) for k, v in batch.cond.items()})  # fmt: skip
+        if answer is not None:
+            answer = Answer(output=turn(answer.output), taps={k: turn(v) for k, v in answer.taps.items()})
+        return turned, answer
+
+
+def cache_folder(spec: Pool) -> Path:
+    """Where pools are kept."""
+    return Path(spec.dir or os.environ.get("KDGEN_CACHE") or Path.home() / ".cache" / "kdgen") / "answers"
+
+
+def _make_room(folder: Path, bound: int) -> None:
+    """Remove the pools used longest ago until the rest is within ``bound`` bytes."""
+    pools = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
+    total = 0
+    for pool in pools:
+        total += sum(f.stat().st_size for f in pool.iterdir())
+        if total > bound:
+            shutil.rmtree(pool, ignore_errors=True)

@@ -1,0 +1,183 @@
+"""Measure teacher, student and controls: what was kept, what was saved, and whether the teacher helped."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from torch import nn
+
+from kdgen.metrics import cost
+from kdgen.recipe import read
+from kdgen.report import ROLES, Report, Role, Row, Seconds
+from kdgen.types import Task, UserError
+
+SAME_DB = 0.05
+"""Two results closer than this many dB are called the same."""
+
+LARGEST_DB = 100.0
+"""What a perfect result counts as, in dB."""
+
+
+class _Unchanged(nn.Module):
+    def forward(self, x: object, **cond: object) -> object:
+        return x
+
+
+def measure(
+    role: Role,
+    net: nn.Module | None,
+    task: Task,
+    *,
+    name: str,
+    seed: int = 0,
+    limit: int | None = None,
+    seconds: float | None = None,
+    steps: int | None = None,
+) -> Row:
+    """Measure quality and cost of one net.
+
+    Args:
+        role: what the net is to the others.
+        net: the net; None for the task's input as it is.
+        task: measures quality on its evaluation images.
+        name: what to call it.
+        seed: seed of the evaluation's noise.
+        limit: number of evaluation images; all by default.
+        seconds: how long its training took, the teacher's answers included.
+        steps: optimiser steps of its training.
+
+    Returns:
+        its row. A perfect result counts as 100 dB.
+    """
+    figures = task.evaluate(_Unchanged() if net is None else net, seed=seed, limit=limit)
+    metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
+    metrics = {key: value for key, value in metrics.items() if math.isfinite(value)}
+    if net is None:
+        return Row(role=role, name=name, metrics=metrics)
+    cond = next(task.evaluation_images(limit=1))[1].cond
+    return Row(
+        role=role,
+        name=name,
+        num_params=cost.num_params(net),
+        macs=cost.macs(net, channels=task.channels, cond=cond),
+        latency_ms=cost.latency_ms(net, channels=task.channels, cond=cond),
+        size_bytes=cost.size_bytes(net),
+        metrics=metrics,
+        seconds=seconds,
+        steps=steps,
+    )
+
+
+def compare(
+    rows: Iterable[Row],
+    *,
+    task: str,
+    ground_truth: bool = True,
+    seconds: Seconds | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """A report of measured nets, in the order of their roles, with its verdict.
+
+    Args:
+        rows: what ``measure`` gave.
+        task: what was measured, in words: the title of the report.
+        ground_truth: whether there was ground truth to train on; without it alpha was 1.
+        seconds: where the seconds of the student's run went.
+        notes: further sentences.
+    """
+    order = list(ROLES)
+    ranked = tuple(sorted(rows, key=lambda row: order.index(row.role)))
+    report = Report(task=task, rows=ranked, ground_truth=ground_truth, seconds=seconds, notes=tuple(notes))
+    return report.model_copy(update={"verdict": verdict(report)})
+
+
+def merge(reports: Sequence[Report]) -> Report:
+    """Reports of the same recipe at several seeds as one: the mean of each figure and the spread of each metric.
+
+    Rows are the same where role and name are. Spread is the sample standard deviation (with n - 1).
+
+    Raises:
+        UserError: without reports, or where they are of different tasks.
+    """
+    if not reports:
+        raise UserError("there are no reports to merge")
+    tasks = list(dict.fromkeys(report.task for report in reports))
+    if len(tasks) > 1:
+        raise UserError(f"these runs measured different things: {'; '.join(tasks)}")
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for report in reports:
+        for row in report.rows:
+            groups.setdefault((row.role, row.name), []).append(row)
+    timed = [report.seconds for report in reports if report.seconds is not None]
+    seconds = Seconds(
+        answers=fmean(each.answers for each in timed),
+        training=fmean(each.training for each in timed),
+        answers_from_disk=all(each.answers_from_disk for each in timed),
+    ) if timed else None  # fmt: skip
+    return compare(
+        [_merge_rows(rows) for rows in groups.values()],
+        task=tasks[0],
+        ground_truth=all(report.ground_truth for report in reports),
+        seconds=seconds,
+        notes=list(dict.fromkeys(note for report in reports for note in report.notes)),
+    )
+
+
+def of_one_recipe(folders: Sequence[Path]) -> list[Report] | None:
+    """The reports of several runs of one recipe with different seeds; None if the folders are anything else."""
+    if len(folders) < 2 or not all((f / "report.json").is_file() and (f / "recipe.json").is_file() for f in folders):
+        return None
+    recipes = [read(folder / "recipe.json") for folder in folders]
+    distinct = {recipe.model_copy(update={"seed": 0, "device": "auto"}).to_json() for recipe in recipes}
+    if len(distinct) > 1 or len({recipe.seed for recipe in recipes}) < len(recipes):
+        return None
+    return [Report.read(folder) for folder in folders]
+
+
+def verdict(report: Report) -> str:
+    """Whether the teacher helped, in words: the student's PSNR against both controls', equal within 0.05 dB."""
+    student = report.find("student")
+    if student is None or report.find("teacher") is None or "psnr" not in student.metrics:
+        return ""
+    opening = "" if report.ground_truth else "There was no ground truth: alpha was 1, the teacher the only guide. "
+    controls = [row for row in (report.find("control_steps"), report.find("control_seconds")) if row is not None]
+    controls = [row for row in controls if "psnr" in row.metrics]
+    if not controls:
+        return f"{opening}Whether the teacher helped can't be told: no control was trained."
+    gains = {
+        row.role.removeprefix("control_"): student.metrics["psnr"] - row.metrics["psnr"] for row in controls
+    }  # fmt: skip
+    judged = {_judge(gain) for gain in gains.values()}
+    if len(judged) == 1:
+        where = " and ".join(f"{gain:+.2f} dB at equal {what}" for what, gain in gains.items())
+        return f"{opening}The teacher {judged.pop()}: {where}, against the same student trained without it."
+    parts = "; at ".join(f"equal {what} it {_judge(gain)} ({gain:+.2f} dB)" for what, gain in gains.items())
+    return f"{opening}The teacher, against the same student trained without it: at {parts}."
+
+
+def _judge(gain: float) -> str:
+    if abs(gain) <= SAME_DB:
+        return "made no difference"
+    return "helped" if gain > 0 else "did NOT help"
+
+
+def _merge_rows(rows: Sequence[Row]) -> Row:
+    first, count = rows[0], len(rows)
+    keys = [key for key in first.metrics if all(key in row.metrics for row in rows)]
+    columns = {key: [row.metrics[key] for row in rows] for key in keys}
+    seconds = [row.seconds for row in rows if row.seconds is not None]
+    steps = [row.steps for row in rows if row.steps is not None]
+    return first.model_copy(
+        update={
+            "metrics": {key: fmean(values) for key, values in columns.items()},
+            "spread": {key: stdev(values) for key, values in columns.items()} if count > 1 else {},
+            "num_seeds": count,
+            "latency_ms": fmean(row.latency_ms for row in rows),
+            "seconds": fmean(seconds) if seconds else None,
+            "steps": round(fmean(steps)) if steps else None,
+        }
+    )
+
+
+__all__ = ["Report", "Role", "Row", "Seconds", "compare", "measure", "merge", "of_one_recipe", "verdict"]

@@ -1,0 +1,225 @@
+"""What the command line shows while a run goes on, and the tables it ends with."""
+
+import errno
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from kdgen.report import Report
+    from kdgen.types import Event
+
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+
+LEGS = {"student": "student", "control_steps": "control, equal steps", "control_seconds": "control, equal seconds"}
+PLAIN_EVERY = 10.0
+"""Seconds between lines where there is no terminal."""
+
+_NOT_TERMS = frozenset({"alpha", "lr", "images_per_second", "seconds", "seconds_left"})
+
+
+class Display(Protocol):
+    """Shows events as they come; a context manager."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
+
+    def show(self, event: "Event") -> None:
+        """Show one event."""
+        ...
+
+
+class Quiet:
+    """Shows warnings only, on stderr."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        pass
+
+    def show(self, event: "Event") -> None:
+        """Print a warning; pass over everything else."""
+        if event.kind == "warning":
+            stderr.print(f"kdgen: {event.data['message']}", markup=False)
+
+
+class Lines(Quiet):
+    """One JSON object per event on stdout."""
+
+    def show(self, event: "Event") -> None:
+        """Print the event."""
+        print(json.dumps(asdict(event)), flush=True)
+
+
+class Plain(Quiet):
+    """A line every few seconds on stderr, for logs."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+        self.psnr: dict[str, float] = {}
+
+    def show(self, event: "Event") -> None:
+        """Print the event if it opens or ends something, or if the last line is old enough."""
+        super().show(event)
+        if event.kind == "evaluate":
+            self.psnr[event.leg] = event.data["psnr"]
+        line = headline(event)
+        if event.kind in ("step", "answers"):
+            what, now = _what(event), time.monotonic()
+            if now - self.last.get(what, float("-inf")) < PLAIN_EVERY and _share(event) < 1:
+                return
+            self.last[what] = now
+            line = f"{what}: {_share(event):.0%}, {figures(event, self.psnr.get(event.leg))}"
+        if line:
+            stderr.print(line, markup=False)
+
+
+class Live(Quiet):
+    """Progress bars on the terminal, one for the teacher's answers and one for each net."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=stderr,
+        )
+        self.bars: dict[str, Any] = {}
+        self.psnr: dict[str, float] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.progress.stop()
+
+    def show(self, event: "Event") -> None:
+        """Move the bar that the event belongs to."""
+        super().show(event)
+        if event.kind == "evaluate":
+            self.psnr[event.leg] = event.data["psnr"]
+        if event.kind in ("step", "answers"):
+            what = _what(event)
+            if what not in self.bars:
+                self.bars[what] = self.progress.add_task(what, total=1.0, figures="")
+            text = figures(event, self.psnr.get(event.leg))
+            self.progress.update(self.bars[what], completed=_share(event), figures=text)
+        elif event.kind == "leg" and LEGS.get(event.leg, event.leg) in self.bars:
+            self.progress.update(self.bars[LEGS.get(event.leg, event.leg)], completed=1.0, figures=headline(event))
+        elif line := headline(event):
+            self.progress.console.print(line, markup=False)
+
+
+def make_display(*, quiet: bool, as_json: bool) -> Display:
+    """The display for this terminal and these options."""
+    if as_json:
+        return Lines()
+    if quiet:
+        return Quiet()
+    return Live() if stderr.is_terminal else Plain()
+
+
+def headline(event: "Event") -> str:
+    """A line for an event that opens or ends something; empty for others."""
+    data = event.data
+    if event.kind == "start" and "student" in data:
+        teacher = f"{data['teacher']} teaches " if data.get("teacher") else "no teacher, training "
+        return f"{teacher}{data['student']} in {data.get('folder', '.')}"
+    if event.kind == "leg":
+        quality = f", {data['metrics']['psnr']:.2f} dB" if "psnr" in data.get("metrics", {}) else ""
+        return f"{LEGS.get(event.leg, event.leg)}: {data['steps']:,} steps in {clock(data['seconds'])}{quality}"
+    if event.kind == "stopped":
+        return f"stopped: {data['reason']}; everything is saved, go on with: {data['resume']}"
+    return ""
+
+
+def figures(event: "Event", psnr: float | None) -> str:
+    """The figures of a ``step`` or ``answers`` event in a line."""
+    data = event.data
+    if event.kind == "answers":
+        source = "from disk" if data["from_disk"] else f"in {clock(data['seconds'])}"
+        return f"{data['done']:,} of {data['total']:,} {source}"
+    parts = [f"{key} {data[key]:.3g}" for key in data if key not in _NOT_TERMS and isinstance(data[key], float)]
+    parts += [f"PSNR {psnr:.2f} dB"] if psnr is not None else []
+    parts += [f"{data['images_per_second']:,.0f} images/s"] if "images_per_second" in data else []
+    parts += [f"{clock(data['seconds_left'])} left"] if data.get("seconds_left") is not None else []
+    return " · ".join(parts)
+
+
+def report_table(report: "Report") -> Table:
+    """A report for the terminal: one column for each net."""
+    header, cells = report.table()
+    table = Table(title=report.task, title_justify="left", show_edge=False, pad_edge=False)
+    table.add_column("")
+    for line in cells:
+        table.add_column(line[0], justify="right")
+    for at, title in enumerate(header[1:], start=1):
+        table.add_row(title, *(line[at] for line in cells))
+    return table
+
+
+def print_report(report: "Report") -> None:
+    """Print a report's table and sentences on stdout."""
+    stdout.print(report_table(report))
+    for sentence in report.sentences():
+        stdout.print(f"\n{sentence}", markup=False)
+
+
+def clock(seconds: float) -> str:
+    """A duration, e.g. ``1:05`` or ``2:00:00``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _what(event: "Event") -> str:
+    return "teacher's answers" if event.kind == "answers" else LEGS.get(event.leg, event.leg)
+
+
+def _share(event: "Event") -> float:
+    return event.data["done"] / max(event.data["total"], 1) if event.kind == "answers" else event.progress
+
+
+def explain(error: Exception) -> tuple[int | None, str]:
+    """The exit code and the line for an error, or None for one that is a defect of the program."""
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+        return 3, "the disk is full: free some space and go on with `kdgen resume DIR`; nothing saved was lost"
+    if isinstance(
+        error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError | FileExistsError
+    ):
+        return 2, f"{error.filename or 'file'}: {(error.strerror or str(error)).lower()}"
+    from kdgen.types import UserError
+
+    return (2, " ".join(str(error).split())) if isinstance(error, UserError) else (None, "")
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings of this package's making are one line without a place in the code."""
+    before = warnings.formatwarning
+
+    def form(message: Any, category: Any, *place: Any, **more: Any) -> str:
+        return f"kdgen: {message}\n" if category is UserWarning else before(message, category, *place, **more)
+
+    warnings.formatwarning = form
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before

@@ -1,0 +1,122 @@
+"""A folder of image files."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from kdgen.data.pictures import Picture, Pictures, to_tensor
+from kdgen.registry import register
+from kdgen.types import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+
+
+def read_picture(path: Path) -> Picture:
+    """Decode an image file.
+
+    8-bit files stay as they are, transparency dropped; 16-bit greys are brought to 8-bit units without rounding;
+    32-bit float greys are taken to be in 8-bit units and keep values beyond 0 to 255.
+
+    Raises:
+        Exception: of many kinds, whatever the decoder makes of a damaged file.
+    """
+    with Image.open(path) as image:
+        mode = image.mode
+        if mode.startswith("I"):
+            return np.asarray(image).astype(np.float32) / np.float32(257)
+        if mode == "F":
+            picture = np.array(image, dtype=np.float32)
+            if not np.isfinite(picture).all():
+                raise ValueError("it holds values that are not finite")
+            return picture
+        grey = mode in ("1", "L", "LA", "La")
+        return np.array(image.convert("L" if grey else "RGB"))
+
+
+@register("images")
+class Folder(Pictures):
+    """A folder of PNG, JPEG, WebP and TIFF images, nested folders included.
+
+    Colour becomes grey and grey colour as a task asks. Float TIFFs hold values in 8-bit units and are never clipped,
+    so a noisy picture can be kept as it is.
+
+    Args:
+        path: the folder.
+        scales: patches are shrunk by area averaging to one of these shares of their size, drawn at random.
+        max_gib: what fits in so many GiB is decoded at once and kept; a larger folder is decoded as it is needed.
+
+    Attributes:
+        skipped: files that could not be read, by name; a warning has told each.
+
+    Raises:
+        UserError: for a folder that is missing or holds no readable image.
+    """
+
+    def __init__(self, path: str, scales: Sequence[float] = (1.0,), max_gib: float = 1.0) -> None:
+        super().__init__(scales)
+        self.path = Path(path).expanduser()
+        if not self.path.is_dir():
+            raise UserError(f"there is no folder {path}: give the path of a folder of images")
+        found = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+        if not found:
+            raise UserError(f"the folder {path} holds no PNG, JPEG, WebP or TIFF image: put images in, or name another")
+        self.skipped: list[str] = []
+        sizes = {file: size for file in found if (size := self._decoded_bytes(file))}
+        self._files = list(sizes)
+        mean_bytes = sum(sizes.values()) / max(len(sizes), 1)
+        room = int(max_gib * 2**30 / max(mean_bytes, 1))
+        self._decode = lru_cache(maxsize=max(room, 1))(self._try)
+        if room >= len(self._files):
+            self._files = [file for file in self._files if self._decode(file) is not None]
+        if not self._files:
+            raise UserError(f"none of the {len(found)} images in {path} can be read, the first is {self.skipped[0]}")
+        self._names = [self._name(file) for file in self._files]
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Paths within the folder."""
+        return self._names
+
+    def picture(self, index: int) -> Picture:
+        """The picture at a position of ``names``; in place of one that turns out damaged, the next that is not."""
+        for i in range(index, index + len(self._files)):
+            if (picture := self._decode(self._files[i % len(self._files)])) is not None:
+                return picture
+        raise UserError(f"none of the images in {self.path} can be read, the first is {self.skipped[0]}")
+
+    def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
+        """All readable pictures in order, by path, each ``(1, channels, H, W)`` float32."""
+        for name, file in zip(self._names, self._files, strict=True):
+            if (picture := self._decode(file)) is not None:
+                yield name, to_tensor(picture, channels)
+
+    def _name(self, file: Path) -> str:
+        return file.relative_to(self.path).as_posix()
+
+    def _decoded_bytes(self, file: Path) -> int:
+        try:
+            with Image.open(file) as image:
+                each = 4 if image.mode[0] in "IF" else len(image.getbands())
+                return image.width * image.height * each
+        except Exception as error:
+            self._skip(file, error)
+            return 0
+
+    def _try(self, file: Path) -> Picture | None:
+        try:
+            return read_picture(file)
+        except Exception as error:
+            self._skip(file, error)
+            return None
+
+    def _skip(self, file: Path, error: Exception) -> None:
+        name = self._name(file)
+        if name not in self.skipped:
+            self.skipped.append(name)
+            reason = str(error).partition("\n")[0].replace(str(file), name) or type(error).__name__
+            warnings.warn(f"skipped {name}: {reason}", stacklevel=2)

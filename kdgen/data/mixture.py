@@ -1,0 +1,42 @@
+"""Patches from several sources at once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdgen.data.seed import derive, generator
+from kdgen.data.source import Images, make_images
+from kdgen.registry import register
+from kdgen.types import UserError
+
+
+@register("images")
+class Mixture:
+    """Patches drawn from several sources, each with its own weight.
+
+    Args:
+        sources: descriptions ``{"name": ..., "args": {...}}`` of the sources, or sources themselves.
+        weights: how often a patch comes from each, in any unit; equally often where none are given.
+
+    Raises:
+        UserError: for no sources, and for weights that are not one positive number for each.
+    """
+
+    def __init__(self, sources: Sequence[Any], weights: Sequence[float] | None = None) -> None:
+        weights = [1.0] * len(sources) if weights is None else list(weights)
+        if not sources or len(weights) != len(sources) or not all(0 < w < float("inf") for w in weights):
+            raise UserError(f"a mixture takes one positive weight for each source, not {weights} for {len(sources)}")
+        self.sources: list[Images] = [make_images(source) for source in sources]
+        self.weights = torch.tensor(weights, dtype=torch.float64)
+
+    def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
+        """Patches of all sources in random order, ``(count, channels, size, size)`` float32."""
+        origin = torch.multinomial(self.weights, count, replacement=True, generator=generator(seed, "mixture"))
+        out = torch.empty(count, channels, size, size)
+        for i, source in enumerate(self.sources):
+            mine = (origin == i).nonzero()[:, 0]
+            if len(mine):
+                out[mine] = source.patches(len(mine), size, channels=channels, seed=derive(seed, "mixture", i))
+        return out

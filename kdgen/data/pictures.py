@@ -1,0 +1,85 @@
+"""What all sources of finished pictures share: random patches, grey and colour, iteration over whole images."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from kdgen.data.seed import generator
+from kdgen.types import UserError
+
+Picture = NDArray[Any]
+"""``(H, W)`` grey or ``(H, W, 3)`` colour, uint8, or float32 in the same 8-bit units where it may leave 0 to 255."""
+
+
+def to_tensor(picture: Picture, channels: int) -> Tensor:
+    """A picture as ``(1, channels, H, W)`` float32, 0 to 255 becoming -1 to 1.
+
+    Colour becomes grey as Pillow's mode ``L`` does (ITU-R 601-2 luma); grey becomes colour by repetition.
+    """
+    if picture.ndim == 3 and channels == 1:
+        if picture.dtype == np.uint8:
+            picture = np.asarray(Image.fromarray(picture).convert("L"))
+        else:
+            picture = picture @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    x = torch.from_numpy(np.array(picture, dtype=np.float32)).div_(127.5).sub_(1.0)
+    x = x.permute(2, 0, 1) if x.ndim == 3 else x.expand(channels, *x.shape)
+    return x[None].contiguous()
+
+
+def window(length: int, size: int, start: int) -> NDArray[np.int64]:
+    """Indices of ``size`` pixels from ``start`` on, reflected at the ends of a line of ``length`` pixels."""
+    period = max(2 * (length - 1), 1)
+    index = (start + np.arange(size)) % period
+    return np.minimum(index, period - index) if length > 1 else np.zeros(size, dtype=np.int64)
+
+
+class Pictures:
+    """A source of finished pictures. A subclass gives ``names`` and ``picture(index)``.
+
+    Args:
+        scales: patches are shrunk by area averaging to one of these shares of their size, drawn at random; 1 keeps
+            the pixels as they are. Shrinking shows more of a picture and hides the noise of its camera.
+    """
+
+    def __init__(self, scales: Sequence[float] = (1.0,)) -> None:
+        if not scales or not all(0 < scale <= 1 for scale in scales):
+            raise UserError(f"scales are shares of the size above 0 and up to 1, not {list(scales)}")
+        self.scales = tuple(scales)
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The name of each picture."""
+        raise NotImplementedError
+
+    def picture(self, index: int) -> Picture:
+        """The picture at a position of ``names``."""
+        raise NotImplementedError
+
+    def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
+        """Random crops; every picture is equally likely, and one smaller than the patch is reflected.
+
+        Returns:
+            ``(count, channels, size, size)`` float32.
+        """
+        draws = torch.rand(count, 4, generator=generator(seed, "crops"), dtype=torch.float64).tolist()
+        out = torch.empty(count, channels, size, size)
+        for i, (which, scaling, top, left) in enumerate(draws):
+            picture = self.picture(int(which * len(self.names)))
+            extent = round(size / self.scales[int(scaling * len(self.scales))])
+            height, width = picture.shape[:2]
+            rows = window(height, extent, int(top * max(height - extent + 1, 1)))
+            columns = window(width, extent, int(left * max(width - extent + 1, 1)))
+            patch = to_tensor(picture[rows[:, None], columns], channels)
+            out[i] = (patch if extent == size else F.interpolate(patch, (size, size), mode="area"))[0]
+        return out
+
+    def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
+        """All pictures in order, by name, each ``(1, channels, H, W)`` float32."""
+        for index, name in enumerate(self.names):
+            yield name, to_tensor(self.picture(index), channels)

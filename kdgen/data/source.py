@@ -1,0 +1,54 @@
+"""What a source of images is, and how a recipe's description becomes one."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from kdgen.registry import Use, build
+from kdgen.types import UserError
+
+
+class Images(Protocol):
+    """A source of training patches."""
+
+    def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
+        """Square patches, a pure function of the arguments.
+
+        Args:
+            count: how many.
+            size: height and width in pixels.
+            channels: 1 grey, 3 colour.
+            seed: any integer.
+
+        Returns:
+            ``(count, channels, size, size)`` float32, in [-1, 1] unless the images themselves go beyond.
+        """
+        ...
+
+
+@runtime_checkable
+class Gallery(Protocol):
+    """A source that holds whole images, to evaluate on."""
+
+    def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
+        """All images in a fixed order, by name, each ``(1, channels, H, W)`` float32 as ``Images.patches`` gives."""
+        ...
+
+
+def make_images(source: Any) -> Any:
+    """A source from its description ``{"name": ..., "args": {...}}``; a source itself is passed through.
+
+    Raises:
+        UserError: for a malformed description, an unknown name, or arguments that do not fit.
+    """
+    if not isinstance(source, Use | Mapping):
+        if not (hasattr(source, "patches") or hasattr(source, "images")):
+            raise UserError(f'images are described as {{"name": ..., "args": {{...}}}}, not as {source!r}')
+        return source
+    try:
+        use = Use.model_validate(source)
+    except ValidationError:
+        raise UserError(f'images are described as {{"name": ..., "args": {{...}}}}, not as {source!r}') from None
+    return build("images", use)

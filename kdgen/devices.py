@@ -1,0 +1,55 @@
+"""Which device to train on, and whether bfloat16 pays there."""
+
+import time
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdgen.types import Net, UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """A device by name; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        UserError: for a device that this machine does not have.
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator()
+        return accelerator if accelerator is not None and torch.accelerator.is_available() else torch.device("cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"no device {name!r} here ({str(error).splitlines()[0]}): use auto or cpu") from None
+    return torch.device(name)
+
+
+@cache
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether a 3x3 convolution of 64 channels runs at least 1.2 times faster in bfloat16 than in float32."""
+    if device.type == "mps":
+        return False
+    conv = channels_last(nn.Conv2d(64, 64, 3, padding=1, device=device))
+    x = torch.zeros(8, 64, 48, 48, device=device).to(memory_format=torch.channels_last)
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        layer, images = conv.to(dtype), x.to(dtype)
+        times = []
+        with torch.no_grad():
+            for _ in range(7):
+                started = time.perf_counter()
+                layer(images)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                times.append(time.perf_counter() - started)
+        seconds[dtype] = sorted(times)[3]
+    return seconds[torch.float32] > 1.2 * seconds[torch.bfloat16]
+
+
+def channels_last(net: Net) -> Net:
+    """The net with its weights laid out for convolutions over (B, H, W, C), which CPUs and GPUs run faster."""
+    move: Any = net.to
+    laid_out: Net = move(memory_format=torch.channels_last)
+    return laid_out

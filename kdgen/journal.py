@@ -1,0 +1,85 @@
+"""What a run notes down as it goes: its lock, its log of events, its timings; and how it is asked to stop."""
+
+import json
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kdgen.model import write_text
+from kdgen.types import Event, UserError
+
+
+class Journal:
+    """The notes in a run folder: `metrics.jsonl`, a line an event, and `timing.json`, seconds and steps by leg."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.timing = folder / "timing.json"
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Hold the folder for this process alone.
+
+        Raises:
+            UserError: if another process is at work in it.
+        """
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"another process is at work in {self.folder}: wait for it, or choose another --out"
+            ) from None
+        try:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as self._file:
+                yield
+        finally:
+            lock.release()
+
+    def log(self, event: Event) -> None:
+        """Append an event."""
+        self._file.write(json.dumps(asdict(event)) + "\n")
+        self._file.flush()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """A figure noted before."""
+        try:
+            return json.loads(self.timing.read_text(encoding="utf-8")).get(key, default)
+        except (OSError, json.JSONDecodeError):
+            return default
+
+    def note(self, **figures: Any) -> None:
+        """Note figures, whole or not at all."""
+        known = json.loads(self.timing.read_text(encoding="utf-8")) if self.timing.exists() else {}
+        write_text(self.timing, json.dumps({**known, **figures}, indent=2) + "\n")
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """SIGINT and SIGTERM ask to save and leave; a second one ends at once.
+
+    Yields:
+        whether one came. Outside the main thread none is caught.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

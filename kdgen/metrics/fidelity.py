@@ -1,0 +1,80 @@
+"""How close an image is to the truth."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RANGE = 2.0
+SSIM_WINDOW = 11
+
+
+def psnr(out: Tensor, truth: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio, ``10 log10(2^2 / MSE)``, at most 100 dB so that it stays finite.
+
+    Args:
+        out: ``(B, C, H, W)``, clamped to [-1, 1] by the caller.
+        truth: ``(B, C, H, W)`` in [-1, 1].
+
+    Returns:
+        ``(B,)`` in dB.
+    """
+    _check(out, truth)
+    mse = (out.float() - truth.float()).square().mean((1, 2, 3))
+    return 10 * torch.log10(RANGE**2 / mse.clamp_min(RANGE**2 * 1e-10))
+
+
+def ssim(out: Tensor, truth: Tensor) -> Tensor:
+    """Structural similarity, Wang, Bovik, Sheikh & Simoncelli, IEEE TIP 13(4), 2004, Gaussian window of 11x11.
+
+    Windows that reach beyond the image do not count. An image smaller than the window is first extended by repeating
+    its border.
+
+    Args:
+        out: ``(B, C, H, W)``, clamped to [-1, 1] by the caller.
+        truth: ``(B, C, H, W)`` in [-1, 1].
+
+    Returns:
+        ``(B,)`` in [-1, 1].
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
+
+    _check(out, truth)
+    height, width = (max(SSIM_WINDOW - extent, 0) for extent in truth.shape[-2:])
+    margin = (width // 2, width - width // 2, height // 2, height - height // 2)
+    out, truth = (F.pad(x.float(), margin, mode="replicate") for x in (out, truth))
+    _, each = structural_similarity_index_measure(
+        out, truth, data_range=RANGE, reduction="none", return_full_image=True
+    )
+    edge = SSIM_WINDOW // 2
+    values: Tensor = each[..., edge:-edge, edge:-edge].mean((1, 2, 3))
+    return values
+
+
+def sharpness(out: Tensor, truth: Tensor) -> Tensor:
+    """The mean magnitude of an image's gradient as a share of the truth's.
+
+    The gradient is that of forward differences, its magnitude ``sqrt(dx^2 + dy^2)`` is averaged over pixels and
+    channels. 1 is as sharp as the truth, below is blurred; noise that is left counts as sharpness, so read it beside
+    the PSNR. It is 1 by definition where the truth is flat.
+
+    Args:
+        out: ``(B, C, H, W)``, any range.
+        truth: ``(B, C, H, W)``.
+
+    Returns:
+        ``(B,)``, 0 and above.
+    """
+    _check(out, truth)
+    ours, theirs = _gradient(out), _gradient(truth)
+    return torch.where(theirs > 1e-6, ours / theirs.clamp_min(1e-6), torch.ones_like(ours))
+
+
+def _gradient(x: Tensor) -> Tensor:
+    x = F.pad(x.float(), (0, 1, 0, 1), mode="replicate")
+    across, down = x[..., :-1, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, :-1]
+    return torch.hypot(across, down).mean((1, 2, 3))
+
+
+def _check(out: Tensor, truth: Tensor) -> None:
+    if out.shape != truth.shape:
+        raise ValueError(f"the net gives images of shape {tuple(out.shape)} where the truth is {tuple(truth.shape)}")

@@ -1,0 +1,268 @@
+"""The pictures of a run: nets side by side on evaluation images, and the curves of training."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor, nn
+
+from kdgen.types import Batch
+
+ZOOM = 3
+"""How many pixels of the picture one pixel of a zoomed crop takes."""
+
+CROP = 96
+"""Side of the zoomed crop in pixels."""
+
+TILE = ZOOM * CROP
+GAP = 8
+LINE = 24
+COLOURS = {"student": "#0072b2", "control_steps": "#d55e00", "control_seconds": "#e69f00"}
+TERMS = ("#000000", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#7f7f7f")
+NOT_TERMS = frozenset({"alpha", "lr", "images_per_second", "seconds", "seconds_left"})
+
+Array = NDArray[np.float32]
+
+
+class Pictured(Protocol):
+    """A task that can show its evaluation images."""
+
+    def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
+        """Name and one-image batch of each, ``(1, C, H, W)`` in [-1, 1]; ``y`` is the truth where there is any."""
+        ...
+
+
+def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: int = 0, limit: int = 3) -> None:
+    """Write a picture of nets side by side on evaluation images.
+
+    Columns are the input, each net and the truth, with PSNR. Below each stand a threefold zoom into the patch with
+    the most detail, and the absolute error there, in one colour scale for all columns of an image.
+
+    Args:
+        path: PNG file to write.
+        task: gives the evaluation images.
+        nets: by caption or role, in the order of the columns.
+        seed: seed of the noise.
+        limit: number of images.
+    """
+    bands = [_band(name, batch, nets) for name, batch in task.evaluation_images(seed=seed, limit=limit)]
+    assert bands, "a task has at least one evaluation image"
+    sheet = Image.new("RGB", (max(b.width for b in bands), sum(b.height for b in bands)), "white")
+    top = 0
+    for band in bands:
+        sheet.paste(band, (0, top))
+        top += band.height
+    sheet.save(path, format="PNG")
+
+
+def curves(path: Path, log: Path) -> None:
+    """Write a picture of the losses and of the quick PSNR against seconds.
+
+    Args:
+        path: PNG file to write.
+        log: the run's `metrics.jsonl`, an ``Event`` on each line. Where a resumed run repeats steps, the last time
+            counts; a line cut short is skipped.
+    """
+    legs = _legs(_events(log))
+    figure = Figure(figsize=(13, 4.8), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, quality = figure.subplots(1, 2)
+    for leg, colour in COLOURS.items():
+        steps, evaluations = legs.get(leg, {}).get("step", []), legs.get(leg, {}).get("evaluate", [])
+        label = _title(leg)
+        if steps and leg == "student":
+            terms = dict.fromkeys(key for each in steps for key in each["data"] if key not in NOT_TERMS)
+            shades = dict(zip(sorted(terms, key=lambda term: term != "loss"), [colour, *TERMS], strict=False))
+            for term in terms:
+                _line(losses, steps, term, f"{label}: {term}", shades.get(term, "#7f7f7f"), "-")
+        elif steps:
+            _line(losses, steps, "loss", f"{label}: loss", colour, "--")
+        if evaluations:
+            seconds = [each["seconds"] for each in evaluations]
+            quality.plot(seconds, [each["data"]["psnr"] for each in evaluations], "o-", ms=3, color=colour, label=label)
+    losses.set(title="losses, smoothed", xlabel="seconds of training", ylabel="loss", yscale="log")
+    quality.set(title="quick evaluation", xlabel="seconds of training", ylabel="PSNR (dB)")
+    for axes in (losses, quality):
+        axes.grid(visible=True, which="major", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
+        else:
+            axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes, color="#7f7f7f")
+    figure.savefig(path, format="png")
+
+
+def textured(truth: Array, side: int) -> tuple[int, int]:
+    """Top and left of the square with the most detail: the largest mean squared difference between neighbours.
+
+    Args:
+        truth: ``(H, W, C)``.
+        side: of the square, in pixels, at most H and W.
+    """
+    grey = truth.mean(axis=2, dtype=np.float64)
+    detail = sum(np.diff(grey, axis=axis, append=np.take(grey, [-1], axis)) ** 2 for axis in (0, 1))
+    total = np.pad(detail, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    inside = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
+    top, left = np.unravel_index(np.argmax(inside), inside.shape)
+    return int(top), int(left)
+
+
+def smooth(values: Iterable[float], keep: float) -> list[float]:
+    """An exponential moving average that starts without bias, as of Adam (arXiv 1412.6980, section 3)."""
+    average, weight, out = 0.0, 0.0, []
+    for value in values:
+        average = keep * average + (1 - keep) * value
+        weight = keep * weight + (1 - keep)
+        out.append(average / weight)
+    return out
+
+
+@torch.inference_mode()
+def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image:
+    columns = {"input": batch.x}
+    for caption, net in nets.items():
+        where = next((p.device for p in net.parameters()), torch.device("cpu"))
+        at = batch.to(where)
+        columns[caption] = net.eval()(at.x, **at.cond)
+    arrays = {caption: _unit(x) for caption, x in columns.items()}
+    truth = None if batch.y is None else _unit(batch.y)
+    if truth is not None:
+        arrays["truth"] = truth
+    guide = arrays["input"] if truth is None else truth
+    side = min(CROP, *guide.shape[:2])
+    top, left = textured(guide, side)
+    box = (left, top, left + side, top + side)
+    crops = {caption: array[top : top + side, left : left + side] for caption, array in arrays.items()}
+    errors = {} if truth is None else {key: np.abs(crop - crops["truth"]).mean(2) for key, crop in crops.items()}
+    judged = [error for key, error in errors.items() if key not in ("input", "truth")]
+    scale = max(1 / 255, *(float(np.quantile(error, 0.995)) for error in judged)) if judged else 1.0
+
+    whole = min(TILE, round(TILE * guide.shape[0] / guide.shape[1]) or 1)
+    height = 2 * LINE + whole + GAP + TILE + (LINE + TILE if errors else 0) + 2 * GAP
+    band = Image.new("RGB", (GAP + (TILE + GAP) * len(arrays), height), "white")
+    draw = ImageDraw.Draw(band)
+    _text(draw, (GAP, 2), f"{name}, {guide.shape[1]}x{guide.shape[0]}", bold=True)
+    for column, (caption, array) in enumerate(arrays.items()):
+        x, y = GAP + column * (TILE + GAP), LINE
+        quality = "" if truth is None or array is truth else f"{_psnr(array, truth):.2f} dB"
+        _text(draw, (x, y), _title(caption), room=TILE - 76 * bool(quality))
+        _text(draw, (x + TILE - 72, y), quality)
+        band.paste(_thumbnail(array, box, whole), (x, y := y + LINE))
+        band.paste(_enlarged(crops[caption]), (x, y := y + whole + GAP))
+        if caption in errors and caption != "truth":
+            _text(draw, (x, y := y + TILE), f"|{_title(caption)} - truth|", room=TILE)
+            band.paste(_enlarged(_heat(errors[caption] / scale)), (x, y + LINE))
+        elif errors:
+            band.paste(_legend(scale * 255), (x, y + TILE))
+    return band
+
+
+def _unit(x: Tensor) -> Array:
+    """The first image of ``(B, C, H, W)`` in [-1, 1] as ``(H, W, C)`` in [0, 1]."""
+    array: Array = ((x[0].float().clamp(-1, 1) + 1) / 2).movedim(0, -1).cpu().numpy()
+    return array
+
+
+def _psnr(array: Array, truth: Array) -> float:
+    error = float(np.mean((array.astype(np.float64) - truth) ** 2))
+    return 100.0 if error == 0 else min(100.0, -10 * math.log10(error))
+
+
+def _picture(array: Array) -> Image.Image:
+    octets = (array * 255).round().astype(np.uint8)
+    return Image.fromarray(octets[..., 0] if octets.shape[2] == 1 else octets).convert("RGB")
+
+
+def _enlarged(crop: Array) -> Image.Image:
+    return _picture(crop).resize((TILE, TILE), Image.Resampling.NEAREST)
+
+
+def _thumbnail(array: Array, box: tuple[int, int, int, int], height: int) -> Image.Image:
+    """The whole image, fitted into the tile, with a frame around the zoomed crop."""
+    picture = _picture(array)
+    ratio = min(TILE / picture.width, height / picture.height)
+    width, height_drawn = max(1, round(picture.width * ratio)), max(1, round(picture.height * ratio))
+    small = picture.resize((width, height_drawn), Image.Resampling.LANCZOS)
+    frame = tuple(round(edge * ratio) - (i > 1) for i, edge in enumerate(box))
+    if frame[2] - frame[0] > 4 and frame[3] - frame[1] > 4:
+        ImageDraw.Draw(small).rectangle(frame, outline="#ffd500", width=2)
+    tile = Image.new("RGB", (TILE, height), "white")
+    tile.paste(small, ((TILE - width) // 2, 0))
+    return tile
+
+
+def _heat(share: Array) -> Array:
+    """Colours ``(H, W, 3)`` of an error as a share of the scale."""
+    colours: Array = matplotlib.colormaps["magma"](share.clip(0, 1))[..., :3]
+    return colours
+
+
+def _legend(largest: float) -> Image.Image:
+    tile = Image.new("RGB", (TILE, LINE + TILE), "white")
+    draw = ImageDraw.Draw(tile)
+    _text(draw, (0, 0), "absolute error, of 255", room=TILE)
+    bar = np.linspace(1, 0, TILE, dtype=np.float32)[:, None].repeat(24, axis=1)
+    tile.paste(_picture(_heat(bar)), (0, LINE))
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        y = LINE + round((1 - share) * (TILE - 20))
+        _text(draw, (32, y), f"{share * largest:.0f}" + (" and more" if share == 1 else ""))
+    return tile
+
+
+def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, *, room: int = 10**6, bold: bool = False) -> None:
+    font = ImageFont.load_default(size=16)
+    while len(text) > 1 and draw.textlength(text, font=font) > room:
+        text = text[:-2].rstrip("… ") + "…"
+    draw.text(at, text, fill="black", font=font, stroke_width=0.4 if bold else 0)
+
+
+def _title(role: str) -> str:
+    return role.replace("control_", "control, equal ")
+
+
+def _events(log: Path) -> Iterator[dict[str, Any]]:
+    with log.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+
+def _legs(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Steps and evaluations of each leg in order, with seconds; what a resumed run did again is dropped."""
+    legs: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    clock: dict[str, float] = {}
+    for event in events:
+        kind, leg = event["kind"], event["leg"]
+        if kind not in ("step", "evaluate"):
+            continue
+        clock[leg] = float(event["data"].get("seconds", clock.get(leg, 0.0)))
+        known = legs.setdefault(leg, {"step": [], "evaluate": []})
+        for each in known.values():
+            while each and each[-1]["step"] > event["step"]:
+                each.pop()
+        if known[kind] and known[kind][-1]["step"] == event["step"]:
+            known[kind].pop()
+        known[kind].append({**event, "seconds": clock[leg]})
+    return legs
+
+
+def _line(axes: Any, steps: list[dict[str, Any]], term: str, label: str, colour: str, style: str) -> None:
+    points = [(each["seconds"], each["data"][term]) for each in steps if (each["data"].get(term) or 0) > 0]
+    if points:
+        seconds, values = zip(*points, strict=True)
+        keep = max(0.0, 1 - 50 / len(values)) ** 0.5 if len(values) > 50 else 0.5
+        axes.plot(seconds, values, color=colour, lw=0.5, alpha=0.15)
+        axes.plot(
+            seconds, smooth(values, keep), style, color=colour, lw=3 if term == "loss" else 1.4, alpha=0.8, label=label
+        )

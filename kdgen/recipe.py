@@ -1,0 +1,248 @@
+"""A recipe is a whole run as data: one JSON file that reproduces it. It names registered things and never code."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kdgen.registry import Use, nearest
+from kdgen.types import UserError
+
+
+class Strict(BaseModel):
+    """Frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Checkpoint(Strict):
+    """A net that somebody else trained, declared: its file, its architecture, and how it speaks."""
+
+    name: str | None = Field(None, description="what to call it in tables; default the file's name")
+    file: str = Field(description="weights file: .safetensors, or a torch file of plain tensors (never unpickled)")
+    net: Use = Field(description="the architecture, see `kdgen list nets`")
+    range: tuple[float, float] = Field((0.0, 1.0), description="values its images take: [0, 1] or [-1, 1]")
+    predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
+    prefix: str = Field("", description="prefix of its keys, dropped before loading")
+    key: str | None = Field(None, description="where in the file the weights are, if they lie under a key")
+
+    @field_validator("range")
+    @classmethod
+    def _known_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value not in ((0.0, 1.0), (-1.0, 1.0)):
+            raise ValueError("range is [0, 1] or [-1, 1]")
+        return value
+
+
+class Term(Use):
+    """A transfer method and its weight among the methods of a stage."""
+
+    weight: float = Field(1.0, ge=0, description="weight among the methods; an adaptive ratio scales it further")
+
+
+class Stage(Strict):
+    """A stretch of training. With methods it transfers; without, it trains on the task's own loss alone."""
+
+    name: str = Field("transfer", description="shown in progress, curves and reports")
+    share: float = Field(1.0, gt=0, le=1, description="share of the run's steps or seconds; shares are normalised")
+    methods: tuple[Term, ...] = Field((), description="how knowledge moves, see `kdgen list methods`")
+    ratio: Use = Field(
+        Use(name="fixed", args={"alpha": 1.0}),
+        description="the distillation ratio alpha in [0, 1], see `kdgen list ratios`; alpha is 0 without methods",
+    )
+    optimizer: Literal["adamw", "sgd", "muon"] = Field(
+        "adamw", description="adamw; sgd with momentum 0.9; or muon for the inner weights and adamw for the rest"
+    )
+    lr: float = Field(2e-3, gt=0, description="peak learning rate")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the stage in which the rate rises from 0")
+    decay: Literal["cosine", "linear", "none"] = Field("cosine", description="how the rate falls after the warm-up")
+    final: float = Field(0.0, ge=0, le=1, description="the rate at the end of the stage, as a share of the peak")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 clips nothing")
+
+
+class Pool(Strict):
+    """The teacher's cached answers: a fixed pool of inputs, asked once, kept on disk and shared between runs."""
+
+    patches: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
+    augment: bool = Field(True, description="flip and rotate inputs and answers together")
+    crop: int | None = Field(None, ge=8, description="train on random crops of this many pixels; none: whole patches")
+    dir: str | None = Field(None, description="where to keep it; default $KDGEN_CACHE or ~/.cache/kdgen")
+    seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a pool")
+    max_gib: float = Field(8.0, gt=0, description="all pools together are kept under this size; the oldest go first")
+
+
+class Recipe(Strict):
+    """Everything that makes a run. Exactly one of `steps` and `seconds` says how long."""
+
+    format: Literal[1] = Field(1, description="version of this format")
+    name: str = Field(description="names the default run folder", pattern=r"^[\w.-]+$")
+    task: Use = Field(description="where images come from and how results are measured, see `kdgen list tasks`")
+    teacher: Annotated[
+        str | Checkpoint | None,
+        Field(description="bundled name, run or student folder, or a declared checkpoint; null trains from scratch"),
+    ] = None
+    student: Use = Field(description="the net to train, see `kdgen list nets`")
+    init: Literal["random", "teacher"] = Field(
+        "random", description="first weights: random, or the channels and layers of the teacher that matter most"
+    )
+    stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="what is trained, one after another")
+    steps: int | None = Field(None, gt=0, description="optimiser steps in all")
+    seconds: float | None = Field(None, gt=0, description="seconds in all, those for the teacher's answers included")
+    batch_size: int = Field(16, gt=0, description="images in a step")
+    pool: Pool = Field(Pool(), description="the teacher's cached answers")
+    ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="what the student computes in; auto is bfloat16 where the device has units for it"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    seed: int = Field(0, ge=0, description="seed of weights, data and noise")
+    controls: bool = Field(True, description="also train the student without its teacher, at equal steps and seconds")
+    evaluate_every: float = Field(20.0, gt=0, description="seconds between quick evaluations")
+    checkpoint_every: float = Field(15.0, gt=0, description="seconds between checkpoints")
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("give exactly one of steps and seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _methods_need_a_teacher(self) -> Self:
+        if self.teacher is None and any(stage.methods for stage in self.stages):
+            raise ValueError("methods need a teacher: name one, or remove the methods")
+        if self.teacher is None and self.init == "teacher":
+            raise ValueError('init "teacher" needs a teacher')
+        return self
+
+    def lasting(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
+        """The same recipe with another length."""
+        return self.model_copy(update={"steps": steps, "seconds": seconds})
+
+    def without_teacher(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
+        """The control of this recipe: the same student, data, optimiser and stages, and no teacher."""
+        stages = tuple(s.model_copy(update={"methods": (), "ratio": Use(name="fixed", args={"alpha": 0.0})})
+                       for s in self.stages)  # fmt: skip
+        alone = {"teacher": None, "init": "random", "stages": stages, "controls": False}
+        return self.model_copy(update=alone).lasting(steps=steps, seconds=seconds)
+
+    def to_json(self) -> str:
+        """The recipe as JSON text, ready to edit."""
+        return json.dumps(self.model_dump(mode="json"), indent=2)
+
+
+def parse(data: Mapping[str, Any] | str, *, what: str = "recipe") -> Recipe:
+    """A recipe from JSON text or plain data.
+
+    Raises:
+        UserError: for what does not fit, naming the key and, for an unknown one, the nearest right one.
+    """
+    try:
+        return Recipe.model_validate_json(data) if isinstance(data, str) else Recipe.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{what}: {explain_error(error, Recipe)}") from None
+
+
+def read(path: Path) -> Recipe:
+    """A recipe from a JSON file. Raises UserError as ``parse`` does, and for an unreadable file."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the recipe {path}: {error}") from None
+    return parse(text, what=str(path))
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """A recipe with ``KEY=VALUE`` settings applied, e.g. ``stages.0.lr=1e-3`` or ``task.args.sigma=15``.
+
+    A value is read as JSON, and as plain text where it is not JSON. Setting ``steps`` clears ``seconds`` and the
+    other way round.
+
+    Raises:
+        UserError: for a malformed setting, an unknown key or an unfit value.
+    """
+    data = recipe.model_dump(mode="json")
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key:
+            raise UserError(f"--set takes KEY=VALUE, not {setting!r}")
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            value = text
+        _assign(data, key, value)
+        if key in ("steps", "seconds"):
+            data["seconds" if key == "steps" else "steps"] = None
+    return parse(data, what="recipe with --set")
+
+
+def _assign(data: Any, key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    where = data
+    for part in path:
+        where = where[_entry(where, part, key)]
+    if isinstance(where, dict):
+        where[last] = value
+    else:
+        where[_entry(where, last, key)] = value
+
+
+def _entry(where: Any, part: str, key: str) -> int | str:
+    """The index or key that ``part`` of a dotted ``key`` stands for."""
+    if isinstance(where, list):
+        if not part.isdigit() or int(part) >= len(where):
+            raise UserError(f"--set {key}: {part!r} is not one of its {len(where)} entries, counted from 0")
+        return int(part)
+    if not isinstance(where, dict):
+        raise UserError(f"--set {key}: nothing lies under {part!r}")
+    if part not in where:
+        raise UserError(f"--set {key}: no key {part!r}{nearest(part, where)}")
+    return part
+
+
+def explain_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of a validation in one line, with the nearest right key for an unknown one."""
+    first = max(error.errors(), key=lambda e: len(e["loc"]))
+    path = [part for part in first["loc"] if part not in ("str", "Checkpoint")]
+    where = ".".join(str(part) for part in path)
+    if first["type"] == "extra_forbidden":
+        owner = _model_at(model, path[:-1])
+        return f"unknown key {where!r}{nearest(str(path[-1]), owner.model_fields if owner else [])}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _model_at(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models_in(model.model_fields[part].annotation), model)
+    return model
+
+
+def document(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every field of a recipe as ``(key, default, description)``, nested ones with a dotted key."""
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else _short(field.get_default(call_default_factory=True))
+        yield prefix + name, default, field.description or ""
+        for inner in _models_in(field.annotation):
+            if inner is not Use:
+                yield from document(inner, f"{prefix}{name}.")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple | BaseModel):
+        return ""
+    return json.dumps(value)
+
+
+__all__ = ["Checkpoint", "Pool", "Recipe", "Stage", "Strict", "Term", "document", "explain_error",
+           "override", "parse", "read"]  # fmt: skip

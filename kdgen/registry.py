@@ -1,0 +1,109 @@
+"""Names for things a recipe can ask for: ``Use(name, args)``, ``register``, ``build``, ``names``.
+
+A recipe holds names and plain arguments, never code. What a name stands for is registered by the module that
+defines it, or by a file of the user's own given as ``--code``.
+"""
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from kdgen.types import UserError
+
+Kind = Literal["net", "task", "method", "ratio", "images", "preset"]
+T = TypeVar("T", bound=Callable[..., Any])
+
+_registered: dict[str, dict[str, Callable[..., Any]]] = {}
+
+
+class Use(BaseModel):
+    """A registered thing and the arguments to build it with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(description="the registered name, see `kdgen list`")
+    args: dict[str, JsonValue] = Field(default_factory=dict, description="arguments by keyword")
+
+    def __str__(self) -> str:
+        return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.args.items())})"
+
+
+def register(kind: Kind) -> Callable[[T], T]:
+    """A decorator that registers a function or class under its own name in snake case.
+
+    Raises:
+        ValueError: if the name is taken.
+    """
+
+    def decorate(thing: T) -> T:
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", thing.__name__).lower()
+        things = _registered.setdefault(kind, {})
+        if name in things:
+            raise ValueError(f"a {kind} called {name!r} is registered already")
+        things[name] = thing
+        return thing
+
+    return decorate
+
+
+def names(kind: Kind) -> list[str]:
+    """All registered names of a kind, sorted."""
+    return sorted(_registered.get(kind, {}))
+
+
+def get(kind: Kind, name: str) -> Callable[..., Any]:
+    """What a name stands for.
+
+    Raises:
+        UserError: for an unknown name, with the nearest ones.
+    """
+    try:
+        return _registered[kind][name]
+    except KeyError:
+        raise UserError(f"no {kind} is called {name!r}{nearest(name, names(kind))}") from None
+
+
+def build(kind: Kind, use: Use, **more: Any) -> Any:
+    """Call what ``use`` names with its arguments and ``more``.
+
+    Raises:
+        UserError: for an unknown name or argument, with the nearest ones, and for a missing or unfit argument.
+    """
+    thing = get(kind, use.name)
+    parameters = inspect.signature(thing).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for key in use.args:
+            if key not in parameters:
+                raise UserError(f"{kind} {use.name!r} has no argument {key!r}{nearest(key, parameters)}")
+    try:
+        inspect.signature(thing).bind(**{**use.args, **more})
+    except TypeError as error:
+        raise UserError(f"{kind} {use.name!r}: {error}") from None
+    return thing(**{**use.args, **more})
+
+
+def accepts(kind: Kind, name: str, argument: str) -> bool:
+    """Whether what a name stands for takes an argument of this name."""
+    return argument in inspect.signature(get(kind, name)).parameters
+
+
+def default(kind: Kind, name: str, argument: str) -> Any:
+    """The default of an argument, or None where there is none."""
+    parameter = inspect.signature(get(kind, name)).parameters.get(argument)
+    return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def summary(kind: Kind, name: str) -> str:
+    """The first line of a registered thing's documentation."""
+    return (inspect.getdoc(get(kind, name)) or "").partition("\n")[0]
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
+    """A clause for an error message that lists the known words nearest to an unknown one."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=count, cutoff=0.4) or sorted(known)[:8]
+    return f"; the nearest: {', '.join(close)}" if close else ""

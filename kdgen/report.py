@@ -1,0 +1,172 @@
+"""Teacher, student and controls as a table, as data, and in words."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, ValidationError
+
+from kdgen.recipe import Strict, explain_error
+from kdgen.types import UserError
+
+Role = Literal["input", "teacher", "student", "control_steps", "control_seconds", "model"]
+
+ROLES: dict[Role, str] = {
+    "input": "input",
+    "teacher": "teacher",
+    "student": "student",
+    "control_steps": "control, equal steps",
+    "control_seconds": "control, equal seconds",
+    "model": "model",
+}
+"""What a role is called in tables and pictures, in the order in which rows stand."""
+
+_COLUMNS = {
+    "psnr": ("PSNR (dB)", "{:.2f}"),
+    "ssim": ("SSIM", "{:.4f}"),
+    "sharpness": ("sharpness (1 = truth's)", "{:.3f}"),
+}
+
+
+class Row(Strict):
+    """One net of a report."""
+
+    role: Role = Field(description="what the net is to the others")
+    name: str = Field(description="what it is called")
+    num_params: int = Field(0, ge=0, description="number of parameters")
+    macs: int = Field(0, ge=0, description="multiply-accumulates for one 256x256 image")
+    latency_ms: float = Field(0.0, ge=0, description="median milliseconds for one 256x256 image")
+    size_bytes: int = Field(0, ge=0, description="bytes of its weights")
+    metrics: dict[str, float] = Field(description="psnr in dB, ssim in [-1, 1], sharpness as a ratio to the truth's")
+    spread: dict[str, float] = Field({}, description="sample standard deviations of the metrics over seeds")
+    num_seeds: int = Field(1, ge=1, description="number of seeds that the metrics are means of")
+    seconds: float | None = Field(None, ge=0, description="seconds its training took, the teacher's answers included")
+    steps: int | None = Field(None, ge=0, description="optimiser steps of its training")
+
+
+class Seconds(Strict):
+    """Where the seconds of the student's run went."""
+
+    answers: float = Field(0.0, ge=0, description="seconds for the teacher's cached answers")
+    training: float = Field(0.0, ge=0, description="seconds for training the student")
+    answers_from_disk: bool = Field(False, description="whether the answers lay on disk already")
+
+
+class Report(Strict):
+    """A comparison of nets, written as `report.json` and `report.md`."""
+
+    task: str = Field(description="what was measured, in words")
+    rows: tuple[Row, ...] = Field(description="the nets")
+    verdict: str = Field("", description="whether the teacher helped, in words")
+    ground_truth: bool = Field(True, description="whether there was ground truth to train on")
+    seconds: Seconds | None = Field(None, description="where the seconds of the student's run went")
+    notes: tuple[str, ...] = Field((), description="sentences on how it came about")
+
+    def find(self, role: Role) -> Row | None:
+        """The first row of a role, None if there is none."""
+        return next((row for row in self.rows if row.role == role), None)
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """The header and the cells of the report as text, with units; savings are against the teacher."""
+        teacher = self.find("teacher")
+        trained = any(row.steps is not None for row in self.rows)
+        metrics = list(dict.fromkeys(key for row in self.rows for key in row.metrics))
+        header = ["", "name", *(_heading(key) for key in metrics)]
+        header += ["parameters", "MACs at 256x256", "latency (ms)", "weights (kB)"]
+        header += ["fewer parameters", "fewer MACs", "faster"] if teacher else []
+        header += ["steps", "seconds"] if trained else []
+        cells = []
+        for row in self.rows:
+            line = [ROLES[row.role], row.name, *(_figure(row, key) for key in metrics)]
+            line += _costs(row)
+            line += _savings(row, teacher) if teacher else []
+            line += [_or_dash(row.steps, "{:,}"), _or_dash(row.seconds, "{:.0f}")] if trained else []
+            cells.append(line)
+        return header, cells
+
+    def sentences(self) -> list[str]:
+        """Everything the report says in words: the verdict, the seconds and the notes."""
+        said = [self.verdict] if self.verdict else []
+        if self.seconds is not None:
+            said.append(self._account(self.seconds))
+        seeds = max((row.num_seeds for row in self.rows), default=1)
+        if seeds > 1:
+            said.append(f"Figures are means over {seeds} seeds ± the sample standard deviation.")
+        return [*said, *self.notes]
+
+    def _account(self, seconds: Seconds) -> str:
+        training = f"The student trained for {seconds.training:.0f} s"
+        if self.find("teacher") is None:
+            return f"{training}."
+        answers = "already lay on disk" if seconds.answers_from_disk else f"took {seconds.answers:.0f} s"
+        given = "was given no time for them" if seconds.answers_from_disk else "was given that time too"
+        control = f", and the control at equal seconds {given}" if self.find("control_seconds") else ""
+        return f"{training}; the teacher's cached answers {answers}{control}."
+
+    def to_markdown(self) -> str:
+        """The report as a page: the table, and in words whether the teacher helped."""
+        header, cells = self.table()
+        align = ["---", "---", *["---:"] * (len(header) - 2)]
+        lines = [f"| {' | '.join(line)} |" for line in [header, align, *cells]]
+        return "\n".join([f"# {self.task}", "", *lines, "", *(f"{line}\n" for line in self.sentences())])
+
+    def save(self, folder: Path) -> None:
+        """Write `report.json` and `report.md` into a folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.json").write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        (folder / "report.md").write_text(self.to_markdown(), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A report from a `report.json`, or from the folder that holds one.
+
+        Raises:
+            UserError: if it is absent or damaged.
+        """
+        path = path / "report.json" if path.is_dir() else path
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read the report {path}: {error}") from None
+        except ValidationError as error:
+            raise UserError(f"{path}: {explain_error(error, cls)}") from None
+
+
+def _heading(key: str) -> str:
+    name, _, level = key.partition("@")
+    title = _COLUMNS.get(name, (name,))[0]
+    return f"{title} at {level}" if level else title
+
+
+def _figure(row: Row, key: str) -> str:
+    if key not in row.metrics:
+        return "-"
+    text = _COLUMNS.get(key.partition("@")[0], ("", "{:.4g}"))[1]
+    spread = f" ± {text.format(row.spread[key])}" if key in row.spread else ""
+    return text.format(row.metrics[key]) + spread
+
+
+def _costs(row: Row) -> list[str]:
+    if not row.num_params:
+        return ["-"] * 4
+    return [f"{row.num_params:,}", count(row.macs), f"{row.latency_ms:.1f}", f"{row.size_bytes / 1000:,.0f}"]
+
+
+def _savings(row: Row, teacher: Row) -> list[str]:
+    pairs = [
+        (teacher.num_params, row.num_params),
+        (teacher.macs, row.macs),
+        (teacher.latency_ms, row.latency_ms),
+    ]
+    return [f"{theirs / own:.1f}x" if own and row is not teacher else "-" for theirs, own in pairs]
+
+
+def _or_dash(value: float | None, text: str) -> str:
+    return "-" if value is None else text.format(value)
+
+
+def count(number: float) -> str:
+    """A large number in short, e.g. ``36.4 G``."""
+    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if number >= size:
+            return f"{number / size:.3g}{letter}"
+    return f"{number:g}"

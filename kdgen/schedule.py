@@ -1,0 +1,44 @@
+"""How long a leg is, and what its stages and learning rates are at a progress in [0, 1]: pure functions of progress."""
+
+import math
+from dataclasses import dataclass
+
+from kdgen.recipe import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """How long a leg is: in steps, or in seconds of which some may be spent already."""
+
+    steps: int | None
+    seconds: float | None
+    spent: float = 0.0
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """The share that is done, in [0, 1]."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        assert self.seconds is not None
+        budget = max(self.seconds - self.spent, 1e-9)
+        return min(elapsed / budget, 1.0)
+
+
+def learning_rate(stage: Stage, within: float) -> float:
+    """The learning rate at a progress in [0, 1] within a stage: a linear warm-up, then the stage's decay."""
+    if within < stage.warmup:
+        return stage.lr * within / stage.warmup
+    done = (within - stage.warmup) / (1 - stage.warmup)
+    falling = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "none": 1.0}[stage.decay]
+    return stage.lr * (stage.final + (1 - stage.final) * falling)
+
+
+def stage_at(stages: tuple[Stage, ...], progress: float) -> tuple[int, float]:
+    """Which stage a progress in [0, 1] falls into, and the progress within it."""
+    total = sum(stage.share for stage in stages)
+    start = 0.0
+    for index, stage in enumerate(stages):
+        end = start + stage.share / total
+        if progress < end or index == len(stages) - 1:
+            return index, min(max((progress - start) / (end - start), 0.0), 1.0)
+        start = end
+    raise AssertionError("a recipe has at least one stage")

@@ -1,0 +1,245 @@
+"""Remove additive white Gaussian noise."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import chain, count, islice
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.data import NUM_DIHEDRAL, Gallery, Images, derive, dihedral, generator, make_images
+from kdgen.metrics import psnr, sharpness, ssim
+from kdgen.registry import nearest, register
+from kdgen.types import Batch, Metrics, Net, UserError
+
+LARGEST_SIGMA = 100.0
+BLOCK_PIXELS = 2**20
+USUAL_SIGMAS = (15.0, 25.0, 50.0)
+LOSSES = ("l1", "l2", "charbonnier")
+
+
+@register("task")
+class Denoise:
+    """Remove additive white Gaussian noise, at one level or blind over a range, in grey or colour.
+
+    Noise is never clipped: ``x = y + 2 * sigma / 255 * n`` with ``n`` standard normal. ``cond["sigma"]`` tells the nets
+    the level; a net that is blind ignores it.
+
+    Args:
+        sigma: standard deviation of the noise in 8-bit units, 0 to 100, or ``[low, high]`` to draw it for each image.
+        channels: 1 grey, 3 colour, or ``"both"``: batches of even number are grey and those of odd number colour, for
+            nets that take either.
+        images: where training patches come from, ``{"name": ..., "args": {...}}``; dead leaves if not given.
+        patch: height and width of training patches in pixels.
+        clean: whether the images are free of noise. If not, they are noisy already with the declared ``sigma``; they
+            are the input as they are, there is no ground truth and the teacher is the only guide. ``cond`` holds
+            ``sigma`` only where it is a single level, since within a range an image's own level is not known.
+        evaluate: whole clean images to evaluate on, likewise; bundled photographs if not given.
+        evaluate_sigmas: noise levels to evaluate at; by default ``sigma``, and for a range those of 15, 25 and 50 that
+            lie within, or else its upper end.
+        loss: ``"charbonnier"`` (see ``loss``), ``"l1"`` or ``"l2"``.
+
+    Attributes:
+        channels: of the images, 1 or 3; 3 for both.
+
+    Raises:
+        UserError: for an argument that does not fit.
+    """
+
+    channels: int
+
+    def __init__(
+        self,
+        sigma: float | Sequence[float] = 25.0,
+        channels: Literal[1, 3, "both"] = 1,
+        images: Mapping[str, Any] | Images | None = None,
+        patch: int = 64,
+        clean: bool = True,
+        evaluate: Mapping[str, Any] | Gallery | None = None,
+        evaluate_sigmas: Sequence[float] | None = None,
+        loss: Literal["charbonnier", "l1", "l2"] = "charbonnier",
+    ) -> None:
+        self.low, self.high = _range(sigma)
+        if channels not in (1, 3, "both"):
+            raise UserError(f'channels is 1 (grey), 3 (colour) or "both", not {channels!r}')
+        if not isinstance(patch, int) or patch < 1:
+            raise UserError(f"patch is a size in pixels, 1 or more, not {patch!r}")
+        if loss not in LOSSES:
+            raise UserError(f"no loss is called {loss!r}{nearest(str(loss), LOSSES)}")
+        if not clean and images is None:
+            raise UserError('clean=false needs noisy images: set images to {"name": "folder", "args": {"path": ...}}')
+        self.both = channels == "both"
+        self.channels = 3 if channels == "both" else channels
+        self.patch, self.clean, self.loss_name = patch, clean, loss
+        self.source: Images = make_images(images if images is not None else {"name": "dead_leaves"})
+        self.gallery: Gallery = make_images(evaluate if evaluate is not None else {"name": "photographs"})
+        if not hasattr(self.source, "patches"):
+            raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
+        if not isinstance(self.gallery, Gallery):
+            raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")
+        self.evaluate_sigmas = self._evaluation_levels(evaluate_sigmas)
+
+    def describe(self) -> dict[str, Any]:
+        """The task as a model's configuration states it: name, noise levels in 8-bit units, channels."""
+        sigma: float | list[float] = self.low if self.low == self.high else [self.low, self.high]
+        return {"name": "denoise", "sigma": sigma, "channels": "both" if self.both else self.channels}
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Endless batches, ``x`` and ``y`` ``(B, C, patch, patch)``; each depends on seed, size and number alone.
+
+        Patches are made for a block of successive batches at once, which depends on its number alone likewise.
+        """
+        length = max(BLOCK_PIXELS // (self.patch**2 * batch_size), 1)
+        block, patches = -1, list[Tensor]()
+        for number in count(start):
+            if number // length != block:
+                block = number // length
+                patches = self._block(block, length, batch_size, seed)
+            yield self._batch(patches[number % length], generator(seed, "batch", number))
+
+    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+        """The same truth under fresh noise of the same level; a batch without truth as it is."""
+        if batch.y is None:
+            return batch
+        noise = torch.randn(batch.y.shape, generator=generator(seed, "noise"))
+        return replace(batch, x=torch.addcmul(batch.y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
+
+    def fingerprint(self) -> str:
+        """A hash of the noise levels, of a few patches, and of the files behind them where there are any."""
+        digest = hashlib.sha256(repr((self.describe(), self.patch, self.clean)).encode())
+        digest.update(self.source.patches(2, self.patch, channels=self.channels, seed=0).numpy().tobytes())
+        digest.update(str(getattr(self.source, "fingerprint", str)()).encode())
+        return digest.hexdigest()
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
+        """The distance to the ground truth per image, ``(B,)``, averaged over channels and pixels; None without truth.
+
+        Charbonnier is ``sqrt(d^2 + eps^2)`` with eps 1e-3, Charbonnier et al., ICIP 1994; l1 is ``|d|``, l2 ``d^2``.
+        """
+        if batch.y is None:
+            return None
+        d = out - batch.y
+        match self.loss_name:
+            case "l1":
+                each = d.abs()
+            case "l2":
+                each = d.square()
+            case _:
+                each = (d.square() + 1e-6).sqrt()
+        return each.mean((1, 2, 3))
+
+    def evaluate(self, net: Net, *, seed: int = 0, limit: int | None = None) -> Metrics:
+        """Quality on the evaluation images: ``psnr`` in dB, ``ssim``, ``sharpness``, averaged over images and levels.
+
+        Each image gets noise of its own, the same for every net; the net sees whole images one by one, and its output
+        is clamped to [-1, 1]. With several noise levels each also stands by itself, as ``psnr@15``. The net is
+        evaluated where it lies and its modes are left as they were.
+
+        Args:
+            net: any net for images of ``channels``.
+            seed: of the noise.
+            limit: use the first so many images only.
+        """
+        figures: dict[float, dict[str, float]] = {}
+        weight = next(chain(net.parameters(), net.buffers()), torch.zeros(()))
+        with _evaluating(net), torch.inference_mode():
+            for sigma in self.evaluate_sigmas:
+                rows = []
+                for _, batch in self.evaluation_images(seed=seed, limit=limit, sigma=sigma):
+                    batch = batch.to(weight.device)
+                    truth = batch.y
+                    assert truth is not None
+                    out = net(batch.x, **batch.cond).float().clamp(-1, 1)
+                    rows.append([psnr(out, truth).item(), ssim(out, truth).item(), sharpness(out, truth).item()])
+                if not rows:
+                    raise UserError("there is no image to evaluate on: give a folder with readable images")
+                figures[sigma] = dict(zip(("psnr", "ssim", "sharpness"), _means(rows), strict=True))
+        means = dict(
+            zip(("psnr", "ssim", "sharpness"), _means([list(f.values()) for f in figures.values()]), strict=True)
+        )
+        if len(figures) > 1:
+            means |= {f"{name}@{sigma:g}": value for sigma, row in figures.items() for name, value in row.items()}
+        return means
+
+    def evaluate_input(self, *, seed: int = 0, limit: int | None = None) -> Metrics:
+        """The figures of the noisy images themselves, as ``evaluate`` gives them for a net."""
+        return self.evaluate(_Untouched(), seed=seed, limit=limit)
+
+    def evaluation_images(
+        self, *, seed: int = 0, limit: int | None = None, sigma: float | None = None
+    ) -> Iterator[tuple[str, Batch]]:
+        """The evaluation images by name, each a batch of one with truth, as ``evaluate`` shows them to a net.
+
+        Args:
+            seed: of the noise.
+            limit: the first so many images only.
+            sigma: noise level in 8-bit units; the middle one of those evaluated at if not given.
+        """
+        level = self.evaluate_sigmas[len(self.evaluate_sigmas) // 2] if sigma is None else float(sigma)
+        for index, (name, y) in enumerate(islice(self.gallery.images(self.channels), limit)):
+            noise = torch.randn(y.shape, generator=generator(seed, "evaluate", index, level))
+            std = torch.full((1,), 2 * level / 255)
+            yield name, Batch(x=y + std * noise, y=y, cond={"sigma": std})
+
+    def _block(self, block: int, length: int, batch_size: int, seed: int) -> list[Tensor]:
+        numbers = range(block * length, (block + 1) * length)
+        channels = [(1 if number % 2 == 0 else 3) if self.both else self.channels for number in numbers]
+        ready = {}
+        for each in sorted(set(channels)):
+            patches = self.source.patches(
+                channels.count(each) * batch_size, self.patch, channels=each, seed=derive(seed, "block", block, each)
+            )
+            ready[each] = iter(patches.view(-1, batch_size, *patches.shape[1:]))
+        return [next(ready[each]) for each in channels]
+
+    def _batch(self, patches: Tensor, random: torch.Generator) -> Batch:
+        y = dihedral(patches, torch.randint(NUM_DIHEDRAL, (len(patches),), generator=random))
+        std = 2 / 255 * (self.low + (self.high - self.low) * torch.rand(len(y), generator=random))
+        if not self.clean:
+            return Batch(x=y, cond={"sigma": std} if self.low == self.high else {})
+        noise = torch.randn(y.shape, generator=random)
+        return Batch(x=torch.addcmul(y, noise, std[:, None, None, None]), y=y, cond={"sigma": std})
+
+    def _evaluation_levels(self, given: Sequence[float] | None) -> tuple[float, ...]:
+        if given is not None:
+            if not given:
+                raise UserError("evaluate_sigmas holds no noise level: give at least one")
+            return tuple(_range(sigma)[0] for sigma in given)
+        if self.low == self.high:
+            return (self.low,)
+        return tuple(sigma for sigma in USUAL_SIGMAS if self.low <= sigma <= self.high) or (self.high,)
+
+
+class _Untouched(nn.Module):
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        return x
+
+
+def _range(sigma: float | Sequence[float]) -> tuple[float, float]:
+    levels = list(sigma) if isinstance(sigma, Sequence) and not isinstance(sigma, str) else [sigma, sigma]
+    numbers = all(isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s) for s in levels)
+    if len(levels) != 2 or not numbers or not 0 <= levels[0] <= levels[1] <= LARGEST_SIGMA:
+        raise UserError(f"sigma is a number from 0 to 100, or [low, high] of such, not {sigma!r}")
+    return float(levels[0]), float(levels[1])
+
+
+def _means(rows: list[list[float]]) -> list[float]:
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
+@contextmanager
+def _evaluating(net: Net) -> Iterator[None]:
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+__all__ = ["Denoise"]

@@ -1,0 +1,320 @@
+"""The one training loop: ``fit`` trains a net by a recipe and yields events. The only optimiser code."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim.swa_utils import AveragedModel
+
+from kdgen import registry
+from kdgen.answers import Stream, Teacher
+from kdgen.checkpoint import Checkpoints
+from kdgen.data.seed import derive
+from kdgen.devices import channels_last
+from kdgen.optimizers import Optimizer
+from kdgen.ratio import Ratio, Statistics, gradient_norms
+from kdgen.recipe import Recipe
+from kdgen.schedule import Length, learning_rate, stage_at
+from kdgen.taps import taps
+from kdgen.types import Answer, Batch, Event, Method, Net, Task, UserError, View
+
+RETRIES = 3
+REPORT_EVERY = 0.25
+
+Source = Callable[[int, int], Stream]
+"""Batches with their answers, called with a seed and the number of the first batch."""
+
+
+@dataclass(slots=True)
+class State:
+    """What changes while a leg is trained, beside the nets."""
+
+    step: int = 0
+    elapsed: float = 0.0
+    stage: int = -1
+    retries: int = 0
+    statistics: Statistics = field(default_factory=Statistics)
+
+
+def make_methods(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) -> dict[str, Method]:
+    """The methods of all stages by key ``STAGE.NUMBER.NAME``, attached to the nets on a probe batch."""
+    methods: dict[str, Method] = {}
+    for number, stage in enumerate(recipe.stages):
+        for position, term in enumerate(stage.methods):
+            assert teacher is not None, "a recipe with methods has a teacher"
+            method: Method = registry.build("method", term)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(derive(recipe.seed, "method", number, position))
+                method.attach(student, teacher, batch)
+            methods[f"{number}.{position}.{term.name}"] = method
+    return methods
+
+
+class Autocast(nn.Module):
+    """A net that computes in another dtype under autocast and answers in float32."""
+
+    def __init__(self, net: Net, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net, self.device, self.dtype = net, device, dtype
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """The net's answer to ``x`` ``(B, C, H, W)`` in float32."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            out: Tensor = self.net(x, **cond)
+        return out.float()
+
+
+class Trainer:
+    """One leg: a student, perhaps a teacher, and a source of batches.
+
+    Args:
+        recipe: what to do.
+        leg: the name its events carry.
+        checkpoints: where its states are kept.
+        task: its own loss and its measure.
+        student: the net to train; changed in place.
+        teacher: who is imitated, or None.
+        source: batches with the teacher's answers; where an answer or a tap is missing, the teacher is asked.
+        probe: a batch to probe shapes on.
+        length: in steps or seconds.
+        device: where to train.
+        dtype: what the student computes in, under autocast unless float32.
+        stopped: asked at every step whether to save and leave.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        *,
+        leg: str,
+        checkpoints: Checkpoints,
+        task: Task,
+        student: Net,
+        teacher: Teacher | None,
+        source: Source,
+        probe: Batch,
+        length: Length,
+        device: torch.device,
+        dtype: torch.dtype,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.recipe, self.leg, self.checkpoints, self.task = recipe, leg, checkpoints, task
+        self.teacher, self.source, self.length, self.stopped = teacher, source, length, stopped
+        self.device, self.dtype = device, dtype
+        self.accelerator = Accelerator(cpu=device.type == "cpu")
+        self.student = channels_last(student.to(device)).train()
+        self.methods = make_methods(recipe, self.student, teacher.net if teacher else None, probe.to(device))
+        self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.methods.items()}).to(device)
+        self.ema = AveragedModel(self.student, multi_avg_fn=_average(recipe.ema), use_buffers=True)
+        self.state = State()
+        self.optimizer: Optimizer | None = None
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that a resumed run needs."""
+        assert self.optimizer is not None
+        s = self.state
+        self.checkpoints.save(
+            {
+                "step": s.step, "elapsed": s.elapsed, "stage": s.stage, "retries": s.retries,
+                "statistics": s.statistics.state_dict(), "dtype": str(self.dtype).removeprefix("torch."),
+                "student": self.student.state_dict(), "ema": self.ema.state_dict(),
+                "methods": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
+            }
+        )  # fmt: skip
+
+    def restore(self) -> list[str]:
+        """Go back to the last good checkpoint, if there is one; a line for every damaged one."""
+        saved, damaged = self.checkpoints.load()
+        if saved is not None:
+            retries = max(self.state.retries, saved["retries"])
+            self.state = State(step=saved["step"], elapsed=saved["elapsed"], stage=saved["stage"], retries=retries)
+            self.dtype = getattr(torch, saved["dtype"])
+            self.student.load_state_dict(saved["student"])
+            self.ema.load_state_dict(saved["ema"])
+            self.module.load_state_dict(saved["methods"])
+            self._enter(saved["stage"])
+            self.state.statistics.load_state_dict(saved["statistics"])
+            assert self.optimizer is not None
+            self.optimizer.load_state_dict(saved["optimizer"])
+        return damaged
+
+    def _enter(self, index: int) -> None:
+        """Begin a stage: its methods, ratio and a new optimiser over the student and their regressors."""
+        stage = self.recipe.stages[index]
+        self.state.stage = index
+        self.stage_methods = {key: m for key, m in self.methods.items() if key.startswith(f"{index}.")}
+        self.weights = {key: term.weight for key, term in zip(self.stage_methods, stage.methods, strict=True)}
+        self.ratio: Ratio = registry.build("ratio", stage.ratio)
+        self.state.statistics = Statistics(self.ratio.ema)
+        self.student_paths = {path for m in self.stage_methods.values() for path in m.student_taps}
+        self.teacher_paths = {path for m in self.stage_methods.values() for path in m.teacher_taps}
+        regressors = [p for m in self.stage_methods.values() for p in m.parameters()]
+        self.optimizer = Optimizer(stage, self.student, regressors)
+
+    # -- one step ------------------------------------------------------------------------------------------------
+
+    def _answer(self, batch: Batch, answer: Answer | None) -> Answer | None:
+        if self.teacher is None or not self.stage_methods:
+            return None
+        if answer is None or not self.teacher_paths <= answer.taps.keys():
+            return self.teacher.answer(batch, tuple(self.teacher_paths))
+        seen = {path: t.to(self.device) for path, t in answer.taps.items()}
+        return Answer(output=answer.output.to(self.device), taps=seen)
+
+    def _terms(self, batch: Batch, answer: Answer | None, progress: float) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The loss terms, each a mean over the batch, and the tensors they are compared at: output and taps."""
+        student = Autocast(self.student, self.device, self.dtype)
+        with taps(self.student, self.student_paths) as seen:
+            out: Tensor = student(batch.x, **batch.cond)
+        terms: dict[str, Tensor] = {}
+        own = self.task.loss(out, batch)
+        if own is not None:
+            terms["task"] = own.mean()
+        if answer is not None:
+            assert self.teacher is not None
+            view = View(
+                batch=batch, student=out, teacher=answer.output, student_taps=seen, teacher_taps=answer.taps,
+                student_net=student, teacher_net=self.teacher, student_ema=self.ema.module, progress=progress,
+            )  # fmt: skip
+            terms |= {key: method.loss(view).mean() for key, method in self.stage_methods.items()}
+        return terms, [out, *(seen[path] for path in sorted(seen))]
+
+    def _loss(self, terms: Mapping[str, Tensor], compared: list[Tensor], within: float) -> tuple[Tensor, float]:
+        """``(1 - alpha) * task + alpha * sum(w_i * method_i)``, and alpha."""
+        if not self.stage_methods:
+            if "task" not in terms:
+                raise UserError("this stage has no methods and its images have no ground truth: nothing to learn from")
+            return terms["task"], 0.0
+        statistics = self.state.statistics
+        if self.ratio.adaptive and (not statistics.norms or self.state.step % self.ratio.every == 0):
+            statistics.update(gradient_norms(terms, compared))
+        weights = self.ratio(within, statistics.norms)
+        alpha = weights.alpha if "task" in terms else 1.0
+        transfer = sum(w * weights.scales.get(key, 1.0) * terms[key] for key, w in self.weights.items() if w)
+        total = alpha * cast(Tensor, transfer)
+        return (total + (1 - alpha) * terms["task"] if alpha < 1 else total), alpha
+
+    def step(self, batch: Batch, answer: Answer | None) -> dict[str, Tensor | float]:
+        """One optimiser step; the terms of the loss, detached, and the learning rate."""
+        state, recipe = self.state, self.recipe
+        progress = self.length.progress(state.step, state.elapsed)
+        index, within = stage_at(recipe.stages, progress)
+        if index != state.stage:
+            self._enter(index)
+        assert self.optimizer is not None
+        stage = recipe.stages[index]
+        rate = learning_rate(stage, within) * 0.5**state.retries
+        torch.manual_seed(derive(recipe.seed, "step", state.retries, state.step))
+        batch = batch.to(self.device)
+        terms, compared = self._terms(batch, self._answer(batch, answer), progress)
+        loss, alpha = self._loss(terms, compared, within)
+        self.accelerator.backward(loss)
+        if stage.clip:
+            clip_grad_norm_(self.optimizer.parameters, stage.clip)
+        self.optimizer.step(rate)
+        self.ema.update_parameters(self.student)
+        state.step += 1
+        shown = {key.rpartition(".")[2]: term.detach() for key, term in terms.items()}
+        return {"loss": loss.detach(), **shown, "alpha": alpha, "lr": rate}
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def fit(self) -> Iterator[Event]:
+        """Train to the end, or until told to stop.
+
+        Yields:
+            step, evaluate, checkpoint and warning events, then ``leg`` at the end, or ``stopped``.
+
+        Raises:
+            UserError: when the loss is still not finite after going back three times.
+        """
+        for line in self.restore():
+            yield self._event("warning", message=line)
+        if self.optimizer is None:
+            self._enter(0)
+            self.save()
+        state, recipe = self.state, self.recipe
+        stream = self._stream()
+        clock = time.perf_counter()
+        started, reported = clock - state.elapsed, clock
+        evaluated = saved = clock
+        images = 0
+        while (progress := self.length.progress(state.step, state.elapsed)) < 1:
+            figures = self.step(*next(stream))
+            images += recipe.batch_size
+            if not self._finite(figures["loss"]):
+                yield from self._go_back(figures)
+                state, stream = self.state, self._stream()
+                clock = time.perf_counter()
+                started, reported, images = clock - state.elapsed, clock, 0
+                continue
+            clock = time.perf_counter()
+            state.elapsed = clock - started
+            if clock - reported >= REPORT_EVERY:
+                left = state.elapsed * (1 / max(progress, 1e-6) - 1)
+                yield self._event("step", **{k: float(v) for k, v in figures.items()}, seconds_left=left,
+                                  images_per_second=images / (clock - reported), seconds=state.elapsed)  # fmt: skip
+                reported, images = clock, 0
+            if clock - evaluated >= recipe.evaluate_every:
+                yield self._event("evaluate", **self.task.evaluate(self.ema.module, limit=2), seconds=state.elapsed)
+                evaluated = time.perf_counter()
+            if self.stopped():
+                self.save()
+                yield self._event("stopped", reason="asked to stop")
+                return
+            if clock - saved >= recipe.checkpoint_every:
+                self.save()
+                saved = time.perf_counter()
+                yield self._event("checkpoint", path=str(self.checkpoints.last))
+        self.save()
+        yield self._event("leg", steps=state.step, seconds=state.elapsed)
+
+    def _stream(self) -> Stream:
+        """The batches from the present step on; after going back, others than before."""
+        return self.source(derive(self.recipe.seed, "data", self.state.retries), self.state.step)
+
+    @staticmethod
+    def _finite(loss: Tensor | float) -> bool:
+        return math.isfinite(float(loss))
+
+    def _go_back(self, figures: Mapping[str, Tensor | float]) -> Iterator[Event]:
+        """After a loss that is not finite: the last good state, half the learning rate, other batches."""
+        at = self.state.step
+        names = ", ".join(key for key, value in figures.items() if not math.isfinite(float(value)))
+        self.state.retries += 1
+        if self.state.retries > RETRIES:
+            raise UserError(
+                f"the loss ({names}) is not finite at step {at}, after going back {RETRIES} times with half the "
+                "learning rate each time: lower stages.0.lr, or look for NaN in the images; "
+                f"the last good state is {self.checkpoints.last}"
+            )
+        self.restore()
+        message = (f"the loss ({names}) was not finite at step {at}: back to step {self.state.step} "
+                   f"with the learning rate times {0.5**self.state.retries:g}")  # fmt: skip
+        yield self._event("warning", message=message)
+
+    def _event(self, kind: Any, **data: Any) -> Event:
+        progress = self.length.progress(self.state.step, self.state.elapsed)
+        return Event(kind=kind, leg=self.leg, step=self.state.step, progress=progress, data=data)
+
+
+def _average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """The moving average of the weights, its decay warmed up as ``min(decay, (1 + n) / (10 + n))``."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - now)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update

@@ -1,0 +1,23 @@
+"""What several nets do to their inputs: padding to a multiple, and a map of the noise level."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdgen.types import UserError
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """``(B, C, H, W)`` with its last row and column repeated until height and width divide by ``multiple``."""
+    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
+
+
+def level_map(sigma: Tensor | None, like: Tensor) -> Tensor:
+    """The noise level ``sigma`` ``(B,)``, in units of the image range, as a constant map ``(B, 1, H, W)``.
+
+    Raises:
+        UserError: if there is no noise level.
+    """
+    if sigma is None:
+        raise UserError("this net is told the noise level: call it with sigma (B,), or pick a blind net")
+    return sigma.to(like).view(-1, 1, 1, 1).expand(like.shape[0], 1, *like.shape[-2:])

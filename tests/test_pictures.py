@@ -1,0 +1,120 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from kdgen import pictures
+from kdgen.pictures import GAP, LINE, TILE
+from kdgen.types import Batch
+
+
+class Images:
+    def __init__(self, height: int = 40, width: int = 60, channels: int = 1, truth: bool = True) -> None:
+        self.shape, self.truth = (1, channels, height, width), truth
+
+    def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
+        generator = torch.Generator().manual_seed(seed)
+        for index in range(limit or 2):
+            y = torch.linspace(-1, 1, self.shape[-1]).expand(self.shape).clone()
+            noise = 0.2 * torch.randn(self.shape, generator=generator)
+            yield f"image-{index}", Batch(x=y + noise, y=y if self.truth else None, cond={"sigma": torch.tensor([0.2])})
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor, *, sigma: Tensor) -> Tensor:
+        assert sigma.shape == x.shape[:1]
+        return x * self.factor
+
+
+def draw(path: Path, task: Images, **factors: float) -> np.ndarray:
+    pictures.samples(path, task, {name: Scaled(factor) for name, factor in factors.items()}, limit=2)
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_samples_have_the_expected_size(tmp_path: Path) -> None:
+    picture = draw(tmp_path / "a.png", Images(), teacher=1.0, control_steps=0.5)
+    columns, whole = 4, round(TILE * 40 / 60)
+    assert picture.shape == (2 * (3 * LINE + whole + 2 * TILE + 3 * GAP), GAP + columns * (TILE + GAP), 3)
+
+
+def test_samples_differ_only_in_the_column_of_the_net_that_differs(tmp_path: Path) -> None:
+    a = draw(tmp_path / "a.png", Images(), teacher=0.2, student=0.9)
+    b = draw(tmp_path / "b.png", Images(), teacher=0.2, student=0.7)
+    column = [slice(GAP + i * (TILE + GAP), (i + 1) * (TILE + GAP)) for i in range(4)]
+    band = slice(2 * LINE, LINE + TILE)
+    assert not np.array_equal(a[:, column[2]], b[:, column[2]])
+    for same in (0, 1, 3):
+        assert np.array_equal(a[band, column[same]], b[band, column[same]])
+
+
+def test_a_perfect_net_has_a_black_error_map(tmp_path: Path) -> None:
+    class Truth(nn.Module):
+        def forward(self, x: Tensor, *, sigma: Tensor) -> Tensor:
+            return torch.linspace(-1, 1, x.shape[-1]).expand_as(x)
+
+    pictures.samples(tmp_path / "a.png", Images(), {"student": Truth(), "control_steps": Scaled(1.0)}, limit=1)
+    with Image.open(tmp_path / "a.png") as image:
+        picture = np.asarray(image)
+    error = picture[-TILE - 2 * GAP : -2 * GAP]
+    assert error[:, 2 * GAP + TILE : 2 * (GAP + TILE)].max() <= 4
+    assert error[:, 3 * GAP + 2 * TILE : 3 * (GAP + TILE)].max() > 100
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(1, 30, 1), (30, 1, 3), (1, 1, 1), (200, 100, 3)])
+def test_samples_of_any_size(tmp_path: Path, height: int, width: int, channels: int) -> None:
+    assert draw(tmp_path / "a.png", Images(height, width, channels), student=0.5).std() > 1
+
+
+def test_samples_without_truth_have_neither_truth_nor_errors(tmp_path: Path) -> None:
+    picture = draw(tmp_path / "a.png", Images(truth=False), student=0.5)
+    assert picture.shape[1] == GAP + 2 * (TILE + GAP)
+    assert picture.shape[0] == 2 * (2 * LINE + round(TILE * 40 / 60) + TILE + 3 * GAP)
+
+
+def test_crop_lies_where_the_detail_is() -> None:
+    truth = np.zeros((64, 80, 1), np.float32)
+    truth[40:56, 20:36] = np.indices((16, 16)).sum(0)[..., None] % 2
+    top, left = pictures.textured(truth, 16)
+    assert (top, left) in {(39, 19), (40, 20), (39, 20), (40, 19)}
+
+
+def test_smoothing_starts_without_bias_and_keeps_a_constant() -> None:
+    assert pictures.smooth([3.0] * 5, 0.9) == pytest.approx([3.0] * 5)
+    assert pictures.smooth([1.0, 0.0], 0.5) == pytest.approx([1.0, 1 / 3])
+
+
+def log(path: Path, *events: tuple[str, str, int, dict[str, float]]) -> Path:
+    keys = ("kind", "leg", "step", "data")
+    path.write_text("".join(json.dumps(dict(zip(keys, e, strict=True))) + "\n" for e in events) + '{"kind": "st')
+    return path
+
+
+def test_curves_are_drawn_from_a_log_cut_short(tmp_path: Path) -> None:
+    steps = [
+        ("step", "student", i, {"loss": 1 / i, "output": 2 / i, "lr": 0.1, "seconds": float(i)}) for i in range(1, 80)
+    ]
+    quick = [("evaluate", "student", 40, {"psnr": 25.0}), ("evaluate", "student", 79, {"psnr": 27.0})]
+    pictures.curves(tmp_path / "a.png", log(tmp_path / "a.jsonl", *steps, *quick))
+    pictures.curves(tmp_path / "b.png", log(tmp_path / "b.jsonl", *steps[:40]))
+    pictures.curves(tmp_path / "c.png", log(tmp_path / "c.jsonl"))
+    a, b, c = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in "abc")
+    assert a.shape == b.shape == c.shape == (576, 1560, 3)
+    assert not np.array_equal(a, b)
+    assert not np.array_equal(b, c)
+
+
+def test_steps_done_again_after_a_resume_count_once() -> None:
+    events = [{"kind": "step", "leg": "student", "step": s, "data": {"loss": v, "seconds": v}}
+              for s, v in ((10, 1.0), (20, 2.0), (30, 3.0), (20, 2.5), (25, 2.7))]  # fmt: skip
+    steps = pictures._legs(events)["student"]["step"]
+    assert [(each["step"], each["seconds"]) for each in steps] == [(10, 1.0), (20, 2.5), (25, 2.7)]

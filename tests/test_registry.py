@@ -1,0 +1,78 @@
+"""Names for things that a recipe can ask for."""
+
+import pytest
+
+from kdgen import registry
+from kdgen.registry import Use, build, get, names, nearest, register, summary
+from kdgen.types import UserError
+
+
+@pytest.fixture(autouse=True)
+def _empty(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+def test_names_are_snake_case_of_the_thing():
+    @register("net")
+    class PlainNet2:
+        """A net.
+
+        More about it.
+        """
+
+    @register("net")
+    def another(width: int = 3) -> int:
+        return width
+
+    assert names("net") == ["another", "plain_net2"]
+    assert names("task") == []
+    assert get("net", "plain_net2") is PlainNet2
+    assert summary("net", "plain_net2") == "A net."
+    assert summary("net", "another") == ""
+
+
+def test_duplicates_raise():
+    register("net")(lambda: 1)
+    with pytest.raises(ValueError, match="registered already"):
+        register("net")(lambda: 2)
+
+
+def test_build_passes_arguments():
+    @register("task")
+    def denoise(sigma, *, seed=0):
+        return sigma, seed
+
+    assert build("task", Use(name="denoise", args={"sigma": 25}), seed=3) == (25, 3)
+
+
+def test_what_is_unknown_or_missing_is_named():
+    @register("task")
+    def denoise(sigma):
+        return sigma
+
+    with pytest.raises(UserError, match="no task is called 'denoize'; the nearest: denoise"):
+        build("task", Use(name="denoize"))
+    with pytest.raises(UserError, match="'denoise' has no argument 'sigm'; the nearest: sigma"):
+        build("task", Use(name="denoise", args={"sigm": 25}))
+    with pytest.raises(UserError, match="missing a required argument: 'sigma'"):
+        build("task", Use(name="denoise"))
+
+
+def test_keyword_arguments_of_any_name():
+    @register("net")
+    def free(**options):
+        return options
+
+    assert build("net", Use(name="free", args={"anything": 1})) == {"anything": 1}
+
+
+def test_nearest():
+    assert nearest("output", ["outputs", "feature"]) == "; the nearest: outputs"
+    assert nearest("zzz", ["b", "a"]) == "; the nearest: a, b"
+    assert nearest("zzz", []) == ""
+
+
+def test_use_reads_like_a_call_and_refuses_unknown_keys():
+    assert str(Use(name="fixed", args={"alpha": 1.0})) == "fixed(alpha=1.0)"
+    with pytest.raises(ValueError, match="extra"):
+        Use(name="fixed", alpha=1.0)  # type: ignore[call-arg]

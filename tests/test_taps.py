@@ -1,0 +1,92 @@
+"""Forward hooks as a context manager."""
+
+import pytest
+import torch
+from torch import nn
+
+from kdgen.taps import find, tappable, taps
+from kdgen.types import UserError
+
+
+@pytest.fixture
+def net():
+    return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Sequential(nn.ReLU(), nn.Conv2d(3, 1, 1)))
+
+
+def test_outputs_by_dotted_path(net):
+    x = torch.rand(2, 1, 5, 5)
+    with taps(net, ["0", "1.0", "0"]) as seen:
+        assert dict(seen) == {}
+        net(x)
+    assert list(seen) == ["0", "1.0"]
+    assert torch.equal(seen["0"], net[0](x))
+    assert torch.equal(seen["1.0"], net[0](x).relu())
+    assert seen["0"].requires_grad
+
+
+def test_hooks_are_gone_afterwards(net):
+    with pytest.raises(RuntimeError), taps(net, ["0"]):
+        raise RuntimeError
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_the_last_call_wins():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twofold = nn.Linear(1, 1, bias=False)
+            nn.init.constant_(self.twofold.weight, 2)
+
+        def forward(self, x):
+            return self.twofold(self.twofold(x))
+
+    net = Twice()
+    with taps(net, ["twofold"]) as seen:
+        net(torch.ones(1, 1))
+    assert seen["twofold"].item() == 4
+
+
+def test_tuples_are_read_at_their_first():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return x + 1, x
+
+    net = nn.Sequential(Pair())
+    with taps(net, ["0"]) as seen:
+        net(torch.zeros(1))
+    assert seen["0"].item() == 1
+
+
+def test_tappable_and_own_names(net):
+    assert tappable(net) == ["0", "1", "1.0", "1.1"]
+
+    class Named(nn.Sequential):
+        def taps(self):
+            return ["1"]
+
+    assert tappable(Named(*net)) == ["1"]
+
+
+def test_unknown_paths_list_the_nearest(net):
+    assert find(net, "1.1") is net[1][1]
+    with pytest.raises(UserError, match=r"Sequential has no layer '1\.7'; the nearest: .*1\.[01]"):
+        find(net, "1.7")
+    with pytest.raises(UserError, match="has no layer 'body'"), taps(net, ["0", "body"]):
+        pass
+
+
+def test_an_unknown_path_leaves_no_hooks(net):
+    with pytest.raises(UserError), taps(net, ["0", "body"]):
+        pass
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_the_first_tensor_of_a_tuple_is_read():
+    class Pair(nn.Module):
+        def forward(self, x):
+            return None, x
+
+    net = nn.Sequential(Pair())
+    with taps(net, ["0"]) as seen:
+        net(torch.ones(1))
+    assert torch.equal(seen["0"], torch.ones(1))
