@@ -24,8 +24,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdgen.adapters.module import from_module as from_module
     from kdgen.model import Model as Model
     from kdgen.model import load as load
+    from kdgen.presets import preset as preset
     from kdgen.recipe import Recipe as Recipe
     from kdgen.recipe import Stage as Stage
     from kdgen.registry import Use as Use
@@ -43,6 +45,7 @@ _HOMES = {
     "Use": "registry",
     "UserError": "types",
     "distill": "run",
+    "from_module": "adapters.module",
     "load": "model",
     "preset": "presets",
     "register": "registry",

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there: written beside, flushed, then renamed; the one before is kept."""
 
 import errno
+import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,14 +27,16 @@ class Checkpoints:
         """
         self.last.parent.mkdir(parents=True, exist_ok=True)
         partial = self.last.with_suffix(".partial")
+        data = io.BytesIO()
+        torch.save(dict(state), data)
         try:
             with partial.open("wb") as file:
-                torch.save(dict(state), file)
+                file.write(data.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:
+        except OSError as error:
             partial.unlink(missing_ok=True)
-            if not _disk_full(error, self.last.parent):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             kept = f"the checkpoint of step {self._known} is kept" if self._known is not None else "none is kept yet"
             run = self.last.parents[2]
@@ -58,11 +61,3 @@ class Checkpoints:
             self._known = state["step"]
             return state, damaged
         return None, damaged
-
-
-def _disk_full(error: BaseException, folder: Path) -> bool:
-    """Whether a write failed for want of space; torch's archive writer hides the error number."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    status = os.statvfs(folder)
-    return "write" in str(error) and status.f_bavail * status.f_frsize < 2**20

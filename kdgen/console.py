@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     from kdgen.report import Report
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
-LEGS = {"student": "student", "control_steps": "control, equal steps", "control_seconds": "control, equal seconds"}
+LEGS = {"student": "student", "control_steps": "control, steps", "control_seconds": "control, seconds"}
+WIDE = 110
+"""Columns from which a line has room for every term of the loss."""
 PLAIN_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 
@@ -94,10 +96,10 @@ class Live(Quiet):
 
     def __init__(self) -> None:
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=17)),
+            BarColumn(bar_width=10),
             TaskProgressColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.fields[figures]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=stderr,
         )
         self.bars: dict[str, Any] = {}
@@ -119,7 +121,7 @@ class Live(Quiet):
             what = _what(event)
             if what not in self.bars:
                 self.bars[what] = self.progress.add_task(what, total=1.0, figures="")
-            text = figures(event, self.psnr.get(event.leg))
+            text = figures(event, self.psnr.get(event.leg), terms=stderr.width >= WIDE)
             self.progress.update(self.bars[what], completed=_share(event), figures=text)
         elif event.kind == "leg" and LEGS.get(event.leg, event.leg) in self.bars:
             self.progress.update(self.bars[LEGS.get(event.leg, event.leg)], completed=1.0, figures=headline(event))
@@ -150,17 +152,17 @@ def headline(event: "Event") -> str:
     return ""
 
 
-def figures(event: "Event", psnr: float | None) -> str:
-    """The figures of a ``step`` or ``answers`` event in a line."""
+def figures(event: "Event", psnr: float | None, *, terms: bool = True) -> str:
+    """The figures of a ``step`` or ``answers`` event in a line, with the terms of the loss or the loss alone."""
     data = event.data
     if event.kind == "answers":
         source = "from disk" if data["from_disk"] else f"in {clock(data['seconds'])}"
         return f"{data['done']:,} of {data['total']:,} {source}"
-    parts = [f"{key} {data[key]:.3g}" for key in data if key not in _NOT_TERMS and isinstance(data[key], float)]
-    parts += [f"PSNR {psnr:.2f} dB"] if psnr is not None else []
+    parts = [f"{clock(data['seconds_left'])} left"] if data.get("seconds_left") is not None else []
+    parts += [f"{psnr:.2f} dB"] if psnr is not None else []
     parts += [f"{data['images_per_second']:,.0f} images/s"] if "images_per_second" in data else []
-    parts += [f"{clock(data['seconds_left'])} left"] if data.get("seconds_left") is not None else []
-    return " · ".join(parts)
+    shown = [key for key in data if key not in _NOT_TERMS and isinstance(data[key], float)] if terms else ["loss"]
+    return " · ".join([*parts, *(f"{key} {data[key]:.3g}" for key in shown if key in data)])
 
 
 def report_table(report: "Report") -> Table:

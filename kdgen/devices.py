@@ -5,20 +5,21 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import nn
+from accelerate import PartialState
+from torch import Tensor, nn
 
 from kdgen.types import Net, UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """A device by name; ``auto`` takes a GPU where there is one.
+    """A device by name; ``auto`` is what accelerate picks for this process: a GPU where there is one.
 
     Raises:
         UserError: for a device that this machine does not have.
     """
     if name == "auto":
-        accelerator = torch.accelerator.current_accelerator()
-        return accelerator if accelerator is not None and torch.accelerator.is_available() else torch.device("cpu")
+        found: torch.device = PartialState().device
+        return found
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
@@ -53,3 +54,17 @@ def channels_last(net: Net) -> Net:
     move: Any = net.to
     laid_out: Net = move(memory_format=torch.channels_last)
     return laid_out
+
+
+class Autocast(nn.Module):
+    """A net that computes in another dtype under autocast and answers in float32."""
+
+    def __init__(self, net: Net, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.net, self.device, self.dtype = net, device, dtype
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """The net's answer to ``x`` ``(B, C, H, W)`` in float32."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            out: Tensor = self.net(x, **cond)
+        return out.float()

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 from pydantic import Field, JsonValue, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 import kdgen.zoo  # noqa: F401 - registers its nets
@@ -123,7 +124,7 @@ class Model(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         weights = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
         partial = folder / "model.safetensors.partial"
-        save_file(weights, partial, metadata={"format": "pt"})
+        partial.write_bytes(serialize(weights, metadata={"format": "pt"}))
         os.replace(partial, folder / "model.safetensors")
         write_text(folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
 
@@ -160,7 +161,7 @@ def build_net(use: Use, channels: int) -> tuple[Net, Use]:
     """A net by name, with its channels set by the task where the recipe leaves them open; and all its arguments."""
     if "channels" not in use.args and registry.accepts("net", use.name, "channels"):
         use = Use(name=use.name, args={**use.args, "channels": channels})
-    return registry.build("net", use), use
+    return registry.build("net", use), registry.spelled_out("net", use)
 
 
 def _student(folder: Path) -> Model:

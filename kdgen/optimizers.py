@@ -1,6 +1,6 @@
 """Optimisers by name, behind one face: several of torch's may share the parameters of one net."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -75,3 +75,17 @@ def _matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
     if parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
         tensor = tensor.permute(0, 2, 3, 1)
     return tensor.reshape(len(tensor), -1)
+
+
+def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """How ``AveragedModel`` averages: exponentially, the decay warmed up as ``min(decay, (1 + n) / (10 + n))``."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
+        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - now)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return update

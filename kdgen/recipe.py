@@ -94,7 +94,7 @@ class Recipe(Strict):
     batch_size: int = Field(16, gt=0, description="images in a step")
     pool: Pool = Field(Pool(), description="the teacher's cached answers")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="what the student computes in; auto is bfloat16 where the device has units for it"
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")

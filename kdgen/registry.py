@@ -6,6 +6,7 @@ defines it, or by a file of the user's own given as ``--code``.
 
 import difflib
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
@@ -95,6 +96,14 @@ def default(kind: Kind, name: str, argument: str) -> Any:
     """The default of an argument, or None where there is none."""
     parameter = inspect.signature(get(kind, name)).parameters.get(argument)
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
+
+
+def spelled_out(kind: Kind, use: Use) -> Use:
+    """The same with every argument that has a default written down, so that it outlives a change of defaults."""
+    parameters = inspect.signature(get(kind, use.name)).parameters.values()
+    plain = (bool, int, float, str, list, tuple, dict, type(None))
+    defaults = {p.name: p.default for p in parameters if isinstance(p.default, plain)}
+    return Use.model_validate({"name": use.name, "args": json.loads(json.dumps({**defaults, **use.args}))})
 
 
 def summary(kind: Kind, name: str) -> str:

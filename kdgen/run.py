@@ -1,5 +1,6 @@
 """A run: the folder that a recipe leaves behind. Student, controls and report, each begun where it was left."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,15 +28,19 @@ from kdgen.train import Source, Trainer, make_methods
 from kdgen.types import Event, Task, UserError
 from kdgen.zoo.inherit import inherit
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def distill(recipe: Recipe, out: Path | None = None) -> Iterator[Event]:
+def distill(
+    recipe: Recipe, out: str | os.PathLike[str] | None = None, *, teacher: nn.Module | None = None
+) -> Iterator[Event]:
     """Train a student by a recipe, its controls with it, and report.
 
     Args:
         recipe: what to do.
         out: the run folder; default `runs/NAME`. It must not hold a run yet.
+        teacher: a net of your own, called as ``net(x, **cond)`` on images in [-1, 1] (`kdgen.from_module` converts
+            other ranges); the recipe's ``teacher`` is then just what to call it.
 
     Yields:
         what happens, as it happens. The run folder is complete after ``done``.
@@ -43,36 +48,42 @@ def distill(recipe: Recipe, out: Path | None = None) -> Iterator[Event]:
     Raises:
         UserError: for anything in the recipe that does not fit, and for a folder in use.
     """
-    folder = out or Path("runs") / recipe.name
+    folder = Path(out) if out is not None else Path("runs") / recipe.name
     if folder.exists() and any(folder.iterdir()):
         raise UserError(
             f"{folder} is not empty: `kdgen resume {folder}` goes on with its run, --out DIR starts another"
         )
-    run = _Run(folder, recipe)
+    run = _Run(folder, recipe, teacher)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.json", recipe.to_json() + "\n")
     yield from run.events()
 
 
-def resume(folder: Path) -> Iterator[Event]:
-    """Go on with the run in a folder where it was left. Yields and raises as ``distill`` does."""
+def resume(folder: str | os.PathLike[str], *, teacher: nn.Module | None = None) -> Iterator[Event]:
+    """Go on with the run in a folder where it was left. Takes, yields and raises what ``distill`` does."""
+    folder = Path(folder)
     if not (folder / "recipe.json").is_file():
         raise UserError(f"{folder} holds no run: there is no recipe.json in it")
-    yield from _Run(folder, recipes.read(folder / "recipe.json")).events()
+    yield from _Run(folder, recipes.read(folder / "recipe.json"), teacher).events()
 
 
 class _Run:
     """A recipe brought to life in a folder. Making one writes nothing and refuses whatever does not fit."""
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, teacher: nn.Module | None = None) -> None:
         self.folder, self.recipe, self.journal = folder, recipe, Journal(folder)
         self.stopped: Callable[[], bool] = lambda: False
         self.device = pick_device(recipe.device)
-        fast = bfloat16_pays(self.device)
+        noted = self.journal.get("bfloat16_pays")
+        self.fast = fast = bfloat16_pays(self.device) if noted is None else bool(noted)
         self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if fast else torch.float32)
         self.task: Task = registry.build("task", recipe.task)
         self.probe = next(self.task.batches(batch_size=2, seed=recipe.seed))
-        self.original = load(recipe.teacher) if recipe.teacher is not None else None
+        self.original = None
+        if teacher is not None:
+            self.original = Model(teacher, name=str(recipe.teacher), channels=self.task.channels).eval()
+        elif recipe.teacher is not None:
+            self.original = load(recipe.teacher)
         self.teacher: Teacher | None = None
         if self.original is not None:
             fast = fast and recipe.precision != "float32"
@@ -82,6 +93,7 @@ class _Run:
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
         with self.journal.opened(), stop_on_signals() as self.stopped:
+            self.journal.note(bfloat16_pays=self.fast)
             for event in self._events():
                 self.journal.log(event)
                 yield event

@@ -16,8 +16,8 @@ from kdgen import registry
 from kdgen.answers import Stream, Teacher
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
-from kdgen.devices import channels_last
-from kdgen.optimizers import Optimizer
+from kdgen.devices import Autocast, channels_last
+from kdgen.optimizers import Optimizer, moving_average
 from kdgen.ratio import Ratio, Statistics, gradient_norms
 from kdgen.recipe import Recipe
 from kdgen.schedule import Length, learning_rate, stage_at
@@ -54,20 +54,6 @@ def make_methods(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch
                 method.attach(student, teacher, batch)
             methods[f"{number}.{position}.{term.name}"] = method
     return methods
-
-
-class Autocast(nn.Module):
-    """A net that computes in another dtype under autocast and answers in float32."""
-
-    def __init__(self, net: Net, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.net, self.device, self.dtype = net, device, dtype
-
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        """The net's answer to ``x`` ``(B, C, H, W)`` in float32."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            out: Tensor = self.net(x, **cond)
-        return out.float()
 
 
 class Trainer:
@@ -111,7 +97,7 @@ class Trainer:
         self.student = channels_last(student.to(device)).train()
         self.methods = make_methods(recipe, self.student, teacher.net if teacher else None, probe.to(device))
         self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.methods.items()}).to(device)
-        self.ema = AveragedModel(self.student, multi_avg_fn=_average(recipe.ema), use_buffers=True)
+        self.ema = AveragedModel(self.student, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
         self.state = State()
         self.optimizer: Optimizer | None = None
 
@@ -304,17 +290,3 @@ class Trainer:
     def _event(self, kind: Any, **data: Any) -> Event:
         progress = self.length.progress(self.state.step, self.state.elapsed)
         return Event(kind=kind, leg=self.leg, step=self.state.step, progress=progress, data=data)
-
-
-def _average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """The moving average of the weights, its decay warmed up as ``min(decay, (1 + n) / (10 + n))``."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        now = min(decay, (1 + int(count)) / (10 + int(count)))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - now)
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return update

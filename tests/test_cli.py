@@ -98,7 +98,7 @@ def test_distill_passes_the_options_on(started: dict[str, Any], capsys: pytest.C
     assert "The teacher helped: +1.50 dB at equal steps" in shown.out
     assert "runs/mine/student" in shown.out
     assert "kdgen: the loss was odd" in shown.err
-    assert "student: 50%, loss 0.01 · output 0.02 · 300 images/s · 1:01 left" in shown.err
+    assert "student: 50%, 1:01 left · 300 images/s · loss 0.01 · output 0.02" in shown.err
 
 
 def test_default_folder_is_numbered(started: dict[str, Any]) -> None:

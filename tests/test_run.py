@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import kdgen
 from kdgen import run
 from kdgen.answers import AnswerPool
 from kdgen.checkpoint import Checkpoints
@@ -84,6 +85,20 @@ def test_the_same_recipe_gives_the_same_student(make: Make, tmp_path: Path) -> N
     assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
 
 
+def test_a_resumed_run_computes_as_it_began(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = make("controls=false", "precision=auto")
+    monkeypatch.setattr(run, "bfloat16_pays", lambda device: True)
+    drain(run.distill(recipe, tmp_path / "whole"))
+    running = run.distill(recipe, tmp_path / "run")
+    for event in running:
+        if event.kind == "checkpoint" and event.step >= 3:
+            break
+    running.close()
+    monkeypatch.setattr(run, "bfloat16_pays", lambda device: False)
+    drain(run.resume(tmp_path / "run"))
+    assert weights(tmp_path / "whole") == weights(tmp_path / "run")
+
+
 def test_a_run_is_never_overwritten(make: Make, tmp_path: Path) -> None:
     drain(run.distill(make("controls=false"), tmp_path / "run"))
     with pytest.raises(UserError, match="kdgen resume"):
@@ -131,7 +146,7 @@ def test_resume_is_exact_with_regressors_an_adaptive_ratio_and_two_stages(make: 
 
 
 def test_sigkill_at_random_moments_changes_nothing(make: Make, tmp_path: Path) -> None:
-    recipe = make("steps=400", ADAPTIVE, "checkpoint_every=0.2", "pool.patches=256")
+    recipe = make("steps=700", ADAPTIVE, "checkpoint_every=0.2", "pool.patches=256")
     recipe = recipe.model_copy(update={"controls": False})
     drain(run.distill(recipe, tmp_path / "whole"))
     (tmp_path / "recipe.json").write_text(recipe.to_json())
@@ -139,7 +154,8 @@ def test_sigkill_at_random_moments_changes_nothing(make: Make, tmp_path: Path) -
     script = "import sys; from kdgen.__main__ import main; main()"
     begin = [sys.executable, "-c", script, "distill", str(tmp_path / "recipe.json"), "--out", str(tmp_path / "run")]
     again = [sys.executable, "-c", script, "resume", str(tmp_path / "run")]
-    for number in range(3):
+    killed = 0
+    for number in range(5):
         process = subprocess.Popen([*(again if number else begin), "--quiet"], stdout=subprocess.DEVNULL)
         log = tmp_path / "run" / "metrics.jsonl"
         known = log.stat().st_size if log.exists() else 0
@@ -150,7 +166,8 @@ def test_sigkill_at_random_moments_changes_nothing(make: Make, tmp_path: Path) -
             time.sleep(0.02)
         time.sleep(shuffled.uniform(0, 1.0))
         process.kill()
-        process.wait()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed >= 3, "the run was over before it could be killed"
     drain(run.resume(tmp_path / "run"))
     assert weights(tmp_path / "whole") == weights(tmp_path / "run")
 
@@ -253,6 +270,35 @@ def test_uncached_and_without_a_teacher(make: Make, tmp_path: Path) -> None:
     drain(run.distill(make("pool.patches=0", "controls=false"), tmp_path / "uncached"))
     drain(run.distill(make("teacher=null", 'stages=[{"name": "train"}]', "pool.patches=0"), tmp_path / "alone"))
     assert {row.role for row in Report.read(tmp_path / "alone").rows} == {"input", "student"}
+
+
+@pytest.mark.parametrize("student", [{"name": "half_res", "args": {"sigma_map": True}}, {"name": "patch_mlp"}])
+def test_colour_and_a_range_of_levels(make: Make, tmp_path: Path, student: dict[str, object]) -> None:
+    recipe = make(
+        'task.args={"sigma": [5, 50], "channels": 3, "patch": 16}',
+        "teacher=soft",
+        f"student={json.dumps(student)}",
+        "controls=false",
+        "steps=3",
+    )
+    drain(kdgen.distill(recipe, tmp_path / "run", teacher=kdgen.from_module(torch.nn.Hardtanh())))
+    metrics = Report.read(tmp_path / "run").rows[-1].metrics
+    assert {"psnr", "psnr@15", "psnr@25", "psnr@50"} <= metrics.keys()
+    restored = load(tmp_path / "run")(torch.zeros(3, 1, 5), sigma=10)
+    assert restored.shape == (3, 1, 5)
+
+
+def test_a_plain_module_is_a_teacher(make: Make, tmp_path: Path) -> None:
+    class Blur(torch.nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            assert image.min() > -1.5
+            return torch.nn.functional.avg_pool2d(image, 3, stride=1, padding=1)
+
+    net = kdgen.from_module(Blur(), range=(0.0, 1.0))
+    drain(kdgen.distill(make("teacher=blur", "controls=false"), tmp_path / "run", teacher=net))
+    teacher = Report.read(tmp_path / "run").find("teacher")
+    assert teacher is not None
+    assert (teacher.name, teacher.num_params) == ("blur", 0)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ model", IJCV 41, 2001: opaque leaves fall one on another at uniform places, with
 r^-3, which makes the images look the same at every scale.
 """
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -38,7 +39,7 @@ class DeadLeaves:
         UserError: for a number that is out of range.
     """
 
-    def __init__(self, smallest: float = 1.0, cover: float = 3.5, shading: float = 0.15, texture: float = 0.05) -> None:
+    def __init__(self, smallest: float = 1.0, cover: float = 3.5, shading: float = 0.15, texture: float = 0.2) -> None:
         if not (0.5 <= smallest <= 64 and 0 < cover <= 20 and 0 <= shading <= 1 and 0 <= texture <= 1):
             raise UserError("dead leaves take smallest in 0.5..64, cover in 0..20, shading and texture in 0..1")
         self.smallest, self.cover, self.shading, self.texture = smallest, cover, shading, texture
@@ -52,6 +53,12 @@ class DeadLeaves:
         cut = torch.stack(canvases).unfold(2, size, size).unfold(3, size, size)
         patches = cut.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels, size, size)
         return patches[torch.randperm(len(patches), generator=generator(seed, "order"))[:count]]
+
+    def fingerprint(self) -> str:
+        """The arguments, and a hash of one patch, which changes with the way leaves are painted."""
+        sample = self.patches(1, 32, channels=1, seed=0).numpy().tobytes()
+        arguments = (self.smallest, self.cover, self.shading, self.texture)
+        return f"dead_leaves{arguments}{hashlib.sha256(sample).hexdigest()}"
 
     def canvas(self, extent: int, *, channels: int, seed: int) -> Tensor:
         """One whole image ``(channels, extent, extent)`` float32 in [-1, 1]."""

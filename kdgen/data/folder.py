@@ -1,5 +1,6 @@
 """A folder of image files."""
 
+import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -88,6 +89,11 @@ class Folder(Pictures):
             if (picture := self._decode(self._files[i % len(self._files)])) is not None:
                 return picture
         raise UserError(f"none of the images in {self.path} can be read, the first is {self.skipped[0]}")
+
+    def fingerprint(self) -> str:
+        """A hash of the scales and of each file's name, size and time of change; pixels are not read."""
+        files = [(self._name(file), file.stat().st_size, file.stat().st_mtime_ns) for file in self._files]
+        return hashlib.sha256(repr((self.scales, files)).encode()).hexdigest()
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
         """All readable pictures in order, by path, each ``(1, channels, H, W)`` float32."""

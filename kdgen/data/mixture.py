@@ -31,6 +31,10 @@ class Mixture:
         self.sources: list[Images] = [make_images(source) for source in sources]
         self.weights = torch.tensor(weights, dtype=torch.float64)
 
+    def fingerprint(self) -> str:
+        """The weights, and what the sources say."""
+        return repr((self.weights.tolist(), [source.fingerprint() for source in self.sources]))
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Patches of all sources in random order, ``(count, channels, size, size)`` float32."""
         origin = torch.multinomial(self.weights, count, replacement=True, generator=generator(seed, "mixture"))

@@ -1,5 +1,6 @@
 """What all sources of finished pictures share: random patches, grey and colour, iteration over whole images."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,6 +57,13 @@ class Pictures:
     def names(self) -> Sequence[str]:
         """The name of each picture."""
         raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """A hash of the scales and of every pixel."""
+        digest = hashlib.sha256(repr(self.scales).encode())
+        for index in range(len(self.names)):
+            digest.update(np.ascontiguousarray(self.picture(index)).tobytes())
+        return digest.hexdigest()
 
     def picture(self, index: int) -> Picture:
         """The picture at a position of ``names``."""

@@ -27,6 +27,10 @@ class Images(Protocol):
         """
         ...
 
+    def fingerprint(self) -> str:
+        """Changes whenever the patches would: with the arguments, and with the files behind them."""
+        ...
+
 
 @runtime_checkable
 class Gallery(Protocol):

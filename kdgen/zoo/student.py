@@ -16,7 +16,7 @@ class HalfRes(nn.Module):
         super().__init__()
         if width < 1 or blocks < 0:
             raise UserError(f"half_res has a width of at least 1 and no negative blocks, not {width} and {blocks}")
-        self.sigma_map = sigma_map
+        self.channels, self.sigma_map = channels, sigma_map
         self.head = nn.Conv2d(4 * channels + sigma_map, width, 3, padding=1)
         self.body = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
@@ -36,15 +36,25 @@ class HalfRes(nn.Module):
         self.tail.weight.mul_(0.02)
 
     def forward(self, x: Tensor, *, sigma: Tensor | None = None, **cond: Tensor) -> Tensor:
-        """``(B, C, H, W)`` in [-1, 1] of any size to the same; ``sigma`` ``(B,)`` is read with a noise-level map."""
+        """Denoise.
+
+        Args:
+            x: ``(B, C, H, W)`` in [-1, 1], any size; a net of three channels takes grey images ``(B, 1, H, W)`` too.
+            sigma: the noise level ``(B,)`` in units of the image range, read by a net with a noise-level map.
+            cond: ignored.
+
+        Returns:
+            an image as large as ``x``.
+        """
         height, width = x.shape[-2:]
-        h = F.pixel_unshuffle(pad_to_multiple(x, 2), 2)
+        h = F.pixel_unshuffle(pad_to_multiple(x, 2).expand(-1, self.channels, -1, -1), 2)
         if self.sigma_map:
             h = torch.cat([level_map(sigma, h), h], dim=1)
         h = F.relu(self.head(h))
         for block in self.body:
             h = h + block(h)
-        return x - F.pixel_shuffle(self.tail(h), 2)[..., :height, :width]
+        out = F.pixel_shuffle(self.tail(h), 2)[..., :height, :width]
+        return x - (out if x.shape[1] == self.channels else out.mean(1, keepdim=True))
 
     def taps(self) -> list[str]:
         """The head and the branches of the residual blocks."""

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 import kdgen.zoo  # noqa: F401
 from kdgen import registry
+from kdgen.metrics import macs, num_params
+from kdgen.presets import denoiser_teacher
 from kdgen.registry import Use
 from kdgen.taps import tappable, taps
 from kdgen.types import UserError
@@ -32,6 +34,15 @@ def sigma(count: int) -> Tensor:
 
 def test_all_nets_are_covered() -> None:
     assert set(SMALL) <= set(registry.names("net"))
+
+
+def test_the_costs_that_the_documentation_states() -> None:
+    student: nn.Module = registry.build("net", Use(name="half_res"))
+    teacher: nn.Module = registry.build("net", denoiser_teacher().student, channels=3)
+    assert num_params(student) == 57_828
+    assert round(macs(student, 1) / 1e9, 2) == 0.94
+    assert num_params(teacher) == 1_042_400
+    assert macs(teacher, 1, cond={"sigma": sigma(1)}) > 8 * macs(student, 1)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -98,8 +109,9 @@ def test_known_sizes() -> None:
     assert count("unet") * 4 < 5_000_000
 
 
-def test_unet_answers_grey_as_the_mean_of_its_three_channels() -> None:
-    net, x = small("unet"), torch.rand(2, 1, 8, 9)
+@pytest.mark.parametrize("name", ["unet", "half_res"])
+def test_a_colour_net_answers_grey_as_the_mean_of_its_three_channels(name: str) -> None:
+    net, x = small(name, channels=3), torch.rand(2, 1, 8, 9)
     expected = net(x.expand(-1, 3, -1, -1), sigma=sigma(2)).mean(1, keepdim=True)
     assert torch.allclose(net(x, sigma=sigma(2)), expected, atol=1e-6)
 

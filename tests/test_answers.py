@@ -1,0 +1,212 @@
+"""The teacher made cheap, and its cached answers."""
+
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from kdgen.answers import AnswerPool, Teacher
+from kdgen.data.augment import dihedral
+from kdgen.model import build_net
+from kdgen.recipe import Pool
+from kdgen.registry import Use, build
+from kdgen.tasks import Denoise
+from kdgen.types import Batch, UserError
+
+CPU = torch.device("cpu")
+
+
+class Negative(nn.Module):
+    """A teacher that commutes with flips and rotations, and whose tap is twice its input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.twice = nn.Conv2d(1, 1, 1, bias=False)
+        nn.init.constant_(self.twice.weight, 2.0)
+        self.calls = 0
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        self.calls += 1
+        return -self.twice(x) / 2
+
+
+def task(**args: object) -> Denoise:
+    made: Denoise = build("task", Use(name="denoise", args={"sigma": 25, "patch": 16, **args}))  # type: ignore[dict-item]
+    return made
+
+
+def pool(folder: Path, net: nn.Module, *, paths: tuple[str, ...] = (), **spec: object) -> AnswerPool:
+    probe = next(task().batches(batch_size=2, seed=0))
+    teacher = Teacher(net, probe, device=CPU, bfloat16=False)
+    return AnswerPool(task(), Pool(dir=str(folder), **{"patches": 40, **spec}), teacher=teacher, paths=paths)  # type: ignore[arg-type]
+
+
+def test_answers_stay_with_their_inputs_through_shuffling_flips_and_crops(tmp_path: Path) -> None:
+    made = pool(tmp_path, Negative(), paths=("twice",), crop=8)
+    assert list(made.fill())[-1] == 40
+    batches = made.batches(batch_size=8, seed=3)
+    for _ in range(12):
+        batch, answer = next(batches)
+        assert answer is not None
+        assert batch.x.shape == (8, 1, 8, 8)
+        torch.testing.assert_close(answer.output, -batch.x, atol=2e-3, rtol=0)
+        torch.testing.assert_close(answer.taps["twice"].float(), 2 * batch.x, atol=4e-3, rtol=0)
+        assert batch.y is not None
+        noise = (batch.x - batch.y).std().item()
+        assert noise == pytest.approx(2 * 25 / 255, rel=0.15)
+
+
+def test_a_batch_depends_on_seed_and_number_alone(tmp_path: Path) -> None:
+    made = pool(tmp_path, Negative())
+    list(made.fill())
+    stream = made.batches(batch_size=8, seed=3)
+    seventh = [next(stream) for _ in range(8)][7][0]
+    again, _ = next(made.batches(batch_size=8, seed=3, start=7))
+    assert torch.equal(seventh.x, again.x)
+    assert not torch.equal(next(made.batches(batch_size=8, seed=4, start=7))[0].x, again.x)
+
+
+def test_without_augmentation_an_epoch_holds_every_input_once(tmp_path: Path) -> None:
+    made = pool(tmp_path, Negative(), augment=False)
+    list(made.fill())
+    stream = made.batches(batch_size=8, seed=0)
+    seen = torch.cat([next(stream)[0].x for _ in range(5)]).flatten(1)
+    stored, _ = made[torch.arange(40)]
+    assert {tuple(row.tolist()) for row in seen} == {tuple(row.tolist()) for row in stored.x.flatten(1)}
+
+
+def test_truth_alone_gets_fresh_noise_each_time(tmp_path: Path) -> None:
+    made = pool(tmp_path, Negative(), augment=False, patches=8)
+    list(made.fill())
+    stream = made.batches(batch_size=8, seed=0, truth=True)
+    (first, answer), (second, _) = next(stream), next(stream)
+    assert answer is None
+    assert first.y is not None
+    assert second.y is not None
+    order = [int(torch.stack([(y - z).abs().max() for z in second.y]).argmin()) for y in first.y]
+    assert torch.equal(first.y, second.y[order])
+    assert not torch.equal(first.x, second.x[order])
+
+
+def test_answers_are_asked_once_and_shared(tmp_path: Path) -> None:
+    first, second = Negative(), Negative()
+    list(pool(tmp_path, first).fill())
+    made = pool(tmp_path, second)
+    assert made.complete
+    list(made.fill())
+    assert second.calls == 0
+
+
+def test_another_teacher_seed_or_task_is_another_pool(tmp_path: Path) -> None:
+    teacher = Teacher(Negative(), next(task().batches(batch_size=2, seed=0)), device=CPU, bfloat16=False)
+    spec = Pool(dir=str(tmp_path), patches=16)
+    folders = {
+        AnswerPool(task(), spec, teacher=teacher, identity="a").folder,
+        AnswerPool(task(), spec, teacher=teacher, identity="b").folder,
+        AnswerPool(task(), spec, teacher=None).folder,
+        AnswerPool(task(sigma=30), spec, teacher=teacher, identity="a").folder,
+        AnswerPool(task(), spec.model_copy(update={"seed": 1}), teacher=teacher, identity="a").folder,
+        AnswerPool(task(), spec, teacher=teacher, identity="a", paths=["twice"]).folder,
+    }
+    assert len(folders) == 6
+
+
+def test_a_changed_file_is_another_task(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.new("L", (20, 20), 10 * number).save(tmp_path / f"{number}.png")
+    images = {"name": "folder", "args": {"path": str(tmp_path)}}
+    before = task(images=images).fingerprint()
+    assert task(images=images).fingerprint() == before
+    Image.new("L", (20, 20), 255).save(tmp_path / "2.png")
+    os.utime(tmp_path / "2.png", (1, 1))
+    after = task(images=images).fingerprint()
+    mixed = {"name": "mixture", "args": {"sources": [images, {"name": "dead_leaves"}]}}
+    assert len({before, after, task(images=mixed).fingerprint(), task().fingerprint()}) == 4
+
+
+def test_an_interrupted_pool_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = pool(tmp_path / "whole", Negative())
+    list(whole.fill())
+    broken = pool(tmp_path / "broken", Negative())
+    filling = broken._compute()
+    broken.folder.parent.mkdir(parents=True)
+    next(filling)
+    (broken.folder / "filled").write_text("16")
+    again = Negative()
+    resumed = pool(tmp_path / "broken", again)
+    assert not resumed.complete
+    list(resumed.fill())
+    index = torch.arange(40)
+    assert torch.equal(whole[index][0].x, resumed[index][0].x)
+
+
+def test_a_pool_over_its_bound_is_refused_with_what_would_fit(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"\d+ patches would fit"):
+        list(pool(tmp_path, Negative(), max_gib=1e-5).fill())
+
+
+def test_pools_used_longest_ago_make_room(tmp_path: Path) -> None:
+    size = 40 * 16 * 16 * 3 * 2 + 80 + 4 * 128
+    old, recent = pool(tmp_path, Negative(), seed=1), pool(tmp_path, Negative(), seed=2)
+    for each, age in ((old, 100), (recent, 50)):
+        list(each.fill())
+        os.utime(each.folder, (time.time() - age, time.time() - age))
+    list(pool(tmp_path, Negative(), seed=3, max_gib=2.5 * size / 2**30).fill())
+    assert not old.complete
+    assert recent.complete
+
+
+def test_a_teacher_whose_answer_is_not_finite_is_named(tmp_path: Path) -> None:
+    net = Negative()
+    net.twice.weight.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="output is not finite"):
+        list(pool(tmp_path, net).fill())
+
+
+def _fill(folder: Path) -> None:
+    torch.set_num_threads(1)
+    list(pool(folder, Negative(), patches=64).fill())
+
+
+def test_two_processes_fill_one_pool(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_fill, args=(tmp_path,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    made = pool(tmp_path, Negative(), patches=64)
+    assert made.complete
+    batch, answer = made[torch.arange(64)]
+    assert answer is not None
+    torch.testing.assert_close(answer.output, -batch.x, atol=2e-3, rtol=0)
+
+
+def test_bfloat16_answers_are_close_and_bad_ones_refused() -> None:
+    torch.manual_seed(0)
+    net, _ = build_net(Use(name="dncnn", args={"depth": 5, "width": 16, "norm": True}), 1)
+    sample = next(task().batches(batch_size=4, seed=0))
+    fast = Teacher(net, sample, device=CPU, bfloat16=True)
+    exact = Teacher(net, sample, device=CPU, bfloat16=False)
+    assert fast.fast
+    error = (fast.answer(sample).output - exact.answer(sample).output).square().mean().sqrt()
+    assert 0 < error < Teacher.tolerance
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(6.0)
+    assert not Teacher(net, sample, device=CPU, bfloat16=True).fast
+
+
+def test_the_teacher_answers_without_gradient_and_with_its_taps() -> None:
+    net = Negative()
+    x = torch.randn(2, 1, 8, 8)
+    answer = Teacher(net, Batch(x=x), device=CPU, bfloat16=False).answer(Batch(x=x), ["twice"])
+    assert not answer.output.requires_grad
+    assert torch.equal(answer.taps["twice"], 2 * x)
+    assert torch.equal(dihedral(answer.output, 5), -dihedral(x, 5))

@@ -1,0 +1,116 @@
+"""Recipes as data: JSON in and out, unknown keys refused, settings applied, everything documented."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import kdgen.methods
+import kdgen.ratio
+import kdgen.tasks
+import kdgen.zoo  # noqa: F401
+from kdgen import presets, registry
+from kdgen.recipe import Recipe, document, override, parse, read
+from kdgen.types import UserError
+
+SMALL = {"name": "small", "task": {"name": "denoise"}, "student": {"name": "dncnn"}, "steps": 10}
+
+
+@pytest.mark.parametrize("name", registry.names("preset"))
+def test_a_preset_survives_json_and_names_only_what_there_is(name: str) -> None:
+    recipe = presets.preset(name)
+    assert parse(recipe.to_json()) == recipe
+    registry.build("net", recipe.student)
+    for stage in recipe.stages:
+        registry.build("ratio", stage.ratio)
+        for term in stage.methods:
+            registry.build("method", term)
+    assert registry.summary("preset", name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stepz": 3}, "unknown key 'stepz'; the nearest: steps"),
+        ({"stages": [{"lrr": 1}]}, "unknown key 'stages.0.lrr'; the nearest: lr"),
+        ({"pool": {"patchs": 1}}, "unknown key 'pool.patchs'; the nearest: patches"),
+        ({"stages": [{"methods": [{"name": "output", "wieght": 1}]}], "teacher": "x"}, "the nearest: weight"),
+        ({"teacher": {"file": "x", "net": {"name": "dncnn"}, "rang": [0, 1]}}, "unknown key 'teacher.rang'"),
+        ({"teacher": {"file": "x", "net": {"name": "dncnn"}, "range": [0, 255]}}, "range is"),
+        ({"seconds": 3}, "exactly one of steps and seconds"),
+        ({"steps": None}, "exactly one of steps and seconds"),
+        ({"stages": [{"methods": [{"name": "output"}]}]}, "methods need a teacher"),
+        ({"init": "teacher"}, "needs a teacher"),
+        ({"name": "../up"}, "name"),
+        ({"stages": []}, "stages"),
+        ({"ema": 1.5}, "ema"),
+        ({"steps": float("nan")}, "steps"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name_in_one_line(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=r"^recipe: ") as refused:
+        parse({**SMALL, **change})
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_settings_reach_every_depth() -> None:
+    recipe = override(
+        parse({**SMALL, "stages": [{}, {}]}),
+        ["seconds=30", "stages.1.lr=1e-4", "task.args.sigma=[0, 55]", "pool.dir=/somewhere", "controls=false"],
+    )
+    assert (recipe.steps, recipe.seconds) == (None, 30)
+    assert [stage.lr for stage in recipe.stages] == [2e-3, 1e-4]
+    assert recipe.task.args == {"sigma": [0, 55]}
+    assert recipe.pool.dir == "/somewhere"
+    assert recipe.controls is False
+
+
+def test_a_one_digit_index_is_not_taken_for_the_last_part() -> None:
+    recipe = parse({**SMALL, "teacher": "x", "stages": [{"methods": [{"name": "output"}]}]})
+    changed = override(recipe, ['stages.0.methods.0={"name": "feature"}'])
+    assert [term.name for term in changed.stages[0].methods] == ["feature"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("steps", "KEY=VALUE"),
+        ("stages.7.lr=1", "'7' is not one of its 1 entries"),
+        ("pol.patches=1", "no key 'pol'; the nearest: pool"),
+        ("steps.more=1", "nothing lies under"),
+        ("batch_size=many", "batch_size"),
+    ],
+)
+def test_bad_settings_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        override(parse(SMALL), [setting])
+    assert message in str(refused.value)
+
+
+def test_the_control_differs_in_the_teacher_alone() -> None:
+    recipe = presets.preset("denoise")
+    control = recipe.without_teacher(steps=7)
+    assert (control.teacher, control.steps, control.seconds) == (None, 7, None)
+    assert all(not stage.methods for stage in control.stages)
+    same = {"task", "student", "batch_size", "pool", "ema", "precision", "seed"}
+    assert recipe.model_dump(include=same) == control.model_dump(include=same)
+    assert [s.lr for s in recipe.stages] == [s.lr for s in control.stages]
+
+
+def test_every_key_is_documented() -> None:
+    keys = {key: meaning for key, _, meaning in document()}
+    assert all(keys.values())
+    assert {"stages.methods.weight", "teacher.prefix", "pool.crop"} <= keys.keys()
+    assert set(Recipe.model_fields) <= keys.keys()
+
+
+def test_an_unreadable_recipe_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot read the recipe"):
+        read(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text('{"name": ')
+    with pytest.raises(UserError) as refused:
+        read(tmp_path / "bad.json")
+    assert "\n" not in str(refused.value)
+    (tmp_path / "good.json").write_text(json.dumps(SMALL))
+    assert read(tmp_path / "good.json") == parse(SMALL)
