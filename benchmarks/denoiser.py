@@ -31,7 +31,12 @@ from kdgen.metrics import psnr
 from kdgen.recipe import Checkpoint, Pool, Stage, Term
 from kdgen.registry import Use, build
 
-TEACHER = {"name": "dncnn", "args": {"depth": 17, "width": 64, "norm": True, "bias": False}}
+
+def teacher_in(data: Path) -> Checkpoint:
+    """The published DnCNN-S for sigma 25, declared."""
+    net = Use(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False})
+    file = str(data / "dncnn-saoyan" / "DnCNN-S-25" / "net.pth")
+    return Checkpoint(file=file, net=net, predicts="residual", prefix="module.dncnn.")
 
 
 def recipe(name: str, seconds: float, seed: int, *, teacher: Checkpoint | None, images: Mapping[str, Any], patches: int,
@@ -68,8 +73,7 @@ def quality(net: torch.nn.Module, sets: Mapping[str, Path]) -> dict[str, float]:
 
 def runs(seconds: float, seed: int, args: argparse.Namespace, work: Path) -> Iterator[tuple[str, Path]]:
     """Train everything for one seed, yielding rows' names and student folders."""
-    file = args.data / "dncnn-saoyan" / "DnCNN-S-25" / "net.pth"
-    teacher = Checkpoint(file=str(file), net=Use(**TEACHER), predicts="residual", prefix="module.dncnn.")
+    teacher = teacher_in(args.data)
     leaves = {"name": "dead_leaves"}
     photographs = {"name": "folder", "args": {"path": str(args.data / "denoise-sets" / "Train400")}}
     patches = round(args.patches * seconds)

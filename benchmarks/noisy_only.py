@@ -14,12 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from denoiser import TEACHER, quality, recipe
+from denoiser import quality, recipe, teacher_in
 from PIL import Image
 
 from kdgen import distill, load
-from kdgen.recipe import Checkpoint, override
-from kdgen.registry import Use
+from kdgen.recipe import override
 
 
 def make_noisy(clean: Path, noisy: Path, sigma: float = 25.0) -> None:
@@ -42,8 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     sets = {name: args.data / "denoise-sets" / name for name in ("BSD68", "Set12")}
-    file = str(args.data / "dncnn-saoyan" / "DnCNN-S-25" / "net.pth")
-    teacher = Checkpoint(file=file, net=Use(**TEACHER), predicts="residual", prefix="module.dncnn.")
+    teacher = teacher_in(args.data)
     work = Path(tempfile.mkdtemp())
     make_noisy(args.data / "denoise-sets" / "Train400", work / "noisy")
     rows = {}

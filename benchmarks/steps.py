@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from denoiser import teacher_in
 from torch import nn
 
 from kdgen import Recipe, distill, load
 from kdgen.data.seed import derive
 from kdgen.model import build_net
-from kdgen.recipe import Checkpoint, Pool, Stage, Term
+from kdgen.recipe import Pool, Stage, Term
 from kdgen.registry import Use, build
 from kdgen.schedule import learning_rate
 
@@ -35,16 +36,9 @@ def task(data: Path) -> Use:
     return Use(name="denoise", args={"sigma": 25, "patch": PATCH, "evaluate": folder})
 
 
-def teacher(data: Path) -> Checkpoint:
-    """The published DnCNN-S for sigma 25."""
-    net = Use(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False})
-    file = str(data / "dncnn-saoyan" / "DnCNN-S-25" / "net.pth")
-    return Checkpoint(file=file, net=net, predicts="residual", prefix="module.dncnn.")
-
-
 def plain(data: Path, steps: int, seed: int) -> tuple[float, nn.Module]:
     """The loop everybody writes: eager, float32. Seconds a step, and the student."""
-    big = load(teacher(data)).net.eval()
+    big = load(teacher_in(data)).net.eval()
     torch.manual_seed(derive(seed, "weights"))
     student, _ = build_net(STUDENT, 1)
     optimizer = torch.optim.AdamW(student.parameters(), lr=STAGE.lr, weight_decay=0.0)
@@ -67,8 +61,8 @@ def kdgen(data: Path, steps: int, seed: int, patches: int) -> tuple[float, float
     """The same through kdgen. Seconds a step, seconds for the cached answers, and the student."""
     work = Path(tempfile.mkdtemp())
     recipe = Recipe(
-        name="steps", task=task(data), teacher=teacher(data), student=STUDENT, stages=(STAGE,), steps=steps, seed=seed,
-        batch_size=BATCH, pool=Pool(patches=patches, dir=str(work / "cache")), ema=0.0, controls=False,
+        name="steps", task=task(data), teacher=teacher_in(data), student=STUDENT, stages=(STAGE,), steps=steps,
+        seed=seed, batch_size=BATCH, pool=Pool(patches=patches, dir=str(work / "cache")), ema=0.0, controls=False,
         evaluate_every=1e9, checkpoint_every=1e9,
     )  # fmt: skip
     training = answers = 0.0

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral
 from kdgen.data.seed import derive, generator
-from kdgen.devices import channels_last
+from kdgen.devices import Autocast, channels_last
 from kdgen.recipe import Pool
 from kdgen.taps import taps
 from kdgen.types import Answer, Batch, Net, Task, UserError
@@ -32,7 +32,7 @@ FILL_BATCH = 16
 Stream = Iterator[tuple[Batch, Answer | None]]
 
 
-class Teacher(nn.Module):
+class Teacher(Autocast):
     """A net that answers and never learns: batch norm folded, channels last, in bfloat16 where that is faster.
 
     The convolutions compute in bfloat16 under autocast; the residual connection and the output stay in float32.
@@ -43,22 +43,19 @@ class Teacher(nn.Module):
     tolerance = 2 * 0.5 / 255
 
     def __init__(self, net: Net, sample: Batch, *, device: torch.device, bfloat16: bool) -> None:
-        super().__init__()
-        self.net = channels_last(folded(net).to(device)).eval().requires_grad_(False)
-        self.device = device
-        self.fast = False
+        frozen = channels_last(folded(net).to(device)).eval().requires_grad_(False)
+        super().__init__(frozen, device, torch.float32)
         if bfloat16:
             sample = sample.to(device)
             exact = self.answer(sample).output
-            self.fast = True
+            self.dtype = torch.bfloat16
             error = (self.answer(sample).output - exact).square().mean().sqrt()
-            self.fast = bool(error < self.tolerance)
+            self.dtype = torch.bfloat16 if error < self.tolerance else torch.float32
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        """The teacher's answer to ``x`` ``(B, C, H, W)`` in float32."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.fast):
-            out: Tensor = self.net(x, **cond)
-        return out.float()
+    @property
+    def fast(self) -> bool:
+        """Whether it computes in bfloat16."""
+        return self.dtype == torch.bfloat16
 
     @torch.no_grad()
     def answer(self, batch: Batch, paths: Sequence[str] = ()) -> Answer:

@@ -45,10 +45,9 @@ def denoiser_teacher() -> Recipe:
         {"name": "folder", "args": {"path": "photographs", "scales": [1.0, 0.8, 0.6]}},
     ]
     images = {"name": "mixture", "args": {"sources": sources, "weights": [0.3, 0.7]}}
-    args = {"sigma": [0, 55], "channels": "both", "images": images, "loss": "l1"}
     return Recipe(
         name="denoiser",
-        task=Use(name="denoise", args=args),
+        task=Use(name="denoise", args={"sigma": [0, 55], "channels": "both", "images": images, "loss": "l1"}),
         student=Use(name="unet"),
         stages=(Stage(name="train", optimizer="muon", lr=4e-3),),
         seconds=5400,

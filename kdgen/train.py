@@ -92,9 +92,10 @@ class Trainer:
     ) -> None:
         self.recipe, self.leg, self.checkpoints, self.task = recipe, leg, checkpoints, task
         self.teacher, self.source, self.length, self.stopped = teacher, source, length, stopped
-        self.device, self.dtype = device, dtype
+        self.device = device
         self.accelerator = Accelerator(cpu=device.type == "cpu")
         self.student = channels_last(student.to(device)).train()
+        self.autocast = Autocast(self.student, device, dtype)
         self.methods = make_methods(recipe, self.student, teacher.net if teacher else None, probe.to(device))
         self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.methods.items()}).to(device)
         self.ema = AveragedModel(self.student, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
@@ -110,7 +111,7 @@ class Trainer:
         self.checkpoints.save(
             {
                 "step": s.step, "elapsed": s.elapsed, "stage": s.stage, "retries": s.retries,
-                "statistics": s.statistics.state_dict(), "dtype": str(self.dtype).removeprefix("torch."),
+                "statistics": s.statistics.state_dict(), "dtype": str(self.autocast.dtype).removeprefix("torch."),
                 "student": self.student.state_dict(), "ema": self.ema.state_dict(),
                 "methods": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
             }
@@ -122,7 +123,7 @@ class Trainer:
         if saved is not None:
             retries = max(self.state.retries, saved["retries"])
             self.state = State(step=saved["step"], elapsed=saved["elapsed"], stage=saved["stage"], retries=retries)
-            self.dtype = getattr(torch, saved["dtype"])
+            self.autocast.dtype = getattr(torch, saved["dtype"])
             self.student.load_state_dict(saved["student"])
             self.ema.load_state_dict(saved["ema"])
             self.module.load_state_dict(saved["methods"])
@@ -157,9 +158,8 @@ class Trainer:
 
     def _terms(self, batch: Batch, answer: Answer | None, progress: float) -> tuple[dict[str, Tensor], list[Tensor]]:
         """The loss terms, each a mean over the batch, and the tensors they are compared at: output and taps."""
-        student = Autocast(self.student, self.device, self.dtype)
         with taps(self.student, self.student_paths) as seen:
-            out: Tensor = student(batch.x, **batch.cond)
+            out: Tensor = self.autocast(batch.x, **batch.cond)
         terms: dict[str, Tensor] = {}
         own = self.task.loss(out, batch)
         if own is not None:
@@ -168,7 +168,7 @@ class Trainer:
             assert self.teacher is not None
             view = View(
                 batch=batch, student=out, teacher=answer.output, student_taps=seen, teacher_taps=answer.taps,
-                student_net=student, teacher_net=self.teacher, student_ema=self.ema.module, progress=progress,
+                student_net=self.autocast, teacher_net=self.teacher, student_ema=self.ema.module, progress=progress,
             )  # fmt: skip
             terms |= {key: method.loss(view).mean() for key, method in self.stage_methods.items()}
         return terms, [out, *(seen[path] for path in sorted(seen))]

@@ -56,6 +56,15 @@ def weights(folder: Path, leg: str = "student") -> bytes:
     return (home / "model.safetensors").read_bytes()
 
 
+def interrupt(recipe: Recipe, folder: Path, *, step: int) -> None:
+    """Begin a run and drop it after a checkpoint at this step or later."""
+    running = run.distill(recipe, folder)
+    for event in running:
+        if event.kind == "checkpoint" and event.step >= step:
+            break
+    running.close()
+
+
 def drain(events: object) -> list[Event]:
     return list(events)  # type: ignore[call-overload]
 
@@ -89,11 +98,7 @@ def test_a_resumed_run_computes_as_it_began(make: Make, tmp_path: Path, monkeypa
     recipe = make("controls=false", "precision=auto")
     monkeypatch.setattr(run, "bfloat16_pays", lambda device: True)
     drain(run.distill(recipe, tmp_path / "whole"))
-    running = run.distill(recipe, tmp_path / "run")
-    for event in running:
-        if event.kind == "checkpoint" and event.step >= 3:
-            break
-    running.close()
+    interrupt(recipe, tmp_path / "run", step=3)
     monkeypatch.setattr(run, "bfloat16_pays", lambda device: False)
     drain(run.resume(tmp_path / "run"))
     assert weights(tmp_path / "whole") == weights(tmp_path / "run")
@@ -136,11 +141,7 @@ ADAPTIVE = (
 def test_resume_is_exact_with_regressors_an_adaptive_ratio_and_two_stages(make: Make, tmp_path: Path) -> None:
     recipe = make("controls=false", ADAPTIVE, "steps=20")
     drain(run.distill(recipe, tmp_path / "whole"))
-    running = run.distill(recipe, tmp_path / "run")
-    for event in running:
-        if event.kind == "checkpoint" and event.step >= 7:
-            break
-    running.close()
+    interrupt(recipe, tmp_path / "run", step=7)
     drain(run.resume(tmp_path / "run"))
     assert weights(tmp_path / "whole") == weights(tmp_path / "run")
 
@@ -174,11 +175,7 @@ def test_sigkill_at_random_moments_changes_nothing(make: Make, tmp_path: Path) -
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(make: Make, tmp_path: Path) -> None:
     drain(run.distill(make("controls=false"), tmp_path / "whole"))
-    running = run.distill(make("controls=false"), tmp_path / "run")
-    for event in running:
-        if event.kind == "checkpoint" and event.step >= 5:
-            break
-    running.close()
+    interrupt(make("controls=false"), tmp_path / "run", step=5)
     last = tmp_path / "run" / "checkpoints" / "student" / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])
     events = drain(run.resume(tmp_path / "run"))
