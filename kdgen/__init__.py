@@ -3,16 +3,19 @@
 Imports go down this list only, and packages on one line never import each other:
 
     __main__ · ui
+    commands
     arguments · console · files
     tune
     run
+    links
     train · compare · hub · export
-    card · pictures · checkpoint · optimizers · journal
-    report
-    tasks · methods · ratio · schedule · answers
-    metrics
+    card · pictures · curves · checkpoint · loss · optimizers · journal
+    report · propose
+    tasks · methods · objectives · ratio · schedule · answers
+    metrics · critics
     model
-    zoo · adapters · data · devices
+    zoo · adapters · data · devices · convert · config · fetch
+    diffusion
     presets
     recipe
     taps > registry > types

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ class AnswerPool:
         self, task: Task, spec: Pool, *, teacher: Teacher | None, identity: str = "", paths: Sequence[str] = ()
     ) -> None:
         self.task, self.spec, self.teacher, self.paths = task, spec, teacher, tuple(paths)
-        key = json.dumps([1, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
+        key = json.dumps([2, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
                           teacher is not None and teacher.fast])  # fmt: skip
         self.folder = cache_folder(spec) / hashlib.sha256(key.encode()).hexdigest()[:24]
         self._arrays: dict[str, Tensor] = {}
@@ -137,7 +138,7 @@ class AnswerPool:
                 arrays = self._allocate(rows)
             fresh = min(FILL_BATCH, self.spec.patches - done)
             for name, value in rows.items():
-                arrays[name][done : done + fresh] = value[:fresh].half().cpu().numpy()
+                arrays[name][done : done + fresh] = value[:fresh].to(_kept(name, value)).cpu().numpy()
             done += fresh
             if done == self.spec.patches or time.monotonic() - flushed > 2:
                 for array in arrays.values():
@@ -147,11 +148,13 @@ class AnswerPool:
                 yield done
 
     def _row(self, batch: Batch, index: int) -> dict[str, Tensor]:
-        rows = {"x": batch.x, **{f"cond.{k}": v for k, v in batch.cond.items()}}
-        if batch.y is not None:
-            rows["y"] = batch.y
+        """One batch by column. The teacher answers the input as it is kept, rounding and all."""
+        parts = {"x": batch.x, "teacher_x": batch.teacher_x, "y": batch.y, "real": batch.real, "weight": batch.weight}
+        rows = {name: value for name, value in parts.items() if value is not None}
+        rows |= {f"cond.{k}": v for k, v in batch.cond.items()}
+        rows = {name: value.to(_kept(name, value)) for name, value in rows.items()}
         if self.teacher is not None:
-            answer = self.teacher.answer(batch.to(self.teacher.device), self.paths)
+            answer = self.teacher.answer(_batch(rows).to(self.teacher.device), self.paths)
             rows |= {"output": answer.output, **{f"tap.{k}": v for k, v in answer.taps.items()}}
         for name, value in rows.items():
             if not value.isfinite().all():
@@ -161,7 +164,8 @@ class AnswerPool:
 
     def _allocate(self, rows: Mapping[str, Tensor]) -> dict[str, np.memmap[Any, Any]]:
         shapes = {name: (self.spec.patches, *value.shape[1:]) for name, value in rows.items()}
-        size = sum(2 * int(np.prod(shape)) for shape in shapes.values())
+        dtypes = {name: torch.empty(0, dtype=_kept(name, value)).numpy().dtype for name, value in rows.items()}
+        size = sum(dtypes[name].itemsize * int(np.prod(shape)) for name, shape in shapes.items())
         bound = int(self.spec.max_gib * 2**30)
         if size > bound:
             fit = self.spec.patches * bound // size
@@ -169,10 +173,10 @@ class AnswerPool:
                             f"{fit} patches would fit, or 0 asks the teacher at every step")  # fmt: skip
         if not self.folder.is_dir():
             _make_room(self.folder.parent, bound - size)
-            self._reserve(shapes)
+            self._reserve(shapes, dtypes)
         return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
 
-    def _reserve(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def _reserve(self, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> None:
         """Make the files with all of their space taken, or none: a full disk shows here and not in mid-write."""
         partial = self.folder.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -180,7 +184,7 @@ class AnswerPool:
         try:
             for name, shape in shapes.items():
                 path = partial / f"{name}.npy"
-                np.lib.format.open_memmap(path, "w+", np.float16, shape).flush()
+                np.lib.format.open_memmap(path, "w+", dtypes[name], shape).flush()
                 with path.open("r+b") as file:
                     if hasattr(os, "posix_fallocate"):
                         os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -200,14 +204,13 @@ class AnswerPool:
         if not self._arrays:
             files = self.folder.glob("*.npy")
             self._arrays = {f.stem: torch.from_numpy(np.load(f, mmap_mode="r+")) for f in files}
-        rows = {k: v[index] if k.startswith("tap.") else v[index].float() for k, v in self._arrays.items()}
-        cond = {k.removeprefix("cond."): v for k, v in rows.items() if k.startswith("cond.")}
+        rows = {k: v[index] for k, v in self._arrays.items()}
         seen = {k.removeprefix("tap."): v for k, v in rows.items() if k.startswith("tap.")}
-        answer = Answer(output=rows["output"], taps=seen) if "output" in rows else None
-        return Batch(x=rows["x"], y=rows.get("y"), cond=cond), answer
+        answer = Answer(output=rows["output"].float(), taps=seen) if "output" in rows else None
+        return _batch(rows), answer
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0, truth: bool = False) -> Stream:
-        """Endless shuffled batches, inputs and answers flipped, rotated and cropped together.
+        """Endless shuffled batches; where the task is equivariant, flipped, rotated and cropped, answers along.
 
         Args:
             batch_size: at most the size of the pool.
@@ -223,9 +226,11 @@ class AnswerPool:
                 order = torch.randperm(self.spec.patches, generator=generator(seed, "order", epoch))
             within = number % per_epoch * batch_size
             batch, answer = self[order[within : within + batch_size]]
-            if truth and batch.y is not None:
+            if truth:
                 batch, answer = self.task.renewed(batch, seed=derive(seed, "renew", number)), None
-            yield self._augment(batch, answer, generator(seed, "augment", number))
+            if self.task.equivariant:
+                batch, answer = self._augment(batch, answer, generator(seed, "augment", number))
+            yield batch, answer
 
     def _augment(self, batch: Batch, answer: Answer | None, random: torch.Generator) -> tuple[Batch, Answer | None]:
         def draw(bound: int) -> int:
@@ -235,7 +240,7 @@ class AnswerPool:
         crop = min(self.spec.crop or size, size)
         stride = 1
         if answer is not None:
-            stride = max([size // t.shape[-1] for t in answer.taps.values() if t.ndim == 4] or [1])
+            stride = max([1, *(size // t.shape[-1] for t in answer.taps.values() if t.ndim == 4)])
         top, left = (stride * draw((size - crop) // stride + 1) for _ in range(2))
         kinds = NUM_DIHEDRAL if self.spec.augment else 1
         orientation = torch.randint(kinds, (len(batch.x),), generator=random)
@@ -247,11 +252,31 @@ class AnswerPool:
             a, b, c = (round(v * scale) for v in (top, left, crop))
             return dihedral(t[..., a : a + c, b : b + c], orientation)
 
-        turned = Batch(x=turn(batch.x), y=None if batch.y is None else turn(batch.y),
-                       cond={k: turn(v) for k, v in batch.cond.items()})  # fmt: skip
+        turned = replace(
+            batch,
+            x=turn(batch.x),
+            teacher_x=None if batch.teacher_x is None else turn(batch.teacher_x),
+            y=None if batch.y is None else turn(batch.y),
+            cond={k: turn(v) for k, v in batch.cond.items()},
+        )
         if answer is not None:
             answer = Answer(output=turn(answer.output), taps={k: turn(v) for k, v in answer.taps.items()})
         return turned, answer
+
+
+def _kept(name: str, value: Tensor) -> torch.dtype:
+    """The dtype a column is kept in: images and features in half precision, what scales them in full."""
+    if not value.is_floating_point():
+        return value.dtype
+    return torch.float32 if name == "weight" or name.startswith("cond.") else torch.float16
+
+
+def _batch(rows: Mapping[str, Tensor]) -> Batch:
+    """The batch in columns by name, its images in float32."""
+    parts = {k: v.float() if v.is_floating_point() else v for k, v in rows.items()}
+    cond = {k.removeprefix("cond."): v for k, v in parts.items() if k.startswith("cond.")}
+    known = {k: v for k, v in parts.items() if k in ("x", "teacher_x", "y", "real", "weight")}
+    return Batch(**known, cond=cond)
 
 
 def cache_folder(spec: Pool) -> Path:

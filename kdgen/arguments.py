@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def register_all(code: Sequence[Path] | None) -> None:
     """Register all that comes with the package, and what the user's own files define."""
-    from kdgen import data, methods, presets, ratio, tasks, zoo  # noqa: F401
+    from kdgen import adapters, data, methods, objectives, presets, ratio, tasks, zoo  # noqa: F401
     from kdgen.types import UserError
 
     for path in code or ():
@@ -42,8 +42,28 @@ def free_folder(name: str) -> Path:
     return folder
 
 
-def measuring_task(name: str, models: Mapping[str, "Model"], data: Path | None, sigma: float | None) -> tuple[str, Any]:
-    """The task that measures these models, in words and built."""
+def measuring_task(
+    models: Mapping[str, "Model"], data: Path | None, sigma: float | None = None, name: str | None = None
+) -> tuple[str, Any]:
+    """The task that measures these models, in words and built: what the first of them was made for unless ``name``."""
+    first = next(iter(models.values()))
+    name = name or str(first.task.get("name", "denoise"))
+    if name == "denoise":
+        return _denoising(models, data, sigma)
+    from kdgen import registry
+    from kdgen.registry import Use
+    from kdgen.types import UserError
+
+    if sigma is not None:
+        raise UserError(f"--sigma is for denoisers, and {first.name} was made to {name}: leave it out")
+    known = {key: value for key, value in first.task.items() if key != "name" and registry.accepts("task", name, key)}
+    use = Use(name=name, args=known)
+    folder = {"name": "folder", "args": {"path": str(data), "whole": True}}
+    given = {} if data is None else {"images": folder}
+    return f"{use} on {data}" if data else str(use), registry.build("task", Use(name=name, args={**known, **given}))
+
+
+def _denoising(models: Mapping[str, "Model"], data: Path | None, sigma: float | None) -> tuple[str, Any]:
     from kdgen import registry
     from kdgen.data import make_images
     from kdgen.registry import Use
@@ -57,5 +77,5 @@ def measuring_task(name: str, models: Mapping[str, "Model"], data: Path | None, 
         channels = {1 if data is not None and make_images(gallery).picture(0).ndim == 2 else 3}
     made_for = next(iter(models.values())).task.get("sigma", 25)
     args = {"sigma": made_for if sigma is None else sigma, "channels": channels.pop()}
-    words = f"{Use(name=name, args=args)} on {data or 'the bundled photographs'}"
-    return words, registry.build("task", Use(name=name, args={**args, "evaluate": gallery}))
+    words = f"{Use(name='denoise', args=args)} on {data or 'the bundled photographs'}"
+    return words, registry.build("task", Use(name="denoise", args={**args, "evaluate": gallery}))

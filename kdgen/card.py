@@ -1,44 +1,236 @@
 """The model card of a student folder: what it is, how it was measured, how to use it, how to make it again."""
 
-from huggingface_hub import ModelCardData
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from kdgen import registry
+from kdgen.config import Config
+from kdgen.fetch import HubId, hub_id
 from kdgen.recipe import Checkpoint, Recipe
-from kdgen.report import Report
+from kdgen.registry import Use
+from kdgen.report import Report, heading
+from kdgen.types import UserError
 
-USE = """
-```python
-import kdgen
-from PIL import Image
+PIPELINES = {"denoise": "image-to-image", "generate": "unconditional-image-generation",
+             "diffuse": "unconditional-image-generation", "classify": "image-classification",
+             "encode": "image-feature-extraction"}  # fmt: skip
+RESTORE = 'student(Image.open("noisy.png"), sigma={sigma:g}).save("clean.png")'
+DRAW = 'student.generate(num_images=1, seed=0)[0].save("image.png")'
+CALL = "out = student.net(x)  # x (B, C, H, W) in [-1, 1]"
+DIFFUSERS = {
+    "unet2d": ("DDIMPipeline", "", "pipeline().images[0].save(\"image.png\")"),
+    "autoencoder_kl": ("AutoencoderKL", ', subfolder="vae"', "latents = pipeline.encode(x).latent_dist.mean"),
+    "autoencoder_tiny": ("AutoencoderTiny", ', subfolder="vae"', "latents = pipeline.encode(x).latents"),
+}  # fmt: skip
+"""Nets that plain diffusers opens: its class, how it is told the folder, and a line of use."""
 
-student = kdgen.load("{folder}")
-student(Image.open("noisy.png"), sigma={sigma}).save("clean.png")
-```
-"""
+SOURCES = {
+    "dead_leaves": "procedural images that kdgen makes, which need no licence",
+    "photographs": "photographs that scikit-image carries, in the public domain or CC0",
+    "samples": "images that a model drew, under that model's licence",
+}
+"""What is known of the licence of images by the name of their source."""
+
+LIMITS = {
+    "denoise": "It was made for Gaussian noise at the levels named above; on other noise, blur or compression its "
+               "answers are not known.",
+    "generate": "It draws only the kind of images that its teacher draws, and repeats the teacher's faults.",
+    "diffuse": "It draws only the kind of images that it was trained on, at the size named in its configuration.",
+    "classify": "It knows only the classes that it was trained on, at about the size of image named in its "
+                "configuration.",
+}  # fmt: skip
 
 
-def card(report: Report, recipe: Recipe) -> str:
-    """The card of the student of a report, in Markdown with the Hub's metadata. Only measured figures are on it."""
-    methods = [term.name for stage in recipe.stages for term in stage.methods]
-    data = ModelCardData(
-        library_name="kdgen",
-        pipeline_tag="image-to-image",
-        tags=list(dict.fromkeys(["kdgen", recipe.task.name, *methods])),
-    )
-    if isinstance(recipe.teacher, Checkpoint):
-        teacher = f"a {recipe.teacher.net} checkpoint"
-    else:
-        teacher = f"the teacher `{recipe.teacher}`" if recipe.teacher else "no teacher"
-    sigma = recipe.task.args.get("sigma", 25)
-    table = report.to_markdown().replace(f"# {report.task}", "").strip()
-    parts = [
-        f"---\n{data.to_yaml()}\n---",
-        f"# {recipe.name}",
-        f"A `{recipe.student}` made by kdgen with {teacher}, for {report.task}.",
-        "## Figures",
-        table,
-        "## Use",
-        USE.format(folder=recipe.name, sigma=sigma if isinstance(sigma, int | float) else 25).strip(),
-        "## Make it again",
-        f"`kdgen distill recipe.json` with\n\n```json\n{recipe.to_json()}\n```",
-    ]
+def card(
+    report: Report | None,
+    recipe: Recipe | None,
+    *,
+    config: Config | None = None,
+    repo: str | None = None,
+    license: str | None = None,
+    teacher: Path | None = None,
+    pictures: Sequence[str] = (),
+) -> str:
+    """The card of a student, in Markdown with the Hub's metadata. Only measured figures are on it.
+
+    Args:
+        report: how it was measured, if it was.
+        recipe: how it was made, if that is known.
+        config: what its folder says of it; by default what the recipe says.
+        repo: its id on the Hub, if it has one.
+        license: of the student in the Hub's words, e.g. ``apache-2.0``; by default ``unknown``.
+        teacher: the folder that the teacher was loaded from, whose card tells the teacher's licence.
+        pictures: names of pictures beside the card.
+    """
+    assert config is not None or recipe is not None, "a card is of something"
+    name = recipe.name if recipe else config.name if config else ""
+    net = config.net if config else recipe.student if recipe else Use(name="")
+    task = dict(config.task) if config else {"name": recipe.task.name} if recipe else {}
+    kind = str(task.get("name", recipe.task.name if recipe else "restore"))
+    where = repo or name
+    data = _metadata(report, recipe, kind, name, license)
+    parts = [f"---\n{data.to_yaml()}\n---", f"# {name}", _opening(report, recipe, net, kind)]
+    parts += [f"![{picture.partition('.')[0]}]({picture})" for picture in pictures if picture != "curves.png"]
+    if report is not None:
+        table = report.to_markdown().replace(f"# {report.task}", "", 1).strip()
+        parts += ["## Figures", table]
+    parts += ["## Use", _with_kdgen(where, kind, recipe, task), _without_kdgen(where, net)]
+    if recipe is not None:
+        parts += ["## Make it again", f"`kdgen distill recipe.json` with\n\n```json\n{recipe.to_json()}\n```"]
+    if cost := _cost(report):
+        parts += ["## Cost", cost]
+    parts += ["## Limits", _limits(report, kind)]
+    parts += ["## Licences", _licences(recipe, license, teacher)]
     return "\n\n".join(parts) + "\n"
+
+
+def licence(folder: Path | None) -> str | None:
+    """What the card in a folder says the licence is, None if there is no card or it does not say."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8") if folder else ""
+        found = ModelCard(text, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError):
+        return None
+    return None if found in (None, "unknown") else str(found)
+
+
+def _metadata(report: Report | None, recipe: Recipe | None, kind: str, name: str, license: str | None) -> ModelCardData:
+    methods = [term.name for stage in recipe.stages for term in stage.methods] if recipe else []
+    base = _base(recipe)
+    more: dict[str, Any] = {"base_model": base.name, "base_model_relation": "finetune"} if base else {}
+    results = _results(report, recipe, kind) if report else []
+    return ModelCardData(
+        library_name="kdgen",
+        license=license or "unknown",
+        pipeline_tag=PIPELINES.get(kind, "image-to-image"),
+        tags=["kdgen", kind, *methods],
+        model_name=name if results else None,
+        eval_results=results or None,
+        **more,
+    )
+
+
+def _base(recipe: Recipe | None) -> HubId | None:
+    """The teacher's repository. The Hub knows four relations to it; of those a student is nearest a fine-tune."""
+    teacher = recipe.teacher if recipe else None
+    return hub_id(teacher.partition("#")[0]) if isinstance(teacher, str) else None
+
+
+def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResult]:
+    """The student's figures, each with the images and the way it was measured."""
+    row = report.find("student")
+    if row is None:
+        return []
+    source = _evaluated_on(report, recipe)
+    how = {"task": report.task, "seeds": row.num_seeds, "measured": " ".join(report.notes) or "by kdgen"}
+    return [
+        EvalResult(
+            task_type=PIPELINES.get(kind, "image-to-image"),
+            task_name=kind,
+            dataset_type=source,
+            dataset_name=source.replace("_", " "),
+            metric_type=key.partition("@")[0],
+            metric_name=heading(key),
+            metric_value=value,
+            metric_args=how,
+            verified=False,
+        )
+        for key, value in row.metrics.items()
+    ]
+
+
+def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
+    """The images of the figures by the name of their source."""
+    args: Mapping[str, Any] = recipe.task.args if recipe else {}
+    for key in ("evaluate", "images"):
+        if isinstance(source := args.get(key), Mapping) and "name" in source:
+            path = source.get("args", {}).get("path") if isinstance(source.get("args"), Mapping) else None
+            return Path(str(path)).name if path else str(source["name"])
+    made = report.find("teacher") is not None and recipe is not None and recipe.task.name in ("generate", "diffuse")
+    return "teacher" if made else "photographs"
+
+
+def _opening(report: Report | None, recipe: Recipe | None, net: Use, kind: str) -> str:
+    base = _base(recipe)
+    if recipe is None:
+        return f"A `{net}`, made by kdgen to {kind}."
+    if recipe.teacher is None:
+        teacher = "no teacher"
+    elif isinstance(recipe.teacher, Checkpoint):
+        teacher = f"a {recipe.teacher.net} checkpoint as teacher"
+    else:
+        teacher = f"[{base.name}](https://huggingface.co/{base.name}) as teacher" if base else \
+                  f"the teacher `{recipe.teacher}`"  # fmt: skip
+    return f"A `{net}` made by kdgen with {teacher}, for {report.task if report else recipe.task}."
+
+
+def _with_kdgen(where: str, kind: str, recipe: Recipe | None, task: Mapping[str, Any]) -> str:
+    use = CALL
+    if kind == "denoise":
+        sigma = task.get("sigma", recipe.task.args.get("sigma", 25) if recipe else 25)
+        use = RESTORE.format(sigma=sigma if isinstance(sigma, int | float) else 25)
+    elif kind in ("generate", "diffuse"):
+        use = DRAW
+    first = "import kdgen\nfrom PIL import Image\n" if kind == "denoise" else "import kdgen\n"
+    return f'```python\n{first}\nstudent = kdgen.load("{where}")\n{use}\n```'
+
+
+def _without_kdgen(where: str, net: Use) -> str:
+    """How to use the files with nothing of kdgen's installed."""
+    if net.name in DIFFUSERS:
+        name, told, use = DIFFUSERS[net.name]
+        name = str(net.args.get("pipeline", name)) if net.name == "unet2d" else name
+        code = f'from diffusers import {name}\n\npipeline = {name}.from_pretrained("{where}"{told})\n{use}'
+        return f"Without kdgen, by plain diffusers:\n\n```python\n{code}\n```"
+    try:
+        module = inspect.unwrap(registry.get("net", net.name)).__module__
+    except UserError:
+        module = ""
+    code = 'from huggingface_hub import hf_hub_download\nfrom safetensors.torch import load_file\n\n' \
+           f'weights = load_file(hf_hub_download("{where}", "model.safetensors"))'  # fmt: skip
+    kept = f" from `{module.replace('.', '/')}.py`" if module.startswith("kdgen.") else ""
+    return (f"Without kdgen, the weights are plain tensors by name, and the net is `{net}`{kept}, code of torch alone "
+            f"that may be copied:\n\n```python\n{code}\n```")  # fmt: skip
+
+
+def _cost(report: Report | None) -> str:
+    row = report.find("student") if report else None
+    if report is None or row is None or row.seconds is None:
+        return ""
+    steps = f", {row.steps:,} steps" if row.steps is not None else ""
+    machine = f" on {report.machine}" if report.machine else ""
+    return f"Training took {row.seconds:.0f} s{machine}, the teacher's answers included{steps}."
+
+
+def _limits(report: Report | None, kind: str) -> str:
+    said = [LIMITS.get(kind, "It does for other images than those it was trained on what nobody has measured.")]
+    if report is None:
+        said.append("It was not measured: this card has no figures.")
+    else:
+        said.append(f"Its figures hold for {report.task} as measured, and were checked by nobody else.")
+        if report.find("teacher") is not None:
+            said.append("What its teacher does wrong it does wrong too.")
+    return " ".join(said)
+
+
+def _licences(recipe: Recipe | None, license: str | None, teacher: Path | None) -> str:
+    lines = [f"- this student: {license or 'not stated by its publisher'}"]
+    if recipe is not None and recipe.teacher is not None:
+        lines.append(f"- its teacher: {licence(teacher) or 'not known'}")
+    if recipe is not None:
+        named = sorted(_sources(recipe.task.args)) or (["dead_leaves"] if recipe.task.name == "denoise" else [])
+        lines += [f"- {name.replace('_', ' ')}: {SOURCES.get(name, 'not known')}" for name in named]
+    return "\n".join(lines)
+
+
+def _sources(value: Any) -> set[str]:
+    """Names of the sources of images that the arguments of a task hold."""
+    if isinstance(value, Mapping):
+        inner = {found for part in value.values() for found in _sources(part)}
+        named = {str(value["name"])} if isinstance(value.get("name"), str) and value["name"] != "mixture" else set()
+        return inner | named
+    return {found for part in value for found in _sources(part)} if isinstance(value, list) else set()

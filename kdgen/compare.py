@@ -9,11 +9,13 @@ from torch import nn
 
 from kdgen.metrics import cost
 from kdgen.recipe import read
-from kdgen.report import ROLES, Report, Role, Row, Seconds
+from kdgen.report import LOWER_IS_BETTER, ROLES, Report, Role, Row, Seconds
 from kdgen.types import Task, UserError
 
-SAME_DB = 0.05
-"""Two results closer than this many dB are called the same."""
+SAME = {"psnr": 0.05, "accuracy": 0.002}
+"""Two results closer than this are called the same; distances are where they differ by less than ``SAME_SHARE``."""
+
+SAME_SHARE = 0.03
 
 LARGEST_DB = 100.0
 """What a perfect result counts as, in dB."""
@@ -30,6 +32,7 @@ def measure(
     task: Task,
     *,
     name: str,
+    reference: nn.Module | None = None,
     seed: int = 0,
     limit: int | None = None,
     seconds: float | None = None,
@@ -42,6 +45,7 @@ def measure(
         net: the net; None for the task's input as it is.
         task: measures quality on its evaluation images.
         name: what to call it.
+        reference: the teacher, for tasks that measure how near a net comes to it.
         seed: seed of the evaluation's noise.
         limit: number of evaluation images; all by default.
         seconds: how long its training took, the teacher's answers included.
@@ -50,18 +54,19 @@ def measure(
     Returns:
         its row. A perfect result counts as 100 dB.
     """
-    figures = task.evaluate(_Unchanged() if net is None else net, seed=seed, limit=limit)
+    figures = task.evaluate(_Unchanged() if net is None else net, reference=reference, seed=seed, limit=limit)
     metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
     metrics = {key: value for key, value in metrics.items() if math.isfinite(value)}
     if net is None:
         return Row(role=role, name=name, metrics=metrics)
-    cond = next(task.evaluation_images(limit=1))[1].cond
+    example = task.example()
     return Row(
         role=role,
         name=name,
         num_params=cost.num_params(net),
-        macs=cost.macs(net, channels=task.channels, cond=cond),
-        latency_ms=cost.latency_ms(net, channels=task.channels, cond=cond),
+        macs=cost.macs(net, example.x, example.cond),
+        latency_ms=cost.latency_ms(net, example.x, example.cond),
+        calls=calls_of(net) if callable(calls_of := getattr(task, "calls_of", None)) else getattr(task, "calls", 1),
         size_bytes=cost.size_bytes(net),
         metrics=metrics,
         seconds=seconds,
@@ -73,6 +78,8 @@ def compare(
     rows: Iterable[Row],
     *,
     task: str,
+    headline: str = "psnr",
+    per: str = "at 256x256",
     ground_truth: bool = True,
     seconds: Seconds | None = None,
     notes: Sequence[str] = (),
@@ -82,14 +89,23 @@ def compare(
     Args:
         rows: what ``measure`` gave.
         task: what was measured, in words: the title of the report.
-        ground_truth: whether there was ground truth to train on; without it alpha was 1.
+        headline: the metric that decides.
+        per: what one call of a net is, see ``per_call``.
+        ground_truth: whether there was anything but the teacher to train on; without it alpha was 1.
         seconds: where the seconds of the student's run went.
         notes: further sentences.
     """
     order = list(ROLES)
     ranked = tuple(sorted(rows, key=lambda row: order.index(row.role)))
-    report = Report(task=task, rows=ranked, ground_truth=ground_truth, seconds=seconds, notes=tuple(notes))
+    report = Report(task=task, rows=ranked, headline=headline, per=per, ground_truth=ground_truth, seconds=seconds,
+                    notes=tuple(notes))  # fmt: skip
     return report.model_copy(update={"verdict": verdict(report)})
+
+
+def per_call(task: Task) -> str:
+    """What one call of the task's nets is, in words: ``at 256x256`` for images, ``an image`` for latents."""
+    shape = task.example().x.shape
+    return f"at {shape[-2]}x{shape[-1]}" if len(shape) == 4 and shape[1] in (1, 3) else "an image"
 
 
 def merge(reports: Sequence[Report]) -> Report:
@@ -114,10 +130,13 @@ def merge(reports: Sequence[Report]) -> Report:
         answers=fmean(each.answers for each in timed),
         training=fmean(each.training for each in timed),
         answers_from_disk=all(each.answers_from_disk for each in timed),
+        assistants=fmean(each.assistants for each in timed),
     ) if timed else None  # fmt: skip
     return compare(
         [_merge_rows(rows) for rows in groups.values()],
         task=tasks[0],
+        headline=reports[0].headline,
+        per=reports[0].per,
         ground_truth=all(report.ground_truth for report in reports),
         seconds=seconds,
         notes=list(dict.fromkeys(note for report in reports for note in report.notes)),
@@ -136,30 +155,36 @@ def of_one_recipe(folders: Sequence[Path]) -> list[Report] | None:
 
 
 def verdict(report: Report) -> str:
-    """Whether the teacher helped, in words: the student's PSNR against both controls', equal within 0.05 dB."""
-    student = report.find("student")
-    if student is None or report.find("teacher") is None or "psnr" not in student.metrics:
+    """Whether the teacher helped, in words: the student's headline figure against both controls'."""
+    student, key = report.find("student"), report.headline
+    if student is None or report.find("teacher") is None or key not in student.metrics:
         return ""
     opening = "" if report.ground_truth else "There was no ground truth: alpha was 1, the teacher the only guide. "
     controls = [row for row in (report.find("control_steps"), report.find("control_seconds")) if row is not None]
-    controls = [row for row in controls if "psnr" in row.metrics]
+    controls = [row for row in controls if key in row.metrics]
     if not controls:
         return f"{opening}Whether the teacher helped can't be told: no control was trained."
-    gains = {
-        row.role.removeprefix("control_"): student.metrics["psnr"] - row.metrics["psnr"] for row in controls
-    }  # fmt: skip
-    judged = {_judge(gain) for gain in gains.values()}
-    if len(judged) == 1:
-        where = " and ".join(f"{gain:+.2f} dB at equal {what}" for what, gain in gains.items())
-        return f"{opening}The teacher {judged.pop()}: {where}, against the same student trained without it."
-    parts = "; at ".join(f"equal {what} it {_judge(gain)} ({gain:+.2f} dB)" for what, gain in gains.items())
+    own = student.metrics[key]
+    judged = {row.role.removeprefix("control_"): _judge(key, own, row.metrics[key]) for row in controls}
+    if len({words for words, _ in judged.values()}) == 1:
+        words = next(iter(judged.values()))[0]
+        where = " and ".join(f"{gain} at equal {what}" for what, (_, gain) in judged.items())
+        return f"{opening}The teacher {words}: {where}, against the same student trained without it."
+    parts = "; at ".join(f"equal {what} it {words} ({gain})" for what, (words, gain) in judged.items())
     return f"{opening}The teacher, against the same student trained without it: at {parts}."
 
 
-def _judge(gain: float) -> str:
-    if abs(gain) <= SAME_DB:
-        return "made no difference"
-    return "helped" if gain > 0 else "did NOT help"
+def _judge(key: str, own: float, control: float) -> tuple[str, str]:
+    """Whether the student's figure is better than a control's, and by how much."""
+    gain = own - control
+    if key.startswith(LOWER_IS_BETTER):
+        share = gain / control if control > 0 else 0.0
+        shown = f"{key} {own:.4g} against {control:.4g}, {share:+.0%}"
+        better, same = gain < 0, abs(share) <= SAME_SHARE
+    else:
+        shown = f"{gain:+.2f} dB" if key == "psnr" else f"{key} {gain:+.4f}"
+        better, same = gain > 0, abs(gain) <= SAME.get(key, 0.0)
+    return ("made no difference" if same else "helped" if better else "did NOT help"), shown
 
 
 def _merge_rows(rows: Sequence[Row]) -> Row:
@@ -180,4 +205,5 @@ def _merge_rows(rows: Sequence[Row]) -> Row:
     )
 
 
-__all__ = ["Report", "Role", "Row", "Seconds", "compare", "measure", "merge", "of_one_recipe", "verdict"]
+__all__ = ["Report", "Role", "Row", "Seconds", "compare", "measure", "merge", "of_one_recipe", "per_call",
+           "verdict"]  # fmt: skip

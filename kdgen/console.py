@@ -68,25 +68,44 @@ class Lines(Quiet):
         print(json.dumps(asdict(event)), flush=True)
 
 
+class Quality:
+    """The last quick evaluation of each leg, by the metric that decides."""
+
+    def __init__(self) -> None:
+        self.headline = "psnr"
+        self.last: dict[str, float] = {}
+
+    def take(self, event: "Event") -> None:
+        """Take note of what an event says."""
+        self.headline = event.data.get("headline", self.headline)
+        if event.kind == "evaluate" and self.headline in event.data:
+            self.last[event.leg] = event.data[self.headline]
+
+    def of(self, leg: str) -> str:
+        """In words; empty before the first evaluation."""
+        if leg not in self.last:
+            return ""
+        return f"{self.last[leg]:.2f} dB" if self.headline == "psnr" else f"{self.headline} {self.last[leg]:.4g}"
+
+
 class Plain(Quiet):
     """A line every few seconds on stderr, for logs."""
 
     def __init__(self) -> None:
         self.last: dict[str, float] = {}
-        self.psnr: dict[str, float] = {}
+        self.quality = Quality()
 
     def show(self, event: "Event") -> None:
         """Print the event if it opens or ends something, or if the last line is old enough."""
         super().show(event)
-        if event.kind == "evaluate":
-            self.psnr[event.leg] = event.data["psnr"]
+        self.quality.take(event)
         line = headline(event)
         if event.kind in ("step", "answers"):
             what, now = _what(event), time.monotonic()
             if now - self.last.get(what, float("-inf")) < PLAIN_EVERY and _share(event) < 1:
                 return
             self.last[what] = now
-            line = f"{what}: {_share(event):.0%}, {figures(event, self.psnr.get(event.leg))}"
+            line = f"{what}: {_share(event):.0%}, {figures(event, self.quality.of(event.leg))}"
         if line:
             stderr.print(line, markup=False)
 
@@ -103,7 +122,7 @@ class Live(Quiet):
             console=stderr,
         )
         self.bars: dict[str, Any] = {}
-        self.psnr: dict[str, float] = {}
+        self.quality = Quality()
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -115,13 +134,12 @@ class Live(Quiet):
     def show(self, event: "Event") -> None:
         """Move the bar that the event belongs to."""
         super().show(event)
-        if event.kind == "evaluate":
-            self.psnr[event.leg] = event.data["psnr"]
+        self.quality.take(event)
         if event.kind in ("step", "answers"):
             what = _what(event)
             if what not in self.bars:
                 self.bars[what] = self.progress.add_task(what, total=1.0, figures="")
-            text = figures(event, self.psnr.get(event.leg), terms=stderr.width >= WIDE)
+            text = figures(event, self.quality.of(event.leg), terms=stderr.width >= WIDE)
             self.progress.update(self.bars[what], completed=_share(event), figures=text)
         elif event.kind == "leg" and LEGS.get(event.leg, event.leg) in self.bars:
             self.progress.update(self.bars[LEGS.get(event.leg, event.leg)], completed=1.0, figures=headline(event))
@@ -145,21 +163,20 @@ def headline(event: "Event") -> str:
         teacher = f"{data['teacher']} teaches " if data.get("teacher") else "no teacher, training "
         return f"{teacher}{data['student']} in {data.get('folder', '.')}"
     if event.kind == "leg":
-        quality = f", {data['metrics']['psnr']:.2f} dB" if "psnr" in data.get("metrics", {}) else ""
-        return f"{LEGS.get(event.leg, event.leg)}: {data['steps']:,} steps in {clock(data['seconds'])}{quality}"
+        return f"{LEGS.get(event.leg, event.leg)}: {data['steps']:,} steps in {clock(data['seconds'])}"
     if event.kind == "stopped":
         return f"stopped: {data['reason']}; everything is saved, go on with: {data['resume']}"
     return ""
 
 
-def figures(event: "Event", psnr: float | None, *, terms: bool = True) -> str:
+def figures(event: "Event", quality: str, *, terms: bool = True) -> str:
     """The figures of a ``step`` or ``answers`` event in a line, with the terms of the loss or the loss alone."""
     data = event.data
     if event.kind == "answers":
         source = "from disk" if data["from_disk"] else f"in {clock(data['seconds'])}"
         return f"{data['done']:,} of {data['total']:,} {source}"
     parts = [f"{clock(data['seconds_left'])} left"] if data.get("seconds_left") is not None else []
-    parts += [f"{psnr:.2f} dB"] if psnr is not None else []
+    parts += [quality] if quality else []
     parts += [f"{data['images_per_second']:,.0f} images/s"] if "images_per_second" in data else []
     shown = [key for key in data if key not in _NOT_TERMS and isinstance(data[key], float)] if terms else ["loss"]
     return " · ".join([*parts, *(f"{key} {data[key]:.3g}" for key in shown if key in data)])
@@ -209,7 +226,8 @@ def explain(error: Exception) -> tuple[int | None, str]:
         return 2, f"{error.filename or 'file'}: {(error.strerror or str(error)).lower()}"
     from kdgen.types import UserError
 
-    return (2, " ".join(str(error).split())) if isinstance(error, UserError) else (None, "")
+    code = getattr(error, "exit_code", 2)
+    return (code, " ".join(str(error).split())) if isinstance(error, UserError) else (None, "")
 
 
 @contextmanager

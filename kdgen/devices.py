@@ -1,7 +1,13 @@
-"""Which device to train on, and whether bfloat16 pays there."""
+"""Which device to train on, whether bfloat16 pays there, and nets on it."""
 
+import os
+import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -49,11 +55,42 @@ def bfloat16_pays(device: torch.device) -> bool:
     return seconds[torch.float32] > 1.2 * seconds[torch.bfloat16]
 
 
+def machine(device: torch.device) -> str:
+    """What nets on a device compute with, in words, e.g. ``2 cores of a CPU, AMD EPYC 9B14``."""
+    if device.type == "cuda":
+        return f"an {torch.cuda.get_device_name(device)}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        known = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = next(line.partition(":")[2].strip() for line in known.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{cores} core{'s' * (cores > 1)} of a CPU, {model}"
+
+
 def channels_last(net: Net) -> Net:
     """The net with its weights laid out for convolutions over (B, H, W, C), which CPUs and GPUs run faster."""
     move: Any = net.to
     laid_out: Net = move(memory_format=torch.channels_last)
     return laid_out
+
+
+def device_of(net: Net) -> torch.device:
+    """Where a net lies; the CPU for one without weights."""
+    return next((t.device for t in chain(net.parameters(), net.buffers())), torch.device("cpu"))
+
+
+@contextmanager
+def evaluating(net: Net) -> Iterator[None]:
+    """The net in evaluation mode and no gradients; its modes are left as they were."""
+    modes = {module: module.training for module in net.modules()}
+    net.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 class Autocast(nn.Module):

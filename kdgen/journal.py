@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from kdgen.model import write_text
+from kdgen.convert import write_text
 from kdgen.types import Event, UserError
 
 

@@ -1,20 +1,22 @@
 """Models as users hold them: loaded from a reference, called on pictures, saved as a folder that can be published.
 
-A reference is a bundled name, a run folder, a student folder, or a JSON file that declares somebody else's checkpoint.
+A reference is a bundled name, a run folder, a student folder, a folder of diffusers' making, an id of the Hugging Face
+Hub, or a JSON file that declares somebody else's checkpoint.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
@@ -22,25 +24,27 @@ from torch import Tensor, nn
 
 import kdgen.zoo  # noqa: F401 - registers its nets
 from kdgen import registry
+from kdgen.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
+from kdgen.config import Config, read_config
+from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.data.photographs import Photographs
-from kdgen.recipe import Checkpoint, Strict, explain_error
+from kdgen.data.seed import generator
+from kdgen.devices import device_of, evaluating
+from kdgen.diffusion import karras, sample
+from kdgen.diffusion.few_steps import FewSampler, few_sigmas, sample_few
+from kdgen.fetch import HubId, fetch, hub_id
+from kdgen.recipe import Checkpoint, explain_error
 from kdgen.registry import Use
 from kdgen.types import Net, UserError
 from kdgen.zoo.fold import folded
 
 BUNDLED = Path(__file__).parent / "zoo" / "weights"
+CALL = 100
+"""Images drawn in one call of a net."""
 
-
-class Config(Strict):
-    """`config.json` of a student folder."""
-
-    format: Literal[1] = Field(1, description="version of this format")
-    kdgen: str = Field(description="version of kdgen that wrote it")
-    name: str = Field(description="what the model is called")
-    net: Use = Field(description="the architecture and its arguments")
-    channels: int = Field(description="channels of its images: 1 grey, 3 colour")
-    task: dict[str, JsonValue] = Field(default_factory=dict, description="what it was made for")
+NUM_STEPS = 18
+"""Steps of the sampler of a diffusion net, Karras et al. 2022, table 1."""
 
 
 class Model(nn.Module):
@@ -52,6 +56,7 @@ class Model(nn.Module):
         channels: 1 or 3.
         task: what it was made for, e.g. ``{"name": "denoise", "sigma": 25}``.
         use: the architecture and its arguments, None for a net that came as a module.
+        home: the folder that it was loaded from, None for one that was made.
     """
 
     def __init__(
@@ -63,10 +68,11 @@ class Model(nn.Module):
         self.channels = channels
         self.task = dict(task or {})
         self.use = use
+        self.home: Path | None = None
 
     def forward(self, image: Any, sigma: float | None = None) -> Any:
         """Restore a picture; see ``__call__``."""
-        x, back = to_tensor(image)
+        x, back = from_picture(image)
         return back(self.restore(x, sigma))
 
     @torch.inference_mode()
@@ -96,6 +102,43 @@ class Model(nn.Module):
             out = out.view(batch, channels, *out.shape[-2:]) if self.channels == 1 else out.mean(1, keepdim=True)
         return out
 
+    def draw(self, num_images: int, *, seed: int = 0, num_steps: int | None = None) -> Tensor:
+        """Draw images. The same seed gives the same images on one machine.
+
+        Args:
+            num_images: how many.
+            seed: of the latents or the noise.
+            num_steps: steps of a diffusion model's sampler; if not given what suits it, or was made for.
+
+        Returns:
+            ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
+
+        Raises:
+            UserError: for a model that makes no images of its own.
+        """
+        if num_images < 1:
+            raise UserError(f"the number of images is at least 1, not {num_images}")
+        num_steps = num_steps or next(iter(self.task.get("steps", ())), None)
+        own = getattr(self.net, "generate", None)
+        if callable(own):
+            drawn: Tensor = own(num_images, seed=seed, num_steps=num_steps)
+            return drawn.cpu()
+        kind = self.task.get("name")
+        if kind == "generate":
+            return draw_images(self.net, self.task["latent"], num_images, seed)
+        if kind == "diffuse":
+            shape = (self.channels, self.task["size"], self.task["size"])
+            if num_steps and "sampler" in self.task:
+                sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
+                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"])
+            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS)
+        raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
+                        "name a generator or a diffusion model")  # fmt: skip
+
+    def generate(self, num_images: int = 1, *, seed: int = 0, num_steps: int | None = None) -> list[Image.Image]:
+        """Draw images as PIL images; see ``draw``."""
+        return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps))
+
     def _sigma(self, sigma: float | None) -> float:
         made_for = self.task.get("sigma", 25.0)
         if sigma is not None:
@@ -113,48 +156,78 @@ class Model(nn.Module):
         return digest.hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
-        """Write the student folder: `config.json` and `model.safetensors`, folded for use, each whole or not at all."""
+        """Write the student folder, each file whole or not at all.
+
+        It holds `config.json` and `model.safetensors`, folded for use; or, for a net of another library, the files
+        that library opens in place of the latter.
+        """
         assert self.use is not None, "only a net that is built by name can be saved"
         net, use = folded(self.net), self.use
         if isinstance(own := getattr(net, "use", None), Use):
             use = own
         elif net.state_dict().keys() != self.net.state_dict().keys():
             net = self.net
+        save_files = getattr(self.net, "save_files", None)
         config = Config(kdgen=version("kdgen"), name=self.name, net=use, channels=self.channels, task=self.task)
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
-        partial = folder / "model.safetensors.partial"
-        partial.write_bytes(serialize(weights, metadata={"format": "pt"}))
-        os.replace(partial, folder / "model.safetensors")
+        if callable(save_files):
+            save_files(folder)
+        else:
+            weights = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+            partial = folder / "model.safetensors.partial"
+            partial.write_bytes(serialize(weights, metadata={"format": "pt"}))
+            os.replace(partial, folder / "model.safetensors")
         write_text(folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
 
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish on the Hugging Face Hub, with the report, recipe and pictures of its run where it has one.
 
-def load(reference: str | os.PathLike[str] | Checkpoint) -> Model:
+        Takes the options of ``kdgen.hub.push``, raises what it does, and returns the address of the commit.
+        """
+        return str(import_module("kdgen.hub").push(self, repo_id, **options).url)
+
+
+def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, revision: str | None = None) -> Model:
     """Load a model.
 
     Args:
-        reference: a bundled name, a run folder, a student folder, a JSON file that declares a foreign checkpoint, or
-            such a declaration itself.
+        reference: a bundled name, a run folder, a student folder, an id of the Hub (``org/name``, ``hub:org/name``), a
+            JSON file that declares a foreign checkpoint, or such a declaration itself, also as plain data.
+            ``#encoder`` or ``#decoder`` behind a name means that half of an autoencoder.
+        revision: branch, tag or commit of an id of the Hub; by default the newest of its main branch.
 
     Returns:
         the model on the CPU, in evaluation mode.
 
     Raises:
         UserError: if nothing lies there, or what lies there is damaged or does not fit its declaration.
+        WorldError: if the Hub cannot be reached and the cache does not hold the model.
     """
+    if isinstance(reference, Mapping):
+        return _foreign(_declared(reference, "checkpoint"))
     if isinstance(reference, Checkpoint):
         return _foreign(reference)
+    whole, _, half = str(reference).rpartition("#")
+    if half in HALVES and whole:
+        model = load(whole, revision=revision)
+        return Model(Half(model.net, HALVES[half]), name=f"{model.name} {half}", channels=model.channels).eval()
+    if isinstance(reference, str) and (named := hub_id(reference)):
+        return _from_hub(HubId(named.name, revision or named.revision))
+    if revision is not None:
+        raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
     path = Path(reference)
     if path.suffix == ".json" and path.is_file():
         return _foreign(_declaration(path))
     for folder in (path / "student", path, BUNDLED / str(reference)):
-        if (folder / "config.json").is_file():
+        if _is_student(folder):
             return _student(folder)
+    if (path / "model_index.json").is_file() or (path / "config.json").is_file():
+        return _from_diffusers(path)
     if path.is_dir():
         raise UserError(f"{path} holds no finished student (no config.json); `kdgen resume {path}` finishes a run")
     bundled = [p.name for p in BUNDLED.iterdir() if (p / "config.json").is_file()]
-    raise UserError(f"no model at {str(reference)!r}: give a run or student folder, a checkpoint's JSON file, "
-                    f"or one of the bundled {', '.join(sorted(bundled))}")  # fmt: skip
+    raise UserError(f"no model at {str(reference)!r}: give a run or student folder, hub:ORG/NAME, a checkpoint's JSON "
+                    f"file, or one of the bundled {', '.join(sorted(bundled))}")  # fmt: skip
 
 
 def build_net(use: Use, channels: int) -> tuple[Net, Use]:
@@ -164,26 +237,103 @@ def build_net(use: Use, channels: int) -> tuple[Net, Use]:
     return registry.build("net", use), registry.spelled_out("net", use)
 
 
+def _from_hub(id: HubId) -> Model:
+    folder = fetch(id, check=_known).folder
+    return _student(folder) if _is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
+
+
+def _known(folder: Path) -> None:
+    """Refuse a configuration that says nothing kdgen can build."""
+    if _is_student(folder):
+        registry.get("net", read_config(folder).net.name)
+    else:
+        known_folder(folder)
+
+
 def _student(folder: Path) -> Model:
-    try:
-        config = Config.model_validate_json((folder / "config.json").read_text(encoding="utf-8"))
-    except ValidationError as error:
-        raise UserError(f"{folder / 'config.json'}: {explain_error(error, Config)}") from None
+    config = read_config(folder)
     net: Net = registry.build("net", config.net)
+    load_files = getattr(net, "load_files", None)
     try:
-        net.load_state_dict(load_file(folder / "model.safetensors"))
+        if callable(load_files):
+            load_files(folder)
+        else:
+            net.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"{folder / 'model.safetensors'} is damaged or does not fit its config.json: "
-                        f"{str(error).splitlines()[0]}") from None  # fmt: skip
+        raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: "
+                        f"{' '.join(str(error).split())[:300]}") from None  # fmt: skip
     model = Model(net, name=config.name, channels=config.channels, task=config.task, use=config.net)
+    model.home = folder
     return model.eval()
 
 
-def _declaration(path: Path) -> Checkpoint:
+def _is_student(folder: Path) -> bool:
+    """Whether a folder's configuration is kdgen's, not one that diffusers wrote."""
+    config = folder / "config.json"
+    return config.is_file() and '"_class_name"' not in config.read_text(encoding="utf-8", errors="replace")
+
+
+def _from_diffusers(folder: Path, name: str | None = None) -> Model:
+    net, use, channels, task = open_folder(folder)
+    model = Model(net, name=name or folder.resolve().name, channels=channels, task=task, use=use)
+    model.home = folder
+    return model.eval()
+
+
+def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int) -> Tensor:
+    """Images of a generator from standard normal latents, ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
+
+    The first images are the same however many are drawn.
+    """
+    return _drawn(net, lambda z: net(z), latent, num_images, seed)
+
+
+def denoise_noise(net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int) -> Tensor:
+    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``."""
+    return _drawn(net, lambda noise: sample(net, noise, sigmas=karras(num_steps)), shape, num_images, seed)
+
+
+def draw_few(net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas: Tensor, sampler: FewSampler) -> Tensor:
+    """Images of a diffusion net from noise in a call for each level above 0 (``sample_few``), like ``draw_images``."""
+    numbers = count()
+
+    def make(noise: Tensor) -> Tensor:
+        random = generator(seed, "fresh", next(numbers))
+
+        def fresh(like: Tensor) -> Tensor:
+            return torch.randn((CALL, *shape), generator=random)[: len(like)].to(like)
+
+        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, fresh=fresh)
+
+    return _drawn(net, make, shape, num_images, seed)
+
+
+def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:
+    """The latents or the noise of ``draw_images``, ``denoise_noise`` and ``draw_few``, ``(num_images, *shape)``."""
+    return torch.cat(list(_starts(shape, num_images, seed)))
+
+
+def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor]:
+    for number in range(-(-num_images // CALL)):
+        start = torch.randn((CALL, *shape), generator=generator(seed, "draw", number))
+        yield start[: num_images - number * CALL]
+
+
+def _drawn(net: Net, make: Callable[[Tensor], Tensor], shape: Sequence[int], num_images: int, seed: int) -> Tensor:
+    with evaluating(net):
+        parts = [make(start.to(device_of(net))).float().cpu() for start in _starts(shape, num_images, seed)]
+    return torch.cat(parts).clamp(-1, 1)
+
+
+def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:
     try:
-        spec = Checkpoint.model_validate_json(path.read_text(encoding="utf-8"))
+        return Checkpoint.model_validate_json(data) if isinstance(data, str) else Checkpoint.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain_error(error, Checkpoint)}") from None
+        raise UserError(f"{what}: {explain_error(error, Checkpoint)}") from None
+
+
+def _declaration(path: Path) -> Checkpoint:
+    spec = _declared(path.read_text(encoding="utf-8"), str(path))
     beside = path.parent / spec.file
     return spec.model_copy(update={"file": str(beside)}) if beside.exists() else spec
 
@@ -191,44 +341,6 @@ def _declaration(path: Path) -> Checkpoint:
 def _foreign(spec: Checkpoint) -> Model:
     net = load_checkpoint(spec)
     channels = int(spec.net.args.get("channels", registry.default("net", spec.net.name, "channels") or 3))  # type: ignore[arg-type]
-    probe_checkpoint(spec, next(Photographs().images(channels))[1])
-    return Model(net, name=spec.name or Path(spec.file).stem, channels=channels).eval()
-
-
-def to_tensor(image: Any) -> tuple[Tensor, Any]:
-    """A picture as ``(1, C, H, W)`` in [-1, 1], and the function that turns such a tensor back into its kind.
-
-    Args:
-        image: a PIL image; an array ``(H, W)`` or ``(H, W, C)``, uint8 or float in [0, 1]; or a tensor ``(C, H, W)`` or
-            ``(B, C, H, W)`` in [-1, 1].
-
-    Raises:
-        UserError: for anything else.
-    """
-    if isinstance(image, Tensor) and image.ndim in (3, 4):
-        return (image[None], lambda out: out[0]) if image.ndim == 3 else (image, lambda out: out)
-    if isinstance(image, Image.Image):
-        grey = image.mode in ("1", "L", "I", "I;16", "F", "LA")
-        array = np.asarray(image.convert("L" if grey else "RGB"))
-        return _from_array(array), lambda out: Image.fromarray(_to_array(out, np.dtype(np.uint8), array.ndim))
-    if isinstance(image, np.ndarray) and image.ndim in (2, 3):
-        return _from_array(image), lambda out: _to_array(out, image.dtype, image.ndim)
-    raise UserError("a picture is a PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W) or (B, C, H, W)")
-
-
-def _from_array(array: np.ndarray[Any, Any]) -> Tensor:
-    x = torch.from_numpy(np.array(array, dtype=np.float32)) / (255 if array.dtype == np.uint8 else 1)
-    return (x[None] if x.ndim == 2 else x.movedim(-1, 0))[None] * 2 - 1
-
-
-def _to_array(x: Tensor, dtype: np.dtype[Any], ndim: int) -> np.ndarray[Any, Any]:
-    unit = (x[0].cpu() + 1) / 2
-    array = (unit.mul(255).round().byte() if dtype == np.uint8 else unit).movedim(0, -1).numpy()
-    return array[..., 0] if ndim == 2 else array.astype(dtype, copy=False)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    if spec.task.get("name", "denoise") == "denoise":
+        probe_checkpoint(spec, next(Photographs().images(channels))[1])
+    return Model(net, name=spec.name or Path(spec.file).stem, channels=channels, task=spec.task).eval()

@@ -47,7 +47,7 @@ class Optimizer:
             self._parts.append(torch.optim.SGD(rest, lr=stage.lr, momentum=0.9, nesterov=True, weight_decay=decay))
         elif rest:
             fused = rest[0].device.type in ("cpu", "cuda")
-            self._parts.append(torch.optim.AdamW(rest, lr=stage.lr, weight_decay=decay, fused=fused))
+            self._parts.append(torch.optim.AdamW(rest, lr=stage.lr, betas=stage.betas, weight_decay=decay, fused=fused))
 
     def step(self, rate: float) -> None:
         """Step with the gradients that the parameters hold, at learning rate ``rate``, and drop them."""
@@ -68,6 +68,11 @@ class Optimizer:
         """Go on from what ``state_dict`` gave."""
         for part, state in zip(self._parts, states, strict=True):
             part.load_state_dict(dict(state))
+
+
+def critic_optimizer(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    """AdamW for critics, without momentum, as is usual for GANs (Karras et al. 2018, arXiv 1710.10196, appendix A)."""
+    return torch.optim.AdamW(parameters, lr=lr, betas=(0.0, 0.99), weight_decay=0.0)
 
 
 def _matrix(tensor: Tensor, parameter: Tensor) -> Tensor:

@@ -1,20 +1,18 @@
 """The pictures of a run: nets side by side on evaluation images, and the curves of training."""
 
-import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from kdgen.convert import sheet, to_pictures
 from kdgen.types import Batch
 
 ZOOM = 3
@@ -24,21 +22,58 @@ CROP = 96
 """Side of the zoomed crop in pixels."""
 
 TILE = ZOOM * CROP
+DRAWN = 24
+"""How many images of a net are shown."""
+
 GAP = 8
 LINE = 24
-COLOURS = {"student": "#0072b2", "control_steps": "#d55e00", "control_seconds": "#e69f00"}
-TERMS = ("#000000", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#7f7f7f")
-NOT_TERMS = frozenset({"alpha", "lr", "images_per_second", "seconds", "seconds_left"})
 
 Array = NDArray[np.float32]
 
 
+@runtime_checkable
 class Pictured(Protocol):
-    """A task that can show its evaluation images."""
+    """A task whose nets change images: it can show its evaluation images."""
 
     def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
         """Name and one-image batch of each, ``(1, C, H, W)`` in [-1, 1]; ``y`` is the truth where there is any."""
         ...
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A task whose nets make images."""
+
+    def draw(self, net: nn.Module, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images ``(num_images, C, H, W)`` in [-1, 1] of a net; equal seeds mean equal latents."""
+        ...
+
+
+def picture(path: Path, task: object, nets: Mapping[str, nn.Module], *, seed: int = 0) -> None:
+    """Write the picture that suits a task: restored images side by side, or images drawn from the same latents."""
+    if isinstance(task, Pictured):
+        samples(path, task, nets, seed=seed)
+    elif isinstance(task, Drawn):
+        drawings(path, {name: task.draw(net, num_images=DRAWN, seed=seed) for name, net in nets.items()})
+
+
+def drawings(path: Path, images: Mapping[str, Tensor]) -> None:
+    """Write a picture of images ``(N, C, H, W)`` in [-1, 1] by caption: a block for each, the same place one latent."""
+    blocks = []
+    for caption, drawn in images.items():
+        side = drawn.shape[-1] * max(TILE // 4 // drawn.shape[-1], 1)
+        tiles = [tile.resize((side, side), Image.Resampling.NEAREST) for tile in to_pictures(drawn)]
+        grid = sheet(tiles, columns=4).convert("RGB")
+        block = Image.new("RGB", (grid.width + GAP, grid.height + LINE + GAP), "white")
+        _text(ImageDraw.Draw(block), (2, 2), _title(caption), room=grid.width, bold=True)
+        block.paste(grid, (0, LINE))
+        blocks.append(block)
+    whole = Image.new("RGB", (sum(b.width for b in blocks), max(b.height for b in blocks)), "white")
+    left = 0
+    for block in blocks:
+        whole.paste(block, (left, 0))
+        left += block.width
+    whole.save(path, format="PNG")
 
 
 def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: int = 0, limit: int = 3) -> None:
@@ -64,43 +99,6 @@ def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: 
     sheet.save(path, format="PNG")
 
 
-def curves(path: Path, log: Path) -> None:
-    """Write a picture of the losses and of the quick PSNR against seconds.
-
-    Args:
-        path: PNG file to write.
-        log: the run's `metrics.jsonl`, an ``Event`` on each line. Where a resumed run repeats steps, the last time
-            counts; a line cut short is skipped.
-    """
-    legs = _legs(_events(log))
-    figure = Figure(figsize=(13, 4.8), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, quality = figure.subplots(1, 2)
-    for leg, colour in COLOURS.items():
-        steps, evaluations = legs.get(leg, {}).get("step", []), legs.get(leg, {}).get("evaluate", [])
-        label = _title(leg)
-        if steps and leg == "student":
-            terms = dict.fromkeys(key for each in steps for key in each["data"] if key not in NOT_TERMS)
-            shades = dict(zip(sorted(terms, key=lambda term: term != "loss"), [colour, *TERMS], strict=False))
-            for term in terms:
-                _line(losses, steps, term, f"{label}: {term}", shades.get(term, "#7f7f7f"), "-")
-        elif steps:
-            _line(losses, steps, "loss", f"{label}: loss", colour, "--")
-        if evaluations:
-            seconds = [each["seconds"] for each in evaluations]
-            quality.plot(seconds, [each["data"]["psnr"] for each in evaluations], "o-", ms=3, color=colour, label=label)
-    losses.set(title="losses, smoothed", xlabel="seconds of training", ylabel="loss", yscale="log")
-    quality.set(title="quick evaluation", xlabel="seconds of training", ylabel="PSNR (dB)")
-    for axes in (losses, quality):
-        axes.grid(visible=True, which="major", alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-        if axes.lines:
-            axes.legend(frameon=False, fontsize=9)
-        else:
-            axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes, color="#7f7f7f")
-    figure.savefig(path, format="png")
-
-
 def textured(truth: Array, side: int) -> tuple[int, int]:
     """Top and left of the square with the most detail: the largest mean squared difference between neighbours.
 
@@ -114,16 +112,6 @@ def textured(truth: Array, side: int) -> tuple[int, int]:
     inside = total[side:, side:] - total[:-side, side:] - total[side:, :-side] + total[:-side, :-side]
     top, left = np.unravel_index(np.argmax(inside), inside.shape)
     return int(top), int(left)
-
-
-def smooth(values: Iterable[float], keep: float) -> list[float]:
-    """An exponential moving average that starts without bias, as of Adam (arXiv 1412.6980, section 3)."""
-    average, weight, out = 0.0, 0.0, []
-    for value in values:
-        average = keep * average + (1 - keep) * value
-        weight = keep * weight + (1 - keep)
-        out.append(average / weight)
-    return out
 
 
 @torch.inference_mode()
@@ -227,42 +215,3 @@ def _text(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, *, room: in
 
 def _title(role: str) -> str:
     return role.replace("control_", "control, equal ")
-
-
-def _events(log: Path) -> Iterator[dict[str, Any]]:
-    with log.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
-
-
-def _legs(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Steps and evaluations of each leg in order, with seconds; what a resumed run did again is dropped."""
-    legs: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    clock: dict[str, float] = {}
-    for event in events:
-        kind, leg = event["kind"], event["leg"]
-        if kind not in ("step", "evaluate"):
-            continue
-        clock[leg] = float(event["data"].get("seconds", clock.get(leg, 0.0)))
-        known = legs.setdefault(leg, {"step": [], "evaluate": []})
-        for each in known.values():
-            while each and each[-1]["step"] > event["step"]:
-                each.pop()
-        if known[kind] and known[kind][-1]["step"] == event["step"]:
-            known[kind].pop()
-        known[kind].append({**event, "seconds": clock[leg]})
-    return legs
-
-
-def _line(axes: Any, steps: list[dict[str, Any]], term: str, label: str, colour: str, style: str) -> None:
-    points = [(each["seconds"], each["data"][term]) for each in steps if (each["data"].get(term) or 0) > 0]
-    if points:
-        seconds, values = zip(*points, strict=True)
-        keep = max(0.0, 1 - 50 / len(values)) ** 0.5 if len(values) > 50 else 0.5
-        axes.plot(seconds, values, color=colour, lw=0.5, alpha=0.15)
-        axes.plot(
-            seconds, smooth(values, keep), style, color=colour, lw=3 if term == "loss" else 1.4, alpha=0.8, label=label
-        )

@@ -1,6 +1,7 @@
 """The distillation ratio: which share of the loss the methods get, as pure functions of progress and gradient norms.
 
-``loss = (1 - alpha) * task + alpha * sum(weight_i * scale_i * method_i)``, with ``alpha`` and the scales from here.
+``loss = (1 - alpha) * (task + sum(v_j * scale_j * objective_j)) + alpha * sum(w_i * scale_i * method_i)``, with
+``alpha`` and the scales from here.
 """
 
 import math
@@ -15,7 +16,7 @@ from kdgen.registry import register
 from kdgen.types import UserError
 
 TASK = "task"
-"""The key of the task's own term among norms and terms; all others are keys of methods."""
+"""The key of the task's own term among norms and terms; all others are keys of objectives and methods."""
 
 LARGEST_SCALE = 1e4
 """Scales lie between this and its inverse (the upper bound of VQGAN's adaptive weight)."""
@@ -27,7 +28,7 @@ class Weights:
 
     Attributes:
         alpha: the methods' share, in [0, 1].
-        scales: multiplies the weight of each method, by its key; one that is missing counts as 1.
+        scales: multiplies the weight of each objective and method, by its key; one that is missing counts as 1.
     """
 
     alpha: float
@@ -48,7 +49,7 @@ class Ratio:
     ema: float = 0.0
 
     def __call__(self, progress: float, norms: Mapping[str, float]) -> Weights:
-        """The weights at ``progress`` in [0, 1], given the norms by term key (``task`` and the methods')."""
+        """The weights at ``progress`` in [0, 1], given the norms by key of the term."""
         raise NotImplementedError
 
 
@@ -127,11 +128,11 @@ class Cosine(Ratio):
 @register("ratio")
 @dataclass(frozen=True)
 class Adaptive(Ratio):
-    """Each method is scaled so that its gradient is as large as the task's.
+    """Each objective and method is scaled so that its gradient is as large as the task's.
 
-    VQGAN's adaptive weight, Esser et al. 2021 (arXiv 2012.09841), eq. 7, for each method, with norms that are averaged
+    VQGAN's adaptive weight, Esser et al. 2021 (arXiv 2012.09841), eq. 7, for each term, with norms that are averaged
     over steps as in the spirit of GradNorm (Chen et al. 2018, arXiv 1711.02257). Where there is no task term, the
-    first method takes its place.
+    first of the objectives, then of the methods, takes its place.
 
     Args:
         alpha: in [0, 1].
@@ -155,12 +156,12 @@ class Adaptive(Ratio):
             raise UserError(f"ratio adaptive: ema must be at least 0 and below 1, not {self.ema!r}")
 
     def __call__(self, progress: float, norms: Mapping[str, float]) -> Weights:
-        """``scale_i = norm of the task's gradient / norm of method i's``; 1 for what has no gradient yet."""
-        methods = {key: norm for key, norm in norms.items() if key != TASK}
-        reference = norms.get(TASK) or next((norm for norm in methods.values() if norm > 0), 0.0)
+        """``scale_i = norm of the task's gradient / norm of term i's``; 1 for what has no gradient yet."""
+        others = {key: norm for key, norm in norms.items() if key != TASK}
+        reference = norms.get(TASK) or next((norm for norm in others.values() if norm > 0), 0.0)
         scales = {
             key: min(max(reference / norm, 1 / LARGEST_SCALE), LARGEST_SCALE) if norm > 0 and reference > 0 else 1.0
-            for key, norm in methods.items()
+            for key, norm in others.items()
         }
         return Weights(float(self.alpha), scales)
 

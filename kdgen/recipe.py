@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from kdgen.registry import Use, nearest
 from kdgen.types import UserError
@@ -26,7 +26,13 @@ class Checkpoint(Strict):
     range: tuple[float, float] = Field((0.0, 1.0), description="values its images take: [0, 1] or [-1, 1]")
     predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
     prefix: str = Field("", description="prefix of its keys, dropped before loading")
+    rename: dict[str, str] | None = Field(
+        None, description="what its keys begin with and what that becomes; keys that begin otherwise are left out"
+    )
     key: str | None = Field(None, description="where in the file the weights are, if they lie under a key")
+    task: dict[str, JsonValue] = Field(
+        {}, description='what it was made for, e.g. {"name": "generate", "latent": [100]}; none: restoring images'
+    )
 
     @field_validator("range")
     @classmethod
@@ -37,9 +43,9 @@ class Checkpoint(Strict):
 
 
 class Term(Use):
-    """A transfer method and its weight among the methods of a stage."""
+    """A method or an objective, and its weight in the loss of a stage."""
 
-    weight: float = Field(1.0, ge=0, description="weight among the methods; an adaptive ratio scales it further")
+    weight: float = Field(1.0, ge=0, description="weight in its side of the loss; an adaptive ratio scales it further")
 
 
 class Stage(Strict):
@@ -48,6 +54,9 @@ class Stage(Strict):
     name: str = Field("transfer", description="shown in progress, curves and reports")
     share: float = Field(1.0, gt=0, le=1, description="share of the run's steps or seconds; shares are normalised")
     methods: tuple[Term, ...] = Field((), description="how knowledge moves, see `kdgen list methods`")
+    objectives: tuple[Term, ...] = Field(
+        (), description="terms of the student's own loss beside its distance to the truth, see `kdgen list objectives`"
+    )
     ratio: Use = Field(
         Use(name="fixed", args={"alpha": 1.0}),
         description="the distillation ratio alpha in [0, 1], see `kdgen list ratios`; alpha is 0 without methods",
@@ -56,6 +65,8 @@ class Stage(Strict):
         "adamw", description="adamw; sgd with momentum 0.9; or muon for the inner weights and adamw for the rest"
     )
     lr: float = Field(2e-3, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averaging of gradients and their squares")
+    critic_lr: float = Field(2e-4, gt=0, description="peak learning rate of critics, by AdamW with betas 0 and 0.99")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the stage in which the rate rises from 0")
     decay: Literal["cosine", "linear", "none"] = Field("cosine", description="how the rate falls after the warm-up")
     final: float = Field(0.0, ge=0, le=1, description="the rate at the end of the stage, as a share of the peak")
@@ -63,11 +74,20 @@ class Stage(Strict):
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 clips nothing")
 
 
+class Assistant(Strict):
+    """A net between teacher and student: taught by the one before it, it teaches the one after it."""
+
+    student: Use = Field(description="the net, see `kdgen list nets`")
+    share: float = Field(0.5, gt=0, lt=1, description="its share of the steps or seconds of the whole recipe")
+    init: Literal["random", "teacher"] = Field("random", description="first weights, as for the student")
+    stages: tuple[Stage, ...] | None = Field(None, min_length=1, description="how it is trained; none: as the student")
+
+
 class Pool(Strict):
     """The teacher's cached answers: a fixed pool of inputs, asked once, kept on disk and shared between runs."""
 
     patches: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
-    augment: bool = Field(True, description="flip and rotate inputs and answers together")
+    augment: bool = Field(True, description="flip and rotate inputs and answers together, where the task allows it")
     crop: int | None = Field(None, ge=8, description="train on random crops of this many pixels; none: whole patches")
     dir: str | None = Field(None, description="where to keep it; default $KDGEN_CACHE or ~/.cache/kdgen")
     seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a pool")
@@ -84,6 +104,7 @@ class Recipe(Strict):
         str | Checkpoint | None,
         Field(description="bundled name, run or student folder, or a declared checkpoint; null trains from scratch"),
     ] = None
+    assistants: tuple[Assistant, ...] = Field((), description="nets between teacher and student, from large to small")
     student: Use = Field(description="the net to train, see `kdgen list nets`")
     init: Literal["random", "teacher"] = Field(
         "random", description="first weights: random, or the channels and layers of the teacher that matter most"
@@ -115,17 +136,36 @@ class Recipe(Strict):
             raise ValueError("methods need a teacher: name one, or remove the methods")
         if self.teacher is None and self.init == "teacher":
             raise ValueError('init "teacher" needs a teacher')
+        if self.teacher is None and self.assistants:
+            raise ValueError("assistants need a teacher: name one, or remove the assistants")
+        if sum(assistant.share for assistant in self.assistants) >= 1:
+            raise ValueError("the shares of the assistants leave nothing to the student: they must sum to less than 1")
         return self
+
+    def links(self) -> "list[tuple[str, Recipe]]":
+        """The chain as recipes with one student each, by the name of its leg: the assistants', then the student's."""
+        alone = self.model_copy(update={"assistants": ()})
+
+        def share(of: float) -> dict[str, float | int | None]:
+            steps = None if self.steps is None else max(round(self.steps * of), 1)
+            return {"steps": steps, "seconds": None if self.seconds is None else self.seconds * of}
+
+        chain = []
+        for number, link in enumerate(self.assistants, start=1):
+            own = {"student": link.student, "init": link.init, "stages": link.stages or self.stages}
+            chain.append((f"assistant_{number}", alone.model_copy(update={**own, **share(link.share)})))
+        rest = 1 - sum(link.share for link in self.assistants)
+        return [*chain, ("student", alone.model_copy(update=share(rest) if chain else {}))]
 
     def lasting(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
         """The same recipe with another length."""
         return self.model_copy(update={"steps": steps, "seconds": seconds})
 
     def without_teacher(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
-        """The control of this recipe: the same student, data, optimiser and stages, and no teacher."""
+        """The control of this recipe: the same student, data, optimiser, stages and objectives, and no teacher."""
         stages = tuple(s.model_copy(update={"methods": (), "ratio": Use(name="fixed", args={"alpha": 0.0})})
                        for s in self.stages)  # fmt: skip
-        alone = {"teacher": None, "init": "random", "stages": stages, "controls": False}
+        alone = {"teacher": None, "assistants": (), "init": "random", "stages": stages, "controls": False}
         return self.model_copy(update=alone).lasting(steps=steps, seconds=seconds)
 
     def to_json(self) -> str:
@@ -244,5 +284,5 @@ def _short(value: Any) -> str:
     return json.dumps(value)
 
 
-__all__ = ["Checkpoint", "Pool", "Recipe", "Stage", "Strict", "Term", "document", "explain_error",
+__all__ = ["Assistant", "Checkpoint", "Pool", "Recipe", "Stage", "Strict", "Term", "document", "explain_error",
            "override", "parse", "read"]  # fmt: skip

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from kdgen.types import UserError
 
-Kind = Literal["net", "task", "method", "ratio", "images", "preset"]
+Kind = Literal["net", "task", "method", "objective", "ratio", "images", "preset"]
 T = TypeVar("T", bound=Callable[..., Any])
 
 _registered: dict[str, dict[str, Callable[..., Any]]] = {}

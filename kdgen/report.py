@@ -8,11 +8,12 @@ from pydantic import Field, ValidationError
 from kdgen.recipe import Strict, explain_error
 from kdgen.types import UserError
 
-Role = Literal["input", "teacher", "student", "control_steps", "control_seconds", "model"]
+Role = Literal["input", "teacher", "assistant", "student", "control_steps", "control_seconds", "model"]
 
 ROLES: dict[Role, str] = {
     "input": "input",
     "teacher": "teacher",
+    "assistant": "assistant",
     "student": "student",
     "control_steps": "control, equal steps",
     "control_seconds": "control, equal seconds",
@@ -24,7 +25,15 @@ _COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.2f}"),
     "ssim": ("SSIM", "{:.4f}"),
     "sharpness": ("sharpness (1 = truth's)", "{:.3f}"),
+    "perceptual": ("perceptual distance (features32)", "{:.4f}"),
+    "diversity": ("diversity", "{:.4f}"),
+    "vendi": ("Vendi score", "{:.2f}"),
+    "fid": ("FID", "{:.2f}"),
+    "kid": ("KID", "{:.5f}"),
 }
+
+LOWER_IS_BETTER = ("fd_", "kd_", "fid", "kid", "perceptual", "error")
+"""How the names of metrics begin that are distances."""
 
 
 class Row(Strict):
@@ -33,10 +42,11 @@ class Row(Strict):
     role: Role = Field(description="what the net is to the others")
     name: str = Field(description="what it is called")
     num_params: int = Field(0, ge=0, description="number of parameters")
-    macs: int = Field(0, ge=0, description="multiply-accumulates for one 256x256 image")
-    latency_ms: float = Field(0.0, ge=0, description="median milliseconds for one 256x256 image")
+    macs: int = Field(0, ge=0, description="multiply-accumulates of one call")
+    latency_ms: float = Field(0.0, ge=0, description="median milliseconds of one call")
+    calls: int = Field(1, ge=1, description="calls of the net that make an image")
     size_bytes: int = Field(0, ge=0, description="bytes of its weights")
-    metrics: dict[str, float] = Field(description="psnr in dB, ssim in [-1, 1], sharpness as a ratio to the truth's")
+    metrics: dict[str, float] = Field(description="figures by name: psnr in dB, ssim in [-1, 1], and so on")
     spread: dict[str, float] = Field({}, description="sample standard deviations of the metrics over seeds")
     num_seeds: int = Field(1, ge=1, description="number of seeds that the metrics are means of")
     seconds: float | None = Field(None, ge=0, description="seconds its training took, the teacher's answers included")
@@ -49,6 +59,7 @@ class Seconds(Strict):
     answers: float = Field(0.0, ge=0, description="seconds for the teacher's cached answers")
     training: float = Field(0.0, ge=0, description="seconds for training the student")
     answers_from_disk: bool = Field(False, description="whether the answers lay on disk already")
+    assistants: float = Field(0.0, ge=0, description="seconds for all assistants, their teachers' answers included")
 
 
 class Report(Strict):
@@ -57,9 +68,12 @@ class Report(Strict):
     task: str = Field(description="what was measured, in words")
     rows: tuple[Row, ...] = Field(description="the nets")
     verdict: str = Field("", description="whether the teacher helped, in words")
-    ground_truth: bool = Field(True, description="whether there was ground truth to train on")
+    headline: str = Field("psnr", description="the metric that decides which of two nets is better")
+    per: str = Field("at 256x256", description="what one call of a net is, as cost is stated")
+    ground_truth: bool = Field(True, description="whether there was anything but the teacher to train on")
     seconds: Seconds | None = Field(None, description="where the seconds of the student's run went")
     notes: tuple[str, ...] = Field((), description="sentences on how it came about")
+    machine: str = Field("", description="what the student was trained on")
 
     def find(self, role: Role) -> Row | None:
         """The first row of a role, None if there is none."""
@@ -70,14 +84,17 @@ class Report(Strict):
         teacher = self.find("teacher")
         trained = any(row.steps is not None for row in self.rows)
         metrics = list(dict.fromkeys(key for row in self.rows for key in row.metrics))
-        header = ["", "name", *(_heading(key) for key in metrics)]
-        header += ["parameters", "MACs at 256x256", "latency (ms)", "weights (kB)"]
+        header = ["", "name", *(heading(key) for key in metrics)]
+        several = any(row.calls > 1 for row in self.rows)
+        header += ["parameters", f"MACs {self.per}", "latency (ms)", "weights (kB)"]
+        header += ["calls an image"] if several else []
         header += ["fewer parameters", "fewer MACs", "faster"] if teacher else []
         header += ["steps", "seconds"] if trained else []
         cells = []
         for row in self.rows:
             line = [ROLES[row.role], row.name, *(_figure(row, key) for key in metrics)]
             line += _costs(row)
+            line += [str(row.calls) if row.num_params else "-"] if several else []
             line += _savings(row, teacher) if teacher else []
             line += [_or_dash(row.steps, "{:,}"), _or_dash(row.seconds, "{:.0f}")] if trained else []
             cells.append(line)
@@ -95,12 +112,16 @@ class Report(Strict):
 
     def _account(self, seconds: Seconds) -> str:
         training = f"The student trained for {seconds.training:.0f} s"
+        if seconds.assistants:
+            training += f", its assistants took {seconds.assistants:.0f} s"
         if self.find("teacher") is None:
             return f"{training}."
         answers = "already lay on disk" if seconds.answers_from_disk else f"took {seconds.answers:.0f} s"
         given = "was given no time for them" if seconds.answers_from_disk else "was given that time too"
+        whose = "cached answers of the net before it" if seconds.assistants else "teacher's cached answers"
         control = f", and the control at equal seconds {given}" if self.find("control_seconds") else ""
-        return f"{training}; the teacher's cached answers {answers}{control}."
+        also = " It had the assistants' seconds too." if control and seconds.assistants else ""
+        return f"{training}; the {whose} {answers}{control}.{also}"
 
     def to_markdown(self) -> str:
         """The report as a page: the table, and in words whether the teacher helped."""
@@ -131,10 +152,12 @@ class Report(Strict):
             raise UserError(f"{path}: {explain_error(error, cls)}") from None
 
 
-def _heading(key: str) -> str:
+def heading(key: str) -> str:
+    """What a metric is called in tables, with its unit, e.g. ``PSNR (dB) at 25``."""
     name, _, level = key.partition("@")
     title = _COLUMNS.get(name, (name,))[0]
-    return f"{title} at {level}" if level else title
+    title = f"{title} (lower is better)" if name.startswith(LOWER_IS_BETTER) else title
+    return f"{title} {'to the' if level == 'data' else 'at'} {level}" if level else title
 
 
 def _figure(row: Row, key: str) -> str:

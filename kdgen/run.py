@@ -1,34 +1,29 @@
-"""A run: the folder that a recipe leaves behind. Student, controls and report, each begun where it was left."""
+"""A run: the folder that a recipe leaves behind. Chain, controls and report, each begun where it was left."""
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 import kdgen.methods
+import kdgen.objectives
 import kdgen.ratio
-import kdgen.tasks  # noqa: F401 - all three register their names
+import kdgen.tasks  # noqa: F401 - all four register their names
 from kdgen import pictures, registry
 from kdgen import recipe as recipes
-from kdgen.answers import AnswerPool, Teacher, live
 from kdgen.card import card
-from kdgen.checkpoint import Checkpoints
-from kdgen.compare import Role, Row, Seconds, compare, measure
-from kdgen.data.seed import derive
-from kdgen.devices import bfloat16_pays, pick_device
+from kdgen.compare import Role, Row, Seconds, compare, measure, per_call
+from kdgen.convert import write_text
+from kdgen.curves import curves
+from kdgen.devices import bfloat16_pays, machine, pick_device
+from kdgen.fetch import commit_of, pinned
 from kdgen.journal import Journal, stop_on_signals
-from kdgen.model import Model, build_net, load, write_text
+from kdgen.links import Link, Place
+from kdgen.model import Model, build_net, load
 from kdgen.recipe import Recipe
-from kdgen.schedule import Length
-from kdgen.train import Source, Trainer, make_methods
-from kdgen.types import Event, Task, UserError
-from kdgen.zoo.inherit import inherit
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from kdgen.types import Event, UserError
 
 
 def distill(
@@ -39,8 +34,8 @@ def distill(
     Args:
         recipe: what to do.
         out: the run folder; default `runs/NAME`. It must not hold a run yet.
-        teacher: a net of your own, called as ``net(x, **cond)`` on images in [-1, 1] (`kdgen.from_module` converts
-            other ranges); the recipe's ``teacher`` is then just what to call it.
+        teacher: a net of your own, called as ``net(x, **cond)`` on images in [-1, 1] or on latents
+            (`kdgen.from_module` converts other ranges); the recipe's ``teacher`` is then just what to call it.
 
     Yields:
         what happens, as it happens. The run folder is complete after ``done``.
@@ -53,6 +48,7 @@ def distill(
         raise UserError(
             f"{folder} is not empty: `kdgen resume {folder}` goes on with its run, --out DIR starts another"
         )
+    recipe = pinned(recipe, commit_of) if teacher is None else recipe
     run = _Run(folder, recipe, teacher)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "recipe.json", recipe.to_json() + "\n")
@@ -71,29 +67,47 @@ class _Run:
     """A recipe brought to life in a folder. Making one writes nothing and refuses whatever does not fit."""
 
     def __init__(self, folder: Path, recipe: Recipe, teacher: nn.Module | None = None) -> None:
-        self.folder, self.recipe, self.journal = folder, recipe, Journal(folder)
-        self.stopped: Callable[[], bool] = lambda: False
-        self.device = pick_device(recipe.device)
+        self.recipe, self.journal = recipe, Journal(folder)
+        device = pick_device(recipe.device)
         noted = self.journal.get("bfloat16_pays")
-        self.fast = fast = bfloat16_pays(self.device) if noted is None else bool(noted)
-        self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if fast else torch.float32)
-        self.task: Task = registry.build("task", recipe.task)
-        self.probe = next(self.task.batches(batch_size=2, seed=recipe.seed))
-        self.original = None
+        task = registry.build("task", recipe.task)
+        self.place = Place(
+            folder=folder,
+            journal=self.journal,
+            task=task,
+            probe=next(task.batches(batch_size=2, seed=recipe.seed)),
+            device=device,
+            fast=bfloat16_pays(device) if noted is None else bool(noted),
+        )
+        self.original: Model | None = None
         if teacher is not None:
-            self.original = Model(teacher, name=str(recipe.teacher), channels=self.task.channels).eval()
+            self.original = Model(teacher, name=str(recipe.teacher), channels=task.channels)
         elif recipe.teacher is not None:
             self.original = load(recipe.teacher)
-        self.teacher: Teacher | None = None
         if self.original is not None:
-            fast = fast and recipe.precision != "float32"
-            self.teacher = Teacher(self.original.net, self.probe, device=self.device, bfloat16=fast)
-        self.pool = self._pool()
+            self.place.reference = self.original.eval().to(device).net
+        self.chain = recipe.links()
+        self.link = self._link(0)
+        for number in range(1, len(self.chain)):
+            self._link(number, untrained=True)
+
+    def _link(self, number: int, *, untrained: bool = False) -> Link:
+        """A link of the chain; its teacher is the net before it, or a stand-in while that is untrained."""
+        leg, recipe = self.chain[number]
+        teacher = self.original
+        if number:
+            before, made = self.chain[number - 1]
+            if untrained and not self.place.finished(before):
+                net, use = build_net(made.student, self.place.task.channels)
+                teacher = Model(net, name=before, channels=self.place.task.channels, use=use).eval()
+            else:
+                teacher = load(self.place.home(before))
+        return Link(leg, recipe, self.place, teacher)
 
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
-        with self.journal.opened(), stop_on_signals() as self.stopped:
-            self.journal.note(bfloat16_pays=self.fast)
+        with self.journal.opened(), stop_on_signals() as self.place.stopped:
+            self.journal.note(bfloat16_pays=self.place.fast)
             for event in self._events():
                 self.journal.log(event)
                 yield event
@@ -101,143 +115,68 @@ class _Run:
                     return
 
     def _events(self) -> Iterator[Event]:
-        recipe, original = self.recipe, self.original
+        recipe, original, place = self.recipe, self.original, self.place
         yield self._event("start", student=str(recipe.student), teacher=original.name if original else None,
-                          total_steps=recipe.steps, seconds=recipe.seconds, folder=str(self.folder))  # fmt: skip
-        if self.pool is not None:
-            yield from self._fill(self.pool)
-        yield from self._leg("student", recipe, Length(recipe.steps, recipe.seconds, self._spent()))
-        truth = self.probe.y is not None
-        if recipe.controls and self.teacher is not None and truth:
+                          total_steps=recipe.steps, seconds=recipe.seconds, folder=str(place.folder),
+                          headline=place.task.headline)  # fmt: skip
+        yield from self.link.events()
+        for number in range(1, len(self.chain)):
+            self.link = self._link(number)
+            yield from self.link.events()
+        guided = place.probe.y is not None or all(stage.objectives for stage in recipe.stages)
+        if recipe.controls and original is not None and guided:
             steps = int(self.journal.get("student_steps"))
-            seconds = self._spent() + float(self.journal.get("student_seconds"))
-            alone = recipe.without_teacher(steps=steps)
-            yield from self._leg("control_steps", alone, Length(steps, None))
-            yield from self._leg("control_seconds", alone, Length(None, seconds))
-        yield from self._report(truth=truth)
-        yield self._event("done", folder=str(self.folder), student=str(self._home("student")))
+            yield from self.link.control("control_steps", steps=steps)
+            yield from self.link.control("control_seconds", seconds=self._seconds("student"))
+        yield from self._report(guided=guided)
+        yield self._event("done", folder=str(place.folder), student=str(place.home("student")))
 
-    def _pool(self) -> AnswerPool | None:
-        """The pool the recipe asks for, with the teacher's taps that the methods of all stages want."""
-        recipe, paths = self.recipe, set[str]()
-        student = build_net(recipe.student, self.task.channels)[0].to(self.device)
-        net = self.teacher.net if self.teacher else None
-        for method in make_methods(recipe, student, net, self.probe.to(self.device)).values():
-            paths |= set(method.teacher_taps)
-        for stage in recipe.stages:
-            registry.build("ratio", stage.ratio)
-        if not recipe.pool.patches:
-            return None
-        if recipe.pool.patches < recipe.batch_size:
-            raise UserError(f"a pool of {recipe.pool.patches} patches is smaller than one batch of {recipe.batch_size}")
-        identity = self.original.fingerprint() if self.original else ""
-        return AnswerPool(self.task, recipe.pool, teacher=self.teacher, identity=identity, paths=sorted(paths))
+    def _seconds(self, leg: str) -> float:
+        """Seconds that made a net: its training, the teacher's answers, and all that of the nets before it."""
+        legs = [name for name, _ in self.chain] if leg == "student" else [leg]
+        return sum(self.place.answering(each) + self.place.training(each) for each in legs)
 
-    def _source(self, taught: bool) -> Source:
-        """Batches with the teacher's cached answers, with the truth alone, or fresh ones that nobody answered."""
-
-        def batches(seed: int, start: int) -> Any:
-            size = self.recipe.batch_size
-            if self.pool is None:
-                return live(self.task, batch_size=size, seed=seed, start=start)
-            return self.pool.batches(batch_size=size, seed=seed, start=start, truth=not taught)
-
-        return batches
-
-    def _spent(self) -> float:
-        """Seconds that the teacher's answers took out of this run's budget."""
-        return 0.0 if self.journal.get("answers_from_disk") else float(self.journal.get("answers", 0.0))
-
-    def _fill(self, pool: AnswerPool) -> Iterator[Event]:
-        """The teacher's answers, counted and timed; pools that lay complete on disk take no time."""
-        before = float(self.journal.get("answers", 0.0))
-        if pool.complete:
-            if not self.journal.get("answers_started"):
-                self.journal.note(answers=0.0, answers_from_disk=True)
-            yield self._event(
-                "answers", done=pool.spec.patches, total=pool.spec.patches, seconds=before, from_disk=True
-            )
-            return
-        self.journal.note(answers=before, answers_from_disk=False, answers_started=True)
-        started = time.perf_counter()
-        for done in pool.fill():
-            seconds = before + time.perf_counter() - started
-            self.journal.note(answers=seconds)
-            yield self._event("answers", done=done, total=pool.spec.patches, seconds=seconds, from_disk=False)
-            if self.stopped() and not pool.complete:
-                yield self._event("stopped", reason="asked to stop", resume=f"kdgen resume {self.folder}")
-                return
-
-    def _leg(self, leg: str, recipe: Recipe, length: Length) -> Iterator[Event]:
-        """Train one net unless its folder is there already."""
-        if self._finished(leg) or self.stopped():
-            return
-        teacher = self.teacher if recipe.teacher is not None else None
-        torch.manual_seed(derive(recipe.seed, "weights"))
-        net, use = build_net(recipe.student, self.task.channels)
-        if recipe.init == "teacher" and self.original is not None:
-            inherit(net, self.original.net)
-        trainer = Trainer(
-            recipe,
-            leg=leg,
-            checkpoints=Checkpoints(self.folder / "checkpoints" / leg),
-            task=self.task,
-            student=net,
-            teacher=teacher,
-            source=self._source(taught=teacher is not None),
-            probe=self.probe,
-            length=length,
-            device=self.device,
-            dtype=self.dtype,
-            stopped=self.stopped,
-        )
-        for event in trainer.fit():
-            if event.kind == "leg":
-                name = recipe.name if leg == "student" else f"{recipe.name}-{leg.replace('_', '-')}"
-                self.journal.note(**{f"{leg}_steps": event.step, f"{leg}_seconds": event.data["seconds"]})
-                described = self.task.describe()
-                Model(trainer.ema.module, name=name, channels=self.task.channels, task=described, use=use).save(
-                    self._home(leg)
-                )
-            if event.kind == "stopped":
-                event = Event(kind="stopped", leg=leg, step=event.step, progress=event.progress,
-                              data={**event.data, "resume": f"kdgen resume {self.folder}"})  # fmt: skip
-            yield event
-
-    def _report(self, *, truth: bool) -> Iterator[Event]:
+    def _report(self, *, guided: bool) -> Iterator[Event]:
         """Measure every net and write the report and its pictures."""
-        rows: list[Row] = [measure("input", None, self.task, name="noisy input")]
+        place, task, reference = self.place, self.place.task, self.place.reference
+        restores = isinstance(task, pictures.Pictured)
+        rows: list[Row] = [measure("input", None, task, name="noisy input")] if restores else []
         nets: dict[str, nn.Module] = {}
         if self.original is not None:
-            rows.append(measure("teacher", self.original.net, self.task, name=self.original.name))
+            rows.append(measure("teacher", self.original.net, task, name=self.original.name, reference=reference))
             nets["teacher"] = self.original.net
-        legs: tuple[Role, ...] = ("student", "control_steps", "control_seconds")
-        for leg in legs:
-            if self._finished(leg):
-                model = load(self._home(leg))
-                seconds = float(self.journal.get(f"{leg}_seconds")) + (self._spent() if leg == "student" else 0)
-                rows.append(measure(leg, model.net, self.task, name=model.name, seconds=seconds,
-                                    steps=int(self.journal.get(f"{leg}_steps"))))  # fmt: skip
+        roles: dict[str, Role] = {leg: "assistant" for leg, _ in self.chain[:-1]}
+        roles |= {"student": "student", "control_steps": "control_steps", "control_seconds": "control_seconds"}
+        for leg, role in roles.items():
+            if place.finished(leg):
+                model = load(place.home(leg)).to(place.device)
+                steps = int(self.journal.get(f"{leg}_steps"))
+                rows.append(measure(role, model.net, task, name=model.name, reference=reference,
+                                    seconds=self._seconds(leg), steps=steps))  # fmt: skip
                 nets[leg] = model.net
         spent = Seconds(
-            answers=float(self.journal.get("answers", 0.0)),
-            training=float(self.journal.get("student_seconds")),
-            answers_from_disk=bool(self.journal.get("answers_from_disk")),
+            answers=place.answering("student"),
+            training=place.training("student"),
+            answers_from_disk=bool(self.journal.get("student_answers_from_disk")),
+            assistants=sum(self._seconds(leg) for leg, _ in self.chain[:-1]),
         )
-        taught = self.original is not None
-        report = compare(rows, task=str(self.recipe.task), ground_truth=truth, seconds=spent if taught else None)
-        report.save(self.folder)
-        write_text(self._home("student") / "README.md", card(report, self.recipe))
-        pictures.samples(self.folder / "samples.png", self.task, nets)
-        pictures.curves(self.folder / "curves.png", self.folder / "metrics.jsonl")
-        yield self._event("report", path=str(self.folder / "report.json"), markdown=str(self.folder / "report.md"),
-                          samples=str(self.folder / "samples.png"), curves=str(self.folder / "curves.png"))  # fmt: skip
-
-    def _home(self, leg: str) -> Path:
-        return self.folder / "student" if leg == "student" else self.folder / "controls" / leg
-
-    def _finished(self, leg: str) -> bool:
-        return (self._home(leg) / "config.json").is_file()
+        report = compare(
+            rows,
+            task=str(self.recipe.task),
+            headline=task.headline,
+            per=per_call(task),
+            ground_truth=guided,
+            seconds=spent if self.original is not None else None,
+            notes=[task.provenance(reference=reference)],
+        ).model_copy(update={"machine": machine(place.device)})
+        report.save(place.folder)
+        known = self.original.home if self.original is not None else None
+        write_text(place.home("student") / "README.md", card(report, self.recipe, teacher=known))
+        folder = place.folder
+        pictures.picture(folder / "samples.png", task, nets)
+        curves(folder / "curves.png", folder / "metrics.jsonl", headline=task.headline)
+        yield self._event("report", path=str(folder / "report.json"), markdown=str(folder / "report.md"),
+                          samples=str(folder / "samples.png"), curves=str(folder / "curves.png"))  # fmt: skip
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)

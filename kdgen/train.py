@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,17 +12,16 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel
 
-from kdgen import registry
 from kdgen.answers import Stream, Teacher
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
 from kdgen.devices import Autocast, channels_last
-from kdgen.optimizers import Optimizer, moving_average
-from kdgen.ratio import Ratio, Statistics, gradient_norms
+from kdgen.loss import Loss, make_terms
+from kdgen.optimizers import Optimizer, critic_optimizer, moving_average
 from kdgen.recipe import Recipe
 from kdgen.schedule import Length, learning_rate, stage_at
 from kdgen.taps import taps
-from kdgen.types import Answer, Batch, Event, Method, Net, Task, UserError, View
+from kdgen.types import Answer, Batch, Event, Metrics, Net, Sight, Task, UserError, View
 
 RETRIES = 3
 REPORT_EVERY = 0.25
@@ -39,21 +38,6 @@ class State:
     elapsed: float = 0.0
     stage: int = -1
     retries: int = 0
-    statistics: Statistics = field(default_factory=Statistics)
-
-
-def make_methods(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) -> dict[str, Method]:
-    """The methods of all stages by key ``STAGE.NUMBER.NAME``, attached to the nets on a probe batch."""
-    methods: dict[str, Method] = {}
-    for number, stage in enumerate(recipe.stages):
-        for position, term in enumerate(stage.methods):
-            assert teacher is not None, "a recipe with methods has a teacher"
-            method: Method = registry.build("method", term)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(derive(recipe.seed, "method", number, position))
-                method.attach(student, teacher, batch)
-            methods[f"{number}.{position}.{term.name}"] = method
-    return methods
 
 
 class Trainer:
@@ -71,6 +55,7 @@ class Trainer:
         length: in steps or seconds.
         device: where to train.
         dtype: what the student computes in, under autocast unless float32.
+        reference: the teacher as it is measured against in quick evaluations, or None.
         stopped: asked at every step whether to save and leave.
     """
 
@@ -88,19 +73,21 @@ class Trainer:
         length: Length,
         device: torch.device,
         dtype: torch.dtype,
+        reference: Net | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.recipe, self.leg, self.checkpoints, self.task = recipe, leg, checkpoints, task
         self.teacher, self.source, self.length, self.stopped = teacher, source, length, stopped
-        self.device = device
+        self.device, self.reference = device, reference
         self.accelerator = Accelerator(cpu=device.type == "cpu")
         self.student = channels_last(student.to(device)).train()
         self.autocast = Autocast(self.student, device, dtype)
-        self.methods = make_methods(recipe, self.student, teacher.net if teacher else None, probe.to(device))
-        self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.methods.items()}).to(device)
+        self.terms = make_terms(recipe, self.student, teacher.net if teacher else None, probe.to(device))
+        self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.terms.items()}).to(device)
         self.ema = AveragedModel(self.student, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
         self.state = State()
         self.optimizer: Optimizer | None = None
+        self.critics: torch.optim.Optimizer | None = None
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -111,9 +98,11 @@ class Trainer:
         self.checkpoints.save(
             {
                 "step": s.step, "elapsed": s.elapsed, "stage": s.stage, "retries": s.retries,
-                "statistics": s.statistics.state_dict(), "dtype": str(self.autocast.dtype).removeprefix("torch."),
+                "statistics": self.loss.statistics.state_dict(),
+                "dtype": str(self.autocast.dtype).removeprefix("torch."),
                 "student": self.student.state_dict(), "ema": self.ema.state_dict(),
                 "methods": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "critics": self.critics.state_dict() if self.critics else None,
             }
         )  # fmt: skip
 
@@ -128,65 +117,56 @@ class Trainer:
             self.ema.load_state_dict(saved["ema"])
             self.module.load_state_dict(saved["methods"])
             self._enter(saved["stage"])
-            self.state.statistics.load_state_dict(saved["statistics"])
+            self.loss.statistics.load_state_dict(saved["statistics"])
             assert self.optimizer is not None
             self.optimizer.load_state_dict(saved["optimizer"])
+            if self.critics is not None:
+                self.critics.load_state_dict(saved["critics"])
         return damaged
 
     def _enter(self, index: int) -> None:
-        """Begin a stage: its methods, ratio and a new optimiser over the student and their regressors."""
+        """Begin a stage: its loss, and new optimisers over the student, the loss's regressors and its critics."""
         stage = self.recipe.stages[index]
         self.state.stage = index
-        self.stage_methods = {key: m for key, m in self.methods.items() if key.startswith(f"{index}.")}
-        self.weights = {key: term.weight for key, term in zip(self.stage_methods, stage.methods, strict=True)}
-        self.ratio: Ratio = registry.build("ratio", stage.ratio)
-        self.state.statistics = Statistics(self.ratio.ema)
-        self.student_paths = {path for m in self.stage_methods.values() for path in m.student_taps}
-        self.teacher_paths = {path for m in self.stage_methods.values() for path in m.teacher_taps}
-        regressors = [p for m in self.stage_methods.values() for p in m.parameters()]
-        self.optimizer = Optimizer(stage, self.student, regressors)
+        self.loss = Loss(index, stage, self.terms, self.task)
+        self.optimizer = Optimizer(stage, self.student, self.loss.regressors)
+        self.critics = critic_optimizer(self.loss.critics, stage.critic_lr) if self.loss.critics else None
 
     # -- one step ------------------------------------------------------------------------------------------------
 
     def _answer(self, batch: Batch, answer: Answer | None) -> Answer | None:
-        if self.teacher is None or not self.stage_methods:
+        if self.teacher is None or not self.loss.methods:
             return None
-        if answer is None or not self.teacher_paths <= answer.taps.keys():
-            return self.teacher.answer(batch, tuple(self.teacher_paths))
+        if answer is None or not self.loss.teacher_paths <= answer.taps.keys():
+            return self.teacher.answer(batch, tuple(self.loss.teacher_paths))
         seen = {path: t.to(self.device) for path, t in answer.taps.items()}
         return Answer(output=answer.output.to(self.device), taps=seen)
 
-    def _terms(self, batch: Batch, answer: Answer | None, progress: float) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The loss terms, each a mean over the batch, and the tensors they are compared at: output and taps."""
-        with taps(self.student, self.student_paths) as seen:
+    def _look(self, batch: Batch, answer: Answer | None, progress: float) -> Sight:
+        """The student's answer as the terms of the loss see it, beside the teacher's where it has one."""
+        with taps(self.student, self.loss.student_paths) as seen:
             out: Tensor = self.autocast(batch.x, **batch.cond)
-        terms: dict[str, Tensor] = {}
-        own = self.task.loss(out, batch)
-        if own is not None:
-            terms["task"] = own.mean()
-        if answer is not None:
-            assert self.teacher is not None
-            view = View(
-                batch=batch, student=out, teacher=answer.output, student_taps=seen, teacher_taps=answer.taps,
-                student_net=self.autocast, teacher_net=self.teacher, student_ema=self.ema.module, progress=progress,
+        if answer is None:
+            return Sight(
+                batch=batch, student=out, student_taps=seen, student_net=self.autocast, progress=progress,
             )  # fmt: skip
-            terms |= {key: method.loss(view).mean() for key, method in self.stage_methods.items()}
-        return terms, [out, *(seen[path] for path in sorted(seen))]
+        assert self.teacher is not None
+        return View(
+            batch=batch, student=out, teacher=answer.output, student_taps=seen, teacher_taps=answer.taps,
+            student_net=self.autocast, teacher_net=self.teacher, student_ema=self.ema.module, progress=progress,
+        )  # fmt: skip
 
-    def _loss(self, terms: Mapping[str, Tensor], compared: list[Tensor], within: float) -> tuple[Tensor, float]:
-        """``(1 - alpha) * task + alpha * sum(w_i * method_i)``, and alpha."""
-        if not self.stage_methods:
-            if "task" not in terms:
-                raise UserError("this stage has no methods and its images have no ground truth: nothing to learn from")
-            return terms["task"], 0.0
-        statistics = self.state.statistics
-        if self.ratio.adaptive and (not statistics.norms or self.state.step % self.ratio.every == 0):
-            statistics.update(gradient_norms(terms, compared))
-        weights = self.ratio(within, statistics.norms)
-        alpha = weights.alpha if "task" in terms else 1.0
-        transfer = sum(w * weights.scales.get(key, 1.0) * terms[key] for key, w in self.weights.items() if w)
-        total = alpha * cast(Tensor, transfer)
-        return (total + (1 - alpha) * terms["task"] if alpha < 1 else total), alpha
+    def _teach_critics(self, sight: Sight, rate: float) -> dict[str, Tensor]:
+        """One step of the critics on what the student just gave; their losses."""
+        if self.critics is None:
+            return {}
+        losses = self.loss.of_critics(sight)
+        self.critics.zero_grad()
+        self.accelerator.backward(torch.stack(list(losses.values())).sum())
+        for group in self.critics.param_groups:
+            group["lr"] = rate
+        self.critics.step()
+        return losses
 
     def step(self, batch: Batch, answer: Answer | None) -> dict[str, Tensor | float]:
         """One optimiser step; the terms of the loss, detached, and the learning rate."""
@@ -200,21 +180,22 @@ class Trainer:
         rate = learning_rate(stage, within) * 0.5**state.retries
         torch.manual_seed(derive(recipe.seed, "step", state.retries, state.step))
         batch = batch.to(self.device)
-        terms, compared = self._terms(batch, self._answer(batch, answer), progress)
-        loss, alpha = self._loss(terms, compared, within)
+        sight = self._look(batch, self._answer(batch, answer), progress)
+        loss, terms, alpha = self.loss(sight, within, state.step)
         self.accelerator.backward(loss)
         if stage.clip:
             clip_grad_norm_(self.optimizer.parameters, stage.clip)
         self.optimizer.step(rate)
+        criticism = self._teach_critics(sight, stage.critic_lr * rate / stage.lr)
         self.ema.update_parameters(self.student)
         state.step += 1
-        shown = {key.rpartition(".")[2]: term.detach() for key, term in terms.items()}
-        return {"loss": loss.detach(), **shown, "alpha": alpha, "lr": rate}
+        shown = {"loss": loss, **terms, **criticism}
+        return {**{key: term.detach() for key, term in shown.items()}, "alpha": alpha, "lr": rate}
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def fit(self) -> Iterator[Event]:
-        """Train to the end, or until told to stop.
+        """Train to the end, or until told to stop. Quick evaluations take none of the leg's seconds.
 
         Yields:
             step, evaluate, checkpoint and warning events, then ``leg`` at the end, or ``stopped``.
@@ -236,7 +217,7 @@ class Trainer:
         while (progress := self.length.progress(state.step, state.elapsed)) < 1:
             figures = self.step(*next(stream))
             images += recipe.batch_size
-            if not self._finite(figures["loss"]):
+            if not self._finite(figures):
                 yield from self._go_back(figures)
                 state, stream = self.state, self._stream()
                 clock = time.perf_counter()
@@ -250,8 +231,9 @@ class Trainer:
                                   images_per_second=images / (clock - reported), seconds=state.elapsed)  # fmt: skip
                 reported, images = clock, 0
             if clock - evaluated >= recipe.evaluate_every:
-                yield self._event("evaluate", **self.task.evaluate(self.ema.module, limit=2), seconds=state.elapsed)
+                yield self._event("evaluate", **self._quick_look(), seconds=state.elapsed)
                 evaluated = time.perf_counter()
+                started, reported = started + evaluated - clock, reported + evaluated - clock
             if self.stopped():
                 self.save()
                 yield self._event("stopped", reason="asked to stop")
@@ -263,13 +245,19 @@ class Trainer:
         self.save()
         yield self._event("leg", steps=state.step, seconds=state.elapsed)
 
+    def _quick_look(self) -> Metrics:
+        """The figures of the moving average on a few images."""
+        return self.task.evaluate(self.ema.module, reference=self.reference, limit=self.task.quick)
+
     def _stream(self) -> Stream:
         """The batches from the present step on; after going back, others than before."""
         return self.source(derive(self.recipe.seed, "data", self.state.retries), self.state.step)
 
     @staticmethod
-    def _finite(loss: Tensor | float) -> bool:
-        return math.isfinite(float(loss))
+    def _finite(figures: Mapping[str, Tensor | float]) -> bool:
+        """Whether the loss is a number, and those of the critics are."""
+        judged = [value for key, value in figures.items() if key == "loss" or key.endswith("_critic")]
+        return all(math.isfinite(float(value)) for value in judged)
 
     def _go_back(self, figures: Mapping[str, Tensor | float]) -> Iterator[Event]:
         """After a loss that is not finite: the last good state, half the learning rate, other batches."""

@@ -7,6 +7,8 @@ B     batch
 C     channels (1 grey, 3 colour)
 H, W  height and width in pixels
 K     classes
+Z     size of a latent
+D     size of a feature vector
 ====  ==========================================================
 
 Images are float tensors ``(B, C, H, W)`` in [-1, 1]. Noise levels called ``sigma`` in a recipe or on the command
@@ -15,17 +17,22 @@ that is ``2 * sigma / 255``.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from pydantic import JsonValue
 from torch import Tensor, device, nn
 
 Metrics = Mapping[str, float]
-"""Figures by name: ``psnr`` in dB, ``ssim`` in [-1, 1], ``sharpness`` as a ratio to the truth's."""
+"""Figures by name: ``psnr`` in dB, ``ssim`` in [-1, 1], ``sharpness`` as a ratio to the truth's, and so on."""
 
 Net = nn.Module
-"""A module called as ``net(x, **cond) -> image (B, C, H, W) in [-1, 1]``; it ignores conditions it has no use for."""
+"""A module called as ``net(x, **cond)``; it ignores conditions it has no use for.
+
+A restorer maps an image to an image, a generator latents ``(B, Z)`` to images, a diffusion model a noisy image and its
+``sigma`` to the denoised image, an encoder an image to latents, a classifier an image to logits ``(B, K)``. Images are
+``(B, C, H, W)`` in [-1, 1].
+"""
 
 
 class UserError(ValueError):
@@ -37,15 +44,19 @@ class Batch:
     """One batch of a task.
 
     Attributes:
-        x: what the student sees, ``(B, C, H, W)`` in [-1, 1] before noise.
+        x: what the student sees: images ``(B, C, H, W)``, in [-1, 1] before noise, or latents ``(B, Z)``.
         teacher_x: what the teacher sees, where it differs: a cleaner, larger or other-modality view.
-        y: the ground truth, ``(B, C, H, W)`` in [-1, 1], where there is any.
+        y: the ground truth of ``x``, ``(B, C, H, W)`` in [-1, 1] or labels ``(B,)``, where there is any.
+        real: images of the data ``(B, C, H, W)`` in [-1, 1] that belong to no ``x``, for losses on distributions.
+        weight: how much each example counts in every term of the loss, ``(B,)``; equally where absent.
         cond: conditions for both nets by keyword, each ``(B, ...)``: ``sigma``, ``label``, ``mask``.
     """
 
     x: Tensor
     teacher_x: Tensor | None = None
     y: Tensor | None = None
+    real: Tensor | None = None
+    weight: Tensor | None = None
     cond: Mapping[str, Tensor] = field(default_factory=dict)
 
     def to(self, where: device) -> "Batch":
@@ -54,8 +65,15 @@ class Batch:
         def move(t: Tensor | None) -> Tensor | None:
             return None if t is None else t.to(where, non_blocking=True)
 
-        cond = {k: v.to(where, non_blocking=True) for k, v in self.cond.items()}
-        return Batch(x=self.x.to(where, non_blocking=True), teacher_x=move(self.teacher_x), y=move(self.y), cond=cond)
+        return replace(
+            self,
+            x=self.x.to(where, non_blocking=True),
+            teacher_x=move(self.teacher_x),
+            y=move(self.y),
+            real=move(self.real),
+            weight=move(self.weight),
+            cond={k: v.to(where, non_blocking=True) for k, v in self.cond.items()},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,35 +85,57 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One training step as a method sees it.
+class Sight:
+    """One training step as the student's own objective sees it.
 
     Tensors are float32 on the training device except taps, which keep the dtype the nets compute in.
 
     Attributes:
-        batch: the inputs and, where there is any, the ground truth.
-        student, teacher: the two outputs, ``(B, C, H, W)``; ``teacher`` carries no gradient.
-        student_taps, teacher_taps: intermediate outputs by dotted path, those that some method asked for.
-        student_net, teacher_net: the nets themselves, for Jacobians, trajectories and inputs of a method's own.
-        student_ema: the moving average of the student.
+        batch: the inputs and, where there are any, the ground truth and images of the data.
+        student: the output, ``(B, C, H, W)``.
+        student_taps: intermediate outputs by dotted path, those that some term of the loss asked for.
+        student_net: the net itself, for inputs of a term's own.
         progress: the share of the run that is done, in [0, 1].
     """
 
     batch: Batch
     student: Tensor
-    teacher: Tensor
     student_taps: Mapping[str, Tensor]
-    teacher_taps: Mapping[str, Tensor]
     student_net: Net
-    teacher_net: Net
-    student_ema: Net
     progress: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View(Sight):
+    """One training step as a method sees it: ``Sight``, and the teacher.
+
+    Attributes:
+        teacher: its output, ``(B, C, H, W)``, without gradient.
+        teacher_taps: its intermediate outputs by dotted path.
+        teacher_net: the net itself, for Jacobians, trajectories and inputs of a method's own.
+        student_ema: the moving average of the student.
+    """
+
+    teacher: Tensor
+    teacher_taps: Mapping[str, Tensor]
+    teacher_net: Net
+    student_ema: Net
+
+
 class Task(Protocol):
-    """Where batches come from, what the ground truth is, how a result is measured."""
+    """Where batches come from, what the ground truth is, how a result is measured.
+
+    Attributes:
+        channels: of its images, 1 or 3.
+        equivariant: whether an input flipped or rotated has the answer flipped or rotated.
+        headline: the metric that decides which of two nets is better.
+        quick: number of images that tell enough during training.
+    """
 
     channels: int
+    equivariant: bool
+    headline: str
+    quick: int
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches on the CPU. Batch number ``start + i`` depends on ``seed`` and its number alone."""
@@ -114,30 +154,69 @@ class Task(Protocol):
         ...
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
-        """The task's own loss per image, ``(B,)``; None where there is no ground truth: alpha is then 1."""
+        """The task's own loss per image, ``(B,)``; None where there is no ground truth."""
         ...
 
-    def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
-        """The evaluation images by name, each a batch of one with its truth; the first ``limit`` if given."""
+    def example(self) -> Batch:
+        """One input, of the size at which the cost of a net is stated."""
         ...
 
-    def evaluate(self, net: Net, *, seed: int = 0, limit: int | None = None) -> Metrics:
-        """Quality of a net on the task's evaluation images, the first ``limit`` of them if given."""
+    def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
+        """Quality of a net on the task's evaluation images, the first ``limit`` of them if given.
+
+        ``reference`` is the teacher, for tasks that measure how near a net comes to it.
+        """
+        ...
+
+    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+        """A sentence on how the figures came about: on what, how many, which seed."""
         ...
 
 
-class Method(nn.Module):
-    """One way to move knowledge. It owns its regressors, which never ship with the student.
+class Learned(nn.Module):
+    """What methods and objectives share. They own regressors and critics, which never ship with the student.
+
+    Attributes:
+        student_taps: dotted paths of the student's modules whose outputs the term wants to see.
+    """
+
+    student_taps: tuple[str, ...] = ()
+
+    def critics(self) -> Iterator[nn.Parameter]:
+        """Those of its parameters that learn from ``critic_loss``; all others learn with the student."""
+        return iter(())
+
+
+class Objective(Learned):
+    """A term of the student's own objective, beside its distance to the truth: it knows no teacher."""
+
+    def attach(self, student: Net, batch: Batch) -> None:
+        """Settle the taps and make what learns, probing shapes on ``batch``. Called once.
+
+        Raises:
+            UserError: for a tap that the net does not have, or a batch that lacks what the term needs.
+        """
+
+    def loss(self, sight: Sight) -> Tensor:
+        """The loss per image, ``(B,)``, float32."""
+        raise NotImplementedError
+
+    def critic_loss(self, sight: Sight) -> Tensor | None:
+        """The loss per image of its critics on the same step, ``(B,)``, without gradient to the student."""
+        return None
+
+
+class Method(Learned):
+    """One way to move knowledge.
 
     Attributes:
         student_taps, teacher_taps: dotted paths of the modules whose outputs the method wants in its ``View``.
     """
 
-    student_taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
-        """Settle the taps and make the regressors for this pair of nets, probing shapes on ``batch``. Called once.
+        """Settle the taps and make what learns for this pair of nets, probing shapes on ``batch``. Called once.
 
         Raises:
             UserError: for a tap that a net does not have.
@@ -146,6 +225,10 @@ class Method(nn.Module):
     def loss(self, view: View) -> Tensor:
         """The transfer loss per image, ``(B,)``, float32."""
         raise NotImplementedError
+
+    def critic_loss(self, view: View) -> Tensor | None:
+        """The loss per image of its critics on the same step, ``(B,)``, without gradient to the student."""
+        return None
 
 
 Kind = Literal["start", "answers", "step", "evaluate", "checkpoint", "warning", "leg", "report", "stopped", "done"]
@@ -156,10 +239,10 @@ class Event:
     """Something that happened in a run; the stream of them is all that the command line and the app see.
 
     Attributes:
-        kind: ``start`` and ``leg`` open and close a leg; ``answers`` counts the teacher's cached answers; ``step``,
+        kind: ``start`` opens a run; ``leg`` closes a leg; ``answers`` counts the teacher's cached answers; ``step``,
             ``evaluate``, ``checkpoint`` and ``warning`` come from the training loop; ``report``, ``stopped`` and
             ``done`` end a run.
-        leg: which net is being trained: ``student``, ``control_steps``, ``control_seconds``.
+        leg: which net is being trained: ``assistant_1`` and so on, ``student``, ``control_steps``, ``control_seconds``.
         step: optimiser steps done in this leg.
         progress: share of the leg that is done, in [0, 1].
         data: figures of this kind of event, all JSON values.

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +29,14 @@ class Fixed:
     def __init__(self, **metrics: float) -> None:
         self.metrics = metrics
 
-    def evaluate(self, net: nn.Module, *, seed: int = 0, limit: int | None = None) -> dict[str, float]:
+    def evaluate(
+        self, net: nn.Module, *, reference: nn.Module | None = None, seed: int = 0, limit: int | None = None
+    ) -> dict[str, float]:
         assert net(torch.ones(1, 1, 4, 4)).shape == (1, 1, 4, 4)
         return self.metrics
 
-    def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
-        yield "grey", Batch(x=torch.zeros(1, 1, 8, 8))
+    def example(self) -> Batch:
+        return Batch(x=torch.zeros(1, 1, 256, 256))
 
 
 def test_rows_stand_in_the_order_of_roles() -> None:

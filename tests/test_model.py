@@ -103,7 +103,7 @@ def test_damaged_folders_are_refused_in_one_line(grey: Model, tmp_path: Path) ->
         load(tmp_path)
     fewer = dict(list(load_file_from(whole, tmp_path).items())[1:])
     save_file(fewer, weights)
-    with pytest.raises(UserError, match="does not fit"):
+    with pytest.raises(UserError, match="do not fit"):
         load(tmp_path)
     weights.write_bytes(whole)
     config = json.loads((tmp_path / "config.json").read_text())

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,35 +85,3 @@ def test_crop_lies_where_the_detail_is() -> None:
     truth[40:56, 20:36] = np.indices((16, 16)).sum(0)[..., None] % 2
     top, left = pictures.textured(truth, 16)
     assert (top, left) in {(39, 19), (40, 20), (39, 20), (40, 19)}
-
-
-def test_smoothing_starts_without_bias_and_keeps_a_constant() -> None:
-    assert pictures.smooth([3.0] * 5, 0.9) == pytest.approx([3.0] * 5)
-    assert pictures.smooth([1.0, 0.0], 0.5) == pytest.approx([1.0, 1 / 3])
-
-
-def log(path: Path, *events: tuple[str, str, int, dict[str, float]]) -> Path:
-    keys = ("kind", "leg", "step", "data")
-    path.write_text("".join(json.dumps(dict(zip(keys, e, strict=True))) + "\n" for e in events) + '{"kind": "st')
-    return path
-
-
-def test_curves_are_drawn_from_a_log_cut_short(tmp_path: Path) -> None:
-    steps = [
-        ("step", "student", i, {"loss": 1 / i, "output": 2 / i, "lr": 0.1, "seconds": float(i)}) for i in range(1, 80)
-    ]
-    quick = [("evaluate", "student", 40, {"psnr": 25.0}), ("evaluate", "student", 79, {"psnr": 27.0})]
-    pictures.curves(tmp_path / "a.png", log(tmp_path / "a.jsonl", *steps, *quick))
-    pictures.curves(tmp_path / "b.png", log(tmp_path / "b.jsonl", *steps[:40]))
-    pictures.curves(tmp_path / "c.png", log(tmp_path / "c.jsonl"))
-    a, b, c = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in "abc")
-    assert a.shape == b.shape == c.shape == (576, 1560, 3)
-    assert not np.array_equal(a, b)
-    assert not np.array_equal(b, c)
-
-
-def test_steps_done_again_after_a_resume_count_once() -> None:
-    events = [{"kind": "step", "leg": "student", "step": s, "data": {"loss": v, "seconds": v}}
-              for s, v in ((10, 1.0), (20, 2.0), (30, 3.0), (20, 2.5), (25, 2.7))]  # fmt: skip
-    steps = pictures._legs(events)["student"]["step"]
-    assert [(each["step"], each["seconds"]) for each in steps] == [(10, 1.0), (20, 2.5), (25, 2.7)]

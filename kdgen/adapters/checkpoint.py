@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,9 @@ from kdgen.recipe import Checkpoint
 from kdgen.types import UserError
 
 USUAL_KEYS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net")
+LATENTS: dict[str, Literal["in", "out"]] = {"generate": "in", "decode": "in", "encode": "out", "classify": "out"}
+"""Tasks whose nets read or give what is no image."""
+
 PROBE_SIGMA = 2 * 25 / 255
 PROBE_SIZE = 128
 
@@ -43,7 +46,8 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
     _fill(net, _weights(spec), spec)
     if probe is not None:
         probe_checkpoint(spec, probe)
-    return Foreign(net, range=spec.range, predicts="image" if own else spec.predicts).eval()
+    latents = LATENTS.get(str(spec.task.get("name")))
+    return Foreign(net, range=spec.range, predicts="image" if own else spec.predicts, latents=latents).eval()
 
 
 @torch.inference_mode()
@@ -110,7 +114,7 @@ def _read(file: str) -> Any:
 
 
 def _weights(spec: Checkpoint) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by key, from under its key and without its prefix."""
+    """The tensors of a checkpoint by key, from under its key, without its prefix, renamed as declared."""
     data = _read(spec.file)
     if spec.key is not None:
         if not isinstance(data, Mapping) or spec.key not in data:
@@ -124,7 +128,13 @@ def _weights(spec: Checkpoint) -> dict[str, Tensor]:
                if str(key).startswith(spec.prefix)}  # fmt: skip
     if not weights:
         raise UserError(f"{spec.file} has no keys that begin with {spec.prefix!r}; it has {_some(data)}")
-    return weights
+    if spec.rename is None:
+        return weights
+    for begins in spec.rename:
+        if not any(key.startswith(begins) for key in weights):
+            raise UserError(f"{spec.file} has no keys that begin with {begins!r}; it has {_some(weights)}")
+    return {here + key.removeprefix(there): value for key, value in weights.items()
+            for there, here in spec.rename.items() if key.startswith(there)}  # fmt: skip
 
 
 def _some(data: Any, count: int = 4) -> str:

@@ -1,11 +1,15 @@
 """A net of somebody else's, called as kdgen calls nets: its range and its prediction are converted."""
 
 import inspect
+from typing import Literal
 
 from torch import Tensor, nn
 
 from kdgen.taps import tappable
 from kdgen.types import UserError
+
+HALVES = {"encoder": "encode", "decoder": "decode"}
+"""What a half of an autoencoder is called in a reference, and the method it is."""
 
 
 class Foreign(nn.Module):
@@ -15,11 +19,19 @@ class Foreign(nn.Module):
         net: the net itself. It gets those conditions that its ``forward`` names, all if it takes any.
         scale, shift: it reads ``scale * x + shift`` for an image ``x`` in [-1, 1], and ``scale * sigma``.
         predicts: "image", or "residual" for what is to be subtracted from its input.
+        latents: "in" or "out" where it reads or gives latents, which are passed on as they are.
     """
 
-    def __init__(self, net: nn.Module, *, range: tuple[float, float], predicts: str) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        range: tuple[float, float],
+        predicts: str,
+        latents: Literal["in", "out"] | None = None,
+    ) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.latents = net, latents
         self.scale, self.shift = (range[1] - range[0]) / 2, (range[1] + range[0]) / 2
         self.predicts = predicts
         parameters = inspect.signature(net.forward).parameters.values()
@@ -27,17 +39,42 @@ class Foreign(nn.Module):
         self._takes = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        """``(B, C, H, W)`` in [-1, 1], with conditions in its units, to the same."""
-        inner = x * self.scale + self.shift
+        """Images ``(B, C, H, W)`` in [-1, 1], with conditions in its units, to the same, or from or to latents."""
+        inner = x if self.latents == "in" else x * self.scale + self.shift
         if "sigma" in cond:
             cond["sigma"] = cond["sigma"] * self.scale
         out: Tensor = self.net(inner, **{k: v for k, v in cond.items() if self._takes_any or k in self._takes})
         if self.predicts == "residual":
             out = inner - out
-        return (out - self.shift) / self.scale
+        return out if self.latents == "out" else (out - self.shift) / self.scale
 
     def taps(self) -> list[str]:
         """The paths that its net names."""
+        return [f"net.{path}" for path in tappable(self.net)]
+
+
+class Half(nn.Module):
+    """The encoder or the decoder of an autoencoder, as a net of its own that shares its weights.
+
+    Attributes:
+        net: the autoencoder, with methods ``encode(image)`` and ``decode(latents)``.
+        part: which of them is called, ``encode`` or ``decode``.
+    """
+
+    def __init__(self, net: nn.Module, part: str) -> None:
+        super().__init__()
+        if part not in HALVES.values() or not callable(getattr(net, part, None)):
+            raise UserError(f"a {type(net).__name__} has no half of this kind: write MODEL#encoder or MODEL#decoder of "
+                            "an autoencoder")  # fmt: skip
+        self.net, self.part = net, part
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` to latents, or latents ``(B, Z, h, w)`` to images; conditions are ignored."""
+        out: Tensor = getattr(self.net, self.part)(x)
+        return out
+
+    def taps(self) -> list[str]:
+        """The paths that the autoencoder names."""
         return [f"net.{path}" for path in tappable(self.net)]
 
 

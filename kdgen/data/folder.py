@@ -2,26 +2,31 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
+from kdgen.data.jitter import STRONG, make_jitter
 from kdgen.data.pictures import Picture, Pictures, to_tensor
+from kdgen.data.seed import generator
+from kdgen.data.whole import framed
 from kdgen.registry import register
 from kdgen.types import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path, background: float | None = None) -> Picture:
     """Decode an image file.
 
-    8-bit files stay as they are, transparency dropped; 16-bit greys are brought to 8-bit units without rounding;
-    32-bit float greys are taken to be in 8-bit units and keep values beyond 0 to 255.
+    8-bit files stay as they are, composed on a ``background`` in 8-bit units or else with transparency dropped; 16-bit
+    greys are brought to 8-bit units without rounding; 32-bit float greys are taken to be in 8-bit units and keep values
+    beyond 0 to 255.
 
     Raises:
         Exception: of many kinds, whatever the decoder makes of a damaged file.
@@ -31,12 +36,17 @@ def read_picture(path: Path) -> Picture:
         if mode.startswith("I"):
             return np.asarray(image).astype(np.float32) / np.float32(257)
         if mode == "F":
-            picture = np.array(image, dtype=np.float32)
-            if not np.isfinite(picture).all():
+            values = np.array(image, dtype=np.float32)
+            if not np.isfinite(values).all():
                 raise ValueError("it holds values that are not finite")
-            return picture
-        grey = mode in ("1", "L", "LA", "La")
-        return np.array(image.convert("L" if grey else "RGB"))
+            return values
+        picture: Image.Image = image
+        if image.has_transparency_data:
+            picture = image.convert("RGBA")
+            if background is not None:
+                behind = Image.new("RGBA", image.size, (*[round(background)] * 3, 255))
+                picture = Image.alpha_composite(behind, picture)
+        return np.array(picture.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
 
 
 @register("images")
@@ -50,16 +60,32 @@ class Folder(Pictures):
         path: the folder.
         scales: patches are shrunk by area averaging to one of these shares of their size, drawn at random.
         max_gib: what fits in so many GiB is decoded at once and kept; a larger folder is decoded as it is needed.
+        whole: patches are whole pictures, made square with the value of their border, shrunk by area averaging.
+        background: what transparent pictures lie on, from -1 black to 1 white; null drops their transparency.
+        jitter: random changes of every patch, ``{"scale": 0.1, "shift": 0.05, "rotation": 10, "colour": 0.2, "flip":
+            0.5}``, see ``Jitter``.
 
     Attributes:
         skipped: files that could not be read, by name; a warning has told each.
 
     Raises:
-        UserError: for a folder that is missing or holds no readable image.
+        UserError: for a folder that is missing or holds no readable image, and arguments that do not fit.
     """
 
-    def __init__(self, path: str, scales: Sequence[float] = (1.0,), max_gib: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: str,
+        scales: Sequence[float] = (1.0,),
+        max_gib: float = 1.0,
+        whole: bool = False,
+        background: float | None = 1.0,
+        jitter: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(scales)
+        if background is not None and not -1 <= background <= 1:
+            raise UserError(f"folder: background is from -1 (black) to 1 (white), not {background}")
+        self.whole, self.background = whole, background
+        self.jitter = None if jitter is None else make_jitter(jitter)
         self.path = Path(path).expanduser()
         if not self.path.is_dir():
             raise UserError(f"there is no folder {path}: give the path of a folder of images")
@@ -72,6 +98,7 @@ class Folder(Pictures):
         mean_bytes = sum(sizes.values()) / max(len(sizes), 1)
         room = int(max_gib * 2**30 / max(mean_bytes, 1))
         self._decode = lru_cache(maxsize=max(room, 1))(self._try)
+        self._framed = lru_cache(maxsize=max(room, 1))(self._frame)
         if room >= len(self._files):
             self._files = [file for file in self._files if self._decode(file) is not None]
         if not self._files:
@@ -91,15 +118,48 @@ class Folder(Pictures):
         raise UserError(f"none of the images in {self.path} can be read, the first is {self.skipped[0]}")
 
     def fingerprint(self) -> str:
-        """A hash of the scales and of each file's name, size and time of change; pixels are not read."""
+        """A hash of the arguments and of each file's name, size and time of change; pixels are not read."""
         files = [(self._name(file), file.stat().st_size, file.stat().st_mtime_ns) for file in self._files]
-        return hashlib.sha256(repr((self.scales, files)).encode()).hexdigest()
+        known = (self.scales, self.whole, self.background, self.jitter, files)
+        return hashlib.sha256(repr(known).encode()).hexdigest()
+
+    @property
+    def num_classes(self) -> int:
+        """Every picture is a class of its own."""
+        return len(self._files)
+
+    def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
+        """Random crops or whole pictures, ``(count, channels, size, size)`` float32; every picture equally likely."""
+        if self.whole:
+            x = self._whole(self._drawn(count, seed), size, channels)
+        else:
+            x = super().patches(count, size, channels=channels, seed=seed)
+        return x if self.jitter is None else self.jitter(x, generator(seed, "jitter"))
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Whole pictures that are to be told from each other, changed by the jitter, by default a strong one.
+
+        Returns:
+            ``(count, channels, size, size)`` float32 in [-1, 1], and positions in ``names`` ``(count,)`` int64.
+        """
+        index = self._drawn(count, seed)
+        jitter = STRONG if self.jitter is None else self.jitter
+        return jitter(self._whole(index, size, channels), generator(seed, "jitter")), index
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
         """All readable pictures in order, by path, each ``(1, channels, H, W)`` float32."""
         for name, file in zip(self._names, self._files, strict=True):
             if (picture := self._decode(file)) is not None:
                 yield name, to_tensor(picture, channels)
+
+    def _drawn(self, count: int, seed: int) -> Tensor:
+        return torch.randint(len(self._files), (count,), generator=generator(seed, "pictures"))
+
+    def _whole(self, index: Tensor, size: int, channels: int) -> Tensor:
+        return torch.cat([self._framed(i, size, channels) for i in index.tolist()])
+
+    def _frame(self, index: int, size: int, channels: int) -> Tensor:
+        return framed(to_tensor(self.picture(index), channels), size)
 
     def _name(self, file: Path) -> str:
         return file.relative_to(self.path).as_posix()
@@ -115,7 +175,7 @@ class Folder(Pictures):
 
     def _try(self, file: Path) -> Picture | None:
         try:
-            return read_picture(file)
+            return read_picture(file, None if self.background is None else 127.5 * (self.background + 1))
         except Exception as error:
             self._skip(file, error)
             return None

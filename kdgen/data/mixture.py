@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdgen.data.labelled import Labelled
 from kdgen.data.seed import derive, generator
 from kdgen.data.source import Images, make_images
 from kdgen.registry import register
@@ -35,12 +36,44 @@ class Mixture:
         """The weights, and what the sources say."""
         return repr((self.weights.tolist(), [source.fingerprint() for source in self.sources]))
 
+    @property
+    def num_classes(self) -> int:
+        """The classes of all sources side by side; 0 where a source has none."""
+        each = [getattr(source, "num_classes", 0) for source in self.sources]
+        return sum(each) if all(each) else 0
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Patches of all sources in random order, ``(count, channels, size, size)`` float32."""
-        origin = torch.multinomial(self.weights, count, replacement=True, generator=generator(seed, "mixture"))
+        origin = self._origin(count, seed)
         out = torch.empty(count, channels, size, size)
         for i, source in enumerate(self.sources):
             mine = (origin == i).nonzero()[:, 0]
             if len(mine):
                 out[mine] = source.patches(len(mine), size, channels=channels, seed=derive(seed, "mixture", i))
         return out
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Whole images of all sources in random order, with classes that go on from one source to the next.
+
+        Returns:
+            ``(count, channels, size, size)`` float32 in [-1, 1], and ``(count,)`` int64.
+
+        Raises:
+            UserError: where a source has no classes.
+        """
+        if not self.num_classes:
+            raise UserError("a mixture has classes where each of its sources has them: give every source labels")
+        origin = self._origin(count, seed)
+        out, labels = torch.empty(count, channels, size, size), torch.empty(count, dtype=torch.int64)
+        offset = 0
+        for i, source in enumerate(self.sources):
+            mine = (origin == i).nonzero()[:, 0]
+            assert isinstance(source, Labelled)
+            if len(mine):
+                out[mine], own = source.labelled(len(mine), size, channels=channels, seed=derive(seed, "mixture", i))
+                labels[mine] = own + offset
+            offset += source.num_classes
+        return out, labels
+
+    def _origin(self, count: int, seed: int) -> Tensor:
+        return torch.multinomial(self.weights, count, replacement=True, generator=generator(seed, "mixture"))

@@ -1,6 +1,21 @@
 """What a result is worth and what it costs. Nothing here knows of tasks, recipes or data."""
 
 from kdgen.metrics.cost import latency_ms, macs, num_params, size_bytes
+from kdgen.metrics.distribution import (
+    Gaussian,
+    density_coverage,
+    digest,
+    distances,
+    frechet_distance,
+    kernel_distance,
+    precision_recall,
+)
+from kdgen.metrics.diversity import mean_pairwise_distance, sharpness_ratio, vendi_score
+from kdgen.metrics.extractors import Extractor, extractor
 from kdgen.metrics.fidelity import psnr, sharpness, ssim
+from kdgen.metrics.perceptual import Perceptual, perceptual
 
-__all__ = ["latency_ms", "macs", "num_params", "psnr", "sharpness", "size_bytes", "ssim"]
+__all__ = ["Extractor", "Gaussian", "Perceptual", "density_coverage", "digest", "distances", "extractor",
+           "frechet_distance", "kernel_distance", "latency_ms", "macs", "mean_pairwise_distance", "num_params",
+           "perceptual", "precision_recall", "psnr", "sharpness", "sharpness_ratio", "size_bytes", "ssim",
+           "vendi_score"]  # fmt: skip

@@ -1,5 +1,15 @@
 """One file a task: where batches come from, what the ground truth is, how a result is measured."""
 
+from kdgen.tasks.autoencode import Autoencode
+from kdgen.tasks.classify import Classify
+from kdgen.tasks.decode import Decode
 from kdgen.tasks.denoise import Denoise
+from kdgen.tasks.diffuse import Diffuse
+from kdgen.tasks.encode import Encode
+from kdgen.tasks.few_steps import FewSteps
+from kdgen.tasks.generate import Generate
+from kdgen.tasks.rollouts import Rollouts
+from kdgen.tasks.samples import Samples
 
-__all__ = ["Denoise"]
+__all__ = ["Autoencode", "Classify", "Decode", "Denoise", "Diffuse", "Encode", "FewSteps", "Generate", "Rollouts",
+           "Samples"]  # fmt: skip

@@ -3,15 +3,15 @@
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain, count, islice
+from itertools import count, islice
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, derive, dihedral, generator, make_images
+from kdgen.devices import device_of, evaluating
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.registry import nearest, register
 from kdgen.types import Batch, Metrics, Net, UserError
@@ -51,6 +51,9 @@ class Denoise:
     """
 
     channels: int
+    equivariant = True
+    headline = "psnr"
+    quick = 2
 
     def __init__(
         self,
@@ -130,7 +133,17 @@ class Denoise:
                 each = (d.square() + 1e-6).sqrt()
         return each.mean((1, 2, 3))
 
-    def evaluate(self, net: Net, *, seed: int = 0, limit: int | None = None) -> Metrics:
+    def example(self) -> Batch:
+        """A flat image of 256x256."""
+        level = self.evaluate_sigmas[len(self.evaluate_sigmas) // 2]
+        return Batch(x=torch.zeros(1, self.channels, 256, 256), cond={"sigma": torch.full((1,), 2 * level / 255)})
+
+    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+        """On which noise levels and with which seed."""
+        levels = ", ".join(f"{sigma:g}" for sigma in self.evaluate_sigmas)
+        return f"Measured against the clean images, noise of sigma {levels} with seed {seed}."
+
+    def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Quality on the evaluation images: ``psnr`` in dB, ``ssim``, ``sharpness``, averaged over images and levels.
 
         Each image gets noise of its own, the same for every net; the net sees whole images one by one, and its output
@@ -139,16 +152,17 @@ class Denoise:
 
         Args:
             net: any net for images of ``channels``.
+            reference: not needed: there is a truth.
             seed: of the noise.
             limit: use the first so many images only.
         """
         figures: dict[float, dict[str, float]] = {}
-        weight = next(chain(net.parameters(), net.buffers()), torch.zeros(()))
-        with _evaluating(net), torch.inference_mode():
+        where = device_of(net)
+        with evaluating(net):
             for sigma in self.evaluate_sigmas:
                 rows = []
                 for _, batch in self.evaluation_images(seed=seed, limit=limit, sigma=sigma):
-                    batch = batch.to(weight.device)
+                    batch = batch.to(where)
                     truth = batch.y
                     assert truth is not None
                     out = net(batch.x, **batch.cond).float().clamp(-1, 1)
@@ -227,17 +241,6 @@ def _range(sigma: float | Sequence[float]) -> tuple[float, float]:
 
 def _means(rows: list[list[float]]) -> list[float]:
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-
-
-@contextmanager
-def _evaluating(net: Net) -> Iterator[None]:
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 __all__ = ["Denoise"]

@@ -6,16 +6,30 @@ import pytest
 import torch
 
 import kdgen.methods  # noqa: F401
+from kdgen.metrics.perceptual import FeatureDistance
 from kdgen.registry import Use, build, names, summary
 from kdgen.types import Batch, Method, UserError
+from kdgen.zoo.feature_net import feature_net
 
-ALL = ["attention", "feature", "gradient", "jacobian", "output", "relation", "upcycling"]
-WITH_TAPS = ["attention", "feature", "relation"]
-ZERO_WHEN_EQUAL = sorted(set(ALL) - {"upcycling"})
+ALL = ["adversarial", "attention", "channel", "feature", "gradient", "jacobian", "output", "perceptual", "relation",
+       "upcycling"]  # fmt: skip
+OTHERS = ["blocks", "gaussian_kl", "logits"]
+"""For nets of other kinds than the fixtures'."""
+WITH_TAPS = ["attention", "channel", "feature", "relation"]
+ZERO_WHEN_EQUAL = sorted(set(ALL) - {"adversarial", "upcycling"})
+
+
+@pytest.fixture(autouse=True)
+def _small_features(monkeypatch):
+    def small(name):
+        torch.manual_seed(0)
+        return FeatureDistance(name, feature_net(width=4).eval())
+
+    monkeypatch.setattr("kdgen.methods.perceptual.perceptual", small)
 
 
 def test_all_methods_are_registered():
-    assert set(ALL) <= set(names("method"))
+    assert set(ALL + OTHERS) <= set(names("method"))
     assert all(summary("method", name).endswith(".") for name in ALL)
 
 
@@ -28,8 +42,9 @@ def test_loss_is_per_image_float32_finite_and_teaches(name, nets, batch, make_vi
     assert loss.shape == (4,)
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss).all()
-    assert (loss >= 0).all()
-    assert loss.sum() > 0
+    if name != "adversarial":
+        assert (loss >= 0).all()
+        assert loss.sum() > 0
     loss.mean().backward()
     assert sum(p.grad.norm() for p in student.parameters() if p.grad is not None) > 0
     assert all(p.grad is None for p in teacher.parameters())
@@ -109,6 +124,16 @@ def test_odd_sizes_and_strips(name, size, tiny, make_view):
     [
         ("output", {"loss": "l3"}, "loss is one of l1, l2, charbonnier, huber"),
         ("output", {"epsilon": 0}, "epsilon is a number of at least"),
+        ("adversarial", {"loss": "wasserstein"}, "loss is one of hinge, relativistic"),
+        ("adversarial", {"width": 0}, "width is a whole number of at least 1"),
+        ("adversarial", {"every": True}, "every is a whole number of at least 1"),
+        ("adversarial", {"penalty": float("nan")}, "penalty is a number of at least 0"),
+        ("blocks", {"pairs": "down_blocks.0"}, "pairs is a list like"),
+        ("channel", {"temperature": 0}, "temperature is a number of at least"),
+        ("channel", {"num_pairs": 0}, "num_pairs is a whole number"),
+        ("logits", {"temperature": -1}, "temperature is a number of at least"),
+        ("logits", {"loss": "l2"}, "loss is one of kl, cross_entropy"),
+        ("perceptual", {"features": 3}, "features is features32 or the path"),
         ("feature", {"pairs": ["body.0"]}, "pairs is a list like"),
         ("feature", {"num_pairs": 1.5}, "num_pairs is a whole number"),
         ("attention", {"p": 0.5}, "p is a number of at least 1"),
@@ -127,7 +152,7 @@ def test_unfit_arguments_are_refused_in_one_line(name, args, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", ["output", "gradient", "jacobian", "upcycling"])
+@pytest.mark.parametrize("name", ["adversarial", "gradient", "jacobian", "output", "perceptual", "upcycling"])
 def test_unlike_channels_are_refused(name, tiny, batch):
     class Grey(torch.nn.Module):
         def forward(self, x, **cond):
@@ -137,7 +162,7 @@ def test_unlike_channels_are_refused(name, tiny, batch):
         build("method", Use(name=name)).attach(tiny(), Grey(), batch)
 
 
-@pytest.mark.parametrize("name", ["output", "gradient", "jacobian", "upcycling"])
+@pytest.mark.parametrize("name", ["adversarial", "gradient", "jacobian", "output", "perceptual", "upcycling"])
 def test_a_larger_teacher_is_resampled(name, tiny, batch, make_view):
     class Larger(tiny):
         def forward(self, x, **cond):

@@ -78,9 +78,9 @@ def test_costs_of_a_known_net():
     net.norm.eval()
     net.register_parameter("again", net.conv.bias)
     assert num_params(net) == 3 * 8 * 9 + 8 + 8 * 3 * 4 + 3 + 16
-    assert macs(net, 3, size=32, cond=gain) == 32 * 32 * 3 * 8 * 9 + 16 * 16 * 8 * 3 * 4
-    assert macs(nn.Conv2d(1, 16, 3, padding=1), 1) == 256 * 256 * 16 * 9
-    assert latency_ms(net, 3, size=8, cond=gain, rounds=3) > 0
+    assert macs(net, torch.zeros(1, 3, 32, 32), gain) == 32 * 32 * 3 * 8 * 9 + 16 * 16 * 8 * 3 * 4
+    assert macs(nn.Conv2d(1, 16, 3, padding=1), torch.zeros(1, 1, 256, 256)) == 256 * 256 * 16 * 9
+    assert latency_ms(net, torch.zeros(1, 3, 8, 8), gain, rounds=3) > 0
     assert net.training
     assert not net.norm.training
 

@@ -1,0 +1,61 @@
+"""Every preset on this machine, in one table: what was kept of the teacher, what was saved, and the controls.
+
+    python benchmarks/presets.py
+    python benchmarks/presets.py gan diffusion --seconds 60 --out runs/presets
+
+Each is a run of `kdgen distill PRESET`, its report and pictures in a folder of its own; those that are there already
+are not trained again. Latency is that of one call of the net, an image or a step of the sampler.
+"""
+
+import argparse
+from pathlib import Path
+
+from kdgen import distill, preset, resume
+from kdgen.report import ROLES, Report, Row, count
+
+PRESETS = ("gan", "gan-to-mlp", "high-to-low", "vae", "vae-decoder", "autoencoder", "diffusion", "diffusion-blocks")
+METRICS = ("psnr", "fd_features32", "precision", "recall", "diversity", "sharpness")
+
+
+def line(name: str, row: Row, teacher: Row) -> str:
+    """A row of the table."""
+    saved = f"{teacher.macs / row.macs:.1f}x" if row is not teacher else ""
+    figures = [f"{row.metrics[key]:.3g}" if key in row.metrics else "" for key in METRICS]
+    cells = [
+        name,
+        ROLES[row.role],
+        count(row.macs),
+        saved,
+        f"{row.latency_ms:.2f}",
+        *figures,
+        f"{row.seconds or 0:.0f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", default=PRESETS, help="default all that make or change small images")
+    parser.add_argument("--seconds", type=float, help="for each student; default what the preset says")
+    parser.add_argument("--out", type=Path, default=Path("runs/presets"))
+    args = parser.parse_args()
+    lines = []
+    for name in args.presets:
+        recipe, folder = preset(name), args.out / name
+        recipe = recipe if args.seconds is None else recipe.lasting(seconds=args.seconds)
+        for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
+            if event.kind in ("leg", "warning"):
+                print(f"{name} {event.leg}: {dict(event.data)}", flush=True)
+        report = Report.read(folder)
+        teacher = report.find("teacher")
+        assert teacher is not None
+        lines += [line(name, row, teacher) for row in report.rows if row.num_params]
+        print(f"{name}: {' '.join(report.sentences())}", flush=True)
+    titles = ["preset", "", "MACs", "fewer", "latency (ms)", *METRICS, "seconds"]
+    print(f"\n| {' | '.join(titles)} |\n|{'---|' * 2}{'---:|' * (len(titles) - 2)}")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""Weights of a larger net of diffusers as the start of a smaller one of its kind, block by block."""
+
+import re
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.types import UserError
+
+PART = re.compile(
+    r"(?P<path>(?:.*\.)?(?:down|up)_blocks)\.(?P<block>\d+)\.(?:(?P<kind>resnets|attentions)\.(?P<i>\d+)\.)?"
+)
+
+
+@torch.no_grad()
+def inherit_blocks(student: nn.Module, teacher: nn.Module) -> None:
+    """Write weights of a teacher into a student of fewer levels, layers or channels, in place.
+
+    Blocks are removed as in BK-SDM (Kim et al. 2024, "BK-SDM: A Lightweight, Fast, and Cheap Version of Stable
+    Diffusion", section 3.1): on the way down the first layers of a block stay; on the way up the first and the last,
+    which reads the skip connection from the level above. Levels are counted from the image. What has the same shape is
+    copied exactly; narrower tensors take evenly spaced channels, so that groups stay groups (weight selection, Xu et
+    al. 2024, "Initializing Models with Larger Ones", section 3). What the teacher lacks stays as it is.
+
+    Raises:
+        UserError: for a student wider than its teacher, or one that has nothing in common with it.
+    """
+    weights, given = student.state_dict(), teacher.state_dict()
+    counts = _counts(weights), _counts(given)
+    common = 0
+    for key, value in weights.items():
+        source = given.get(_source(key, *counts))
+        if source is None or source.dim() != value.dim():
+            continue
+        if any(mine > yours for mine, yours in zip(value.shape, source.shape, strict=True)):
+            raise UserError(f"make the student no wider than the teacher it starts from: {key} is {tuple(value.shape)} "
+                            f"in it and {tuple(source.shape)} in the teacher")  # fmt: skip
+        value.copy_(_evenly(source, value))
+        common += 1
+    if not common:
+        raise UserError(f"a {type(student).__name__} has no weights in common with a {type(teacher).__name__}")
+
+
+def _counts(keys: dict[str, Tensor]) -> dict[str, int]:
+    """How many blocks a path holds, and how many layers of a kind a block holds."""
+    counts: dict[str, int] = {}
+    for found in filter(None, map(PART.match, keys)):
+        path, block, kind, i = found.group("path", "block", "kind", "i")
+        counts[path] = max(counts.get(path, 0), int(block) + 1)
+        if kind:
+            layers = f"{path}.{block}.{kind}"
+            counts[layers] = max(counts.get(layers, 0), int(i) + 1)
+    return counts
+
+
+def _source(key: str, mine: dict[str, int], yours: dict[str, int]) -> str:
+    """The teacher's key for a key of the student."""
+    found = PART.match(key)
+    if found is None or found["path"] not in yours:
+        return key
+    path, block, kind, up = found["path"], int(found["block"]), found["kind"], found["path"].endswith("up_blocks")
+    there = block + (yours[path] - mine[path] if up else 0)
+    place = f"{path}.{there}."
+    if kind:
+        i = int(found["i"])
+        last = up and i == mine[f"{path}.{block}.{kind}"] - 1
+        place += f"{kind}.{yours.get(f'{path}.{there}.{kind}', 0) - 1 if last else i}."
+    return place + key[found.end() :]
+
+
+def _evenly(source: Tensor, like: Tensor) -> Tensor:
+    """Evenly spaced entries of ``source`` along each dimension, as many as ``like`` has."""
+    for dim, (count, of) in enumerate(zip(like.shape, source.shape, strict=True)):
+        if count < of:
+            source = source.index_select(dim, torch.arange(count, device=source.device) * of // count)
+    return source

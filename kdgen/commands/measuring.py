@@ -1,0 +1,117 @@
+"""Measure: `compare` and `evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from kdgen.arguments import measuring_task, register_all
+from kdgen.commands.options import Code, Json, Seed, Sigma, Teacher
+from kdgen.console import print_report, stderr
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen compare denoiser runs/denoise --data photographs --sigma 25 --out comparison`
+
+- `kdgen compare runs/gan runs/gan-2 --teacher gan --out comparison` (for nets that make images)
+
+- `kdgen compare runs/denoise runs/denoise-2 runs/denoise-3` (one recipe, three seeds: mean and spread)
+"""
+)
+def compare(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, or runs of one recipe.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
+    sigma: Sigma = None,
+    teacher: Teacher = None,
+    seed: Seed = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report and the pictures.")] = None,
+    code: Code = None,
+    as_json: Json = False,
+) -> None:
+    """Measure models side by side. Runs of one recipe with different seeds become one table of means and spreads."""
+    register_all(code)
+    from kdgen import compare as comparison
+    from kdgen import pictures
+    from kdgen.model import load
+
+    same_recipe = (
+        comparison.of_one_recipe([Path(model) for model in models]) if data is None and sigma is None else None
+    )
+    loaded = {reference: load(reference) for reference in models} if out or not same_recipe else {}
+    if same_recipe:
+        report = comparison.merge(same_recipe)
+    else:
+        use, task = measuring_task(loaded, data, sigma)
+        reference = load(teacher) if teacher else None
+        against = reference.net if reference else None
+        names = [model.name for model in loaded.values()]
+        restores = isinstance(task, pictures.Pictured)
+        rows = []
+        if restores:
+            rows.append(comparison.measure("input", None, task, name="noisy input", seed=seed))
+        if reference:
+            rows.append(comparison.measure("teacher", against, task, name=reference.name, reference=against, seed=seed))
+        for label, model in track(loaded.items(), "measuring", console=stderr, disable=not stderr.is_terminal):
+            name = model.name if names.count(model.name) == 1 else label
+            rows.append(comparison.measure("model", model.net, task, name=name, reference=against, seed=seed))
+        report = comparison.compare(
+            rows,
+            task=use,
+            headline=task.headline,
+            per=comparison.per_call(task),
+            notes=[task.provenance(reference=against, seed=seed)],
+        )
+    if out:
+        report.save(out)
+        task = measuring_task(loaded, data, sigma)[1]
+        pictures.picture(out / "samples.png", task, {name: model.net for name, model in loaded.items()}, seed=seed)
+    if as_json:
+        print(report.model_dump_json())
+    else:
+        print_report(report)
+    if out:
+        stderr.print(f"report and pictures: {out / 'report.md'}, {out / 'samples.png'}", markup=False)
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen evaluate runs/denoise --data photographs --sigma 25`
+
+- `kdgen evaluate runs/gan --teacher gan`
+"""
+)
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    task: Annotated[str | None, typer.Option(help="See `kdgen list tasks`; default what it was made for.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
+    sigma: Sigma = None,
+    teacher: Teacher = None,
+    seed: Seed = 0,
+    code: Code = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the quality of a model."""
+    register_all(code)
+    from kdgen.model import load
+
+    loaded = load(model)
+    use, built = measuring_task({model: loaded}, data, sigma, task)
+    reference = load(teacher).net if teacher else None
+    metrics = built.evaluate(loaded.net, reference=reference, seed=seed)
+    said = built.provenance(reference=reference, seed=seed)
+    if as_json:
+        print(json.dumps({"model": model, "task": use, "seed": seed, "metrics": dict(metrics), "measured": said}))
+        return
+    units = {"psnr": " dB", "sharpness": " of the truth's"}
+    for key, value in metrics.items():
+        print(f"{key:<16} {value:.4f}{units.get(key, '')}")
+    print(said)

@@ -1,0 +1,20 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Code = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--code",
+        metavar="FILE",
+        help="A Python file of yours that registers nets or methods; it is run.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for machines.")]
+Sigma = Annotated[float | None, typer.Option(help="Noise level in 8-bit units; default what the model was made for.")]
+Seed = Annotated[int, typer.Option(help="Seed of the noise or the latents.")]
+Teacher = Annotated[str | None, typer.Option(help="The model whose images theirs are measured against.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the run folder at the end and nothing else.")]

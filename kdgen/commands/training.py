@@ -1,0 +1,100 @@
+"""Train: `distill` and `resume`."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kdgen.arguments import find_recipe, free_folder, register_all
+from kdgen.commands.options import Code, Json, Quiet
+from kdgen.console import make_display, print_report, stdout
+
+if TYPE_CHECKING:
+    from kdgen.types import Event
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen distill denoise`
+
+- `kdgen distill denoise --seconds 600 --out runs/long`
+
+- `kdgen show denoise > mine.json`, edit it, then `kdgen distill mine.json --set batch_size=32 --set stages.0.lr=1e-3`
+
+- `kdgen distill mine.json --code my_nets.py --device cuda --json`
+"""
+)
+def distill(
+    recipe: Annotated[str, typer.Argument(metavar="PRESET_OR_RECIPE.json", help="See `kdgen list presets`.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME, numbered if that exists.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, see `kdgen show --explain`.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Train for so many seconds.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, data and noise.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    controls: Annotated[
+        bool | None,
+        typer.Option("--controls/--no-controls", help="Also train the same student without its teacher."),
+    ] = None,
+    code: Code = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Teach a student by a recipe, train its controls, and report."""
+    register_all(code)
+    from kdgen import run
+    from kdgen.recipe import override
+    from kdgen.types import UserError
+
+    if steps is not None and seconds is not None:
+        raise UserError("give --steps or --seconds, not both")
+    options = {"steps": steps, "seconds": seconds, "seed": seed, "device": device, "controls": controls}
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    chosen = override(find_recipe(recipe), [*(settings or ()), *given])
+    _follow(run.distill(chosen, out or free_folder(chosen.name)), quiet=quiet, as_json=as_json)
+
+
+@app.command(epilog="Example: `kdgen resume runs/denoise`")
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    code: Code = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run where it was left, however it ended."""
+    register_all(code)
+    from kdgen import run
+
+    _follow(run.resume(folder), quiet=quiet, as_json=as_json)
+
+
+def _follow(events: Iterator["Event"], *, quiet: bool, as_json: bool) -> None:
+    last: dict[str, Mapping[str, Any]] = {}
+    with make_display(quiet=quiet, as_json=as_json) as display:
+        for event in events:
+            display.show(event)
+            last[event.kind] = event.data
+    if "stopped" in last:
+        raise typer.Exit(130)
+    if as_json or "done" not in last:
+        return
+    folder = Path(last["done"]["folder"])
+    if quiet:
+        print(folder)
+        return
+    if (folder / "report.json").is_file():
+        from kdgen.report import Report
+
+        print_report(Report.read(folder))
+    stdout.print(f"\nstudent:  {last['done']['student']}", markup=False)
+    for what, name in (("report", "report.md"), ("pictures", "samples.png"), ("curves", "curves.png")):
+        if (folder / name).is_file():
+            stdout.print(f"{what + ':':<9} {folder / name}", markup=False)

@@ -1,0 +1,84 @@
+"""Use: `generate` and `restore`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import track
+
+from kdgen.arguments import register_all
+from kdgen.commands.options import Code, Sigma
+from kdgen.console import stderr
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen generate gan images.png --num-images 64`
+
+- `kdgen generate runs/diffusion images/ --num-images 100 --seed 7 --num-steps 20` (a folder: one file an image)
+"""
+)
+def generate(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .png file for one sheet, or a folder for files.")],
+    num_images: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same images on one machine.")] = 0,
+    num_steps: Annotated[int | None, typer.Option(min=1, help="Steps of a diffusion model's sampler.")] = None,
+    code: Code = None,
+) -> None:
+    """Draw images with a generator or a diffusion model."""
+    register_all(code)
+    from kdgen.convert import sheet
+    from kdgen.model import load
+    from kdgen.types import UserError
+
+    if target.suffix and target.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise UserError(f"{target} is no picture: name a .png, .jpg or .webp file, or a folder")
+    pictures = load(model).generate(num_images, seed=seed, num_steps=num_steps)
+    if target.suffix:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sheet(pictures).save(target)
+    else:
+        target.mkdir(parents=True, exist_ok=True)
+        for number, picture in enumerate(pictures):
+            picture.save(target / f"{number:05}.png")
+    stderr.print(f"{num_images} images with seed {seed} in {target}", markup=False)
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen restore denoiser noisy.png clean.png --sigma 25`
+
+- `kdgen restore runs/denoise noisy/ restored/` (nested folders keep their names)
+"""
+)
+def restore(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="An image or a folder of images.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the restored images go; never over IN.")],
+    sigma: Sigma = None,
+    code: Code = None,
+) -> None:
+    """Restore an image or a folder of images. Damaged images are named and skipped."""
+    register_all(code)
+    from kdgen.files import pairs, restore_file
+    from kdgen.model import load
+    from kdgen.types import UserError
+
+    files = pairs(source, target)
+    loaded = load(model)
+    skipped = 0
+    for read, write in track(files, "restoring", console=stderr, disable=not stderr.is_terminal):
+        reason = restore_file(loaded, read, write, sigma)
+        if reason:
+            skipped += 1
+            stderr.print(f"kdgen: skipped {read}: {reason}", markup=False)
+    if skipped == len(files):
+        raise UserError("no image could be restored")
+    stderr.print(f"{len(files) - skipped} of {len(files)} restored to {target}", markup=False)

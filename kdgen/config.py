@@ -1,0 +1,54 @@
+"""`config.json` of a student folder: what its weights are, and what they were made for."""
+
+import json
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field, ValidationError
+
+from kdgen.recipe import Strict, explain_error
+from kdgen.registry import Use
+from kdgen.types import UserError
+
+FORMAT: Final = 1
+"""The version of the format that is written, and the newest that is read."""
+
+Plain = bool | int | float | str | None
+"""What a fact about a task is made of; nothing that a task could be told to open."""
+
+
+class Config(Strict):
+    """`config.json` of a student folder."""
+
+    format: Literal[1] = Field(FORMAT, description="version of this format")
+    kdgen: str = Field(description="version of kdgen that wrote it")
+    name: str = Field(description="what the model is called")
+    net: Use = Field(description="the architecture and its arguments")
+    channels: int = Field(description="channels of its images: 1 grey, 3 colour")
+    task: dict[str, Plain | list[Plain]] = Field(default_factory=dict, description="what it was made for")
+
+
+def read_config(folder: Path) -> Config:
+    """The configuration in a student folder.
+
+    Raises:
+        UserError: if it is damaged, says what no configuration says, or is of a format newer or older than is read.
+    """
+    file = folder / "config.json"
+    try:
+        text = file.read_text(encoding="utf-8")
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UserError(f"{file} is damaged or no JSON: fetch it again") from None
+    found = data.get("format", FORMAT) if isinstance(data, dict) else FORMAT
+    if isinstance(found, int) and found != FORMAT:
+        writer = str(data.get("kdgen", "?"))[:20]
+        if found > FORMAT:
+            raise UserError(f"{file} is of format {found}, written by kdgen {writer}; this one reads format {FORMAT}: "
+                            "upgrade with `pip install --upgrade kdgen`")  # fmt: skip
+        raise UserError(f"{file} is of format {found}, written by kdgen {writer}, which is no longer read: load and "
+                        f"save it with that version's successor, or ask its author for format {FORMAT}")  # fmt: skip
+    try:
+        return Config.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"{file}: {explain_error(error, Config)}") from None

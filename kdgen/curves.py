@@ -1,0 +1,105 @@
+"""The curves of training: losses and quick evaluations against seconds."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLOURS = {"assistant_1": "#009e73", "student": "#0072b2", "control_steps": "#d55e00", "control_seconds": "#e69f00"}
+TERMS = ("#000000", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#7f7f7f")
+NOT_TERMS = frozenset({"alpha", "lr", "images_per_second", "seconds", "seconds_left"})
+
+
+def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
+    """Write a picture of the losses and of the quick evaluations against seconds.
+
+    Args:
+        path: PNG file to write.
+        log: the run's `metrics.jsonl`, an ``Event`` on each line. Where a resumed run repeats steps, the last time
+            counts; a line cut short is skipped.
+        headline: the metric to show.
+    """
+    legs = _legs(_events(log))
+    figure = Figure(figsize=(13, 4.8), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, quality = figure.subplots(1, 2)
+    for leg, colour in COLOURS.items():
+        steps, evaluations = legs.get(leg, {}).get("step", []), legs.get(leg, {}).get("evaluate", [])
+        label = _title(leg)
+        if steps and leg == "student":
+            terms = dict.fromkeys(key for each in steps for key in each["data"] if key not in NOT_TERMS)
+            shades = dict(zip(sorted(terms, key=lambda term: term != "loss"), [colour, *TERMS], strict=False))
+            for term in terms:
+                _line(losses, steps, term, f"{label}: {term}", shades.get(term, "#7f7f7f"), "-")
+        elif steps:
+            _line(losses, steps, "loss", f"{label}: loss", colour, "--")
+        measured = [(each["seconds"], each["data"][headline]) for each in evaluations if headline in each["data"]]
+        if measured:
+            quality.plot(*zip(*measured, strict=True), "o-", ms=3, color=colour, label=label)
+    losses.set(title="losses, smoothed", xlabel="seconds of training", ylabel="loss", yscale="log")
+    measure = "PSNR (dB)" if headline == "psnr" else headline
+    quality.set(title="quick evaluation", xlabel="seconds of training", ylabel=measure)
+    for axes in (losses, quality):
+        axes.grid(visible=True, which="major", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
+        else:
+            axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes, color="#7f7f7f")
+    figure.savefig(path, format="png")
+
+
+def smooth(values: Iterable[float], keep: float) -> list[float]:
+    """An exponential moving average that starts without bias, as of Adam (arXiv 1412.6980, section 3)."""
+    average, weight, out = 0.0, 0.0, []
+    for value in values:
+        average = keep * average + (1 - keep) * value
+        weight = keep * weight + (1 - keep)
+        out.append(average / weight)
+    return out
+
+
+def _events(log: Path) -> Iterator[dict[str, Any]]:
+    with log.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+
+def _legs(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Steps and evaluations of each leg in order, with seconds; what a resumed run did again is dropped."""
+    legs: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    clock: dict[str, float] = {}
+    for event in events:
+        kind, leg = event["kind"], event["leg"]
+        if kind not in ("step", "evaluate"):
+            continue
+        clock[leg] = float(event["data"].get("seconds", clock.get(leg, 0.0)))
+        known = legs.setdefault(leg, {"step": [], "evaluate": []})
+        for each in known.values():
+            while each and each[-1]["step"] > event["step"]:
+                each.pop()
+        if known[kind] and known[kind][-1]["step"] == event["step"]:
+            known[kind].pop()
+        known[kind].append({**event, "seconds": clock[leg]})
+    return legs
+
+
+def _line(axes: Any, steps: list[dict[str, Any]], term: str, label: str, colour: str, style: str) -> None:
+    points = [(each["seconds"], each["data"][term]) for each in steps if (each["data"].get(term) or 0) > 0]
+    if points:
+        seconds, values = zip(*points, strict=True)
+        keep = max(0.0, 1 - 50 / len(values)) ** 0.5 if len(values) > 50 else 0.5
+        axes.plot(seconds, values, color=colour, lw=0.5, alpha=0.15)
+        axes.plot(
+            seconds, smooth(values, keep), style, color=colour, lw=3 if term == "loss" else 1.4, alpha=0.8, label=label
+        )
+
+
+def _title(role: str) -> str:
+    return role.replace("control_", "control, equal ")

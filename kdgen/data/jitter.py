@@ -1,0 +1,93 @@
+"""Small random changes of whole images: size, place, angle, mirror image, light and colour."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdgen.data.whole import border
+from kdgen.registry import nearest
+from kdgen.types import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Jitter:
+    """How much images are changed, each by itself. What comes in from outside has the value of the image's border.
+
+    Attributes:
+        scale: the size is divided or multiplied by up to ``1 + scale``.
+        shift: the place moves by up to this share of the side.
+        rotation: the angle turns by up to so many degrees, either way.
+        colour: contrast changes by up to this share, and each channel's level by up to this much, in [-1, 1].
+        flip: the share of images that are mirrored left to right.
+
+    Raises:
+        UserError: for an amount below 0, and a scale or a flip above 1.
+    """
+
+    scale: float = 0.0
+    shift: float = 0.0
+    rotation: float = 0.0
+    colour: float = 0.0
+    flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            most = 1 if each.name in ("scale", "flip") else math.inf
+            if not isinstance(value, int | float) or not 0 <= value <= most or not math.isfinite(value):
+                raise UserError(f"jitter: {each.name} is a number from 0 {f'to {most}' if most == 1 else 'on'}, "
+                                f"not {value!r}")  # fmt: skip
+
+    def __call__(self, x: Tensor, random: torch.Generator) -> Tensor:
+        """Changed images.
+
+        Args:
+            x: ``(B, C, H, W)`` in [-1, 1], H = W.
+            random: a CPU generator.
+
+        Returns:
+            ``(B, C, H, W)`` in [-1, 1].
+        """
+        size, angle, right, down, mirror, contrast = (2 * torch.rand(6, len(x), generator=random) - 1).unbind()
+        level = 2 * torch.rand(*x.shape[:2], 1, 1, generator=random) - 1
+        if self.scale or self.shift or self.rotation:
+            grow = torch.exp(-size * math.log1p(self.scale))
+            sine, cosine = (grow * f(angle * math.radians(self.rotation)) for f in (torch.sin, torch.cos))
+            rows = (cosine, -sine, 2 * self.shift * right, sine, cosine, 2 * self.shift * down)
+            grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(x.shape), align_corners=False)
+            around = border(x)
+            x = F.grid_sample(x - around, grid, align_corners=False) + around
+        if self.flip:
+            x = torch.where((mirror < 2 * self.flip - 1)[:, None, None, None], x.flip(-1), x)
+        if self.colour:
+            x = x * (1 + self.colour * contrast[:, None, None, None]) + self.colour * level
+        return x.clamp(-1, 1)
+
+
+STRONG = Jitter(scale=0.25, shift=0.1, rotation=15.0, colour=0.3)
+"""Enough to make one picture a class of its own."""
+
+LIGHT = Jitter(scale=0.1, shift=0.08)
+"""What leaves every class what it is."""
+
+
+def make_jitter(given: Mapping[str, Any] | Jitter) -> Jitter:
+    """A jitter from its description, ``{"scale": 0.1, "flip": 0.5}``.
+
+    Raises:
+        UserError: for an unknown word or an amount that does not fit.
+    """
+    if isinstance(given, Jitter):
+        return given
+    known = [each.name for each in fields(Jitter)]
+    if not isinstance(given, Mapping):
+        raise UserError(f'jitter is described as {{"{known[0]}": 0.1, ...}}, not as {given!r}')
+    for key in given:
+        if key not in known:
+            raise UserError(f"jitter has no {key!r}{nearest(key, known)}")
+    return Jitter(**given)

@@ -1,0 +1,40 @@
+"""What a source of labelled images is."""
+
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """A source whose images belong to classes.
+
+    Attributes:
+        num_classes: how many; labels are 0 to ``num_classes - 1``.
+    """
+
+    @property
+    def num_classes(self) -> int: ...  # noqa: D102
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Whole images with their classes, a pure function of the arguments.
+
+        Args:
+            count: how many.
+            size: height and width in pixels.
+            channels: 1 grey, 3 colour.
+            seed: any integer.
+
+        Returns:
+            ``(count, channels, size, size)`` float32 in [-1, 1], and ``(count,)`` int64.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever the images or their classes would."""
+        ...
+
+
+def is_labelled(source: object) -> bool:
+    """Whether a source knows the classes of its images; a mixture does if all of its sources do."""
+    return isinstance(source, Labelled) and source.num_classes > 0

@@ -1,0 +1,62 @@
+"""The maths of diffusion in one internal form, which every other part of the package speaks.
+
+A diffusion net is called as ``net(x, sigma=(B,), **cond)`` with ``x = y + sigma * n``, where ``y`` is an image in
+[-1, 1] and ``n`` standard normal, and returns the denoised image ``D(x; sigma)``: Karras et al. 2022 (arXiv
+2206.00364). Other ways to predict, scale and count time are converted from and to it by ``prediction``.
+"""
+
+from kdgen.diffusion.analytic import GaussianMixture
+from kdgen.diffusion.prediction import (
+    Prediction,
+    Process,
+    Timesteps,
+    flow_sigma,
+    flow_time,
+    from_denoised,
+    scale_in,
+    spread,
+    to_denoised,
+)
+from kdgen.diffusion.samplers import Guidance, Solver, State, sample, trajectory
+from kdgen.diffusion.schedules import (
+    alphas_cumprod,
+    cosine_betas,
+    discrete,
+    edm_weight,
+    karras,
+    linear_betas,
+    log_normal,
+    log_uniform,
+    logit_normal,
+    min_snr_weight,
+    prediction_weight,
+)
+
+__all__ = [
+    "GaussianMixture",
+    "Guidance",
+    "Prediction",
+    "Process",
+    "Solver",
+    "State",
+    "Timesteps",
+    "alphas_cumprod",
+    "cosine_betas",
+    "discrete",
+    "edm_weight",
+    "flow_sigma",
+    "flow_time",
+    "from_denoised",
+    "karras",
+    "linear_betas",
+    "log_normal",
+    "log_uniform",
+    "logit_normal",
+    "min_snr_weight",
+    "prediction_weight",
+    "sample",
+    "scale_in",
+    "spread",
+    "to_denoised",
+    "trajectory",
+]

@@ -1,0 +1,22 @@
+"""Files from the Hugging Face Hub: what an id names, how its files are fetched and checked, and what failures mean."""
+
+from kdgen.fetch.failures import WorldError, clean, explained, patiently
+from kdgen.fetch.ids import HubId, hub_id, pinned
+from kdgen.fetch.repository import CONFIGS, WEIGHTS, Fetched, api, commit_of, fetch, publishable
+
+__all__ = [
+    "CONFIGS",
+    "WEIGHTS",
+    "Fetched",
+    "HubId",
+    "WorldError",
+    "api",
+    "clean",
+    "commit_of",
+    "explained",
+    "fetch",
+    "hub_id",
+    "patiently",
+    "pinned",
+    "publishable",
+]

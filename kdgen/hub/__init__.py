@@ -1,0 +1,9 @@
+"""The Hugging Face Hub: publish students, list what others published, deploy the app as a Space."""
+
+from kdgen.hub.deploy import deploy
+from kdgen.hub.listing import Published, published
+from kdgen.hub.parcel import Parcel, packed
+from kdgen.hub.pull import pull
+from kdgen.hub.push import Pushed, push
+
+__all__ = ["Parcel", "Published", "Pushed", "deploy", "packed", "published", "pull", "push"]

@@ -1,0 +1,121 @@
+"""The app as a Space of the Hub: its page, kdgen itself, and the students to preload, in one commit."""
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import distribution, requires, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from huggingface_hub import RepoCard
+
+from kdgen.fetch import HubId, api, commit_of, explained
+from kdgen.hub.push import BARE, Pushed, commit, open_repository
+from kdgen.hub.scan import objection, outside
+from kdgen.types import UserError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def deploy(
+    repo_id: str,
+    *,
+    students: Sequence[str] = (),
+    private: bool | None = None,
+    dry_run: bool = False,
+    token: str | None = None,
+    checkout: Path = CHECKOUT,
+) -> Pushed:
+    """Make or renew a Gradio Space.
+
+    A Space installs its `requirements.txt` and runs its `app.py`; so kdgen travels as a folder beside it, with the
+    metadata that an installed one has. Students are named in `students.json` with their commits, and in the page's
+    front matter, by which the Hub puts them into the Space's cache when it builds it.
+
+    Args:
+        repo_id: ``org/space``; it is created if need be.
+        students: ids of the Hub.
+        private: whether a new Space is for its owners alone.
+        dry_run: send nothing.
+        token: of who deploys; by default of who is logged in.
+        checkout: a checkout of kdgen, with `space`.
+
+    Raises:
+        UserError: outside a checkout, for a student that is not there, a missing login or right, a name taken.
+        WorldError: where Hub or network fail for longer than is worth waiting.
+    """
+    id = HubId.read(repo_id)
+    hub = api(token)
+    with TemporaryDirectory(prefix="kdgen-") as place:
+        notes = _gather(checkout, Path(place))
+        with explained(id.name, writing=True):
+            ids = [HubId.read(student) for student in students]
+            commits = {named.name: commit_of(named, token=token) for named in ids}
+            _preload(Path(place), commits)
+            found = sorted(path for path in Path(place).rglob("*") if path.is_file())
+            files = {path.relative_to(place).as_posix(): path for path in found}
+            sizes = {name: path.stat().st_size for name, path in files.items()}
+            page = (Path(place) / "README.md").read_text(encoding="utf-8")
+            url = f"{hub.endpoint}/spaces/{id.name}"
+            if dry_run:
+                return Pushed(url, None, sizes, tuple(notes), page)
+            open_repository(hub, id.name, private=private, mine=_is_apps, repo_type="space", space_sdk="gradio")
+            done = commit(hub, id.name, files, stale=lambda path: path != ".gitattributes", repo_type="space",
+                          message=f"kdgen {version('kdgen')}")  # fmt: skip
+    return Pushed(url, done.oid, sizes, tuple(notes), page)
+
+
+def _gather(checkout: Path, folder: Path) -> list[str]:
+    """Copy what a Space needs into a folder; returns a line for each file that is not sent."""
+    space = checkout / "space"
+    if not space.is_dir() or not (checkout / "kdgen").is_dir():
+        raise UserError("deploy sends the folder space of a checkout of kdgen, and this is none: clone kdgen, "
+                        "and run deploy from there")  # fmt: skip
+    sources = {path.relative_to(space).as_posix(): path for path in space.rglob("*") if _is_source(path)}
+    sources |= {path.relative_to(checkout).as_posix(): path for path in (checkout / "kdgen").rglob("*")
+                if _is_source(path)}  # fmt: skip
+    for name in ("app.py", "LICENSE"):
+        if name not in sources and (checkout / name).is_file():
+            sources[name] = checkout / name
+    for name in ("app.py", "README.md"):
+        if name not in sources:
+            raise UserError(f"there is no {name} in {space}: a Space needs one")
+    notes = []
+    for name, path in sources.items():
+        why = "is a symbolic link out of the folder" if outside(path, checkout) else objection(path, private=False)
+        if why:
+            notes.append(f"not sent: {name} {why}")
+            continue
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    metadata = folder / f"kdgen-{version('kdgen')}.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    known = distribution("kdgen")
+    metadata.write_text(known.read_text("METADATA") or known.read_text("PKG-INFO") or "", encoding="utf-8")
+    if not (folder / "requirements.txt").is_file():
+        needed = [line for line in requires("kdgen") or () if "extra ==" not in line]
+        (folder / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
+    return notes
+
+
+def _is_source(path: Path) -> bool:
+    """Whether a path is a file that belongs there, and none that tools left."""
+    return (path.is_file() or path.is_symlink()) and path.name[0] != "." and "__pycache__" not in path.parts
+
+
+def _preload(folder: Path, commits: dict[str, str]) -> None:
+    """Name the students in `students.json` and in the front matter of the page."""
+    named = [f"{name}@{sha}" for name, sha in commits.items()]
+    (folder / "students.json").write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+    page = folder / "README.md"
+    card = RepoCard(page.read_text(encoding="utf-8"), ignore_metadata_errors=False)
+    card.data["tags"] = list(dict.fromkeys([*(card.data.get("tags") or ()), "kdgen"]))
+    if named:
+        card.data["models"] = list(dict.fromkeys([*(card.data.get("models") or ()), *commits]))
+        before = [line for line in card.data.get("preload_from_hub") or () if line.split()[0] not in commits]
+        card.data["preload_from_hub"] = [*before, *commits]
+    page.write_text(str(card), encoding="utf-8")
+
+
+def _is_apps(paths: set[str], tags: set[str]) -> bool:
+    return "kdgen" in tags or "kdgen/__init__.py" in paths or paths <= {*BARE, "app.py"}

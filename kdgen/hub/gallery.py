@@ -1,0 +1,54 @@
+"""A picture of what a student does, for its page."""
+
+from pathlib import Path
+
+import torch
+
+from kdgen.convert import sheet, to_pictures
+from kdgen.data import framed
+from kdgen.data.photographs import Photographs
+from kdgen.data.seed import generator
+from kdgen.model import Model
+from kdgen.types import UserError
+
+DRAWN = 16
+SIZE = 144
+"""Height and width of a photograph in pixels."""
+
+NUM_STEPS = 50
+"""Steps of a diffusion model's sampler, where it would take more by itself."""
+
+
+def gallery(model: Model, path: Path) -> None:
+    """Write a picture: images that the student draws, or photographs before and after it.
+
+    A student that does neither leaves none.
+    """
+    try:
+        slow = model.use is not None and model.use.name == "unet2d"
+        pictures = to_pictures(model.draw(DRAWN, seed=0, num_steps=_steps(model) if slow else None))
+        sheet(pictures).save(path)
+    except UserError:
+        if model.task.get("name") in ("denoise", "autoencode"):
+            _before_and_after(model, path)
+
+
+def _steps(model: Model) -> int:
+    """At most ``NUM_STEPS``."""
+    scheduler = getattr(model.net, "scheduler", None)
+    return NUM_STEPS if scheduler is None else min(NUM_STEPS, int(scheduler.config.num_train_timesteps))
+
+
+@torch.inference_mode()
+def _before_and_after(model: Model, path: Path) -> None:
+    """Four photographs in two rows: what the student is given, and what it makes of them."""
+    images = torch.cat([framed(x, SIZE) for _, x in Photographs().images(model.channels)][1:])
+    if model.task["name"] == "denoise":
+        made_for = model.task.get("sigma", 25)
+        sigma = float(made_for if isinstance(made_for, int | float) else made_for[-1])
+        given = images + 2 * sigma / 255 * torch.randn(images.shape, generator=generator(0, "gallery"))
+        made = model.restore(given, sigma=sigma)
+    else:
+        given, made = images, model.eval().net(images)
+    both = torch.cat([given, made]).clamp(-1, 1)
+    sheet(to_pictures(both), columns=len(images)).save(path)

@@ -1,0 +1,212 @@
+"""What is sent: the files of a student, gathered in a folder of their own, each looked through before."""
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from huggingface_hub import constants
+
+from kdgen import card as cards
+from kdgen.config import Config, read_config
+from kdgen.fetch import fetch, hub_id, publishable
+from kdgen.hub.gallery import gallery
+from kdgen.hub.scan import objection, outside, without_paths
+from kdgen.model import BUNDLED, Model, load
+from kdgen.recipe import Recipe, parse
+from kdgen.report import Report
+from kdgen.types import UserError
+
+PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
+OWN = ("checkpoints", "controls", "assistants", "student", "metrics.jsonl", "timing.json", ".lock", "README.md",
+       "gallery.png", *PAGES)  # fmt: skip
+"""What a run writes; of other files it is said that they are not sent."""
+
+
+@dataclass(slots=True)
+class Parcel:
+    """The files of a student, ready to be sent.
+
+    Attributes:
+        folder: holds them and nothing else.
+        repo: the repository they are for.
+        student: the folder they come from.
+        run: the run that it belongs to, None for a student by itself.
+        config: of the student.
+        notes: what is not sent and why, and what is sent otherwise than it lies there, a line each.
+        report: how the student was measured, if that is sent.
+        recipe: how it was made, if that is sent.
+    """
+
+    folder: Path
+    repo: str
+    student: Path
+    run: Path | None
+    config: Config
+    notes: list[str] = field(default_factory=list)
+    report: Report | None = None
+    recipe: Recipe | None = None
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files by their paths in the repository, in order."""
+        found = [path for path in self.folder.rglob("*") if path.is_file()]
+        return {path.relative_to(self.folder).as_posix(): path for path in sorted(found)}
+
+    @property
+    def card(self) -> str:
+        """The model card."""
+        return (self.folder / "README.md").read_text(encoding="utf-8")
+
+
+def packed(source: Path, folder: Path, *, repo: str, license: str | None = None) -> Parcel:
+    """Gather the files of a student.
+
+    Args:
+        source: a finished run, or the folder of a student.
+        folder: an empty folder to gather them in.
+        repo: the repository they are for, ``org/name``.
+        license: of the student in the Hub's words, e.g. ``apache-2.0``.
+
+    Raises:
+        UserError: if there is no student, or its configuration or weights must not be sent.
+    """
+    run = source.parent if source.name == "student" and (source.parent / "recipe.json").is_file() else source
+    student = source / "student" if (source / "student" / "config.json").is_file() else source
+    if not (student / "config.json").is_file():
+        raise UserError(f"{source} holds no finished student: name a run that is done, or the folder of a student")
+    parcel = Parcel(folder, repo, student, None if run == student else run, read_config(student))
+    if parcel.run and outside(student, parcel.run):
+        raise UserError(f"{student} is a symbolic link out of its run: name the folder that it leads to")
+    _take_student(parcel)
+    for name in PAGES:
+        if (run / name).exists() or (run / name).is_symlink():
+            _take(parcel, run / name, name, run)
+    _read_pages(parcel)
+    if parcel.run:
+        _name_others(parcel, parcel.run)
+    model = load(student)
+    gallery(model, folder / "gallery.png")
+    pictures = [name for name in ("samples.png", "gallery.png", "curves.png") if (folder / name).is_file()]
+    text = cards.card(parcel.report, parcel.recipe, config=parcel.config, repo=repo, license=license,
+                      teacher=_teacher(parcel.recipe), pictures=pictures)  # fmt: skip
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    if why := objection(folder / "README.md", allowed=_ids(parcel)):
+        raise UserError(f"the model card {why}: mend the recipe's name or the report's notes it comes from")
+    return parcel
+
+
+def _ids(parcel: Parcel) -> str:
+    """The repositories that a parcel may name."""
+    return f"{parcel.repo} {parcel.recipe.teacher if parcel.recipe else ''}".replace("hub:", "")
+
+
+def _take_student(parcel: Parcel) -> None:
+    """The configuration and the weights; without them there is nothing to send."""
+    for path in _walk(parcel.student):
+        name = path.relative_to(parcel.student).as_posix()
+        if name in PAGES or name in ("README.md", "gallery.png"):
+            continue
+        if not publishable(name):
+            why = "is a symbolic link out of the folder" if outside(path, parcel.student) else objection(path)
+            parcel.notes.append(f"not sent: {name} {why or 'is no part of a student'}")
+        elif why := _take(parcel, path, name, parcel.student):
+            raise UserError(f"nothing was sent: {path} {why}: save the student anew with kdgen")
+
+
+def _take(parcel: Parcel, path: Path, name: str, root: Path) -> str | None:
+    """Copy a file into the parcel, or note why it is not sent and return that."""
+    if outside(path, root):
+        why: str | None = "is a symbolic link out of the folder"
+    elif not path.is_file():
+        why = "is no file"
+    else:
+        target = parcel.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if name in PAGES and path.suffix in (".json", ".md"):
+            text, found = without_paths(path.read_text(encoding="utf-8", errors="replace"))
+            target.write_text(text, encoding="utf-8")
+            parcel.notes += [f"{name}: the absolute path {each} is cut to its last part" for each in sorted(set(found))]
+        else:
+            shutil.copyfile(path, target)
+        why = objection(target, allowed=_ids(parcel))
+        if why:
+            target.unlink()
+    if why:
+        parcel.notes.append(f"not sent: {name} {why}")
+    return why
+
+
+def _read_pages(parcel: Parcel) -> None:
+    """Report and recipe of the parcel, as far as they can be read."""
+    for name, read in (("report.json", Report.read), ("recipe.json", _recipe)):
+        path = parcel.folder / name
+        if not path.is_file():
+            continue
+        try:
+            setattr(parcel, name.removesuffix(".json"), read(path))
+        except UserError as error:
+            path.unlink()
+            parcel.notes.append(f"not sent: {name} cannot be read: {str(error).replace(str(path), name)}")
+
+
+def _recipe(path: Path) -> Recipe:
+    """The recipe as it is published: where answers were kept is nobody's business."""
+    recipe = parse(path.read_text(encoding="utf-8"), what=path.name)
+    recipe = recipe.model_copy(update={"pool": recipe.pool.model_copy(update={"dir": None})})
+    path.write_text(recipe.to_json() + "\n", encoding="utf-8")
+    return recipe
+
+
+def _name_others(parcel: Parcel, run: Path) -> None:
+    """Say of what somebody put into the run folder that it is not sent."""
+    for path in _walk(run):
+        name = path.relative_to(run)
+        if name.parts[0] in OWN:
+            continue
+        why = "is a symbolic link out of the folder" if outside(path, run) else \
+              objection(path) if path.is_file() else "is no file"  # fmt: skip
+        parcel.notes.append(f"not sent: {name.as_posix()} {why or 'is no part of a student'}")
+
+
+def _walk(folder: Path) -> list[Path]:
+    """All files and links in a folder, without those behind links to folders."""
+    found = []
+    for top, folders, files in os.walk(folder):
+        linked = [name for name in folders if (Path(top) / name).is_symlink()]
+        found += [Path(top) / name for name in [*files, *linked]]
+    return sorted(found)
+
+
+def _teacher(recipe: Recipe | None) -> Path | None:
+    """The folder that the teacher was loaded from, where it is at hand."""
+    if recipe is None or not isinstance(recipe.teacher, str):
+        return None
+    try:
+        named = hub_id(teacher := recipe.teacher.partition("#")[0])
+        return fetch(named).folder if named else BUNDLED / teacher
+    except UserError:
+        return None
+
+
+def settled(source: Model | Path | str, folder: Path) -> Path:
+    """The folder that a student is to be sent from: its own, or ``folder``, which it is written to or copied to.
+
+    A model that was changed since it was loaded is written anew, without the report and recipe of what it was.
+    """
+    if not isinstance(source, Model):
+        return Path(source)
+    home = source.home
+    if home is not None and load(home).fingerprint() == source.fingerprint():
+        if Path(constants.HF_HUB_CACHE).resolve() not in home.resolve().parents:
+            return home
+        for path in home.rglob("*"):
+            if path.is_file() and publishable(path.relative_to(home).as_posix()):
+                target = folder / path.relative_to(home)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+        return folder
+    if source.use is None:
+        raise UserError(f"{source.name} came as a module, which nobody else could build: publish a net made by name")
+    source.save(folder)
+    return folder

@@ -1,0 +1,154 @@
+"""Publish a student: one commit of checked files, compared with what arrived."""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+
+from kdgen.fetch import HubId, WorldError, api, explained, fetch, patiently, publishable
+from kdgen.fetch.failures import SILENCE
+from kdgen.hub.check import check
+from kdgen.hub.parcel import packed, settled
+from kdgen.model import Model
+from kdgen.types import UserError
+
+BARE = {".gitattributes", ".gitignore", "README.md", "LICENSE"}
+"""Files of a repository that nobody has put anything into yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What was published, or would be.
+
+    Attributes:
+        url: of the commit or of the pull request; of the repository if nothing was sent.
+        commit: None if nothing was sent.
+        files: sizes in bytes by path.
+        notes: what was not sent and why, a line each.
+        card: the page.
+    """
+
+    url: str
+    commit: str | None
+    files: dict[str, int]
+    notes: tuple[str, ...]
+    card: str
+
+
+def push(
+    source: Model | Path | str,
+    repo_id: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+    license: str | None = None,
+    dry_run: bool = False,
+    token: str | None = None,
+) -> Pushed:
+    """Publish a student on the Hugging Face Hub, with the report, recipe and pictures of its run.
+
+    Args:
+        source: a model, a finished run, or the folder of a student.
+        repo_id: ``org/name``; it is created if need be.
+        private: whether a new repository is for its owners alone; by default as the owner has it.
+        revision: the branch; made if need be.
+        create_pr: whether to propose the change rather than make it.
+        license: of the student in the Hub's words, e.g. ``apache-2.0``.
+        dry_run: send nothing.
+        token: of who publishes; by default of who is logged in.
+
+    Raises:
+        UserError: for a student that must not or cannot be sent, a missing login or right, a name taken.
+        WorldError: where Hub or network fail for longer than is worth waiting; what was uploaded is kept.
+    """
+    id = HubId.read(repo_id)
+    if id.revision is not None:
+        raise UserError(f"name the branch by revision, not in {repo_id}")
+    with TemporaryDirectory(prefix="kdgen-") as place:
+        (folder := Path(place) / "parcel").mkdir()
+        student = settled(source, Path(place) / "student")
+        parcel = packed(student, folder, repo=id.name, license=license)
+        check(parcel, source if isinstance(source, Model) else None)
+        files = parcel.files
+        sizes = {name: path.stat().st_size for name, path in files.items()}
+        hub = api(token)
+        if dry_run:
+            return Pushed(f"{hub.endpoint}/{id.name}", None, sizes, tuple(parcel.notes), parcel.card)
+        with explained(id.name, writing=True):
+            open_repository(hub, id.name, private=private, mine=_is_students, check=not create_pr)
+            if revision is not None and not revision.startswith("refs/"):
+                patiently(lambda: hub.create_branch(id.name, branch=revision, exist_ok=True))
+            done = commit(hub, id.name, files, stale=publishable, revision=revision, create_pr=create_pr,
+                          message=f"{parcel.config.name}, by kdgen {version('kdgen')}")  # fmt: skip
+        arrived = fetch(HubId(id.name, done.oid), cache=Path(place) / "cache", token=token).folder
+        compare(files, arrived, id.name)
+        return Pushed(done.pr_url or done.commit_url, done.oid, sizes, tuple(parcel.notes), parcel.card)
+
+
+def open_repository(hub: HfApi, name: str, *, private: bool | None, mine: Any, check: bool = True, **kind: Any) -> None:
+    """Make sure of the login, and that the repository is there and holds nothing of somebody else's.
+
+    Args:
+        hub: the client.
+        name: ``org/name``.
+        private: whether a new one is.
+        mine: called with the paths and tags of one that is there; whether it may be written over.
+        check: whether to ask that.
+        kind: ``repo_type`` and the like, if it is no model.
+    """
+    patiently(lambda: hub.whoami(cache=True))
+    patiently(lambda: hub.create_repo(name, private=private, exist_ok=True, **kind))
+    info: Any = patiently(lambda: hub.repo_info(name, repo_type=kind.get("repo_type"), timeout=SILENCE))
+    paths = {file.rfilename for file in info.siblings or ()}
+    if check and not paths <= BARE and not mine(paths, set(info.tags or ())):
+        raise UserError(f"{name} is taken by something that kdgen did not publish: choose another name, or propose "
+                        "the change with --create-pr")  # fmt: skip
+
+
+def commit(
+    hub: HfApi,
+    name: str,
+    files: dict[str, Path],
+    *,
+    stale: Any,
+    message: str,
+    revision: str | None = None,
+    create_pr: bool = False,
+    repo_type: str | None = None,
+) -> Any:
+    """Send files in one commit, and take away what an earlier one left: paths for which ``stale`` says so.
+
+    Trying again is safe: what was uploaded is not sent twice, and a commit whose confirmation was lost is found made.
+    """
+
+    def attempt() -> Any:
+        info: Any = hub.repo_info(name, repo_type=repo_type, revision=revision, timeout=SILENCE)
+        there = [file.rfilename for file in info.siblings or ()]
+        operations: list[Any] = [CommitOperationAdd(path, str(file)) for path, file in files.items()]
+        operations += [CommitOperationDelete(path) for path in there if path not in files and stale(path)]
+        return hub.create_commit(name, operations, commit_message=message, repo_type=repo_type, revision=revision,
+                                 create_pr=create_pr)  # fmt: skip
+
+    return patiently(attempt, again=not create_pr)
+
+
+def compare(files: dict[str, Path], arrived: Path, name: str) -> None:
+    """Compare hashes of what was sent and of what a fresh download brought. Raises WorldError where they differ."""
+    for path, file in files.items():
+        got = arrived / path
+        if not got.is_file() or _digest(got) != _digest(file):
+            raise WorldError(f"{name}: {path} did not arrive as it was sent: push again")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_students(paths: set[str], tags: set[str]) -> bool:
+    return "kdgen" in tags or all(path in BARE or publishable(path) for path in paths)

@@ -1,0 +1,216 @@
+"""A link of a chain: one net taught by the one before it, from the teacher's answers to the saved student."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdgen import pictures, registry
+from kdgen.answers import AnswerPool, Stream, Teacher, live
+from kdgen.checkpoint import Checkpoints
+from kdgen.data.seed import derive
+from kdgen.journal import Journal
+from kdgen.loss import make_terms
+from kdgen.model import Model, build_net
+from kdgen.recipe import Recipe
+from kdgen.schedule import Length
+from kdgen.train import Source, Trainer
+from kdgen.types import Batch, Event, Task, UserError
+from kdgen.zoo.inherit import inherit
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(slots=True)
+class Place:
+    """What the links of a chain share: the folder, the task, the device.
+
+    Attributes:
+        folder: the run folder.
+        journal: its notes.
+        task: of all links.
+        probe: a batch of two to probe shapes on.
+        device: where all nets compute.
+        fast: whether bfloat16 pays there.
+        reference: the teacher of the whole chain, that nets are measured against.
+        stopped: asked whether to save and leave.
+    """
+
+    folder: Path
+    journal: Journal
+    task: Task
+    probe: Batch
+    device: torch.device
+    fast: bool
+    reference: nn.Module | None = None
+    stopped: Callable[[], bool] = field(default=lambda: False)
+
+    def home(self, leg: str) -> Path:
+        """The folder of a leg's net."""
+        if leg == "student":
+            return self.folder / "student"
+        return self.folder / ("assistants" if leg.startswith("assistant") else "controls") / leg
+
+    def finished(self, leg: str) -> bool:
+        """Whether a leg's net is there."""
+        return (self.home(leg) / "config.json").is_file()
+
+    def answering(self, leg: str) -> float:
+        """Seconds that a leg's answers from its teacher took; none where they lay on disk."""
+        get = self.journal.get
+        return 0.0 if get(f"{leg}_answers_from_disk") else float(get(f"{leg}_answers", 0.0))
+
+    def training(self, leg: str) -> float:
+        """Seconds that a leg's training took."""
+        return float(self.journal.get(f"{leg}_seconds", 0.0))
+
+
+class Link:
+    """One net of a chain and its controls. Making one writes nothing and refuses whatever does not fit.
+
+    Args:
+        leg: what it is called.
+        recipe: how it is trained.
+        place: where.
+        original: who teaches it, or None.
+    """
+
+    def __init__(self, leg: str, recipe: Recipe, place: Place, original: Model | None) -> None:
+        self.leg, self.recipe, self.place, self.original = leg, recipe, place, original
+        self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if place.fast else torch.float32)
+        self.teacher: Teacher | None = None
+        if original is not None:
+            fast = place.fast and recipe.precision != "float32"
+            self.teacher = Teacher(original.net, place.probe, device=place.device, bfloat16=fast)
+        self.pool = self._pool()
+
+    def _pool(self) -> AnswerPool | None:
+        """The pool the recipe asks for, with the teacher's taps that the methods of all stages want."""
+        recipe, task, paths = self.recipe, self.place.task, set[str]()
+        student = build_net(recipe.student, task.channels)[0].to(self.place.device)
+        net = self.teacher.net if self.teacher else None
+        for term in make_terms(recipe, student, net, self.place.probe.to(self.place.device)).values():
+            paths |= set(getattr(term, "teacher_taps", ()))
+        for stage in recipe.stages:
+            registry.build("ratio", stage.ratio)
+        if not recipe.pool.patches:
+            return None
+        if recipe.pool.patches < recipe.batch_size:
+            raise UserError(f"a pool of {recipe.pool.patches} patches is smaller than one batch of {recipe.batch_size}")
+        identity = self.original.fingerprint() if self.original else ""
+        return AnswerPool(task, recipe.pool, teacher=self.teacher, identity=identity, paths=sorted(paths))
+
+    def events(self) -> Iterator[Event]:
+        """Ask the teacher and train, each from where it was left; nothing if the net is there already."""
+        if self.place.finished(self.leg):
+            return
+        if self.pool is not None:
+            yield from self._fill(self.pool)
+        length = Length(self.recipe.steps, self.recipe.seconds, self.place.answering(self.leg))
+        yield from self._train(self.leg, self.recipe, length)
+
+    def control(self, leg: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
+        """Train the same net without the teacher; nothing if it is there already."""
+        if self.place.finished(leg):
+            return
+        if self.pool is not None:
+            yield from self._restock(self.pool)
+        recipe = self.recipe.without_teacher(steps=steps, seconds=seconds)
+        yield from self._train(leg, recipe, Length(steps, seconds))
+
+    def _fill(self, pool: AnswerPool) -> Iterator[Event]:
+        """The teacher's answers, counted and timed; a pool that lay complete on disk took no time."""
+        journal, leg, total = self.place.journal, self.leg, pool.spec.patches
+        before = float(journal.get(f"{leg}_answers", 0.0))
+        if not pool.complete:
+            journal.note(**{f"{leg}_answers": before, f"{leg}_answers_from_disk": False})
+        elif journal.get(f"{leg}_answers_from_disk") is None:
+            journal.note(**{f"{leg}_answers": 0.0, f"{leg}_answers_from_disk": True})
+        started, done = time.perf_counter(), 0
+        for done in pool.fill():
+            seconds = before + time.perf_counter() - started
+            journal.note(**{f"{leg}_answers": seconds})
+            yield self._event("answers", done=done, total=total, seconds=seconds, from_disk=False)
+            if self.place.stopped():
+                return
+        if not done:
+            yield self._event("answers", done=total, total=total, seconds=before, from_disk=True)
+
+    def _restock(self, pool: AnswerPool) -> Iterator[Event]:
+        """The inputs again, in case they made room for another run's: nobody's seconds."""
+        started = time.perf_counter()
+        for done in pool.fill():
+            seconds = time.perf_counter() - started
+            yield self._event("answers", done=done, total=pool.spec.patches, seconds=seconds, from_disk=False)
+            if self.place.stopped():
+                return
+
+    def _source(self, taught: bool) -> Source:
+        """Batches with the teacher's cached answers, with the truth alone, or fresh ones that nobody answered."""
+
+        def batches(seed: int, start: int) -> Stream:
+            size = self.recipe.batch_size
+            if self.pool is None:
+                return live(self.place.task, batch_size=size, seed=seed, start=start)
+            return self.pool.batches(batch_size=size, seed=seed, start=start, truth=not taught)
+
+        return batches
+
+    def _train(self, leg: str, recipe: Recipe, length: Length) -> Iterator[Event]:
+        """Train one net and save it."""
+        place, again = self.place, f"kdgen resume {self.place.folder}"
+        if place.stopped():
+            yield Event(kind="stopped", leg=leg, data={"reason": "asked to stop", "resume": again})
+            return
+        teacher = self.teacher if recipe.teacher is not None else None
+        torch.manual_seed(derive(recipe.seed, "weights"))
+        net, use = build_net(recipe.student, place.task.channels)
+        if recipe.init == "teacher" and self.original is not None:
+            inherit(net, self.original.net)
+        trainer = Trainer(
+            recipe,
+            leg=leg,
+            checkpoints=Checkpoints(place.folder / "checkpoints" / leg),
+            task=place.task,
+            student=net,
+            teacher=teacher,
+            source=self._source(taught=teacher is not None),
+            probe=place.probe,
+            length=length,
+            device=place.device,
+            dtype=self.dtype,
+            reference=place.reference,
+            stopped=place.stopped,
+        )
+        for event in trainer.fit():
+            if event.kind == "evaluate" and leg == "student":
+                self._preview(trainer.ema.module)
+            if event.kind == "leg":
+                name = recipe.name if leg == "student" else f"{recipe.name}-{leg.replace('_', '-')}"
+                place.journal.note(**{f"{leg}_steps": event.step, f"{leg}_seconds": event.data["seconds"]})
+                described = place.task.describe()
+                Model(trainer.ema.module, name=name, channels=place.task.channels, task=described, use=use).save(
+                    place.home(leg)
+                )
+            if event.kind == "stopped":
+                event = Event(kind="stopped", leg=leg, step=event.step, progress=event.progress,
+                              data={**event.data, "resume": again})  # fmt: skip
+            yield event
+
+    def _preview(self, student: nn.Module) -> None:
+        """Refresh `preview.png`: the student as it is beside the teacher, on few samples. None of the leg's seconds."""
+        place, partial = self.place, self.place.folder / "preview.partial.png"
+        nets = {**({} if place.reference is None else {"teacher": place.reference}), "student": student}
+        if isinstance(place.task, pictures.Pictured):
+            pictures.samples(partial, place.task, nets, limit=1)
+        elif isinstance(place.task, pictures.Drawn):
+            pictures.drawings(partial, {name: place.task.draw(net, num_images=8) for name, net in nets.items()})
+        if partial.exists():
+            partial.replace(place.folder / "preview.png")
+
+    def _event(self, kind: Any, **data: Any) -> Event:
+        return Event(kind=kind, leg=self.leg, data=data)

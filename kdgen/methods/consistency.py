@@ -1,0 +1,113 @@
+"""Say the same everywhere on a trajectory: from any noise to its end in one call."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kdgen.diffusion.few_steps import euler_step
+from kdgen.methods.distance import check_choice, check_count, check_number
+from kdgen.methods.rollout import (
+    check_diffusion,
+    check_guidance,
+    conditions,
+    denoise,
+    draws_randomness,
+    guided,
+    noised,
+    remembered,
+)
+from kdgen.registry import register
+from kdgen.types import Batch, Method, Net, View
+
+
+@register("method")
+class Consistency(Method):
+    """Easy consistency tuning (ECT, Geng et al. 2024, arXiv 2406.14548), or consistency distillation.
+
+    The student at level ``t`` is to say what it says at a lower level ``r`` of the same trajectory::
+
+        r = max(0, t * [1 - q^-(s + 1) * (1 + k * sigmoid(-b t))])                                    (ECT, eq. 16)
+        loss = w * (sqrt(mean |f(x_t, t) - sg f(x_r, r)|^2 + c^2) - c),   w = 1 / (t - r)^power       (ECT, eqs. 14, 19)
+
+    ``s`` grows from 0 to ``stages - 1`` over the run, so that ``r`` nears ``t``. Where ``r`` is 0 the target is the end
+    of the trajectory itself: the clean image. With source ``truth``, ``x_r`` is the clean image under the same noise,
+    and nobody asks the teacher, whose weights are the start; with ``teacher``, ``x_r`` is where Euler's step of the
+    teacher leads from ``x_t`` (consistency distillation, Song et al. 2023, arXiv 2303.01469, eqs. 6 and 7) and the end
+    of a step to 0 its denoised image. Both evaluations of the student share their noise and their dropout. Levels
+    ``t`` are the batch's.
+
+    The loss lives near 1 with ``power`` 1 and near 0.1 with 0, falls a little with each stage's first steps and jumps
+    with each stage; it says little of quality.
+
+    Args:
+        source: ``truth`` or ``teacher``.
+        q, k, b: shape of the schedule.
+        stages: how often in a run ``r`` moves nearer to ``t``.
+        power: how the loss counts less where levels are far apart, in [0, 1].
+        c: what rounds the norm off, in units of images in [-1, 1].
+        guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
+
+    Raises:
+        UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
+    """
+
+    def __init__(
+        self,
+        source: Literal["truth", "teacher"] = "truth",
+        q: float = 2.0,
+        k: float = 8.0,
+        b: float = 1.0,
+        stages: int = 8,
+        power: float = 1.0,
+        c: float = 0.0,
+        guidance: float = 1.0,
+        null_label: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("consistency", "source", source, ("truth", "teacher"))
+        check_number("consistency", "q", q, 1 + 1e-6)
+        for name, value in (("k", k), ("b", b), ("c", c)):
+            check_number("consistency", name, value, 0)
+        check_number("consistency", "power", power, 0, 1)
+        check_count("consistency", "stages", stages)
+        check_guidance("consistency", guidance, null_label)
+        self.source, self.q, self.k, self.b, self.stages = source, q, k, b, stages
+        self.power, self.c, self.guidance, self.null_label = power, c, guidance, null_label
+
+    def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
+        """Check that batches are of diffusion. Raises UserError where they are not."""
+        check_diffusion("consistency", student, teacher, batch)
+
+    def earlier(self, t: Tensor, progress: float) -> Tensor:
+        """The lower level ``r`` of ``t``, ``(B,)``, at a progress in [0, 1]."""
+        stage = min(int(progress * self.stages), self.stages - 1)
+        share = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
+        return (t * (1 - share)).clamp_min(0)
+
+    def loss(self, view: View) -> Tensor:
+        """``w * |f(x_t, t) - sg f(x_r, r)|``, ``(B,)``."""
+        batch = view.batch
+        assert batch.y is not None
+        x, t, cond, student = batch.x.float(), batch.cond["sigma"], conditions(batch), view.student_net
+        r = self.earlier(t, view.progress)
+        if self.source == "truth":
+            end = batch.y.float()
+            nearer = noised(end, r / t, x - end)
+        else:
+            with torch.no_grad():
+                end = denoise(guided(view.teacher_net, self.guidance, self.null_label), x, t, cond)
+            nearer = euler_step(x, end, t, r)
+        back = remembered(x.device)
+        # The view's own answer was given with dropout that nobody remembers.
+        said = denoise(student, x, t, cond) if draws_randomness(student) else view.student.float()
+        after = remembered(x.device)
+        back()
+        with torch.no_grad():
+            target = denoise(student, nearer, r.clamp_min(1e-4 * t), cond)
+        after()
+        target = torch.where((r > 0).view(-1, 1, 1, 1), target, end)
+        apart = (said - target).square().flatten(1).mean(1)
+        # The norm has no slope where the two agree.
+        norm = (apart + self.c**2).clamp_min(1e-12).sqrt() - self.c
+        return norm / (t - r) ** self.power

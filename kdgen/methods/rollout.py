@@ -1,0 +1,109 @@
+"""What methods for few steps share: noisy images, a student's own drawings, guidance, and randomness played again."""
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.diffusion import Guidance, spread
+from kdgen.diffusion.few_steps import FewSampler, few_step
+from kdgen.methods.distance import ask, check_number, check_outputs, check_same_view
+from kdgen.methods.pairing import outputs
+from kdgen.types import Batch, Net, UserError
+
+
+def noised(y: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """``y + sigma * noise``, for images ``(B, C, H, W)`` and levels ``(B,)``."""
+    return torch.addcmul(y, spread(sigma, y), noise)
+
+
+def denoise(net: Net, x: Tensor, sigma: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    """A net's answer to ``x`` ``(B, C, H, W)`` at levels ``sigma`` ``(B,)``, float32; ``cond`` says all else."""
+    return ask(net, x, {**cond, "sigma": sigma})
+
+
+def check_diffusion(method: str, student: Net, teacher: Net, batch: Batch, *, truth: bool = True) -> None:
+    """Refuse batches and nets that know no diffusion.
+
+    Args:
+        method: its name, for the message.
+        student: the student.
+        teacher: the teacher.
+        batch: a batch of the task.
+        truth: whether the method needs clean images.
+
+    Raises:
+        UserError: without ``sigma`` or clean images, and for outputs that cannot be compared.
+    """
+    check_same_view(method, batch)
+    if "sigma" not in batch.cond:
+        raise UserError(f"{method} is for diffusion models: use it with the task few_steps or diffuse")
+    if truth and batch.y is None:
+        raise UserError(f"{method} needs clean images: give the task images, for example the teacher's own samples")
+    check_outputs(method, *outputs(student, teacher, batch), images=True)
+
+
+def check_guidance(method: str, guidance: float, null_label: int | None) -> None:
+    """Refuse guidance that cannot be. Raises UserError for a scale below 0, or one above 1 without a null label."""
+    check_number(method, "guidance", guidance, 0)
+    if guidance != 1 and null_label is None:
+        raise UserError(f"{method}: guidance needs null_label, the label that tells the teacher of no class")
+
+
+def guided(teacher: Net, guidance: float, null_label: int | None) -> Net:
+    """The teacher, guided where ``guidance`` is not 1 (``kdgen.diffusion.Guidance``)."""
+    if guidance == 1 or null_label is None:
+        return teacher
+    return Guidance(teacher, guidance, null_label)
+
+
+def remembered(device: torch.device) -> Callable[[], None]:
+    """Remember the state of the random generators; what is returned puts it back, so that dropout falls alike."""
+    here = torch.get_rng_state()
+    there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def back() -> None:
+        torch.set_rng_state(here)
+        if there is not None:
+            torch.cuda.set_rng_state(there, device)
+
+    return back
+
+
+def draws_randomness(net: nn.Module) -> bool:
+    """Whether a forward pass in the present mode may drop something."""
+    dropping = nn.modules.dropout._DropoutNd
+    return any(isinstance(module, dropping) and module.training and module.p > 0 for module in net.modules())
+
+
+def drawn(
+    student: Net, like: Tensor, cond: Mapping[str, Tensor], sigmas: Tensor, sampler: FewSampler
+) -> tuple[Tensor, int]:
+    """The student's own images from noise, with gradient through its last call alone.
+
+    With several noise levels, the number of calls is drawn, from 1 to all, and the calls before the last are made as in
+    use: backward simulation, Yin et al. 2024 (arXiv 2405.14867), section 4.5.
+
+    Args:
+        student: called as ``student(x, sigma=(B,), **cond)``.
+        like: images ``(B, C, H, W)`` of the wanted shape.
+        cond: conditions but ``sigma``.
+        sigmas: levels of the student's steps, ``(k + 1,)``, falling to 0.
+        sampler: how it goes from one to the next.
+
+    Returns:
+        images ``(B, C, H, W)`` float32, and the number of calls that made them.
+    """
+    levels = sigmas.tolist()
+    last = int(torch.randint(len(levels) - 1, ())) if len(levels) > 2 else 0
+    x = torch.randn_like(like, dtype=torch.float32) * levels[0]
+    with torch.no_grad():
+        for sigma, following in pairwise(levels[: last + 1]):
+            x = few_step(student, x, sigma, following, sampler=sampler, cond=cond)
+    return few_step(student, x, levels[last], 0.0, sampler=sampler, cond=cond).float(), last + 1
+
+
+def conditions(batch: Batch) -> dict[str, Tensor]:
+    """The conditions of a batch but the noise level."""
+    return {key: value for key, value in batch.cond.items() if key != "sigma"}

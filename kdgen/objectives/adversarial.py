@@ -1,0 +1,71 @@
+"""Be taken for the data by a critic that learns alongside."""
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from kdgen.critics import Critic, Game, GameLoss, check_game
+from kdgen.objectives.probe import probe
+from kdgen.registry import register
+from kdgen.types import Batch, Net, Objective, Sight, UserError
+
+
+@register("objective")
+class Adversarial(Objective):
+    """Look like real images to a critic that learns alongside: a GAN (Goodfellow et al. 2014, arXiv 1406.2661).
+
+    The critic is a convolutional one (``kdgen.critics.Critic``), spectrally normalised for ``hinge`` and plain for
+    ``relativistic``; the game is ``kdgen.critics.Game``. Real images are the batch's own ``real``, else the truth
+    ``y``; where they are of another size they are resampled to the student's.
+
+    Args:
+        width: of the critic's first layer.
+        loss: ``hinge`` or ``relativistic``.
+        penalty: weight of the critic's squared gradient, in units of images in [-1, 1]; 0 for none, which suits
+            ``hinge`` alone: ``relativistic`` wants about 1.
+        every: steps from one penalty to the next.
+        augment: show the critic augmented images, which helps where data are few.
+
+    Raises:
+        UserError: for numbers out of range; in ``attach`` for batches without real images.
+    """
+
+    game: Game
+
+    def __init__(
+        self, width: int = 32, loss: GameLoss = "hinge", penalty: float = 0.0, every: int = 8, augment: bool = False
+    ) -> None:
+        super().__init__()
+        check_game("adversarial", width=width, loss=loss, penalty=penalty, every=every)
+        self.width, self.kind = width, loss
+        self.penalty, self.every, self.augment = penalty, every, augment
+
+    def attach(self, student: Net, batch: Batch) -> None:
+        """Make a critic for the student's images. Raises UserError where there are none, or no real ones."""
+        out, real = probe("adversarial", student, batch), _real(batch)
+        if out.shape[1] != real.shape[1]:
+            raise UserError(f"adversarial: the student's images have {out.shape[1]} channels, the real ones "
+                            f"{real.shape[1]}: choose a student with {real.shape[1]}")  # fmt: skip
+        critic = Critic(out.shape[1], (out.shape[2], out.shape[3]), self.width, normalized=self.kind == "hinge")
+        game = Game(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)
+        self.game = game.to(real.device)
+
+    def loss(self, sight: Sight) -> Tensor:
+        """What the student wants small: ``(B,)``, below zero where the critic of ``hinge`` is taken in."""
+        return self.game.student_loss(sight.student, _real(sight.batch))
+
+    def critic_loss(self, sight: Sight) -> Tensor:
+        """What the critic wants small, ``(B,)``."""
+        return self.game.critic_loss(sight.student, _real(sight.batch))
+
+    def critics(self) -> Iterator[nn.Parameter]:
+        """The critic's parameters."""
+        return self.game.learning()
+
+
+def _real(batch: Batch) -> Tensor:
+    real = batch.y if batch.real is None else batch.real
+    if real is None or real.dim() != 4:
+        raise UserError("adversarial needs real images, and this task's batches have none: give the task images, "
+                        "or use the method adversarial, for which the teacher's are the real ones")  # fmt: skip
+    return real

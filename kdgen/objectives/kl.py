@@ -1,0 +1,47 @@
+"""Keep latents near the standard normal distribution."""
+
+from torch import Tensor
+
+from kdgen.objectives.probe import probe_tap
+from kdgen.registry import register
+from kdgen.types import Batch, Net, Objective, Sight, UserError
+
+
+@register("objective")
+class Kl(Objective):
+    """KL of Gaussian latents to N(0, 1): Kingma & Welling 2014 (arXiv 1312.6114), appendix B.
+
+    ``sum over the latent of (m^2 + v - log v - 1) / 2``, divided by the number of values ``C * H * W`` of the input
+    image, as the mean squared error of a reconstruction is. So a weight means the same for all sizes of images and
+    latents: for a Gaussian decoder of standard deviation ``s`` on images in [-1, 1], beside an ``l2`` of weight 1, it
+    is ``2 s^2``. The tap holds means and then logarithms of variances along channels; logarithms are taken between -30
+    and 20.
+
+    Args:
+        tap: dotted path of the student's module that gives moments ``(B, 2Z, ...)``.
+
+    Raises:
+        UserError: in ``attach`` for a layer that the net does not have or that gives no moments, or inputs that are
+            not images.
+    """
+
+    def __init__(self, tap: str = "moments") -> None:
+        super().__init__()
+        self.student_taps = (tap,)
+
+    def attach(self, student: Net, batch: Batch) -> None:
+        """Check the tap. Raises UserError where it gives no moments."""
+        (tap,) = self.student_taps
+        shape = tuple(probe_tap("kl", student, batch, tap).shape)
+        if batch.x.dim() != 4:
+            raise UserError("kl is for encoders of images, but the student is given latents: leave it out")
+        if len(shape) < 2 or shape[1] % 2:
+            raise UserError(f"kl reads moments (2Z, ...), but layer {tap!r} of the student gives {shape[1:]}: "
+                            "name another")  # fmt: skip
+
+    def loss(self, sight: Sight) -> Tensor:
+        """The KL per value of the image, ``(B,)``."""
+        mean, log_variance = sight.student_taps[self.student_taps[0]].float().chunk(2, dim=1)
+        log_variance = log_variance.clamp(-30, 20)
+        each = (mean.square() + log_variance.exp() - log_variance - 1) / 2
+        return each.flatten(1).sum(1) / sight.batch.x[0].numel()

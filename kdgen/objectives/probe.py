@@ -1,0 +1,44 @@
+"""What a student makes of a batch, before training."""
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from kdgen.taps import taps
+from kdgen.types import Batch, Net, UserError
+
+
+def probe(objective: str, student: Net, batch: Batch) -> Tensor:
+    """The student's images for the first two of a batch, ``(B, C, H, W)``.
+
+    Its buffers and the global random state stay as they are.
+
+    Raises:
+        UserError: where its output is no image.
+    """
+    out = _run(student, batch)
+    if out.dim() != 4:
+        raise UserError(f"{objective} looks at images (C, H, W), but the student gives {tuple(out.shape[1:])}: "
+                        "leave it out")  # fmt: skip
+    return out
+
+
+def probe_tap(objective: str, student: Net, batch: Batch, tap: str) -> Tensor:
+    """The output of one of the student's modules for the first two of a batch, ``(B, ...)``.
+
+    Raises:
+        UserError: for a path the student does not have, with the nearest ones, or a module that gives no tensor.
+    """
+    with taps(student, [tap]) as seen:
+        _run(student, batch)
+    if tap not in seen:
+        raise UserError(f"{objective}: layer {tap!r} of the student gives no tensor of its own: name one of its parts")
+    return seen[tap]
+
+
+def _run(student: Net, batch: Batch) -> Tensor:
+    buffers = {name: buffer.clone() for name, buffer in student.named_buffers()}
+    cond = {key: value[:2] for key, value in batch.cond.items()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        out: Tensor = functional_call(student, buffers, (batch.x[:2],), cond)
+    return out

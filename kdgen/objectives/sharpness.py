@@ -1,0 +1,52 @@
+"""Be as sharp as the data, no less and no more."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdgen.critics import resized
+from kdgen.objectives.probe import probe
+from kdgen.registry import register
+from kdgen.types import Batch, Net, Objective, Sight, UserError
+
+
+@register("objective")
+class Sharpness(Objective):
+    """Gradient energy like that of the data: ``|E(student) - E(data)| / mean E(data)``, 0 where they are as sharp.
+
+    ``E`` is the mean of ``dx^2 + dy^2`` over pixels and channels, by forward differences. Where the batch holds the
+    truth ``y``, each image is held against its own, and ``mean E(data)`` is that of the batch, so that flat truths
+    weigh little. Otherwise the mean over the student's images is held against the mean over images of the data,
+    ``real``, and every image has the same loss. Images of the data are resampled to the student's size first.
+
+    Raises:
+        UserError: in ``attach`` for batches without images of the data, or a student that gives no images.
+    """
+
+    def attach(self, student: Net, batch: Batch) -> None:
+        """Check that there is something to compare. Raises UserError where there is not."""
+        probe("sharpness", student, batch)
+        _data(batch)
+
+    def loss(self, sight: Sight) -> Tensor:
+        """``|E(student) - E(data)| / mean E(data)``, ``(B,)``."""
+        data, paired = _data(sight.batch)
+        ours, theirs = gradient_energy(sight.student), gradient_energy(resized(data, sight.student))
+        if not paired:
+            ours, theirs = ours.mean().expand(len(ours)), theirs.mean().expand(len(ours))
+        return (ours - theirs).abs() / theirs.mean().clamp_min(1e-6)
+
+
+def gradient_energy(image: Tensor) -> Tensor:
+    """The mean of ``dx^2 + dy^2`` over pixels and channels of images ``(B, C, H, W)``: ``(B,)``, float32."""
+    padded = F.pad(image.float(), (0, 1, 0, 1), mode="replicate")
+    across, down = padded[..., :-1, 1:] - padded[..., :-1, :-1], padded[..., 1:, :-1] - padded[..., :-1, :-1]
+    return (across.square() + down.square()).mean((1, 2, 3))
+
+
+def _data(batch: Batch) -> tuple[Tensor, bool]:
+    """Images of the data, and whether each belongs to an input."""
+    if batch.y is not None and batch.y.dim() == 4:
+        return batch.y, True
+    if batch.real is not None:
+        return batch.real, False
+    raise UserError("sharpness needs images of the data, and this task's batches have none: give the task images")

@@ -1,0 +1,175 @@
+"""GANs, autoencoders and diffusion models. The teacher is the data: none of them needs images from elsewhere."""
+
+from collections.abc import Callable
+
+from pydantic import JsonValue
+
+from kdgen.recipe import Pool, Recipe, Stage, Term
+from kdgen.registry import Use, register
+
+LEAVES: dict[str, JsonValue] = {"name": "dead_leaves"}
+
+
+CRITIC = Term(name="adversarial", weight=0.1, args={"width": 16})
+"""The teacher's images, as far as a critic can tell."""
+
+
+def output(weight: float = 1.0) -> Term:
+    """The teacher's images, by absolute difference."""
+    return Term(name="output", weight=weight, args={"loss": "l1"})
+
+
+def large(preset: Callable[[], Recipe], *, batch_size: int = 256, patches: int = 100_000) -> Recipe:
+    """A preset for ten minutes on one large GPU."""
+    recipe = preset()
+    bigger = {"pool": recipe.pool.model_copy(update={"patches": patches}), "batch_size": batch_size, "device": "cuda"}
+    return recipe.model_copy(update={"name": f"{recipe.name}-gpu", **bigger}).lasting(seconds=600)
+
+
+@register("preset")
+def gan() -> Recipe:
+    """A tenth of the bundled GAN, from its images alone."""
+    return Recipe(
+        name="gan",
+        task=Use(name="generate", args={"latent": 64, "channels": 1, "size": 32}),
+        teacher="gan",
+        student=Use(name="conv_generator", args={"latent": 64, "width": 10}),
+        stages=(Stage(methods=(output(5.0), CRITIC), optimizer="muon", lr=5e-3, final=0.02, critic_lr=6e-4),),
+        seconds=100,
+        batch_size=32,
+        pool=Pool(patches=20_000),
+    )
+
+
+@register("preset")
+def gan_to_mlp() -> Recipe:
+    """A fully connected generator from the bundled convolutional one."""
+    return gan().model_copy(
+        update={"name": "gan-to-mlp", "student": Use(name="mlp_generator", args={"latent": 64, "hidden": [256, 512]})}
+    )
+
+
+@register("preset")
+def high_to_low() -> Recipe:
+    """A generator of 16x16 from the bundled one of 32x32, whose images are shrunk properly."""
+    return gan().model_copy(
+        update={
+            "name": "high-to-low",
+            "task": Use(name="generate", args={"latent": 64, "channels": 1, "size": 16}),
+            "student": Use(name="conv_generator", args={"latent": 64, "size": 16, "width": 12}),
+        }
+    )
+
+
+@register("preset")
+def autoencoder() -> Recipe:
+    """A tenth of the bundled autoencoder: the same latents, the same images, from procedural ones."""
+    return Recipe(
+        name="autoencoder",
+        task=Use(name="autoencode", args={"images": LEAVES, "channels": 3, "loss": "l1"}),
+        teacher="vae",
+        student=Use(name="vae", args={"widths": [8, 16, 24], "sample": False}),
+        stages=(
+            Stage(
+                methods=(output(), Term(name="feature", weight=0.1, args={"pairs": [["moments", "moments"]]})),
+                ratio=Use(name="fixed", args={"alpha": 0.9}),
+                optimizer="muon",
+                lr=5e-3,
+                final=0.02,
+            ),
+        ),
+        seconds=100,
+        batch_size=16,
+        pool=Pool(patches=6000),
+    )
+
+
+@register("preset")
+def vae() -> Recipe:
+    """A tenth of the bundled variational autoencoder, with its Gaussian latents."""
+    return autoencoder().model_copy(
+        update={
+            "name": "vae",
+            "student": Use(name="vae", args={"widths": [8, 16, 24]}),
+            "stages": (
+                Stage(
+                    methods=(output(), Term(name="gaussian_kl", weight=0.01)),
+                    objectives=(Term(name="kl", weight=1e-3),),
+                    ratio=Use(name="fixed", args={"alpha": 0.9}),
+                    optimizer="muon",
+                    lr=5e-3,
+                    final=0.02,
+                ),
+            ),
+        }
+    )
+
+
+@register("preset")
+def vae_decoder() -> Recipe:
+    """A tenth of the decoder of the bundled autoencoder, for the latents of its encoder."""
+    return Recipe(
+        name="vae-decoder",
+        task=Use(name="decode", args={"encoder": "vae", "images": LEAVES, "channels": 3, "loss": "l1"}),
+        teacher="vae#decoder",
+        student=Use(name="vae_decoder", args={"widths": [8, 16, 24]}),
+        stages=(
+            Stage(methods=(output(),), ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=5e-3,
+                  final=0.02),
+        ),
+        seconds=100,
+        batch_size=16,
+        pool=Pool(patches=6000),
+    )  # fmt: skip
+
+
+@register("preset")
+def diffusion() -> Recipe:
+    """A fifth of the bundled diffusion model, from images that it draws itself."""
+    images: dict[str, JsonValue] = {
+        "name": "samples",
+        "args": {"model": "diffusion", "num_images": 600, "num_steps": 15},
+    }
+    task: dict[str, JsonValue] = {"images": images, "channels": 1, "size": 32, "num_images": 500, "num_steps": 10}
+    return Recipe(
+        name="diffusion",
+        task=Use(name="diffuse", args=task),
+        teacher="diffusion",
+        student=Use(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]}),
+        stages=(
+            Stage(methods=(Term(name="output"),), ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon",
+                  lr=3e-3, final=0.02),
+        ),
+        seconds=100,
+        batch_size=32,
+        pool=Pool(patches=8000),
+        evaluate_every=50,
+    )  # fmt: skip
+
+
+@register("preset")
+def diffusion_blocks() -> Recipe:
+    """A fifth of the bundled diffusion model that starts from its weights and matches it block by block (BK-SDM)."""
+    stage = Stage(
+        methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
+        ratio=Use(name="fixed", args={"alpha": 0.9}),
+        optimizer="muon",
+        lr=3e-3,
+        final=0.02,
+    )
+    return diffusion().model_copy(update={"name": "diffusion-blocks", "init": "teacher", "stages": (stage,)})
+
+
+def _add_large(preset: Callable[[], Recipe]) -> None:
+    """Register the variant of a preset for a GPU."""
+
+    def variant() -> Recipe:
+        return large(preset)
+
+    variant.__name__ = f"{preset.__name__}_gpu"
+    variant.__doc__ = f"The preset {preset.__name__.replace('_', '-')} for ten minutes on one large GPU."
+    register("preset")(variant)
+
+
+for each in (gan, gan_to_mlp, high_to_low, autoencoder, vae, vae_decoder, diffusion, diffusion_blocks):
+    _add_large(each)

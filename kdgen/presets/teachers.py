@@ -1,0 +1,125 @@
+"""The bundled teachers themselves: trained without a teacher, on images that their licences allow.
+
+Paths are relative to where the command runs: `fashion-mnist` holds the IDX files of Fashion-MNIST (MIT), `emoji-noto`
+PNG files of Noto emoji (Apache-2.0), `photographs` what `benchmarks/photographs.py` collects.
+"""
+
+from typing import Any
+
+from pydantic import JsonValue
+
+from kdgen.recipe import Pool, Recipe, Stage, Term
+from kdgen.registry import Use, register
+
+FRESH = Pool(patches=0)
+
+
+def clothes(kind: str = "train", *, labelled: bool = False) -> dict[str, JsonValue]:
+    """Fashion-MNIST as a source of images."""
+    args: dict[str, JsonValue] = {"images": f"fashion-mnist/{kind}-images-idx3-ubyte.gz"}
+    if labelled:
+        args["labels"] = f"fashion-mnist/{kind}-labels-idx1-ubyte.gz"
+    return {"name": "idx", "args": args}
+
+
+def emoji(**args: Any) -> dict[str, JsonValue]:
+    """Noto emoji as a source of images: whole, on white."""
+    return {"name": "folder", "args": {"path": "emoji-noto", "whole": True, **args}}
+
+
+@register("preset")
+def denoiser_teacher() -> Recipe:
+    """The bundled teacher itself: grey and colour, sigma 0 to 55, from dead leaves and a folder `photographs`."""
+    sources = [
+        {"name": "dead_leaves", "args": {"texture": 0.05}},
+        {"name": "folder", "args": {"path": "photographs", "scales": [1.0, 0.8, 0.6]}},
+    ]
+    images = {"name": "mixture", "args": {"sources": sources, "weights": [0.3, 0.7]}}
+    return Recipe(
+        name="denoiser",
+        task=Use(name="denoise", args={"sigma": [0, 55], "channels": "both", "images": images, "loss": "l1"}),
+        student=Use(name="unet"),
+        stages=(Stage(name="train", optimizer="muon", lr=4e-3),),
+        seconds=5400,
+        batch_size=8,
+        pool=Pool(patches=0),
+        controls=False,
+        evaluate_every=120,
+        checkpoint_every=60,
+    )
+
+
+@register("preset")
+def features32_teacher() -> Recipe:
+    """The bundled features: a classifier of clothes and of single emoji, for distances between images of 32x32."""
+    sources: list[JsonValue] = [clothes(labelled=True), emoji()]
+    images: dict[str, JsonValue] = {"name": "mixture", "args": {"sources": sources}}
+    return Recipe(
+        name="features32",
+        task=Use(name="classify", args={"images": images, "evaluate": clothes("t10k", labelled=True)}),
+        student=Use(name="feature_net", args={"classes": 1804}),
+        stages=(Stage(name="train", optimizer="muon", lr=3e-3, weight_decay=0.01),),
+        seconds=480,
+        batch_size=64,
+        pool=FRESH,
+        controls=False,
+        evaluate_every=60,
+        checkpoint_every=60,
+    )
+
+
+@register("preset")
+def gan_teacher() -> Recipe:
+    """The bundled GAN: clothes of 32x32 from 64 numbers."""
+    game = Term(name="adversarial", args={"width": 32})
+    return Recipe(
+        name="gan",
+        task=Use(name="generate", args={"latent": 64, "images": clothes()}),
+        student=Use(name="conv_generator", args={"latent": 64, "width": 32}),
+        stages=(Stage(name="train", objectives=(game,), lr=6e-4, critic_lr=6e-4, betas=(0.0, 0.99), clip=0),),
+        seconds=1500,
+        batch_size=32,
+        pool=FRESH,
+        ema=0.998,
+        controls=False,
+        evaluate_every=120,
+        checkpoint_every=60,
+    )
+
+
+@register("preset")
+def vae_teacher() -> Recipe:
+    """The bundled variational autoencoder: colour images of any size, a quarter of it in 4 channels."""
+    photographs: JsonValue = {"name": "folder", "args": {"path": "photographs"}}
+    sources: list[JsonValue] = [{"name": "dead_leaves"}, photographs, emoji()]
+    images: dict[str, JsonValue] = {"name": "mixture", "args": {"sources": sources, "weights": [0.3, 0.4, 0.3]}}
+    return Recipe(
+        name="vae",
+        task=Use(name="autoencode", args={"images": images, "channels": 3, "loss": "l1"}),
+        student=Use(name="vae", args={"widths": [32, 64, 96]}),
+        stages=(Stage(name="train", objectives=(Term(name="kl", weight=1e-3),), optimizer="muon", lr=4e-3),),
+        seconds=900,
+        batch_size=16,
+        pool=FRESH,
+        controls=False,
+        evaluate_every=120,
+        checkpoint_every=60,
+    )
+
+
+@register("preset")
+def diffusion_teacher() -> Recipe:
+    """The bundled diffusion model: clothes of 32x32."""
+    return Recipe(
+        name="diffusion",
+        task=Use(name="diffuse", args={"images": clothes(), "data": True}),
+        student=Use(name="unet2d", args={"block_out_channels": [16, 32, 64, 96], "layers_per_block": 1}),
+        stages=(Stage(name="train", optimizer="muon", lr=2e-3),),
+        seconds=3300,
+        batch_size=32,
+        pool=FRESH,
+        precision="float32",
+        controls=False,
+        evaluate_every=3600,
+        checkpoint_every=60,
+    )

@@ -1,0 +1,202 @@
+"""Images to latents and back."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import count, islice
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from kdgen.data import Gallery, Images, derive, make_images
+from kdgen.devices import device_of, evaluating
+from kdgen.metrics import psnr, sharpness, ssim
+from kdgen.registry import nearest, register
+from kdgen.tasks.drawing import CALL, Drawing, check_count
+from kdgen.types import Batch, Metrics, Net, UserError
+
+BLOCK_PIXELS = 2**20
+"""Pixels of the patches that a source is asked for at once."""
+
+LOSSES = ("charbonnier", "l1", "l2")
+Loss = Literal["charbonnier", "l1", "l2"]
+
+
+@register("task")
+class Autoencode(Drawing):
+    """Give an image back that has gone through latents, as autoencoders do.
+
+    Args:
+        images: where training patches come from, ``{"name": ..., "args": {...}}``; dead leaves if not given.
+        channels: of the images, 1 or 3.
+        patch: height and width of patches in pixels.
+        evaluate: images to evaluate on, likewise; bundled photographs if not given.
+        whole: evaluate on whole images, cut to multiples of ``multiple``, in place of patches. Distributions are then
+            not compared.
+        multiple: what the height and width of images must be a multiple of, for the nets.
+        loss: ``"charbonnier"`` (see ``loss``), ``"l1"`` or ``"l2"``.
+        num_images: how many patches a net is measured on.
+        features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+
+    Raises:
+        UserError: for an argument that does not fit.
+    """
+
+    name = "autoencode"
+    headline = "psnr"
+    equivariant = True
+
+    def __init__(
+        self,
+        images: Mapping[str, Any] | Images | None = None,
+        channels: int = 3,
+        patch: int = 32,
+        evaluate: Mapping[str, Any] | Images | None = None,
+        whole: bool = False,
+        multiple: int = 16,
+        loss: Loss = "charbonnier",
+        num_images: int = 1000,
+        features: str = "features32",
+    ) -> None:
+        super().__init__()
+        for argument, value in (("patch", patch), ("multiple", multiple), ("num_images", num_images)):
+            check_count(self.name, argument, value)
+        if channels not in (1, 3):
+            raise UserError(f"{self.name}: channels is 1 (grey) or 3 (colour), not {channels!r}")
+        if loss not in LOSSES:
+            raise UserError(f"no loss is called {loss!r}{nearest(str(loss), LOSSES)}")
+        self.channels, self.size, self.num_images, self.features = channels, patch, num_images, features
+        self.whole, self.multiple, self.loss_name = whole, multiple, loss
+        self.source: Images = make_images(images if images is not None else {"name": "dead_leaves"})
+        self.gallery: Any = make_images(evaluate if evaluate is not None else {"name": "photographs"})
+        if not hasattr(self.source, "patches"):
+            raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
+        if whole and not isinstance(self.gallery, Gallery):
+            raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")
+        self.images = self.gallery
+
+    def describe(self) -> dict[str, Any]:
+        """Name, size of patches and channels."""
+        return {"name": self.name, "size": self.size, "channels": self.channels}
+
+    def fingerprint(self) -> str:
+        """A hash of the description and the source of images."""
+        return hashlib.sha256(repr((self.describe(), self.source.fingerprint())).encode()).hexdigest()
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Endless batches, ``x`` and ``y`` the same patches ``(B, C, patch, patch)``."""
+        for y in self.patches(batch_size=batch_size, seed=seed, start=start):
+            yield Batch(x=self.seen(y), y=y)
+
+    def patches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Tensor]:
+        """The images of each batch, ``(B, C, patch, patch)`` in [-1, 1], a function of seed, size and number alone.
+
+        They are made for a block of successive batches at once, which depends on its number alone likewise.
+        """
+        length = max(BLOCK_PIXELS // (self.size**2 * batch_size), 1)
+        block, ready = -1, tuple[Tensor, ...]()
+        for number in count(start):
+            if number // length != block:
+                block = number // length
+                drawn = derive(seed, "block", block)
+                made = self.source.patches(length * batch_size, self.size, channels=self.channels, seed=drawn)
+                ready = torch.split(made, batch_size)
+            yield ready[number % length]
+
+    def seen(self, y: Tensor) -> Tensor:
+        """What the nets see of images ``(B, C, H, W)``."""
+        return y
+
+    def shown(self, out: Tensor) -> Tensor:
+        """What a net gives as images ``(B, C, H, W)``."""
+        return out
+
+    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+        """The batch as it is: nothing in it is random but the images."""
+        return batch
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
+        """The distance to the image, ``(B,)``, averaged over channels and pixels.
+
+        Charbonnier is ``sqrt(d^2 + eps^2)`` with eps 1e-3, Charbonnier et al., ICIP 1994; l1 is ``|d|``, l2 ``d^2``.
+        """
+        if batch.y is None:
+            return None
+        d = out - batch.y
+        match self.loss_name:
+            case "l1":
+                each = d.abs()
+            case "l2":
+                each = d.square()
+            case _:
+                each = (d.square() + 1e-6).sqrt()
+        return each.mean((1, 2, 3))
+
+    def example(self) -> Batch:
+        """What the nets see of one flat patch."""
+        return Batch(x=self.seen(torch.zeros(1, self.channels, self.size, self.size)))
+
+    def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
+        """Reconstructions of the first evaluation patches, ``(num_images, C, patch, patch)`` in [-1, 1] on the CPU."""
+        return torch.cat([self._through(net, y) for y in torch.split(self._real(num_images, seed), CALL)])
+
+    def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
+        """How near images stay to themselves: ``psnr`` (dB), ``ssim``, ``perceptual`` and ``sharpness``.
+
+        Those ending in ``@teacher`` compare with what the teacher makes of the same images. ``fd_*``, ``kd_*``,
+        ``precision``, ``recall``, ``density`` and ``coverage`` compare the distribution of patches with that of their
+        reconstructions.
+
+        Args:
+            net: any net of the task.
+            reference: the teacher.
+            seed: of which patches.
+            limit: the first so many images only.
+        """
+        if self.whole:
+            return self._evaluate_whole(net, reference, limit)
+        num_images = min(limit or self.num_images, self.num_images)
+        truth, out = self._real(num_images, seed), self.draw(net, num_images=num_images, seed=seed)
+        figures = self._distribution(out, truth) | self._agreement(out, truth)
+        if reference is not None and reference is not net:
+            target = self._answers(reference, num_images, seed)
+            figures |= {f"{key}@teacher": value for key, value in self._agreement(out, target).items()}
+        return figures
+
+    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+        """On how many images of which size, and with which seed."""
+        if self.whole:
+            return f"Measured on whole images, cut to multiples of {self.multiple} pixels."
+        return (f"Measured on {self.num_images:,} patches of {self.size}x{self.size} with seed {seed} "
+                f"(features {self.features}).")  # fmt: skip
+
+    def whole_images(self, limit: int | None = None) -> Iterator[Tensor]:
+        """The evaluation images, each ``(1, C, H, W)``, cut in the middle to multiples of ``multiple``."""
+        for name, y in islice(self.gallery.images(self.channels), limit):
+            height, width = (extent // self.multiple * self.multiple for extent in y.shape[-2:])
+            if not height or not width:
+                raise UserError(f"{self.name}: {name} is smaller than {self.multiple} pixels: leave it out of the "
+                                "images to evaluate on, or set multiple")  # fmt: skip
+            top, left = (y.shape[-2] - height) // 2, (y.shape[-1] - width) // 2
+            yield y[..., top : top + height, left : left + width]
+
+    def _evaluate_whole(self, net: Net, reference: Net | None, limit: int | None) -> Metrics:
+        rows = []
+        for y in self.whole_images(limit):
+            out = self._through(net, y)
+            row = {"psnr": psnr(out, y), "ssim": ssim(out, y), "sharpness": sharpness(out, y)}
+            if reference is not None and reference is not net:
+                target = self._through(reference, y)
+                row |= {"psnr@teacher": psnr(out, target), "ssim@teacher": ssim(out, target)}
+            rows.append(row)
+        if not rows:
+            raise UserError("there is no image to evaluate on: give a folder with readable images")
+        return {key: sum(row[key].item() for row in rows) / len(rows) for key in rows[0]}
+
+    def _through(self, net: Net, y: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` through a net, in [-1, 1] on the CPU."""
+        with evaluating(net):
+            return self.shown(net(self.seen(y).to(device_of(net))).float().cpu()).clamp(-1, 1)
+
+
+__all__ = ["Autoencode", "Loss"]

@@ -1,0 +1,76 @@
+"""Latents to images: the decoder of an autoencoder by itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from kdgen.data import Images
+from kdgen.devices import device_of, evaluating, pick_device
+from kdgen.model import load
+from kdgen.registry import register
+from kdgen.tasks.autoencode import Autoencode, Loss
+from kdgen.types import Net
+
+
+@register("task")
+class Decode(Autoencode):
+    """Make images from the latents that an encoder gives for images: what the decoder of an autoencoder does.
+
+    The truth is the image that was encoded.
+
+    Args:
+        encoder: a model by reference or a declared checkpoint, whose ``encode``, or else whose output, gives the
+            latents; of means and logarithms of variances the means.
+        images, channels, patch, evaluate, whole, multiple, loss, num_images, features: as for ``autoencode``.
+
+    Raises:
+        UserError: for an argument that does not fit, or a model that cannot be loaded.
+    """
+
+    name = "decode"
+    equivariant = False
+
+    def __init__(
+        self,
+        encoder: str | Mapping[str, Any],
+        images: Mapping[str, Any] | Images | None = None,
+        channels: int = 3,
+        patch: int = 32,
+        evaluate: Mapping[str, Any] | Images | None = None,
+        whole: bool = False,
+        multiple: int = 16,
+        loss: Loss = "charbonnier",
+        num_images: int = 1000,
+        features: str = "features32",
+    ) -> None:
+        super().__init__(images, channels, patch, evaluate, whole, multiple, loss, num_images, features)
+        model = load(encoder)
+        self.encoder: Net = model.net.to(pick_device("auto"))
+        self._encoder_fingerprint = model.fingerprint()
+
+    def fingerprint(self) -> str:
+        """A hash of the description, the source of images and the encoder."""
+        return f"{super().fingerprint()}-{self._encoder_fingerprint}"
+
+    def describe(self) -> dict[str, Any]:
+        """Name, size of patches, channels, and the shape of their latents."""
+        return super().describe() | {"latent": list(self.example().x.shape[1:])}
+
+    def seen(self, y: Tensor) -> Tensor:
+        """The latents of images ``(B, C, H, W)``, on the CPU."""
+        return encoded(self.encoder, y)
+
+
+def encoded(net: Net, y: Tensor) -> Tensor:
+    """Latents of images ``(B, C, H, W)`` on the CPU, by a net's ``encode`` or else by the net itself.
+
+    Where it gives means and logarithms of variances, which ``latent_channels`` tells, these are the means.
+    """
+    encode = getattr(net, "encode", net)
+    with evaluating(net):
+        z: Tensor = encode(y.to(device_of(net))).float().cpu()
+    return z[:, : getattr(net, "latent_channels", z.shape[1])].clone()
+
+
+__all__ = ["Decode", "encoded"]

@@ -1,0 +1,116 @@
+"""Denoising at every noise level: what a diffusion model is trained on."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from kdgen.data import Images, derive, generator, make_images
+from kdgen.diffusion import edm_weight, log_normal
+from kdgen.model import NUM_STEPS, denoise_noise
+from kdgen.registry import register
+from kdgen.tasks.drawing import Drawing, check_count
+from kdgen.types import Batch, Net, UserError
+
+
+@register("task")
+class Diffuse(Drawing):
+    """Denoise at every noise level, in one form for all diffusion models: ``x = y + sigma * n``, the answer is ``y``.
+
+    Noise levels are lognormal and errors weighted as by Karras et al. 2022 (arXiv 2206.00364), table 1. A teacher is
+    enough: with ``{"name": "samples", "args": {"model": TEACHER}}`` as images the data are its own.
+
+    Args:
+        images: clean images to train on, ``{"name": ..., "args": {...}}``.
+        channels: of the images, 1 or 3.
+        size: height and width of the images in pixels.
+        mean, std: of the logarithm of sigma, in units of images in [-1, 1].
+        sigma_data: standard deviation of the data, which balances the weights.
+        weight: ``edm``, or ``none`` for the plain squared error.
+        data: whether to measure against the images as well as against the teacher.
+        num_images: how many images a net is measured on.
+        num_steps: steps of the sampler that draws them, Heun's method on a Karras schedule.
+        features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+
+    Raises:
+        UserError: for an argument that does not fit.
+    """
+
+    def __init__(
+        self,
+        images: Mapping[str, Any] | Images | None = None,
+        channels: int = 1,
+        size: int = 32,
+        mean: float = -1.2,
+        std: float = 1.2,
+        sigma_data: float = 0.5,
+        weight: Literal["edm", "none"] = "edm",
+        data: bool = False,
+        num_images: int = 1000,
+        num_steps: int = NUM_STEPS,
+        features: str = "features32",
+    ) -> None:
+        super().__init__()
+        for name, value in (("channels", channels), ("size", size), ("num_images", num_images),
+                            ("num_steps", num_steps)):  # fmt: skip
+            check_count("diffuse", name, value)
+        if not (std > 0 and sigma_data > 0 and math.isfinite(mean)):
+            raise UserError("diffuse: std and sigma_data are positive and mean is a number")
+        if weight not in ("edm", "none"):
+            raise UserError(f'diffuse: weight is "edm" or "none", not {weight!r}')
+        self.channels, self.size, self.num_images, self.features = channels, size, num_images, features
+        self.mean, self.std, self.sigma_data, self.weight, self.num_steps = mean, std, sigma_data, weight, num_steps
+        self.source: Images | None = None if images is None else make_images(images)
+        self.images = self.source if data else None
+        self.calls = 2 * num_steps - 1
+
+    def describe(self) -> dict[str, Any]:
+        """Name, size and channels of the images, steps of the sampler."""
+        return {"name": "diffuse", "size": self.size, "channels": self.channels, "num_steps": self.num_steps}
+
+    def fingerprint(self) -> str:
+        """A hash of the noise levels, the weights and the images."""
+        known = (self.describe(), self.mean, self.std, self.sigma_data, self.weight)
+        images = None if self.source is None else self.source.fingerprint()
+        return hashlib.sha256(repr((known, images)).encode()).hexdigest()
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` and ``weight`` ``(B,)``."""
+        if self.source is None:
+            raise UserError('diffuse: training needs images: set task.args.images to {"name": "folder", ...}, or to '
+                            '{"name": "samples", "args": {"model": TEACHER}} for the teacher\'s own')  # fmt: skip
+        for number in count(start):
+            drawn = derive(seed, "images", number)
+            y = self.source.patches(batch_size, self.size, channels=self.channels, seed=drawn)
+            yield self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
+
+    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+        """The same images under other noise of other levels."""
+        assert batch.y is not None
+        random = generator(seed, "noise")
+        sigma = log_normal(len(batch.y), random, self.mean, self.std)
+        noise = torch.randn(batch.y.shape, generator=random)
+        weight = edm_weight(sigma, self.sigma_data) if self.weight == "edm" else None
+        noisy = torch.addcmul(batch.y, noise, sigma.view(-1, 1, 1, 1))
+        return replace(batch, x=noisy, weight=weight, cond={"sigma": sigma})
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
+        """``|D(x; sigma) - y|^2`` per image, ``(B,)``, a mean over channels and pixels: Karras et al. 2022, eq. 2."""
+        assert batch.y is not None
+        return (out - batch.y).square().mean((1, 2, 3))
+
+    def example(self) -> Batch:
+        """One flat image at the noise level 1."""
+        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond={"sigma": torch.ones(1)})
+
+    def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images from noise; see the base."""
+        return denoise_noise(net, (self.channels, self.size, self.size), num_images, seed, self.num_steps)
+
+
+__all__ = ["Diffuse"]

@@ -1,0 +1,161 @@
+"""What tasks that make images share: how what a net draws is measured."""
+
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from kdgen.data import Images, derive
+from kdgen.metrics import (
+    digest,
+    distances,
+    extractor,
+    mean_pairwise_distance,
+    perceptual,
+    psnr,
+    sharpness_ratio,
+    ssim,
+    vendi_score,
+)
+from kdgen.types import Metrics, Net, UserError
+
+CALL = 100
+"""Images drawn in one call of a net."""
+
+FEWEST = 200
+"""Fewest images that a distance between distributions is worth measuring on."""
+
+
+class Drawing:
+    """A task whose nets make images: measured by agreement with the teacher, distribution, diversity and sharpness.
+
+    A task says how images are drawn, in ``draw``, and what data they should look like, in ``images``.
+
+    Attributes:
+        size: height and width of its images in pixels.
+        num_images: how many are drawn to measure a net.
+        features: the extractor of features whose distributions are compared.
+        images: the data, where there is any.
+    """
+
+    channels: int
+    size: int
+    num_images: int
+    features: str
+    images: Images | None = None
+    equivariant = False
+    quick = 256
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Net, dict[int, Tensor]] = WeakKeyDictionary()
+        self._data: dict[tuple[int, int], Tensor] = {}
+
+    @property
+    def headline(self) -> str:
+        """The distance between distributions: FID for Inception's features, otherwise under its extractor's name."""
+        return "fid" if self.features == "inception" else f"fd_{self.features}"
+
+    def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images of a net, ``(num_images, C, H, W)`` in [-1, 1] on the CPU; equal seeds mean equal latents."""
+        raise NotImplementedError
+
+    def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
+        """How near the images of a net come to the teacher's and to the data.
+
+        ``psnr`` (dB), ``ssim`` and ``perceptual`` compare images of the same latents with the teacher's.
+        ``fd_*``, ``kd_*``, ``precision``, ``recall``, ``density`` and ``coverage`` compare the distribution with that
+        of as many images of the teacher from other latents, or without a teacher with the data; with both, those to
+        the data end in ``@data``. ``diversity`` is the mean perceptual distance of two images, ``vendi`` the number of
+        unlike ones; ``sharpness`` is the gradient's size relative to the reference.
+
+        Args:
+            net: any net of the task.
+            reference: the teacher.
+            seed: of the latents.
+            limit: draw so many images only.
+        """
+        count = min(limit or self.num_images, self.num_images)
+        own = self._answers(net, count, seed) if net is reference else self.draw(net, num_images=count, seed=seed)
+        drawn = fitted(own, self.size)
+        figures: dict[str, float] = {}
+        if reference is not None:
+            target = self._answers(reference, self.num_images, derive(seed, "reference"))
+            if net is not reference:
+                figures |= self._agreement(drawn, self._answers(reference, min(count, self.quick), seed))
+            figures |= self._distribution(drawn, target)
+            if self.images is not None:
+                apart = self._distribution(drawn, self._real(count, seed))
+                figures |= {f"{key}@data": value for key, value in apart.items()}
+        elif self.images is not None:
+            figures |= self._distribution(drawn, self._real(count, seed))
+        else:
+            raise UserError("there is nothing to compare with: name a teacher, or give the task `images`")
+        figures["diversity"] = mean_pairwise_distance(drawn, seed=seed)
+        figures["vendi"] = vendi_score(extractor(self.features)(drawn[: self.quick]))
+        return figures
+
+    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+        """How many images, which seed, and a hash of the features they were compared with."""
+        if reference is not None:
+            target, whose = self._answers(reference, self.num_images, derive(seed, "reference")), "the teacher's"
+        else:
+            target, whose = self._real(self.num_images, seed), "the data's"
+        known = digest(extractor(self.features)(target))
+        return (f"Distributions are those of {self.num_images:,} images with seed {seed} against as many of {whose} "
+                f"(features {self.features}, statistics {known}).")  # fmt: skip
+
+    def _answers(self, reference: Net, count: int, seed: int) -> Tensor:
+        """The first images of the teacher at the task's size, kept for as long as it lives: it never changes."""
+        known = self._known.setdefault(reference, {})
+        if len(known.get(seed, ())) < count:
+            known[seed] = fitted(self.draw(reference, num_images=count, seed=seed), self.size)
+        return known[seed][:count]
+
+    def _real(self, count: int, seed: int) -> Tensor:
+        assert self.images is not None
+        if (count, seed) not in self._data:
+            drawn = self.images.patches(count, self.size, channels=self.channels, seed=derive(seed, "data"))
+            self._data[count, seed] = drawn
+        return self._data[count, seed]
+
+    def _agreement(self, drawn: Tensor, target: Tensor) -> dict[str, float]:
+        drawn = drawn[: len(target)]
+        distance = perceptual("features32")
+        with torch.inference_mode():
+            apart = torch.cat(
+                [distance(*pair) for pair in zip(torch.split(drawn, CALL), torch.split(target, CALL), strict=True)]
+            )
+        return {
+            "psnr": psnr(drawn, target).mean().item(),
+            "ssim": ssim(drawn, target).mean().item(),
+            "perceptual": apart.mean().item(),
+        }
+
+    def _distribution(self, drawn: Tensor, target: Tensor) -> dict[str, float]:
+        figures = {"sharpness": sharpness_ratio(drawn, target)}
+        if len(drawn) >= FEWEST:
+            features = extractor(self.features)
+            figures = distances(features(drawn), features(target), name=self.features) | figures
+        return figures
+
+
+def fitted(images: Tensor, size: int) -> Tensor:
+    """Images ``(N, C, H, W)`` resampled to ``size``, with antialiasing, where they are of another."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def check_count(task: str, argument: str, value: Any, least: int = 1) -> None:
+    """Refuse what is not a whole number of at least ``least``.
+
+    Raises:
+        UserError: naming the argument.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{task}: {argument} is a whole number of at least {least}, not {value!r}")
+
+
+__all__ = ["Drawing", "check_count", "fitted"]

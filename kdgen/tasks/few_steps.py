@@ -1,0 +1,157 @@
+"""Diffusion students that draw in one to a few steps."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from kdgen.data import Images, derive, generator
+from kdgen.diffusion import edm_weight
+from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas, timesteps_of
+from kdgen.model import NUM_STEPS, draw_few
+from kdgen.registry import register
+from kdgen.tasks.diffuse import Diffuse
+from kdgen.tasks.drawing import check_count
+from kdgen.types import Batch, Metrics, Net, UserError
+
+
+@register("task")
+class FewSteps(Diffuse):
+    """Denoise as in ``diffuse``, and be measured by what is drawn in a few steps; the teacher draws in many.
+
+    Noise levels are those of ``kdgen.diffusion.few_steps.few_sigmas``. Figures at the first of ``steps`` have their
+    usual names; those that tell distributions apart come at every number of steps too, as ``fd_features32@2``.
+
+    Each batch has a share of images at the highest level, where students start. Methods weight their own losses, so
+    batches have no weights; the task's own loss is weighted as in ``diffuse``.
+
+    Args:
+        images: clean images to train on, ``{"name": ..., "args": {...}}``; ``samples`` or ``rollouts`` of the teacher
+            need no data.
+        channels: of the images, 1 or 3.
+        size: height and width of the images in pixels.
+        sampler: how the student draws: ``consistency``, ``euler`` or ``average``.
+        steps: in how many steps; the first decides.
+        table: of noise levels: ``linear`` or ``cosine``, as the student's ``beta_schedule``.
+        first: share of each batch at the highest level.
+        coupled: noise images of ``rollouts`` with the noise they were made of.
+        mean, std: of the logarithm of sigma, in units of images in [-1, 1]; levels above the highest are cut.
+        sigma_data: standard deviation of the data, which balances the weights.
+        weight: ``edm``, or ``none`` for the plain squared error.
+        data: whether to measure against the images as well as against the teacher.
+        num_images: how many images a net is measured on.
+        num_steps: of Heun's method, by which the teacher draws.
+        features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+
+    Raises:
+        UserError: for an argument that does not fit.
+    """
+
+    def __init__(
+        self,
+        images: Mapping[str, Any] | Images | None = None,
+        channels: int = 1,
+        size: int = 32,
+        sampler: FewSampler = "consistency",
+        steps: Sequence[int] = (1, 2, 4),
+        table: Table = "linear",
+        first: float = 0.1,
+        coupled: bool = False,
+        mean: float = -0.8,
+        std: float = 1.6,
+        sigma_data: float = 0.5,
+        weight: Literal["edm", "none"] = "edm",
+        data: bool = False,
+        num_images: int = 1000,
+        num_steps: int = NUM_STEPS,
+        features: str = "features32",
+    ) -> None:
+        super().__init__(images, channels, size, mean, std, sigma_data, weight, data, num_images, num_steps, features)
+        if sampler not in get_args(FewSampler):
+            raise UserError(f"few_steps: sampler is one of {', '.join(get_args(FewSampler))}, not {sampler!r}")
+        if isinstance(steps, str | int) or not steps:
+            raise UserError(f"few_steps: steps is a list like [1, 2, 4], not {steps!r}")
+        for number in steps:
+            check_count("few_steps", "each of steps", number)
+        if not 0 <= first <= 1:
+            raise UserError(f"few_steps: first is a share in [0, 1], not {first!r}")
+        if coupled and not callable(getattr(self.source, "pairs", None)):
+            raise UserError('few_steps: coupled needs the noise of each image: set images to {"name": "rollouts", '
+                            '"args": {"model": TEACHER}}')  # fmt: skip
+        self.sampler, self.steps, self.table = sampler, tuple(steps), table
+        self.first, self.coupled = first, coupled
+        self.highest = timesteps_of(table).sigma_max
+        self.calls = self.steps[0]
+
+    def describe(self) -> dict[str, Any]:
+        """Name, size and channels of the images, sampler, its table, and the steps to draw in."""
+        return {"name": "diffuse", "size": self.size, "channels": self.channels, "sampler": self.sampler,
+                "steps": list(self.steps), "table": self.table}  # fmt: skip
+
+    def calls_of(self, net: Net) -> int:
+        """Calls that make an image: as many as steps, and twice as many less one of the teacher."""
+        return 2 * self.num_steps - 1 if net in self._known else self.calls
+
+    def fingerprint(self) -> str:
+        """A hash of the noise levels, the weights and the images."""
+        return f"{super().fingerprint()}-{self.first}-{self.coupled}"
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` ``(B,)``."""
+        if not self.coupled:
+            yield from super().batches(batch_size=batch_size, seed=seed, start=start)
+            return
+        pairs: Any = self.source
+        for number in count(start):
+            drawn = derive(seed, "images", number)
+            y, noise = pairs.pairs(batch_size, self.size, channels=self.channels, seed=drawn)
+            batch = self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
+            yield replace(batch, x=torch.addcmul(y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
+
+    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+        """The same images under other noise of other levels, a share of them at the highest."""
+        assert batch.y is not None
+        random = generator(seed, "noise")
+        sigma = (self.mean + self.std * torch.randn(len(batch.y), generator=random)).exp().clamp_max(self.highest)
+        sigma[torch.rand(len(sigma), generator=random) < self.first] = self.highest
+        noise = torch.randn(batch.y.shape, generator=random)
+        return replace(batch, x=torch.addcmul(batch.y, noise, sigma.view(-1, 1, 1, 1)), cond={"sigma": sigma})
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
+        """``lambda(sigma) |D(x; sigma) - y|^2`` per image, ``(B,)``: Karras et al. 2022, eq. 2 and table 1."""
+        loss, sigma = super().loss(out, batch), batch.cond["sigma"]
+        return loss if loss is None or self.weight == "none" else edm_weight(sigma, self.sigma_data) * loss
+
+    def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images from noise in the first number of steps; the teacher's by Heun's method, once it was a reference."""
+        if net in self._known:
+            return super().draw(net, num_images=num_images, seed=seed)
+        return self.draw_in(net, self.steps[0], num_images=num_images, seed=seed)
+
+    def draw_in(self, net: Net, num_steps: int, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images of any net in a number of steps by the student's sampler, ``(num_images, C, H, W)`` in [-1, 1]."""
+        shape, sigmas = (self.channels, self.size, self.size), few_sigmas(num_steps, self.table)
+        return draw_few(net, shape, num_images, seed, sigmas, self.sampler)
+
+    def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
+        """Figures as of ``diffuse``, and those of distributions at each number of steps, for the teacher too."""
+        figures = dict(super().evaluate(net, reference=reference, seed=seed, limit=limit))
+        images = min(limit or self.num_images, self.num_images)
+        if reference is not None:
+            target = self._answers(reference, self.num_images, derive(seed, "reference"))
+        else:
+            target = self._real(images, seed)
+        for number in self.steps:
+            if number == self.steps[0] and net is not reference:
+                apart: Mapping[str, float] = figures
+            else:
+                apart = self._distribution(self.draw_in(net, number, num_images=images, seed=seed), target)
+            told = (self.headline, "precision", "recall")
+            figures |= {f"{name}@{number}": apart[name] for name in told if name in apart}
+        return figures
+
+
+__all__ = ["FewSteps"]

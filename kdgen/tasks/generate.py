@@ -1,0 +1,91 @@
+"""Latents to images: GAN generators and VAE decoders."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdgen.data import Images, derive, generator, make_images
+from kdgen.model import draw_images
+from kdgen.registry import register
+from kdgen.tasks.drawing import Drawing, check_count
+from kdgen.types import Batch, Net
+
+
+@register("task")
+class Generate(Drawing):
+    """Make images from standard normal latents, as GAN generators and VAE decoders do.
+
+    No data is needed: the teacher's images are the answers. There is no ground truth, so alpha is 1 unless the stage
+    names objectives, such as ``adversarial`` against ``images``.
+
+    Args:
+        latent: size of a latent, or its shape ``[channels, height, width]``.
+        channels: of the images, 1 or 3.
+        size: height and width of the images in pixels. A teacher's larger image is resampled to it.
+        images: data for objectives and for figures beside the teacher's, ``{"name": ..., "args": {...}}``.
+        num_images: how many images a net is measured on.
+        features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+
+    Raises:
+        UserError: for an argument that does not fit.
+    """
+
+    def __init__(
+        self,
+        latent: int | Sequence[int] = 64,
+        channels: int = 1,
+        size: int = 32,
+        images: Mapping[str, Any] | Images | None = None,
+        num_images: int = 2000,
+        features: str = "features32",
+    ) -> None:
+        super().__init__()
+        self.latent = (latent,) if isinstance(latent, int) else tuple(latent)
+        for name, value in (("channels", channels), ("size", size), ("num_images", num_images)):
+            check_count("generate", name, value)
+        for value in self.latent:
+            check_count("generate", "latent", value)
+        self.channels, self.size, self.num_images, self.features = channels, size, num_images, features
+        self.images = None if images is None else make_images(images)
+
+    def describe(self) -> dict[str, Any]:
+        """Name, shape of the latents, size and channels of the images."""
+        return {"name": "generate", "latent": list(self.latent), "size": self.size, "channels": self.channels}
+
+    def fingerprint(self) -> str:
+        """A hash of the description and of the data."""
+        known = (self.describe(), None if self.images is None else self.images.fingerprint())
+        return hashlib.sha256(repr(known).encode()).hexdigest()
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Endless batches, ``x`` latents ``(B, *latent)``, ``real`` images of the data where there is any."""
+        for number in count(start):
+            x = torch.randn((batch_size, *self.latent), generator=generator(seed, "latents", number))
+            real = None
+            if self.images is not None:
+                drawn = derive(seed, "real", number)
+                real = self.images.patches(batch_size, self.size, channels=self.channels, seed=drawn)
+            yield Batch(x=x, real=real)
+
+    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+        """The batch as it is: it has no truth under anything random."""
+        return batch
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
+        """None: nothing but the teacher says what a latent stands for."""
+        return None
+
+    def example(self) -> Batch:
+        """One latent."""
+        return Batch(x=torch.zeros(1, *self.latent))
+
+    def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images from standard normal latents; see the base."""
+        return draw_images(net, self.latent, num_images, seed)
+
+
+__all__ = ["Generate"]

@@ -1,0 +1,64 @@
+"""A teacher's own images with the noise it made them of: pairs for students that learn its trajectories' ends."""
+
+import hashlib
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdgen.data import derive, generator
+from kdgen.devices import pick_device
+from kdgen.model import NUM_STEPS, denoise_noise, starting_noise
+from kdgen.registry import register
+from kdgen.tasks.samples import Samples
+from kdgen.types import UserError
+
+
+@register("images")
+class Rollouts(Samples):
+    """Images that a diffusion model made of known noise, by Heun's method on its ODE, kept on disk for later runs.
+
+    Args:
+        model: a diffusion model by reference: a bundled name, a run folder, a folder of diffusers' making.
+        num_images: how many are drawn.
+        seed: of the noise.
+        num_steps: of Heun's method on a Karras schedule.
+
+    Raises:
+        UserError: for an argument that does not fit, a model that is of no diffusion, and a full disk.
+    """
+
+    def __init__(self, model: str, num_images: int = 2000, seed: int = 0, num_steps: int = NUM_STEPS) -> None:
+        super().__init__(model, num_images=num_images, seed=seed, num_steps=num_steps)
+        task = self._model.task
+        if task.get("name") != "diffuse" or not isinstance(task.get("size"), int):
+            raise UserError(f"rollouts are of a diffusion model that knows the size of its images, not of {model}")
+        self.shape = (self._model.channels, task["size"], task["size"])
+        self.path = self.path.with_name(hashlib.sha256(f"rollouts {self.path.stem}".encode()).hexdigest()[:24] + ".npy")
+
+    def pairs(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Images drawn at random, as by ``patches``, and their noise, both ``(count, channels, size, size)`` float32.
+
+        Raises:
+            UserError: for another size or other channels than the model's.
+        """
+        if (channels, size, size) != self.shape:
+            raise UserError(f"these rollouts have {self.shape[0]} channels and {self.shape[1]} pixels: set the task's "
+                            "channels and size to that")  # fmt: skip
+        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        return self._images(index, None, channels), self._noise[index]
+
+    @cached_property
+    def _noise(self) -> Tensor:
+        return starting_noise(self.shape, self.num_images, derive(self.seed, "samples"))
+
+    def _draw(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        net = self._model.net.to(pick_device("auto"))
+        assert self.num_steps is not None
+        x = denoise_noise(net, self.shape, self.num_images, derive(self.seed, "samples"), self.num_steps)
+        drawn: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = ((x + 1) * 127.5).round().to(torch.uint8).numpy()
+        return drawn
+
+
+__all__ = ["Rollouts"]

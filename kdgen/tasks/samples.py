@@ -1,0 +1,121 @@
+"""A model's own images as a source of images: a student needs no other data."""
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from kdgen.data import derive, framed, generator
+from kdgen.devices import pick_device
+from kdgen.model import load
+from kdgen.registry import register
+from kdgen.tasks.drawing import check_count
+from kdgen.types import UserError
+
+
+@register("images")
+class Samples:
+    """Images that a GAN, VAE or diffusion model has drawn.
+
+    They are drawn when first asked for and kept on disk, 8 bits a value, for later runs.
+
+    Args:
+        model: a generator by reference: a bundled name, a run folder, a folder of diffusers' making.
+        num_images: how many are drawn.
+        seed: of the latents or the noise.
+        size: height and width in pixels of the pictures that ``images`` gives; as they are if not given. Patches are
+            whole images, shrunk by area averaging to the size asked for.
+        num_steps: steps of a diffusion model's sampler; if not given what suits it.
+
+    Raises:
+        UserError: for an argument that does not fit, a model that cannot be loaded or draws no images, and a full disk.
+    """
+
+    def __init__(
+        self, model: str, num_images: int = 2000, seed: int = 0, size: int | None = None, num_steps: int | None = None
+    ) -> None:
+        check_count("samples", "num_images", num_images)
+        for name, value in (("size", size), ("num_steps", num_steps)):
+            if value is not None:
+                check_count("samples", name, value)
+        self.num_images, self.seed, self.size, self.num_steps = num_images, seed, size, num_steps
+        self._model = load(model)
+        key = json.dumps([1, self._model.fingerprint(), num_images, seed, num_steps])
+        self.path = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+
+    @property
+    def names(self) -> Sequence[str]:
+        """``0``, ``1`` and so on."""
+        return [str(index) for index in range(self.num_images)]
+
+    def fingerprint(self) -> str:
+        """A hash of the model's weights and of the arguments."""
+        return f"{self.path.stem}-{self.size}"
+
+    def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
+        """Whole images drawn at random, ``(count, channels, size, size)`` float32 in [-1, 1]."""
+        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        return self._images(index, size, channels)
+
+    def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
+        """All images in order, each ``(1, channels, H, W)`` float32 in [-1, 1]."""
+        for index, name in enumerate(self.names):
+            yield name, self._images(torch.tensor([index]), self.size, channels)
+
+    def _images(self, index: Tensor, size: int | None, channels: int) -> Tensor:
+        x = torch.from_numpy(self._drawn[index.numpy()]).float().div_(127.5).sub_(1.0)
+        if x.shape[1] == 3 and channels == 1:
+            x = (x * x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+        x = x if size is None else framed(x, size)
+        return x.expand(-1, channels, -1, -1).contiguous()
+
+    @cached_property
+    def _drawn(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """The images from disk, ``(num_images, C, H, W)``, drawn before if they are not there whole."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{self.path}.lock"):
+                if (kept := self._kept()) is None:
+                    kept = self._draw()
+                    partial = self.path.with_suffix(".partial")
+                    with partial.open("wb") as file:
+                        np.save(file, kept)
+                    os.replace(partial, self.path)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(f"the disk of {self.path.parent} has no room for the samples: free space, or set "
+                            "KDGEN_CACHE to another place") from None  # fmt: skip
+        return kept
+
+    def _kept(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
+        try:
+            kept = np.load(self.path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        whole = kept.ndim == 4 and kept.dtype == np.uint8 and len(kept) == self.num_images
+        return kept if whole else None
+
+    def _draw(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        model = self._model.to(pick_device("auto"))
+        x = model.draw(self.num_images, seed=derive(self.seed, "samples"), num_steps=self.num_steps)
+        drawn: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = (
+            ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+        )
+        return drawn
+
+
+def cache_folder() -> Path:
+    """Where samples are kept."""
+    return Path(os.environ.get("KDGEN_CACHE") or Path.home() / ".cache" / "kdgen") / "samples"
+
+
+__all__ = ["Samples", "cache_folder"]

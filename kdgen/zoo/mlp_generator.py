@@ -1,0 +1,91 @@
+"""A fully connected generator: latents to images."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.registry import register
+from kdgen.types import UserError
+
+Output = Literal["tanh", "sigmoid"]
+
+
+class MlpGenerator(nn.Sequential):
+    """The net of ``mlp_generator``: linear layers, with leaky ReLUs between.
+
+    The original GAN's generator of digits (Goodfellow et al. 2014, arXiv 1406.2661) and the decoder of Kingma & Welling
+    2014 (arXiv 1312.6114, appendix C) are of this kind. Its keys are those of a plain ``nn.Sequential``:
+    ``0.weight``, ``2.weight``, ...
+    """
+
+    def __init__(
+        self, latent: int, channels: int, size: int, hidden: Sequence[int], output: Output, slope: float
+    ) -> None:
+        if min(latent, size, len(hidden), *hidden) < 1 or channels not in (1, 3):
+            raise UserError(f"mlp_generator takes a latent and a size of at least 1, 1 or 3 channels and one or more "
+                            f"hidden layers, not {latent}, {size}, {channels} and {list(hidden)}")  # fmt: skip
+        if output not in get_args(Output) or not 0 <= slope < 1:
+            raise UserError(f'mlp_generator has output "tanh" or "sigmoid" and a slope from 0 to 1, not {output!r} '
+                            f"and {slope}")  # fmt: skip
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise([latent, *hidden]):
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
+        super().__init__(*layers, nn.Linear(hidden[-1], channels * size**2))
+        self.latent, self.channels, self.size, self.output = latent, channels, size, output
+        self._initialise(slope)
+
+    def _initialise(self, slope: float) -> None:
+        """He et al. 2015, eq. 15, with zero biases; the last layer keeps the size of what it reads."""
+        for layer in self:
+            if isinstance(layer, nn.Linear):
+                gain = nn.init.calculate_gain("leaky_relu", slope) if layer is not self[-1] else 1.0
+                nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:  # type: ignore[override]
+        """Draw.
+
+        Args:
+            x: standard normal latents, ``(B, Z)`` or ``(B, Z, 1, 1)``.
+            cond: ignored.
+
+        Returns:
+            images ``(B, C, size, size)`` in [-1, 1].
+        """
+        h = x.flatten(1)
+        for layer in self:
+            h = layer(h)
+        squashed = torch.tanh(h if self.output == "tanh" else h / 2)  # 2 * sigmoid(h) - 1 is tanh(h / 2)
+        return squashed.view(len(x), self.channels, self.size, self.size)
+
+    def taps(self) -> list[str]:
+        """The hidden layers, after their nonlinearity."""
+        return [name for name, layer in self.named_children() if isinstance(layer, nn.LeakyReLU)]
+
+
+@register("net")
+def mlp_generator(
+    latent: int = 64,
+    channels: int = 1,
+    size: int = 32,
+    hidden: Sequence[int] = (256, 512),
+    output: Output = "tanh",
+    slope: float = 0.2,
+) -> MlpGenerator:
+    """A fully connected generator, unlike any convolutional teacher.
+
+    By default 672,000 multiply-accumulates, as many as it has weights.
+
+    Args:
+        latent: size Z of its latents.
+        channels: channels C of its images.
+        size: their height and width, any.
+        hidden: units of each hidden layer.
+        output: what squashes the last layer: "tanh", or "sigmoid" for weights that were trained for images in [0, 1],
+            which are then shifted to [-1, 1].
+        slope: of the leaky ReLUs for negative values; 0 for ReLUs.
+    """
+    return MlpGenerator(latent, channels, size, hidden, output, slope)

@@ -1,0 +1,121 @@
+"""The app as a Space: one commit with all it needs, and its page answers where nothing else is installed."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import RepoCard, snapshot_download
+
+from kdgen.hub import deploy, push
+from kdgen.model import Model
+from kdgen.types import UserError
+
+from .conftest import Place
+from .server import Hub
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = "---\ntitle: kdgen\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\nlicense: apache-2.0\n---\n\n# kdgen\n"
+APP = """
+import json, os, pathlib
+import gradio as gr
+import kdgen
+from importlib.metadata import version
+
+students = json.loads(pathlib.Path("students.json").read_text())
+assert pathlib.Path(kdgen.__file__).parent.parent == pathlib.Path.cwd(), kdgen.__file__
+with gr.Blocks(title="kdgen " + version("kdgen")) as page:
+    gr.Markdown(kdgen.load("denoiser").name + " and " + ", ".join(students))
+page.launch(server_port=int(os.environ["PORT"]))
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """kdgen's own package with a small app."""
+    here = tmp_path / "checkout"
+    shutil.copytree(ROOT / "kdgen", here / "kdgen", ignore=shutil.ignore_patterns("__pycache__"))
+    (here / "space").mkdir()
+    (here / "space" / "README.md").write_text(PAGE)
+    (here / "space" / "app.py").write_text(APP)
+    return here
+
+
+def test_a_space_is_one_commit_and_its_page_answers(
+    hub: Hub, place: Place, student: Callable[..., Model], checkout: Path, tmp_path: Path
+) -> None:
+    named, space = place.name("preloaded"), place.name("space", "space")
+    commit = push(student(), named).commit
+    hub.seen.clear()
+    deploy(space, students=[named], checkout=checkout)
+    assert sum("POST" in line and "/commit/" in line for line in hub.seen) == 1
+    here = Path(snapshot_download(space, repo_type="space", local_dir=tmp_path / "space"))
+    assert json.loads((here / "students.json").read_text()) == [f"{named}@{commit}"]
+    card = RepoCard.load(here / "README.md").data
+    assert (card["models"], card["preload_from_hub"], card["sdk"]) == ([named], [named], "gradio")
+    assert "gradio>=6" in (here / "requirements.txt").read_text()
+    assert not list(here.rglob("*.pyc"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        "PORT": str(port),
+        "HOME": str(tmp_path),
+        "PATH": "/usr/bin:/bin",
+        "GRADIO_ANALYTICS_ENABLED": "False",
+    }
+    app = subprocess.Popen(
+        [sys.executable, "app.py"], cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        page = answer(f"http://127.0.0.1:{port}/", app)
+    finally:
+        app.kill()
+        app.wait()
+    assert f"{named}@{commit}" in page
+
+
+def answer(url: str, app: "subprocess.Popen[bytes]") -> str:
+    for _ in range(240):
+        if app.poll() is not None:
+            assert app.stdout is not None
+            raise AssertionError(app.stdout.read().decode())
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return str(response.read().decode())
+        except OSError:
+            time.sleep(0.25)
+    raise AssertionError("the page did not answer in a minute")
+
+
+def test_a_space_is_renewed_and_secrets_stay_here(hub: Hub, place: Place, checkout: Path) -> None:
+    space = place.name("renewed", "space")
+    (checkout / "space" / "old.txt").write_text("old")
+    deploy(space, checkout=checkout)
+    (checkout / "space" / "old.txt").unlink()
+    (checkout / "space" / "key.txt").write_text("hf_" + "a1B2" * 8)
+    (checkout / "space" / "link.txt").symlink_to("/etc/hostname")
+    pushed = deploy(space, checkout=checkout)
+    repo = hub.store.repos["space", space]
+    tree = repo.commits[repo.refs["main"]]
+    assert {"old.txt", "key.txt", "link.txt"}.isdisjoint(tree)
+    assert "kdgen/zoo/weights/denoiser/model.safetensors" in tree
+    assert len(pushed.notes) == 2
+    hub.store.create("space", other := place.name("other", "space"))
+    hub.store.write(hub.store.repos["space", other], "main", {"game.py": hub.store.keep(b"theirs")})
+    with pytest.raises(UserError, match="taken by something"):
+        deploy(other, checkout=checkout)
+
+
+def test_a_dry_run(hub: Hub, checkout: Path, tmp_path: Path) -> None:
+    pushed = deploy("acme/space", dry_run=True, checkout=checkout)
+    assert {"app.py", "README.md", "requirements.txt", "students.json", "kdgen/__init__.py"} <= pushed.files.keys()
+    assert hub.seen == []
+    with pytest.raises(UserError, match="this is none"):
+        deploy("acme/space", checkout=tmp_path / "nowhere")

@@ -1,0 +1,138 @@
+"""Every failure is one line with its remedy, exit code 2 or 3, and nothing local is lost."""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi
+
+from kdgen.hub import push
+from kdgen.model import Model
+from kdgen.types import UserError
+
+from .conftest import WRITER, Place, call
+from .server import Fault, Hub
+
+
+def digest(folder: Path) -> str:
+    whole = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        whole.update(path.read_bytes() if path.is_file() else b"")
+    return whole.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("fault", "token", "code", "words"),
+    [
+        (None, None, 2, "nobody is logged in to the Hub: run `hf auth login`"),
+        (None, "hf_token_of_nobody_0001", 2, "does not accept the token"),
+        (None, "hf_reader_of_nothing_1", 2, "no right to write"),
+        (Fault("/repos/create", 402, message="Payment required"), WRITER, 2, "no room or no plan"),
+        (
+            Fault("/preupload/", 403, message="You have exceeded your private storage limit"),
+            WRITER,
+            2,
+            "no room or no plan",
+        ),
+        (Fault("/commit/", 412, message="a commit has happened since"), WRITER, 2, "changed by somebody else"),
+        (
+            Fault("/repos/create", 400, message=f"odd {WRITER} thing"),
+            WRITER,
+            2,
+            "refused with error 400: odd hf_… thing",
+        ),
+        (Fault("/whoami", 429, {"Retry-After": "3600"}, 99), WRITER, 3, "wait 3600 s"),
+        (Fault("/lfs/objects/batch", 429, {"Retry-After": "3600"}, 99), WRITER, 3, "wait 3600 s"),
+        (Fault("/commit/", 429, {"RateLimit": '"api";r=0;t=900'}, 99), WRITER, 3, "wait 900 s"),
+    ],
+)
+def test_publishing(
+    hub: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    fault: Fault | None, token: str | None, code: int, words: str,
+) -> None:  # fmt: skip
+    monkeypatch.delenv("HF_TOKEN") if token is None else monkeypatch.setenv("HF_TOKEN", token)
+    hub.faults += [fault] if fault else []
+    before = digest(trained)
+    assert call("push", str(trained), "acme/fails") == code
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.startswith("kdgen: acme/fails")
+    assert said.count("\n") == 1
+    assert not token or token not in said
+    assert digest(trained) == before
+
+
+def test_a_server_that_stays_ill(
+    hub: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kdgen.fetch.failures.PATIENCE", 2.0)
+    hub.faults.append(Fault("/whoami", 500, times=99))
+    assert call("push", str(trained), "acme/fails") == 3
+    assert "the Hub failed with error 500, see https://status.huggingface.co" in capsys.readouterr().err
+    hub.faults[:] = [Fault("/whoami", 0, times=99)]
+    assert call("push", str(trained), "acme/fails") == 3
+    assert "dropped the connection: check the network" in capsys.readouterr().err
+
+
+def test_no_network(trained: Path) -> None:
+    code = "import os, sys; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'; os.environ['HF_TOKEN'] = 'hf_nobody_nothing_00'\n" \
+           "from kdgen.__main__ import main; main()"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code, "push", str(trained), "acme/x"], capture_output=True, text=True)
+    assert done.returncode == 3, done.stderr
+    assert "cannot be reached: check the network" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_name_taken_by_something_else_is_not_written_over(
+    place: Place, student: Callable[..., Model], hub: Hub
+) -> None:
+    name = place.name("theirs")
+    hub.store.plant(name, {"pytorch_model.bin": b"precious", "README.md": b"---\nlibrary_name: other\n---\n"})
+    with pytest.raises(UserError, match="taken by something that kdgen did not publish"):
+        push(student(), name)
+    assert push(student(), name, create_pr=True).commit
+    assert "pytorch_model.bin" in {file.rfilename for file in HfApi().model_info(name).siblings or ()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["push", "absent", "acme/x"], "holds no finished student"),
+        (["push", "absent", "acme"], "is no id of the Hub"),
+        (["push", "absent", "acme/x@v1"], "name the branch by revision"),
+        (["pull", "acme/no-such-thing"], "the Hub has no acme/no-such-thing, or it is private"),
+        (["evaluate", "acme/no-such-thing"], "the Hub has no acme/no-such-thing"),
+        (["deploy", "acme"], "is no id of the Hub"),
+    ],
+)
+def test_mistakes(place: Place, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*arguments) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_a_private_student_and_a_wrong_revision(
+    place: Place, student: Callable[..., Model], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = place.name("private")
+    push(student(), name, private=True)
+    assert call("pull", name, "--revision", "v9") == 2
+    assert "has no such revision" in capsys.readouterr().err
+    monkeypatch.delenv("HF_TOKEN")
+    assert call("pull", name, "--revision", "main") == 2
+    assert "or it is private" in capsys.readouterr().err
+
+
+def test_an_interruption_is_one_line(
+    hub: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(HfApi, "create_commit", interrupted)
+    assert call("push", str(trained), "acme/stopped") == 130
+    assert "interrupted: nothing here changed" in capsys.readouterr().err

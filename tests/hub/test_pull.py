@@ -1,0 +1,192 @@
+"""Pulling: from the cache, without a network, and never anything that could do harm."""
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save
+
+from kdgen.fetch import HubId, WorldError, commit_of, hub_id, pinned
+from kdgen.hub import pull, push
+from kdgen.model import Model, load
+from kdgen.recipe import parse
+from kdgen.types import UserError
+
+from .conftest import RECIPE, Place, call
+from .server import Fault, Hub
+
+Make = Callable[..., Model]
+
+
+def config(**changes: Any) -> bytes:
+    use = {"name": "dncnn", "args": {"depth": 2, "width": 2, "channels": 1}}
+    whole = {"format": 1, "kdgen": "0.1.0", "name": "tiny", "net": use, "channels": 1, "task": {}}
+    return json.dumps({**whole, **changes}).encode()
+
+
+class Trap:
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, ("touch sprung",)
+
+
+WEIGHTS = {
+    "0.weight": torch.zeros(2, 1, 3, 3),
+    "0.bias": torch.zeros(2),
+    "2.weight": torch.zeros(1, 2, 3, 3),
+    "2.bias": torch.zeros(1),
+}
+UNFIT = {**WEIGHTS, "0.weight": torch.zeros(5, 1, 3, 3)}
+FEWER = {key: WEIGHTS[key] for key in list(WEIGHTS)[1:]}
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"config.json": config(), "pytorch_model.bin": pickle.dumps(Trap())}, "may run code"),
+        ({"config.json": config(net={"name": "evil_net", "args": {}}), "model.safetensors": save(WEIGHTS)}, "evil_net"),
+        ({"config.json": b'{"_class_name": "EvilModel"}', "model.safetensors": save(WEIGHTS)}, "EvilModel"),
+        (
+            {"model_index.json": b'{"_class_name": "EvilPipeline"}', "unet/diffusion_pytorch_model.safetensors": b""},
+            "EvilPipeline",
+        ),
+        ({"config.json": config(), "model.safetensors": save(FEWER)}, "0.weight"),
+        ({"config.json": config(), "model.safetensors": save(UNFIT)}, "size mismatch"),
+        ({"config.json": config(), "model.safetensors": pickle.dumps(Trap())}, "damaged"),
+        ({"config.json": config(), "model.safetensors": save(WEIGHTS), "../../x": b"out"}, "leads elsewhere"),
+        ({"config.json": config(), "model.safetensors": save(WEIGHTS), "/x": b"out"}, "leads elsewhere"),
+        ({"config.json": config(), "model.safetensors": save(WEIGHTS), "a\\..\\x": b"out"}, "leads elsewhere"),
+        (
+            {"config.json": config(format=2, kdgen="9.9"), "model.safetensors": save(WEIGHTS)},
+            "written by kdgen 9.9.*upgrade",
+        ),
+        ({"config.json": config(format=0, kdgen="0.0.1"), "model.safetensors": save(WEIGHTS)}, "no longer read"),
+        (
+            {
+                "config.json": config(task={"name": "denoise", "images": {"name": "folder"}}),
+                "model.safetensors": save(WEIGHTS),
+            },
+            "task.images",
+        ),
+        ({"config.json": b"[" * 100000, "model.safetensors": save(WEIGHTS)}, "damaged"),
+        ({"model.safetensors": save(WEIGHTS)}, "cannot know"),
+        ({"README.md": b"nothing"}, "no weights"),
+    ],
+)
+def test_refused(
+    hub: Hub, place: Place, tmp_path: Path, files: dict[str, bytes], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = place.name("bad")
+    hub.store.plant(name, files)
+    before = set(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=words) as caught:
+        load(name)
+    assert len(str(caught.value).splitlines()) == 1
+    assert call("pull", name, "--to", "here") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert set(tmp_path.rglob("*")) == before, "nothing is written or executed"
+    assert not any("EvilP" in line or line.endswith((".bin", "x")) for line in hub.seen if "/resolve/" in line)
+
+
+def test_what_is_refused_by_its_configuration_costs_no_download(hub: Hub, place: Place) -> None:
+    name = place.name("heavy")
+    hub.store.plant(
+        name,
+        {"model_index.json": b'{"_class_name": "HugePipeline"}', "unet/diffusion_pytorch_model.safetensors": b"x" * 10},
+    )
+    with pytest.raises(UserError, match="HugePipeline"):
+        load(name)
+    assert not any(line.endswith(".safetensors") for line in hub.seen)
+
+
+def test_only_files_of_a_student_are_fetched(hub: Hub, place: Place) -> None:
+    name = place.name("more")
+    hub.store.plant(name, {"config.json": config(), "model.safetensors": save(WEIGHTS), "run.py": b"boom", "x/y.pkl": b"boom",
+                           "model.fp16.safetensors": b"x"})  # fmt: skip
+    home = load(name).home
+    assert home is not None
+    assert {path.name for path in home.rglob("*")} == {"config.json", "model.safetensors"}
+
+
+def test_what_was_pulled_works_without_the_hub(hub: Hub, place: Place, student: Make) -> None:
+    name = place.name("kept")
+    student().push_to_hub(name)
+    x = torch.rand(1, 1, 8, 8)
+    expected = load(name).restore(x)
+    hub.faults.append(Fault(".", 503, times=1000))
+    assert torch.equal(load(name).restore(x), expected)
+    hub.faults.clear()
+    hub.faults.append(Fault(".", 0, times=1000))
+    assert torch.equal(load(name).restore(x), expected)
+
+
+def test_a_download_that_is_cut_short_is_taken_up(hub: Hub, place: Place, student: Make) -> None:
+    name = place.name("cut")
+    student().push_to_hub(name)
+    hub.faults.append(Fault("GET /cdn/", 0))
+    assert load(name).use == student().use
+
+
+def test_the_original_pipelines_lie_flat(hub: Hub, place: Place, student: Make, tmp_path: Path) -> None:
+    model = student("unet2d", {"name": "diffuse", "size": 8, "channels": 1}, size=8, block_out_channels=[8, 8],
+                    norm_num_groups=4, attention_levels=0)  # fmt: skip
+    model.save(tmp_path / "saved")
+    flat = {path.name: path.read_bytes() for path in sorted((tmp_path / "saved").rglob("*")) if path.is_file()}
+    flat["config.json"] = (tmp_path / "saved" / "unet" / "config.json").read_bytes()
+    name = place.name("flat")
+    hub.store.plant(name, flat)
+    loaded = load(name)
+    assert loaded.name == name.partition("/")[2]
+    assert torch.equal(loaded.draw(1, num_steps=2), model.draw(1, num_steps=2))
+
+
+def test_pull_to_a_folder(place: Place, student: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pushed = push(student(), name := place.name("to"))
+    assert call("pull", name, "--to", "here", "--revision", str(pushed.commit)) == 0
+    assert capsys.readouterr().out == "here\n"
+    assert not any(path.is_symlink() for path in Path("here").rglob("*"))
+    assert load("here").fingerprint() == student().fingerprint()
+    with pytest.raises(UserError, match="in use"):
+        pull(HubId(name), Path("here"))
+
+
+def test_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hub_id("hub:a/b@v1") == HubId("a/b", "v1")
+    assert hub_id("a/b") == HubId("a/b")
+    assert [hub_id(text) for text in ("denoiser", "/a/b", "./a", "a/b/c", "../a", "a/b.json@", "a/.b")] == [None] * 7
+    (tmp_path / "a").mkdir()
+    assert hub_id("a/b") is None, "a folder of that name means a path"
+    assert hub_id("hub:a/b") == HubId("a/b")
+    for text in ("hub:a", "hub:a/../b", "hub:a/b@../../x", "hub:a--b/c", "hub:a/b c"):
+        with pytest.raises(UserError, match="no id of the Hub"):
+            hub_id(text)
+    with pytest.raises(UserError, match="a revision is one of a repository"):
+        load("denoiser", revision="v1")
+
+
+def test_recipes_are_pinned(place: Place, student: Make) -> None:
+    name = place.name("pinned")
+    commit = str(push(student(), name).commit)
+    images = {"name": "mixture", "args": {"sources": [{"name": "samples", "args": {"model": f"hub:{name}@main"}}]}}
+    task = {"name": "denoise", "args": {"images": images}}
+    recipe = parse({**RECIPE, "task": task, "teacher": f"{name}#decoder"})
+    done = pinned(recipe, commit_of).model_dump()
+    assert done["teacher"] == f"hub:{name}@{commit}#decoder"
+    assert done["task"]["args"]["images"]["args"]["sources"][0]["args"]["model"] == f"hub:{name}@{commit}"
+    assert pinned(parse(done), commit_of).model_dump() == done
+    local = parse({**RECIPE, "teacher": "denoiser", "task": {"name": "denoise"}})
+    assert pinned(local, commit_of) is local
+
+
+def test_nothing_in_the_cache_and_no_hub(hub: Hub, place: Place) -> None:
+    hub.faults.append(Fault(".", 503, times=1000))
+    hub.faults[0].headers["Retry-After"] = "3600"
+    with pytest.raises(WorldError, match="error 503"):
+        load(place.name("nowhere"))
+    assert not list(Path(constants.HF_HUB_CACHE).glob("models--*/snapshots/*"))

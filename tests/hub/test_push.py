@@ -1,0 +1,188 @@
+"""Publishing: what is sent, in how many commits, compared how, and what survives a bad connection."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import RepositoryNotFoundError
+
+import kdgen
+from kdgen.hub import push
+from kdgen.model import Model, load
+from kdgen.types import UserError
+
+from .conftest import Place, call
+from .server import Fault, Hub
+
+Make = Callable[..., Model]
+
+
+def files_of(name: str, kind: str = "model", revision: str | None = None) -> set[str]:
+    info = HfApi().repo_info(name, repo_type=kind, revision=revision)
+    return {file.rfilename for file in info.siblings or ()} - {".gitattributes"}
+
+
+def test_a_run_is_published_in_one_commit_and_comes_back_the_same_in_a_fresh_process(
+    place: Place, trained: Path, tmp_path: Path
+) -> None:
+    x = torch.rand(1, 1, 16, 16) * 2 - 1
+    torch.save(x, tmp_path / "x.pt")
+    expected = load(trained).restore(x)
+    name = place.name("denoiser")
+    pushed = push(trained, name, license="apache-2.0")
+    assert pushed.files.keys() == files_of(name) == {
+        "config.json", "model.safetensors", "README.md", "recipe.json", "report.json", "report.md", "samples.png",
+        "curves.png", "gallery.png",
+    }  # fmt: skip
+    trained.rename(tmp_path / "gone")
+    code = "import sys, torch, kdgen; x = torch.load(sys.argv[1], weights_only=True); " \
+           "torch.save(kdgen.load(sys.argv[2]).restore(x), sys.argv[3])"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code, tmp_path / "x.pt", name, tmp_path / "y.pt"], check=True)
+    assert torch.equal(torch.load(tmp_path / "y.pt", weights_only=True), expected)
+
+
+def test_one_commit(hub: Hub, place: Place, trained: Path) -> None:
+    name = place.name("one")
+    push(trained, name)
+    assert sum("POST" in line and "/commit/" in line for line in hub.seen) == 1
+    assert len(hub.store.repos["model", name].commits) == 2, "the repository's own first commit, and ours"
+
+
+def test_a_diffusion_student_opens_in_plain_diffusers(place: Place, student: Make, tmp_path: Path) -> None:
+    task = {"name": "diffuse", "size": 8, "channels": 1, "num_steps": 2}
+    model = student("unet2d", task, size=8, block_out_channels=[8, 16], norm_num_groups=4, attention_levels=0)
+    name = place.name("diffusion")
+    assert kdgen.Model.push_to_hub(model, name).startswith("http")
+    assert {
+        "model_index.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "scheduler/scheduler_config.json",
+    } <= files_of(name)
+    drawn = model.draw(2, seed=3, num_steps=2)
+    assert torch.equal(load(name).draw(2, seed=3, num_steps=2), drawn)
+    assert call("pull", name, "--to", str(tmp_path / "here")) == 0
+    from diffusers import DDIMPipeline
+
+    pipe = DDIMPipeline.from_pretrained(tmp_path / "here")
+    pipe.set_progress_bar_config(disable=True)
+    noise = torch.Generator().manual_seed(3)
+    plain = pipe(2, generator=noise, num_inference_steps=2, output_type="np").images
+    assert torch.equal(torch.from_numpy(plain).movedim(-1, 1) * 2 - 1, drawn)
+
+
+def test_a_model_that_was_changed_is_published_without_the_report_of_what_it_was(place: Place, trained: Path) -> None:
+    model = load(trained)
+    torch.nn.init.ones_(next(model.net.parameters()))
+    name = place.name("changed")
+    model.push_to_hub(name)
+    assert {"report.json", "recipe.json", "samples.png"}.isdisjoint(files_of(name))
+    x = torch.rand(1, 1, 8, 8)
+    assert torch.equal(load(name).restore(x), model.restore(x))
+
+
+def test_a_student_that_is_not_the_trained_net_is_not_sent(place: Place, trained: Path) -> None:
+    model = load(trained)
+    torch.nn.init.ones_(next(model.net.parameters()))
+    model.save(trained / "student")
+    name = place.name("other")
+    with pytest.raises(UserError, match="another output than the trained net"):
+        push(trained, name)
+    with pytest.raises(RepositoryNotFoundError):
+        HfApi().model_info(name)
+
+
+def test_a_dry_run_shows_everything_and_sends_nothing(
+    hub: Hub, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("push", str(trained), "acme/dry", "--dry-run") == 0
+    shown = capsys.readouterr()
+    for words in ("model.safetensors", "recipe.json", "library_name: kdgen", 'kdgen.load("acme/dry")'):
+        assert words in shown.out
+    assert "nothing was sent" in shown.err
+    assert hub.seen == []
+
+
+def test_a_second_push_takes_away_what_the_first_left(place: Place, student: Make, trained: Path) -> None:
+    name = place.name("again")
+    push(trained, name)
+    student().push_to_hub(name)
+    assert {"report.json", "samples.png"}.isdisjoint(files_of(name))
+    before = HfApi().model_info(name).sha
+    student().push_to_hub(name)
+    assert HfApi().model_info(name).sha == before, "an equal push makes no commit"
+
+
+def test_branches_and_proposals(place: Place, student: Make) -> None:
+    name = place.name("branches")
+    student().push_to_hub(name)
+    wider = student(depth=3, width=6)
+    wider.push_to_hub(name, revision="wide")
+    assert load(name).use != load(name, revision="wide").use == wider.use
+    pushed = push(student(depth=3, width=8), name, create_pr=True)
+    assert "discussions" in pushed.url
+    assert load(f"hub:{name}@{pushed.commit}").use.args["width"] == 8  # type: ignore[union-attr]
+    assert load(name).use.args["width"] == 4  # type: ignore[union-attr]
+
+
+def test_thirty_megabytes_over_a_bad_line(hub: Hub, place: Place, student: Make, tmp_path: Path) -> None:
+    task = {"name": "generate", "latent": [64], "size": 32, "channels": 1}
+    model = student("mlp_generator", task, latent=64, hidden=[2048, 3000])
+    model.save(tmp_path / "large")
+    assert (tmp_path / "large" / "model.safetensors").stat().st_size > 30e6
+    hub.faults += [
+        Fault("PUT /lfs/", 0),
+        Fault("POST .*preupload", 500),
+        Fault("POST .*lfs/objects/batch", 503),
+        Fault("POST /api/repos/create", 429, {"Retry-After": "1"}),
+        Fault("POST .*/commit/", 503),
+    ]
+    name = place.name("large")
+    pushed = push(tmp_path / "large", name)
+    assert [fault.times for fault in hub.faults] == [0] * 5
+    repo = hub.store.repos["model", name]
+    tree = repo.commits[pushed.commit or ""]
+    large = [file for file in tree.values() if file.sha256 is not None]
+    assert len(large) == 2
+    assert all(hashlib.sha256(hub.store.read(file)).hexdigest() == file.sha256 for file in large)
+    assert hub.store.read(tree["model.safetensors"]) == (tmp_path / "large" / "model.safetensors").read_bytes()
+
+
+def test_an_interrupted_upload_goes_on_where_it_was(hub: Hub, place: Place, student: Make) -> None:
+    name = place.name("resumed")
+    hub.faults.append(Fault("POST .*/commit/", 403, message="Forbidden"))
+    with pytest.raises(UserError, match="no right to write"):
+        student(depth=3, width=5).push_to_hub(name)
+    assert sum(line.startswith("PUT") for line in hub.seen) > 0
+    hub.seen.clear()
+    student(depth=3, width=5).push_to_hub(name)
+    assert sum(line.startswith("PUT") for line in hub.seen) == 0, "what was uploaded is not sent again"
+
+
+def test_a_commit_whose_confirmation_is_lost_is_not_made_twice(hub: Hub, place: Place, student: Make) -> None:
+    name = place.name("lost")
+    store_write = hub.store.write
+
+    def lose(repo: object, *args: object, **more: object) -> str:
+        store_write(repo, *args, **more)  # type: ignore[arg-type]
+        hub.store.write = store_write  # type: ignore[method-assign]
+        raise RuntimeError("the confirmation is lost")
+
+    hub.store.create("model", name)
+    hub.store.write = lose  # type: ignore[method-assign,assignment]
+    student().push_to_hub(name)
+    assert len(hub.store.repos["model", name].commits) == 2
+
+
+def test_the_published_recipe_and_report_are_the_runs_own(place: Place, trained: Path) -> None:
+    name = place.name("same")
+    push(trained, name)
+    got = Path(snapshot_download(name))
+    ours, theirs = (json.loads((folder / "report.json").read_text()) for folder in (trained, got))
+    assert [row["metrics"] for row in theirs["rows"]] == [row["metrics"] for row in ours["rows"]]
+    assert kdgen.Recipe.model_validate_json((got / "recipe.json").read_text()).steps == 3

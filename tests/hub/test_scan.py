@@ -1,0 +1,97 @@
+"""What must never be sent is not, and is named."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from PIL import Image, PngImagePlugin
+from safetensors.torch import load_file, save_file
+
+from kdgen.hub import push
+from kdgen.hub.scan import objection, without_paths
+from kdgen.types import UserError
+
+from .conftest import WRITER, Place
+from .server import Hub
+
+TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWx"
+
+
+def sent(hub: Hub, name: str) -> dict[str, bytes]:
+    repo = hub.store.repos["model", name]
+    return {path: hub.store.read(file) for path, file in repo.commits[repo.refs["main"]].items()}
+
+
+def test_planted_files_are_named_and_not_sent(hub: Hub, place: Place, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret.png").write_bytes((trained / "samples.png").read_bytes())
+    (trained / "samples.png").unlink()
+    (trained / "samples.png").symlink_to(tmp_path / "secret.png")
+    (trained / "student" / "extra.safetensors").symlink_to(tmp_path / "secret.png")
+    (trained / "student" / "weights.pkl").write_bytes(pickle.dumps({"a": 1}))
+    (trained / "notes.md").write_text(f"my token is {TOKEN}\n")
+    (trained / "report.md").write_text((trained / "report.md").read_text() + f"\n{TOKEN}\n")
+    recipe = json.loads((trained / "recipe.json").read_text())
+    (trained / "recipe.json").write_text(json.dumps({**recipe, "teacher": "/home/grace/models/big"}))
+    pushed = push(trained, name := place.name("planted"))
+    files, said = sent(hub, name), "\n".join(pushed.notes)
+    assert files.keys() - {".gitattributes"} == {
+        "config.json", "model.safetensors", "README.md", "recipe.json", "report.json", "curves.png", "gallery.png",
+    }  # fmt: skip
+    everything = b"".join(files.values()) + b"".join(path.read_bytes() for path in hub.store.blobs.iterdir())
+    for secret in (TOKEN.encode(), WRITER.encode(), b"/home/grace", str(tmp_path).encode(), pickle.dumps({"a": 1})):
+        assert secret not in everything
+    for words in ("not sent: samples.png is a symbolic link out", "not sent: weights.pkl is a pickle",
+                  "not sent: extra.safetensors is a symbolic link out", "not sent: notes.md holds what looks like a token",
+                  "not sent: report.md holds what looks like a token", "/home/grace/models/big is cut"):  # fmt: skip
+        assert words in said
+    assert json.loads(files["recipe.json"])["teacher"] == "big"
+    assert TOKEN not in said
+
+
+def test_weights_that_carry_a_secret_stop_everything(hub: Hub, trained: Path) -> None:
+    file = trained / "student" / "model.safetensors"
+    save_file(load_file(file), file, metadata={"made_in": "/home/grace/secret/place"})
+    with pytest.raises(UserError, match=r"nothing was sent.*absolute path, /home/grace/secret/place"):
+        push(trained, "acme/never")
+    assert hub.seen == []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.md", b"AKIAABCDEFGHIJKLMNOP", "token"),
+        ("a.md", b"-----BEGIN RSA PRIVATE KEY-----", "token"),
+        ("a.txt", b"see C:\\Users\\grace\\x", "absolute path"),
+        ("a.json", b'{"dir": "/tmp"}', "absolute path"),
+        ("a.json", b"\x80\x04K\x01.", "pickle"),
+        ("a.png", b"nothing of a picture", "cannot be read"),
+        ("a.md", b"made by grace", "name of a user, grace"),
+        ("a.md", b"and/or 1/2 https://huggingface.co/a/b `kdgen/zoo/x.py` </div> image-to-image ~/.cache/kdgen", None),
+        ("a.md", b"a disgraceful grace-note", None),
+    ],
+)
+def test_objections(name: str, data: bytes, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "grace")
+    (tmp_path / name).write_bytes(data)
+    why = objection(tmp_path / name)
+    assert (why is None) if words is None else (why is not None and words in why)
+
+
+def test_notes_within_a_picture_are_read(tmp_path: Path) -> None:
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Source", "/home/grace/camera/1.raw")
+    Image.new("L", (2, 2)).save(tmp_path / "a.png", pnginfo=info)
+    assert "absolute path" in str(objection(tmp_path / "a.png"))
+
+
+def test_the_users_repository_may_bear_the_users_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "grace")
+    (tmp_path / "a.md").write_text('kdgen.load("grace/tiny")')
+    assert objection(tmp_path / "a.md", allowed="grace/tiny") is None
+
+
+def test_paths_are_cut_to_their_last_part() -> None:
+    text, found = without_paths('{"path": "/home/grace/photos/", "b": "D:\\\\x\\\\y.png", "c": "a/b"}')
+    assert text == '{"path": "photos", "b": "y.png", "c": "a/b"}'
+    assert found == ["/home/grace/photos/", "D:\\\\x\\\\y.png"]

@@ -1,0 +1,123 @@
+"""A tiny student for data whose diffusion is known exactly, and the shortest training there is."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.diffusion import GaussianMixture, karras, sample
+from kdgen.diffusion.few_steps import few_sigmas
+from kdgen.types import Batch, Method, View
+
+PIXEL = GaussianMixture(torch.tensor([-0.5, 0.6]).view(2, 1, 1, 1), std=[0.25, 0.3], weights=[0.4, 0.6])
+"""Images of one pixel: their ODE keeps each at its place in the distribution."""
+
+SQUARES = GaussianMixture(
+    torch.tensor([[[[-0.6, 0.4], [0.2, -0.5]]], [[[0.6, 0.5], [-0.3, 0.4]]]]), std=[0.1, 0.2], weights=[0.3, 0.7]
+)
+"""Images of 2x2 pixels."""
+
+
+class Student(nn.Module):
+    """Fully connected, told ``sigma`` and perhaps ``until``, preconditioned as by Karras et al. 2022, table 1."""
+
+    def __init__(self, pixels: int = 1, width: int = 64, dropout: float = 0.0, until: bool = False) -> None:
+        super().__init__()
+        self.until, self.pixels = until, pixels
+        self.layers = nn.Sequential(
+            nn.Linear(pixels + 2, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, width), nn.SiLU(), nn.Linear(width, pixels),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor, *, sigma: Tensor, **cond: Tensor) -> Tensor:
+        level, data = sigma.view(-1, 1), 0.6
+        flat = x.flatten(1)
+        ends = cond["until"].view(-1, 1) if self.until and "until" in cond else torch.zeros_like(level)
+        size = (level**2 + data**2).sqrt()
+        told = torch.cat([flat / size, level.log() / 4, ends / (1 + ends)], 1)
+        out = data**2 / size**2 * flat + level * data / size * self.layers(told)
+        return out.view_as(x)
+
+
+Draw = Callable[[int], Batch]
+
+
+def batches(teacher: GaussianMixture, *, mean: float = -0.5, std: float = 1.8, first: float = 0.2) -> Draw:
+    """Noisy data of levels as the task few_steps draws them."""
+    highest = float(few_sigmas(1)[0])
+
+    def draw(seed: int, size: int = 256) -> Batch:
+        random = torch.Generator().manual_seed(seed)
+        y, _ = teacher.draw(size, random)
+        sigma = (mean + std * torch.randn(size, generator=random)).exp().clamp(0.005, highest)
+        sigma[: int(first * size)] = highest
+        x = y + sigma.view(-1, 1, 1, 1) * torch.randn(y.shape, generator=random)
+        return Batch(x=x, y=y, cond={"sigma": sigma})
+
+    return draw
+
+
+def coupled(teacher: GaussianMixture, count: int = 2000) -> Draw:
+    """The same with the noise that the teacher's ODE makes the images of."""
+    highest = float(few_sigmas(1)[0])
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randn((count, *teacher.means.shape[1:]), generator=random)
+    images = sample(teacher, noise, sigmas=karras(24, sigma_max=highest))
+
+    def draw(seed: int, size: int = 256) -> Batch:
+        random = torch.Generator().manual_seed(seed)
+        index = torch.randint(count, (size,), generator=random)
+        sigma = (1.5 * torch.randn(size, generator=random)).exp()
+        sigma[:50] = highest
+        x = images[index] + sigma.view(-1, 1, 1, 1) * noise[index]
+        return Batch(x=x, y=images[index], cond={"sigma": sigma})
+
+    return draw
+
+
+def look(student: nn.Module, teacher: nn.Module, batch: Batch, progress: float = 0.0) -> View:
+    """A step as a method sees it."""
+    with torch.no_grad():
+        answer = teacher(batch.x, **batch.cond)
+    return View(batch=batch, student=student(batch.x, **batch.cond), teacher=answer, student_taps={}, teacher_taps={},
+                student_net=student, teacher_net=teacher, student_ema=student, progress=progress)  # fmt: skip
+
+
+def teach(
+    method: Method,
+    student: nn.Module,
+    teacher: nn.Module,
+    draw: Draw,
+    *,
+    steps: int,
+    lr: float = 6e-3,
+    critic_lr: float = 3e-3,
+    betas: tuple[float, float] = (0.9, 0.99),
+) -> nn.Module:
+    """Train with a linearly falling rate; the average of the student over its later steps."""
+    torch.manual_seed(0)
+    method.attach(student, teacher, draw(0, 4))
+    optimizer = torch.optim.Adam(student.parameters(), lr, betas=betas)
+    fakes = list(method.critics())
+    critic = torch.optim.Adam(fakes, critic_lr, betas=(0.0, 0.99)) if fakes else None
+    ema = deepcopy(student)
+    for step in range(steps):
+        torch.manual_seed(step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - step / steps)
+        view = look(student, teacher, draw(step + 1), step / steps)
+        method.loss(view).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if critic is not None:
+            loss = method.critic_loss(view)
+            assert loss is not None
+            critic.zero_grad()
+            loss.mean().backward()
+            critic.step()
+            optimizer.zero_grad()
+        with torch.no_grad():
+            for mine, theirs in zip(ema.parameters(), student.parameters(), strict=True):
+                mine.lerp_(theirs, max(0.02, 1 / (step + 1)))
+    return ema.eval()

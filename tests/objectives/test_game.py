@@ -1,0 +1,130 @@
+"""What a critic and its student play for."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from kdgen.critics import Game, augmented, matched, squared_slope
+from kdgen.objectives import Adversarial
+from kdgen.types import Batch, Sight
+
+
+class Linear(nn.Module):
+    """``D(x) = w . x``, as a single judgement."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x):
+        return [(x.flatten(1) @ self.weight)[:, None]]
+
+
+@pytest.fixture
+def constant():
+    """Images of 2x2 whose judgement by a critic of ones is what is asked for."""
+    return lambda *values: torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 2, 2) / 4
+
+
+def test_hinge(constant):
+    game = Game(Linear(torch.ones(4)))
+    fake, real = constant(0.5, -2.0), constant(0.25, 3.0)
+    torch.testing.assert_close(game.student_loss(fake, real), torch.tensor([-0.5, 2.0]))
+    torch.testing.assert_close(game.critic_loss(fake, real), torch.tensor([0.75 + 1.5, 0.0]))
+
+
+def test_relativistic(constant):
+    game = Game(Linear(torch.ones(4)), loss="relativistic")
+    fake, real = constant(0.5, -2.0), constant(0.25, 3.0)
+    expected = torch.tensor([math.log1p(math.exp(-0.25)), math.log1p(math.exp(5.0))])
+    torch.testing.assert_close(game.student_loss(fake, real), expected)
+    expected = torch.tensor([math.log1p(math.exp(0.25)), math.log1p(math.exp(-5.0))])
+    torch.testing.assert_close(game.critic_loss(fake, real), expected)
+
+
+def test_penalty_of_a_linear_critic_is_its_squared_weight():
+    torch.manual_seed(0)
+    critic = Linear(torch.randn(4))
+    images = torch.rand(3, 1, 2, 2, requires_grad=True)
+    norm = critic.weight.square().sum()
+    torch.testing.assert_close(squared_slope(critic(images), images), norm.expand(3))
+    fake, real = torch.rand(2, 3, 1, 2, 2)
+    for loss, sides in (("hinge", 1), ("relativistic", 2)):
+        plain = Game(critic, loss=loss).critic_loss(fake, real)
+        game = Game(critic, loss=loss, penalty=0.3, every=3)
+        punished = [game.critic_loss(fake, real) for _ in range(4)]
+        for number, each in enumerate(punished):
+            extra = sides * 3 * 0.15 * norm if number % 3 == 0 else torch.tensor(0.0)
+            torch.testing.assert_close(each, plain + extra)
+        (slope,) = torch.autograd.grad(punished[0].mean() - plain.mean(), critic.weight)
+        torch.testing.assert_close(slope, sides * 3 * 0.3 * critic.weight.detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_real_images_are_matched_in_number_and_size():
+    real = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 8, 8)
+    same = matched(real, torch.zeros(5, 1, 4, 4))
+    assert same.shape == (5, 1, 4, 4)
+    torch.testing.assert_close(same[:, 0, 0, 0], torch.tensor([0.0, 1, 2, 0, 1]))
+
+
+def test_augmentation_is_differentiable_seeded_and_keeps_most_of_an_image():
+    images = torch.full((64, 1, 16, 16), 0.8, requires_grad=True)
+    torch.manual_seed(0)
+    one = augmented(images)
+    torch.manual_seed(0)
+    assert torch.equal(one, augmented(images))
+    assert one.shape == images.shape
+    covered = (one == 0).float().mean((1, 2, 3))
+    assert (covered <= 0.25 + 1 - (14 / 16) ** 2).all()
+    assert covered.mean() > 0.05
+    levels = one.flatten(1).max(1).values - 0.8
+    assert (levels.abs() <= 0.5).all()
+    assert levels.std() > 0.2
+    one.sum().backward()
+    assert torch.equal(images.grad, (images.grad > 0).float())
+    assert augmented(torch.rand(2, 1, 1, 5)).shape == (2, 1, 1, 5)
+
+
+def test_augmentation_shifts_by_whole_pixels():
+    image = torch.zeros(200, 1, 16, 16)
+    image[:, 0, 8, 8] = 5
+    torch.manual_seed(0)
+    spots = [torch.nonzero(each[0] > 3)[0].tolist() for each in augmented(image) if (each[0] > 3).any()]
+    assert {row for row, _ in spots} == {column for _, column in spots} == {6, 7, 8, 9, 10}
+
+
+@pytest.mark.parametrize("loss", ["hinge", "relativistic"])
+def test_a_toy_gan_finds_both_modes(loss):
+    """Images of 8x8 that are bright above or bright below: a generator that knows neither learns to give both."""
+    torch.manual_seed(0)
+    above = torch.cat([torch.full((4, 8), 0.8), torch.full((4, 8), -0.8)])
+    modes = torch.stack([above, -above])[:, None]
+    net = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 64), nn.Tanh(), nn.Unflatten(1, (1, 8, 8)))
+    objective = Adversarial(width=8, loss=loss, penalty=0.1 if loss == "relativistic" else 0.0, every=2)
+
+    def batch():
+        return Batch(x=torch.randn(32, 2), real=modes[torch.randint(2, (32,))] + 0.05 * torch.randn(32, 1, 8, 8))
+
+    def far(images):
+        return (images[:, None] - modes).square().mean((2, 3, 4)).min(1).values
+
+    objective.attach(net, batch())
+    mine = torch.optim.AdamW(net.parameters(), 3e-3, betas=(0.0, 0.99))
+    theirs = torch.optim.AdamW(objective.critics(), 3e-3, betas=(0.0, 0.99))
+    held_out = torch.randn(256, 2)
+    before = far(net(held_out)).mean().item()
+    for _ in range(200):
+        drawn = batch()
+        sight = Sight(batch=drawn, student=net(drawn.x), student_taps={}, student_net=net)
+        mine.zero_grad()
+        objective.loss(sight).mean().backward()
+        mine.step()
+        theirs.zero_grad()
+        objective.critic_loss(sight).mean().backward()
+        theirs.step()
+    images = net(held_out).detach()
+    assert far(images).mean() < 0.2 * before
+    share = (images[:, 0, :4].mean((1, 2)) > 0).float().mean()
+    assert 0.1 < share < 0.9

@@ -1,0 +1,93 @@
+"""A model's own images as data: drawn once, kept, and the same for every run."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from kdgen.data import Gallery, derive, make_images
+from kdgen.model import Model
+from kdgen.registry import Use, register
+from kdgen.tasks import Samples
+from kdgen.types import UserError
+
+
+@register("net")
+class TinyGenerator(nn.Module):
+    """Latents of four numbers to 12x12 images."""
+
+    def __init__(self, channels=1):
+        super().__init__()
+        self.channels = channels
+        self.layer = nn.Linear(4, channels * 144)
+
+    def forward(self, x, **cond):
+        return self.layer(x).view(-1, self.channels, 12, 12).tanh()
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "samples"
+
+
+def generator(folder, channels=1, seed=0):
+    torch.manual_seed(seed)
+    task = {"name": "generate", "latent": [4], "size": 12, "channels": channels}
+    use = Use(name="tiny_generator", args={"channels": channels})
+    model = Model(TinyGenerator(channels), name="tiny", channels=channels, task=task, use=use).eval()
+    model.save(folder)
+    return model
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_are_what_the_model_draws(cache, tmp_path, channels):
+    model = generator(tmp_path / "gan", channels)
+    source = make_images({"name": "samples", "args": {"model": str(tmp_path / "gan"), "num_images": 30}})
+    assert isinstance(source, Gallery)
+    assert not cache.exists()
+    drawn = model.draw(30, seed=derive(0, "samples"))
+    images = torch.cat([x for _, x in source.images(channels)])
+    assert torch.allclose(images, drawn, atol=0.5 / 127.5 + 1e-6)
+    assert source.names == [str(i) for i in range(30)]
+    x = source.patches(9, 12, channels=channels, seed=5)
+    assert all(any(torch.equal(each, image) for image in images) for each in x)
+    assert torch.equal(x, source.patches(9, 12, channels=channels, seed=5))
+    assert not torch.equal(x, source.patches(9, 12, channels=channels, seed=6))
+    assert source.patches(2, 16, channels=3, seed=0).shape == (2, 3, 16, 16)
+    assert source.patches(2, 6, channels=1, seed=0).shape == (2, 1, 6, 6)
+
+
+def test_samples_are_drawn_once_and_again_where_damaged(cache, tmp_path, monkeypatch):
+    generator(tmp_path / "gan")
+    args = {"model": str(tmp_path / "gan"), "num_images": 20}
+    x = Samples(**args).patches(5, 12, channels=1, seed=0)
+    (file,) = cache.glob("*.npy")
+    assert np.load(file).shape == (20, 1, 12, 12)
+    file.write_bytes(file.read_bytes()[:500])
+    assert torch.equal(Samples(**args).patches(5, 12, channels=1, seed=0), x)
+    assert not list(cache.glob("*.partial"))
+    monkeypatch.setattr(Model, "draw", lambda *args, **more: pytest.fail("drawn twice"))
+    assert torch.equal(Samples(**args).patches(5, 12, channels=1, seed=0), x)
+
+
+def test_the_fingerprint_tells_models_and_arguments_apart(cache, tmp_path):
+    generator(tmp_path / "a")
+    generator(tmp_path / "b", seed=1)
+    args = {"model": str(tmp_path / "a"), "num_images": 20}
+    others = [{"model": str(tmp_path / "b")}, {"seed": 1}, {"num_images": 21}, {"num_steps": 3}, {"size": 8}]
+    prints = {Samples(**{**args, **more}).fingerprint() for more in [{}, *others]}
+    assert len(prints) == 6
+    assert Samples(**args).fingerprint() in prints
+    assert not cache.exists()
+
+
+def test_unfit_arguments_are_refused(cache, tmp_path):
+    generator(tmp_path / "gan")
+    for wrong in ({"num_images": 0}, {"size": 0}, {"num_steps": 1.5}):
+        with pytest.raises(UserError, match=next(iter(wrong))):
+            Samples(str(tmp_path / "gan"), **wrong)
+    with pytest.raises(UserError, match="no model at"):
+        Samples(str(tmp_path / "absent"))
+    with pytest.raises(UserError, match="draws no images"):
+        Samples("denoiser").patches(1, 8, channels=1, seed=0)

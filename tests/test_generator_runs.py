@@ -1,0 +1,151 @@
+"""Runs whose nets make images: from a teacher alone, and with objectives of the student's own."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from support import call, drain, interrupt, weights
+
+from kdgen import registry, run
+from kdgen.compare import Report
+from kdgen.critics import Game
+from kdgen.data import generator
+from kdgen.model import Model, build_net, load
+from kdgen.recipe import Recipe, override, parse
+from kdgen.registry import Use
+from kdgen.types import UserError
+
+Make = Callable[..., Recipe]
+GAME = '{"name": "adversarial", "args": {"width": 4, "penalty": 0.1, "every": 2}, "weight": 0.5}'
+WITH_GAME = f'stages=[{{"methods": [{{"name": "output"}}], "objectives": [{GAME}], "ratio": {{"name": "adaptive"}}}}]'
+
+
+class Stripes:
+    """Images of two grey values, light above."""
+
+    def patches(self, count: int, size: int, *, channels: int, seed: int) -> torch.Tensor:
+        values = torch.rand((count, 1, 2, 1), generator=generator(seed, "values")).sort(2, descending=True).values
+        return (2 * values - 1).repeat_interleave(size // 2, 2).expand(-1, channels, -1, size).contiguous()
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(b"stripes").hexdigest()
+
+
+@pytest.fixture
+def make_gan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Recipes for a tiny generator of a tiny teacher, with settings applied."""
+    monkeypatch.setitem(registry._registered, "images", {**registry._registered["images"], "stripes": Stripes})
+    torch.manual_seed(0)
+    net, use = build_net(Use(name="conv_generator", args={"latent": 4, "size": 8, "width": 8}), channels=1)
+    task = {"name": "generate", "latent": [4], "size": 8, "channels": 1}
+    Model(net, name="big", channels=1, task=task, use=use).save(tmp_path / "teacher")
+    whole = {
+        "name": "tiny",
+        "task": {
+            "name": "generate",
+            "args": {"latent": 4, "size": 8, "num_images": 220, "images": {"name": "stripes"}},
+        },
+        "teacher": str(tmp_path / "teacher"),
+        "student": {"name": "mlp_generator", "args": {"latent": 4, "size": 8, "hidden": [8]}},
+        "stages": [{"methods": [{"name": "output"}]}],
+        "steps": 12,
+        "batch_size": 8,
+        "pool": {"patches": 48, "dir": str(tmp_path / "cache")},
+        "checkpoint_every": 0.01,
+        "device": "cpu",
+    }
+    return lambda *settings: override(parse(whole), settings)
+
+
+def test_without_objectives_the_teacher_is_the_only_guide(make_gan: Make, tmp_path: Path) -> None:
+    drain(run.distill(make_gan(), tmp_path / "run"))
+    report = Report.read(tmp_path / "run")
+    assert [row.role for row in report.rows] == ["teacher", "student"]
+    assert report.headline == "fd_features32"
+    assert "alpha was 1" in report.verdict
+    teacher, student = report.rows
+    assert teacher.metrics["fd_features32"] < student.metrics["fd_features32"]
+    assert {"psnr", "ssim", "perceptual"} <= student.metrics.keys() - teacher.metrics.keys()
+    assert {"fd_features32@data", "sharpness@data", "diversity", "vendi", "precision"} <= student.metrics.keys()
+    assert any("220 images with seed 0" in note for note in report.notes)
+    assert (tmp_path / "run" / "samples.png").stat().st_size > 0
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 0
+
+
+def test_with_objectives_there_are_controls_that_learn_from_these_alone(make_gan: Make, tmp_path: Path) -> None:
+    events = drain(run.distill(make_gan(WITH_GAME, "evaluate_every=1000"), tmp_path / "run"))
+    report = Report.read(tmp_path / "run")
+    assert [row.role for row in report.rows] == ["teacher", "student", "control_steps", "control_seconds"]
+    assert "against the same student trained without it" in report.verdict
+    assert len({weights(tmp_path / "run", leg) for leg in ("student", "control_steps", "control_seconds")}) == 3
+    shown = [event.data.keys() for event in events if event.kind == "step" and event.leg == "control_seconds"]
+    assert all({"own_adversarial", "own_adversarial_critic"} <= keys for keys in shown)
+    assert not any("output" in keys for keys in shown)
+
+
+def test_a_game_resumes_to_the_identical_student(make_gan: Make, tmp_path: Path) -> None:
+    recipe = make_gan(WITH_GAME, "controls=false", "steps=24")
+    drain(run.distill(recipe, tmp_path / "whole"))
+    interrupt(recipe, tmp_path / "run", step=5)
+    interrupt(recipe, tmp_path / "run", step=15)
+    state = torch.load(tmp_path / "run" / "checkpoints" / "student" / "last.pt", weights_only=True)
+    assert any(key.startswith("0/own/0/adversarial.game.critic") for key in state["methods"])
+    assert state["critics"]["state"][0]["step"] == state["step"]
+    drain(run.resume(tmp_path / "run"))
+    assert weights(tmp_path / "whole") == weights(tmp_path / "run")
+    ends = [torch.load(tmp_path / name / "checkpoints" / "student" / "last.pt", weights_only=True)["methods"]
+            for name in ("whole", "run")]  # fmt: skip
+    assert all(torch.equal(value, ends[1][key]) for key, value in ends[0].items())
+
+
+def test_a_critic_that_is_not_finite_goes_back_too(
+    make_gan: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, calls = Game.critic_loss, iter(range(10**6))
+
+    def poisoned(self: Game, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        return wanted(self, fake, real) * (float("nan") if next(calls) == 6 else 1)
+
+    monkeypatch.setattr(Game, "critic_loss", poisoned)
+    events = drain(run.distill(make_gan(WITH_GAME, "controls=false"), tmp_path / "run"))
+    (warning,) = [event.data["message"] for event in events if event.kind == "warning"]
+    assert "own_adversarial_critic" in warning
+    assert all(p.isfinite().all() for p in load(tmp_path / "run").parameters())
+    state = torch.load(tmp_path / "run" / "checkpoints" / "student" / "last.pt", weights_only=True)
+    assert all(value.isfinite().all() for value in state["methods"].values())
+
+
+def test_a_game_without_real_images_is_refused_in_one_line(make_gan: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="needs real images") as refused:
+        next(run.distill(make_gan(WITH_GAME, 'task.args={"latent": 4, "size": 8}'), tmp_path / "run"))
+    assert "\n" not in str(refused.value)
+
+
+def test_nothing_to_learn_from_is_refused_in_one_line(make_gan: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing to learn from"):
+        drain(run.distill(make_gan('stages=[{"name": "train"}]', "controls=false"), tmp_path / "run"))
+
+
+def test_evaluate_and_compare_generators_with_their_teacher(
+    make_gan: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student, teacher = str(tmp_path / "student"), str(tmp_path / "teacher")
+    net, use = build_net(Use(name="mlp_generator", args={"latent": 4, "size": 8, "hidden": [8]}), channels=1)
+    Model(net, name="tiny", channels=1, task=load(teacher).task, use=use).save(Path(student))
+    assert call("evaluate", student, "--teacher", teacher, "--json") == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert {"psnr", "fd_features32", "vendi", "diversity"} <= evaluated["metrics"].keys()
+    assert "2,000 images with seed 0" in evaluated["measured"]
+    assert call("evaluate", student) == 2
+    assert "nothing to compare with" in capsys.readouterr().err
+    assert call("evaluate", student, "--sigma", "5") == 2
+    assert "--sigma is for denoisers" in capsys.readouterr().err
+    out = tmp_path / "comparison"
+    assert call("compare", student, "--teacher", teacher, "--json", "--out", str(out)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [(row["role"], row["name"]) for row in report["rows"]] == [("teacher", "big"), ("model", "tiny")]
+    assert report["rows"][1]["metrics"] == pytest.approx(evaluated["metrics"])
+    assert {path.name for path in out.iterdir()} == {"report.json", "report.md", "samples.png"}

@@ -1,0 +1,176 @@
+"""The loss of a stage: its terms, how they are weighted, and what its critics want."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import kdgen.methods
+import kdgen.objectives  # noqa: F401
+from kdgen import registry
+from kdgen.loss import Loss, make_terms
+from kdgen.recipe import Recipe, Stage, parse
+from kdgen.types import Batch, Learned, Method, Objective, Sight, UserError, View
+
+
+class Brightness(Objective):
+    """Be as dark as can be: the mean of each image."""
+
+    def loss(self, sight: Sight) -> Tensor:
+        return sight.student.flatten(1).mean(1)
+
+
+class Watched(Objective):
+    """Please a critic: one factor that learns from how far it is from 2; beside it a regressor that learns not."""
+
+    def attach(self, student: nn.Module, batch: Batch) -> None:
+        self.critic = nn.Parameter(torch.rand(()))
+        self.regressor = nn.Parameter(torch.zeros(()))
+        self.fixed = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def critics(self):
+        return iter([self.critic])
+
+    def loss(self, sight: Sight) -> Tensor:
+        return self.critic.detach() * sight.student.flatten(1).mean(1)
+
+    def critic_loss(self, sight: Sight) -> Tensor:
+        return (self.critic - 2).square().expand(len(sight.student))
+
+
+class Distant(Method):
+    """Ten times the squared distance to the teacher."""
+
+    def loss(self, view: View) -> Tensor:
+        return 10 * (view.student - view.teacher).square().flatten(1).mean(1)
+
+
+class Truth:
+    """A task with ground truth, or without."""
+
+    def __init__(self, known: bool = True) -> None:
+        self.known = known
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
+        return (out - batch.y).square().flatten(1).mean(1) if self.known else None
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds = {"objective": {"brightness": Brightness, "watched": Watched}, "method": {"distant": Distant}}
+    for kind, things in kinds.items():
+        monkeypatch.setitem(registry._registered, kind, {**registry._registered[kind], **things})
+
+
+def make(stage: dict[str, object], *, known: bool = True, index: int = 0, seed: int = 0) -> Loss:
+    recipe = recipe_of(stage, seed=seed)
+    terms = make_terms(recipe, nn.Identity(), nn.Identity(), Batch(x=torch.zeros(2, 1, 4, 4)))
+    return Loss(index, recipe.stages[index], terms, Truth(known))  # type: ignore[arg-type]
+
+
+def recipe_of(*stages: dict[str, object], seed: int = 0) -> Recipe:
+    return parse({"name": "r", "task": {"name": "denoise"}, "teacher": "t", "student": {"name": "dncnn"}, "steps": 1,
+                  "stages": stages, "seed": seed})  # fmt: skip
+
+
+def sight(*values: float, weight: Tensor | None = None, taught: bool = True) -> Sight:
+    """Flat images of these values; the truth is 0 and the teacher says 1."""
+    x = torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 4, 4).clone().requires_grad_()
+    batch = Batch(x=x.detach(), y=torch.zeros_like(x), weight=weight)
+    seen = {"batch": batch, "student": x, "student_taps": {}, "student_net": nn.Identity()}
+    if not taught:
+        return Sight(**seen)
+    return View(**seen, teacher=torch.ones_like(x), teacher_taps={}, teacher_net=nn.Identity(),
+                student_ema=nn.Identity())  # fmt: skip
+
+
+TWO = {"methods": [{"name": "distant", "weight": 3}], "objectives": [{"name": "brightness", "weight": 0.5}]}
+
+
+def test_the_loss_is_what_its_formula_says() -> None:
+    loss, terms, alpha = make({**TWO, "ratio": {"name": "fixed", "args": {"alpha": 0.25}}})(sight(2.0, 4.0), 0.0, 0)
+    assert alpha == 0.25
+    assert {key: value.item() for key, value in terms.items()} == {
+        "task": 10.0, "own_brightness": 3.0, "distant": 50.0,
+    }  # fmt: skip
+    assert loss.item() == pytest.approx(0.75 * (10 + 0.5 * 3) + 0.25 * 3 * 50)
+
+
+def test_alpha_follows_what_there_is() -> None:
+    moving = {"name": "linear", "args": {"start": 1, "end": 0.2}}
+    made = make({**TWO, "ratio": moving})
+    assert [made(sight(2.0), within, 0)[2] for within in (0, 0.5, 1)] == pytest.approx([1.0, 0.6, 0.2])
+    half = {"name": "fixed", "args": {"alpha": 0.5}}
+    assert make({"methods": [{"name": "distant"}], "ratio": half}, known=False)(sight(2.0), 0, 0)[2] == 1.0
+    assert make({"objectives": [{"name": "brightness"}], "ratio": half})(sight(2.0, taught=False), 0, 0)[2] == 0.0
+    loss, _, alpha = make({"methods": [{"name": "distant", "weight": 0}]})(sight(2.0), 0, 0)
+    assert (loss.item(), alpha) == (4.0, 0.0)
+
+
+@pytest.mark.parametrize("stage", [{}, {"objectives": [{"name": "brightness", "weight": 0}]}])
+def test_nothing_to_learn_from_is_refused_in_one_line(stage: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="nothing to learn from") as refused:
+        make(stage, known=False)(sight(2.0, taught=False), 0.0, 0)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_weighted_batch_weighs_every_term() -> None:
+    seen = sight(2.0, 4.0, weight=torch.tensor([1.0, 0.0]))
+    _, terms, _ = make(TWO)(seen, 0.0, 0)
+    assert [value.item() for value in terms.values()] == [4 / 2, 2 / 2, 10 / 2]
+
+
+def test_adaptive_scaling_makes_gradients_alike() -> None:
+    adaptive = {"name": "adaptive", "args": {"alpha": 0.5, "every": 3, "ema": 0}}
+    made, seen = make({**TWO, "ratio": adaptive}), sight(3.0)
+    loss, _, _ = made(seen, 0.0, 0)
+    shares = {"task": 6 / 16, "0.own.0.brightness": 1 / 16, "0.0.distant": 40 / 16}
+    assert made.statistics.norms == pytest.approx({key: 4 * share for key, share in shares.items()})
+    (gradient,) = torch.autograd.grad(loss, seen.student)
+    torch.testing.assert_close(gradient, torch.full_like(gradient, (1 + 0.5 + 3) * 0.5 * 6 / 16))
+    known = made.statistics.norms
+    made(sight(5.0), 0.0, 1)
+    assert made.statistics.norms == known
+    made(sight(5.0), 0.0, 3)
+    assert made.statistics.norms != known
+
+
+def test_critics_and_regressors_learn_apart() -> None:
+    made = make({"objectives": [{"name": "watched"}]})
+    (term,) = made.terms.values()
+    assert made.critics == [term.critic]
+    assert made.regressors == [term.regressor]
+    seen = sight(2.0, 4.0, taught=False)
+    losses = made.of_critics(seen)
+    assert list(losses) == ["own_watched_critic"]
+    losses["own_watched_critic"].backward()
+    assert term.critic.grad is not None
+    assert seen.student.grad is None
+    assert make(TWO).of_critics(sight(2.0)) == {}
+
+
+def test_terms_belong_to_their_stage_and_begin_as_the_seed_says() -> None:
+    watched: dict[str, object] = {"objectives": [{"name": "watched"}, {"name": "brightness"}]}
+
+    def terms(seed: int) -> dict[str, Learned]:
+        probe = Batch(x=torch.zeros(2, 1, 4, 4))
+        return dict(make_terms(recipe_of(TWO, watched, {}, seed=seed), nn.Identity(), nn.Identity(), probe))
+
+    state = torch.get_rng_state()
+    made = terms(0)
+    assert torch.equal(state, torch.get_rng_state())
+    assert list(made) == ["0.0.distant", "0.own.0.brightness", "1.own.0.watched", "1.own.1.brightness"]
+    stages = [Loss(i, stage, made, Truth()) for i, stage in enumerate(recipe_of(TWO, watched, {}).stages)]  # type: ignore[arg-type]
+    assert [list(loss.terms) for loss in stages] == [list(made)[:2], list(made)[2:], []]
+    critic = made["1.own.0.watched"].critic
+    assert terms(0)["1.own.0.watched"].critic == critic != terms(1)["1.own.0.watched"].critic
+
+
+def test_taps_are_those_that_terms_want() -> None:
+    pairs = {"name": "feature", "args": {"pairs": [["0", "1"]]}}
+    recipe = recipe_of({"methods": [pairs]})
+    student = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 3, padding=1))
+    teacher = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 1, 1))
+    terms = make_terms(recipe, student, teacher, Batch(x=torch.zeros(2, 1, 4, 4)))
+    loss = Loss(0, Stage(methods=recipe.stages[0].methods), terms, Truth())  # type: ignore[arg-type]
+    assert (loss.student_paths, loss.teacher_paths) == ({"0"}, {"1"})
+    assert loss.regressors
