@@ -270,7 +270,13 @@ def _student(folder: Path) -> Model:
 def _is_student(folder: Path) -> bool:
     """Whether a folder's configuration is kdgen's, not one that diffusers wrote."""
     config = folder / "config.json"
-    return config.is_file() and '"_class_name"' not in config.read_text(encoding="utf-8", errors="replace")
+    if not config.is_file():
+        return False
+    try:
+        known = json.loads(config.read_text(encoding="utf-8", errors="replace"))
+    except ValueError:
+        return True
+    return not isinstance(known, dict) or "_class_name" not in known
 
 
 def _from_diffusers(folder: Path, name: str | None = None) -> Model:

@@ -35,7 +35,7 @@ class Progressive(Method):
     """
 
     def __init__(
-        self, steps: int, table: Table = "linear", guidance: float = 1.0, null_label: int | None = None
+        self, steps: int = 1, table: Table = "linear", guidance: float = 1.0, null_label: int | None = None
     ) -> None:
         super().__init__()
         check_count("progressive", "steps", steps)

@@ -3,7 +3,7 @@
 A new preset is one function under ``@register("preset")`` in the file of its family.
 """
 
-from kdgen.presets import denoising, generators, teachers  # noqa: F401 - each registers its presets
+from kdgen.presets import denoising, few_steps, generators, teachers  # noqa: F401 - each registers its presets
 from kdgen.recipe import Recipe
 from kdgen.registry import get
 
