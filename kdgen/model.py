@@ -274,7 +274,7 @@ def _is_student(folder: Path) -> bool:
         return False
     try:
         known = json.loads(config.read_text(encoding="utf-8", errors="replace"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
     return not isinstance(known, dict) or "_class_name" not in known
 
