@@ -14,11 +14,12 @@ Imports go down this list only, and packages on one line never import each other
     tasks · methods · objectives · ratio · schedule · answers
     metrics · critics
     model
+    drawing
     zoo · adapters · data · devices · convert · config · fetch
     diffusion
     presets
     recipe
-    taps > registry > types
+    taps · cache · checks · distance > registry > types
 
 The public names are loaded when they are first used, so that ``import kdgen`` costs next to nothing.
 """

@@ -21,6 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
+from kdgen.cache import cache_folder
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral
 from kdgen.data.seed import derive, generator
 from kdgen.devices import Autocast, channels_last
@@ -88,7 +89,7 @@ class AnswerPool:
         self.task, self.spec, self.teacher, self.paths = task, spec, teacher, tuple(paths)
         key = json.dumps([2, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
                           teacher is not None and teacher.fast])  # fmt: skip
-        self.folder = cache_folder(spec) / hashlib.sha256(key.encode()).hexdigest()[:24]
+        self.folder = cache_folder("answers", spec.dir) / hashlib.sha256(key.encode()).hexdigest()[:24]
         self._arrays: dict[str, Tensor] = {}
 
     @property
@@ -277,11 +278,6 @@ def _batch(rows: Mapping[str, Tensor]) -> Batch:
     cond = {k.removeprefix("cond."): v for k, v in parts.items() if k.startswith("cond.")}
     known = {k: v for k, v in parts.items() if k in ("x", "teacher_x", "y", "real", "weight")}
     return Batch(**known, cond=cond)
-
-
-def cache_folder(spec: Pool) -> Path:
-    """Where pools are kept."""
-    return Path(spec.dir or os.environ.get("KDGEN_CACHE") or Path.home() / ".cache" / "kdgen") / "answers"
 
 
 def _make_room(folder: Path, bound: int) -> None:

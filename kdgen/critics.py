@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from kdgen.checks import check_choice, check_count
+from kdgen.distance import resample
 from kdgen.types import UserError
 
 GameLoss = Literal["hinge", "relativistic"]
@@ -173,11 +175,9 @@ def check_game(term: str, *, width: object, loss: object, penalty: object, every
     Raises:
         UserError: naming the argument and what it takes.
     """
-    if loss not in get_args(GameLoss):
-        raise UserError(f"{term}: loss is one of {', '.join(get_args(GameLoss))}, not {loss!r}")
+    check_choice(term, "loss", loss, get_args(GameLoss))
     for name, value in (("width", width), ("every", every)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise UserError(f"{term}: {name} is a whole number of at least 1, not {value!r}")
+        check_count(term, name, value)
     if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty < float("inf"):
         raise UserError(f"{term}: penalty is a number of at least 0, not {penalty!r}")
 
@@ -197,16 +197,7 @@ def matched(real: Tensor, fake: Tensor) -> Tensor:
     """As many real images as there are fake ones, taken in turn, at their size: float32, antialiased."""
     if len(real) != len(fake):
         real = real[torch.arange(len(fake), device=real.device) % len(real)]
-    return resized(real, fake)
-
-
-def resized(image: Tensor, like: Tensor) -> Tensor:
-    """An image ``(B, C, H, W)`` at the height and width of another, float32, bilinear, antialiased."""
-    image = image.float()
-    if image.shape[-2:] == like.shape[-2:]:
-        return image
-    size = (like.shape[-2], like.shape[-1])
-    return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
+    return resample(real, fake)
 
 
 @contextmanager

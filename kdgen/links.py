@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kdgen import pictures, registry
 from kdgen.answers import AnswerPool, Stream, Teacher, live
@@ -23,6 +23,8 @@ from kdgen.types import Batch, Event, Task, UserError
 from kdgen.zoo.inherit import inherit
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PREVIEWED = 8
+"""How many images of a net a preview shows."""
 
 
 @dataclass(slots=True)
@@ -87,6 +89,7 @@ class Link:
             fast = place.fast and recipe.precision != "float32"
             self.teacher = Teacher(original.net, place.probe, device=place.device, bfloat16=fast)
         self.pool = self._pool()
+        self._teachers_drawings: dict[str, Tensor] = {}
 
     def _pool(self) -> AnswerPool | None:
         """The pool the recipe asks for, with the teacher's taps that the methods of all stages want."""
@@ -204,11 +207,14 @@ class Link:
     def _preview(self, student: nn.Module) -> None:
         """Refresh `preview.png`: the student as it is beside the teacher, on few samples. None of the leg's seconds."""
         place, partial = self.place, self.place.folder / "preview.partial.png"
-        nets = {**({} if place.reference is None else {"teacher": place.reference}), "student": student}
         if isinstance(place.task, pictures.Pictured):
+            nets = {"student": student} if place.reference is None else {"teacher": place.reference, "student": student}
             pictures.samples(partial, place.task, nets, limit=1)
         elif isinstance(place.task, pictures.Drawn):
-            pictures.drawings(partial, {name: place.task.draw(net, num_images=8) for name, net in nets.items()})
+            if place.reference is not None and not self._teachers_drawings:
+                self._teachers_drawings = {"teacher": place.task.draw(place.reference, num_images=PREVIEWED)}
+            drawn = {**self._teachers_drawings, "student": place.task.draw(student, num_images=PREVIEWED)}
+            pictures.drawings(partial, drawn)
         if partial.exists():
             partial.replace(place.folder / "preview.png")
 

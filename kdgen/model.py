@@ -7,10 +7,9 @@ Hub, or a JSON file that declares somebody else's checkpoint.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,8 @@ from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
 from kdgen.config import Config, read_config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.data.photographs import Photographs
-from kdgen.data.seed import generator
-from kdgen.devices import device_of, evaluating
-from kdgen.diffusion import karras, sample
-from kdgen.diffusion.few_steps import FewSampler, few_sigmas, sample_few
+from kdgen.diffusion.few_steps import few_sigmas
+from kdgen.drawing import NUM_STEPS, denoise_noise, draw_few, draw_images
 from kdgen.fetch import HubId, fetch, hub_id
 from kdgen.recipe import Checkpoint, explain_error
 from kdgen.registry import Use
@@ -40,11 +37,6 @@ from kdgen.types import Net, UserError
 from kdgen.zoo.fold import folded
 
 BUNDLED = Path(__file__).parent / "zoo" / "weights"
-CALL = 100
-"""Images drawn in one call of a net."""
-
-NUM_STEPS = 18
-"""Steps of the sampler of a diffusion net, Karras et al. 2022, table 1."""
 
 
 class Model(nn.Module):
@@ -284,51 +276,6 @@ def _from_diffusers(folder: Path, name: str | None = None) -> Model:
     model = Model(net, name=name or folder.resolve().name, channels=channels, task=task, use=use)
     model.home = folder
     return model.eval()
-
-
-def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int) -> Tensor:
-    """Images of a generator from standard normal latents, ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
-
-    The first images are the same however many are drawn.
-    """
-    return _drawn(net, lambda z: net(z), latent, num_images, seed)
-
-
-def denoise_noise(net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int) -> Tensor:
-    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``."""
-    return _drawn(net, lambda noise: sample(net, noise, sigmas=karras(num_steps)), shape, num_images, seed)
-
-
-def draw_few(net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas: Tensor, sampler: FewSampler) -> Tensor:
-    """Images of a diffusion net from noise in a call for each level above 0 (``sample_few``), like ``draw_images``."""
-    numbers = count()
-
-    def make(noise: Tensor) -> Tensor:
-        random = generator(seed, "fresh", next(numbers))
-
-        def fresh(like: Tensor) -> Tensor:
-            return torch.randn((CALL, *shape), generator=random)[: len(like)].to(like)
-
-        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, fresh=fresh)
-
-    return _drawn(net, make, shape, num_images, seed)
-
-
-def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:
-    """The latents or the noise of ``draw_images``, ``denoise_noise`` and ``draw_few``, ``(num_images, *shape)``."""
-    return torch.cat(list(_starts(shape, num_images, seed)))
-
-
-def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor]:
-    for number in range(-(-num_images // CALL)):
-        start = torch.randn((CALL, *shape), generator=generator(seed, "draw", number))
-        yield start[: num_images - number * CALL]
-
-
-def _drawn(net: Net, make: Callable[[Tensor], Tensor], shape: Sequence[int], num_images: int, seed: int) -> Tensor:
-    with evaluating(net):
-        parts = [make(start.to(device_of(net))).float().cpu() for start in _starts(shape, num_images, seed)]
-    return torch.cat(parts).clamp(-1, 1)
 
 
 def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:

@@ -12,6 +12,7 @@ from typing import ClassVar, TypeGuard
 import torch
 from torch import Tensor
 
+from kdgen.checks import check_count
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -150,8 +151,7 @@ class Adaptive(Ratio):
 
     def __post_init__(self) -> None:
         _check_alpha("adaptive", "alpha", self.alpha)
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise UserError(f"ratio adaptive: every is a whole number of at least 1, not {self.every!r}")
+        check_count("ratio adaptive", "every", self.every)
         if not _is_number(self.ema) or not 0 <= self.ema < 1:
             raise UserError(f"ratio adaptive: ema must be at least 0 and below 1, not {self.ema!r}")
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.progress import track
@@ -45,15 +45,17 @@ def compare(
         comparison.of_one_recipe([Path(model) for model in models]) if data is None and sigma is None else None
     )
     loaded = {reference: load(reference) for reference in models} if out or not same_recipe else {}
+    task: Any = None
+    if loaded:
+        use, task = measuring_task(loaded, data, sigma)
     if same_recipe:
         report = comparison.merge(same_recipe)
     else:
-        use, task = measuring_task(loaded, data, sigma)
         reference = load(teacher) if teacher else None
         against = reference.net if reference else None
         names = [model.name for model in loaded.values()]
-        restores = isinstance(task, pictures.Pictured)
         rows = []
+        restores = isinstance(task, pictures.Pictured)
         if restores:
             rows.append(comparison.measure("input", None, task, name="noisy input", seed=seed))
         if reference:
@@ -70,7 +72,6 @@ def compare(
         )
     if out:
         report.save(out)
-        task = measuring_task(loaded, data, sigma)[1]
         pictures.picture(out / "samples.png", task, {name: model.net for name, model in loaded.items()}, seed=seed)
     if as_json:
         print(report.model_dump_json())

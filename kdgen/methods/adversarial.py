@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdgen.critics import Critic, Game, GameLoss, Projected, check_game
-from kdgen.methods.distance import check_outputs
+from kdgen.methods.asking import check_outputs
 from kdgen.methods.pairing import outputs
 from kdgen.model import load
 from kdgen.registry import register

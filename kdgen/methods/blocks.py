@@ -3,20 +3,18 @@
 import re
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdgen.methods.distance import resample
-from kdgen.methods.feature import _regressor
-from kdgen.methods.pairing import Pair, check_pairs, choose, probe, settle
+from kdgen.methods.paired import Paired
+from kdgen.methods.pairing import Pair, check_pairs, choose, probe
 from kdgen.registry import register
-from kdgen.types import Batch, Method, Net, UserError, View
+from kdgen.types import Batch, Net, UserError
 
 BLOCK = re.compile(r"((?:.*\.)?)(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)")
 
 
 @register("method")
-class Blocks(Method):
+class Blocks(Paired):
     """Block-wise feature distillation of U-Nets: BK-SDM, Kim et al. 2024 (arXiv 2305.15798), eq. 3.
 
     The outputs of blocks of the same name are compared: ``down_blocks.i``, ``mid_block`` and ``up_blocks.i``, as
@@ -36,25 +34,16 @@ class Blocks(Method):
         super().__init__()
         check_pairs("blocks", pairs or [])
         self.wanted = pairs
-        self.pairs: list[Pair] = []
-        self.regressors = nn.ModuleList()
 
-    def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
-        """Settle the pairs and make a regressor for each whose widths differ. Raises UserError where none is found."""
+    def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:
+        """The pairs that are named, or blocks of the same name. Raises UserError where none is found."""
         wanted = self.wanted or _same_names(student, teacher, batch)
-        self.pairs = choose("blocks", student, teacher, batch, wanted)
-        settle(self, self.pairs)
-        self.regressors = nn.ModuleList(_regressor(pair) for pair in self.pairs).to(batch.x.device)
+        return choose("blocks", student, teacher, batch, wanted)
 
-    def loss(self, view: View) -> Tensor:
-        """``mean over blocks of |r(student) - teacher|^2 / |teacher|^2``, ``(B,)``."""
-        losses = []
-        for pair, regressor in zip(self.pairs, self.regressors, strict=True):
-            student = regressor(view.student_taps[pair.student.path].float()).float()
-            teacher = resample(view.teacher_taps[pair.teacher.path], student)
-            energy = teacher.square().mean().clamp_min(1e-12)
-            losses.append((student - teacher).square().flatten(1).mean(1) / energy)
-        return torch.stack(losses).mean(0)
+    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """``|r(student) - teacher|^2 / |teacher|^2``, ``(B,)``."""
+        energy = teacher.square().mean().clamp_min(1e-12)
+        return (student - teacher).square().flatten(1).mean(1) / energy
 
 
 def _same_names(student: Net, teacher: Net, batch: Batch) -> list[list[str]]:

@@ -2,19 +2,18 @@
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdgen.methods.distance import check_count, check_number, resample
-from kdgen.methods.feature import _regressor
-from kdgen.methods.pairing import Pair, check_pairs, choose, settle
+from kdgen.checks import check_count, check_number
+from kdgen.methods.paired import Paired
+from kdgen.methods.pairing import Pair, check_pairs, choose
 from kdgen.registry import register
-from kdgen.types import Batch, Method, Net, View
+from kdgen.types import Batch, Net
 
 
 @register("method")
-class Channel(Method):
+class Channel(Paired):
     """Channel-wise KL between feature maps: Shu et al. 2021 (arXiv 2011.13256), eq. 4-5.
 
     Each channel becomes a distribution over places, ``phi = softmax(y / T)``, and ``L = T^2 / C sum over channels of
@@ -38,21 +37,12 @@ class Channel(Method):
         check_count("channel", "num_pairs", num_pairs)
         check_pairs("channel", pairs or [])
         self.wanted, self.temperature, self.num_pairs = pairs, temperature, num_pairs
-        self.pairs: list[Pair] = []
-        self.regressors = nn.ModuleList()
 
-    def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
-        """Settle the pairs and make a regressor for each whose widths differ. Raises UserError as ``choose`` does."""
-        self.pairs = choose("channel", student, teacher, batch, self.wanted, num_pairs=self.num_pairs, ranks=(4,))
-        settle(self, self.pairs)
-        self.regressors = nn.ModuleList(_regressor(pair) for pair in self.pairs).to(batch.x.device)
+    def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:
+        """The pairs that are named, or evenly spaced ones. Raises UserError as ``choose`` does."""
+        return choose("channel", student, teacher, batch, self.wanted, num_pairs=self.num_pairs, ranks=(4,))
 
-    def loss(self, view: View) -> Tensor:
-        """``mean over pairs of T^2 / C sum_c KL(phi(teacher_c) || phi(student_c))``, ``(B,)``."""
-        losses = []
-        for pair, regressor in zip(self.pairs, self.regressors, strict=True):
-            student = regressor(view.student_taps[pair.student.path].float()).float()
-            teacher = resample(view.teacher_taps[pair.teacher.path], student)
-            log_p, log_q = (F.log_softmax(y.flatten(2) / self.temperature, 2) for y in (teacher, student))
-            losses.append(self.temperature**2 * (log_p.exp() * (log_p - log_q)).sum(2).mean(1))
-        return torch.stack(losses).mean(0)
+    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """``T^2 / C sum_c KL(phi(teacher_c) || phi(student_c))``, ``(B,)``."""
+        log_p, log_q = (F.log_softmax(y.flatten(2) / self.temperature, 2) for y in (teacher, student))
+        return self.temperature**2 * (log_p.exp() * (log_p - log_q)).sum(2).mean(1)

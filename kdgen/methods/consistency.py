@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from kdgen.checks import check_choice, check_count, check_number
 from kdgen.diffusion.few_steps import euler_step
-from kdgen.methods.distance import check_choice, check_count, check_number
 from kdgen.methods.rollout import (
     check_diffusion,
     check_guidance,

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from kdgen.checks import check_count
 from kdgen.critics import Critic, Game, GameLoss, check_game
 from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas
-from kdgen.methods.distance import check_count
 from kdgen.methods.rollout import check_diffusion, conditions, drawn
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, View

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from kdgen.methods.distance import resample
+from kdgen.distance import resample
 from kdgen.methods.pairing import probe
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, UserError, View

@@ -3,7 +3,9 @@
 import torch
 from torch import Tensor
 
-from kdgen.methods.distance import ask, check_count, check_number, check_outputs, check_same_view, distance, resample
+from kdgen.checks import check_count, check_number
+from kdgen.distance import distance, resample
+from kdgen.methods.asking import ask, check_outputs, check_same_view
 from kdgen.methods.pairing import outputs
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, View

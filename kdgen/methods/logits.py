@@ -5,7 +5,9 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.methods.distance import check_choice, check_number, check_outputs, resample
+from kdgen.checks import check_choice, check_number
+from kdgen.distance import resample
+from kdgen.methods.asking import check_outputs
 from kdgen.methods.pairing import outputs
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, UserError, View

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from kdgen.checks import check_choice, check_number
 from kdgen.diffusion import flow_sigma, flow_time, spread
-from kdgen.methods.distance import check_choice, check_number
 from kdgen.methods.rollout import (
     check_diffusion,
     check_guidance,

@@ -2,7 +2,9 @@
 
 from torch import Tensor
 
-from kdgen.methods.distance import Distance, check_distance, check_number, check_outputs, distance, resample
+from kdgen.checks import check_number
+from kdgen.distance import Distance, distance, resample
+from kdgen.methods.asking import check_distance, check_outputs
 from kdgen.methods.pairing import outputs
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, View

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from kdgen.methods.distance import check_outputs, resample
+from kdgen.distance import resample
+from kdgen.methods.asking import check_outputs
 from kdgen.methods.pairing import outputs
 from kdgen.metrics.perceptual import Perceptual as Measure
 from kdgen.metrics.perceptual import perceptual

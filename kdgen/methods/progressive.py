@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from kdgen.checks import check_count
 from kdgen.diffusion.few_steps import Table, euler_step, few_sigmas
-from kdgen.methods.distance import check_count
 from kdgen.methods.rollout import check_diffusion, check_guidance, conditions, denoise, guided, noised
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, View

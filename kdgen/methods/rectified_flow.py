@@ -4,7 +4,8 @@ from torch import Tensor
 
 from kdgen.diffusion import prediction_weight
 from kdgen.diffusion.few_steps import Table, few_sigmas
-from kdgen.methods.distance import Distance, check_distance, distance
+from kdgen.distance import Distance, distance
+from kdgen.methods.asking import check_distance
 from kdgen.methods.rollout import check_diffusion, conditions, denoise
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, View

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.methods.distance import check_count
+from kdgen.checks import check_count
 from kdgen.methods.pairing import Pair, check_pairs, choose, settle
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, UserError, View

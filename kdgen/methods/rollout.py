@@ -6,9 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from kdgen.checks import check_number
 from kdgen.diffusion import Guidance, spread
 from kdgen.diffusion.few_steps import FewSampler, few_step
-from kdgen.methods.distance import ask, check_number, check_outputs, check_same_view
+from kdgen.methods.asking import ask, check_outputs, check_same_view
 from kdgen.methods.pairing import outputs
 from kdgen.types import Batch, Net, UserError
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from kdgen.checks import check_number
 from kdgen.diffusion.few_steps import Table
-from kdgen.methods.distance import check_number
 from kdgen.methods.rollout import denoise, noised
 from kdgen.methods.scores import Scores
 from kdgen.registry import register

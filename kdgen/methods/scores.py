@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from kdgen.checks import check_choice, check_count, check_number
 from kdgen.critics import Critic, Game, frozen
 from kdgen.diffusion import edm_weight
 from kdgen.diffusion.few_steps import Table, few_sigmas
-from kdgen.methods.distance import check_choice, check_count, check_number
 from kdgen.methods.rollout import check_diffusion, check_guidance, conditions, denoise, drawn, guided, noised
 from kdgen.types import Batch, Method, Net, UserError, View
 

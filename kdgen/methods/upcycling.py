@@ -8,17 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.methods.distance import (
-    Distance,
-    ask,
-    check_choice,
-    check_distance,
-    check_number,
-    check_outputs,
-    check_same_view,
-    distance,
-    resample,
-)
+from kdgen.checks import check_choice, check_number
+from kdgen.distance import Distance, distance, resample
+from kdgen.methods.asking import ask, check_distance, check_outputs, check_same_view
 from kdgen.methods.pairing import outputs
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, UserError, View

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdgen.data.seed import generator
 from kdgen.devices import device_of, evaluating, pick_device
-from kdgen.metrics.fidelity import _gradient
+from kdgen.metrics.fidelity import gradient
 from kdgen.metrics.perceptual import Perceptual, perceptual
 
 CALL = 100
@@ -67,5 +67,5 @@ def sharpness_ratio(images: Tensor, reference: Tensor) -> float:
         images: ``(N, C, H, W)``, any range.
         reference: ``(M, C, H, W)`` of the same size, so that gradients compare.
     """
-    ours, theirs = (torch.cat([_gradient(x) for x in torch.split(each, CALL)]).mean() for each in (images, reference))
+    ours, theirs = (torch.cat([gradient(x) for x in torch.split(each, CALL)]).mean() for each in (images, reference))
     return (ours / theirs.clamp_min(1e-6)).item()

@@ -65,14 +65,19 @@ def sharpness(out: Tensor, truth: Tensor) -> Tensor:
         ``(B,)``, 0 and above.
     """
     _check(out, truth)
-    ours, theirs = _gradient(out), _gradient(truth)
+    ours, theirs = gradient(out), gradient(truth)
     return torch.where(theirs > 1e-6, ours / theirs.clamp_min(1e-6), torch.ones_like(ours))
 
 
-def _gradient(x: Tensor) -> Tensor:
+def gradient(x: Tensor) -> Tensor:
+    """The mean over pixels and channels of ``sqrt(dx^2 + dy^2)`` of images ``(B, C, H, W)``: ``(B,)``, float32."""
+    return torch.hypot(*forward_differences(x)).mean((1, 2, 3))
+
+
+def forward_differences(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The next pixel minus this one, across and down, of images ``(B, C, H, W)``; 0 at the border. Float32."""
     x = F.pad(x.float(), (0, 1, 0, 1), mode="replicate")
-    across, down = x[..., :-1, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, :-1]
-    return torch.hypot(across, down).mean((1, 2, 3))
+    return x[..., :-1, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, :-1]
 
 
 def _check(out: Tensor, truth: Tensor) -> None:

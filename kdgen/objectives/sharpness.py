@@ -1,9 +1,9 @@
 """Be as sharp as the data, no less and no more."""
 
-import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.critics import resized
+from kdgen.distance import resample
+from kdgen.metrics.fidelity import forward_differences
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
 from kdgen.types import Batch, Net, Objective, Sight, UserError
@@ -30,7 +30,7 @@ class Sharpness(Objective):
     def loss(self, sight: Sight) -> Tensor:
         """``|E(student) - E(data)| / mean E(data)``, ``(B,)``."""
         data, paired = _data(sight.batch)
-        ours, theirs = gradient_energy(sight.student), gradient_energy(resized(data, sight.student))
+        ours, theirs = gradient_energy(sight.student), gradient_energy(resample(data, sight.student))
         if not paired:
             ours, theirs = ours.mean().expand(len(ours)), theirs.mean().expand(len(ours))
         return (ours - theirs).abs() / theirs.mean().clamp_min(1e-6)
@@ -38,8 +38,7 @@ class Sharpness(Objective):
 
 def gradient_energy(image: Tensor) -> Tensor:
     """The mean of ``dx^2 + dy^2`` over pixels and channels of images ``(B, C, H, W)``: ``(B,)``, float32."""
-    padded = F.pad(image.float(), (0, 1, 0, 1), mode="replicate")
-    across, down = padded[..., :-1, 1:] - padded[..., :-1, :-1], padded[..., 1:, :-1] - padded[..., :-1, :-1]
+    across, down = forward_differences(image)
     return (across.square() + down.square()).mean((1, 2, 3))
 
 

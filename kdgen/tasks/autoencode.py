@@ -8,11 +8,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kdgen.checks import check_count
 from kdgen.data import Gallery, Images, derive, make_images
 from kdgen.devices import device_of, evaluating
+from kdgen.distance import distance
+from kdgen.drawing import CALL
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.registry import nearest, register
-from kdgen.tasks.drawing import CALL, Drawing, check_count
+from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Metrics, Net, UserError
 
 BLOCK_PIXELS = 2**20
@@ -122,15 +125,7 @@ class Autoencode(Drawing):
         """
         if batch.y is None:
             return None
-        d = out - batch.y
-        match self.loss_name:
-            case "l1":
-                each = d.abs()
-            case "l2":
-                each = d.square()
-            case _:
-                each = (d.square() + 1e-6).sqrt()
-        return each.mean((1, 2, 3))
+        return distance(self.loss_name, out, batch.y)
 
     def example(self) -> Batch:
         """What the nets see of one flat patch."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdgen.checks import check_count
 from kdgen.data import LIGHT, Labelled, derive, generator, is_labelled, make_images, make_jitter
 from kdgen.devices import device_of, evaluating
 from kdgen.registry import register
@@ -55,8 +56,7 @@ class Classify:
         if channels not in (1, 3):
             raise UserError(f"classify: channels is 1 (grey) or 3 (colour), not {channels!r}")
         for name, value in (("patch", patch), ("num_images", num_images)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"classify: {name} is a whole number of at least 1, not {value!r}")
+            check_count("classify", name, value)
         if not 0 <= smoothing < 1:
             raise UserError(f"classify: smoothing is a share from 0 to below 1, not {smoothing!r}")
         self.channels, self.patch, self.smoothing, self.num_images = channels, patch, smoothing, num_images

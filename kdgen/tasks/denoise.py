@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, derive, dihedral, generator, make_images
 from kdgen.devices import device_of, evaluating
+from kdgen.distance import distance
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.registry import nearest, register
 from kdgen.types import Batch, Metrics, Net, UserError
@@ -123,15 +124,7 @@ class Denoise:
         """
         if batch.y is None:
             return None
-        d = out - batch.y
-        match self.loss_name:
-            case "l1":
-                each = d.abs()
-            case "l2":
-                each = d.square()
-            case _:
-                each = (d.square() + 1e-6).sqrt()
-        return each.mean((1, 2, 3))
+        return distance(self.loss_name, out, batch.y)
 
     def example(self) -> Batch:
         """A flat image of 256x256."""

@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from kdgen.checks import check_count
 from kdgen.data import Images, derive, generator, make_images
 from kdgen.diffusion import edm_weight, log_normal
-from kdgen.model import NUM_STEPS, denoise_noise
+from kdgen.drawing import NUM_STEPS, denoise_noise
 from kdgen.registry import register
-from kdgen.tasks.drawing import Drawing, check_count
+from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Net, UserError
 
 
@@ -93,11 +94,18 @@ class Diffuse(Drawing):
         """The same images under other noise of other levels."""
         assert batch.y is not None
         random = generator(seed, "noise")
-        sigma = log_normal(len(batch.y), random, self.mean, self.std)
+        sigma = self.levels(len(batch.y), random)
         noise = torch.randn(batch.y.shape, generator=random)
-        weight = edm_weight(sigma, self.sigma_data) if self.weight == "edm" else None
         noisy = torch.addcmul(batch.y, noise, sigma.view(-1, 1, 1, 1))
-        return replace(batch, x=noisy, weight=weight, cond={"sigma": sigma})
+        return replace(batch, x=noisy, weight=self.weights(sigma), cond={"sigma": sigma})
+
+    def levels(self, count: int, random: torch.Generator) -> Tensor:
+        """Noise levels of a batch, ``(count,)``."""
+        return log_normal(count, random, self.mean, self.std)
+
+    def weights(self, sigma: Tensor) -> Tensor | None:
+        """How much images at these levels count, ``(B,)``; None where all count alike."""
+        return edm_weight(sigma, self.sigma_data) if self.weight == "edm" else None
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
         """``|D(x; sigma) - y|^2`` per image, ``(B,)``, a mean over channels and pixels: Karras et al. 2022, eq. 2."""

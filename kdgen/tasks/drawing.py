@@ -1,6 +1,5 @@
 """What tasks that make images share: how what a net draws is measured."""
 
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -8,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdgen.data import Images, derive
+from kdgen.drawing import CALL
 from kdgen.metrics import (
     digest,
     distances,
@@ -20,9 +20,6 @@ from kdgen.metrics import (
     vendi_score,
 )
 from kdgen.types import Metrics, Net, UserError
-
-CALL = 100
-"""Images drawn in one call of a net."""
 
 FEWEST = 200
 """Fewest images that a distance between distributions is worth measuring on."""
@@ -148,14 +145,4 @@ def fitted(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images, (size, size), mode="bicubic", antialias=True).clamp(-1, 1)
 
 
-def check_count(task: str, argument: str, value: Any, least: int = 1) -> None:
-    """Refuse what is not a whole number of at least ``least``.
-
-    Raises:
-        UserError: naming the argument.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise UserError(f"{task}: {argument} is a whole number of at least {least}, not {value!r}")
-
-
-__all__ = ["Drawing", "check_count", "fitted"]
+__all__ = ["Drawing", "fitted"]

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from kdgen.data import Images
 from kdgen.devices import device_of, evaluating, pick_device
+from kdgen.drawing import CALL
 from kdgen.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
-from kdgen.tasks.drawing import CALL
 from kdgen.types import Batch, Metrics, Net
 
 

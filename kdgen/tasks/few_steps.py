@@ -8,13 +8,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from kdgen.data import Images, derive, generator
-from kdgen.diffusion import edm_weight
+from kdgen.checks import check_count
+from kdgen.data import Images, derive
 from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas, timesteps_of
-from kdgen.model import NUM_STEPS, draw_few
+from kdgen.drawing import NUM_STEPS, draw_few
 from kdgen.registry import register
 from kdgen.tasks.diffuse import Diffuse
-from kdgen.tasks.drawing import check_count
 from kdgen.types import Batch, Metrics, Net, UserError
 
 
@@ -111,19 +110,20 @@ class FewSteps(Diffuse):
             batch = self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
             yield replace(batch, x=torch.addcmul(y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
 
-    def renewed(self, batch: Batch, *, seed: int) -> Batch:
-        """The same images under other noise of other levels, a share of them at the highest."""
-        assert batch.y is not None
-        random = generator(seed, "noise")
-        sigma = (self.mean + self.std * torch.randn(len(batch.y), generator=random)).exp().clamp_max(self.highest)
-        sigma[torch.rand(len(sigma), generator=random) < self.first] = self.highest
-        noise = torch.randn(batch.y.shape, generator=random)
-        return replace(batch, x=torch.addcmul(batch.y, noise, sigma.view(-1, 1, 1, 1)), cond={"sigma": sigma})
+    def levels(self, count: int, random: torch.Generator) -> Tensor:
+        """Noise levels of a batch, ``(count,)``, a share of them the highest."""
+        sigma = (self.mean + self.std * torch.randn(count, generator=random)).exp().clamp_max(self.highest)
+        sigma[torch.rand(count, generator=random) < self.first] = self.highest
+        return sigma
+
+    def weights(self, sigma: Tensor) -> Tensor | None:
+        """None: methods weight their own losses."""
+        return None
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
         """``lambda(sigma) |D(x; sigma) - y|^2`` per image, ``(B,)``: Karras et al. 2022, eq. 2 and table 1."""
-        loss, sigma = super().loss(out, batch), batch.cond["sigma"]
-        return loss if loss is None or self.weight == "none" else edm_weight(sigma, self.sigma_data) * loss
+        loss, weights = super().loss(out, batch), super().weights(batch.cond["sigma"])
+        return loss if loss is None or weights is None else weights * loss
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from noise in the first number of steps; the teacher's by Heun's method, once it was a reference."""

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdgen.checks import check_count
 from kdgen.data import Images, derive, generator, make_images
-from kdgen.model import draw_images
+from kdgen.drawing import draw_images
 from kdgen.registry import register
-from kdgen.tasks.drawing import Drawing, check_count
+from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Net
 
 

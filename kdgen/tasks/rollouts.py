@@ -3,13 +3,12 @@
 import hashlib
 from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from kdgen.data import derive, generator
 from kdgen.devices import pick_device
-from kdgen.model import NUM_STEPS, denoise_noise, starting_noise
+from kdgen.drawing import NUM_STEPS, denoise_noise, starting_noise
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
 from kdgen.types import UserError
@@ -53,12 +52,10 @@ class Rollouts(Samples):
     def _noise(self) -> Tensor:
         return starting_noise(self.shape, self.num_images, derive(self.seed, "samples"))
 
-    def _draw(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _made(self) -> Tensor:
         net = self._model.net.to(pick_device("auto"))
         assert self.num_steps is not None
-        x = denoise_noise(net, self.shape, self.num_images, derive(self.seed, "samples"), self.num_steps)
-        drawn: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = ((x + 1) * 127.5).round().to(torch.uint8).numpy()
-        return drawn
+        return denoise_noise(net, self.shape, self.num_images, derive(self.seed, "samples"), self.num_steps)
 
 
 __all__ = ["Rollouts"]

@@ -6,18 +6,18 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
 
+from kdgen.cache import cache_folder
+from kdgen.checks import check_count
 from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.registry import register
-from kdgen.tasks.drawing import check_count
 from kdgen.types import UserError
 
 
@@ -49,7 +49,7 @@ class Samples:
         self.num_images, self.seed, self.size, self.num_steps = num_images, seed, size, num_steps
         self._model = load(model)
         key = json.dumps([1, self._model.fingerprint(), num_images, seed, num_steps])
-        self.path = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+        self.path = cache_folder("samples") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
 
     @property
     def names(self) -> Sequence[str]:
@@ -105,17 +105,14 @@ class Samples:
         return kept if whole else None
 
     def _draw(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        model = self._model.to(pick_device("auto"))
-        x = model.draw(self.num_images, seed=derive(self.seed, "samples"), num_steps=self.num_steps)
-        drawn: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = (
-            ((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
-        )
+        octets = ((self._made().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+        drawn: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = octets.numpy()
         return drawn
 
+    def _made(self) -> Tensor:
+        """The images anew, ``(num_images, C, H, W)`` in [-1, 1]."""
+        model = self._model.to(pick_device("auto"))
+        return model.draw(self.num_images, seed=derive(self.seed, "samples"), num_steps=self.num_steps)
 
-def cache_folder() -> Path:
-    """Where samples are kept."""
-    return Path(os.environ.get("KDGEN_CACHE") or Path.home() / ".cache" / "kdgen") / "samples"
 
-
-__all__ = ["Samples", "cache_folder"]
+__all__ = ["Samples"]

@@ -1,6 +1,6 @@
 """Two tiny nets and the view of one training step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 
 import pytest
@@ -71,3 +71,16 @@ def nets() -> tuple[Tiny, Tiny]:
     """A narrow, shallow student and a wide, deep, strided teacher."""
     torch.manual_seed(0)
     return Tiny(width=4, depth=4), Tiny(width=6, depth=6, stride=2).eval()
+
+
+@pytest.fixture
+def latents() -> Batch:
+    return Batch(x=torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

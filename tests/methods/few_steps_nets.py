@@ -8,7 +8,12 @@ from torch import Tensor, nn
 
 from kdgen.diffusion import GaussianMixture, karras, sample
 from kdgen.diffusion.few_steps import few_sigmas
+from kdgen.registry import Use
 from kdgen.types import Batch, Method, View
+
+NAMES = ["consistency", "distribution_matching", "drawn_adversarial", "mean_flow", "progressive", "rectified_flow",
+         "score_identity"]  # fmt: skip
+SCORES = ["distribution_matching", "score_identity"]
 
 PIXEL = GaussianMixture(torch.tensor([-0.5, 0.6]).view(2, 1, 1, 1), std=[0.25, 0.3], weights=[0.4, 0.6])
 """Images of one pixel: their ODE keeps each at its place in the distribution."""
@@ -121,3 +126,19 @@ def teach(
             for mine, theirs in zip(ema.parameters(), student.parameters(), strict=True):
                 mine.lerp_(theirs, max(0.02, 1 / (step + 1)))
     return ema.eval()
+
+
+def use(name, **args):
+    return Use(name=name, args={"critic": "student", **args} if name in SCORES else args)
+
+
+def noise(*shape, seed=99):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def student(**args):
+    torch.manual_seed(0)
+    return Student(**args)
+
+
+# -- the known answers -----------------------------------------------------------------------------------------------

@@ -5,40 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Categorical, Normal, kl_divergence
+from views import view_of
 
 from kdgen.methods import Channel, GaussianKl, Logits
-from kdgen.types import Batch, UserError, View
-
-
-def view_of(student, teacher, student_taps=None, teacher_taps=None, batch=None) -> View:
-    net = nn.Identity()
-    return View(
-        batch=batch or Batch(x=student),
-        student=student,
-        teacher=teacher,
-        student_taps=student_taps or {},
-        teacher_taps=teacher_taps or {},
-        student_net=net,
-        teacher_net=net,
-        student_ema=net,
-    )
-
-
-class Generator(nn.Module):
-    """Latents ``(B, 4)`` to images."""
-
-    def __init__(self, size: int = 8, channels: int = 1) -> None:
-        super().__init__()
-        self.linear = nn.Linear(4, channels * size**2)
-        self.shape = (channels, size, size)
-
-    def forward(self, x, **cond):
-        return self.linear(x).tanh().view(-1, *self.shape)
-
-
-@pytest.fixture
-def latents():
-    return Batch(x=torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
+from kdgen.types import Batch, UserError
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from views import view_of
 
 from kdgen.methods import Attention, Feature, Gradient, Jacobian, Output, Relation
-from kdgen.types import Batch, UserError, View
+from kdgen.types import Batch, UserError
 
 
 class Scale(nn.Module):
@@ -20,20 +21,6 @@ class Scale(nn.Module):
 
     def forward(self, x, **cond):
         return self.a * x
-
-
-def view_of(student, teacher, student_taps=None, teacher_taps=None, nets=None, x=None, cond=None) -> View:
-    a, b = nets or (nn.Identity(), nn.Identity())
-    return View(
-        batch=Batch(x=student if x is None else x, cond=cond or {}),
-        student=student,
-        teacher=teacher,
-        student_taps=student_taps or {},
-        teacher_taps=teacher_taps or {},
-        student_net=a,
-        teacher_net=b,
-        student_ema=a,
-    )
 
 
 @pytest.fixture

@@ -1,0 +1,64 @@
+"""Images drawn by a net from seeded latents or noise: the same however many are drawn, for models and for tasks."""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from kdgen.data.seed import generator
+from kdgen.devices import device_of, evaluating
+from kdgen.diffusion import karras, sample
+from kdgen.diffusion.few_steps import FewSampler, sample_few
+from kdgen.types import Net
+
+CALL = 100
+"""Images drawn in one call of a net."""
+
+NUM_STEPS = 18
+"""Steps of the sampler of a diffusion net, Karras et al. 2022, table 1."""
+
+
+def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int) -> Tensor:
+    """Images of a generator from standard normal latents, ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
+
+    The first images are the same however many are drawn.
+    """
+    return _drawn(net, lambda z: net(z), latent, num_images, seed)
+
+
+def denoise_noise(net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int) -> Tensor:
+    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``."""
+    return _drawn(net, lambda noise: sample(net, noise, sigmas=karras(num_steps)), shape, num_images, seed)
+
+
+def draw_few(net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas: Tensor, sampler: FewSampler) -> Tensor:
+    """Images of a diffusion net from noise in a call for each level above 0 (``sample_few``), like ``draw_images``."""
+    numbers = count()
+
+    def make(noise: Tensor) -> Tensor:
+        random = generator(seed, "fresh", next(numbers))
+
+        def fresh(like: Tensor) -> Tensor:
+            return torch.randn((CALL, *shape), generator=random)[: len(like)].to(like)
+
+        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, fresh=fresh)
+
+    return _drawn(net, make, shape, num_images, seed)
+
+
+def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:
+    """The latents or the noise of ``draw_images``, ``denoise_noise`` and ``draw_few``, ``(num_images, *shape)``."""
+    return torch.cat(list(_starts(shape, num_images, seed)))
+
+
+def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor]:
+    for number in range(-(-num_images // CALL)):
+        start = torch.randn((CALL, *shape), generator=generator(seed, "draw", number))
+        yield start[: num_images - number * CALL]
+
+
+def _drawn(net: Net, make: Callable[[Tensor], Tensor], shape: Sequence[int], num_images: int, seed: int) -> Tensor:
+    with evaluating(net):
+        parts = [make(start.to(device_of(net))).float().cpu() for start in _starts(shape, num_images, seed)]
+    return torch.cat(parts).clamp(-1, 1)
