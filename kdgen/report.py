@@ -157,7 +157,7 @@ def heading(key: str) -> str:
     name, _, level = key.partition("@")
     title = _COLUMNS.get(name, (name,))[0]
     title = f"{title} (lower is better)" if name.startswith(LOWER_IS_BETTER) else title
-    return f"{title} {'to the' if level == 'data' else 'at'} {level}" if level else title
+    return f"{title} {'to the' if level in ('data', 'teacher') else 'at'} {level}" if level else title
 
 
 def _figure(row: Row, key: str) -> str:
