@@ -191,12 +191,12 @@ class Link:
         )
         for event in trainer.fit():
             if event.kind == "evaluate" and leg == "student":
-                self._preview(trainer.ema.module)
+                self._preview(trainer.average)
             if event.kind == "leg":
                 name = recipe.name if leg == "student" else f"{recipe.name}-{leg.replace('_', '-')}"
                 place.journal.note(**{f"{leg}_steps": event.step, f"{leg}_seconds": event.data["seconds"]})
                 described = place.task.describe()
-                Model(trainer.ema.module, name=name, channels=place.task.channels, task=described, use=use).save(
+                Model(trainer.average, name=name, channels=place.task.channels, task=described, use=use).save(
                     place.home(leg)
                 )
             if event.kind == "stopped":
