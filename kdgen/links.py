@@ -16,6 +16,7 @@ from kdgen.data.seed import derive
 from kdgen.journal import Journal
 from kdgen.loss import make_terms
 from kdgen.model import Model, build_net
+from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.schedule import Length
 from kdgen.train import Source, Trainer
@@ -38,6 +39,7 @@ class Place:
         probe: a batch of two to probe shapes on.
         device: where all nets compute.
         fast: whether bfloat16 pays there.
+        team: the processes that train together; the first of them asks the teacher for pools, and writes.
         reference: the teacher of the whole chain, that nets are measured against.
         stopped: asked whether to save and leave.
     """
@@ -48,6 +50,7 @@ class Place:
     probe: Batch
     device: torch.device
     fast: bool
+    team: Team
     reference: nn.Module | None = None
     stopped: Callable[[], bool] = field(default=lambda: False)
 
@@ -112,7 +115,9 @@ class Link:
         if self.place.finished(self.leg):
             return
         if self.pool is not None:
-            yield from self._fill(self.pool)
+            if self.place.team.leads:
+                yield from self._fill(self.pool)
+            self.place.team.wait()
         length = Length(self.recipe.steps, self.recipe.seconds, self.place.answering(self.leg))
         yield from self._train(self.leg, self.recipe, length)
 
@@ -121,7 +126,9 @@ class Link:
         if self.place.finished(leg):
             return
         if self.pool is not None:
-            yield from self._restock(self.pool)
+            if self.place.team.leads:
+                yield from self._restock(self.pool)
+            self.place.team.wait()
         recipe = self.recipe.without_teacher(steps=steps, seconds=seconds)
         yield from self._train(leg, recipe, Length(steps, seconds))
 
@@ -166,7 +173,7 @@ class Link:
     def _train(self, leg: str, recipe: Recipe, length: Length) -> Iterator[Event]:
         """Train one net and save it."""
         place, again = self.place, f"kdgen resume {self.place.folder}"
-        if place.stopped():
+        if place.team.any(place.stopped()):
             yield Event(kind="stopped", leg=leg, data={"reason": "asked to stop", "resume": again})
             return
         teacher = self.teacher if recipe.teacher is not None else None
@@ -188,11 +195,12 @@ class Link:
             dtype=self.dtype,
             reference=place.reference,
             stopped=place.stopped,
+            team=place.team,
         )
         for event in trainer.fit():
             if event.kind == "evaluate" and leg == "student":
                 self._preview(trainer.average)
-            if event.kind == "leg":
+            if event.kind == "leg" and place.team.leads:
                 name = recipe.name if leg == "student" else f"{recipe.name}-{leg.replace('_', '-')}"
                 place.journal.note(**{f"{leg}_steps": event.step, f"{leg}_seconds": event.data["seconds"]})
                 described = place.task.describe()
@@ -203,6 +211,7 @@ class Link:
                 event = Event(kind="stopped", leg=leg, step=event.step, progress=event.progress,
                               data={**event.data, "resume": again})  # fmt: skip
             yield event
+        place.team.wait()
 
     def _preview(self, student: nn.Module) -> None:
         """Refresh `preview.png`: the student as it is beside the teacher, on few samples. None of the leg's seconds."""

@@ -22,6 +22,7 @@ from kdgen.fetch import commit_of, pinned
 from kdgen.journal import Journal, stop_on_signals
 from kdgen.links import Link, Place
 from kdgen.model import Model, build_net, load
+from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.types import Event, UserError
 
