@@ -4,7 +4,6 @@ A reference is a bundled name, a run folder, a student folder, a folder of diffu
 Hub, or a JSON file that declares somebody else's checkpoint.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ import kdgen.zoo  # noqa: F401 - registers its nets
 from kdgen import registry
 from kdgen.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
+from kdgen.cache import fingerprint
 from kdgen.config import Config, read_config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.data.photographs import Photographs
@@ -141,11 +141,7 @@ class Model(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of architecture and weights."""
-        digest = hashlib.sha256(repr(self.net).encode())
-        for key, value in sorted(self.net.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.net)
 
     def save(self, folder: Path) -> None:
         """Write the student folder, each file whole or not at all.
