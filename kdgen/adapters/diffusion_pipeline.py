@@ -141,8 +141,7 @@ class Denoiser2D(nn.Module):
         read_weights(self.unet, folder / "unet")
 
     def inherit(self, teacher: nn.Module) -> None:
-        """Start from the weights of a larger ``Denoiser2D``, see ``inherit_blocks`` and, for another table of noise
-        levels, ``match_times``.
+        """Start from the weights of a larger ``Denoiser2D``: ``inherit_blocks``, and for another table ``match_times``.
 
         Raises:
             UserError: for a teacher of another kind or prediction, or a smaller one.

@@ -19,9 +19,10 @@ def match_times(student: Any, own: Timesteps, teacher: Any, given: Timesteps) ->
     noise level. Levels beyond the teacher's table are told as its end.
 
     Args:
-        student, teacher: models of diffusers with ``time_proj`` and ``time_embedding``; of a wider teacher's embedding
-            evenly spaced entries count.
-        own, given: the tables of their timesteps.
+        student: a model of diffusers with ``time_proj`` and ``time_embedding``.
+        own: the table of its timesteps.
+        teacher: another such model; of a wider embedding evenly spaced entries count.
+        given: the table of its timesteps.
 
     Returns:
         the root mean square that is left, as a share of the embedding's own.
@@ -34,11 +35,13 @@ def match_times(student: Any, own: Timesteps, teacher: Any, given: Timesteps) ->
         told = student.time_proj(steps.float().to(where))
         goal = evenly(goal, torch.empty(len(goal), student.time_embedding.linear_2.out_features))
     net = student.time_embedding
-    optimizer = torch.optim.LBFGS(net.parameters(), max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe")
+    optimizer: Any = torch.optim.LBFGS(
+        net.parameters(), max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe"
+    )
 
-    def apart() -> torch.Tensor:
+    def apart() -> Any:
         optimizer.zero_grad()
-        loss = F.mse_loss(net(told), goal)
+        loss: Any = F.mse_loss(net(told), goal)
         loss.backward()
         return loss
 

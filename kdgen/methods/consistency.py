@@ -48,8 +48,8 @@ class Consistency(Method):
         source: ``truth`` or ``teacher``.
         q, k, b: shape of the schedule.
         stages: how often in a run ``r`` moves nearer to ``t``.
-        weight: ``interval`` for ``1 / (t - r)^power``, or ``edm`` for ``(t^2 + s^2) / (t s)^2`` with the deviation ``s``
-            of the data, as in the authors' code: it does not vanish at the highest levels, where one step starts.
+        weight: ``interval`` for ``1 / (t - r)^power``; or ``edm`` for ``(t^2 + s^2) / (t s)^2`` with the deviation
+            ``s`` of the data, as in the authors' code: it does not vanish at the highest levels, where one step starts.
         power: how the loss counts less where levels are far apart, in [0, 1].
         c: what rounds the norm off, in units of images in [-1, 1].
         sigma_data: standard deviation of the data.

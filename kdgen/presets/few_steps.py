@@ -104,10 +104,8 @@ def rectified_flow() -> Recipe:
     """One to four steps of a rectified flow: straight lines between the teacher's images and their noise."""
     methods = Term(name="rectified_flow")
     recipe = few_steps("rectified-flow", methods, sampler="euler", task={"coupled": True, "mean": 0.0, "std": 1.5})
-    last = recipe.stages[0].model_copy(
-        update={"name": "one step", "share": 0.3,
-                "methods": (methods, Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE}))}
-    )  # fmt: skip
+    one = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
+    last = recipe.stages[0].model_copy(update={"name": "one step", "share": 0.3, "methods": (methods, one)})
     return recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"share": 0.7}), last)})
 
 

@@ -137,7 +137,7 @@ class Diffuse(Drawing):
         return known[seed][:count]
 
     def _kept(self, reference: Net, how: Sequence[JsonValue], count: int, draw: Callable[[], Tensor]) -> Tensor:
-        """What ``draw`` gives, of which the first images are the same however many are drawn, from disk if it can be."""
+        """What ``draw`` gives, from disk where it is; the first images are the same however many are drawn."""
         key = json.dumps([1, fingerprint(reference), self._shape, *how])
         path = cache_folder("drawings") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
         kept = kept_array(path, lambda: draw().numpy(), lambda x: x.shape[1:] == self._shape and len(x) >= count)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -21,7 +22,8 @@ from kdgen.registry import register
 class Samples:
     """Images that a GAN, VAE or diffusion model has drawn.
 
-    They are drawn when first asked for and kept on disk, 8 bits a value, for later runs.
+    They are drawn when first asked for and kept on disk, 8 bits a value, for later runs. ``seconds`` is what that took:
+    0 where they lay on disk, None before anybody has asked.
 
     Args:
         model: a generator by reference: a bundled name, a run folder, a folder of diffusers' making.
@@ -43,6 +45,7 @@ class Samples:
             if value is not None:
                 check_count("samples", name, value)
         self.num_images, self.seed, self.size, self.num_steps = num_images, seed, size, num_steps
+        self.seconds: float | None = None
         self._model = load(model)
         key = json.dumps([1, self._model.fingerprint(), num_images, seed, num_steps])
         self.path = cache_folder("samples") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
@@ -76,13 +79,16 @@ class Samples:
     @cached_property
     def _drawn(self) -> Array:
         """The images from disk, ``(num_images, C, H, W)``, drawn before if they are not there whole."""
+        self.seconds = 0.0
         return kept_array(self.path, self._draw, self._whole)
 
     def _whole(self, kept: Array) -> bool:
         return kept.ndim == 4 and kept.dtype == np.uint8 and len(kept) == self.num_images
 
     def _draw(self) -> Array:
+        started = time.perf_counter()
         octets = ((self._made().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
+        self.seconds = time.perf_counter() - started
         drawn: Array = octets.numpy()
         return drawn
 
@@ -92,4 +98,15 @@ class Samples:
         return model.draw(self.num_images, seed=derive(self.seed, "samples"), num_steps=self.num_steps)
 
 
-__all__ = ["Samples"]
+def drawing_seconds(*sources: object) -> float | None:
+    """Seconds that images of a model took to draw in these sources; None where none of them has drawn any.
+
+    Args:
+        sources: of images, mixtures among them; anything else, and a source named twice, adds nothing.
+    """
+    each = {id(inner): inner for source in sources for inner in (source, *getattr(source, "sources", ()))}
+    taken = [inner.seconds for inner in each.values() if isinstance(inner, Samples) and inner.seconds is not None]
+    return sum(taken) if taken else None
+
+
+__all__ = ["Samples", "drawing_seconds"]
