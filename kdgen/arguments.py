@@ -47,7 +47,8 @@ def measuring_task(
 ) -> tuple[str, Any]:
     """The task that measures these models, in words and built: what the first of them was made for unless ``name``."""
     first = next(iter(models.values()))
-    name = name or str(first.task.get("name", "denoise"))
+    made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
+    name = name or made_for
     if name == "denoise":
         return _denoising(models, data, sigma)
     from kdgen import registry
