@@ -15,6 +15,7 @@ from kdgen import pictures, registry
 from kdgen import recipe as recipes
 from kdgen.card import card
 from kdgen.compare import Role, Row, Seconds, compare, measure, per_call
+from kdgen.config import read_config
 from kdgen.convert import write_text
 from kdgen.curves import curves
 from kdgen.devices import bfloat16_pays, machine, pick_device
@@ -171,7 +172,10 @@ class _Run:
         ).model_copy(update={"machine": machine(place.device)})
         report.save(place.folder)
         known = self.original.home if self.original is not None else None
-        write_text(place.home("student") / "README.md", card(report, self.recipe, teacher=known))
+        write_text(
+            place.home("student") / "README.md",
+            card(report, self.recipe, config=read_config(place.home("student")), teacher=known),
+        )
         folder = place.folder
         pictures.picture(folder / "samples.png", task, nets)
         curves(folder / "curves.png", folder / "metrics.jsonl", headline=task.headline)

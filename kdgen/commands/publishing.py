@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from kdgen.arguments import register_all
@@ -39,6 +40,9 @@ def push(
     revision: Annotated[str | None, typer.Option(help="The branch; made if need be.")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose the change rather than make it.")] = False,
     license: Annotated[str | None, typer.Option(help="Of the student in the Hub's words, e.g. apache-2.0.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="ORG/NAME", help="One of the Hub's it learned from.")
+    ] = None,
     dry_run: DryRun = False,
     code: Code = None,
 ) -> None:
@@ -48,7 +52,7 @@ def push(
 
     with _kept_when_interrupted():
         pushed = hub.push(source, name, private=private, revision=revision, create_pr=create_pr, license=license,
-                          dry_run=dry_run)  # fmt: skip
+                          datasets=dataset or (), dry_run=dry_run)  # fmt: skip
     _show(pushed)
 
 
@@ -102,7 +106,7 @@ def _show(pushed: "Pushed") -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     for path, size in pushed.files.items():
-        table.add_row(f"{size:,}", path)
+        table.add_row(f"{size:,}", escape(path))
     stdout.print(table)
     if pushed.commit is None:
         stdout.print(f"\n{pushed.card}", markup=False)
