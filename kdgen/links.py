@@ -39,6 +39,7 @@ class Place:
         device: where all nets compute.
         fast: whether bfloat16 pays there.
         reference: the teacher of the whole chain, that nets are measured against.
+        first: the leg that images drawn by a model count for.
         stopped: asked whether to save and leave.
     """
 
@@ -49,6 +50,7 @@ class Place:
     device: torch.device
     fast: bool
     reference: nn.Module | None = None
+    first: str = "student"
     stopped: Callable[[], bool] = field(default=lambda: False)
 
     def home(self, leg: str) -> Path:
@@ -65,6 +67,11 @@ class Place:
         """Seconds that a leg's answers from its teacher took; none where they lay on disk."""
         get = self.journal.get
         return 0.0 if get(f"{leg}_answers_from_disk") else float(get(f"{leg}_answers", 0.0))
+
+    def preparing(self, leg: str) -> float:
+        """Seconds before a leg's training: for its answers, and for the images that a model drew to train on."""
+        drawing = self.journal.get("drawing") if leg == self.first else None
+        return self.answering(leg) + float(drawing or 0.0)
 
     def training(self, leg: str) -> float:
         """Seconds that a leg's training took."""
@@ -113,7 +120,7 @@ class Link:
             return
         if self.pool is not None:
             yield from self._fill(self.pool)
-        length = Length(self.recipe.steps, self.recipe.seconds, self.place.answering(self.leg))
+        length = Length(self.recipe.steps, self.recipe.seconds, self.place.preparing(self.leg))
         yield from self._train(self.leg, self.recipe, length)
 
     def control(self, leg: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:

@@ -54,22 +54,18 @@ def compare(
         reference = load(teacher) if teacher else None
         against = reference.net if reference else None
         names = [model.name for model in loaded.values()]
-        rows = []
-        restores = isinstance(task, pictures.Pictured)
-        if restores:
-            rows.append(comparison.measure("input", None, task, name="noisy input", seed=seed))
+        nets = [
+            comparison.Contender(
+                role="model", name=model.name if names.count(model.name) == 1 else label, net=model.net, label=label
+            )
+            for label, model in loaded.items()
+        ]
         if reference:
-            rows.append(comparison.measure("teacher", against, task, name=reference.name, reference=against, seed=seed))
-        for label, model in track(loaded.items(), "measuring", console=stderr, disable=not stderr.is_terminal):
-            name = model.name if names.count(model.name) == 1 else label
-            rows.append(comparison.measure("model", model.net, task, name=name, reference=against, seed=seed))
-        report = comparison.compare(
-            rows,
-            task=use,
-            headline=task.headline,
-            per=comparison.per_call(task),
-            notes=[task.provenance(reference=against, seed=seed)],
-        )
+            nets.insert(
+                0, comparison.Contender(role="teacher", name=reference.name, net=reference.net, label="teacher")
+            )
+        shown = track(nets, "measuring", console=stderr, disable=not stderr.is_terminal)
+        report = comparison.assess(task, shown, title=use, reference=against, seed=seed)
     if out:
         report.save(out)
         pictures.picture(out / "samples.png", task, {name: model.net for name, model in loaded.items()}, seed=seed)

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
@@ -25,7 +26,8 @@ from kdgen.types import UserError
 class Samples:
     """Images that a GAN, VAE or diffusion model has drawn.
 
-    They are drawn when first asked for and kept on disk, 8 bits a value, for later runs.
+    They are drawn when first asked for and kept on disk, 8 bits a value, for later runs. ``seconds`` is what that took:
+    0 where they lay on disk, None before anybody has asked.
 
     Args:
         model: a generator by reference: a bundled name, a run folder, a folder of diffusers' making.
@@ -47,6 +49,7 @@ class Samples:
             if value is not None:
                 check_count("samples", name, value)
         self.num_images, self.seed, self.size, self.num_steps = num_images, seed, size, num_steps
+        self.seconds: float | None = None
         self._model = load(model)
         key = json.dumps([1, self._model.fingerprint(), num_images, seed, num_steps])
         self.path = cache_folder("samples") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
@@ -83,8 +86,11 @@ class Samples:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock"):
+                self.seconds = 0.0
                 if (kept := self._kept()) is None:
+                    started = time.perf_counter()
                     kept = self._draw()
+                    self.seconds = time.perf_counter() - started
                     partial = self.path.with_suffix(".partial")
                     with partial.open("wb") as file:
                         np.save(file, kept)
@@ -115,4 +121,15 @@ class Samples:
         return model.draw(self.num_images, seed=derive(self.seed, "samples"), num_steps=self.num_steps)
 
 
-__all__ = ["Samples"]
+def drawing_seconds(*sources: object) -> float | None:
+    """Seconds that images of a model took to draw in these sources; None where none of them has drawn any.
+
+    Args:
+        sources: of images, mixtures among them; anything else, and a source named twice, adds nothing.
+    """
+    each = {id(inner): inner for source in sources for inner in (source, *getattr(source, "sources", ()))}
+    taken = [inner.seconds for inner in each.values() if isinstance(inner, Samples) and inner.seconds is not None]
+    return sum(taken) if taken else None
+
+
+__all__ = ["Samples", "drawing_seconds"]
