@@ -30,6 +30,8 @@ Examples:
 
 - `kdgen push runs/denoise me/tiny-denoiser --license apache-2.0`
 
+- `kdgen push runs/denoise somebody/theirs --create-pr` (a pull request, where you may not write)
+
 Log in with `hf auth login`, or set HF_TOKEN.
 """
 )
@@ -56,7 +58,17 @@ def push(
     _show(pushed)
 
 
-@app.command(epilog="Examples: `kdgen pull me/tiny-denoiser`, `kdgen pull me/tiny-denoiser --to here --revision v1`")
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen pull me/tiny-denoiser` (into the cache; then `kdgen restore me/tiny-denoiser noisy.png clean.png`)
+
+- `kdgen pull me/tiny-denoiser --to here --revision v1`
+
+- `kdgen pull google/ddpm-cifar10-32` (a model of diffusers, to teach from)
+"""
+)
 def pull(
     name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="A student or a model of diffusers on the Hub.")],
     to: Annotated[Path | None, typer.Option(help="A new folder for the files; default the cache alone.")] = None,
@@ -72,14 +84,22 @@ def pull(
     print(hub.pull(HubId(id.name, revision or id.revision), to))
 
 
-@app.command(epilog="Example: `kdgen deploy me/kdgen --student me/tiny-denoiser --dry-run`")
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen deploy me/kdgen --dry-run`
+
+- `kdgen deploy me/kdgen --student me/tiny-denoiser --student me/tiny-gan --private`
+"""
+)
 def deploy(
     name: Annotated[str, typer.Argument(metavar="ORG/SPACE", help="Where to; it is created if need be.")],
     student: Annotated[list[str] | None, typer.Option(metavar="ORG/NAME", help="A student to preload.")] = None,
     private: Private = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Make or renew a Space that runs the app."""
+    """Make or renew a Space that runs the app, from a checkout of kdgen."""
     register_all(None)
     from kdgen import hub
 

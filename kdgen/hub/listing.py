@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData, ModelInfo
+from huggingface_hub import EvalResult, ModelCardData, ModelInfo, constants, get_session
 
-from kdgen.fetch import api, explained
+from kdgen.fetch import api, explained, patiently
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,9 @@ def published(*, author: str | None = None, task: str | None = None, limit: int 
         WorldError: if the Hub cannot be reached.
     """
     tags = ["kdgen", *([task] if task else [])]
-    with explained("the list of students"):  # the client by itself tries again
+    with explained("the list of students"):
+        # Lists are tried again by the client itself, for half a minute where there is no network: ask for one first.
+        patiently(lambda: get_session().head(constants.ENDPOINT))
         found = list(api().list_models(filter=tags, author=author, sort="downloads", cardData=True, limit=limit))
     return [_published(info) for info in found]
 
