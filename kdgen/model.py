@@ -25,7 +25,7 @@ from kdgen import registry
 from kdgen.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
 from kdgen.cache import fingerprint
-from kdgen.config import Config, read_config
+from kdgen.config import Config, is_student, read_config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.data.photographs import Photographs
 from kdgen.diffusion.few_steps import few_sigmas
@@ -200,14 +200,14 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
         model = load(whole, revision=revision)
         return Model(Half(model.net, HALVES[half]), name=f"{model.name} {half}", channels=model.channels).eval()
     if isinstance(reference, str) and (named := hub_id(reference)):
-        return _from_hub(HubId(named.name, revision or named.revision))
+        return _from_hub(HubId(named.name, revision or named.revision), as_written=reference)
     if revision is not None:
         raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
     path = Path(reference)
     if path.suffix == ".json" and path.is_file():
         return _foreign(_declaration(path))
     for folder in (path / "student", path, BUNDLED / str(reference)):
-        if _is_student(folder):
+        if is_student(folder):
             return _student(folder)
     if (path / "model_index.json").is_file() or (path / "config.json").is_file():
         return _from_diffusers(path)
@@ -225,14 +225,19 @@ def build_net(use: Use, channels: int) -> tuple[Net, Use]:
     return registry.build("net", use), registry.spelled_out("net", use)
 
 
-def _from_hub(id: HubId) -> Model:
-    folder = fetch(id, check=_known).folder
-    return _student(folder) if _is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
+def _from_hub(id: HubId, as_written: str) -> Model:
+    try:
+        folder = fetch(id, check=_known).folder
+    except UserError as error:
+        if as_written.startswith("hub:"):
+            raise
+        raise type(error)(f"there is no folder {as_written} here; {error}") from None
+    return _student(folder) if is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
 
 
 def _known(folder: Path) -> None:
     """Refuse a configuration that says nothing kdgen can build."""
-    if _is_student(folder):
+    if is_student(folder):
         registry.get("net", read_config(folder).net.name)
     else:
         known_folder(folder)
@@ -253,18 +258,6 @@ def _student(folder: Path) -> Model:
     model = Model(net, name=config.name, channels=config.channels, task=config.task, use=config.net)
     model.home = folder
     return model.eval()
-
-
-def _is_student(folder: Path) -> bool:
-    """Whether a folder's configuration is kdgen's, not one that diffusers wrote."""
-    config = folder / "config.json"
-    if not config.is_file():
-        return False
-    try:
-        known = json.loads(config.read_text(encoding="utf-8", errors="replace"))
-    except (ValueError, RecursionError):
-        return True
-    return not isinstance(known, dict) or "_class_name" not in known
 
 
 def _from_diffusers(folder: Path, name: str | None = None) -> Model:

@@ -15,6 +15,7 @@ from kdgen import pictures, registry
 from kdgen import recipe as recipes
 from kdgen.card import card
 from kdgen.compare import Contender, Role, Seconds, assess
+from kdgen.config import read_config
 from kdgen.convert import write_text
 from kdgen.curves import curves
 from kdgen.devices import bfloat16_pays, machine, pick_device
@@ -181,7 +182,8 @@ class _Run:
         )
         report.save(place.folder)
         known = original.home if original is not None else None
-        write_text(place.home("student") / "README.md", card(report, self.recipe, teacher=known))
+        student = place.home("student")
+        write_text(student / "README.md", card(report, self.recipe, config=read_config(student), teacher=known))
         folder = place.folder
         pictures.picture(folder / "samples.png", task, {each.label: each.net for each in nets})
         curves(folder / "curves.png", folder / "metrics.jsonl", headline=task.headline)

@@ -8,7 +8,7 @@ import typer
 from rich.progress import track
 
 from kdgen.arguments import measuring_task, register_all
-from kdgen.commands.options import Code, Json, Seed, Sigma, Teacher
+from kdgen.commands.options import Code, Json, Named, Seed, Sigma, Teacher
 from kdgen.console import print_report, stderr
 
 app = typer.Typer()
@@ -107,7 +107,7 @@ Examples:
 """
 )
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    model: Named,
     task: Annotated[str | None, typer.Option(help="See `kdgen list tasks`; default what it was made for.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
     sigma: Sigma = None,
