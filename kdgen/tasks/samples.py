@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +31,8 @@ class Samples:
     0 where they lay on disk, None before anybody has asked.
 
     Args:
-        model: a generator by reference: a bundled name, a run folder, a folder of diffusers' making.
+        model: a generator by reference (a bundled name, a run folder, a folder of diffusers' making) or a declared
+            checkpoint.
         num_images: how many are drawn.
         seed: of the latents or the noise.
         size: height and width in pixels of the pictures that ``images`` gives; as they are if not given. Patches are
@@ -42,7 +44,12 @@ class Samples:
     """
 
     def __init__(
-        self, model: str, num_images: int = 2000, seed: int = 0, size: int | None = None, num_steps: int | None = None
+        self,
+        model: str | Mapping[str, Any],
+        num_images: int = 2000,
+        seed: int = 0,
+        size: int | None = None,
+        num_steps: int | None = None,
     ) -> None:
         check_count("samples", "num_images", num_images)
         for name, value in (("size", size), ("num_steps", num_steps)):
