@@ -4,6 +4,8 @@ It predicts the noise of 28x28 grey images at one of 1,000 timesteps. Here it is
 image, clipped to [-1, 1]: its layer norms hide the mean of its input, and without clipping samples drift.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class Block(nn.Module):
 
 def blocks(side: int, *widths: int, last_normalized: bool = True) -> nn.Sequential:
     """A block from each width to the next."""
-    pairs = list(zip(widths, widths[1:], strict=False))
+    pairs = list(pairwise(widths))
     made = [Block(side, *pair, normalized=last_normalized or pair is not pairs[-1]) for pair in pairs]
     return nn.Sequential(*made)
 

@@ -12,7 +12,6 @@ from PIL import Image
 from support import drain
 
 from kdgen import registry, run
-from kdgen.adapters.checkpoint import load_checkpoint
 from kdgen.arguments import register_all
 from kdgen.compare import Report
 from kdgen.data import read_idx
