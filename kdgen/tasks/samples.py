@@ -70,10 +70,26 @@ class Samples:
         """A hash of the model's weights and of the arguments."""
         return f"{self.path.stem}-{self.size}"
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of a class-conditional model, which draws them in turn; 0 of any other."""
+        return int(self._model.task.get("num_classes") or 0)
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Whole images drawn at random, ``(count, channels, size, size)`` float32 in [-1, 1]."""
         index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
         return self._images(index, size, channels)
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The images of ``patches`` with their classes, ``(count,)`` int64.
+
+        Raises:
+            UserError: for a model without classes.
+        """
+        if not self.num_classes:
+            raise UserError(f"{self._model.name} draws images without classes: leave num_classes out")
+        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        return self._images(index, size, channels), index % self.num_classes
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
         """All images in order, each ``(1, channels, H, W)`` float32 in [-1, 1]."""
