@@ -115,15 +115,15 @@ class Model(nn.Module):
         if callable(own):
             drawn: Tensor = own(num_images, seed=seed, num_steps=num_steps)
             return drawn.cpu()
-        kind = self.task.get("name")
+        kind, classes = self.task.get("name"), self.task.get("num_classes", 0)
         if kind == "generate":
-            return draw_images(self.net, self.task["latent"], num_images, seed)
+            return draw_images(self.net, self.task["latent"], num_images, seed, classes)
         if kind == "diffuse":
             shape = (self.channels, self.task["size"], self.task["size"])
             if num_steps and "sampler" in self.task:
                 sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
                 return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"])
-            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS)
+            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS, classes)
         raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
                         "name a generator or a diffusion model")  # fmt: skip
 

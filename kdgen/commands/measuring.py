@@ -27,7 +27,9 @@ Examples:
 )
 def compare(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, or runs of one recipe.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images, or an IDX file; default a few bundled photographs.")
+    ] = None,
     sigma: Sigma = None,
     teacher: Teacher = None,
     seed: Seed = 0,
@@ -109,7 +111,9 @@ Examples:
 def evaluate(
     model: Named,
     task: Annotated[str | None, typer.Option(help="See `kdgen list tasks`; default what it was made for.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images, or an IDX file; default a few bundled photographs.")
+    ] = None,
     sigma: Sigma = None,
     teacher: Teacher = None,
     seed: Seed = 0,
