@@ -80,8 +80,10 @@ class Model(nn.Module):
             ``(B, C, H, W)``, clamped to [-1, 1].
 
         Raises:
-            UserError: if the model was made for a range of noise levels and none is given.
+            UserError: if the model was made for a range of noise levels and none is given, or not for images at all.
         """
+        if (kind := self.task.get("name")) in ("generate", "decode", "encode", "classify"):
+            raise UserError(f"{self.name} restores no images, it was made to {kind}: name a denoiser or an autoencoder")
         self.eval()
         batch, channels = x.shape[:2]
         where = next(self.parameters()).device
