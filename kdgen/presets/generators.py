@@ -78,9 +78,9 @@ def autoencoder() -> Recipe:
                 final=0.02,
             ),
         ),
-        seconds=100,
+        seconds=60,
         batch_size=16,
-        pool=Pool(patches=6000),
+        pool=Pool(patches=3000),
     )
 
 
@@ -117,9 +117,9 @@ def vae_decoder() -> Recipe:
             Stage(methods=(output(),), ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=5e-3,
                   final=0.02),
         ),
-        seconds=100,
+        seconds=60,
         batch_size=16,
-        pool=Pool(patches=6000),
+        pool=Pool(patches=3000),
     )  # fmt: skip
 
 
@@ -128,9 +128,9 @@ def diffusion() -> Recipe:
     """A fifth of the bundled diffusion model, from images that it draws itself."""
     images: dict[str, JsonValue] = {
         "name": "samples",
-        "args": {"model": "diffusion", "num_images": 600, "num_steps": 15},
+        "args": {"model": "diffusion", "num_images": 300, "num_steps": 8},
     }
-    task: dict[str, JsonValue] = {"images": images, "channels": 1, "size": 32, "num_images": 500, "num_steps": 10}
+    task: dict[str, JsonValue] = {"images": images, "channels": 1, "size": 32, "num_images": 300, "num_steps": 8}
     return Recipe(
         name="diffusion",
         task=Use(name="diffuse", args=task),
@@ -140,10 +140,10 @@ def diffusion() -> Recipe:
             Stage(methods=(Term(name="output"),), ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon",
                   lr=3e-3, final=0.02),
         ),
-        seconds=100,
+        seconds=75,
         batch_size=32,
-        pool=Pool(patches=8000),
-        evaluate_every=50,
+        pool=Pool(patches=3000),
+        evaluate_every=60,
     )  # fmt: skip
 
 
