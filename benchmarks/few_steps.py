@@ -25,7 +25,8 @@ from kdgen.recipe import override
 from kdgen.step_curve import Point, draw_points, step_curve
 
 PRESETS = ("consistency", "consistency-distillation", "progressive", "rectified-flow", "distribution-matching",
-           "score-identity", "mean-flow", "few-steps-baseline", "few-steps-control", "small-and-few", "small-only")  # fmt: skip
+           "score-identity", "mean-flow", "few-steps-baseline", "few-steps-control", "small-and-few",
+           "small-only")  # fmt: skip
 SHOWN = (1, 2, 4, 8, 50)
 
 
@@ -40,7 +41,7 @@ def recipe_of(name: str, args: argparse.Namespace) -> Recipe:
         settings += [f"student.args.{key}={task[key]}" for key in ("size", "channels")]
         settings += [] if recipe.teacher is None else [f"teacher={args.teacher}"]
     if args.data and recipe.teacher is None:
-        settings += [f'task.args.images={json.dumps({"name": "folder", "args": {"path": args.data, "whole": True}})}']
+        settings += [f"task.args.images={json.dumps({'name': 'folder', 'args': {'path': args.data, 'whole': True}})}"]
     recipe = override(recipe, [*settings, *args.set])
     return recipe if args.seconds is None else recipe.lasting(seconds=args.seconds)
 
@@ -107,8 +108,8 @@ def main() -> None:
     bar = own[8].figures[headline]
     nearer = [p.model for p in points if p.model != teacher.name and p.steps == 2 and p.figures[headline] < bar]
     print(f"\nNearer to the teacher at 50 steps in 2 than it is in 8 ({bar:.2f}): {', '.join(nearer) or 'none'}.")
-    record = {"machine": machine(device), "threads": torch.get_num_threads(), "num_images": args.num_images,
-              "seed": args.seed, "training_seconds": seconds, "points": [asdict(point) for point in points]}  # fmt: skip
+    record = {"machine": machine(device), "threads": torch.get_num_threads(), "num_images": args.num_images}
+    record |= {"seed": args.seed, "training_seconds": seconds, "points": [asdict(point) for point in points]}
     (args.out / "few_steps.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     draw_points(args.out / "steps.png", points)
 

@@ -48,7 +48,8 @@ def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dic
         task: further arguments of the task.
         more: further fields of the stage.
     """
-    images = {"name": "rollouts", "args": {"model": "diffusion", "num_images": 2000, "num_steps": 12}}
+    images = {"name": "rollouts", "args": {"model": "diffusion", "num_images": 2000, "num_steps": 12,
+                                           "steps": 4, "table": TABLE}}  # fmt: skip
     told: dict[str, Any] = {"images": images, "sampler": sampler, "table": TABLE, "mean": -0.5, "std": 2.0,
                             "num_images": 500, "num_steps": 25, **(task or {})}  # fmt: skip
     stage = {"optimizer": "adamw", "lr": 4e-4, "betas": (0.9, 0.99), "warmup": 0.05, "final": 0.05, **more}
@@ -109,18 +110,48 @@ def rectified_flow() -> Recipe:
     return recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"share": 0.7}), last)})
 
 
+def along_rollouts(share: float) -> Stage:
+    """A stage that learns the ways of the teacher's rollouts in two steps."""
+    return Stage(name="along rollouts", share=share, methods=(rollouts(),), lr=8e-4, betas=(0.9, 0.99), warmup=0.05,
+                 final=0.2)  # fmt: skip
+
+
+def rollouts(weight: float = 1.0) -> Term:
+    """Progressive distillation of all halvings at once, to two steps, from cached rollouts."""
+    return Term(name="progressive", weight=weight, args={"steps": 2, "table": TABLE, "source": "rollouts"})
+
+
+TWO = {"steps": [2, 1, 4], "ways": True, "first": 0.0}
+
+
+@register("preset")
+def rollouts_adversarial() -> Recipe:
+    """Two steps along the teacher's cached rollouts, then a critic too."""
+    game = Term(
+        name="drawn_adversarial", weight=0.02, args={"width": 16, "steps": 2, "table": TABLE, "sampler": "euler"}
+    )
+    recipe = few_steps("rollouts-adversarial", rollouts(), game, sampler="euler", task=TWO, betas=(0.0, 0.99), lr=3e-4,
+                       critic_lr=6e-4, share=0.5)  # fmt: skip
+    return recipe.model_copy(update={"stages": (along_rollouts(0.5), *recipe.stages), "batch_size": 16})
+
+
 @register("preset")
 def distribution_matching() -> Recipe:
-    """One to four steps by matching the teacher's distribution (DMD2); no data."""
-    method = Term(name="distribution_matching", args={"steps": 2, "every": 1, "table": TABLE})
-    return few_steps("distribution-matching", method, betas=(0.0, 0.99), lr=1e-4, critic_lr=2e-4)
+    """Two steps by matching the teacher's distribution (DMD2), with DMD's regression on the teacher's rollouts."""
+    matched = {"steps": 2, "sampler": "euler", "table": TABLE, "adversarial": 0.02, "width": 16}
+    method = Term(name="distribution_matching", args=matched)
+    recipe = few_steps("distribution-matching", method, rollouts(0.5), sampler="euler", task=TWO, betas=(0.0, 0.99),
+                       lr=2e-4, critic_lr=4e-4, share=0.6)  # fmt: skip
+    return recipe.model_copy(update={"stages": (along_rollouts(0.4), *recipe.stages), "batch_size": 16})
 
 
 @register("preset")
 def score_identity() -> Recipe:
-    """One step by the identities of the teacher's score (SiD); no data."""
-    method = Term(name="score_identity", args={"every": 1, "table": TABLE})
-    return few_steps("score-identity", method, betas=(0.0, 0.99), lr=1e-4, critic_lr=2e-4)
+    """Two steps by the identities of the teacher's score (SiD), from a start along the teacher's rollouts."""
+    method = Term(name="score_identity", args={"steps": 2, "sampler": "euler", "table": TABLE})
+    recipe = few_steps("score-identity", method, rollouts(0.5), sampler="euler", task=TWO, betas=(0.0, 0.99),
+                       lr=2e-4, critic_lr=4e-4, share=0.6)  # fmt: skip
+    return recipe.model_copy(update={"stages": (along_rollouts(0.4), *recipe.stages), "batch_size": 16})
 
 
 @register("preset")

@@ -38,6 +38,7 @@ class FewSteps(Diffuse):
         table: of noise levels: ``linear`` or ``cosine``, as the student's ``beta_schedule``.
         first: share of each batch at the highest level.
         coupled: noise images of ``rollouts`` with the noise they were made of.
+        ways: show methods the ways of ``rollouts`` from noise to image, as ``cond["way"]`` ``(B, steps + 1, C, H, W)``.
         mean, std: of the logarithm of sigma, in units of images in [-1, 1]; levels above the highest are cut.
         sigma_data: standard deviation of the data, which balances the weights.
         weight: ``edm``, or ``none`` for the plain squared error.
@@ -60,6 +61,7 @@ class FewSteps(Diffuse):
         table: Table = "linear",
         first: float = 0.1,
         coupled: bool = False,
+        ways: bool = False,
         mean: float = -0.8,
         std: float = 1.6,
         sigma_data: float = 0.5,
@@ -78,11 +80,11 @@ class FewSteps(Diffuse):
             check_count("few_steps", "each of steps", number)
         if not 0 <= first <= 1:
             raise UserError(f"few_steps: first is a share in [0, 1], not {first!r}")
-        if coupled and not callable(getattr(self.source, "pairs", None)):
-            raise UserError('few_steps: coupled needs the noise of each image: set images to {"name": "rollouts", '
-                            '"args": {"model": TEACHER}}')  # fmt: skip
+        if (coupled or ways) and not callable(getattr(self.source, "pairs", None)):
+            raise UserError(f"few_steps: {'coupled' if coupled else 'ways'} needs the noise of each image: set images "
+                            'to {"name": "rollouts", "args": {"model": TEACHER}}')  # fmt: skip
         self.sampler, self.steps, self.table = sampler, tuple(steps), table
-        self.first, self.coupled = first, coupled
+        self.first, self.coupled, self.ways = first, coupled, ways
         self.highest = timesteps_of(table).sigma_max
         self.calls = self.steps[0]
 
@@ -97,11 +99,11 @@ class FewSteps(Diffuse):
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights and the images."""
-        return f"{super().fingerprint()}-{self.first}-{self.coupled}"
+        return f"{super().fingerprint()}-{self.first}-{self.coupled}-{self.ways}"
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` ``(B,)``."""
-        if not self.coupled:
+        if not (self.coupled or self.ways):
             yield from super().batches(batch_size=batch_size, seed=seed, start=start)
             return
         pairs: Any = self.source
@@ -109,7 +111,12 @@ class FewSteps(Diffuse):
             drawn = derive(seed, "images", number)
             y, noise = pairs.pairs(batch_size, self.size, channels=self.channels, seed=drawn)
             batch = self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
-            yield replace(batch, x=torch.addcmul(y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
+            if self.coupled:
+                batch = replace(batch, x=torch.addcmul(y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
+            if self.ways:
+                way = pairs.ways(batch_size, self.size, channels=self.channels, seed=drawn)
+                batch = replace(batch, cond={**batch.cond, "way": way})
+            yield batch
 
     def levels(self, count: int, random: torch.Generator) -> Tensor:
         """Noise levels of a batch, ``(count,)``, a share of them the highest."""
