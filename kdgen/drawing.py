@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdgen.data.seed import generator
 from kdgen.devices import device_of, evaluating
-from kdgen.diffusion import karras, sample, trajectory
+from kdgen.diffusion import karras, sample
 from kdgen.diffusion.few_steps import FewSampler, sample_few
 from kdgen.types import Net
 
@@ -30,28 +30,6 @@ def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int) -> 
 def denoise_noise(net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int) -> Tensor:
     """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``."""
     return _drawn(net, lambda noise: sample(net, noise, sigmas=karras(num_steps)), shape, num_images, seed)
-
-
-def follow_noise(
-    net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas: Tensor, through: Sequence[float]
-) -> Tensor:
-    """Where the images of ``denoise_noise`` are on their way, ``(num_images, len(through), *shape)``, not clamped.
-
-    Args:
-        net: a diffusion net.
-        shape: of an image.
-        num_images: how many.
-        seed: of the noise.
-        sigmas: of Heun's method, falling to 0.
-        through: those of ``sigmas`` at which to look, falling; 0 is the end.
-    """
-
-    def states(noise: Tensor) -> Tensor:
-        way = {state.sigma: state.x for state in trajectory(net, noise, sigmas=sigmas)}
-        return torch.stack([way[sigma] for sigma in through], 1)
-
-    with evaluating(net):
-        return torch.cat([states(start.to(device_of(net))).cpu() for start in _starts(shape, num_images, seed)])
 
 
 def draw_few(net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas: Tensor, sampler: FewSampler) -> Tensor:

@@ -1,15 +1,13 @@
 """Do in one step what the teacher does in two."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from kdgen.checks import check_choice, check_count
+from kdgen.checks import check_count
 from kdgen.diffusion.few_steps import Table, euler_step, few_sigmas
 from kdgen.methods.rollout import check_diffusion, check_guidance, conditions, denoise, guided, noised
 from kdgen.registry import register
-from kdgen.types import Batch, Method, Net, UserError, View
+from kdgen.types import Batch, Method, Net, View
 
 
 @register("method")
@@ -22,10 +20,6 @@ class Progressive(Method):
     distance: the truncated SNR weight of eq. 9. Levels are ``kdgen.diffusion.few_steps.few_sigmas(steps)``, one drawn
     for each image.
 
-    With source ``rollouts`` the teacher is not asked: ``x_t`` and ``x_s`` are where its cached rollouts were at these
-    levels, after as many of its own steps as they took (the batches' ``way``, see the task ``few_steps``). That is all
-    halvings at once, without the errors that they hand on.
-
     A ladder is a chain: an assistant for each number of steps, each from the weights of the one before.
 
     The loss begins near the squared distance between one step and two, 0.001 to 0.1 for images in [-1, 1], and falls
@@ -34,7 +28,6 @@ class Progressive(Method):
     Args:
         steps: the student's; its teacher is taken to be good at twice as many.
         table: of the noise levels, ``linear`` or ``cosine``.
-        source: ``teacher``, or ``rollouts``, whose number of steps is a multiple of ``steps``.
         guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
 
     Raises:
@@ -44,26 +37,17 @@ class Progressive(Method):
     reads = frozenset()
 
     def __init__(
-        self,
-        steps: int = 1,
-        table: Table = "linear",
-        source: Literal["teacher", "rollouts"] = "teacher",
-        guidance: float = 1.0,
-        null_label: int | None = None,
+        self, steps: int = 1, table: Table = "linear", guidance: float = 1.0, null_label: int | None = None
     ) -> None:
         super().__init__()
-        check_choice("progressive", "source", source, ("teacher", "rollouts"))
         check_count("progressive", "steps", steps)
         check_guidance("progressive", guidance, null_label)
         self.halves = few_sigmas(2 * steps, table).float()
-        self.steps, self.source, self.guidance, self.null_label = steps, source, guidance, null_label
+        self.steps, self.guidance, self.null_label = steps, guidance, null_label
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that batches are of diffusion. Raises UserError where they are not."""
         check_diffusion("progressive", student, teacher, batch)
-        if self.source == "rollouts" and ("way" not in batch.cond or (batch.cond["way"].shape[1] - 1) % self.steps):
-            raise UserError(f"progressive: rollouts of a multiple of {self.steps} steps are needed: set the task's "
-                            'ways, and steps in the args of its images, which are "rollouts"')  # fmt: skip
 
     @torch.no_grad()
     def target(self, teacher: Net, x: Tensor, step: Tensor, cond: dict[str, Tensor]) -> Tensor:
@@ -80,16 +64,8 @@ class Progressive(Method):
         batch, cond = view.batch, conditions(view.batch)
         assert batch.y is not None
         step = torch.randint(self.steps, (len(batch.y),), device=batch.y.device)
-        levels = self.halves.to(batch.y.device)
-        t, s = levels[2 * step], levels[2 * step + 2]
-        if self.source == "rollouts":
-            way = batch.cond["way"].float()
-            stride, each = (way.shape[1] - 1) // self.steps, torch.arange(len(step), device=step.device)
-            x, there = way[each, stride * step], way[each, stride * (step + 1)]
-            ratio = (s / t).view(-1, 1, 1, 1)
-            target = (there - ratio * x) / (1 - ratio)
-        else:
-            x = noised(batch.y.float(), t, torch.randn_like(batch.y, dtype=torch.float32))
-            target = self.target(guided(view.teacher_net, self.guidance, self.null_label), x, step, cond)
+        t = self.halves.to(batch.y.device)[2 * step]
+        x = noised(batch.y.float(), t, torch.randn_like(batch.y, dtype=torch.float32))
+        target = self.target(guided(view.teacher_net, self.guidance, self.null_label), x, step, cond)
         apart = (denoise(view.student_net, x, t, cond) - target).square().flatten(1).mean(1)
         return (t**-2).clamp_min(1) * apart

@@ -115,5 +115,5 @@ def drawn(
 
 
 def conditions(batch: Batch) -> dict[str, Tensor]:
-    """The conditions of a batch but the noise level, and the way that no net reads."""
-    return {key: value for key, value in batch.cond.items() if key not in ("sigma", "way")}
+    """The conditions of a batch but the noise level."""
+    return {key: value for key, value in batch.cond.items() if key != "sigma"}

@@ -38,7 +38,6 @@ class FewSteps(Diffuse):
         table: of noise levels: ``linear`` or ``cosine``, as the student's ``beta_schedule``.
         first: share of each batch at the highest level.
         coupled: noise images of ``rollouts`` with the noise they were made of.
-        ways: show methods the ways of ``rollouts`` from noise to image, as ``cond["way"]`` ``(B, steps + 1, C, H, W)``.
         mean, std: of the logarithm of sigma, in units of images in [-1, 1]; levels above the highest are cut.
         sigma_data: standard deviation of the data, which balances the weights.
         weight: ``edm``, or ``none`` for the plain squared error.
@@ -61,7 +60,6 @@ class FewSteps(Diffuse):
         table: Table = "linear",
         first: float = 0.1,
         coupled: bool = False,
-        ways: bool = False,
         mean: float = -0.8,
         std: float = 1.6,
         sigma_data: float = 0.5,
@@ -80,11 +78,11 @@ class FewSteps(Diffuse):
             check_count("few_steps", "each of steps", number)
         if not 0 <= first <= 1:
             raise UserError(f"few_steps: first is a share in [0, 1], not {first!r}")
-        if (coupled or ways) and not callable(getattr(self.source, "pairs", None)):
-            raise UserError(f"few_steps: {'coupled' if coupled else 'ways'} needs the noise of each image: set images "
-                            'to {"name": "rollouts", "args": {"model": TEACHER}}')  # fmt: skip
+        if coupled and not callable(getattr(self.source, "pairs", None)):
+            raise UserError('few_steps: coupled needs the noise of each image: set images to {"name": "rollouts", '
+                            '"args": {"model": TEACHER}}')  # fmt: skip
         self.sampler, self.steps, self.table = sampler, tuple(steps), table
-        self.first, self.coupled, self.ways = first, coupled, ways
+        self.first, self.coupled = first, coupled
         self.highest = timesteps_of(table).sigma_max
         self.calls = self.steps[0]
 
@@ -99,11 +97,11 @@ class FewSteps(Diffuse):
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights and the images."""
-        return f"{super().fingerprint()}-{self.first}-{self.coupled}-{self.ways}"
+        return f"{super().fingerprint()}-{self.first}-{self.coupled}"
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` ``(B,)``."""
-        if not (self.coupled or self.ways):
+        if not self.coupled:
             yield from super().batches(batch_size=batch_size, seed=seed, start=start)
             return
         pairs: Any = self.source
@@ -111,12 +109,7 @@ class FewSteps(Diffuse):
             drawn = derive(seed, "images", number)
             y, noise = pairs.pairs(batch_size, self.size, channels=self.channels, seed=drawn)
             batch = self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
-            if self.coupled:
-                batch = replace(batch, x=torch.addcmul(y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
-            if self.ways:
-                way = pairs.ways(batch_size, self.size, channels=self.channels, seed=drawn)
-                batch = replace(batch, cond={**batch.cond, "way": way})
-            yield batch
+            yield replace(batch, x=torch.addcmul(y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
 
     def levels(self, count: int, random: torch.Generator) -> Tensor:
         """Noise levels of a batch, ``(count,)``, a share of them the highest."""
@@ -144,14 +137,16 @@ class FewSteps(Diffuse):
         shape, sigmas = (self.channels, self.size, self.size), few_sigmas(num_steps, self.table)
         return draw_few(net, shape, num_images, seed, sigmas, self.sampler)
 
+    def apart(self, images: Tensor, reference: Net | None, *, seed: int = 0) -> Metrics:
+        """How far images are, as a distribution, from ``num_images`` of the teacher's from other noise, or the data."""
+        if reference is None:
+            return self._distribution(images, self._real(len(images), seed))
+        return self._distribution(images, self._answers(reference, self.num_images, derive(seed, "reference")))
+
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Figures as of ``diffuse``, and those of distributions at each number of steps, for the teacher too."""
         figures = dict(super().evaluate(net, reference=reference, seed=seed, limit=limit))
         images = min(limit or self.num_images, self.num_images)
-        if reference is not None:
-            target = self._answers(reference, self.num_images, derive(seed, "reference"))
-        else:
-            target = self._real(images, seed)
         for number in self.steps:
             if number == self.steps[0] and net is not reference:
                 apart: Mapping[str, float] = figures
@@ -159,7 +154,7 @@ class FewSteps(Diffuse):
                 draw = partial(self.draw_in, net, number, num_images=images, seed=seed)
                 how = (self.sampler, self.table, number, seed)
                 drawn = self._kept(net, how, images, draw) if net is reference else draw()
-                apart = self._distribution(drawn, target)
+                apart = self.apart(drawn, reference, seed=seed)
             told = (self.headline, "precision", "recall")
             figures |= {f"{name}@{number}": apart[name] for name in told if name in apart}
         return figures
