@@ -4,7 +4,6 @@ A reference is a bundled name, a run folder, a student folder, a folder of diffu
 Hub, or a JSON file that declares somebody else's checkpoint.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -25,7 +24,8 @@ import kdgen.zoo  # noqa: F401 - registers its nets
 from kdgen import registry
 from kdgen.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
-from kdgen.config import Config, read_config
+from kdgen.cache import fingerprint
+from kdgen.config import Config, is_student, read_config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.data.photographs import Photographs
 from kdgen.diffusion.few_steps import few_sigmas
@@ -80,8 +80,10 @@ class Model(nn.Module):
             ``(B, C, H, W)``, clamped to [-1, 1].
 
         Raises:
-            UserError: if the model was made for a range of noise levels and none is given.
+            UserError: if the model was made for a range of noise levels and none is given, or not for images at all.
         """
+        if (kind := self.task.get("name")) in ("generate", "decode", "encode", "classify"):
+            raise UserError(f"{self.name} restores no images, it was made to {kind}: name a denoiser or an autoencoder")
         self.eval()
         batch, channels = x.shape[:2]
         where = next(self.parameters()).device
@@ -141,11 +143,7 @@ class Model(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of architecture and weights."""
-        digest = hashlib.sha256(repr(self.net).encode())
-        for key, value in sorted(self.net.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.net)
 
     def save(self, folder: Path) -> None:
         """Write the student folder, each file whole or not at all.
@@ -204,14 +202,14 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
         model = load(whole, revision=revision)
         return Model(Half(model.net, HALVES[half]), name=f"{model.name} {half}", channels=model.channels).eval()
     if isinstance(reference, str) and (named := hub_id(reference)):
-        return _from_hub(HubId(named.name, revision or named.revision))
+        return _from_hub(HubId(named.name, revision or named.revision), as_written=reference)
     if revision is not None:
         raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
     path = Path(reference)
     if path.suffix == ".json" and path.is_file():
         return _foreign(_declaration(path))
     for folder in (path / "student", path, BUNDLED / str(reference)):
-        if _is_student(folder):
+        if is_student(folder):
             return _student(folder)
     if (path / "model_index.json").is_file() or (path / "config.json").is_file():
         return _from_diffusers(path)
@@ -229,14 +227,19 @@ def build_net(use: Use, channels: int) -> tuple[Net, Use]:
     return registry.build("net", use), registry.spelled_out("net", use)
 
 
-def _from_hub(id: HubId) -> Model:
-    folder = fetch(id, check=_known).folder
-    return _student(folder) if _is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
+def _from_hub(id: HubId, as_written: str) -> Model:
+    try:
+        folder = fetch(id, check=_known).folder
+    except UserError as error:
+        if as_written.startswith("hub:"):
+            raise
+        raise type(error)(f"there is no folder {as_written} here; {error}") from None
+    return _student(folder) if is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
 
 
 def _known(folder: Path) -> None:
     """Refuse a configuration that says nothing kdgen can build."""
-    if _is_student(folder):
+    if is_student(folder):
         registry.get("net", read_config(folder).net.name)
     else:
         known_folder(folder)
@@ -257,18 +260,6 @@ def _student(folder: Path) -> Model:
     model = Model(net, name=config.name, channels=config.channels, task=config.task, use=config.net)
     model.home = folder
     return model.eval()
-
-
-def _is_student(folder: Path) -> bool:
-    """Whether a folder's configuration is kdgen's, not one that diffusers wrote."""
-    config = folder / "config.json"
-    if not config.is_file():
-        return False
-    try:
-        known = json.loads(config.read_text(encoding="utf-8", errors="replace"))
-    except (ValueError, RecursionError):
-        return True
-    return not isinstance(known, dict) or "_class_name" not in known
 
 
 def _from_diffusers(folder: Path, name: str | None = None) -> Model:

@@ -2,7 +2,7 @@
 
 from kdgen.fetch.failures import WorldError, clean, explained, patiently
 from kdgen.fetch.ids import HubId, hub_id, pinned
-from kdgen.fetch.repository import CONFIGS, WEIGHTS, Fetched, api, commit_of, fetch, publishable
+from kdgen.fetch.repository import CONFIGS, WEIGHTS, Fetched, api, commit_of, copy_published, fetch, publishable
 
 __all__ = [
     "CONFIGS",
@@ -13,6 +13,7 @@ __all__ = [
     "api",
     "clean",
     "commit_of",
+    "copy_published",
     "explained",
     "fetch",
     "hub_id",

@@ -25,18 +25,19 @@ def gallery(model: Model, path: Path) -> None:
     A student that does neither leaves none.
     """
     try:
-        slow = model.use is not None and model.use.name == "unet2d"
-        pictures = to_pictures(model.draw(DRAWN, seed=0, num_steps=_steps(model) if slow else None))
+        pictures = to_pictures(model.draw(DRAWN, seed=0, num_steps=_steps(model)))
         sheet(pictures).save(path)
     except UserError:
         if model.task.get("name") in ("denoise", "autoencode"):
             _before_and_after(model, path)
 
 
-def _steps(model: Model) -> int:
-    """At most ``NUM_STEPS``."""
+def _steps(model: Model) -> int | None:
+    """At most ``NUM_STEPS``; None for a net that draws without a scheduler, or was made for a number of steps."""
     scheduler = getattr(model.net, "scheduler", None)
-    return NUM_STEPS if scheduler is None else min(NUM_STEPS, int(scheduler.config.num_train_timesteps))
+    if scheduler is None or "steps" in model.task:
+        return None
+    return min(NUM_STEPS, int(scheduler.config.num_train_timesteps))
 
 
 @torch.inference_mode()

@@ -1,15 +1,19 @@
 """Denoising at every noise level: what a diffusion model is trained on."""
 
 import hashlib
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, Literal
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
+from kdgen.cache import cache_folder, fingerprint, kept_array
 from kdgen.checks import check_count
 from kdgen.data import Images, Labelled, derive, generator, make_images
 from kdgen.diffusion import edm_weight, log_normal
@@ -145,8 +149,26 @@ class Diffuse(Drawing):
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from noise, of each class in turn; see the base."""
-        shape = (self.channels, self.size, self.size)
-        return denoise_noise(net, shape, num_images, seed, self.num_steps, self.num_classes)
+        return denoise_noise(net, self._shape, num_images, seed, self.num_steps, self.num_classes)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return self.channels, self.size, self.size
+
+    def _answers(self, reference: Net, count: int, seed: int) -> Tensor:
+        """The teacher's images, drawn once for all runs: they are kept on disk."""
+        known = self._known.setdefault(reference, {})
+        if len(known.get(seed, ())) < count:
+            draw = partial(Diffuse.draw, self, reference, num_images=count, seed=seed)
+            known[seed] = self._kept(reference, (self.num_steps, seed, self.num_classes), count, draw)
+        return known[seed][:count]
+
+    def _kept(self, reference: Net, how: Sequence[JsonValue], count: int, draw: Callable[[], Tensor]) -> Tensor:
+        """What ``draw`` gives, from disk where it is; the first images are the same however many are drawn."""
+        key = json.dumps([1, fingerprint(reference), self._shape, *how])
+        path = cache_folder("drawings") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+        kept = kept_array(path, lambda: draw().numpy(), lambda x: x.shape[1:] == self._shape and len(x) >= count)
+        return torch.from_numpy(kept[:count])
 
 
 __all__ = ["Diffuse"]

@@ -1,9 +1,7 @@
 """A model's own images as a source of images: a student needs no other data."""
 
-import errno
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -11,16 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from kdgen.cache import cache_folder
+from kdgen.cache import Array, cache_folder, kept_array
 from kdgen.checks import check_count
 from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.registry import register
-from kdgen.types import UserError
 
 
 @register("images")
@@ -104,38 +100,19 @@ class Samples:
         return x.expand(-1, channels, -1, -1).contiguous()
 
     @cached_property
-    def _drawn(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _drawn(self) -> Array:
         """The images from disk, ``(num_images, C, H, W)``, drawn before if they are not there whole."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock"):
-                self.seconds = 0.0
-                if (kept := self._kept()) is None:
-                    started = time.perf_counter()
-                    kept = self._draw()
-                    self.seconds = time.perf_counter() - started
-                    partial = self.path.with_suffix(".partial")
-                    with partial.open("wb") as file:
-                        np.save(file, kept)
-                    os.replace(partial, self.path)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise UserError(f"the disk of {self.path.parent} has no room for the samples: free space, or set "
-                            "KDGEN_CACHE to another place") from None  # fmt: skip
-        return kept
+        self.seconds = 0.0
+        return kept_array(self.path, self._draw, self._whole)
 
-    def _kept(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
-        try:
-            kept = np.load(self.path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        whole = kept.ndim == 4 and kept.dtype == np.uint8 and len(kept) == self.num_images
-        return kept if whole else None
+    def _whole(self, kept: Array) -> bool:
+        return kept.ndim == 4 and kept.dtype == np.uint8 and len(kept) == self.num_images
 
-    def _draw(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _draw(self) -> Array:
+        started = time.perf_counter()
         octets = ((self._made().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-        drawn: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = octets.numpy()
+        self.seconds = time.perf_counter() - started
+        drawn: Array = octets.numpy()
         return drawn
 
     def _made(self) -> Tensor:

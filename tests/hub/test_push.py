@@ -1,6 +1,7 @@
 """Publishing: what is sent, in how many commits, compared how, and what survives a bad connection."""
 
 import hashlib
+import inspect
 import json
 import subprocess
 import sys
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi, ModelCard, snapshot_download
 from huggingface_hub.errors import RepositoryNotFoundError
+from PIL import Image, ImageChops
 
 import kdgen
+from kdgen.commands import publishing
+from kdgen.convert import sheet, to_pictures
 from kdgen.hub import push
+from kdgen.hub.gallery import gallery
 from kdgen.model import Model, load
 from kdgen.types import UserError
 
@@ -116,6 +121,36 @@ def test_a_second_push_takes_away_what_the_first_left(place: Place, student: Mak
     before = HfApi().model_info(name).sha
     student().push_to_hub(name)
     assert HfApi().model_info(name).sha == before, "an equal push makes no commit"
+
+
+def test_a_licence_once_given_and_data_sets_stand_on_the_card(place: Place, student: Make) -> None:
+    name = place.name("licensed")
+    push(student(), name, license="mit", datasets=["acme/photos"])
+    data = ModelCard(push(load(name), name, datasets=["acme/photos"], dry_run=True).card).data
+    assert (data.license, data.datasets) == ("mit", ["acme/photos"])
+
+
+def test_the_gallery_shows_what_a_student_of_few_steps_draws_in_few(student: Make, tmp_path: Path) -> None:
+    task = {"name": "diffuse", "size": 8, "channels": 1, "sampler": "euler", "steps": [2, 1]}
+    model = student("unet2d", task, size=8, block_out_channels=[8, 8], norm_num_groups=4, attention_levels=0)
+    gallery(model, tmp_path / "gallery.png")
+    drawn = sheet(to_pictures(model.draw(16, seed=0, num_steps=2)))
+    assert ImageChops.difference(Image.open(tmp_path / "gallery.png"), drawn).getbbox() is None
+
+
+def test_the_command_takes_what_the_function_takes() -> None:
+    function = set(inspect.signature(push).parameters) - {"source", "repo_id", "token", "datasets"}
+    command = set(inspect.signature(publishing.push).parameters) - {"source", "name", "code", "dataset"}
+    assert function == command
+
+
+def test_who_may_not_write_may_propose(hub: Hub, place: Place, student: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = place.name("theirs")
+    before = push(student(), name).commit
+    monkeypatch.setenv("HF_TOKEN", "hf_reader_of_nothing_1")
+    pushed = push(student(depth=3, width=6), name, create_pr=True)
+    assert hub.store.repos["model", name].refs["refs/pr/1"] == pushed.commit
+    assert hub.store.repos["model", name].refs["main"] == before
 
 
 def test_branches_and_proposals(place: Place, student: Make) -> None:
