@@ -163,7 +163,7 @@ def diffusion() -> Recipe:
 def diffusion_blocks() -> Recipe:
     """A fifth of the bundled diffusion model that starts from its weights and matches it block by block (BK-SDM)."""
     stage = Stage(
-        methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
+        methods=(Term(name="output"), Term(name="blocks", weight=0.002)),
         ratio=Use(name="fixed", args={"alpha": 0.9}),
         optimizer="muon",
         lr=3e-3,
