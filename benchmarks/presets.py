@@ -57,8 +57,10 @@ def main() -> None:
         os.environ["KDGEN_CACHE"] = str(args.out / "cache" / name)  # each pays for its own images and answers
         started = time.perf_counter()
         for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
-            if event.kind in ("leg", "warning"):
+            if event.kind in ("leg", "warning", "stopped"):
                 print(f"{name} {event.leg}: {dict(event.data)}", flush=True)
+            if event.kind == "stopped":
+                return
         report = Report.read(folder)
         teacher = report.find("teacher")
         assert teacher is not None
