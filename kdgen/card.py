@@ -172,7 +172,7 @@ def _cost(report: Report | None) -> str:
     row = report.find("student") if report else None
     if report is None or row is None or row.seconds is None:
         return ""
-    steps = f", {row.steps:,} steps" if row.steps is not None else ""
+    steps = f", {row.steps:,} step{'s' if row.steps != 1 else ''}" if row.steps is not None else ""
     machine = f" on {report.machine}" if report.machine else ""
     return f"Training took {row.seconds:.0f} s{machine}, the teacher's answers included{steps}."
 
