@@ -40,7 +40,7 @@ def check(parcel: Parcel, given: Model | None = None) -> None:
         raise UserError(f"nothing was sent: the files gathered from {parcel.student} give another output: try again")
     learned = trained(parcel.run) if parcel.run else None
     if parcel.run and learned is None:
-        parcel.notes.append("not compared with the trained net, whose last checkpoint is gone; with the run's folder")
+        parcel.notes.append("not compared with the trained net, whose last checkpoint is gone")
     for net in [given.net if given else None, learned]:
         if net is not None and (_answer(net, x, cond) - out).abs().max().item() > CLOSE:
             raise UserError(f"nothing was sent: {parcel.student} gives another output than the trained net: it was "

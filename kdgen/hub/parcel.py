@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from kdgen import card as cards
 from kdgen.config import Config, read_config
-from kdgen.fetch import copy_published, fetch, hub_id, publishable
+from kdgen.fetch import PAGES, copy_published, fetch, hub_id, publishable
 from kdgen.hub.gallery import gallery
 from kdgen.hub.scan import objection, outside, without_paths
 from kdgen.model import BUNDLED, Model, load
@@ -19,9 +19,8 @@ from kdgen.recipe import Recipe, parse
 from kdgen.report import Report
 from kdgen.types import UserError
 
-PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
-OWN = ("checkpoints", "controls", "assistants", "student", "metrics.jsonl", "timing.json", ".lock", "README.md",
-       "gallery.png", *PAGES)  # fmt: skip
+OWN = ("checkpoints", "controls", "assistants", "student", "metrics.jsonl", "timing.json", ".lock", "preview.png",
+       "README.md", "gallery.png", *PAGES)  # fmt: skip
 """What a run writes; of other files it is said that they are not sent."""
 
 
