@@ -17,6 +17,7 @@ from kdgen.journal import Journal
 from kdgen.loss import make_terms
 from kdgen.model import Model, build_net
 from kdgen.recipe import Recipe
+from kdgen.report import LOWER_IS_BETTER
 from kdgen.schedule import Length
 from kdgen.train import Source, Trainer
 from kdgen.types import Batch, Event, Task, UserError
@@ -197,19 +198,31 @@ class Link:
             stopped=place.stopped,
         )
         for event in trainer.fit():
-            if event.kind == "evaluate" and leg == "student":
-                self._preview(trainer.ema.module)
+            name = recipe.name if leg == "student" else f"{recipe.name}-{leg.replace('_', '-')}"
+            described, channels = place.task.describe(), place.task.channels
+            now = Model(trainer.ema.module, name=name, channels=channels, task=described, use=use)
+            if event.kind == "evaluate":
+                self._keep_best(now, leg, event)
+                if leg == "student":
+                    self._preview(now.net)
             if event.kind == "leg":
-                name = recipe.name if leg == "student" else f"{recipe.name}-{leg.replace('_', '-')}"
                 place.journal.note(**{f"{leg}_steps": event.step, f"{leg}_seconds": event.data["seconds"]})
-                described = place.task.describe()
-                Model(trainer.ema.module, name=name, channels=place.task.channels, task=described, use=use).save(
-                    place.home(leg)
-                )
+                now.save(place.home(leg))
             if event.kind == "stopped":
                 event = Event(kind="stopped", leg=leg, step=event.step, progress=event.progress,
                               data={**event.data, "resume": again})  # fmt: skip
             yield event
+
+    def _keep_best(self, now: Model, leg: str, event: Event) -> None:
+        """Save a net in `best/LEG` if no quick evaluation before was better: it may outdo the last."""
+        place = self.place
+        figure = event.data.get(place.task.headline)
+        known = place.journal.get(f"{leg}_best")
+        lower = place.task.headline.startswith(LOWER_IS_BETTER)
+        if figure is None or (known is not None and (figure >= known if lower else figure <= known)):
+            return
+        now.save(place.folder / "best" / leg)
+        place.journal.note(**{f"{leg}_best": figure, f"{leg}_best_step": event.step})
 
     def _preview(self, student: nn.Module) -> None:
         """Refresh `preview.png`: the student as it is beside the teacher, on few samples. None of the leg's seconds."""

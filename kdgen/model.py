@@ -4,7 +4,6 @@ A reference is a bundled name, a run folder, a student folder, a folder of diffu
 Hub, or a JSON file that declares somebody else's checkpoint.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ import kdgen.zoo  # noqa: F401 - registers its nets
 from kdgen import registry
 from kdgen.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
+from kdgen.cache import fingerprint
 from kdgen.config import Config, is_student, read_config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.data.photographs import Photographs
@@ -117,15 +117,15 @@ class Model(nn.Module):
         if callable(own):
             drawn: Tensor = own(num_images, seed=seed, num_steps=num_steps)
             return drawn.cpu()
-        kind = self.task.get("name")
+        kind, classes = self.task.get("name"), self.task.get("num_classes", 0)
         if kind == "generate":
-            return draw_images(self.net, self.task["latent"], num_images, seed)
+            return draw_images(self.net, self.task["latent"], num_images, seed, classes)
         if kind == "diffuse":
             shape = (self.channels, self.task["size"], self.task["size"])
             if num_steps and "sampler" in self.task:
                 sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
                 return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"])
-            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS)
+            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS, classes)
         raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
                         "name a generator or a diffusion model")  # fmt: skip
 
@@ -143,11 +143,7 @@ class Model(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of architecture and weights."""
-        digest = hashlib.sha256(repr(self.net).encode())
-        for key, value in sorted(self.net.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.net)
 
     def save(self, folder: Path) -> None:
         """Write the student folder, each file whole or not at all.

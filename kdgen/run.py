@@ -126,7 +126,7 @@ class _Run:
         recipe, original, place = self.recipe, self.original, self.place
         yield self._event("start", student=str(recipe.student), teacher=original.name if original else None,
                           total_steps=recipe.steps, seconds=recipe.seconds, folder=str(place.folder),
-                          headline=place.task.headline)  # fmt: skip
+                          headline=place.task.headline, loss_lives=self._loss_lives())  # fmt: skip
         yield from self.link.events()
         for number in range(1, len(self.chain)):
             self.link = self._link(number)
@@ -138,6 +138,12 @@ class _Run:
             yield from self.link.control("control_seconds", seconds=self._seconds("student"))
         yield from self._report(guided=guided)
         yield self._event("done", folder=str(place.folder), student=str(place.home("student")))
+
+    def _loss_lives(self) -> dict[str, tuple[float, float]]:
+        """Between what the losses of methods normally lie whose value says little, by name."""
+        uses = [use for _, recipe in self.chain for stage in recipe.stages for use in stage.methods]
+        known = {use.name: registry.build("method", use).lives for use in uses}
+        return {name: lives for name, lives in known.items() if lives is not None}
 
     def _seconds(self, leg: str) -> float:
         """Seconds that made a net: its images, its answers and its training, and all that of the nets before it."""

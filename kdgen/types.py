@@ -178,9 +178,11 @@ class Learned(nn.Module):
 
     Attributes:
         student_taps: dotted paths of the student's modules whose outputs the term wants to see.
+        lives: between what its loss normally lies during a run, for one that says little by its value; else None.
     """
 
     student_taps: tuple[str, ...] = ()
+    lives: tuple[float, float] | None = None
 
     def critics(self) -> Iterator[nn.Parameter]:
         """Those of its parameters that learn from ``critic_loss``; all others learn with the student."""

@@ -59,6 +59,12 @@ def guided(teacher: Net, guidance: float, null_label: int | None) -> Net:
     return Guidance(teacher, guidance, null_label)
 
 
+def computing_like(net: Net) -> torch.autocast:
+    """Under the autocast that a net of the loop computes in, for the nets of a method's own."""
+    dtype, device = getattr(net, "dtype", torch.float32), getattr(net, "device", torch.device("cpu"))
+    return torch.autocast(device.type, dtype, enabled=dtype in (torch.bfloat16, torch.float16))
+
+
 def remembered(device: torch.device) -> Callable[[], None]:
     """Remember the state of the random generators; what is returned puts it back, so that dropout falls alike."""
     here = torch.get_rng_state()

@@ -12,7 +12,16 @@ from kdgen.checks import check_choice, check_count, check_number
 from kdgen.critics import Critic, Game, frozen
 from kdgen.diffusion import edm_weight
 from kdgen.diffusion.few_steps import Table, few_sigmas
-from kdgen.methods.rollout import check_diffusion, check_guidance, conditions, denoise, drawn, guided, noised
+from kdgen.methods.rollout import (
+    check_diffusion,
+    check_guidance,
+    computing_like,
+    conditions,
+    denoise,
+    drawn,
+    guided,
+    noised,
+)
 from kdgen.types import Batch, Method, Net, UserError, View
 
 
@@ -100,7 +109,7 @@ class Scores(Method):
         cond, batch = conditions(view.batch), view.batch
         x, _ = drawn(view.student_net, batch.x, cond, self.sigmas, "consistency")
         self._made = x.detach()
-        with frozen(self.fake):
+        with frozen(self.fake), computing_like(view.student_net):
             teacher = guided(view.teacher_net, self.guidance, self.null_label)
             loss = self.of_student(teacher, x, self._levels(x), torch.randn_like(x), cond)
         if self.game is not None:
@@ -115,7 +124,8 @@ class Scores(Method):
             with torch.no_grad():
                 x, _ = drawn(view.student_net, batch.x, cond, self.sigmas, "consistency")
         sigma = self._levels(x)
-        said = denoise(self.fake, noised(x, sigma, torch.randn_like(x)), sigma, cond)
+        with computing_like(view.student_net):
+            said = denoise(self.fake, noised(x, sigma, torch.randn_like(x)), sigma, cond)
         loss = edm_weight(sigma, self.sigma_data) * (said - x).square().flatten(1).mean(1)
         if self.game is not None:
             assert batch.y is not None

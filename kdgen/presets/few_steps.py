@@ -14,6 +14,9 @@ WIDTHS = (16, 32, 64, 96)
 NARROW = (8, 16, 32, 48)
 """Channels of a student with a quarter of its multiply-accumulates."""
 
+TABLE = "cosine"
+"""Noise levels of the students: two steps are at 20,291 and 1.0, where the teacher's own table has 157 and 3.4."""
+
 LADDER = (16, 8, 4, 2)
 """Steps of the assistants of progressive distillation; the student has one."""
 
@@ -21,8 +24,8 @@ LADDER = (16, 8, 4, 2)
 def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
     """A U-Net written as a pipeline of diffusers whose scheduler steps as ``sampler`` does."""
     scheduler: dict[str, JsonValue] = {
-        "num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02, "beta_schedule": "linear",
-        "prediction_type": "v_prediction", "clip_sample": False,
+        "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction",
+        "clip_sample": False,
     }  # fmt: skip
     if sampler == "consistency":
         pipeline = "DDPMPipeline"
@@ -46,7 +49,8 @@ def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dic
         more: further fields of the stage.
     """
     images = {"name": "rollouts", "args": {"model": "diffusion", "num_images": 2000, "num_steps": 12}}
-    told: dict[str, Any] = {"images": images, "sampler": sampler, "num_images": 500, "num_steps": 25, **(task or {})}
+    told: dict[str, Any] = {"images": images, "sampler": sampler, "table": TABLE, "mean": -0.5, "std": 2.0,
+                            "num_images": 500, "num_steps": 25, **(task or {})}  # fmt: skip
     stage = {"optimizer": "adamw", "lr": 4e-4, "betas": (0.9, 0.99), "warmup": 0.05, "final": 0.05, **more}
     return Recipe(
         name=name,
@@ -67,13 +71,13 @@ def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dic
 @register("preset")
 def consistency() -> Recipe:
     """One to four steps by easy consistency tuning: the teacher is the start and is not asked again."""
-    return few_steps("consistency", Term(name="consistency", args={"power": 0.5, "stages": 6}))
+    return few_steps("consistency", Term(name="consistency", args={"stages": 6, "weight": "edm"}))
 
 
 @register("preset")
 def consistency_distillation() -> Recipe:
     """One to four steps by consistency along the teacher's own trajectories."""
-    method = Term(name="consistency", args={"source": "teacher", "power": 0.5, "stages": 6})
+    method = Term(name="consistency", args={"source": "teacher", "stages": 6, "weight": "edm"})
     return few_steps("consistency-distillation", method)
 
 
@@ -82,7 +86,9 @@ def progressive() -> Recipe:
     """One to four steps by progressive distillation: a ladder of 16, 8, 4, 2 and 1 steps, each rung measured."""
 
     def rung(steps: int) -> Stage:
-        stages = few_steps("rung", Term(name="progressive", args={"steps": steps}), sampler="euler").stages
+        stages = few_steps(
+            "rung", Term(name="progressive", args={"steps": steps, "table": TABLE}), sampler="euler"
+        ).stages
         return stages[0].model_copy(update={"name": f"{steps} steps"})
 
     task = {"steps": [1, 2, 4, 8, 16], "first": 0.0}
@@ -98,24 +104,22 @@ def rectified_flow() -> Recipe:
     """One to four steps of a rectified flow: straight lines between the teacher's images and their noise."""
     methods = Term(name="rectified_flow")
     recipe = few_steps("rectified-flow", methods, sampler="euler", task={"coupled": True, "mean": 0.0, "std": 1.5})
-    last = recipe.stages[0].model_copy(
-        update={"name": "one step", "share": 0.3,
-                "methods": (methods, Term(name="rectified_flow", args={"one_step": True, "loss": "l1"}))}
-    )  # fmt: skip
+    one = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
+    last = recipe.stages[0].model_copy(update={"name": "one step", "share": 0.3, "methods": (methods, one)})
     return recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"share": 0.7}), last)})
 
 
 @register("preset")
 def distribution_matching() -> Recipe:
     """One to four steps by matching the teacher's distribution (DMD2); no data."""
-    method = Term(name="distribution_matching", args={"steps": 4, "every": 2})
+    method = Term(name="distribution_matching", args={"steps": 2, "every": 1, "table": TABLE})
     return few_steps("distribution-matching", method, betas=(0.0, 0.99), lr=1e-4, critic_lr=2e-4)
 
 
 @register("preset")
 def score_identity() -> Recipe:
     """One step by the identities of the teacher's score (SiD); no data."""
-    method = Term(name="score_identity", args={"every": 2})
+    method = Term(name="score_identity", args={"every": 1, "table": TABLE})
     return few_steps("score-identity", method, betas=(0.0, 0.99), lr=1e-4, critic_lr=2e-4)
 
 
@@ -129,15 +133,15 @@ def mean_flow() -> Recipe:
 @register("preset")
 def few_steps_baseline() -> Recipe:
     """One step the plain way: the teacher's image of the same noise, and a critic. What other methods must beat."""
-    pairs = Term(name="rectified_flow", args={"one_step": True, "loss": "l1"})
-    game = Term(name="drawn_adversarial", weight=0.05, args={"width": 16})
+    pairs = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
+    game = Term(name="drawn_adversarial", weight=0.05, args={"width": 16, "steps": 2, "table": TABLE})
     return few_steps("few-steps-baseline", pairs, game, task={"coupled": True}, critic_lr=4e-4)
 
 
 @register("preset")
 def small_and_few() -> Recipe:
     """A quarter of the multiply-accumulates and four steps, from one recipe: start narrow, match blocks, then few."""
-    recipe = few_steps("small-and-few", Term(name="consistency", args={"power": 0.5, "stages": 6}))
+    recipe = few_steps("small-and-few", Term(name="consistency", args={"stages": 6, "weight": "edm"}))
     first = Stage(name="narrow", share=0.5, methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
                   ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
     last = recipe.stages[0].model_copy(update={"name": "few steps", "share": 0.5})

@@ -130,7 +130,7 @@ def diffusion() -> Recipe:
         "name": "samples",
         "args": {"model": "diffusion", "num_images": 300, "num_steps": 8},
     }
-    task: dict[str, JsonValue] = {"images": images, "channels": 1, "size": 32, "num_images": 400, "num_steps": 8}
+    task: dict[str, JsonValue] = {"images": images, "channels": 1, "size": 32, "num_images": 300, "num_steps": 8}
     return Recipe(
         name="diffusion",
         task=Use(name="diffuse", args=task),
@@ -140,10 +140,10 @@ def diffusion() -> Recipe:
             Stage(methods=(Term(name="output"),), ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon",
                   lr=3e-3, final=0.02),
         ),
-        seconds=80,
+        seconds=75,
         batch_size=32,
         pool=Pool(patches=3000),
-        evaluate_every=50,
+        evaluate_every=60,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, Literal, get_args
 
@@ -148,7 +149,10 @@ class FewSteps(Diffuse):
             if number == self.steps[0] and net is not reference:
                 apart: Mapping[str, float] = figures
             else:
-                apart = self._distribution(self.draw_in(net, number, num_images=images, seed=seed), target)
+                draw = partial(self.draw_in, net, number, num_images=images, seed=seed)
+                how = (self.sampler, self.table, number, seed)
+                drawn = self._kept(net, how, images, draw) if net is reference else draw()
+                apart = self._distribution(drawn, target)
             told = (self.headline, "precision", "recall")
             figures |= {f"{name}@{number}": apart[name] for name in told if name in apart}
         return figures

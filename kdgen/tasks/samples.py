@@ -1,25 +1,22 @@
 """A model's own images as a source of images: a student needs no other data."""
 
-import errno
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from kdgen.cache import cache_folder
+from kdgen.cache import Array, cache_folder, kept_array
 from kdgen.checks import check_count
 from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.registry import register
-from kdgen.types import UserError
 
 
 @register("images")
@@ -30,7 +27,8 @@ class Samples:
     0 where they lay on disk, None before anybody has asked.
 
     Args:
-        model: a generator by reference: a bundled name, a run folder, a folder of diffusers' making.
+        model: a generator by reference (a bundled name, a run folder, a folder of diffusers' making) or a declared
+            checkpoint.
         num_images: how many are drawn.
         seed: of the latents or the noise.
         size: height and width in pixels of the pictures that ``images`` gives; as they are if not given. Patches are
@@ -42,7 +40,12 @@ class Samples:
     """
 
     def __init__(
-        self, model: str, num_images: int = 2000, seed: int = 0, size: int | None = None, num_steps: int | None = None
+        self,
+        model: str | Mapping[str, Any],
+        num_images: int = 2000,
+        seed: int = 0,
+        size: int | None = None,
+        num_steps: int | None = None,
     ) -> None:
         check_count("samples", "num_images", num_images)
         for name, value in (("size", size), ("num_steps", num_steps)):
@@ -63,10 +66,26 @@ class Samples:
         """A hash of the model's weights and of the arguments."""
         return f"{self.path.stem}-{self.size}"
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of a class-conditional model, which draws them in turn; 0 of any other."""
+        return int(self._model.task.get("num_classes") or 0)
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Whole images drawn at random, ``(count, channels, size, size)`` float32 in [-1, 1]."""
         index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
         return self._images(index, size, channels)
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The images of ``patches`` with their classes, ``(count,)`` int64.
+
+        Raises:
+            UserError: for a model without classes.
+        """
+        if not self.num_classes:
+            raise UserError(f"{self._model.name} draws images without classes: leave num_classes out")
+        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        return self._images(index, size, channels), index % self.num_classes
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
         """All images in order, each ``(1, channels, H, W)`` float32 in [-1, 1]."""
@@ -81,38 +100,19 @@ class Samples:
         return x.expand(-1, channels, -1, -1).contiguous()
 
     @cached_property
-    def _drawn(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _drawn(self) -> Array:
         """The images from disk, ``(num_images, C, H, W)``, drawn before if they are not there whole."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock"):
-                self.seconds = 0.0
-                if (kept := self._kept()) is None:
-                    started = time.perf_counter()
-                    kept = self._draw()
-                    self.seconds = time.perf_counter() - started
-                    partial = self.path.with_suffix(".partial")
-                    with partial.open("wb") as file:
-                        np.save(file, kept)
-                    os.replace(partial, self.path)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise UserError(f"the disk of {self.path.parent} has no room for the samples: free space, or set "
-                            "KDGEN_CACHE to another place") from None  # fmt: skip
-        return kept
+        self.seconds = 0.0
+        return kept_array(self.path, self._draw, self._whole)
 
-    def _kept(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
-        try:
-            kept = np.load(self.path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        whole = kept.ndim == 4 and kept.dtype == np.uint8 and len(kept) == self.num_images
-        return kept if whole else None
+    def _whole(self, kept: Array) -> bool:
+        return kept.ndim == 4 and kept.dtype == np.uint8 and len(kept) == self.num_images
 
-    def _draw(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _draw(self) -> Array:
+        started = time.perf_counter()
         octets = ((self._made().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-        drawn: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = octets.numpy()
+        self.seconds = time.perf_counter() - started
+        drawn: Array = octets.numpy()
         return drawn
 
     def _made(self) -> Tensor:
