@@ -1,7 +1,8 @@
 """The app as a Space, from nothing: ``python -m tests.hub.space FOLDER`` in a checkout.
 
 It is deployed to a Hub on the loopback with a student to preload, its files are pulled into a clean folder and installed
-from their own requirements into a new environment (torch as it is here), it is started, and its page must answer.
+from their own requirements into a new environment (torch as it is here, gradio as a Space brings it), it is started, and
+its page must answer.
 """
 
 import os
@@ -14,6 +15,8 @@ import urllib.request
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+
+from huggingface_hub import RepoCard
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "hf_writer_of_acme_0001"
@@ -59,7 +62,6 @@ def main(folder: Path) -> None:
     server = subprocess.Popen([sys.executable, "-m", "tests.hub.server", folder / "hub", str(port)], cwd=ROOT, env=hub)
     try:
         kdgen = [sys.executable, "-m", "kdgen"]
-        subprocess.run([*kdgen, "pull", "--help"], env=hub, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         student = ROOT / "kdgen" / "zoo" / "weights" / "denoiser"
         subprocess.run([*kdgen, "push", student, "acme/denoiser"], env=hub, cwd=ROOT, check=True)
         subprocess.run([*kdgen, "deploy", "acme/kdgen", "--student", "acme/denoiser"], env=hub, cwd=ROOT, check=True)
@@ -67,8 +69,11 @@ def main(folder: Path) -> None:
         space = folder / "space"
         subprocess.run([sys.executable, "-c", pull, space], env=hub, cwd=folder, check=True)
         needed = (space / "requirements.txt").read_text().splitlines()
+        brought = f"gradio[oauth]=={RepoCard.load(space / 'README.md').data['sdk_version']}"
         others = folder / "requirements.txt"
-        others.write_text("\n".join(line for line in needed if not re.match(r"(torch\b(?!-)|--)", line)) + "\n")
+        others.write_text(
+            "\n".join([brought, *(line for line in needed if not re.match(r"torch\b(?!-)|--", line))]) + "\n"
+        )
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         python = folder / "venv" / "bin" / "python"
         pip = [python, "-m", "pip", "install", "--quiet"]
