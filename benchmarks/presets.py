@@ -8,29 +8,39 @@ are not trained again. Latency is that of one call of the net, an image or a ste
 """
 
 import argparse
+import os
+import time
 from pathlib import Path
 
 from kdgen import distill, preset, resume
 from kdgen.report import ROLES, Report, Row, count
 
 PRESETS = ("gan", "gan-to-mlp", "high-to-low", "vae", "vae-decoder", "autoencoder", "diffusion", "diffusion-blocks")
-METRICS = ("psnr", "fd_features32", "precision", "recall", "diversity", "sharpness")
+METRICS = {
+    "PSNR to the teacher (dB)": ("psnr@teacher", "psnr"),
+    "fd to the teacher": ("fd_features32@teacher", "fd_features32"),
+    "precision": ("precision@teacher", "precision"),
+    "recall": ("recall@teacher", "recall"),
+    "diversity": ("diversity",),
+    "sharpness": ("sharpness@teacher", "sharpness"),
+}
+"""Columns, and the names that reports have for them: against the teacher where a task has figures against both."""
 
 
 def line(name: str, row: Row, teacher: Row) -> str:
     """A row of the table."""
     saved = f"{teacher.macs / row.macs:.1f}x" if row is not teacher else ""
-    figures = [f"{row.metrics[key]:.3g}" if key in row.metrics else "" for key in METRICS]
-    cells = [
-        name,
-        ROLES[row.role],
-        count(row.macs),
-        saved,
-        f"{row.latency_ms:.2f}",
-        *figures,
-        f"{row.seconds or 0:.0f}",
-    ]
+    figures = [figure(row, names) for names in METRICS.values()]
+    seconds = "" if row.seconds is None else f"{row.seconds:.0f}"
+    cells = [name, ROLES[row.role], count(row.macs), saved, f"{row.latency_ms:.2f}", *figures, seconds]
     return f"| {' | '.join(cells)} |"
+
+
+def figure(row: Row, names: tuple[str, ...]) -> str:
+    """The first of a row's metrics by these names; the teacher's own, where they are against the data, are left out."""
+    if row.role == "teacher" and "psnr" in row.metrics and names != ("diversity",):
+        return ""
+    return next((f"{row.metrics[name]:.3g}" for name in names if name in row.metrics), "")
 
 
 def main() -> None:
@@ -44,14 +54,19 @@ def main() -> None:
     for name in args.presets:
         recipe, folder = preset(name), args.out / name
         recipe = recipe if args.seconds is None else recipe.lasting(seconds=args.seconds)
+        os.environ["KDGEN_CACHE"] = str(args.out / "cache" / name)  # each pays for its own images and answers
+        started = time.perf_counter()
         for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
-            if event.kind in ("leg", "warning"):
+            if event.kind in ("leg", "warning", "stopped"):
                 print(f"{name} {event.leg}: {dict(event.data)}", flush=True)
+            if event.kind == "stopped":
+                return
         report = Report.read(folder)
         teacher = report.find("teacher")
         assert teacher is not None
         lines += [line(name, row, teacher) for row in report.rows if row.num_params]
         print(f"{name}: {' '.join(report.sentences())}", flush=True)
+        print(f"{name}: {time.perf_counter() - started:.0f} s for the whole run", flush=True)
     titles = ["preset", "", "MACs", "fewer", "latency (ms)", *METRICS, "seconds"]
     print(f"\n| {' | '.join(titles)} |\n|{'---|' * 2}{'---:|' * (len(titles) - 2)}")
     print("\n".join(lines))

@@ -8,9 +8,9 @@ Imports go down this list only, and packages on one line never import each other
     tune
     run
     links
-    train · compare · hub · export
+    train · compare · step_curve · hub · export
     card · pictures · curves · checkpoint · loss · optimizers · journal
-    report · propose · purpose
+    report · propose · purpose · usage
     tasks · methods · objectives · ratio · schedule · answers
     metrics · critics
     model

@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,14 @@ def register_all(code: Sequence[Path] | None) -> None:
             raise UserError(f"--code takes a Python file: there is none at {path}")
         module = importlib.util.module_from_spec(spec)
         sys.modules.setdefault(path.stem, module)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except UserError:
+            raise
+        except Exception as error:
+            line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__))
+                         if frame.filename == spec.origin), getattr(error, "lineno", None))  # fmt: skip
+            raise UserError(f"--code {path}, line {line}: {type(error).__name__}: {error}") from error
 
 
 def find_recipe(source: str) -> "Recipe":

@@ -17,15 +17,22 @@ def measuring_task(
 ) -> tuple[str, Any]:
     """The task that measures these models, in words and built: what the first of them was made for unless ``name``."""
     first = next(iter(models.values()))
-    name = name or str(first.task.get("name", "denoise"))
+    made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
+    name = name or made_for
     if name == "denoise":
         return _denoising(models, data, sigma)
+
     if sigma is not None:
         raise UserError(f"--sigma is for denoisers, and {first.name} was made to {name}: leave it out")
-    known = {key: value for key, value in first.task.items() if key != "name" and registry.accepts("task", name, key)}
+    told = {"patch": first.task["size"], **first.task} if "size" in first.task else first.task
+    known = {key: value for key, value in told.items() if key != "name" and registry.accepts("task", name, key)}
     use = Use(name=name, args=known)
-    folder = {"name": "folder", "args": {"path": str(data), "whole": True}}
-    given = {} if data is None else {"images": folder}
+    given: dict[str, Any] = {}
+    if data is not None and registry.accepts("task", name, "evaluate"):
+        given = {"evaluate": _images(data)}
+    elif data is not None:
+        given = {"images": _images(data, whole=True)}
+        given |= {"data": True} if registry.accepts("task", name, "data") else {}
     return f"{use} on {data}" if data else str(use), registry.build("task", Use(name=name, args={**known, **given}))
 
 
@@ -50,7 +57,15 @@ def task_of(model: Model) -> Task:
     return task
 
 
+def _images(data: Path, **more: Any) -> dict[str, Any]:
+    """The source of images in a folder, or in a file in the IDX format of MNIST."""
+    if data.is_file():
+        return {"name": "idx", "args": {"images": str(data)}}
+    return {"name": "folder", "args": {"path": str(data), **more}}
+
+
 def _denoising(models: Mapping[str, Model], data: Path | None, sigma: float | None) -> tuple[str, Any]:
+
     channels = {model.channels for model in models.values() if model.task.get("channels") != "both"}
     if len(channels) > 1:
         raise UserError("grey and colour models cannot be compared on the same images: compare them apart")

@@ -1,17 +1,21 @@
 """Denoising at every noise level: what a diffusion model is trained on."""
 
 import hashlib
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, Literal
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
+from kdgen.cache import cache_folder, fingerprint, kept_array
 from kdgen.checks import check_count
-from kdgen.data import Images, derive, generator, make_images
+from kdgen.data import Images, Labelled, derive, generator, make_images
 from kdgen.diffusion import edm_weight, log_normal
 from kdgen.drawing import NUM_STEPS, denoise_noise
 from kdgen.registry import register
@@ -37,6 +41,8 @@ class Diffuse(Drawing):
         num_images: how many images a net is measured on.
         num_steps: steps of the sampler that draws them, Heun's method on a Karras schedule.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+        num_classes: of class-conditional nets, which are told the ``label`` of each image. The images then say their
+            classes: ``idx`` with labels, a ``mixture`` of such, or ``samples`` of a class-conditional model.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -55,6 +61,7 @@ class Diffuse(Drawing):
         num_images: int = 1000,
         num_steps: int = NUM_STEPS,
         features: str = "features32",
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("size", size), ("num_images", num_images),
@@ -68,11 +75,25 @@ class Diffuse(Drawing):
         self.mean, self.std, self.sigma_data, self.weight, self.num_steps = mean, std, sigma_data, weight, num_steps
         self.source: Images | None = None if images is None else make_images(images)
         self.images = self.source if data else None
+        self.num_classes = num_classes
+        self._check_classes()
         self.calls = 2 * num_steps - 1
 
+    def _check_classes(self) -> None:
+        if not self.num_classes:
+            return
+        check_count("diffuse", "num_classes", self.num_classes)
+        if self.source is None:
+            return
+        known = self.source.num_classes if isinstance(self.source, Labelled) else 0
+        if not 0 < known <= self.num_classes:
+            raise UserError(f"diffuse: num_classes is {self.num_classes} and the images have {known or 'no'} classes: "
+                            "give images with labels below num_classes")  # fmt: skip
+
     def describe(self) -> dict[str, Any]:
-        """Name, size and channels of the images, steps of the sampler."""
-        return {"name": "diffuse", "size": self.size, "channels": self.channels, "num_steps": self.num_steps}
+        """Name, size and channels of the images, steps of the sampler, and classes where there are any."""
+        told = {"name": "diffuse", "size": self.size, "channels": self.channels, "num_steps": self.num_steps}
+        return told | ({"num_classes": self.num_classes} if self.num_classes else {})
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights and the images."""
@@ -81,14 +102,22 @@ class Diffuse(Drawing):
         return hashlib.sha256(repr((known, images)).encode()).hexdigest()
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` and ``weight`` ``(B,)``."""
+        """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` and ``weight`` ``(B,)``.
+
+        With classes, ``cond["label"]`` ``(B,)`` too.
+        """
         if self.source is None:
             raise UserError('diffuse: training needs images: set task.args.images to {"name": "folder", ...}, or to '
                             '{"name": "samples", "args": {"model": TEACHER}} for the teacher\'s own')  # fmt: skip
         for number in count(start):
             drawn = derive(seed, "images", number)
-            y = self.source.patches(batch_size, self.size, channels=self.channels, seed=drawn)
-            yield self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
+            cond = {}
+            if self.num_classes:
+                assert isinstance(self.source, Labelled)
+                y, cond["label"] = self.source.labelled(batch_size, self.size, channels=self.channels, seed=drawn)
+            else:
+                y = self.source.patches(batch_size, self.size, channels=self.channels, seed=drawn)
+            yield self.renewed(Batch(x=y, y=y, cond=cond), seed=derive(seed, "noise", number))
 
     def renewed(self, batch: Batch, *, seed: int) -> Batch:
         """The same images under other noise of other levels."""
@@ -97,7 +126,7 @@ class Diffuse(Drawing):
         sigma = self.levels(len(batch.y), random)
         noise = torch.randn(batch.y.shape, generator=random)
         noisy = torch.addcmul(batch.y, noise, sigma.view(-1, 1, 1, 1))
-        return replace(batch, x=noisy, weight=self.weights(sigma), cond={"sigma": sigma})
+        return replace(batch, x=noisy, weight=self.weights(sigma), cond={**batch.cond, "sigma": sigma})
 
     def levels(self, count: int, random: torch.Generator) -> Tensor:
         """Noise levels of a batch, ``(count,)``."""
@@ -114,11 +143,32 @@ class Diffuse(Drawing):
 
     def example(self) -> Batch:
         """One flat image at the noise level 1."""
-        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond={"sigma": torch.ones(1)})
+        label = {"label": torch.zeros(1, dtype=torch.int64)} if self.num_classes else {}
+        x = torch.zeros(1, self.channels, self.size, self.size)
+        return Batch(x=x, cond={"sigma": torch.ones(1), **label})
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
-        """Images from noise; see the base."""
-        return denoise_noise(net, (self.channels, self.size, self.size), num_images, seed, self.num_steps)
+        """Images from noise, of each class in turn; see the base."""
+        return denoise_noise(net, self._shape, num_images, seed, self.num_steps, self.num_classes)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return self.channels, self.size, self.size
+
+    def _answers(self, reference: Net, count: int, seed: int) -> Tensor:
+        """The teacher's images, drawn once for all runs: they are kept on disk."""
+        known = self._known.setdefault(reference, {})
+        if len(known.get(seed, ())) < count:
+            draw = partial(Diffuse.draw, self, reference, num_images=count, seed=seed)
+            known[seed] = self._kept(reference, (self.num_steps, seed, self.num_classes), count, draw)
+        return known[seed][:count]
+
+    def _kept(self, reference: Net, how: Sequence[JsonValue], count: int, draw: Callable[[], Tensor]) -> Tensor:
+        """What ``draw`` gives, from disk where it is; the first images are the same however many are drawn."""
+        key = json.dumps([1, fingerprint(reference), self._shape, *how])
+        path = cache_folder("drawings") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+        kept = kept_array(path, lambda: draw().numpy(), lambda x: x.shape[1:] == self._shape and len(x) >= count)
+        return torch.from_numpy(kept[:count])
 
 
 __all__ = ["Diffuse"]

@@ -1,5 +1,7 @@
 """A fully connected variational autoencoder whose latents are vectors."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ class MlpVae(nn.Module):
         latent_channels: size Z of its latents.
         moments: a module that passes the moments on, for taps to read.
     """
+
+    halves: ClassVar = {"encode": ("fc1", "fc21", "fc22", "moments"), "decode": ("fc3", "fc4")}
 
     def __init__(self, channels: int, size: int, hidden: int, latent: int, sample: bool) -> None:
         super().__init__()

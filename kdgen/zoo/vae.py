@@ -1,6 +1,7 @@
 """Convolutional variational autoencoders in the manner of TAESD (Ollin Boer Bohan, github.com/madebyollin/taesd)."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -135,6 +136,8 @@ class Vae(nn.Module):
         latent_channels: channels Z of its latents.
         moments: the encoder's module that passes the moments on, for taps to read.
     """
+
+    halves: ClassVar = {"encode": ("encoder", "moments"), "decode": ("decoder",)}
 
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int, sample: bool) -> None:
         super().__init__()
