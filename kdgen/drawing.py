@@ -1,6 +1,6 @@
 """Images drawn by a net from seeded latents or noise: the same however many are drawn, for models and for tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 import torch
@@ -24,27 +24,44 @@ def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int) -> 
 
     The first images are the same however many are drawn.
     """
-    return _drawn(net, lambda z: net(z), latent, num_images, seed)
+    return _drawn(net, lambda z, cond: net(z), latent, num_images, seed)
 
 
-def denoise_noise(net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int) -> Tensor:
-    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``."""
-    return _drawn(net, lambda noise: sample(net, noise, sigmas=karras(num_steps)), shape, num_images, seed)
+def denoise_noise(
+    net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int, num_classes: int = 0
+) -> Tensor:
+    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``.
+
+    A net of ``num_classes`` is told them in turn, as ``label`` ``(B,)``: image ``i`` is of class ``i % num_classes``.
+    """
+
+    def make(noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        return sample(net, noise, sigmas=karras(num_steps), cond=cond)
+
+    return _drawn(net, make, shape, num_images, seed, num_classes)
 
 
-def draw_few(net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas: Tensor, sampler: FewSampler) -> Tensor:
-    """Images of a diffusion net from noise in a call for each level above 0 (``sample_few``), like ``draw_images``."""
+def draw_few(
+    net: Net,
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    sigmas: Tensor,
+    sampler: FewSampler,
+    num_classes: int = 0,
+) -> Tensor:
+    """Images of a diffusion net in a call for each level above 0 (``sample_few``), like ``denoise_noise``."""
     numbers = count()
 
-    def make(noise: Tensor) -> Tensor:
+    def make(noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         random = generator(seed, "fresh", next(numbers))
 
         def fresh(like: Tensor) -> Tensor:
             return torch.randn((CALL, *shape), generator=random)[: len(like)].to(like)
 
-        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, fresh=fresh)
+        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, cond=cond, fresh=fresh)
 
-    return _drawn(net, make, shape, num_images, seed)
+    return _drawn(net, make, shape, num_images, seed, num_classes)
 
 
 def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:
@@ -58,7 +75,18 @@ def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor
         yield start[: num_images - number * CALL]
 
 
-def _drawn(net: Net, make: Callable[[Tensor], Tensor], shape: Sequence[int], num_images: int, seed: int) -> Tensor:
+def _drawn(
+    net: Net,
+    make: Callable[[Tensor, Mapping[str, Tensor]], Tensor],
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    num_classes: int = 0,
+) -> Tensor:
+    where, parts, done = device_of(net), [], 0
     with evaluating(net):
-        parts = [make(start.to(device_of(net))).float().cpu() for start in _starts(shape, num_images, seed)]
+        for start in _starts(shape, num_images, seed):
+            labels = torch.arange(done, done + len(start), device=where) % max(num_classes, 1)
+            parts.append(make(start.to(where), {"label": labels} if num_classes else {}).float().cpu())
+            done += len(start)
     return torch.cat(parts).clamp(-1, 1)

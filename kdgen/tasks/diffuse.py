@@ -16,6 +16,7 @@ from torch import Tensor
 from kdgen.cache import cache_folder, fingerprint, kept_array
 from kdgen.checks import check_count
 from kdgen.data import Images, derive, generator, make_images
+from kdgen.data.labelled import is_labelled
 from kdgen.diffusion import edm_weight, log_normal
 from kdgen.drawing import NUM_STEPS, denoise_noise
 from kdgen.registry import register
@@ -41,6 +42,8 @@ class Diffuse(Drawing):
         num_images: how many images a net is measured on.
         num_steps: steps of the sampler that draws them, Heun's method on a Karras schedule.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+        num_classes: of a class-conditional net, which is told ``cond["label"]`` ``(B,)``, and in drawing its classes in
+            turn; by default as many as the images have.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -59,6 +62,7 @@ class Diffuse(Drawing):
         num_images: int = 1000,
         num_steps: int = NUM_STEPS,
         features: str = "features32",
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("size", size), ("num_images", num_images),
@@ -72,11 +76,14 @@ class Diffuse(Drawing):
         self.mean, self.std, self.sigma_data, self.weight, self.num_steps = mean, std, sigma_data, weight, num_steps
         self.source: Images | None = None if images is None else make_images(images)
         self.images = self.source if data else None
+        known = getattr(self.source, "num_classes", 0) if is_labelled(self.source) else 0
+        self.num_classes = known if num_classes is None else num_classes
         self.calls = 2 * num_steps - 1
 
     def describe(self) -> dict[str, Any]:
         """Name, size and channels of the images, steps of the sampler."""
-        return {"name": "diffuse", "size": self.size, "channels": self.channels, "num_steps": self.num_steps}
+        told = {"name": "diffuse", "size": self.size, "channels": self.channels, "num_steps": self.num_steps}
+        return told | ({"num_classes": self.num_classes} if self.num_classes else {})
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights and the images."""
@@ -91,8 +98,17 @@ class Diffuse(Drawing):
                             '{"name": "samples", "args": {"model": TEACHER}} for the teacher\'s own')  # fmt: skip
         for number in count(start):
             drawn = derive(seed, "images", number)
-            y = self.source.patches(batch_size, self.size, channels=self.channels, seed=drawn)
-            yield self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
+            clean = self._clean(batch_size, drawn)
+            yield self.renewed(clean, seed=derive(seed, "noise", number))
+
+    def _clean(self, count: int, seed: int) -> Batch:
+        """Images without noise, and their classes where a net is told them."""
+        source: Any = self.source
+        if self.num_classes and is_labelled(source):
+            y, label = source.labelled(count, self.size, channels=self.channels, seed=seed)
+            return Batch(x=y, y=y, cond={"label": label})
+        y = source.patches(count, self.size, channels=self.channels, seed=seed)
+        return Batch(x=y, y=y)
 
     def renewed(self, batch: Batch, *, seed: int) -> Batch:
         """The same images under other noise of other levels."""
@@ -101,7 +117,7 @@ class Diffuse(Drawing):
         sigma = self.levels(len(batch.y), random)
         noise = torch.randn(batch.y.shape, generator=random)
         noisy = torch.addcmul(batch.y, noise, sigma.view(-1, 1, 1, 1))
-        return replace(batch, x=noisy, weight=self.weights(sigma), cond={"sigma": sigma})
+        return replace(batch, x=noisy, weight=self.weights(sigma), cond={**batch.cond, "sigma": sigma})
 
     def levels(self, count: int, random: torch.Generator) -> Tensor:
         """Noise levels of a batch, ``(count,)``."""
@@ -118,11 +134,12 @@ class Diffuse(Drawing):
 
     def example(self) -> Batch:
         """One flat image at the noise level 1."""
-        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond={"sigma": torch.ones(1)})
+        cond = {"sigma": torch.ones(1)} | ({"label": torch.zeros(1, dtype=torch.long)} if self.num_classes else {})
+        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond=cond)
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from noise; see the base."""
-        return denoise_noise(net, self._shape, num_images, seed, self.num_steps)
+        return denoise_noise(net, self._shape, num_images, seed, self.num_steps, self.num_classes)
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -132,13 +149,21 @@ class Diffuse(Drawing):
         """The teacher's images, drawn once for all runs: they are kept on disk."""
         known = self._known.setdefault(reference, {})
         if len(known.get(seed, ())) < count:
-            draw = partial(Diffuse.draw, self, reference, num_images=count, seed=seed)
+            draw = partial(Diffuse.draw, self, self._guided(reference), num_images=count, seed=seed)
             known[seed] = self._kept(reference, (self.num_steps, seed), count, draw)
         return known[seed][:count]
 
+    def _guided(self, reference: Net) -> Net:
+        """The teacher as it is drawn."""
+        return reference
+
+    def _told(self) -> Sequence[JsonValue]:
+        """What else the teacher's images depend on."""
+        return [self.num_classes] if self.num_classes else []
+
     def _kept(self, reference: Net, how: Sequence[JsonValue], count: int, draw: Callable[[], Tensor]) -> Tensor:
         """What ``draw`` gives, from disk where it is; the first images are the same however many are drawn."""
-        key = json.dumps([1, fingerprint(reference), self._shape, *how])
+        key = json.dumps([1, fingerprint(reference), self._shape, *how, *self._told()])
         path = cache_folder("drawings") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
         kept = kept_array(path, lambda: draw().numpy(), lambda x: x.shape[1:] == self._shape and len(x) >= count)
         return torch.from_numpy(kept[:count])

@@ -16,6 +16,7 @@ from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.registry import register
+from kdgen.types import UserError
 
 
 @register("images")
@@ -63,6 +64,22 @@ class Samples:
         """Whole images drawn at random, ``(count, channels, size, size)`` float32 in [-1, 1]."""
         index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
         return self._images(index, size, channels)
+
+    @property
+    def num_classes(self) -> int:
+        """Of a class-conditional model, whose images are of its classes in turn; else 0."""
+        return int(self._model.task.get("num_classes") or 0)
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """What ``patches`` gives, and the classes ``(count,)`` that the model was told.
+
+        Raises:
+            UserError: for a model that knows no classes.
+        """
+        if not self.num_classes:
+            raise UserError(f"the images of {self._model.name} have no classes: it was told none")
+        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        return self._images(index, size, channels), index % self.num_classes
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
         """All images in order, each ``(1, channels, H, W)`` float32 in [-1, 1]."""
