@@ -124,7 +124,7 @@ class Model(nn.Module):
             shape = (self.channels, self.task["size"], self.task["size"])
             if num_steps and "sampler" in self.task:
                 sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
-                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"])
+                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"], classes)
             return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS, classes)
         raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
                         "name a generator or a diffusion model")  # fmt: skip
