@@ -8,6 +8,7 @@ are not trained again. Latency is that of one call of the net, an image or a ste
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 
@@ -53,10 +54,13 @@ def main() -> None:
     for name in args.presets:
         recipe, folder = preset(name), args.out / name
         recipe = recipe if args.seconds is None else recipe.lasting(seconds=args.seconds)
+        os.environ["KDGEN_CACHE"] = str(args.out / "cache" / name)  # each pays for its own images and answers
         started = time.perf_counter()
         for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
-            if event.kind in ("leg", "warning"):
+            if event.kind in ("leg", "warning", "stopped"):
                 print(f"{name} {event.leg}: {dict(event.data)}", flush=True)
+            if event.kind == "stopped":
+                return
         report = Report.read(folder)
         teacher = report.find("teacher")
         assert teacher is not None

@@ -65,7 +65,8 @@ def measuring_task(
 
     if sigma is not None:
         raise UserError(f"--sigma is for denoisers, and {first.name} was made to {name}: leave it out")
-    known = {key: value for key, value in first.task.items() if key != "name" and registry.accepts("task", name, key)}
+    told = {"patch": first.task["size"], **first.task} if "size" in first.task else first.task
+    known = {key: value for key, value in told.items() if key != "name" and registry.accepts("task", name, key)}
     use = Use(name=name, args=known)
     given: dict[str, Any] = {}
     if data is not None and registry.accepts("task", name, "evaluate"):

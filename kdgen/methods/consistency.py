@@ -84,6 +84,8 @@ class Consistency(Method):
         check_count("consistency", "stages", stages)
         check_guidance("consistency", guidance, null_label)
         self.source, self.q, self.k, self.b, self.stages = source, q, k, b, stages
+        asked = source == "teacher" and guidance == 1
+        self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
         self.weight, self.power, self.c, self.sigma_data = weight, power, c, sigma_data
         self.guidance, self.null_label = guidance, null_label
 
@@ -107,8 +109,10 @@ class Consistency(Method):
             end = batch.y.float()
             nearer = noised(end, r / t, x - end)
         else:
-            with torch.no_grad():
-                end = denoise(guided(view.teacher_net, self.guidance, self.null_label), x, t, cond)
+            end = view.teacher.float()
+            if self.guidance != 1:
+                with torch.no_grad():
+                    end = denoise(guided(view.teacher_net, self.guidance, self.null_label), x, t, cond)
             nearer = euler_step(x, end, t, r)
         back = remembered(x.device)
         # The view's own answer was given with dropout that nobody remembers.

@@ -39,6 +39,8 @@ class DrawnAdversarial(Method):
 
     game: Game
 
+    reads = frozenset()
+
     def __init__(
         self,
         steps: int = 1,

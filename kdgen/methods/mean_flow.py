@@ -55,6 +55,8 @@ class MeanFlow(Method):
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
     """
 
+    reads = frozenset()
+
     def __init__(
         self,
         derivative: Literal["forward", "difference"] = "difference",

@@ -34,6 +34,8 @@ class Progressive(Method):
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
     """
 
+    reads = frozenset()
+
     def __init__(
         self, steps: int = 1, table: Table = "linear", guidance: float = 1.0, null_label: int | None = None
     ) -> None:

@@ -36,6 +36,7 @@ class RectifiedFlow(Method):
         super().__init__()
         check_distance("rectified_flow", "loss", loss)
         self.one_step, self.kind = one_step, loss
+        self.reads = frozenset() if one_step else frozenset({"student"})
         self.highest = few_sigmas(1, table)[0].item()
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:

@@ -137,14 +137,16 @@ class FewSteps(Diffuse):
         shape, sigmas = (self.channels, self.size, self.size), few_sigmas(num_steps, self.table)
         return draw_few(net, shape, num_images, seed, sigmas, self.sampler)
 
+    def apart(self, images: Tensor, reference: Net | None, *, seed: int = 0) -> Metrics:
+        """How far images are, as a distribution, from ``num_images`` of the teacher's from other noise, or the data."""
+        if reference is None:
+            return self._distribution(images, self._real(len(images), seed))
+        return self._distribution(images, self._answers(reference, self.num_images, derive(seed, "reference")))
+
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Figures as of ``diffuse``, and those of distributions at each number of steps, for the teacher too."""
         figures = dict(super().evaluate(net, reference=reference, seed=seed, limit=limit))
         images = min(limit or self.num_images, self.num_images)
-        if reference is not None:
-            target = self._answers(reference, self.num_images, derive(seed, "reference"))
-        else:
-            target = self._real(images, seed)
         for number in self.steps:
             if number == self.steps[0] and net is not reference:
                 apart: Mapping[str, float] = figures
@@ -152,7 +154,7 @@ class FewSteps(Diffuse):
                 draw = partial(self.draw_in, net, number, num_images=images, seed=seed)
                 how = (self.sampler, self.table, number, seed)
                 drawn = self._kept(net, how, images, draw) if net is reference else draw()
-                apart = self._distribution(drawn, target)
+                apart = self.apart(drawn, reference, seed=seed)
             told = (self.headline, "precision", "recall")
             figures |= {f"{name}@{number}": apart[name] for name in told if name in apart}
         return figures

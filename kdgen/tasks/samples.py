@@ -17,6 +17,7 @@ from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.registry import register
+from kdgen.types import UserError
 
 
 @register("images")

@@ -22,7 +22,7 @@ Answer = dict[str, Any]
 def endpoints(runs: Runs, models: Models) -> None:
     """Declare the endpoints within the page. Mistakes come back as the message of an error."""
 
-    def presets() -> Answer:
+    def list_presets() -> Answer:
         """List the presets by kind, each with a sentence on what it makes."""
         return {kind: {name: choices.summary(name) for name in choices.presets_of(kind)} for kind in choices.KINDS}
 
@@ -49,7 +49,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             if not recipe.strip():
                 length = f"steps={steps}" if steps > 0 else f"seconds={seconds}"
                 lines = [line.strip() for line in settings.splitlines() if line.strip()]
-                chosen = override(preset(preset), [length, *lines])
+                chosen = override(find_preset(preset), [length, *lines])
             job = runs.submit(accept(chosen, session, runs), session)
         return {**_state(runs, job), "session": session}
 
@@ -135,8 +135,9 @@ def endpoints(runs: Runs, models: Models) -> None:
             report = comparing.measured(found, sigma=float(sigma))
         return report.model_dump(mode="json"), seen.sheet
 
-    for function in (presets, distill, status, stop, delete):
-        api(function, api_name=function.__name__, queue=function is not status)
+    named = {"presets": list_presets, "distill": distill, "status": status, "stop": stop, "delete": delete}
+    for name, function in named.items():
+        api(function, api_name=name, queue=function is not status)
     with gr.Row(visible=False):
         run, session = gr.Textbox(label="run"), gr.Textbox(label="session")
         names = gr.Textbox("denoiser", label="models")
