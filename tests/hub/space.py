@@ -54,6 +54,12 @@ def page_of(
             app.wait()
 
 
+def title_of(page: str) -> str | None:
+    """What gradio calls a page, where it has a name of its own."""
+    found: list[str] = re.findall(r'"og:title" content="(.*?)"', page)
+    return found[-1] if found else None
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True)
     port = free_port()
@@ -85,8 +91,8 @@ def main(folder: Path) -> None:
     finally:
         server.terminate()
         server.wait()
-    title = re.search(r"<title>(.*?)</title>", page)
-    print(f"the page answers: HTTP {status}, title {title[1] if title else None!r}, {len(page)} characters")
+    print(f"the page answers: HTTP {status}, title {title_of(page)!r}, {len(page):,} characters")
+    assert (status, title_of(page)) == (200, "kdgen")
 
 
 if __name__ == "__main__":
