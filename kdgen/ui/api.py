@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from kdgen.presets import preset as find_preset
 from kdgen.recipe import override
 from kdgen.types import UserError
 from kdgen.ui import choices, compare, comparing

@@ -54,11 +54,18 @@ def page_of(
             app.wait()
 
 
+def title_of(page: str) -> str | None:
+    """What gradio calls a page, where it has a name of its own."""
+    found: list[str] = re.findall(r'"og:title" content="(.*?)"', page)
+    return found[-1] if found else None
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True)
     port = free_port()
-    hub = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN,
-           "HF_HOME": str(folder / "hf"), "PYTHONPATH": str(ROOT)}  # fmt: skip
+    told = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1"}
+    hub = {**os.environ, **told, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_TOKEN": TOKEN, "HF_HOME": str(folder / "hf"),
+           "PYTHONPATH": str(ROOT)}  # fmt: skip
     server = subprocess.Popen([sys.executable, "-m", "tests.hub.server", folder / "hub", str(port)], cwd=ROOT, env=hub)
     try:
         kdgen = [sys.executable, "-m", "kdgen"]
@@ -68,23 +75,24 @@ def main(folder: Path) -> None:
         pull = "import sys, huggingface_hub as h; h.snapshot_download('acme/kdgen', repo_type='space', local_dir=sys.argv[1])"
         space = folder / "space"
         subprocess.run([sys.executable, "-c", pull, space], env=hub, cwd=folder, check=True)
-        needed = (space / "requirements.txt").read_text().splitlines()
-        brought = f"gradio[oauth]=={RepoCard.load(space / 'README.md').data['sdk_version']}"
-        others = folder / "requirements.txt"
-        others.write_text(
-            "\n".join([brought, *(line for line in needed if not re.match(r"torch\b(?!-)|--", line))]) + "\n"
-        )
+        needed = [
+            line
+            for line in (space / "requirements.txt").read_text().splitlines()
+            if not re.match("torch\\b(?!-)|--", line)
+        ]
+        needed.append(f"gradio[oauth]=={RepoCard.load(space / 'README.md').data['sdk_version']}")
+        (folder / "requirements.txt").write_text("\n".join(needed) + "\n")
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         python = folder / "venv" / "bin" / "python"
         pip = [python, "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, f"torch=={version('torch').partition('+')[0]}"], check=True)
-        subprocess.run([*pip, "-r", others], check=True)
-        status, page = page_of(space, python, {"HF_ENDPOINT": hub["HF_ENDPOINT"], "HF_HUB_DISABLE_XET": "1"})
+        subprocess.run([*pip, "-r", folder / "requirements.txt"], check=True)
+        status, page = page_of(space, python, told)
     finally:
         server.terminate()
         server.wait()
-    title = re.search(r"<title>(.*?)</title>", page)
-    print(f"the page answers: HTTP {status}, title {title[1] if title else None!r}, {len(page)} characters")
+    print(f"the page answers: HTTP {status}, title {title_of(page)!r}, {len(page):,} characters")
+    assert (status, title_of(page)) == (200, "kdgen")
 
 
 if __name__ == "__main__":

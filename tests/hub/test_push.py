@@ -172,6 +172,7 @@ def test_who_may_not_write_may_propose(hub: Hub, place: Place, student: Make, mo
     pushed = push(student(depth=3, width=6), name, create_pr=True)
     assert hub.store.repos["model", name].refs["refs/pr/1"] == pushed.commit
     assert hub.store.repos["model", name].refs["main"] == before
+    assert push(student(depth=3, width=6), name, create_pr=True, revision="main").url.endswith("/discussions/2")
 
 
 def test_branches_and_proposals(place: Place, student: Make) -> None:
