@@ -40,7 +40,7 @@ def recipe_of(name: str, args: argparse.Namespace) -> Recipe:
         settings += [f"student.args.{key}={task[key]}" for key in ("size", "channels")]
         settings += [] if recipe.teacher is None else [f"teacher={args.teacher}"]
     if args.data and recipe.teacher is None:
-        settings += [f'task.args.images={json.dumps({"name": "folder", "args": {"path": args.data, "whole": True}})}']
+        settings += [f"task.args.images={json.dumps({'name': 'folder', 'args': {'path': args.data, 'whole': True}})}"]
     recipe = override(recipe, [*settings, *args.set])
     return recipe if args.seconds is None else recipe.lasting(seconds=args.seconds)
 
