@@ -165,8 +165,8 @@ class Learner:
         totals: dict[str, Tensor | float] = {}
         alpha = 0.0
         for part, (piece, said) in enumerate(zip(batch.split(self.parts), answers, strict=True)):
-            if part:  # what counts steps counts this one once
-                torch._foreach_copy_(counters, before)
+            for counter, count in zip(counters, before, strict=False) if part else ():
+                counter.copy_(count)  # what counts steps counts this one once
             share = len(piece.x) * self.team.size / whole
             sight = self._look(piece, self._answer(piece, said), progress)
             loss, terms, alpha = self.loss(sight, within, number, measure=part == 0)
