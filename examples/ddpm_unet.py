@@ -1,7 +1,7 @@
 """A U-Net of the DDPM tutorial by Brian Pulfer (github.com/BrianPulfer/PapersReimplementations), made kdgen's.
 
 It predicts the noise of 28x28 grey images at one of 1,000 timesteps. Here it is told ``sigma`` and gives the denoised
-image. Its layer norms hide the mean of its input, so that samples drift to grey: since most of a digit is background, the
+image. Its layer norms hide the mean of its input, so that samples drift to grey: most of a digit is background, so the
 denoised image is shifted to a median of -1, black, and clipped to [-1, 1].
 """
 
