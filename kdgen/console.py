@@ -223,7 +223,10 @@ def _share(event: "Event") -> float:
 def explain(error: Exception) -> tuple[int | None, str]:
     """The exit code and the line for an error, or None for one that is a defect of the program."""
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-        return 3, "the disk is full: free some space and go on with `kdgen resume DIR`; nothing saved was lost"
+        return (
+            3,
+            "the disk is full: free space and run the same again, a run by `kdgen resume DIR`; nothing saved is lost",
+        )
     if isinstance(
         error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError | FileExistsError
     ):

@@ -22,7 +22,7 @@ def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
             counts; a line cut short is skipped.
         headline: the metric to show.
     """
-    legs = _legs(_events(log))
+    legs = read_legs(log)
     figure = Figure(figsize=(13, 4.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     losses, quality = figure.subplots(1, 2)
@@ -50,6 +50,11 @@ def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
         else:
             axes.text(0.5, 0.5, "nothing was measured", ha="center", transform=axes.transAxes, color="#7f7f7f")
     figure.savefig(path, format="png")
+
+
+def read_legs(log: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The steps and evaluations of a run by leg, each an event with its seconds, from its `metrics.jsonl`."""
+    return _legs(_events(log))
 
 
 def smooth(values: Iterable[float], keep: float) -> list[float]:

@@ -18,13 +18,16 @@ CALL = 100
 NUM_STEPS = 18
 """Steps of the sampler of a diffusion net, Karras et al. 2022, table 1."""
 
+Make = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+"""Latents or noise, and the conditions that go with them, to images."""
 
-def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int) -> Tensor:
+
+def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int, num_classes: int = 0) -> Tensor:
     """Images of a generator from standard normal latents, ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
 
-    The first images are the same however many are drawn.
+    The first images are the same however many are drawn. Of a net with classes, they are of each class in turn.
     """
-    return _drawn(net, lambda z, cond: net(z), latent, num_images, seed)
+    return _drawn(net, lambda z, cond: net(z, **cond), latent, num_images, seed, num_classes)
 
 
 def denoise_noise(
@@ -75,18 +78,11 @@ def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor
         yield start[: num_images - number * CALL]
 
 
-def _drawn(
-    net: Net,
-    make: Callable[[Tensor, Mapping[str, Tensor]], Tensor],
-    shape: Sequence[int],
-    num_images: int,
-    seed: int,
-    num_classes: int = 0,
-) -> Tensor:
-    where, parts, done = device_of(net), [], 0
+def _drawn(net: Net, make: Make, shape: Sequence[int], num_images: int, seed: int, num_classes: int = 0) -> Tensor:
+    where, parts = device_of(net), []
     with evaluating(net):
-        for start in _starts(shape, num_images, seed):
-            labels = torch.arange(done, done + len(start), device=where) % max(num_classes, 1)
-            parts.append(make(start.to(where), {"label": labels} if num_classes else {}).float().cpu())
-            done += len(start)
+        for number, start in enumerate(_starts(shape, num_images, seed)):
+            label = torch.arange(number * CALL, number * CALL + len(start), device=where)
+            cond = {"label": label % num_classes} if num_classes else {}
+            parts.append(make(start.to(where), cond).float().cpu())
     return torch.cat(parts).clamp(-1, 1)

@@ -74,13 +74,16 @@ class Loss:
         learned = [p for term in self.terms.values() for p in term.parameters() if id(p) not in criticising]
         self.regressors = [p for p in learned if p.requires_grad]
 
-    def __call__(self, sight: Sight, within: float, step: int) -> tuple[Tensor, dict[str, Tensor], float]:
+    def __call__(
+        self, sight: Sight, within: float, step: int, *, measure: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor], float]:
         """The loss of a step.
 
         Args:
             sight: the step; a ``View`` where there are methods.
             within: progress within the stage, in [0, 1].
             step: its number, for ratios that measure every few steps.
+            measure: whether such a ratio may measure now.
 
         Returns:
             the loss, its terms by the names they are shown under, each a mean over the batch, and alpha.
@@ -89,7 +92,7 @@ class Loss:
             UserError: where there is nothing to learn from.
         """
         losses = self._losses(sight)
-        if self.ratio.adaptive and (not self.statistics.norms or step % self.ratio.every == 0):
+        if self.ratio.adaptive and measure and (not self.statistics.norms or step % self.ratio.every == 0):
             compared = [sight.student, *(sight.student_taps[path] for path in sorted(sight.student_taps))]
             self.statistics.update(gradient_norms(losses, compared))
         weights = self.ratio(within, self.statistics.norms)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support import call, drain, interrupt, weights
 
 from kdgen import registry, run
@@ -15,6 +16,7 @@ from kdgen.compare import Report
 from kdgen.critics import Game
 from kdgen.data import generator
 from kdgen.model import Model, build_net, load
+from kdgen.purpose import measuring_task
 from kdgen.recipe import Recipe, override, parse
 from kdgen.registry import Use
 from kdgen.tasks import Samples
@@ -197,3 +199,44 @@ def test_images_that_the_teacher_draws_take_seconds_of_the_students(
     assert again.seconds.drawing == 0
     assert again.seconds.training > 1.5
     assert "drawn by a model, already lay on disk" in again.to_markdown()
+
+
+def test_a_class_conditional_diffusion_model_teaches_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
+    args = {"size": 8, "norm_num_groups": 4, "attention_levels": 0, "num_class_embeds": 3}
+    net, use = build_net(Use(name="unet2d", args={**args, "block_out_channels": [8, 16]}), channels=1)
+    told = {"name": "diffuse", "size": 8, "channels": 1, "num_classes": 3}
+    Model(net, name="big", channels=1, task=told, use=use).save(tmp_path / "teacher")
+    images = {"name": "samples", "args": {"model": str(tmp_path / "teacher"), "num_images": 30, "num_steps": 2}}
+    task = {"images": images, "size": 8, "num_images": 4, "num_steps": 2, "num_classes": 3}
+    recipe = parse({
+        "name": "classes",
+        "task": {"name": "diffuse", "args": task},
+        "teacher": str(tmp_path / "teacher"),
+        "student": {"name": "unet2d", "args": {**args, "block_out_channels": [4, 8]}},
+        "stages": [{"methods": [{"name": "output"}, {"name": "adversarial", "args": {"width": 4, "classes": 3}}]}],
+        "steps": 3, "batch_size": 4, "pool": {"patches": 16}, "controls": False, "device": "cpu",
+    })  # fmt: skip
+    drain(run.distill(recipe, tmp_path / "run"))
+    student = load(tmp_path / "run")
+    assert student.task["num_classes"] == 3
+    assert student.draw(4, seed=0, num_steps=2).shape == (4, 1, 8, 8)
+    with pytest.raises(UserError, match="set `classes` to their number"):
+        drain(run.distill(override(recipe, ["stages.0.methods.1.args={}"]), tmp_path / "untold"))
+
+
+def test_data_on_the_command_line_are_what_is_measured_against(tmp_path: Path) -> None:
+    pixels = torch.randint(256, (12, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    idx = tmp_path / "digits-idx3-ubyte"
+    idx.write_bytes(bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (12, 8, 8)) + pixels.numpy().tobytes())
+    (tmp_path / "pictures").mkdir()
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture.numpy()).save(tmp_path / "pictures" / f"{number:02}.png")
+    known = pixels.flatten(1) / 127.5 - 1
+    for name in ("diffuse", "generate", "autoencode"):
+        model = Model(torch.nn.Identity(), name="any", channels=1, task={"name": name, "size": 8, "channels": 1})
+        for data in (idx, tmp_path / "pictures"):
+            _, task = measuring_task({"any": model}, data)
+            assert task.images is not None
+            measured = task._real(6, 0).flatten(1)
+            assert torch.cdist(measured, known).amin(1).max() < 1e-2

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
-from kdgen.arguments import measuring_task, register_all
-from kdgen.commands.options import Code, Json, Seed, Sigma, Teacher
+from kdgen.arguments import register_all
+from kdgen.commands.options import Code, Json, Named, Seed, Sigma, Teacher
 from kdgen.console import print_report, stderr
 
 app = typer.Typer()
@@ -27,7 +27,9 @@ Examples:
 )
 def compare(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, or runs of one recipe.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images, or an IDX file; default a few bundled photographs.")
+    ] = None,
     sigma: Sigma = None,
     teacher: Teacher = None,
     seed: Seed = 0,
@@ -47,6 +49,7 @@ def compare(
     from kdgen import compare as comparison
     from kdgen import pictures
     from kdgen.model import load
+    from kdgen.purpose import measuring_task
 
     same_recipe = (
         comparison.of_one_recipe([Path(model) for model in models]) if data is None and sigma is None else None
@@ -107,9 +110,11 @@ Examples:
 """
 )
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    model: Named,
     task: Annotated[str | None, typer.Option(help="See `kdgen list tasks`; default what it was made for.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images, or an IDX file; default a few bundled photographs.")
+    ] = None,
     sigma: Sigma = None,
     teacher: Teacher = None,
     seed: Seed = 0,
@@ -119,6 +124,7 @@ def evaluate(
     """Measure the quality of a model."""
     register_all(code)
     from kdgen.model import load
+    from kdgen.purpose import measuring_task
 
     loaded = load(model)
     use, built = measuring_task({model: loaded}, data, sigma, task)

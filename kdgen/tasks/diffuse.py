@@ -42,8 +42,9 @@ class Diffuse(Drawing):
         num_images: how many images a net is measured on.
         num_steps: steps of the sampler that draws them, Heun's method on a Karras schedule.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
-        num_classes: of a class-conditional net, which is told ``cond["label"]`` ``(B,)``, and in drawing its classes in
-            turn; by default as many as the images have.
+        num_classes: of a class-conditional net, which is told the ``label`` ``(B,)`` of each image, and in drawing its
+            classes in turn; by default as many as the images have: ``idx`` with labels, a ``mixture`` of such, or
+            ``samples`` of a class-conditional model.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -77,11 +78,19 @@ class Diffuse(Drawing):
         self.source: Images | None = None if images is None else make_images(images)
         self.images = self.source if data else None
         known = getattr(self.source, "num_classes", 0) if is_labelled(self.source) else 0
-        self.num_classes = known if num_classes is None else num_classes
+        self.num_classes: int = known if num_classes is None else num_classes
+        if self.num_classes:
+            self._check_classes(known)
         self.calls = 2 * num_steps - 1
 
+    def _check_classes(self, known: int) -> None:
+        check_count("diffuse", "num_classes", self.num_classes)
+        if self.source is not None and not 0 < known <= self.num_classes:
+            raise UserError(f"diffuse: num_classes is {self.num_classes} and the images have {known or 'no'} classes: "
+                            "give images with labels below num_classes")  # fmt: skip
+
     def describe(self) -> dict[str, Any]:
-        """Name, size and channels of the images, steps of the sampler."""
+        """Name, size and channels of the images, steps of the sampler, and classes where there are any."""
         told = {"name": "diffuse", "size": self.size, "channels": self.channels, "num_steps": self.num_steps}
         return told | ({"num_classes": self.num_classes} if self.num_classes else {})
 
@@ -92,7 +101,10 @@ class Diffuse(Drawing):
         return hashlib.sha256(repr((known, images)).encode()).hexdigest()
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` and ``weight`` ``(B,)``."""
+        """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` and ``weight`` ``(B,)``.
+
+        With classes, ``cond["label"]`` ``(B,)`` too.
+        """
         if self.source is None:
             raise UserError('diffuse: training needs images: set task.args.images to {"name": "folder", ...}, or to '
                             '{"name": "samples", "args": {"model": TEACHER}} for the teacher\'s own')  # fmt: skip
@@ -138,7 +150,7 @@ class Diffuse(Drawing):
         return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond=cond)
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
-        """Images from noise; see the base."""
+        """Images from noise, of each class in turn; see the base."""
         return denoise_noise(net, self._shape, num_images, seed, self.num_steps, self.num_classes)
 
     @property

@@ -1,7 +1,9 @@
 """A teacher's own images with the noise it made them of: pairs for students that learn its trajectories' ends."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +22,8 @@ class Rollouts(Samples):
     """Images that a diffusion model made of known noise, by Heun's method on its ODE, kept on disk for later runs.
 
     Args:
-        model: a diffusion model by reference: a bundled name, a run folder, a folder of diffusers' making.
+        model: a diffusion model by reference (a bundled name, a run folder, a folder of diffusers' making) or a
+            declared checkpoint.
         num_images: how many are drawn.
         seed: of the noise.
         num_steps: of Heun's method on a Karras schedule.
@@ -32,7 +35,7 @@ class Rollouts(Samples):
 
     def __init__(
         self,
-        model: str,
+        model: str | Mapping[str, Any],
         num_images: int = 2000,
         seed: int = 0,
         num_steps: int = NUM_STEPS,

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ class Samples:
     0 where they lay on disk, None before anybody has asked.
 
     Args:
-        model: a generator by reference: a bundled name, a run folder, a folder of diffusers' making.
+        model: a generator by reference (a bundled name, a run folder, a folder of diffusers' making) or a declared
+            checkpoint.
         num_images: how many are drawn.
         seed: of the latents or the noise.
         size: height and width in pixels of the pictures that ``images`` gives; as they are if not given. Patches are
@@ -39,7 +41,12 @@ class Samples:
     """
 
     def __init__(
-        self, model: str, num_images: int = 2000, seed: int = 0, size: int | None = None, num_steps: int | None = None
+        self,
+        model: str | Mapping[str, Any],
+        num_images: int = 2000,
+        seed: int = 0,
+        size: int | None = None,
+        num_steps: int | None = None,
     ) -> None:
         check_count("samples", "num_images", num_images)
         for name, value in (("size", size), ("num_steps", num_steps)):
@@ -60,24 +67,24 @@ class Samples:
         """A hash of the model's weights and of the arguments."""
         return f"{self.path.stem}-{self.size}"
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of a class-conditional model, which draws them in turn; 0 of any other."""
+        return int(self._model.task.get("num_classes") or 0)
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Whole images drawn at random, ``(count, channels, size, size)`` float32 in [-1, 1]."""
         index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
         return self._images(index, size, channels)
 
-    @property
-    def num_classes(self) -> int:
-        """Of a class-conditional model, whose images are of its classes in turn; else 0."""
-        return int(self._model.task.get("num_classes") or 0)
-
     def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
-        """What ``patches`` gives, and the classes ``(count,)`` that the model was told.
+        """What ``patches`` gives, and the classes ``(count,)`` int64 that the model was told.
 
         Raises:
-            UserError: for a model that knows no classes.
+            UserError: for a model without classes.
         """
         if not self.num_classes:
-            raise UserError(f"the images of {self._model.name} have no classes: it was told none")
+            raise UserError(f"{self._model.name} draws images without classes: leave num_classes out")
         index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
         return self._images(index, size, channels), index % self.num_classes
 

@@ -1,0 +1,174 @@
+"""Named endpoints for programs: what the page does, with plain parameters and plain answers."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.events import api
+
+from kdgen.presets import preset as find_preset
+from kdgen.recipe import override
+from kdgen.types import UserError
+from kdgen.ui import choices, compare, comparing
+from kdgen.ui.models import Models
+from kdgen.ui.progress import follow
+from kdgen.ui.runs import Job, Runs, new_session
+from kdgen.ui.uploads import open_picture
+from kdgen.ui.visitors import accept
+from kdgen.ui.watch import packed
+
+Answer = dict[str, Any]
+
+
+def endpoints(runs: Runs, models: Models) -> None:
+    """Declare the endpoints within the page. Mistakes come back as the message of an error."""
+
+    def list_presets() -> Answer:
+        """List the presets by kind, each with a sentence on what it makes."""
+        return {kind: {name: choices.summary(name) for name in choices.presets_of(kind)} for kind in choices.KINDS}
+
+    def distill(
+        preset: str = "denoise", seconds: float = 60.0, steps: int = 0, settings: str = "", recipe: str = "",
+        session: str = "",
+    ) -> Answer:  # fmt: skip
+        """Put a distillation into the line.
+
+        Args:
+            preset: Name of a preset, see /presets.
+            seconds: Length of training in seconds.
+            steps: Length of training in steps instead; 0 goes by seconds.
+            settings: Further settings, KEY=VALUE, one a line, e.g. batch_size=16 or controls=false.
+            recipe: A whole recipe as JSON, in place of all the above.
+            session: The secret of an earlier answer, to keep runs together; empty begins a new session.
+
+        Returns:
+            The run's id, its state and place in line, and the session, which /status and /stop ask for.
+        """
+        with _explained():
+            session = session or new_session()
+            chosen: Any = recipe
+            if not recipe.strip():
+                length = f"steps={steps}" if steps > 0 else f"seconds={seconds}"
+                lines = [line.strip() for line in settings.splitlines() if line.strip()]
+                chosen = override(find_preset(preset), [length, *lines])
+            job = runs.submit(accept(chosen, session, runs), session)
+        return {**_state(runs, job), "session": session}
+
+    def status(run: str, session: str) -> Answer:
+        """Say how far a run is.
+
+        Args:
+            run: Its id, as /distill gave it.
+            session: The session that it belongs to.
+
+        Returns:
+            Its state (queued, running, done, stopped or failed), place in line, phase, share done, seconds left,
+            figures of the last step, and once it is done its report.
+        """
+        with _explained():
+            return _state(runs, runs.get(run, session))
+
+    def stop(run: str, session: str) -> Answer:
+        """Stop a run, or take it out of the line. What it has learned is kept.
+
+        Args:
+            run: Its id.
+            session: The session that it belongs to.
+        """
+        with _explained():
+            return _state(runs, runs.stop(run, session))
+
+    def delete(run: str, session: str) -> Answer:
+        """Delete a finished, stopped or failed run and all it left.
+
+        Args:
+            run: Its id.
+            session: The session that it belongs to.
+        """
+        with _explained():
+            runs.delete(run, session)
+        return {"deleted": run}
+
+    def student(run: str, session: str) -> str:
+        """Download the student of a finished run as a zip.
+
+        Args:
+            run: Its id.
+            session: The session that it belongs to.
+        """
+        with _explained():
+            job = runs.get(run, session)
+            if job.state != "done":
+                raise UserError(f"this run is not done, it is {job.state}")
+            return str(packed(runs, job)[0])
+
+    def compared(
+        models_: str,
+        photograph: str | None,
+        sigma: float,
+        seed: float,
+        num_images: float,
+        num_steps: float,
+        session: str,
+    ) -> tuple[Answer, Any]:
+        """Compare models on one input.
+
+        Args:
+            names: Names, ids of the Hub or run:ID, with commas between; the first is the reference.
+            photograph: A picture for models that change pictures; a bundled one if there is none.
+            sigma: Noise added to it, in 8-bit units.
+            seed: Of the noise or the latents.
+            num_images: How many images models draw.
+            num_steps: Steps of students made to draw in few.
+            session: The session that run:ID belongs to.
+
+        Returns:
+            The table of figures (latency is that of this machine now), and the picture of all side by side.
+        """
+        with _explained():
+            found = compare.load_all(models, names.split(","), session or new_session())
+            if len(found) < 2:
+                raise UserError("name at least two models, with a comma between")
+            photo = open_picture(Path(photograph), runs.limits) if photograph else None
+            count = min(int(num_images), runs.limits.images)
+            seen = compare.show(found, photo, sigma=float(sigma), noisy=False, seed=int(seed), num_images=count,
+                                num_steps=int(num_steps))  # fmt: skip
+            report = comparing.measured(found, sigma=float(sigma))
+        return report.model_dump(mode="json"), seen.sheet
+
+    named = {"presets": list_presets, "distill": distill, "status": status, "stop": stop, "delete": delete}
+    for name, function in named.items():
+        api(function, api_name=name, queue=function is not status)
+    with gr.Row(visible=False):
+        run, session = gr.Textbox(label="run"), gr.Textbox(label="session")
+        listed = gr.Textbox("denoiser", label="models")
+        photograph, zipped = gr.File(label="photograph", type="filepath"), gr.File(label="student")
+        sigma, seed = gr.Number(25, label="sigma"), gr.Number(0, label="seed", precision=0)
+        count, steps = gr.Number(16, label="num_images", precision=0), gr.Number(1, label="num_steps", precision=0)
+        table, sheet = gr.JSON(label="report"), gr.Image(label="picture", format="png")
+        gr.Button("student").click(student, [run, session], [zipped], api_name="student")
+        gr.Button("compare").click(
+            compared, [listed, photograph, sigma, seed, count, steps, session], [table, sheet], api_name="compare",
+            concurrency_limit=1, concurrency_id="compare",
+        )  # fmt: skip
+
+
+class _explained:
+    """A mistake of the user's becomes the message of a Gradio error; anything else stays within the server."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        if isinstance(error, UserError):
+            raise gr.Error(str(error), print_exception=False) from None
+
+
+def _state(runs: Runs, job: Job) -> Answer:
+    progress = follow(runs.home(job) / "run")
+    report = progress.report() if job.state == "done" else None
+    return {
+        "run": job.id, "name": job.name, "state": job.state, "place": runs.place(job.id), "message": job.message,
+        "phase": progress.phase, "share": round(progress.whole, 4), "seconds_left": progress.seconds_left,
+        "terms": dict(progress.terms), "report": report.model_dump(mode="json") if report else None,
+    }  # fmt: skip

@@ -1,0 +1,229 @@
+"""From what the page offers to a recipe: kinds of work, presets, teachers, methods; and what a student costs."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, get_args, get_origin
+
+import kdgen.methods
+import kdgen.objectives
+import kdgen.ratio
+import kdgen.tasks  # noqa: F401 - all four register their names
+from kdgen import registry
+from kdgen.fetch.ids import MODELS
+from kdgen.metrics import cost
+from kdgen.model import Model, build_net
+from kdgen.presets import preset
+from kdgen.propose import FAMILIES, propose
+from kdgen.recipe import Pool, Recipe, Stage, Strict, Term, override
+from kdgen.registry import Use
+from kdgen.types import UserError
+
+KINDS = {
+    "denoiser": ("denoise",),
+    "gan": ("generate",),
+    "vae": ("autoencode", "decode", "encode"),
+    "diffusion": ("diffuse",),
+    "few_steps": ("few_steps",),
+}
+"""What can be distilled, and the tasks that belong to it."""
+
+GENERAL = ("output", "feature", "attention", "relation", "channel", "gradient", "perceptual", "adversarial")
+METHODS = {
+    "denoiser": (*GENERAL, "jacobian"),
+    "gan": GENERAL,
+    "vae": (*GENERAL, "gaussian_kl"),
+    "diffusion": ("output", "blocks", "feature", "attention", "relation"),
+    "few_steps": ("consistency", "progressive", "rectified_flow", "distribution_matching", "score_identity",
+                  "mean_flow", "drawn_adversarial", "output", "blocks"),
+}  # fmt: skip
+"""Methods that make sense for each kind, the usual first."""
+
+ADVANCED = ("batch_size", "seed", "controls", "precision", "ema", "evaluate_every", "checkpoint_every",
+            "pool.patches", "pool.augment", "stages.0.optimizer", "stages.0.lr", "stages.0.decay",
+            "stages.0.warmup", "stages.0.weight_decay", "stages.0.clip")  # fmt: skip
+"""Fields of a recipe that the page shows one by one; all others are in its JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a recipe as a control.
+
+    Attributes:
+        key: dotted.
+        kind: ``flag``, ``choice``, ``whole`` or ``number``.
+        about: what it means, from the recipe's own documentation.
+        options: of a choice.
+    """
+
+    key: str
+    kind: Literal["flag", "choice", "whole", "number"]
+    about: str
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a net costs: parameters, multiply-accumulates of a call, calls that make an image."""
+
+    num_params: int
+    macs: int
+    calls: int = 1
+
+
+def presets_of(kind: str) -> list[str]:
+    """Presets of a kind that teach a student and fit a small machine."""
+    found = []
+    for name in registry.names("preset"):
+        recipe = preset(name)
+        if recipe.teacher is not None and recipe.task.name in KINDS[kind] and recipe.device == "auto":
+            found.append(recipe.name)
+    first = {"denoiser": "denoise", "gan": "gan", "vae": "vae", "diffusion": "diffusion", "few_steps": "consistency"}
+    return sorted(found, key=lambda name: (name != first[kind], name))
+
+
+def kind_of(task: str) -> str:
+    """The kind that a task belongs to; the first for one of no kind."""
+    return next((kind for kind, tasks in KINDS.items() if task in tasks), "denoiser")
+
+
+def summary(name: str) -> str:
+    """A preset in a sentence."""
+    return registry.summary("preset", name.replace("-", "_"))
+
+
+def families_of(kind: str) -> list[str]:
+    """Families of nets that can be scaled to a cost, for a kind."""
+    return [name for name, family in FAMILIES.items() if set(family.tasks) & set(KINDS[kind])] or ["unet2d"]
+
+
+def fields() -> list[Field]:
+    """The fields of ``ADVANCED`` as controls."""
+    return [_field(key) for key in ADVANCED]
+
+
+def value_at(recipe: Recipe, key: str) -> Any:
+    """What stands under a dotted key."""
+    where: Any = recipe.model_dump(mode="json")
+    for part in key.split("."):
+        where = where[int(part)] if isinstance(where, list) else where[part]
+    return where
+
+
+def compose(
+    name: str,
+    *,
+    teacher: str,
+    methods: Sequence[str],
+    ratio: str,
+    alpha: float,
+    steps: int | None,
+    seconds: float | None,
+    settings: Mapping[str, Any],
+    student: Use | None = None,
+    described: Mapping[str, Any] | None = None,
+) -> Recipe:
+    """A preset with the choices of the page.
+
+    Args:
+        name: of the preset.
+        teacher: by reference, as visitors write it.
+        methods: of every stage that has any; those that it has already keep their arguments.
+        ratio: see ``kdgen list ratios``.
+        alpha: the ratio itself, or where it begins.
+        steps: length in steps, or None.
+        seconds: length in seconds, where there are no steps.
+        settings: values by dotted key.
+        student: another net than the preset's.
+        described: what another teacher says of its task: shapes that the recipe's task takes over.
+    """
+    recipe = preset(name)
+    task = recipe.task
+    if teacher != recipe.teacher:
+        base, _, _ = str(recipe.teacher).partition("#")
+        args = _renamed(task.args, base, teacher.partition("#")[0])
+        known = {key: value for key, value in (described or {}).items() if key in args and key != "name"}
+        task = Use(name=task.name, args={**args, **known})
+    stages = tuple(_stage(stage, methods, ratio, alpha) if stage.methods else stage for stage in recipe.stages)
+    length: dict[str, Any] = {"steps": steps, "seconds": None if steps else seconds}
+    recipe = recipe.model_copy(update={"task": task, "teacher": teacher, "stages": stages, **length})
+    if student is not None:
+        recipe = recipe.model_copy(update={"student": student})
+    changed = {key: value for key, value in settings.items() if value is not None and value_at(recipe, key) != value}
+    return override(recipe, [f"{key}={json.dumps(value)}" for key, value in changed.items()])
+
+
+def ratio_of(recipe: Recipe) -> tuple[str, float]:
+    """The schedule of a recipe's ratio, and where it begins."""
+    ratio = next((stage.ratio for stage in recipe.stages if stage.methods), recipe.stages[0].ratio)
+    key = "start" if ratio.name in ("linear", "cosine") else "alpha"
+    given = ratio.args.get(key, registry.default("ratio", ratio.name, key))
+    return ratio.name, float(given) if isinstance(given, int | float) else 1.0
+
+
+def methods_of(recipe: Recipe) -> list[str]:
+    """The methods of a recipe by name, each once."""
+    return list(dict.fromkeys(term.name for stage in recipe.stages for term in stage.methods))
+
+
+def costs(recipe: Recipe, teacher: Model) -> tuple[Cost, Cost]:
+    """What teacher and student cost on the task's example.
+
+    Raises:
+        UserError: where they do not fit the task.
+    """
+    return _costs(recipe.task.model_dump_json(), recipe.student.model_dump_json(), teacher)
+
+
+def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | None) -> Use:
+    """The largest student within a fraction of the teacher's multiply-accumulates, in the recipe's task."""
+    task = registry.build("task", recipe.task)
+    return propose(teacher, task, fraction=fraction, family=family).use
+
+
+@lru_cache(maxsize=128)
+def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
+    built = registry.build("task", Use.model_validate_json(task))
+    example, own = built.example(), getattr(built, "calls", 1)
+    many = 2 * built.num_steps - 1 if hasattr(built, "calls_of") else own
+    net, _ = build_net(Use.model_validate_json(student), built.channels)
+    try:
+        made = [(net, own), (teacher.net, many)]
+        student_cost, teacher_cost = (
+            Cost(cost.num_params(each), cost.macs(each, example.x, example.cond), calls) for each, calls in made
+        )
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"teacher or student does not take what the task gives: {str(error)[:160]}") from None
+    return teacher_cost, student_cost
+
+
+def _stage(stage: Stage, methods: Iterable[str], ratio: str, alpha: float) -> Stage:
+    known = {term.name: term for term in stage.methods}
+    terms = tuple(known.get(name, Term(name=name)) for name in methods)
+    if ratio == stage.ratio.name:
+        key = "start" if ratio in ("linear", "cosine") else "alpha"
+        args = {**stage.ratio.args, key: alpha}
+    else:
+        args = {"start": alpha, "end": 0.0} if ratio in ("linear", "cosine") else {"alpha": alpha}
+    return stage.model_copy(update={"methods": terms, "ratio": Use(name=ratio, args=args)})
+
+
+def _renamed(value: Any, old: str, new: str) -> Any:
+    """Arguments of a task with another model wherever they name the old one."""
+    if isinstance(value, Mapping):
+        named = {key for key, inner in value.items() if key in MODELS and inner == old}
+        return {key: new if key in named else _renamed(inner, old, new) for key, inner in value.items()}
+    return [_renamed(inner, old, new) for inner in value] if isinstance(value, list) else value
+
+
+def _field(key: str) -> Field:
+    *_, name = key.split(".")
+    owners: dict[str, type[Strict]] = {"pool": Pool, "stages": Stage}
+    model = owners.get(key.split(".")[0], Recipe) if "." in key else Recipe
+    field = model.model_fields[name]
+    if field.annotation is bool:
+        return Field(key, "flag", field.description or "")
+    if get_origin(field.annotation) is Literal:
+        return Field(key, "choice", field.description or "", tuple(get_args(field.annotation)))
+    return Field(key, "whole" if field.annotation is int else "number", field.description or "")

@@ -1,0 +1,160 @@
+"""The Compare tab: models side by side on the same input, and what each costs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from kdgen.model import Model
+from kdgen.types import UserError
+from kdgen.ui import comparing, markup
+from kdgen.ui.charts import tradeoff_chart
+from kdgen.ui.models import Models
+from kdgen.ui.runs import Runs
+from kdgen.ui.uploads import open_picture
+from kdgen.ui.visitors import TEACHERS
+from kdgen.ui.words import say, words_for
+
+
+@dataclass(slots=True)
+class Comparing:
+    """What other tabs need of this one."""
+
+    models: gr.Dropdown
+    run: Callable[..., Any]
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+def offered(runs: Runs, session: str, students: Sequence[str]) -> list[tuple[str, str]]:
+    """Models by the name they are shown under: this session's runs, bundled ones, students of the Hub."""
+    try:
+        mine = [(f"{job.name} · {job.id[:4]}", f"run:{job.id}") for job in runs.mine(session) if job.state == "done"]
+    except UserError:
+        mine = []
+    return [*mine, *((name, name) for name in TEACHERS if name != "vae#encoder"), *((name, name) for name in students)]
+
+
+def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Comparing:
+    """The tab."""
+    limits = models.runs.limits
+    names = list(comparing.photographs())
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=4, min_width=320):
+            with gr.Group(elem_classes="kd-card"):
+                chosen = gr.Dropdown(offered(models.runs, "", students), value=["denoiser"], multiselect=True,
+                                     allow_custom_value=True, max_choices=limits.models, label=say("models"),
+                                     info=say("models_info"), elem_id="kd-models")  # fmt: skip
+            with gr.Group(elem_classes="kd-card"):
+                example = gr.Radio(names, value="chelsea", label=say("examples"), info=say("examples_info"))
+                photo = gr.Image(comparing.photographs()["chelsea"], label=say("photograph"), interactive=False,
+                                 type="pil", height=200, buttons=[], elem_id="kd-photo", alt_text="")  # fmt: skip
+                upload = gr.UploadButton(say("upload"), file_types=["image"], elem_id="kd-upload", size="sm")
+                with gr.Row():
+                    sigma = gr.Slider(0, 75, 25, step=1, label=say("sigma"), info=say("sigma_info"))
+                    noisy = gr.Checkbox(False, label=say("noisy"), info=say("noisy_info"))
+            with gr.Group(elem_classes="kd-card"), gr.Row():
+                seed = gr.Number(0, label=say("seed"), info=say("seed_info"), precision=0, min_width=140)
+                count = gr.Slider(4, limits.images, 16, step=4, label=say("num_images"), info=say("num_images_info"))
+                steps = gr.Slider(1, 8, 1, step=1, label=say("num_steps"), info=say("num_steps_info"))
+            go = gr.Button(say("compare"), variant="primary", size="lg", elem_id="kd-compare")
+            notice = gr.HTML(elem_id="kd-compare-notice")
+        with gr.Column(scale=7, min_width=320):
+            slider = gr.ImageSlider(label=say("tab_compare"), interactive=False, visible=False, elem_id="kd-slider",
+                                    max_height=560, buttons=["fullscreen"])  # fmt: skip
+            caption = gr.HTML(elem_id="kd-caption")
+            figures = gr.HTML(elem_id="kd-figures")
+            sheet = gr.HTML(elem_id="kd-sheet")
+    upload.upload(_taken(models), [upload], [photo, notice], api_visibility="private", show_progress="minimal")
+    example.input(lambda name: comparing.photographs()[name], [example], [photo], api_visibility="private",
+                  show_progress="hidden", queue=False)  # fmt: skip
+    inputs = [session, chosen, photo, sigma, noisy, seed, count, steps]
+    outputs = [notice, slider, caption, figures, sheet]
+    run = _run(models)
+    go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
+             concurrency_id="compare")  # fmt: skip
+    return Comparing(chosen, run, inputs, outputs)
+
+
+def load_all(models: Models, references: Sequence[str], session: str) -> dict[str, Model]:
+    """Models by the name they are shown under. Raises UserError for fewer than two, or too many."""
+    wanted = list(dict.fromkeys(str(reference).strip() for reference in references or () if str(reference).strip()))
+    limit = models.runs.limits.models
+    if len(wanted) > limit:
+        raise UserError(f"at most {limit} models are compared at once, not {len(wanted)}")
+    found: dict[str, Model] = {}
+    for reference in wanted:
+        model = models.get(reference, session)
+        name = model.name if model.name not in found else f"{model.name} ({reference.removeprefix('run:')[:12]})"
+        found[name] = model
+    return found
+
+
+def show(found: dict[str, Model], photo: Image.Image | None, *, sigma: float, noisy: bool, seed: int, num_images: int,
+         num_steps: int) -> comparing.Shown:  # fmt: skip
+    """The pictures of a comparison, of the kind that suits the models."""
+    if comparing.task_name(found) not in comparing.CHANGES:
+        return comparing.on_latents(found, num_images=num_images, seed=seed, num_steps=num_steps)
+    picture = photo if photo is not None else comparing.photographs()["chelsea"]
+    return comparing.on_photograph(found, picture, sigma=sigma, seed=seed, noisy=noisy)
+
+
+def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
+    limits = models.runs.limits
+
+    def run(session: str, references: list[str], photo: Image.Image | None, sigma: float, noisy: bool, seed: float,
+            count: float, steps: float, request: gr.Request) -> Iterator[list[Any]]:  # fmt: skip
+        words = words_for(request)
+        skip = gr.skip()
+        try:
+            found = load_all(models, references, session)
+            if len(found) < 2:
+                raise UserError(words["two_models"])
+            yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]
+            seen = show(found, photo, sigma=float(sigma), noisy=bool(noisy), seed=int(seed or 0),
+                        num_images=min(int(count), limits.images), num_steps=int(steps))  # fmt: skip
+            first, second, *_ = found
+            yield [markup.notice(words["measuring"], kind="good"), gr.update(value=seen.pair, visible=True),
+                   _caption(seen, first, second, words), "", _sheet(seen, list(found), words)]  # fmt: skip
+            yield ["", skip, skip, _figures(found, float(sigma), words), skip]
+        except (UserError, RuntimeError) as error:
+            yield [markup.notice(str(error)[:300]), skip, skip, skip, skip]
+
+    return run
+
+
+def _caption(seen: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
+    text = words["pair"].format(first=first, second=second)
+    said = words["difference_said"].format(largest=f"{seen.largest:.0f}", psnr=f"{seen.psnr:.1f}")
+    return f"<p class=kd-hint>{escape(text)} {escape(said)}</p>"
+
+
+def _sheet(seen: comparing.Shown, names: list[str], words: markup.Words) -> str:
+    whole = markup.picture(seen.sheet, words["sheet_alt"].format(names=", ".join(names)))
+    apart = markup.picture(seen.difference, words["difference_alt"].format(first=names[0], second=names[1]))
+    title = words["difference_title"].format(first=names[0], second=names[1])
+    return (f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{words["sheet_title"]}</figcaption>{whole}'
+            f'</figure><figure class="kd-figure"><figcaption>{escape(title)}</figcaption>{apart}</figure>')  # fmt: skip
+
+
+def _figures(found: dict[str, Model], sigma: float, words: markup.Words) -> str:
+    report = comparing.measured(found, sigma=sigma)
+    points, quality = comparing.tradeoff(report)
+    chart = tradeoff_chart(points, quality, words)
+    return (f'<div class="kd-figure">{words["figures"]}{markup.table(report, words)}</div><figure class="kd-figure">'
+            f"<figcaption>{words['tradeoff_title']}</figcaption>{chart}</figure>")  # fmt: skip
+
+
+def _taken(models: Models) -> Callable[[str], list[Any]]:
+    def taken(path: str | None) -> list[Any]:
+        if not path:
+            return [gr.skip(), ""]
+        try:
+            return [open_picture(path, models.runs.limits), ""]
+        except UserError as error:
+            return [gr.skip(), markup.notice(str(error))]
+
+    return taken

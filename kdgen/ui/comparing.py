@@ -1,0 +1,215 @@
+"""Models side by side on one input: pictures first, then what they cost and how good they are."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+
+from kdgen import compare, pictures, registry
+from kdgen.convert import from_picture, sheet, to_pictures
+from kdgen.data import generator
+from kdgen.data.photographs import Photographs
+from kdgen.model import Model
+from kdgen.purpose import measuring_task
+from kdgen.registry import Use
+from kdgen.report import Report, heading
+from kdgen.types import Batch, UserError
+
+CHANGES = ("denoise", "autoencode")
+"""Tasks whose nets change a picture; others draw pictures of their own."""
+
+MEASURED = 200
+"""Images on which nets that draw are measured here, fewer than in a run's report."""
+
+ENLARGED = 192
+"""Least height and width at which drawn images are shown, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What models made of one input.
+
+    Attributes:
+        pair: what the first two made, as large as one another.
+        sheet: all of them side by side, with a zoom and differences where there is a truth.
+        difference: how far apart the pair is, a colour for each pixel.
+        largest: the largest difference, of 255.
+        psnr: of the second against the first, in dB.
+    """
+
+    pair: tuple[Image.Image, Image.Image]
+    sheet: Image.Image
+    difference: Image.Image
+    largest: float
+    psnr: float
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    """One picture as a task that can be shown."""
+
+    batch: Batch
+    name: str = field(default="picture")
+
+    def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
+        """The picture."""
+        yield self.name, self.batch
+
+
+class _As(torch.nn.Module):
+    """A model that takes grey and colour alike, as a net for pictures."""
+
+    def __init__(self, model: Model, sigma: float) -> None:
+        super().__init__()
+        self.model, self.sigma = model, sigma
+
+    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        if self.model.task.get("name") == "autoencode":
+            grey = x.shape[1] == 1
+            out: torch.Tensor = self.model.net(x.expand(-1, self.model.channels, -1, -1))
+            return out.mean(1, keepdim=True) if grey else out
+        return self.model.restore(x, self.sigma)
+
+
+def task_name(models: Mapping[str, Model]) -> str:
+    """What models do. Raises UserError if they do different things."""
+    names = {model.task.get("name", "denoise") for model in models.values()}
+    if len(names) != 1:
+        raise UserError(
+            f"these models do different things ({', '.join(sorted(names))}): compare those that do the same"
+        )
+    return str(names.pop())
+
+
+def on_photograph(
+    models: Mapping[str, Model], picture: Image.Image, *, sigma: float, seed: int = 0, noisy: bool = False
+) -> Shown:
+    """Models on a photograph.
+
+    Args:
+        models: by name, at least two.
+        picture: grey or RGB.
+        sigma: of the noise that is added to it, in 8-bit units; with ``noisy`` of the noise that it has.
+        seed: of the noise.
+        noisy: whether it is noisy already: nothing is added then and there is no truth.
+    """
+    clean, _ = from_picture(picture)
+    x, changes = clean, task_name(models) == "denoise"
+    if changes and not noisy:
+        x = clean + 2 * sigma / 255 * torch.randn(clean.shape, generator=generator(seed, "compare"))
+    task = _Photograph(Batch(x=x, y=None if noisy else clean))
+    nets = {name: _As(model, sigma) for name, model in models.items()}
+    with torch.inference_mode():
+        first, second = (net(x) for net in list(nets.values())[:2])
+    whole = _drawn_sheet(lambda path: pictures.samples(path, task, nets, limit=1))
+    return _shown(first, second, whole)
+
+
+def on_latents(models: Mapping[str, Model], *, num_images: int, seed: int, num_steps: int | None = None) -> Shown:
+    """Models that draw, from the same latents or the same noise."""
+    drawn = {name: draw(model, num_images, seed, num_steps) for name, model in models.items()}
+    first, second, *_ = drawn.values()
+    whole = _drawn_sheet(lambda path: pictures.drawings(path, drawn))
+    return _shown(first, second, whole)
+
+
+def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> torch.Tensor:
+    """Images of a model; the number of steps counts for those made to draw in few."""
+    if model.task.get("name") == "decode":
+        task = registry.build("task", Use(name="decode", args=_accepted(model)))
+        images: torch.Tensor = task.draw(model.net, num_images=num_images, seed=seed)
+        return images
+    few = num_steps if "sampler" in model.task else None
+    return model.draw(num_images, seed=seed, num_steps=few)
+
+
+def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Report:
+    """Cost and quality of models, the first as the reference; latency is this machine's, now."""
+    return _measured(tuple(models.items()), sigma if task_name(models) == "denoise" else None)
+
+
+@lru_cache(maxsize=32)
+def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Report:
+    given = dict(models)
+    first = next(iter(given.values()))
+    said, task = measuring_task(given, None, sigma) if task_name(given) in CHANGES else _few(first)
+    rows = []
+    for number, (name, model) in enumerate(models):
+        role: Any = "model" if number else "teacher"
+        row = compare.measure(role, model.net, task, name=name, reference=first.net, limit=_limit(task))
+        steps = next(iter(model.task.get("steps", ())), None) if "sampler" in model.task else None
+        rows.append(row.model_copy(update={"calls": steps}) if steps else row)
+    drawn = isinstance(task, pictures.Drawn) and not isinstance(task, pictures.Pictured)
+    notes = [task.provenance(reference=first.net)] if drawn else [task.provenance()]
+    return compare.compare(rows, task=said, headline=task.headline, per=compare.per_call(task), notes=notes)
+
+
+def tradeoff(report: Report) -> tuple[list[tuple[str, float, float]], str]:
+    """Name, multiply-accumulates an image and quality of every model; and what the quality is called."""
+    key = report.headline
+    points = [(row.name, float(row.macs * row.calls), row.metrics[key]) for row in report.rows if key in row.metrics]
+    return points, heading(key)
+
+
+def photographs() -> dict[str, Image.Image]:
+    """Photographs that are at hand, by name."""
+    source = Photographs()
+    return {name: Image.fromarray(source.picture(index)) for index, name in enumerate(source.names)}
+
+
+def _few(model: Model) -> tuple[str, Any]:
+    args = {**_accepted(model), "num_images": MEASURED}
+    name = str(model.task.get("name"))
+    return str(Use(name=name, args=args)), registry.build("task", Use(name=name, args=args))
+
+
+def _accepted(model: Model) -> dict[str, Any]:
+    name = str(model.task.get("name"))
+    return {key: value for key, value in model.task.items() if key != "name" and registry.accepts("task", name, key)}
+
+
+def _limit(task: Any) -> int | None:
+    return None if isinstance(task, pictures.Pictured) else MEASURED
+
+
+def _shown(first: torch.Tensor, second: torch.Tensor, whole: Image.Image) -> Shown:
+    if first.shape[-2:] != second.shape[-2:]:
+        second = torch.nn.functional.interpolate(second, first.shape[-2:], mode="bicubic", antialias=True)
+    pair = (_enlarged(first), _enlarged(second))
+    apart = (first - second).abs().mean(1).float() * 127.5
+    largest = float(apart.amax())
+    share = (apart / max(largest, 1e-6)).numpy()
+    coloured = [Image.fromarray(_heat(each)) for each in share]
+    error = float(((first - second).float().square().mean() / 4).clamp_min(1e-10))
+    difference = _grid(coloured)
+    return Shown(pair, whole, difference, largest, -10 * float(np.log10(error)))
+
+
+def _heat(share: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    colours: np.ndarray[Any, Any] = (matplotlib.colormaps["magma"](share)[..., :3] * 255).astype(np.uint8)
+    return colours
+
+
+def _enlarged(images: torch.Tensor) -> Image.Image:
+    return _grid(to_pictures(images.clamp(-1, 1)))
+
+
+def _grid(images: list[Image.Image]) -> Image.Image:
+    """One picture, or a sheet of several, large enough to be seen."""
+    whole = images[0] if len(images) == 1 else sheet(images)
+    times = max(-(-ENLARGED * 2 // whole.width), 1)
+    return whole.resize((whole.width * times, whole.height * times), Image.Resampling.NEAREST).convert("RGB")
+
+
+def _drawn_sheet(write: Any) -> Image.Image:
+    with TemporaryDirectory(prefix="kdgen-") as place:
+        write(Path(place) / "sheet.png")
+        with Image.open(Path(place) / "sheet.png") as image:
+            return image.convert("RGB")

@@ -1,0 +1,213 @@
+"""The Gallery tab: finished runs, bundled teachers and published students as pictures with their key figures."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from kdgen import hub
+from kdgen.config import read_config
+from kdgen.model import BUNDLED
+from kdgen.recipe import read
+from kdgen.types import UserError
+from kdgen.ui import choices, compare, markup
+from kdgen.ui.models import Models
+from kdgen.ui.progress import follow
+from kdgen.ui.runs import Job, Runs
+from kdgen.ui.words import say, words_for
+
+CARDS = Path(__file__).parent / "cards"
+SIDE = 320
+HUB_FRESH = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A model in the gallery.
+
+    Attributes:
+        reference: as visitors name it.
+        name: what it is called.
+        kind: what it does, a key of ``choices.KINDS``.
+        origin: ``yours``, ``bundled`` or ``on_hub``.
+        figures: in a line.
+        teacher: who taught it, by reference.
+        picture: of what it does.
+    """
+
+    reference: str
+    name: str
+    kind: str
+    origin: str
+    figures: str
+    teacher: str
+    picture: str
+
+
+def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, comparing: compare.Comparing, tab: gr.Tab,
+        students: Sequence[str]) -> None:  # fmt: skip
+    """The tab."""
+    gr.HTML(say("gallery_info"), elem_classes="kd-hint")
+    with gr.Group(elem_classes="kd-card"), gr.Row():
+        kinds = [(say("all"), "all"), *((say(f"kind_{kind}"), kind) for kind in choices.KINDS)]
+        shown = gr.Radio(kinds, value="all", label=say("filter"), info=say("filter_info"), scale=4)
+        online = gr.Checkbox(False, label=say("hub_students"), info=say("hub_info"), scale=1, min_width=200)
+    pictures = gr.Gallery(label=say("gallery"), columns=4, object_fit="cover", allow_preview=False, interactive=False,
+                          elem_id="kd-gallery", height="auto", buttons=[])  # fmt: skip
+    details = gr.HTML(elem_id="kd-details")
+    with gr.Row(elem_classes="kd-buttons"):
+        opened = gr.Button(say("open_compare"), variant="primary", visible=False, elem_id="kd-gallery-compare")
+        deleted = gr.Button(say("delete"), variant="stop", visible=False, elem_id="kd-gallery-delete")
+    selected = gr.State("")
+    listed = gr.State([])
+
+    def fill(session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
+        words = words_for(request)
+        found, said = entries(runs, session, students), ""
+        if online:
+            try:
+                found = [*found, *from_hub()]
+            except UserError:
+                said = markup.notice(words["hub_out"])
+        found = [entry for entry in found if kind in ("all", entry.kind)]
+        shown = [(entry.picture, f"{entry.name} · {words[entry.origin]}") for entry in found]
+        return [gr.update(value=shown, selected_index=None), said, gr.update(visible=False), gr.update(visible=False),
+                "", [entry.reference for entry in found]]  # fmt: skip
+
+    def choose(listed: list[str], session: str, request: gr.Request, event: gr.SelectData) -> list[Any]:
+        reference = listed[event.index] if isinstance(event.index, int) and event.index < len(listed) else ""
+        words = words_for(request)
+        entry = next((each for each in [*entries(runs, session, students), *_known_hub()]
+                      if each.reference == reference), None)  # fmt: skip
+        if entry is None:
+            return [markup.notice(words["details"]), gr.update(visible=False), gr.update(visible=False), ""]
+        return [_details(entry, runs, session, words), gr.update(visible=True),
+                gr.update(visible=entry.origin == "yours"), reference]  # fmt: skip
+
+    def remove(reference: str, session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
+        try:
+            runs.delete(reference.removeprefix("run:"), session)
+            said = markup.notice(words_for(request)["deleted"], kind="good")
+        except UserError as error:
+            said = markup.notice(str(error))
+        pictures, _, *rest = fill(session, kind, online, request)
+        return [pictures, said, *rest]
+
+    def to_compare(reference: str, session: str) -> list[Any]:
+        entry = next((each for each in entries(runs, session, students) if each.reference == reference), None)
+        pair = [entry.teacher if entry and entry.teacher else reference, reference]
+        offered = compare.offered(runs, session, students)
+        return [gr.Tabs(selected="compare"), gr.update(value=list(dict.fromkeys(pair)), choices=offered)]
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    outputs = [pictures, details, opened, deleted, selected, listed]
+    for event in (tab.select, shown.input, online.input):
+        event(fill, [session, shown, online], outputs, **quiet)
+    pictures.select(choose, [listed, session], [details, opened, deleted, selected], **quiet)
+    deleted.click(remove, [selected, session, shown, online], outputs, **quiet)
+    opened.click(to_compare, [selected, session], [tabs, comparing.models], **quiet).then(
+        comparing.run, comparing.inputs, comparing.outputs, api_visibility="private"
+    )
+
+
+def entries(runs: Runs, session: str, students: Sequence[str] = ()) -> list[Entry]:
+    """What is at hand: this session's finished runs, the bundled teachers, preloaded students."""
+    try:
+        jobs = [job for job in runs.mine(session) if job.state == "done"]
+    except UserError:
+        jobs = []
+    mine = [Entry(f"run:{job.id}", job.name, choices.kind_of(job.task), "yours",
+                  markup.key_figures(follow(runs.home(job) / "run").report()), teacher_of(runs, job),
+                  thumbnail(runs.home(job), job.task)) for job in jobs]  # fmt: skip
+    known = [Entry(name, name, "few_steps", "on_hub", "", "", _card("few_steps")) for name in students]
+    return [*mine, *bundled(), *known]
+
+
+@lru_cache(maxsize=1)
+def bundled() -> tuple[Entry, ...]:
+    """The bundled teachers."""
+    found = []
+    for folder in sorted(BUNDLED.iterdir()):
+        config = read_config(folder) if (folder / "config.json").is_file() else None
+        task = str(config.task.get("name")) if config else ""
+        if any(task in tasks for tasks in choices.KINDS.values()):
+            kind = choices.kind_of(task)
+            found.append(Entry(folder.name, folder.name, kind, "bundled", "", "", _card(kind)))
+    return tuple(found)
+
+
+def from_hub() -> tuple[Entry, ...]:
+    """Published students. Raises WorldError where the Hub cannot be reached."""
+    return _asked(int(time.time() / HUB_FRESH))
+
+
+def teacher_of(runs: Runs, job: Job) -> str:
+    """The teacher of a run as visitors name it."""
+    try:
+        teacher = str(read(runs.home(job) / "run" / "recipe.json").teacher)
+    except UserError:
+        return ""
+    return f"run:{teacher.split('/')[1]}" if teacher.startswith("../") else teacher
+
+
+def thumbnail(home: Path, task: str) -> str:
+    """A square picture of what a run's student does, made once."""
+    path = home / "thumbnail.webp"
+    if not path.is_file():
+        try:
+            with Image.open(home / "run" / "samples.png") as image:
+                side = min(image.size)
+                _square(image.convert("RGB"), side).save(path, "WEBP", quality=80)
+        except OSError:
+            return _card(choices.kind_of(task))
+    return str(path)
+
+
+def _square(image: Image.Image, side: int) -> Image.Image:
+    side = min(side, 2 * SIDE)
+    return image.crop((0, 0, side, side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def _card(kind: str) -> str:
+    number = list(choices.KINDS).index(kind)
+    found = sorted(CARDS.glob("*.webp"))
+    return str(found[number])
+
+
+_hub: dict[int, tuple[Entry, ...]] = {}
+
+
+def _asked(period: int) -> tuple[Entry, ...]:
+    if period not in _hub:
+        found = tuple(
+            Entry(student.id, student.id, choices.kind_of(student.task), "on_hub",
+                  " · ".join(f"{key} {value:.4g}" for key, value in student.figures.items()), student.teacher,
+                  _card(choices.kind_of(student.task)))
+            for student in hub.published(limit=50)
+        )  # fmt: skip
+        _hub.clear()
+        _hub[period] = found
+    return _hub[period]
+
+
+def _known_hub() -> tuple[Entry, ...]:
+    return next(iter(_hub.values()), ())
+
+
+def _details(entry: Entry, runs: Runs, session: str, words: markup.Words) -> str:
+    head = f"<h2>{escape(entry.name)}</h2><p class=kd-hint>{words[entry.origin]}"
+    head += f" · {escape(entry.figures)}</p>" if entry.figures else "</p>"
+    if entry.origin != "yours":
+        return f'<div class="kd-figure">{head}</div>'
+    job = runs.get(entry.reference.removeprefix("run:"), session)
+    report = follow(runs.home(job) / "run").report()
+    body = markup.table(report, words) if report else ""
+    samples = runs.home(job) / "run" / "samples.png"
+    image = markup.picture(samples, words["samples_alt"]) if samples.is_file() else ""
+    return f'<div class="kd-figure">{head}{body}</div><div class="kd-figure kd-wide" tabindex="0">{image}</div>'

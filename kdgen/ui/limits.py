@@ -1,0 +1,83 @@
+"""What visitors may ask of the machine: from environment variables, with defaults that are safe in public."""
+
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+from kdgen.types import UserError
+
+PREFIX = "KDGEN_APP_"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on runs, uploads and disk. Each comes from ``KDGEN_APP_`` and its name in capitals.
+
+    Attributes:
+        folder: where runs, served files and cached answers are kept.
+        at_once: runs that train at the same time.
+        in_line: runs that may wait.
+        per_session: runs of one session that train or wait.
+        seconds: longest training, in seconds.
+        steps: longest training, in steps.
+        wall_seconds: longest time of a whole run with its controls and report, in seconds.
+        slice_seconds: longest time in which a run holds a lent accelerator before it must ask again.
+        pixels: pixels that a picture is worked on at; larger ones are shrunk to fit.
+        upload_pixels: pixels of an uploaded picture.
+        upload_side: height and width of an uploaded picture.
+        upload_bytes: bytes of an uploaded file.
+        text_bytes: bytes of a recipe.
+        download_bytes: bytes of the files of a model of the Hub.
+        memory_bytes: memory of a run; 0 sets no bound.
+        disk_bytes: bytes of all runs together; the oldest go first.
+        keep_hours: hours for which a finished run is kept.
+        images: images that are drawn for one comparison.
+        models: models of one comparison.
+    """
+
+    folder: Path = Path("runs/app")
+    at_once: int = 1
+    in_line: int = 40
+    per_session: int = 3
+    seconds: int = 600
+    steps: int = 20_000
+    wall_seconds: int = 3600
+    slice_seconds: int = 60
+    pixels: int = 512 * 512
+    upload_pixels: int = 40_000_000
+    upload_side: int = 10_000
+    upload_bytes: int = 20_000_000
+    text_bytes: int = 64_000
+    download_bytes: int = 2_000_000_000
+    memory_bytes: int = 8 * 2**30
+    disk_bytes: int = 5 * 2**30
+    keep_hours: int = 72
+    images: int = 64
+    models: int = 6
+
+    @classmethod
+    def read(cls) -> Self:
+        """The limits of this environment.
+
+        Raises:
+            UserError: for a variable that is no number.
+        """
+        given: dict[str, Path | int] = {}
+        for field in fields(cls):
+            name = PREFIX + field.name.upper()
+            text = os.environ.get(name, "").strip()
+            if not text:
+                continue
+            if field.name == "folder":
+                given[field.name] = Path(text)
+            elif text.isdecimal():
+                given[field.name] = int(text)
+            else:
+                raise UserError(f"{name} is a whole number, not {text!r}")
+        return cls(**given)  # type: ignore[arg-type]
+
+
+def switched_on(name: str) -> bool:
+    """Whether an environment variable ``KDGEN_APP_NAME`` says yes."""
+    return os.environ.get(PREFIX + name, "").strip().lower() in ("1", "true", "yes", "on")

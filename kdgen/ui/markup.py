@@ -1,0 +1,137 @@
+"""Pieces of the page as HTML: everything that comes from a run or a visitor is escaped."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from kdgen.console import clock
+from kdgen.report import Report, count
+from kdgen.ui.choices import Cost
+from kdgen.ui.progress import Progress
+from kdgen.ui.runs import Job
+
+Words = Mapping[str, str]
+
+
+def notice(text: str, *, kind: str = "error") -> str:
+    """A line to the visitor, read out at once; nothing for no text."""
+    return f'<div class="kd-notice kd-{kind}" role="alert">{escape(text)}</div>' if text else ""
+
+
+def picture(image: Image.Image | Path, alt: str, *, width: int = 1600, css: str = "kd-picture") -> str:
+    """A picture within the page itself: no file is served for it."""
+    if isinstance(image, Path):
+        with Image.open(image) as opened:
+            opened.load()
+            image = opened
+    if image.width > width:
+        image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "WEBP", quality=82, method=2)
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="data:image/webp;base64,{data}">'
+
+
+def costs(teacher: Cost, student: Cost, words: Words) -> str:
+    """What the student costs beside its teacher."""
+    cheaper = teacher.macs * teacher.calls / max(student.macs * student.calls, 1)
+    times = f"{cheaper:.1f}" if cheaper < 10 else f"{cheaper:.0f}"
+
+    def line(name: str, cost: Cost) -> str:
+        calls = f" &times; {cost.calls} {escape(words['calls'])}" if max(teacher.calls, student.calls) > 1 else ""
+        return (f"<tr><th scope=row>{escape(name)}</th><td>{cost.num_params:,}</td>"
+                f"<td>{count(cost.macs)}{calls}</td></tr>")  # fmt: skip
+
+    return (
+        f'<div class="kd-cost"><p class="kd-big">{times}&times; <span>{escape(words["cheaper"])}</span></p>'
+        f"<table><thead><tr><td></td><th scope=col>{escape(words['parameters'])}</th>"
+        f"<th scope=col>{escape(words['macs'])}</th></tr></thead><tbody>{line(words['teacher'], teacher)}"
+        f"{line(words['student'], student)}</tbody></table></div>"
+    )
+
+
+def status(job: Job | None, place: int, progress: Progress, words: Words) -> str:
+    """Where a run stands: its state, a bar, its phases, time left and speed."""
+    if job is None:
+        return f'<div class="kd-status kd-empty"><p>{escape(words["nothing_yet"])}</p></div>'
+    title = words[f"state_{job.state}"]
+    facts = []
+    if job.state == "queued":
+        facts.append(words["place"].format(place=place) if place else words["starting"])
+    if job.state == "running":
+        if progress.seconds_left is not None:
+            facts.append(words["time_left"].format(time=clock(progress.seconds_left)))
+        if progress.images_per_second:
+            facts.append(words["speed"].format(speed=f"{progress.images_per_second:,.0f}"))
+        facts += [f"{key} {value:.3g}" for key, value in list(progress.terms.items())[:4]]
+        facts = facts or [words["starting"]]
+    if job.state == "failed":
+        facts.append(words["failed_because"].format(reason=job.message))
+    if job.state == "stopped":
+        facts.append(words["stopped_hint"])
+    whole = 1.0 if job.state == "done" else progress.whole
+    percent = round(100 * whole)
+    steps = "".join(_phase(phase, progress, job, words) for phase in progress.phases)
+    line = " &middot; ".join(f"<span>{escape(fact)}</span>" for fact in facts)
+    return (
+        f'<div class="kd-status kd-{job.state}"><p class="kd-title"><strong>{escape(title)}</strong> '
+        f"<span>{escape(job.name)}</span></p>"
+        f'<div class="kd-bar" role="progressbar" aria-label="{escape(words["progress_of"].format(name=job.name))}" '
+        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
+        f'<p class="kd-facts">{line}</p>{f"<ol class=kd-phases>{steps}</ol>" if steps else ""}</div>'
+    )
+
+
+def _phase(phase: str, progress: Progress, job: Job, words: Words) -> str:
+    order = progress.phases
+    at = order.index(progress.phase) if progress.phase in order else -1
+    mine = order.index(phase)
+    done = job.state == "done" or mine < at
+    now = not done and mine == at
+    share = f" {progress.share:.0%}" if now and job.state != "done" else ""
+    name = escape(words.get(f"phase_{phase}", phase.replace("_", " ")))
+    css = "done" if done else "now" if now else "later"
+    return f'<li class="{css}"{" aria-current=step" if now else ""}>{name}{share}</li>'
+
+
+def table(report: Report, words: Words) -> str:
+    """A report's table, a column for each net, and its sentences."""
+    header, cells = report.table()
+    head = "".join(f"<th scope=col>{escape(line[0])}<small>{escape(line[1])}</small></th>" for line in cells)
+    rows = "".join(
+        f"<tr><th scope=row>{escape(title)}</th>{''.join(f'<td>{escape(line[at])}</td>' for line in cells)}</tr>"
+        for at, title in enumerate(header)
+        if at > 1
+    )
+    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in report.sentences())
+    verdict = f'<p class="kd-verdict">{escape(report.verdict)}</p>' if report.verdict else ""
+    rest = said if not report.verdict else "".join(f"<p>{escape(each)}</p>" for each in report.sentences()[1:])
+    return (
+        f'{verdict}<div class="kd-scroll" tabindex="0" role="region" aria-label="{escape(words["table_of"])}">'
+        f"<table class=kd-table><caption>{escape(report.task)}</caption><thead><tr><td></td>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div><div class=kd-said>{rest}</div>"
+    )
+
+
+def key_figures(report: Report | None) -> str:
+    """The figures of a student in a line, e.g. ``29.72 dB · 13.5x fewer MACs``."""
+    if report is None or (student := report.find("student")) is None:
+        return ""
+    parts = []
+    if report.headline in student.metrics:
+        value = student.metrics[report.headline]
+        parts.append(f"{value:.2f} dB" if report.headline == "psnr" else f"{report.headline} {value:.3g}")
+    teacher = report.find("teacher")
+    if teacher is not None and student.macs:
+        parts.append(f"{teacher.macs * teacher.calls / (student.macs * student.calls):.1f}x fewer MACs")
+    parts.append(f"{student.num_params:,} parameters")
+    return " · ".join(parts)
+
+
+def bullets(lines: Sequence[str]) -> str:
+    """Lines as a list."""
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>" if lines else ""

@@ -1,0 +1,113 @@
+"""A run as a process of its own: it outlives the page and shares nothing with it but its folder."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+PACKAGES = Path(__file__).parents[2]
+GRACE = 15.0
+"""Seconds that a run has to save and leave before it is killed; its last checkpoint stays."""
+
+STOP = "stop"
+"""A file that asks the process beside it to stop."""
+
+SECRET = ("TOKEN", "SECRET", "PASSWORD", "OAUTH", "CREDENTIAL", "API_KEY")
+"""Parts of the names of environment variables that no run is shown."""
+
+Execute = Callable[[Sequence[str], Path, float], int]
+"""Runs a command for a run's home folder and at most so many seconds; returns its exit code."""
+
+
+def command(home: Path) -> list[str]:
+    """The command that begins the run of a home folder, or goes on with it."""
+    what = ["resume", "run"] if (home / "run" / "recipe.json").is_file() else ["distill", "recipe.json", "--out", "run"]
+    return [sys.executable, "-m", "kdgen", *what, "--json"]
+
+
+def environment(cache: Path) -> dict[str, str]:
+    """This environment without anything secret, with the package in reach, and caches where they are counted."""
+    kept = {key: value for key, value in os.environ.items() if not any(part in key.upper() for part in SECRET)}
+    path = os.pathsep.join([str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**kept, "PYTHONPATH": path, "KDGEN_CACHE": str(cache.resolve()), "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+
+
+def execute(
+    arguments: Sequence[str], home: Path, seconds: float, *, env: Mapping[str, str] | None = None, memory: int = 0
+) -> int:
+    """Run a command in a home folder until it ends, the folder holds a file ``stop``, or time is up.
+
+    Its warnings and errors go to `log.txt`, its process id to `pid`. It is asked to save and leave, and killed if it
+    has not within ``GRACE`` seconds.
+
+    Args:
+        arguments: the command.
+        home: where it works.
+        seconds: time that it has.
+        env: its environment.
+        memory: bytes that it may hold; 0 sets no bound.
+
+    Returns:
+        its exit code, negative after a signal.
+    """
+    with (home / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            arguments, cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    (home / "pid").write_text(str(process.pid), encoding="utf-8")
+    with suppress(OSError, AttributeError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, 2)
+    if memory:
+        with suppress(OSError, ValueError, AttributeError):
+            resource.prlimit(process.pid, resource.RLIMIT_DATA, (memory, memory))
+    until, asked = time.monotonic() + seconds, 0.0
+    while process.poll() is None:
+        now = time.monotonic()
+        if asked and now > asked + GRACE:
+            process.kill()
+        elif not asked and (now > until or (home / STOP).exists()):
+            process.terminate()
+            asked = now
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+    (home / "pid").unlink(missing_ok=True)
+    return process.returncode
+
+
+def end_orphan(home: Path) -> None:
+    """End a process that an earlier server left at work in a home folder, if it is still that run's."""
+    try:
+        pid = int((home / "pid").read_text(encoding="utf-8"))
+        if (Path("/proc") / str(pid) / "cwd").resolve() == home.resolve():
+            os.kill(pid, signal.SIGTERM)
+            for _ in range(round(GRACE / 0.1)):
+                os.kill(pid, 0)
+                time.sleep(0.1)
+            os.kill(pid, signal.SIGKILL)
+    except (OSError, ValueError):
+        pass
+    (home / "pid").unlink(missing_ok=True)
+
+
+def complaint(home: Path, code: int) -> str:
+    """Why a process failed, in a line: what it said last, without paths."""
+    try:
+        text = (home / "log.txt").read_text(encoding="utf-8", errors="replace")[-20_000:]
+    except OSError:
+        text = ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line.removeprefix("kdgen: ") for line in lines if line.startswith("kdgen: ")]
+    if code in (2, 3) and said:
+        return said[-1].replace(f"{home.resolve()}/", "")[:500]
+    if code in (-signal.SIGKILL, 137):
+        return "the machine ended it: it needed more memory than there is, or took too long; make it smaller"
+    last = lines[-1] if lines else f"exit code {code}"
+    if "MemoryError" in last or "not enough memory" in last or "can't allocate memory" in last:
+        return "it needed more memory than a run may have: take a smaller student, smaller batches or patches"
+    return f"it broke off: {last.replace(f'{home.resolve()}/', '')[:300]}"

@@ -1,0 +1,147 @@
+"""What the folder of a run says of it: read anew by whoever looks, so that nothing is lost with a page."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kdgen.curves import NOT_TERMS, read_legs
+from kdgen.recipe import Recipe, read
+from kdgen.report import Report
+from kdgen.types import UserError
+
+Legs = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+FRESH = 6.0
+"""Seconds after the last step for which its speed is still said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A run as it stands.
+
+    Attributes:
+        folder: of the run.
+        phases: what it consists of, in order: ``answers`` and the legs, then ``report``.
+        phase: the one it is in; empty before the first.
+        share: of that phase that is done, in [0, 1].
+        whole: of the run that is done, in [0, 1].
+        seconds_left: of the whole run, None while that cannot be told.
+        images_per_second: in training, 0 in other phases.
+        terms: of the loss, at the last step.
+        headline: the metric that decides.
+        legs: steps and evaluations by leg, as ``kdgen.curves.read_legs`` gives them.
+        warnings: what the run said.
+    """
+
+    folder: Path
+    phases: tuple[str, ...] = ()
+    phase: str = ""
+    share: float = 0.0
+    whole: float = 0.0
+    seconds_left: float | None = None
+    images_per_second: float = 0.0
+    terms: Mapping[str, float] = field(default_factory=dict)
+    headline: str = "psnr"
+    legs: Legs = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def preview(self) -> Path | None:
+        """The newest picture of the student beside its teacher."""
+        found = [self.folder / name for name in ("samples.png", "preview.png")]
+        return next((path for path in found if path.is_file()), None)
+
+    def report(self) -> Report | None:
+        """The report, once there is one."""
+        try:
+            return Report.read(self.folder)
+        except UserError:
+            return None
+
+
+def follow(folder: Path) -> Progress:
+    """How far the run in a folder is; an empty one for a folder with nothing in it."""
+    log = folder / "metrics.jsonl"
+    try:
+        state = log.stat()
+    except OSError:
+        return Progress(folder)
+    return _follow(folder, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)
+def _follow(folder: Path, changed: int, size: int) -> Progress:
+    try:
+        recipe = read(folder / "recipe.json")
+    except UserError:
+        return Progress(folder)
+    events = list(_events(folder / "metrics.jsonl"))
+    phases = phases_of(recipe)
+    last = next((event for event in reversed(events) if event["kind"] in ("answers", "step", "leg", "report", "done")),
+                None)  # fmt: skip
+    start: dict[str, Any] = next((event for event in events if event["kind"] == "start"), {"data": {}})
+    said = tuple(str(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
+    known = Progress(folder, phases=phases, headline=str(start["data"].get("headline", "psnr")),
+                     legs=read_legs(folder / "metrics.jsonl"), warnings=said)  # fmt: skip
+    return known if last is None else _at(known, last, recipe, changed)
+
+
+def _at(known: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) -> Progress:
+    """The progress with what its last event says."""
+    data, phase, share = last["data"], last["leg"], float(last["progress"])
+    if last["kind"] == "answers":
+        phase, share = "answers", data["done"] / max(data["total"], 1)
+    elif last["kind"] == "leg":
+        later = known.phases[known.phases.index(phase) + 1 :] if phase in known.phases else ()
+        phase, share = (later or ("report",))[0], 0.0
+    elif last["kind"] in ("report", "done"):
+        phase, share = "report", 1.0
+    spans = [_span(each, recipe) for each in known.phases]
+    at = known.phases.index(phase) if phase in known.phases else 0
+    whole = (sum(spans[:at]) + share * spans[at]) / max(sum(spans), 1e-9) if spans else 0.0
+    left = data.get("seconds_left")
+    if left is None and recipe.seconds is not None:
+        left = (1 - share) * spans[at]
+    rest = sum(spans[at + 1 :]) * (recipe.seconds is not None)
+    fresh = last["kind"] == "step" and time.time() - changed / 1e9 < FRESH
+    terms = {key: value for key, value in data.items() if key not in NOT_TERMS and isinstance(value, float)}
+    return Progress(
+        known.folder, known.phases, phase, share, whole, None if left is None else left + rest,
+        float(data.get("images_per_second", 0.0)) if fresh else 0.0, terms if last["kind"] == "step" else {},
+        known.headline, known.legs, known.warnings,
+    )  # fmt: skip
+
+
+def phases_of(recipe: Recipe) -> tuple[str, ...]:
+    """What a run of a recipe goes through."""
+    answers = ("answers",) if recipe.pool.patches and recipe.teacher is not None else ()
+    chain = tuple(name for name, _ in recipe.links())
+    guided = recipe.task.name not in ("generate",) or all(stage.objectives for stage in recipe.stages)
+    controls = ("control_steps", "control_seconds") if recipe.controls and recipe.teacher and guided else ()
+    return (*answers, *chain, *controls, "report")
+
+
+def _span(phase: str, recipe: Recipe) -> float:
+    """Seconds that a phase may take, for a bar that moves evenly; of a recipe in steps, shares of it."""
+    whole = recipe.seconds or 100.0
+    if phase in ("answers", "report"):
+        return 0.15 * whole + (10.0 if phase == "report" and recipe.seconds else 0.0)
+    lengths = {name: (link.seconds or link.steps or 0) for name, link in recipe.links()}
+    total = sum(lengths.values()) or 1
+    return whole * lengths.get(phase, total) / total
+
+
+def _events(log: Path) -> list[dict[str, Any]]:
+    events = []
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and {"kind", "leg", "progress", "data"} <= event.keys():
+                events.append(event)
+    return events

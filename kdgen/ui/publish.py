@@ -1,0 +1,53 @@
+"""Take a run elsewhere: to another device, and to the Hub under the visitor's own login."""
+
+import os
+from typing import Any
+
+import gradio as gr
+
+from kdgen import hub
+from kdgen.types import UserError
+from kdgen.ui import markup
+from kdgen.ui.runs import Runs
+from kdgen.ui.watch import View
+from kdgen.ui.words import say, words_for
+
+
+def link(session: gr.BrowserState, js: str) -> None:
+    """A link that shows the same runs on another device. It is made in the browser, and no server is told."""
+    with gr.Accordion(say("another_device"), open=False) as opened:
+        address = gr.Textbox(label=say("another_device"), info=say("another_device_info"), buttons=["copy"],
+                             interactive=False, elem_id="kd-link")  # fmt: skip
+    opened.expand(None, [session], [address], js=js, api_visibility="private")
+
+
+def signs_in() -> bool:
+    """Whether visitors can sign in here: on a Space with OAuth."""
+    return bool(os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"))
+
+
+def panel(runs: Runs, session: gr.BrowserState, shown: View) -> None:
+    """The accordion that publishes a finished run; where nobody can sign in, it says how else."""
+    with gr.Accordion(say("push"), open=False, elem_id="kd-push"):
+        if not signs_in():
+            gr.HTML(say("push_offline"), elem_classes="kd-hint")
+            return
+        gr.HTML(say("push_info"), elem_classes="kd-hint")
+        with gr.Row():
+            gr.LoginButton(size="sm")
+            name = gr.Textbox(label=say("push_name"), info=say("push_name_info"), max_length=96)
+        go = gr.Button(say("push"))
+        said = gr.HTML()
+
+    def push(id: str | None, session: str, name: str, request: gr.Request, token: gr.OAuthToken | None) -> Any:
+        words = words_for(request)
+        if token is None:
+            return markup.notice(words["push_sign_in"])
+        try:
+            job = runs.get(id or "", session)
+            done = hub.push(runs.home(job) / "run", name, token=token.token)
+        except UserError as error:
+            return markup.notice(str(error))
+        return markup.notice(words["pushed"].format(url=done.url), kind="good")
+
+    go.click(push, [shown.chosen, session, name], [said], api_visibility="private", concurrency_limit=2)

@@ -1,0 +1,269 @@
+"""The runs of all visitors: a line, a bounded number at work, and each to be seen and stopped by its owner alone."""
+
+import hashlib
+import json
+import re
+import secrets
+import shutil
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from kdgen.convert import write_text
+from kdgen.recipe import Recipe
+from kdgen.types import UserError
+from kdgen.ui.limits import Limits
+from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute
+
+State = Literal["queued", "running", "done", "stopped", "failed"]
+ID = re.compile(r"[0-9a-f]{12}")
+SECRET = re.compile(r"[\w-]{20,64}")
+SWEEP_EVERY = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the app knows of a run beside its folder.
+
+    Attributes:
+        id: names its home folder.
+        owner: a hash of the session that it belongs to.
+        name: of its recipe.
+        task: of its recipe.
+        created, ended: seconds since the epoch.
+        state: where it stands.
+        message: why it failed.
+    """
+
+    id: str
+    owner: str
+    name: str
+    task: str
+    created: float
+    ended: float = 0.0
+    state: State = "queued"
+    message: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will happen to it by itself."""
+        return self.state not in ("queued", "running")
+
+
+class Runs:
+    """The line of runs. Threads of its own take the next one; the page only asks.
+
+    Args:
+        limits: bounds, and the folder.
+        executing: how a process is run; by default on this machine.
+    """
+
+    def __init__(self, limits: Limits, executing: Execute | None = None) -> None:
+        self.limits, self.folder = limits, limits.folder / "runs"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        local = partial(execute, env=environment(limits.folder / "cache"), memory=limits.memory_bytes)
+        self.executing: Execute = executing or local
+        self.sliced = executing is not None
+        self._changed = threading.Condition()
+        self._jobs: dict[str, Job] = {}
+        self._line: list[str] = []
+        self._closed = False
+        self._recover()
+        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(limits.at_once)]
+        for worker in [*self._workers, threading.Thread(target=self._keep_sweeping, daemon=True)]:
+            worker.start()
+
+    # -- what visitors do ----------------------------------------------------------------------------------------
+
+    def submit(self, recipe: Recipe, session: str) -> Job:
+        """Put a run at the end of the line. Raises UserError where the line or the session's share is full."""
+        job = Job(secrets.token_hex(6), owner_of(session), recipe.name, recipe.task.name, time.time())
+        home = self.folder / job.id
+        with self._changed:
+            self._make_room(job.owner)
+            home.mkdir()
+            write_text(home / "recipe.json", recipe.to_json() + "\n")
+            self._enter(job)
+        return job
+
+    def resume(self, id: str, session: str) -> Job:
+        """Go on with a run that was stopped or failed, from its last checkpoint."""
+        job = self.get(id, session)
+        with self._changed:
+            if job.state not in ("stopped", "failed"):
+                raise UserError("this run needs no resuming: it is done, waits or trains")
+            self._make_room(job.owner)
+            (self.folder / id / STOP).unlink(missing_ok=True)
+            job = replace(job, state="queued", message="", ended=0.0)
+            self._enter(job)
+        return job
+
+    def stop(self, id: str, session: str) -> Job:
+        """Stop a run, or take it out of the line. What it has learned is kept."""
+        job = self.get(id, session)
+        with self._changed:
+            if job.over:
+                return job
+            (self.folder / id / STOP).touch()
+            if id in self._line:
+                self._line.remove(id)
+                self._note(replace(job, state="stopped", ended=time.time()))
+        return self._jobs[id]
+
+    def delete(self, id: str, session: str) -> None:
+        """Remove a run and all it left. Raises UserError while it is at work."""
+        job = self.get(id, session)
+        with self._changed:
+            if not job.over:
+                raise UserError("this run is not over yet: stop it first")
+            self._remove(job)
+
+    def get(self, id: str, session: str) -> Job:
+        """A run of this session. Raises UserError for all others, whether they exist or not."""
+        job = self._jobs.get(id) if ID.fullmatch(id or "") else None
+        if job is None or job.owner != owner_of(session):
+            raise UserError("there is no such run of yours: it was deleted, swept away, or belongs to somebody else")
+        return job
+
+    def mine(self, session: str) -> list[Job]:
+        """The runs of a session, the newest first."""
+        owner = owner_of(session)
+        return sorted((job for job in list(self._jobs.values()) if job.owner == owner), key=lambda job: -job.created)
+
+    def place(self, id: str) -> int:
+        """How many runs begin before this one and itself: 0 at work, 1 next in line."""
+        with self._changed:
+            return self._line.index(id) + 1 if id in self._line else 0
+
+    def home(self, job: Job) -> Path:
+        """The folder of a run and of what the app keeps beside it; the run folder itself is ``run`` in it."""
+        return self.folder / job.id
+
+    def close(self) -> None:
+        """Stop taking runs and let those at work save and leave; they go on when the app starts again."""
+        with self._changed:
+            self._closed = True
+            for job in self._jobs.values():
+                if job.state == "running":
+                    (self.folder / job.id / STOP).touch()
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join(30)
+
+    # -- what happens by itself ----------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._line and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                job = replace(self._jobs[self._line.pop(0)], state="running")
+                self._note(job)
+            try:
+                state, message = self._train(self.folder / job.id)
+            except Exception as error:  # whatever breaks one run, the next ones go on
+                state, message = "failed", f"it could not be run: {type(error).__name__}"
+            with self._changed:
+                if self._closed and state == "stopped":
+                    self._note(replace(job, state="queued"))
+                else:
+                    self._note(replace(job, state=state, message=message, ended=time.time()))
+
+    def _train(self, home: Path) -> tuple[State, str]:
+        """Run a job to its end, in slices where the accelerator is lent."""
+        until = time.monotonic() + self.limits.wall_seconds
+        while True:
+            left = until - time.monotonic()
+            code = self.executing(command(home), home, min(left, self.limits.slice_seconds) if self.sliced else left)
+            asked, timed_out = (home / STOP).exists(), time.monotonic() >= until
+            (home / STOP).unlink(missing_ok=True)
+            if code == 0:
+                return "done", ""
+            if asked:
+                return "stopped", ""
+            if timed_out:
+                return "failed", f"it took longer than the {self.limits.wall_seconds} s that a run has here"
+            if not (self.sliced and code in (130, -15, 143)):
+                return "failed", complaint(home, code)
+
+    def sweep(self) -> None:
+        """Remove finished runs that are old, then the oldest until all fit on the disk."""
+        over = sorted((job for job in list(self._jobs.values()) if job.over), key=lambda job: job.ended)
+        total = size_of(self.folder)
+        for job in over:
+            old = time.time() - job.ended > self.limits.keep_hours * 3600
+            if old or total > self.limits.disk_bytes:
+                total -= size_of(self.folder / job.id)
+                with self._changed:
+                    if self._jobs.get(job.id) == job:
+                        self._remove(job)
+
+    def _keep_sweeping(self) -> None:
+        while not self._closed:
+            with suppress(OSError):
+                self.sweep()
+            time.sleep(SWEEP_EVERY)
+
+    def _recover(self) -> None:
+        """The runs of an earlier server; those it left at work or in line go back into the line."""
+        found = []
+        for path in self.folder.glob("*/job.json"):
+            with suppress(OSError, ValueError, TypeError):
+                found.append(Job(**json.loads(path.read_text(encoding="utf-8"))))
+        for job in sorted(found, key=lambda job: (job.state != "running", job.created)):
+            self._jobs[job.id] = job
+            if not job.over:
+                end_orphan(self.folder / job.id)
+                (self.folder / job.id / STOP).unlink(missing_ok=True)
+                self._enter(replace(job, state="queued"))
+
+    def _make_room(self, owner: str) -> None:
+        waiting = [job for job in self._jobs.values() if not job.over]
+        if sum(job.owner == owner for job in waiting) >= self.limits.per_session:
+            raise UserError(f"you have {self.limits.per_session} runs at work or in line already: wait, or stop one")
+        if len(self._line) >= self.limits.in_line:
+            raise UserError("the line is full: come back in a while, or duplicate this Space to have one of your own")
+        if shutil.disk_usage(self.folder).free < 2**28:
+            raise UserError("the disk of this machine is full: come back in a while, or delete some of your runs")
+
+    def _enter(self, job: Job) -> None:
+        self._note(job)
+        self._line.append(job.id)
+        with self._changed:
+            self._changed.notify()
+
+    def _note(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        with suppress(OSError):
+            write_text(self.folder / job.id / "job.json", json.dumps(asdict(job)))
+
+    def _remove(self, job: Job) -> None:
+        self._jobs.pop(job.id, None)
+        shutil.rmtree(self.folder / job.id, ignore_errors=True)
+
+
+def owner_of(session: str) -> str:
+    """The hash under which runs of a session are kept. Raises UserError for what is no session."""
+    if not SECRET.fullmatch(session or ""):
+        raise UserError("this page has no session yet: reload it, or as a program pass `session` as you were given it")
+    return hashlib.sha256(session.encode()).hexdigest()
+
+
+def new_session() -> str:
+    """A secret that nobody guesses."""
+    return secrets.token_urlsafe(24)
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total

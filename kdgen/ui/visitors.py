@@ -1,0 +1,139 @@
+"""What visitors may name: no file and no folder of this machine, no code, nothing of a size that harms the others."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kdgen.fetch import HubId
+from kdgen.fetch.ids import MODELS
+from kdgen.model import BUNDLED
+from kdgen.recipe import Recipe, parse
+from kdgen.registry import nearest
+from kdgen.types import UserError
+from kdgen.ui.runs import ID, Runs
+
+TEACHERS = ("denoiser", "gan", "vae", "vae#decoder", "vae#encoder", "diffusion")
+"""Bundled models that teach."""
+
+IMAGES = ("dead_leaves", "photographs", "mixture", "samples", "rollouts")
+"""Sources of images that read no files of the machine's."""
+
+PLAIN = re.compile(r"[\w .,:+#@%()=-]{0,120}")
+"""Text that can name neither a file nor a folder."""
+
+LARGEST = {
+    "batch_size": 256, "patches": 50_000, "num_images": 5000, "patch": 128, "size": 128, "latent": 1024,
+    "width": 512, "widths": 512, "hidden": 2048, "block_out_channels": 512, "blocks": 16, "depth": 32,
+    "num_steps": 100, "layers_per_block": 4, "crop": 128, "every": 1000,
+}  # fmt: skip
+"""Largest values by key, wherever in a recipe it stands."""
+
+LEAST = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
+DEPTH = 12
+POOLS_GIB = 2.0
+"""Room for the teachers' cached answers of all runs, whatever a recipe says."""
+
+
+def resolve(reference: str, session: str, runs: Runs) -> str:
+    """What a visitor named as a model, in the words of ``kdgen.load`` within a run's home folder.
+
+    Args:
+        reference: a bundled name, ``run:ID`` of a run of this session, or an id of the Hub.
+        session: who asks.
+        runs: all runs.
+
+    Raises:
+        UserError: for anything else.
+    """
+    text = reference.strip() if isinstance(reference, str) else ""
+    if text in TEACHERS or text in _bundled():
+        return text
+    if text.startswith("run:"):
+        id, _, half = text.removeprefix("run:").partition("#")
+        job = runs.get(id, session)
+        if not (runs.home(job) / "run" / "student" / "config.json").is_file():
+            raise UserError(f"the run {job.name} has no finished student yet")
+        return f"../{job.id}/run" + (f"#{half}" if half in ("encoder", "decoder") else "")
+    name, _, half = text.partition("#")
+    if "/" in name and half in ("", "encoder", "decoder"):
+        return f"{HubId.read(name)}" + (f"#{half}" if half else "")
+    raise UserError(f"no model is called {text[:60]!r}: choose one of the list, or write an id of the Hub, ORG/NAME"
+                    f"{nearest(text[:60], TEACHERS) if text else ''}")  # fmt: skip
+
+
+def accept(recipe: Recipe | str | Mapping[str, Any], session: str, runs: Runs) -> Recipe:
+    """A recipe of a visitor, with its models resolved.
+
+    Raises:
+        UserError: for text that is no recipe, and for what a stranger must not ask of this machine.
+    """
+    limits = runs.limits
+    if isinstance(recipe, str):
+        if len(recipe.encode()) > limits.text_bytes:
+            raise UserError(f"this recipe is longer than {limits.text_bytes:,} bytes: a recipe is short JSON text")
+        recipe = _read(recipe)
+    if not isinstance(recipe, Recipe):
+        recipe = parse(recipe)
+    data = recipe.model_dump(mode="json")
+    if recipe.teacher is not None and not isinstance(recipe.teacher, str):
+        raise UserError("a checkpoint is a file of this machine: publish the model on the Hub and name it ORG/NAME")
+    if data["pool"]["dir"] is not None:
+        raise UserError("pool.dir names a folder of this machine: leave it out")
+    if recipe.device not in ("auto", "cpu"):
+        raise UserError(f"device is auto or cpu here, not {recipe.device!r}")
+    if recipe.seconds is not None and recipe.seconds > limits.seconds:
+        raise UserError(f"a run may train for {limits.seconds} seconds here, not {recipe.seconds:g}: choose fewer")
+    if recipe.steps is not None and recipe.steps > limits.steps:
+        raise UserError(f"a run may train for {limits.steps:,} steps here, not {recipe.steps:,}: choose fewer")
+    data["pool"]["max_gib"] = min(data["pool"]["max_gib"], POOLS_GIB)
+    data = _checked(data, session, runs)
+    teacher = None if recipe.teacher is None else resolve(recipe.teacher, session, runs)
+    return parse({**data, "teacher": teacher})
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"this is no JSON: {str(error)[:100]}") from None
+    if not isinstance(data, dict):
+        raise UserError("a recipe is a JSON object: take one from a preset and edit it")
+    return data
+
+
+def _checked(value: Any, session: str, runs: Runs, key: str = "", depth: int = 0) -> Any:
+    """A part of a recipe with its models resolved; raises for what is not allowed."""
+    if depth > DEPTH:
+        raise UserError("this recipe is nested too deeply")
+    if isinstance(value, dict):
+        source = key in ("images", "evaluate") or (key == "sources" and "name" in value)
+        if source and (name := value.get("name")) not in IMAGES:
+            raise UserError(f"images come from {', '.join(IMAGES)} here, not from {str(name)[:40]!r}: no files "
+                            "of this machine are read")  # fmt: skip
+        for name in value:
+            if not PLAIN.fullmatch(name):
+                raise UserError(f"{name[:40]!r} is no key of a recipe")
+        return {name: _checked(inner, session, runs, name, depth + 1) for name, inner in value.items()}
+    if isinstance(value, list):
+        if len(value) > 64:
+            raise UserError(f"{key} has {len(value)} entries: 64 are enough")
+        return [_checked(inner, session, runs, key, depth + 1) for inner in value]
+    if isinstance(value, str) and key != "teacher":
+        if key in MODELS:
+            return resolve(value, session, runs)
+        if not PLAIN.fullmatch(value):
+            raise UserError(f"{key} must name nothing with a path, and {value[:40]!r} does")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value > LARGEST.get(key, float("inf")):
+            raise UserError(f"{key} is at most {LARGEST[key]:,} here, not {value:,}")
+        if value < LEAST.get(key, float("-inf")):
+            raise UserError(f"{key} is at least {LEAST[key]:g} here, not {value:g}")
+    return value
+
+
+def _bundled() -> Iterator[str]:
+    return (path.name for path in BUNDLED.iterdir() if (path / "config.json").is_file())
+
+
+__all__ = ["ID", "TEACHERS", "accept", "resolve"]

@@ -1,0 +1,166 @@
+"""The right side of the Distill tab: a run as its folder shows it, again and again."""
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from kdgen.types import UserError
+from kdgen.ui import markup
+from kdgen.ui.charts import loss_chart, quality_chart
+from kdgen.ui.progress import Progress, follow
+from kdgen.ui.runs import Job, Runs
+from kdgen.ui.words import say, words_for
+
+EVERY = 2.0
+"""Seconds between looks at a run."""
+
+CURVES_EVERY = 4.0
+"""Seconds between new curves."""
+
+
+@dataclass(slots=True)
+class View:
+    """The components that show a run, in the order in which ``look`` returns their values."""
+
+    chosen: gr.Dropdown
+    status: gr.HTML
+    buttons: gr.Row
+    stop: gr.Button
+    resume: gr.Button
+    curves: gr.HTML
+    preview: gr.HTML
+    results: gr.Column
+    table: gr.HTML
+    student: gr.DownloadButton
+    recipe: gr.DownloadButton
+    compare: gr.Button
+    seen: gr.State
+    timer: gr.Timer
+
+    @property
+    def outputs(self) -> list[Any]:
+        """All that ``look`` sets."""
+        return [self.status, self.stop, self.resume, self.curves, self.preview, self.results, self.table, self.student,
+                self.recipe, self.seen, self.timer]  # fmt: skip
+
+
+def view() -> View:
+    """The components."""
+    with gr.Group(elem_classes="kd-card"):
+        chosen = gr.Dropdown([], value=None, label=say("your_runs"), info=say("your_runs_info"), visible=False,
+                             elem_id="kd-runs")  # fmt: skip
+        status = gr.HTML(elem_id="kd-status")
+        with gr.Row(elem_classes="kd-buttons") as buttons:
+            stop = gr.Button(say("stop"), variant="stop", visible=False, elem_id="kd-stop")
+            resume = gr.Button(say("resume"), variant="secondary", visible=False, elem_id="kd-resume")
+    with gr.Column(visible=False, elem_classes="kd-card", elem_id="kd-results") as results:
+        gr.HTML(say("result"), elem_classes="kd-heading")
+        table = gr.HTML(elem_id="kd-table")
+        with gr.Row(elem_classes="kd-buttons"):
+            student = gr.DownloadButton(say("download_student"), variant="primary", elem_id="kd-student")
+            recipe = gr.DownloadButton(say("download_recipe"), elem_id="kd-download-recipe")
+            compare = gr.Button(say("open_compare"), elem_id="kd-open-compare")
+    preview = gr.HTML(elem_id="kd-preview")
+    curves = gr.HTML(elem_id="kd-curves")
+    seen = gr.State({})
+    timer = gr.Timer(EVERY, active=False)
+    return View(chosen, status, buttons, stop, resume, curves, preview, results, table, student, recipe, compare, seen,
+                timer)  # fmt: skip
+
+
+def look(runs: Runs, session: str, id: str | None, seen: Mapping[str, Any], request: gr.Request | None) -> list[Any]:
+    """What has changed about a run since it was seen last: values for ``View.outputs``, others are left as they are."""
+    words = words_for(request)
+    try:
+        job = runs.get(id, session) if id else None
+    except UserError:
+        job = None
+    if job is None:
+        return [markup.status(None, 0, Progress(Path()), words), gr.update(visible=False), gr.update(visible=False),
+                "", "", gr.update(visible=False), "", gr.skip(), gr.skip(), {}, gr.Timer(active=False)]  # fmt: skip
+    known = dict(seen) if seen.get("id") == id else {"id": id}
+    fresh = known == {"id": id}
+    progress = follow(runs.home(job) / "run")
+    values: list[Any] = [markup.status(job, runs.place(job.id), progress, words)]
+    values.append(gr.update(visible=not job.over) if known.get("state") != job.state else gr.skip())
+    resumable = job.state in ("stopped", "failed") and progress.phase != ""
+    values.append(gr.update(visible=resumable) if known.get("state") != job.state else gr.skip())
+    values.append(_curves(progress, known, job, words))
+    values.append(_preview(progress, known, words))
+    values += _results(runs, job, progress, known, words, fresh=fresh)
+    known["state"] = job.state
+    return [*values, known, gr.Timer(active=not job.over)]
+
+
+def _curves(progress: Progress, known: dict[str, Any], job: Job, words: Mapping[str, str]) -> Any:
+    count = sum(len(each) for leg in progress.legs.values() for each in leg.values())
+    recent = time.time() - known.get("drawn", 0) < CURVES_EVERY and not job.over
+    if count == known.get("count", -1) or (recent and count):
+        return gr.skip()
+    known["count"], known["drawn"] = count, time.time()
+    charts = [("loss_title", loss_chart(progress.legs, words)),
+              ("quality_title", quality_chart(progress.legs, progress.headline, words))]  # fmt: skip
+    return "".join(f"<figure class=kd-figure><figcaption>{words[title]}</figcaption>{svg}</figure>"
+                   for title, svg in charts if svg)  # fmt: skip
+
+
+def _preview(progress: Progress, known: dict[str, Any], words: Mapping[str, str]) -> Any:
+    path = progress.preview
+    try:
+        stamp = (path.name, path.stat().st_mtime_ns) if path else None
+        if stamp == known.get("preview", ()):
+            return gr.skip()
+        known["preview"] = stamp
+        if path is None:
+            return ""
+        alt = words["samples_alt" if path.name == "samples.png" else "preview_alt"]
+        image = markup.picture(path, alt)
+    except (OSError, SyntaxError):
+        return gr.skip()
+    title = words["samples_title" if path.name == "samples.png" else "preview_title"]
+    return f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{title}</figcaption>{image}</figure>'
+
+
+def _results(
+    runs: Runs, job: Job, progress: Progress, known: dict[str, Any], words: Mapping[str, str], *, fresh: bool
+) -> list[Any]:
+    """The results group, its table and the two files."""
+    if job.state != "done":
+        hidden = gr.update(visible=False) if fresh or known.get("results") else gr.skip()
+        known["results"] = False
+        return [hidden, gr.skip(), gr.skip(), gr.skip()]
+    if known.get("results"):
+        return [gr.skip()] * 4
+    report = progress.report()
+    known["results"] = True
+    table = markup.table(report, words) if report else ""
+    student, recipe = packed(runs, job)
+    return [gr.update(visible=True), table, gr.update(value=str(student)), gr.update(value=str(recipe))]
+
+
+def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
+    """A finished run's student as a zip and its recipe, where they may be served from."""
+    run, place = runs.home(job) / "run", served(runs) / job.id
+    student, recipe = place / f"{job.name}-student.zip", place / f"{job.name}.json"
+    if not student.is_file():
+        place.mkdir(parents=True, exist_ok=True)
+        made = shutil.make_archive(str(place / "partial"), "zip", run / "student")
+        Path(made).replace(student)
+    shutil.copyfile(run / "recipe.json", recipe)
+    return student, recipe
+
+
+def served(runs: Runs) -> Path:
+    """The only folder whose files the page may send."""
+    return (runs.limits.folder / "served").resolve()
+
+
+def choices_of(runs: Runs, session: str, words: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The runs of a session as a list to choose from."""
+    return [(f"{job.name} · {time.strftime('%H:%M:%S', time.localtime(job.created))} · {words[f'state_{job.state}']}",
+             job.id) for job in runs.mine(session)]  # fmt: skip

@@ -1,0 +1,40 @@
+"""The page's words in every language: in the browser by Gradio's I18n, in what the server writes by these tables."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+FOLDER = Path(__file__).parent / "words"
+
+
+def _read(name: str) -> dict[str, str]:
+    words: dict[str, str] = json.loads((FOLDER / name).read_text(encoding="utf-8"))
+    return words
+
+
+ENGLISH, CHINESE = _read("en.json"), _read("zh-CN.json")
+PREFIX = "kdgen_"
+"""Before every key in the browser, which would otherwise translate values that happen to be called like one."""
+
+I18N = gr.I18n(
+    **{
+        locale: {PREFIX + key: text for key, text in words.items()}
+        for locale, words in (("en", ENGLISH), ("zh-CN", CHINESE), ("zh", CHINESE))
+    }
+)
+
+
+def say(key: str) -> Any:
+    """What stands for a text wherever Gradio takes a label, an explanation or a value: the browser fills it in."""
+    assert key in ENGLISH, f"no word {key!r}"
+    assert key in CHINESE, f"no Chinese word {key!r}"
+    return I18N(PREFIX + key)
+
+
+def words_for(request: gr.Request | None) -> Mapping[str, str]:
+    """The words in the language that a browser asks for first."""
+    asked = request.headers.get("accept-language", "") if request is not None else ""
+    return CHINESE if asked.strip().lower().startswith("zh") else ENGLISH
