@@ -23,7 +23,7 @@ class DistributionMatching(Scores):
         g = (fake(x_sigma; sigma) - teacher(x_sigma; sigma)) / mean |x - teacher(x_sigma; sigma)|
 
     The loss, ``mean (x - sg(x - g))^2 / 2``, has the value ``mean g^2 / 2`` and the gradient ``g`` over the number of
-    pixels. Its value is how far the scores are apart, 0.001 to 0.3, and does not fall with quality: the critic follows.
+    pixels. Its value is how far the scores are apart, and does not fall with quality: the critic follows.
 
     Args:
         steps: calls that make an image; those before the last are made as in use, by backward simulation.
@@ -40,6 +40,8 @@ class DistributionMatching(Scores):
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level.
     """
+
+    lives = (0.05, 0.5)
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class DrawnAdversarial(Method):
     game: Game
 
     reads = frozenset()
+    lives = (-1.0, 1.0)
 
     def __init__(
         self,

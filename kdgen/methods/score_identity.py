@@ -14,14 +14,14 @@ from kdgen.types import Net
 
 @register("method")
 class ScoreIdentity(Scores):
-    """Score identity distillation, SiD (Zhou et al. 2024, arXiv 2404.04057), eq. 23; needs no data.
+    """Score identity distillation, SiD (Zhou et al. 2024, arXiv 2404.04057), section 4; needs no data.
 
     With the student's images ``x``, and ``T`` and ``F`` what teacher and critic make of ``x + sigma n``::
 
         loss = mean (T - F) ((T - x) - alpha (T - F)) / sg(mean |x - T|)
 
     It is the model-based explicit score matching loss, estimated as if the critic were exact by two identities whose
-    difference ``alpha`` weighs. Gradients flow through both nets to ``x``. The scale is the paper's eq. 25.
+    difference ``alpha`` weighs. Gradients flow through both nets to ``x``. The scale is that of the authors' code.
 
     The loss lives within -0.2 and 0.2 of zero and may be negative; that it stays small and steady is all it says. It
     grows without bound where the critic has lost the student: raise ``every`` or ``critic_lr``.
@@ -42,6 +42,8 @@ class ScoreIdentity(Scores):
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level.
     """
+
+    lives = (-0.2, 0.2)
 
     def __init__(
         self,

@@ -110,7 +110,7 @@ def vae() -> Recipe:
             "student": Use(name="vae", args={"widths": [8, 16, 24]}),
             "stages": (
                 Stage(
-                    methods=(output(), Term(name="gaussian_kl", weight=0.01)),
+                    methods=(output(), Term(name="gaussian_kl", weight=0.1)),
                     objectives=(Term(name="kl", weight=1e-3),),
                     ratio=Use(name="fixed", args={"alpha": 0.9}),
                     optimizer="muon",

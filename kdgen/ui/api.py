@@ -114,7 +114,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         """Compare models on one input.
 
         Args:
-            models_: Names, ids of the Hub or run:ID, with commas between; the first is the reference.
+            names: Names, ids of the Hub or run:ID, with commas between; the first is the reference.
             photograph: A picture for models that change pictures; a bundled one if there is none.
             sigma: Noise added to it, in 8-bit units.
             seed: Of the noise or the latents.
@@ -126,7 +126,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
         with _explained():
-            found = compare.load_all(models, models_.split(","), session or new_session())
+            found = compare.load_all(models, names.split(","), session or new_session())
             if len(found) < 2:
                 raise UserError("name at least two models, with a comma between")
             photo = open_picture(Path(photograph), runs.limits) if photograph else None
@@ -141,14 +141,14 @@ def endpoints(runs: Runs, models: Models) -> None:
         api(function, api_name=name, queue=function is not status)
     with gr.Row(visible=False):
         run, session = gr.Textbox(label="run"), gr.Textbox(label="session")
-        names = gr.Textbox("denoiser", label="models")
+        listed = gr.Textbox("denoiser", label="models")
         photograph, zipped = gr.File(label="photograph", type="filepath"), gr.File(label="student")
         sigma, seed = gr.Number(25, label="sigma"), gr.Number(0, label="seed", precision=0)
         count, steps = gr.Number(16, label="num_images", precision=0), gr.Number(1, label="num_steps", precision=0)
         table, sheet = gr.JSON(label="report"), gr.Image(label="picture", format="png")
         gr.Button("student").click(student, [run, session], [zipped], api_name="student")
         gr.Button("compare").click(
-            compared, [names, photograph, sigma, seed, count, steps, session], [table, sheet], api_name="compare",
+            compared, [listed, photograph, sigma, seed, count, steps, session], [table, sheet], api_name="compare",
             concurrency_limit=1, concurrency_id="compare",
         )  # fmt: skip
 
