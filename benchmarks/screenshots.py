@@ -17,6 +17,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
+PAINTS = "performance.getEntriesByType('paint').map(e => [e.name, Math.round(e.startTime)])"
 TABS = ("Distill", "Compare", "Gallery")
 
 
@@ -39,9 +40,7 @@ def main() -> None:
                 begun = time.monotonic()
                 page.goto(f"{options.url}/#session={options.session}" if options.session else options.url)
                 page.locator(".kd-cost table").wait_for()
-                paint = page.evaluate(
-                    "performance.getEntriesByType('paint').map(e => [e.name, Math.round(e.startTime)])"
-                )
+                paint = page.evaluate(PAINTS)
                 print(f"{scheme} {size}: usable after {time.monotonic() - begun:.1f} s, {paint}", flush=True)
                 for tab in TABS:
                     _show(page, tab, with_run=bool(options.session))
