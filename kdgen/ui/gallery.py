@@ -58,7 +58,8 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         kinds = [(say("all"), "all"), *((say(f"kind_{kind}"), kind) for kind in choices.KINDS)]
         shown = gr.Radio(kinds, value="all", label=say("filter"), info=say("filter_info"), scale=4)
         online = gr.Checkbox(False, label=say("hub_students"), info=say("hub_info"), scale=1, min_width=200)
-    pictures = gr.Gallery(label=say("gallery"), columns=4, object_fit="cover", allow_preview=False, interactive=False,
+    known = [(_opened(entry.picture), entry.name) for entry in bundled()]
+    pictures = gr.Gallery(known, label=say("gallery"), columns=4, object_fit="cover", allow_preview=False, interactive=False,
                           elem_id="kd-gallery", height="auto", buttons=[])  # fmt: skip
     details = gr.HTML(elem_id="kd-details")
     with gr.Row(elem_classes="kd-buttons"):
@@ -76,7 +77,7 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
             except UserError:
                 said = markup.notice(words["hub_out"])
         found = [entry for entry in found if kind in ("all", entry.kind)]
-        shown = [(entry.picture, f"{entry.name} · {words[entry.origin]}") for entry in found]
+        shown = [(_opened(entry.picture), f"{entry.name} · {words[entry.origin]}") for entry in found]
         return [gr.update(value=shown, selected_index=None), said, gr.update(visible=False), gr.update(visible=False),
                 "", [entry.reference for entry in found]]  # fmt: skip
 
@@ -178,6 +179,12 @@ def _card(kind: str) -> str:
     number = list(choices.KINDS).index(kind)
     found = sorted(CARDS.glob("*.webp"))
     return str(found[number])
+
+
+def _opened(path: str) -> Image.Image:
+    """A picture to be shown: Gradio keeps a copy where it may be served from."""
+    with Image.open(path) as image:
+        return image.convert("RGB")
 
 
 _hub: dict[int, tuple[Entry, ...]] = {}
