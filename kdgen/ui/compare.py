@@ -51,7 +51,7 @@ def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Co
             with gr.Group(elem_classes="kd-card"):
                 example = gr.Radio(names, value="chelsea", label=say("examples"), info=say("examples_info"))
                 photo = gr.Image(comparing.photographs()["chelsea"], label=say("photograph"), interactive=False,
-                                 type="pil", height=200, buttons=[], elem_id="kd-photo", alt_text="The photograph that models are compared on")  # fmt: skip
+                                 type="pil", height=200, buttons=[], elem_id="kd-photo", alt_text="The photograph")  # fmt: skip
                 upload = gr.UploadButton(say("upload"), file_types=["image"], elem_id="kd-upload", size="sm")
                 with gr.Row():
                     sigma = gr.Slider(0, 75, 25, step=1, label=say("sigma"), info=say("sigma_info"))
@@ -119,7 +119,7 @@ def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
                         num_images=min(int(count), limits.images), num_steps=int(steps))  # fmt: skip
             first, second, *_ = [*found] if len(found) > 1 else [words["input"], *found]
             yield [markup.notice(words["measuring"], kind="good"), gr.update(value=seen.pair, visible=True),
-                   _caption(seen, first, second, words), "", _sheet(seen, [first, second, *list(found)[2:]], words)]  # fmt: skip
+                   _caption(seen, first, second, words), "", _sheet(seen, first, second, words)]  # fmt: skip
             yield ["", skip, skip, _figures(found, float(sigma), words), skip]
         except (UserError, RuntimeError) as error:
             yield [markup.notice(str(error)[:300]), skip, skip, skip, skip]
@@ -133,10 +133,10 @@ def _caption(seen: comparing.Shown, first: str, second: str, words: markup.Words
     return f"<p class=kd-hint>{escape(text)} {escape(said)}</p>"
 
 
-def _sheet(seen: comparing.Shown, names: list[str], words: markup.Words) -> str:
-    whole = markup.picture(seen.sheet, words["sheet_alt"].format(names=", ".join(names)))
-    apart = markup.picture(seen.difference, words["difference_alt"].format(first=names[0], second=names[1]))
-    title = words["difference_title"].format(first=names[0], second=names[1])
+def _sheet(seen: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
+    whole = markup.picture(seen.sheet, words["sheet_alt"].format(names=f"{first}, {second}"))
+    apart = markup.picture(seen.difference, words["difference_alt"].format(first=first, second=second))
+    title = words["difference_title"].format(first=first, second=second)
     return (f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{words["sheet_title"]}</figcaption>{whole}'
             f'</figure><figure class="kd-figure"><figcaption>{escape(title)}</figcaption>{apart}</figure>')  # fmt: skip
 

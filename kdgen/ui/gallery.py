@@ -59,8 +59,8 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         shown = gr.Radio(kinds, value="all", label=say("filter"), info=say("filter_info"), scale=4)
         online = gr.Checkbox(False, label=say("hub_students"), info=say("hub_info"), scale=1, min_width=200)
     known = [(_opened(entry.picture), entry.name) for entry in bundled()]
-    pictures = gr.Gallery(known, label=say("gallery"), columns=4, object_fit="cover", allow_preview=False, interactive=False,
-                          elem_id="kd-gallery", height="auto", buttons=[])  # fmt: skip
+    pictures = gr.Gallery(known, label=say("gallery"), columns=4, object_fit="cover", allow_preview=False,
+                          interactive=False, elem_id="kd-gallery", height="auto", buttons=[])  # fmt: skip
     details = gr.HTML(elem_id="kd-details")
     with gr.Row(elem_classes="kd-buttons"):
         opened = gr.Button(say("open_compare"), variant="primary", visible=False, elem_id="kd-gallery-compare")

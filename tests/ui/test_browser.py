@@ -97,7 +97,7 @@ def test_a_phone_in_chinese(opened):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("tab", name="对比").click()
     page.get_by_text("astronaut", exact=True).click()
-    page.get_by_text("左：输入。右：denoiser").wait_for()
+    page.locator("#kd-caption", has_text="denoiser").wait_for()
 
 
 def test_by_keyboard_alone(opened):
