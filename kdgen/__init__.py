@@ -8,13 +8,13 @@ Imports go down this list only, and packages on one line never import each other
     tune
     run
     links
-    train · compare · hub · export
+    train · compare · step_curve · hub · export
     card · pictures · curves · checkpoint · loss · optimizers · journal
-    report · propose
+    report · propose · purpose · usage
     tasks · methods · objectives · ratio · schedule · answers
     metrics · critics
     model
-    drawing
+    drawing · tiling
     zoo · adapters · data · devices · convert · config · fetch
     diffusion
     presets

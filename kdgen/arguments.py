@@ -2,12 +2,12 @@
 
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdgen.model import Model
     from kdgen.recipe import Recipe
 
 
@@ -22,7 +22,14 @@ def register_all(code: Sequence[Path] | None) -> None:
             raise UserError(f"--code takes a Python file: there is none at {path}")
         module = importlib.util.module_from_spec(spec)
         sys.modules.setdefault(path.stem, module)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except UserError:
+            raise
+        except Exception as error:
+            line = next((frame.lineno for frame in reversed(traceback.extract_tb(error.__traceback__))
+                         if frame.filename == spec.origin), getattr(error, "lineno", None))  # fmt: skip
+            raise UserError(f"--code {path}, line {line}: {type(error).__name__}: {error}") from error
 
 
 def find_recipe(source: str) -> "Recipe":
@@ -40,42 +47,3 @@ def free_folder(name: str) -> Path:
     while folder.exists():
         folder, number = Path("runs") / f"{name}-{number}", number + 1
     return folder
-
-
-def measuring_task(
-    models: Mapping[str, "Model"], data: Path | None, sigma: float | None = None, name: str | None = None
-) -> tuple[str, Any]:
-    """The task that measures these models, in words and built: what the first of them was made for unless ``name``."""
-    first = next(iter(models.values()))
-    name = name or str(first.task.get("name", "denoise"))
-    if name == "denoise":
-        return _denoising(models, data, sigma)
-    from kdgen import registry
-    from kdgen.registry import Use
-    from kdgen.types import UserError
-
-    if sigma is not None:
-        raise UserError(f"--sigma is for denoisers, and {first.name} was made to {name}: leave it out")
-    known = {key: value for key, value in first.task.items() if key != "name" and registry.accepts("task", name, key)}
-    use = Use(name=name, args=known)
-    folder = {"name": "folder", "args": {"path": str(data), "whole": True}}
-    given = {} if data is None else {"images": folder}
-    return f"{use} on {data}" if data else str(use), registry.build("task", Use(name=name, args={**known, **given}))
-
-
-def _denoising(models: Mapping[str, "Model"], data: Path | None, sigma: float | None) -> tuple[str, Any]:
-    from kdgen import registry
-    from kdgen.data import make_images
-    from kdgen.registry import Use
-    from kdgen.types import UserError
-
-    channels = {model.channels for model in models.values() if model.task.get("channels") != "both"}
-    if len(channels) > 1:
-        raise UserError("grey and colour models cannot be compared on the same images: compare them apart")
-    gallery = {"name": "photographs"} if data is None else {"name": "folder", "args": {"path": str(data)}}
-    if not channels:
-        channels = {1 if data is not None and make_images(gallery).picture(0).ndim == 2 else 3}
-    made_for = next(iter(models.values())).task.get("sigma", 25)
-    args = {"sigma": made_for if sigma is None else sigma, "channels": channels.pop()}
-    words = f"{Use(name='denoise', args=args)} on {data or 'the bundled photographs'}"
-    return words, registry.build("task", Use(name="denoise", args={**args, "evaluate": gallery}))

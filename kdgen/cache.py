@@ -1,9 +1,67 @@
-"""Where things are kept that can be made again."""
+"""Where things are kept that can be made again, and arrays that are made once for all runs."""
 
+import errno
+import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+from kdgen.types import Net, UserError
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
 def cache_folder(what: str, root: str | None = None) -> Path:
     """The folder for one kind of thing, under ``root``, else `$KDGEN_CACHE`, else `~/.cache/kdgen`."""
     return Path(root or os.environ.get("KDGEN_CACHE") or Path.home() / ".cache" / "kdgen") / what
+
+
+def kept_array(path: Path, make: Callable[[], Array], fits: Callable[[Array], bool]) -> Array:
+    """An array from disk, or made and written there, whole or not at all, while other processes wait for it.
+
+    Args:
+        path: its `.npy` file.
+        make: gives it anew.
+        fits: whether the one on disk will do; a file that cannot be read never does.
+
+    Raises:
+        UserError: for a full disk.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            kept = _read(path)
+            if kept is None or not fits(kept):
+                kept = make()
+                partial = path.with_suffix(".partial")
+                with partial.open("wb") as file:
+                    np.save(file, kept)
+                os.replace(partial, path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"the disk of {path.parent} has no room for the teacher's images: free space, or set "
+                        "KDGEN_CACHE to another place") from None  # fmt: skip
+    return kept
+
+
+def fingerprint(net: Net) -> str:
+    """A hash of the architecture and the weights of a net, by which what it says is known again."""
+    digest = hashlib.sha256(repr(net).encode())
+    for key, value in sorted(net.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> Array | None:
+    try:
+        kept: Array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return kept

@@ -1,32 +1,21 @@
 """The model card of a student folder: what it is, how it was measured, how to use it, how to make it again."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from kdgen import registry
 from kdgen.config import Config
-from kdgen.fetch import HubId, hub_id
+from kdgen.fetch import HubId
 from kdgen.recipe import Checkpoint, Recipe
 from kdgen.registry import Use
 from kdgen.report import Report, heading
-from kdgen.types import UserError
+from kdgen.usage import with_kdgen, without_kdgen
 
 PIPELINES = {"denoise": "image-to-image", "generate": "unconditional-image-generation",
              "diffuse": "unconditional-image-generation", "classify": "image-classification",
              "encode": "image-feature-extraction"}  # fmt: skip
-RESTORE = 'student(Image.open("noisy.png"), sigma={sigma:g}).save("clean.png")'
-DRAW = 'student.generate(num_images=1, seed=0)[0].save("image.png")'
-CALL = "out = student.net(x)  # x (B, C, H, W) in [-1, 1]"
-DIFFUSERS = {
-    "unet2d": ("DDIMPipeline", "", "pipeline().images[0].save(\"image.png\")"),
-    "autoencoder_kl": ("AutoencoderKL", ', subfolder="vae"', "latents = pipeline.encode(x).latent_dist.mean"),
-    "autoencoder_tiny": ("AutoencoderTiny", ', subfolder="vae"', "latents = pipeline.encode(x).latents"),
-}  # fmt: skip
-"""Nets that plain diffusers opens: its class, how it is told the folder, and a line of use."""
 
 SOURCES = {
     "dead_leaves": "procedural images that kdgen makes, which need no licence",
@@ -54,6 +43,7 @@ def card(
     license: str | None = None,
     teacher: Path | None = None,
     pictures: Sequence[str] = (),
+    datasets: Sequence[str] = (),
 ) -> str:
     """The card of a student, in Markdown with the Hub's metadata. Only measured figures are on it.
 
@@ -65,20 +55,20 @@ def card(
         license: of the student in the Hub's words, e.g. ``apache-2.0``; by default ``unknown``.
         teacher: the folder that the teacher was loaded from, whose card tells the teacher's licence.
         pictures: names of pictures beside the card.
+        datasets: ids of those on the Hub that the student was trained on, where there are any.
     """
     assert config is not None or recipe is not None, "a card is of something"
     name = recipe.name if recipe else config.name if config else ""
     net = config.net if config else recipe.student if recipe else Use(name="")
-    task = dict(config.task) if config else {"name": recipe.task.name} if recipe else {}
+    task = dict(config.task) if config else {"name": recipe.task.name, **recipe.task.args} if recipe else {}
     kind = str(task.get("name", recipe.task.name if recipe else "restore"))
-    where = repo or name
-    data = _metadata(report, recipe, kind, name, license)
+    data = _metadata(report, recipe, kind, name, license, datasets)
     parts = [f"---\n{data.to_yaml()}\n---", f"# {name}", _opening(report, recipe, net, kind)]
     parts += [f"![{picture.partition('.')[0]}]({picture})" for picture in pictures if picture != "curves.png"]
     if report is not None:
         table = report.to_markdown().replace(f"# {report.task}", "", 1).strip()
         parts += ["## Figures", table]
-    parts += ["## Use", _with_kdgen(where, kind, recipe, task), _without_kdgen(where, net)]
+    parts += ["## Use", _use(repo or f"ORG/{name}", kind, net, task)]
     if recipe is not None:
         parts += ["## Make it again", f"`kdgen distill recipe.json` with\n\n```json\n{recipe.to_json()}\n```"]
     if cost := _cost(report):
@@ -98,26 +88,30 @@ def licence(folder: Path | None) -> str | None:
     return None if found in (None, "unknown") else str(found)
 
 
-def _metadata(report: Report | None, recipe: Recipe | None, kind: str, name: str, license: str | None) -> ModelCardData:
+def _metadata(
+    report: Report | None, recipe: Recipe | None, kind: str, name: str, license: str | None, datasets: Sequence[str]
+) -> ModelCardData:
     methods = [term.name for stage in recipe.stages for term in stage.methods] if recipe else []
-    base = _base(recipe)
+    base = hub_teacher(recipe)  # the Hub knows four relations to it; of those a student is nearest a fine-tune
     more: dict[str, Any] = {"base_model": base.name, "base_model_relation": "finetune"} if base else {}
     results = _results(report, recipe, kind) if report else []
     return ModelCardData(
         library_name="kdgen",
         license=license or "unknown",
         pipeline_tag=PIPELINES.get(kind, "image-to-image"),
-        tags=["kdgen", kind, *methods],
+        tags=list(dict.fromkeys(["kdgen", kind, *([recipe.task.name] if recipe else []), *methods])),
+        datasets=list(datasets) or None,
         model_name=name if results else None,
         eval_results=results or None,
         **more,
     )
 
 
-def _base(recipe: Recipe | None) -> HubId | None:
-    """The teacher's repository. The Hub knows four relations to it; of those a student is nearest a fine-tune."""
+def hub_teacher(recipe: Recipe | None) -> HubId | None:
+    """The teacher's repository, of which a recipe that has run says ``hub:``; None for a teacher from elsewhere."""
     teacher = recipe.teacher if recipe else None
-    return hub_id(teacher.partition("#")[0]) if isinstance(teacher, str) else None
+    named = isinstance(teacher, str) and teacher.startswith("hub:")
+    return HubId.read(str(teacher).partition("#")[0]) if named else None
 
 
 def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResult]:
@@ -135,6 +129,7 @@ def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResul
             dataset_name=source.replace("_", " "),
             metric_type=key.partition("@")[0],
             metric_name=heading(key),
+            metric_config=key.partition("@")[2] or None,
             metric_value=value,
             metric_args=how,
             verified=False,
@@ -155,7 +150,7 @@ def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
 
 
 def _opening(report: Report | None, recipe: Recipe | None, net: Use, kind: str) -> str:
-    base = _base(recipe)
+    base = hub_teacher(recipe)
     if recipe is None:
         return f"A `{net}`, made by kdgen to {kind}."
     if recipe.teacher is None:
@@ -168,40 +163,17 @@ def _opening(report: Report | None, recipe: Recipe | None, net: Use, kind: str) 
     return f"A `{net}` made by kdgen with {teacher}, for {report.task if report else recipe.task}."
 
 
-def _with_kdgen(where: str, kind: str, recipe: Recipe | None, task: Mapping[str, Any]) -> str:
-    use = CALL
-    if kind == "denoise":
-        sigma = task.get("sigma", recipe.task.args.get("sigma", 25) if recipe else 25)
-        use = RESTORE.format(sigma=sigma if isinstance(sigma, int | float) else 25)
-    elif kind in ("generate", "diffuse"):
-        use = DRAW
-    first = "import kdgen\nfrom PIL import Image\n" if kind == "denoise" else "import kdgen\n"
-    return f'```python\n{first}\nstudent = kdgen.load("{where}")\n{use}\n```'
-
-
-def _without_kdgen(where: str, net: Use) -> str:
-    """How to use the files with nothing of kdgen's installed."""
-    if net.name in DIFFUSERS:
-        name, told, use = DIFFUSERS[net.name]
-        name = str(net.args.get("pipeline", name)) if net.name == "unet2d" else name
-        code = f'from diffusers import {name}\n\npipeline = {name}.from_pretrained("{where}"{told})\n{use}'
-        return f"Without kdgen, by plain diffusers:\n\n```python\n{code}\n```"
-    try:
-        module = inspect.unwrap(registry.get("net", net.name)).__module__
-    except UserError:
-        module = ""
-    code = 'from huggingface_hub import hf_hub_download\nfrom safetensors.torch import load_file\n\n' \
-           f'weights = load_file(hf_hub_download("{where}", "model.safetensors"))'  # fmt: skip
-    kept = f" from `{module.replace('.', '/')}.py`" if module.startswith("kdgen.") else ""
-    return (f"Without kdgen, the weights are plain tensors by name, and the net is `{net}`{kept}, code of torch alone "
-            f"that may be copied:\n\n```python\n{code}\n```")  # fmt: skip
+def _use(repo: str, kind: str, net: Use, task: Mapping[str, Any]) -> str:
+    """Lines to use the student with kdgen, and without."""
+    how, code = without_kdgen(repo, net, task)
+    return f"```python\n{with_kdgen(repo, kind, task)}\n```\n\nWithout kdgen, {how}:\n\n```python\n{code}\n```"
 
 
 def _cost(report: Report | None) -> str:
     row = report.find("student") if report else None
     if report is None or row is None or row.seconds is None:
         return ""
-    steps = f", {row.steps:,} steps" if row.steps is not None else ""
+    steps = f", {row.steps:,} step{'s' if row.steps != 1 else ''}" if row.steps is not None else ""
     machine = f" on {report.machine}" if report.machine else ""
     return f"Training took {row.seconds:.0f} s{machine}, the teacher's answers included{steps}."
 

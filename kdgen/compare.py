@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
 from torch import nn
 
 from kdgen.metrics import cost
+from kdgen.pictures import Pictured
 from kdgen.recipe import read
 from kdgen.report import LOWER_IS_BETTER, ROLES, Report, Role, Row, Seconds
 from kdgen.types import Task, UserError
@@ -102,6 +104,63 @@ def compare(
     return report.model_copy(update={"verdict": verdict(report)})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A net to be measured beside others.
+
+    Attributes:
+        role: what it is to the others.
+        name: what to call it in the table.
+        net: the net.
+        label: what to call it in pictures.
+        seconds: how long it took to make, the teacher's images and answers included.
+        steps: optimiser steps of its training.
+    """
+
+    role: Role
+    name: str
+    net: nn.Module
+    label: str
+    seconds: float | None = None
+    steps: int | None = None
+
+
+def assess(
+    task: Task,
+    nets: Iterable[Contender],
+    *,
+    title: str,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+    ground_truth: bool = True,
+    seconds: Seconds | None = None,
+    notes: Sequence[str] = (),
+    machine: str = "",
+) -> Report:
+    """Measure nets on a task, its input too where they restore it, and report.
+
+    Args:
+        task: measures them.
+        nets: what is measured.
+        title: what is measured, in words.
+        reference: the teacher, for tasks that measure how near a net comes to it.
+        seed: of the evaluation.
+        ground_truth: as for ``compare``.
+        seconds: as for ``compare``.
+        notes: further sentences, after the task's own on its figures.
+        machine: what the nets were trained on.
+    """
+    rows = [measure("input", None, task, name="noisy input", seed=seed)] if isinstance(task, Pictured) else []
+    rows += [
+        measure(each.role, each.net, task, name=each.name, reference=reference, seed=seed, seconds=each.seconds,
+                steps=each.steps)
+        for each in nets
+    ]  # fmt: skip
+    report = compare(rows, task=title, headline=task.headline, per=per_call(task), ground_truth=ground_truth,
+                     seconds=seconds, notes=[task.provenance(reference=reference, seed=seed), *notes])  # fmt: skip
+    return report.model_copy(update={"machine": machine})
+
+
 def per_call(task: Task) -> str:
     """What one call of the task's nets is, in words: ``at 256x256`` for images, ``an image`` for latents."""
     shape = task.example().x.shape
@@ -130,6 +189,7 @@ def merge(reports: Sequence[Report]) -> Report:
         answers=fmean(each.answers for each in timed),
         training=fmean(each.training for each in timed),
         answers_from_disk=all(each.answers_from_disk for each in timed),
+        drawing=fmean(drawn) if (drawn := [each.drawing for each in timed if each.drawing is not None]) else None,
         assistants=fmean(each.assistants for each in timed),
     ) if timed else None  # fmt: skip
     return compare(
@@ -205,5 +265,5 @@ def _merge_rows(rows: Sequence[Row]) -> Row:
     )
 
 
-__all__ = ["Report", "Role", "Row", "Seconds", "compare", "measure", "merge", "of_one_recipe", "per_call",
-           "verdict"]  # fmt: skip
+__all__ = ["Contender", "Report", "Role", "Row", "Seconds", "assess", "compare", "measure", "merge", "of_one_recipe",
+           "per_call", "verdict"]  # fmt: skip

@@ -28,6 +28,18 @@ class Config(Strict):
     task: dict[str, Plain | list[Plain]] = Field(default_factory=dict, description="what it was made for")
 
 
+def is_student(folder: Path) -> bool:
+    """Whether a folder's configuration is kdgen's, not one that diffusers wrote."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return False
+    try:
+        known = json.loads(config.read_text(encoding="utf-8", errors="replace"))
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(known, dict) or "_class_name" not in known
+
+
 def read_config(folder: Path) -> Config:
     """The configuration in a student folder.
 

@@ -161,7 +161,11 @@ def headline(event: "Event") -> str:
     data = event.data
     if event.kind == "start" and "student" in data:
         teacher = f"{data['teacher']} teaches " if data.get("teacher") else "no teacher, training "
-        return f"{teacher}{data['student']} in {data.get('folder', '.')}"
+        opening = f"{teacher}{data['student']} in {data.get('folder', '.')}"
+        lives = [f"the loss of {name} normally lies between {low:g} and {high:g} and says little: watch "
+                 f"{data.get('headline', 'the quick evaluations')}"
+                 for name, (low, high) in data.get("loss_lives", {}).items()]  # fmt: skip
+        return "\n".join([opening, *lives])
     if event.kind == "leg":
         return f"{LEGS.get(event.leg, event.leg)}: {data['steps']:,} steps in {clock(data['seconds'])}"
     if event.kind == "stopped":
@@ -219,7 +223,10 @@ def _share(event: "Event") -> float:
 def explain(error: Exception) -> tuple[int | None, str]:
     """The exit code and the line for an error, or None for one that is a defect of the program."""
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-        return 3, "the disk is full: free some space and go on with `kdgen resume DIR`; nothing saved was lost"
+        return (
+            3,
+            "the disk is full: free space and run the same again, a run by `kdgen resume DIR`; nothing saved is lost",
+        )
     if isinstance(
         error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError | FileExistsError
     ):

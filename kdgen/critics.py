@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from kdgen.checks import check_choice, check_count
+from kdgen.data.diff_augment import augmented
 from kdgen.distance import resample
-from kdgen.types import UserError
+from kdgen.types import Batch, UserError
 
 GameLoss = Literal["hinge", "relativistic"]
 Features = Callable[[Tensor], Sequence[Tensor]]
@@ -29,9 +30,12 @@ class Critic(nn.Module):
         size: their height and width; at least one pixel each.
         width: of the first layer; it doubles with each halving up to eight times.
         normalized: divide each weight by its largest singular value (Miyato et al. 2018, arXiv 1802.05957, eq. 8).
+        classes: of the images; with any, the judgement of the whole image is one of an image of its class.
     """
 
-    def __init__(self, channels: int, size: tuple[int, int], width: int = 32, *, normalized: bool = True) -> None:
+    def __init__(
+        self, channels: int, size: tuple[int, int], width: int = 32, *, normalized: bool = True, classes: int = 0
+    ) -> None:
         super().__init__()
         height, wide = size
         wrap: Callable[[nn.Module], nn.Module] = spectral_norm if normalized else nn.Identity()
@@ -48,13 +52,17 @@ class Critic(nn.Module):
         self.patches = wrap(nn.Conv2d(last, 1, 1))
         self.mix = wrap(nn.Conv2d(last + 1, last, 3, padding=1))
         self.whole = wrap(nn.Linear(last * height * wide, 1))
+        self.classes = wrap(_embedding(classes, last)) if classes else None
 
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Images ``(B, C, H, W)`` in [-1, 1] -> a judgement of each patch ``(B, N)`` and of the whole ``(B, 1)``."""
+    def forward(self, x: Tensor, label: Tensor | None = None) -> list[Tensor]:
+        """Images ``(B, C, H, W)`` in [-1, 1] -> a judgement of each patch ``(B, N)`` and of the whole ``(B, 1)``.
+
+        With classes, ``label`` ``(B,)`` says which.
+        """
         x = self.body(x)
         spread = (x.var(0, correction=0) + 1e-8).sqrt().mean()
         whole = F.leaky_relu(self.mix(torch.cat([x, spread.expand(len(x), 1, *x.shape[2:])], 1)), 0.2)
-        return [self.patches(x).flatten(1), self.whole(whole.flatten(1))]
+        return [self.patches(x).flatten(1), self.whole(whole.flatten(1)) + _projection(self.classes, label, whole)]
 
 
 class Projected(nn.Module):
@@ -66,32 +74,60 @@ class Projected(nn.Module):
         features: images ``(B, C, H, W)`` in [-1, 1] -> feature maps ``(B, D, H, W)``; it is not trained.
         images: two or more, to learn the shapes of the maps from.
         width: of each discriminator.
-        normalized: as for ``Critic``.
+        normalized, classes: as for ``Critic``; each discriminator judges with regard to the class.
     """
 
-    def __init__(self, features: Features, images: Tensor, width: int = 32, *, normalized: bool = True) -> None:
+    def __init__(
+        self, features: Features, images: Tensor, width: int = 32, *, normalized: bool = True, classes: int = 0
+    ) -> None:
         super().__init__()
         wrap: Callable[[nn.Module], nn.Module] = spectral_norm if normalized else nn.Identity()
         self._features = (features,)  # in a tuple, so that its weights are not this module's
         with torch.no_grad():
             maps = features(images[:2])
-        self.mixers, self.judges = nn.ModuleList(), nn.ModuleList()
+        self.mixers, self.bodies, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.classes = nn.ModuleList()
         for found in maps:
             mixer = nn.Conv2d(found.shape[1], 2 * width, 1, bias=False).requires_grad_(False)
             nn.init.normal_(mixer.weight, std=found.shape[1] ** -0.5)
             stride = 2 if min(found.shape[2:]) >= 8 else 1
-            judge = [
-                wrap(nn.Conv2d(2 * width, 2 * width, 3, stride=stride, padding=1)),
-                nn.LeakyReLU(0.2),
-                wrap(nn.Conv2d(2 * width, 1, 3, padding=1)),
-            ]
+            body = wrap(nn.Conv2d(2 * width, 2 * width, 3, stride=stride, padding=1))
             self.mixers.append(mixer)
-            self.judges.append(nn.Sequential(*judge))
+            self.bodies.append(nn.Sequential(body, nn.LeakyReLU(0.2)))
+            self.heads.append(wrap(nn.Conv2d(2 * width, 1, 3, padding=1)))
+            self.classes.append(wrap(_embedding(classes, 2 * width)) if classes else nn.Identity())
+        self._conditional = classes > 0
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, label: Tensor | None = None) -> list[Tensor]:
         """Images ``(B, C, H, W)`` in [-1, 1] -> for each map a judgement of each of its patches, ``(B, N)``."""
-        maps = self._features[0](x)
-        return [j(m(f.float())).flatten(1) for f, m, j in zip(maps, self.mixers, self.judges, strict=True)]
+        judged = []
+        parts = zip(self._features[0](x), self.mixers, self.bodies, self.heads, self.classes, strict=True)
+        for found, mixer, body, head, classes in parts:
+            h = body(mixer(found.float()))
+            judged.append(head(h).flatten(1) + _projection(classes if self._conditional else None, label, h))
+        return judged
+
+
+def _embedding(classes: int, width: int) -> nn.Module:
+    """A vector for each class, small at first, so that the critic begins without regard to them."""
+    embedding = nn.Embedding(classes, width)
+    nn.init.normal_(embedding.weight, std=0.02)
+    return embedding
+
+
+def _projection(classes: nn.Module | None, label: Tensor | None, h: Tensor) -> Tensor | float:
+    """``y^T V phi(x)``, ``(B, 1)``: Miyato & Koyama 2018 (arXiv 1802.05637), eq. 3, with ``phi`` pooled by the mean.
+
+    Args:
+        classes: the rows of ``V``; None for a critic without regard to classes.
+        label: ``y``, ``(B,)``.
+        h: features ``(B, D, H, W)``.
+    """
+    if classes is None:
+        return 0.0
+    assert label is not None
+    projected: Tensor = (classes(label) * h.mean((2, 3))).sum(1, keepdim=True)
+    return projected
 
 
 class Game(nn.Module):
@@ -106,8 +142,10 @@ class Game(nn.Module):
     relativistic one at the student's too (R2), taken every few steps and then weighted by their number (StyleGAN2,
     Karras et al. 2020, arXiv 1912.04958, appendix B).
 
+    A critic of classes is shown the label of each image: real and fake ones stand for the same labels, one by one.
+
     Args:
-        critic: images -> judgements, a list of ``(B, N)``, each counting alike.
+        critic: images, and labels where it judges by class -> judgements, a list of ``(B, N)``, each counting alike.
         loss: ``hinge`` or ``relativistic``.
         penalty: on the critic's gradient; 0 for none.
         every: steps from one penalty to the next.
@@ -130,18 +168,19 @@ class Game(nn.Module):
         self.penalty, self.every, self.augment = penalty, every, augment
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
-    def student_loss(self, fake: Tensor, real: Tensor) -> Tensor:
+    def student_loss(self, fake: Tensor, real: Tensor, label: Tensor | None = None) -> Tensor:
         """What the student wants small, ``(B,)`` for its images ``(B, C, H, W)``; nothing flows to the critic."""
         real = matched(real, fake)
+        known = () if label is None else (label,)
         with frozen(self.critic):
-            judged = self.critic(self._shown(fake))
+            judged = self.critic(self._shown(fake), *known)
             if self.kind == "hinge":
                 return _mean([-d for d in judged])
             with torch.no_grad():
-                others = self.critic(self._shown(real))
+                others = self.critic(self._shown(real), *known)
             return _mean([F.softplus(r - f) for f, r in zip(judged, others, strict=True)])
 
-    def critic_loss(self, fake: Tensor, real: Tensor) -> Tensor:
+    def critic_loss(self, fake: Tensor, real: Tensor, label: Tensor | None = None) -> Tensor:
         """What the critic wants small, ``(B,)``; nothing flows to the student. Counts the steps for the penalty."""
         fake = fake.detach()
         real = matched(real.detach(), fake)
@@ -151,7 +190,8 @@ class Game(nn.Module):
         both = self.kind == "relativistic"
         real.requires_grad_(punish)
         fake.requires_grad_(punish and both)
-        on_real, on_fake = self.critic(real), self.critic(fake)
+        known = () if label is None else (label,)
+        on_real, on_fake = self.critic(real, *known), self.critic(fake, *known)
         if both:
             loss = _mean([F.softplus(f - r) for f, r in zip(on_fake, on_real, strict=True)])
         else:
@@ -169,7 +209,9 @@ class Game(nn.Module):
         return augmented(images) if self.augment else images
 
 
-def check_game(term: str, *, width: object, loss: object, penalty: object, every: object) -> None:
+def check_game(
+    term: str, *, width: object, loss: object, penalty: object, every: object, classes: int | None = None
+) -> None:
     """Refuse arguments that make no game.
 
     Raises:
@@ -178,8 +220,30 @@ def check_game(term: str, *, width: object, loss: object, penalty: object, every
     check_choice(term, "loss", loss, get_args(GameLoss))
     for name, value in (("width", width), ("every", every)):
         check_count(term, name, value)
+    if classes:
+        check_count(term, "classes", classes)
     if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty < float("inf"):
         raise UserError(f"{term}: penalty is a number of at least 0, not {penalty!r}")
+
+
+def known_labels(term: str, batch: Batch, classes: int | None) -> Tensor | None:
+    """The labels that a critic of some classes judges by, ``(B,)``; None where it has no regard to them.
+
+    Raises:
+        UserError: for labels without a number of classes or the other way round, and a label beyond them.
+    """
+    label = batch.cond.get("label")
+    if label is None:
+        if classes:
+            raise UserError(f"{term}: the batches carry no labels, so there are no classes: leave `classes` out")
+        return None
+    if classes is None:
+        raise UserError(f"{term}: the batches carry labels: set `classes` to their number, for a critic that judges "
+                        "images of a class, or to 0 for one that has no regard to it")  # fmt: skip
+    if classes and int(label.max()) >= classes:
+        raise UserError(f"{term}: a label is {int(label.max())}, and `classes` is {classes}: set it to the number of "
+                        "classes")  # fmt: skip
+    return label.long() if classes else None
 
 
 def squared_slope(judged: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -211,29 +275,6 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in learning:
             parameter.requires_grad_(True)
-
-
-def augmented(images: Tensor) -> Tensor:
-    """Differentiable augmentation (DiffAugment, Zhao et al. 2020, arXiv 2006.10738, sec. 3.2), drawn for each image.
-
-    Brighter or darker by up to 0.5, shifted by up to an eighth of the size with grey coming in, and a grey square of
-    half the size laid over. Randomness is that of the images' device.
-    """
-    batch, _, height, width = images.shape
-
-    def draw(low: int, high: int) -> Tensor:
-        return torch.randint(low, high + 1, (batch, 1, 1), device=images.device)
-
-    images = images + (torch.rand(batch, 1, 1, 1, device=images.device, dtype=images.dtype) - 0.5)
-    rows = torch.arange(height, device=images.device).view(1, -1, 1)
-    columns = torch.arange(width, device=images.device).view(1, 1, -1)
-    down, right = height // 8, width // 8
-    padded = F.pad(images, (right, right, down, down))
-    each = torch.arange(batch, device=images.device).view(-1, 1, 1)
-    shifted = padded.movedim(1, -1)[each, rows + draw(0, 2 * down), columns + draw(0, 2 * right)].movedim(-1, 1)
-    top, left = draw(-(height // 4), height - height // 4), draw(-(width // 4), width - width // 4)
-    covered = (rows >= top) & (rows < top + height // 2) & (columns >= left) & (columns < left + width // 2)
-    return shifted * ~covered[:, None]
 
 
 def _mean(judged: Sequence[Tensor]) -> Tensor:

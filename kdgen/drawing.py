@@ -1,6 +1,6 @@
 """Images drawn by a net from seeded latents or noise: the same however many are drawn, for models and for tasks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
 
 import torch
@@ -18,33 +18,53 @@ CALL = 100
 NUM_STEPS = 18
 """Steps of the sampler of a diffusion net, Karras et al. 2022, table 1."""
 
+Make = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
+"""Latents or noise, and the conditions that go with them, to images."""
 
-def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int) -> Tensor:
+
+def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int, num_classes: int = 0) -> Tensor:
     """Images of a generator from standard normal latents, ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
 
-    The first images are the same however many are drawn.
+    The first images are the same however many are drawn. Of a net with classes, they are of each class in turn.
     """
-    return _drawn(net, lambda z: net(z), latent, num_images, seed)
+    return _drawn(net, lambda z, cond: net(z, **cond), latent, num_images, seed, num_classes)
 
 
-def denoise_noise(net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int) -> Tensor:
-    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``."""
-    return _drawn(net, lambda noise: sample(net, noise, sigmas=karras(num_steps)), shape, num_images, seed)
+def denoise_noise(
+    net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int, num_classes: int = 0
+) -> Tensor:
+    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``.
+
+    A net of ``num_classes`` is told them in turn, as ``label`` ``(B,)``: image ``i`` is of class ``i % num_classes``.
+    """
+
+    def make(noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+        return sample(net, noise, sigmas=karras(num_steps), cond=cond)
+
+    return _drawn(net, make, shape, num_images, seed, num_classes)
 
 
-def draw_few(net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas: Tensor, sampler: FewSampler) -> Tensor:
-    """Images of a diffusion net from noise in a call for each level above 0 (``sample_few``), like ``draw_images``."""
+def draw_few(
+    net: Net,
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    sigmas: Tensor,
+    sampler: FewSampler,
+    num_classes: int = 0,
+) -> Tensor:
+    """Images of a diffusion net in a call for each level above 0 (``sample_few``), like ``denoise_noise``."""
     numbers = count()
 
-    def make(noise: Tensor) -> Tensor:
+    def make(noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         random = generator(seed, "fresh", next(numbers))
 
         def fresh(like: Tensor) -> Tensor:
             return torch.randn((CALL, *shape), generator=random)[: len(like)].to(like)
 
-        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, fresh=fresh)
+        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, cond=cond, fresh=fresh)
 
-    return _drawn(net, make, shape, num_images, seed)
+    return _drawn(net, make, shape, num_images, seed, num_classes)
 
 
 def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:
@@ -58,7 +78,11 @@ def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor
         yield start[: num_images - number * CALL]
 
 
-def _drawn(net: Net, make: Callable[[Tensor], Tensor], shape: Sequence[int], num_images: int, seed: int) -> Tensor:
+def _drawn(net: Net, make: Make, shape: Sequence[int], num_images: int, seed: int, num_classes: int = 0) -> Tensor:
+    where, parts = device_of(net), []
     with evaluating(net):
-        parts = [make(start.to(device_of(net))).float().cpu() for start in _starts(shape, num_images, seed)]
+        for number, start in enumerate(_starts(shape, num_images, seed)):
+            label = torch.arange(number * CALL, number * CALL + len(start), device=where)
+            cond = {"label": label % num_classes} if num_classes else {}
+            parts.append(make(start.to(where), cond).float().cpu())
     return torch.cat(parts).clamp(-1, 1)

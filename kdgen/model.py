@@ -4,7 +4,6 @@ A reference is a bundled name, a run folder, a student folder, a folder of diffu
 Hub, or a JSON file that declares somebody else's checkpoint.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -22,10 +21,11 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 import kdgen.zoo  # noqa: F401 - registers its nets
-from kdgen import registry
+from kdgen import registry, tiling
 from kdgen.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
-from kdgen.config import Config, read_config
+from kdgen.cache import fingerprint
+from kdgen.config import Config, is_student, read_config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.data.photographs import Photographs
 from kdgen.diffusion.few_steps import few_sigmas
@@ -69,7 +69,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def restore(self, x: Tensor, sigma: float | None = None) -> Tensor:
-        """Restore images.
+        """Restore images, large ones tile by tile.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1]. A grey model takes colour images channel by channel; a colour model takes
@@ -80,8 +80,10 @@ class Model(nn.Module):
             ``(B, C, H, W)``, clamped to [-1, 1].
 
         Raises:
-            UserError: if the model was made for a range of noise levels and none is given.
+            UserError: if the model was made for a range of noise levels and none is given, or not for images at all.
         """
+        if (kind := self.task.get("name")) in ("generate", "decode", "encode", "classify"):
+            raise UserError(f"{self.name} restores no images, it was made to {kind}: name a denoiser or an autoencoder")
         self.eval()
         batch, channels = x.shape[:2]
         where = next(self.parameters()).device
@@ -89,7 +91,7 @@ class Model(nn.Module):
         if channels != self.channels:
             x = x.flatten(0, 1).unsqueeze(1) if self.channels == 1 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         level = torch.full((len(x),), 2 * self._sigma(sigma) / 255, device=where)
-        out: Tensor = self.net(x, sigma=level).float().clamp(-1, 1)
+        out = tiling.apply(self.net, x, level).clamp(-1, 1)
         if channels != self.channels:
             out = out.view(batch, channels, *out.shape[-2:]) if self.channels == 1 else out.mean(1, keepdim=True)
         return out
@@ -115,15 +117,15 @@ class Model(nn.Module):
         if callable(own):
             drawn: Tensor = own(num_images, seed=seed, num_steps=num_steps)
             return drawn.cpu()
-        kind = self.task.get("name")
+        kind, classes = self.task.get("name"), self.task.get("num_classes", 0)
         if kind == "generate":
-            return draw_images(self.net, self.task["latent"], num_images, seed)
+            return draw_images(self.net, self.task["latent"], num_images, seed, classes)
         if kind == "diffuse":
             shape = (self.channels, self.task["size"], self.task["size"])
             if num_steps and "sampler" in self.task:
                 sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
-                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"])
-            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS)
+                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"], classes)
+            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS, classes)
         raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
                         "name a generator or a diffusion model")  # fmt: skip
 
@@ -141,14 +143,10 @@ class Model(nn.Module):
 
     def fingerprint(self) -> str:
         """A hash of architecture and weights."""
-        digest = hashlib.sha256(repr(self.net).encode())
-        for key, value in sorted(self.net.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.net)
 
-    def save(self, folder: Path) -> None:
-        """Write the student folder, each file whole or not at all.
+    def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write the student folder, each file whole or not at all, its weights in ``dtype`` if given.
 
         It holds `config.json` and `model.safetensors`, folded for use; or, for a net of another library, the files
         that library opens in place of the latter.
@@ -165,11 +163,17 @@ class Model(nn.Module):
         if callable(save_files):
             save_files(folder)
         else:
-            weights = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+            cast = {key: value.to(dtype) if value.is_floating_point() else value
+                    for key, value in net.state_dict().items()}  # fmt: skip
+            weights = {key: value.detach().cpu().contiguous() for key, value in cast.items()}
             partial = folder / "model.safetensors.partial"
             partial.write_bytes(serialize(weights, metadata={"format": "pt"}))
             os.replace(partial, folder / "model.safetensors")
         write_text(folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+
+    def export(self, out: str | os.PathLike[str] | None = None, *, format: str = "onnx", **options: Any) -> Any:
+        """Write the model for another runtime; takes, returns and raises what ``kdgen.export.export`` does."""
+        return import_module("kdgen.export").export(self, out, format=format, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Publish on the Hugging Face Hub, with the report, recipe and pictures of its run where it has one.
@@ -202,16 +206,18 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
     whole, _, half = str(reference).rpartition("#")
     if half in HALVES and whole:
         model = load(whole, revision=revision)
-        return Model(Half(model.net, HALVES[half]), name=f"{model.name} {half}", channels=model.channels).eval()
+        task = {"name": "encode", "decoder": whole} if half == "encoder" else {"name": "decode", "encoder": whole}
+        net = Half(model.net, HALVES[half])
+        return Model(net, name=f"{model.name}-{half}", channels=model.channels, task=task).eval()
     if isinstance(reference, str) and (named := hub_id(reference)):
-        return _from_hub(HubId(named.name, revision or named.revision))
+        return _from_hub(HubId(named.name, revision or named.revision), as_written=reference)
     if revision is not None:
         raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
     path = Path(reference)
     if path.suffix == ".json" and path.is_file():
         return _foreign(_declaration(path))
     for folder in (path / "student", path, BUNDLED / str(reference)):
-        if _is_student(folder):
+        if is_student(folder):
             return _student(folder)
     if (path / "model_index.json").is_file() or (path / "config.json").is_file():
         return _from_diffusers(path)
@@ -229,14 +235,19 @@ def build_net(use: Use, channels: int) -> tuple[Net, Use]:
     return registry.build("net", use), registry.spelled_out("net", use)
 
 
-def _from_hub(id: HubId) -> Model:
-    folder = fetch(id, check=_known).folder
-    return _student(folder) if _is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
+def _from_hub(id: HubId, as_written: str) -> Model:
+    try:
+        folder = fetch(id, check=_known).folder
+    except UserError as error:
+        if as_written.startswith("hub:"):
+            raise
+        raise type(error)(f"there is no folder {as_written} here; {error}") from None
+    return _student(folder) if is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
 
 
 def _known(folder: Path) -> None:
     """Refuse a configuration that says nothing kdgen can build."""
-    if _is_student(folder):
+    if is_student(folder):
         registry.get("net", read_config(folder).net.name)
     else:
         known_folder(folder)
@@ -257,18 +268,6 @@ def _student(folder: Path) -> Model:
     model = Model(net, name=config.name, channels=config.channels, task=config.task, use=config.net)
     model.home = folder
     return model.eval()
-
-
-def _is_student(folder: Path) -> bool:
-    """Whether a folder's configuration is kdgen's, not one that diffusers wrote."""
-    config = folder / "config.json"
-    if not config.is_file():
-        return False
-    try:
-        known = json.loads(config.read_text(encoding="utf-8", errors="replace"))
-    except (ValueError, RecursionError):
-        return True
-    return not isinstance(known, dict) or "_class_name" not in known
 
 
 def _from_diffusers(folder: Path, name: str | None = None) -> Model:

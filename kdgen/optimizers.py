@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from kdgen.recipe import Stage
 
@@ -57,6 +58,10 @@ class Optimizer:
             for group in part.param_groups:
                 group["lr"] = rate
             part.step()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients that the parameters hold."""
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -82,12 +87,18 @@ def _matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
     return tensor.reshape(len(tensor), -1)
 
 
-def moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """How ``AveragedModel`` averages: exponentially, the decay warmed up as ``min(decay, (1 + n) / (10 + n))``."""
+def moving_average(decay: float, model: AveragedModel) -> Callable[[Any, Any, Any], None]:
+    """How ``AveragedModel`` averages: exponentially, the decay warmed up as ``min(decay, (1 + n) / (10 + n))``.
+
+    Args:
+        decay: once warmed up.
+        model: it tells ``n``, in a buffer that is to lie on the CPU so that no device is waited for.
+    """
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        now = min(decay, (1 + int(count)) / (10 + int(count)))
+        n = int(model.n_averaged)
+        now = min(decay, (1 + n) / (10 + n))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - now)
         else:

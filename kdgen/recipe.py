@@ -162,10 +162,14 @@ class Recipe(Strict):
         return self.model_copy(update={"steps": steps, "seconds": seconds})
 
     def without_teacher(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
-        """The control of this recipe: the same student, data, optimiser, stages and objectives, and no teacher."""
+        """The control of this recipe: the same student, first weights, data, optimiser, stages and objectives.
+
+        It differs by the teacher's guidance alone, so first weights that are the teacher's stay: the recipe is one for
+        ``kdgen.links``, which knows whose they are.
+        """
         stages = tuple(s.model_copy(update={"methods": (), "ratio": Use(name="fixed", args={"alpha": 0.0})})
                        for s in self.stages)  # fmt: skip
-        alone = {"teacher": None, "assistants": (), "init": "random", "stages": stages, "controls": False}
+        alone = {"teacher": None, "assistants": (), "stages": stages, "controls": False}
         return self.model_copy(update=alone).lasting(steps=steps, seconds=seconds)
 
     def to_json(self) -> str:

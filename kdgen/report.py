@@ -24,7 +24,7 @@ ROLES: dict[Role, str] = {
 _COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.2f}"),
     "ssim": ("SSIM", "{:.4f}"),
-    "sharpness": ("sharpness (1 = truth's)", "{:.3f}"),
+    "sharpness": ("sharpness (gradient energy, 1 = reference's)", "{:.3f}"),
     "perceptual": ("perceptual distance (features32)", "{:.4f}"),
     "diversity": ("diversity", "{:.4f}"),
     "vendi": ("Vendi score", "{:.2f}"),
@@ -59,6 +59,9 @@ class Seconds(Strict):
     answers: float = Field(0.0, ge=0, description="seconds for the teacher's cached answers")
     training: float = Field(0.0, ge=0, description="seconds for training the student")
     answers_from_disk: bool = Field(False, description="whether the answers lay on disk already")
+    drawing: float | None = Field(
+        None, ge=0, description="seconds for drawing the images to train on; 0 where they lay on disk, null for none"
+    )
     assistants: float = Field(0.0, ge=0, description="seconds for all assistants, their teachers' answers included")
 
 
@@ -121,7 +124,16 @@ class Report(Strict):
         whose = "cached answers of the net before it" if seconds.assistants else "teacher's cached answers"
         control = f", and the control at equal seconds {given}" if self.find("control_seconds") else ""
         also = " It had the assistants' seconds too." if control and seconds.assistants else ""
-        return f"{training}; the {whose} {answers}{control}.{also}"
+        return f"{training}; the {whose} {answers}{control}.{also}{self._drawing(seconds)}"
+
+    def _drawing(self, seconds: Seconds) -> str:
+        """A sentence on the images that a model drew to train on, after a space; nothing where there are none."""
+        if seconds.drawing is None:
+            return ""
+        if not seconds.drawing:
+            return " The images to train on, drawn by a model, already lay on disk."
+        control = ", and the control at equal seconds was given them too" if self.find("control_seconds") else ""
+        return f" Drawing the images to train on took {seconds.drawing:.0f} s, which count as the student's{control}."
 
     def to_markdown(self) -> str:
         """The report as a page: the table, and in words whether the teacher helped."""

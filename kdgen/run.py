@@ -14,7 +14,8 @@ import kdgen.tasks  # noqa: F401 - all four register their names
 from kdgen import pictures, registry
 from kdgen import recipe as recipes
 from kdgen.card import card
-from kdgen.compare import Role, Row, Seconds, compare, measure, per_call
+from kdgen.compare import Contender, Role, Seconds, assess
+from kdgen.config import read_config
 from kdgen.convert import write_text
 from kdgen.curves import curves
 from kdgen.devices import bfloat16_pays, machine, pick_device
@@ -22,8 +23,12 @@ from kdgen.fetch import commit_of, pinned
 from kdgen.journal import Journal, stop_on_signals
 from kdgen.links import Link, Place
 from kdgen.model import Model, build_net, load
+from kdgen.parallel import Team
 from kdgen.recipe import Recipe
+from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
+
+INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
 
 
 def distill(
@@ -38,20 +43,23 @@ def distill(
             (`kdgen.from_module` converts other ranges); the recipe's ``teacher`` is then just what to call it.
 
     Yields:
-        what happens, as it happens. The run folder is complete after ``done``.
+        what happens, as it happens. The run folder is complete after ``done``. In a run of several processes, started
+            by ``accelerate launch`` or ``torchrun``, the first one yields and writes; the others yield nothing.
 
     Raises:
         UserError: for anything in the recipe that does not fit, and for a folder in use.
     """
-    folder = Path(out) if out is not None else Path("runs") / recipe.name
-    if folder.exists() and any(folder.iterdir()):
+    team = Team(recipe.device)
+    folder = team.told(Path(out) if out is not None else Path("runs") / recipe.name)
+    if team.leads and folder.exists() and any(folder.iterdir()):
         raise UserError(
             f"{folder} is not empty: `kdgen resume {folder}` goes on with its run, --out DIR starts another"
         )
     recipe = pinned(recipe, commit_of) if teacher is None else recipe
     run = _Run(folder, recipe, teacher)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.json", recipe.to_json() + "\n")
+    if team.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "recipe.json", recipe.to_json() + "\n")
     yield from run.events()
 
 
@@ -67,7 +75,8 @@ class _Run:
     """A recipe brought to life in a folder. Making one writes nothing and refuses whatever does not fit."""
 
     def __init__(self, folder: Path, recipe: Recipe, teacher: nn.Module | None = None) -> None:
-        self.recipe, self.journal = recipe, Journal(folder)
+        team = Team(recipe.device)
+        self.recipe, self.journal = recipe, Journal(folder, writes=team.leads)
         device = pick_device(recipe.device)
         noted = self.journal.get("bfloat16_pays")
         task = registry.build("task", recipe.task)
@@ -77,7 +86,8 @@ class _Run:
             task=task,
             probe=next(task.batches(batch_size=2, seed=recipe.seed)),
             device=device,
-            fast=bfloat16_pays(device) if noted is None else bool(noted),
+            fast=team.told(bfloat16_pays(device) if noted is None else bool(noted)),
+            team=team,
         )
         self.original: Model | None = None
         if teacher is not None:
@@ -86,7 +96,9 @@ class _Run:
             self.original = load(recipe.teacher)
         if self.original is not None:
             self.place.reference = self.original.eval().to(device).net
+        self.drawing = drawing_seconds(getattr(task, "source", None), getattr(task, "images", None))
         self.chain = recipe.links()
+        self.place.first = self.chain[0][0]
         self.link = self._link(0)
         for number in range(1, len(self.chain)):
             self._link(number, untrained=True)
@@ -108,9 +120,12 @@ class _Run:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
         with self.journal.opened(), stop_on_signals() as self.place.stopped:
             self.journal.note(bfloat16_pays=self.place.fast)
+            if self.drawing is not None and self.journal.get("drawing") is None:
+                self.journal.note(drawing=self.drawing)
             for event in self._events():
                 self.journal.log(event)
-                yield event
+                if self.place.team.leads:
+                    yield event
                 if event.kind == "stopped":
                     return
 
@@ -118,7 +133,7 @@ class _Run:
         recipe, original, place = self.recipe, self.original, self.place
         yield self._event("start", student=str(recipe.student), teacher=original.name if original else None,
                           total_steps=recipe.steps, seconds=recipe.seconds, folder=str(place.folder),
-                          headline=place.task.headline)  # fmt: skip
+                          headline=place.task.headline, loss_lives=self._loss_lives())  # fmt: skip
         yield from self.link.events()
         for number in range(1, len(self.chain)):
             self.link = self._link(number)
@@ -128,52 +143,57 @@ class _Run:
             steps = int(self.journal.get("student_steps"))
             yield from self.link.control("control_steps", steps=steps)
             yield from self.link.control("control_seconds", seconds=self._seconds("student"))
-        yield from self._report(guided=guided)
+        if place.team.leads:
+            yield from self._report(guided=guided)
         yield self._event("done", folder=str(place.folder), student=str(place.home("student")))
 
+    def _loss_lives(self) -> dict[str, tuple[float, float]]:
+        """Between what the losses of methods normally lie whose value says little, by name."""
+        uses = [use for _, recipe in self.chain for stage in recipe.stages for use in stage.methods]
+        known = {use.name: registry.build("method", use).lives for use in uses}
+        return {name: lives for name, lives in known.items() if lives is not None}
+
     def _seconds(self, leg: str) -> float:
-        """Seconds that made a net: its training, the teacher's answers, and all that of the nets before it."""
+        """Seconds that made a net: its images, its answers and its training, and all that of the nets before it."""
         legs = [name for name, _ in self.chain] if leg == "student" else [leg]
-        return sum(self.place.answering(each) + self.place.training(each) for each in legs)
+        return sum(self.place.preparing(each) + self.place.training(each) for each in legs)
 
     def _report(self, *, guided: bool) -> Iterator[Event]:
         """Measure every net and write the report and its pictures."""
-        place, task, reference = self.place, self.place.task, self.place.reference
-        restores = isinstance(task, pictures.Pictured)
-        rows: list[Row] = [measure("input", None, task, name="noisy input")] if restores else []
-        nets: dict[str, nn.Module] = {}
-        if self.original is not None:
-            rows.append(measure("teacher", self.original.net, task, name=self.original.name, reference=reference))
-            nets["teacher"] = self.original.net
+        place, task, original = self.place, self.place.task, self.original
+        nets: list[Contender] = []
+        if original is not None:
+            nets.append(Contender(role="teacher", name=original.name, net=original.net, label="teacher"))
         roles: dict[str, Role] = {leg: "assistant" for leg, _ in self.chain[:-1]}
         roles |= {"student": "student", "control_steps": "control_steps", "control_seconds": "control_seconds"}
         for leg, role in roles.items():
             if place.finished(leg):
                 model = load(place.home(leg)).to(place.device)
-                steps = int(self.journal.get(f"{leg}_steps"))
-                rows.append(measure(role, model.net, task, name=model.name, reference=reference,
-                                    seconds=self._seconds(leg), steps=steps))  # fmt: skip
-                nets[leg] = model.net
+                nets.append(Contender(role=role, name=model.name, net=model.net, label=leg, seconds=self._seconds(leg),
+                                      steps=int(self.journal.get(f"{leg}_steps"))))  # fmt: skip
         spent = Seconds(
             answers=place.answering("student"),
             training=place.training("student"),
             answers_from_disk=bool(self.journal.get("student_answers_from_disk")),
-            assistants=sum(self._seconds(leg) for leg, _ in self.chain[:-1]),
+            drawing=self.journal.get("drawing"),
+            assistants=sum(place.answering(leg) + place.training(leg) for leg, _ in self.chain[:-1]),
         )
-        report = compare(
-            rows,
-            task=str(self.recipe.task),
-            headline=task.headline,
-            per=per_call(task),
+        report = assess(
+            task,
+            nets,
+            title=str(self.recipe.task),
+            reference=place.reference,
             ground_truth=guided,
-            seconds=spent if self.original is not None else None,
-            notes=[task.provenance(reference=reference)],
-        ).model_copy(update={"machine": machine(place.device)})
+            seconds=spent if original is not None else None,
+            notes=[INHERITED] if self.recipe.init == "teacher" and place.finished("control_seconds") else [],
+            machine=machine(place.device),
+        )
         report.save(place.folder)
-        known = self.original.home if self.original is not None else None
-        write_text(place.home("student") / "README.md", card(report, self.recipe, teacher=known))
+        known = original.home if original is not None else None
+        student = place.home("student")
+        write_text(student / "README.md", card(report, self.recipe, config=read_config(student), teacher=known))
         folder = place.folder
-        pictures.picture(folder / "samples.png", task, nets)
+        pictures.picture(folder / "samples.png", task, {each.label: each.net for each in nets})
         curves(folder / "curves.png", folder / "metrics.jsonl", headline=task.headline)
         yield self._event("report", path=str(folder / "report.json"), markdown=str(folder / "report.md"),
                           samples=str(folder / "samples.png"), curves=str(folder / "curves.png"))  # fmt: skip

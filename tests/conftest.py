@@ -20,6 +20,7 @@ if "KDGEN_TEST_HUB_TOKEN" not in os.environ:
         os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{free.getsockname()[1]}"
     os.environ["HF_HUB_DISABLE_XET"] = "1"
 os.environ["HF_HOME"] = tempfile.mkdtemp(prefix="kdgen-tests-")
+os.environ["KDGEN_CACHE"] = os.environ["HF_HOME"] + "/kdgen"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.pop("HF_TOKEN", None)
 atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)

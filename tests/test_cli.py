@@ -133,6 +133,20 @@ def test_code_registers_the_users_net(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "my_own_net" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("\nimport no_such_thing", "line 2: ModuleNotFoundError: No module named"), ("x = (", "line 1: SyntaxError")],
+)
+def test_code_that_fails_is_told_by_its_line(
+    tmp_path: Path, text: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken_nets.py").write_text(text)
+    assert call("list", "nets", "--code", str(tmp_path / "broken_nets.py")) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
 @pytest.mark.usefixtures("own_registry")
 def test_the_example_of_contributing_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()

@@ -81,6 +81,7 @@ def test_a_net_with_a_way_of_its_own_to_draw_uses_it() -> None:
 
 def test_what_draws_nothing_is_refused_in_one_line(gan: Model) -> None:
     for refuse, words in ((lambda: load("denoiser").generate(), "draws no images, it was made to denoise"),
+                          (lambda: gan.restore(torch.zeros(1, 1, 8, 8)), "restores no images, it was made to generate"),
                           (lambda: gan.draw(0), "at least 1, not 0")):  # fmt: skip
         with pytest.raises(UserError, match=words) as refused:
             refuse()

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support import call, drain, interrupt, weights
 
 from kdgen import registry, run
@@ -14,8 +16,10 @@ from kdgen.compare import Report
 from kdgen.critics import Game
 from kdgen.data import generator
 from kdgen.model import Model, build_net, load
+from kdgen.purpose import measuring_task
 from kdgen.recipe import Recipe, override, parse
 from kdgen.registry import Use
+from kdgen.tasks import Samples
 from kdgen.types import UserError
 
 Make = Callable[..., Recipe]
@@ -106,8 +110,8 @@ def test_a_critic_that_is_not_finite_goes_back_too(
 ) -> None:
     wanted, calls = Game.critic_loss, iter(range(10**6))
 
-    def poisoned(self: Game, fake: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        return wanted(self, fake, real) * (float("nan") if next(calls) == 6 else 1)
+    def poisoned(self: Game, *seen: torch.Tensor) -> torch.Tensor:
+        return wanted(self, *seen) * (float("nan") if next(calls) == 6 else 1)
 
     monkeypatch.setattr(Game, "critic_loss", poisoned)
     events = drain(run.distill(make_gan(WITH_GAME, "controls=false"), tmp_path / "run"))
@@ -149,3 +153,90 @@ def test_evaluate_and_compare_generators_with_their_teacher(
     assert [(row["role"], row["name"]) for row in report["rows"]] == [("teacher", "big"), ("model", "tiny")]
     assert report["rows"][1]["metrics"] == pytest.approx(evaluated["metrics"])
     assert {path.name for path in out.iterdir()} == {"report.json", "report.md", "samples.png"}
+
+
+def test_controls_start_from_the_weights_the_student_starts_from(make_gan: Make, tmp_path: Path) -> None:
+    net, use = build_net(Use(name="mlp_generator", args={"latent": 4, "size": 8, "hidden": [8]}), channels=1)
+    task = {"name": "generate", "latent": [4], "size": 8, "channels": 1}
+    Model(net, name="twin", channels=1, task=task, use=use).save(tmp_path / "teacher")
+    game = {"methods": [{"name": "output"}], "objectives": [json.loads(GAME)], "lr": 1e-9}
+    recipe = make_gan(f"stages={json.dumps([game])}", "init=teacher", "steps=2", "task.args.num_images=4")
+    drain(run.distill(recipe, tmp_path / "run"))
+    report = Report.read(tmp_path / "run")
+    teacher = load(tmp_path / "teacher").net.state_dict()
+    for leg in ("student", "controls/control_steps", "controls/control_seconds"):
+        trained = load(tmp_path / "run" / leg).net.state_dict()
+        assert all(torch.allclose(value, trained[key], atol=1e-6) for key, value in teacher.items())
+    assert any("controls start from the teacher's weights" in note for note in report.notes)
+
+
+def test_images_that_the_teacher_draws_take_seconds_of_the_students(
+    make_gan: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
+    images = {"name": "samples", "args": {"model": str(tmp_path / "teacher"), "num_images": 40}}
+    task = {"latent": 4, "size": 8, "num_images": 4, "images": images}
+    made, pause = Samples._made, 1.0
+
+    def slowly(self: Samples) -> torch.Tensor:
+        time.sleep(pause)
+        return made(self)
+
+    monkeypatch.setattr(Samples, "_made", slowly)
+    recipe = make_gan(WITH_GAME, f"task.args={json.dumps(task)}", "seconds=2", "evaluate_every=1000")
+    drain(run.distill(recipe, tmp_path / "run"))
+    report = Report.read(tmp_path / "run")
+    rows = {row.role: row for row in report.rows}
+    assert report.seconds is not None
+    assert report.seconds.drawing == pytest.approx(pause, abs=0.3)
+    assert report.seconds.training < 2 - pause
+    for role in ("student", "control_seconds"):
+        assert rows[role].seconds == pytest.approx(2, abs=0.4)
+    assert "Drawing the images to train on took 1 s, which count as the student's" in report.to_markdown()
+    drain(run.distill(recipe, tmp_path / "again"))
+    again = Report.read(tmp_path / "again")
+    assert again.seconds is not None
+    assert again.seconds.drawing == 0
+    assert again.seconds.training > 1.5
+    assert "drawn by a model, already lay on disk" in again.to_markdown()
+
+
+def test_a_class_conditional_diffusion_model_teaches_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
+    args = {"size": 8, "norm_num_groups": 4, "attention_levels": 0, "num_class_embeds": 3}
+    net, use = build_net(Use(name="unet2d", args={**args, "block_out_channels": [8, 16]}), channels=1)
+    told = {"name": "diffuse", "size": 8, "channels": 1, "num_classes": 3}
+    Model(net, name="big", channels=1, task=told, use=use).save(tmp_path / "teacher")
+    images = {"name": "samples", "args": {"model": str(tmp_path / "teacher"), "num_images": 30, "num_steps": 2}}
+    task = {"images": images, "size": 8, "num_images": 4, "num_steps": 2, "num_classes": 3}
+    recipe = parse({
+        "name": "classes",
+        "task": {"name": "diffuse", "args": task},
+        "teacher": str(tmp_path / "teacher"),
+        "student": {"name": "unet2d", "args": {**args, "block_out_channels": [4, 8]}},
+        "stages": [{"methods": [{"name": "output"}, {"name": "adversarial", "args": {"width": 4, "classes": 3}}]}],
+        "steps": 3, "batch_size": 4, "pool": {"patches": 16}, "controls": False, "device": "cpu",
+    })  # fmt: skip
+    drain(run.distill(recipe, tmp_path / "run"))
+    student = load(tmp_path / "run")
+    assert student.task["num_classes"] == 3
+    assert student.draw(4, seed=0, num_steps=2).shape == (4, 1, 8, 8)
+    with pytest.raises(UserError, match="set `classes` to their number"):
+        drain(run.distill(override(recipe, ["stages.0.methods.1.args={}"]), tmp_path / "untold"))
+
+
+def test_data_on_the_command_line_are_what_is_measured_against(tmp_path: Path) -> None:
+    pixels = torch.randint(256, (12, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    idx = tmp_path / "digits-idx3-ubyte"
+    idx.write_bytes(bytes([0, 0, 8, 3]) + b"".join(n.to_bytes(4, "big") for n in (12, 8, 8)) + pixels.numpy().tobytes())
+    (tmp_path / "pictures").mkdir()
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture.numpy()).save(tmp_path / "pictures" / f"{number:02}.png")
+    known = pixels.flatten(1) / 127.5 - 1
+    for name in ("diffuse", "generate", "autoencode"):
+        model = Model(torch.nn.Identity(), name="any", channels=1, task={"name": name, "size": 8, "channels": 1})
+        for data in (idx, tmp_path / "pictures"):
+            _, task = measuring_task({"any": model}, data)
+            assert task.images is not None
+            measured = task._real(6, 0).flatten(1)
+            assert torch.cdist(measured, known).amin(1).max() < 1e-2

@@ -89,11 +89,11 @@ def test_bad_settings_are_refused(setting: str, message: str) -> None:
 
 
 def test_the_control_differs_in_the_teacher_alone() -> None:
-    recipe = presets.preset("denoise")
+    recipe = presets.preset("denoise").model_copy(update={"init": "teacher"})
     control = recipe.without_teacher(steps=7)
     assert (control.teacher, control.steps, control.seconds) == (None, 7, None)
     assert all(not stage.methods for stage in control.stages)
-    same = {"task", "student", "batch_size", "pool", "ema", "precision", "seed"}
+    same = {"task", "student", "init", "batch_size", "pool", "ema", "precision", "seed"}
     assert recipe.model_dump(include=same) == control.model_dump(include=same)
     assert [s.lr for s in recipe.stages] == [s.lr for s in control.stages]
 

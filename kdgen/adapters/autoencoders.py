@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pydantic import JsonValue
@@ -22,6 +22,11 @@ class Autoencoder(nn.Module):
         channels: channels C of its images.
         latent_channels: channels Z of its latents.
     """
+
+    halves: ClassVar = {
+        "encode": ("vae.encoder", "vae.quant_conv", "moments", "latents"),
+        "decode": ("vae.decoder", "vae.post_quant_conv"),
+    }
 
     def __init__(self, vae: Any) -> None:
         super().__init__()

@@ -35,7 +35,7 @@ def inherit_blocks(student: nn.Module, teacher: nn.Module) -> None:
         if any(mine > yours for mine, yours in zip(value.shape, source.shape, strict=True)):
             raise UserError(f"make the student no wider than the teacher it starts from: {key} is {tuple(value.shape)} "
                             f"in it and {tuple(source.shape)} in the teacher")  # fmt: skip
-        value.copy_(_evenly(source, value))
+        value.copy_(evenly(source, value))
         common += 1
     if not common:
         raise UserError(f"a {type(student).__name__} has no weights in common with a {type(teacher).__name__}")
@@ -68,7 +68,7 @@ def _source(key: str, mine: dict[str, int], yours: dict[str, int]) -> str:
     return place + key[found.end() :]
 
 
-def _evenly(source: Tensor, like: Tensor) -> Tensor:
+def evenly(source: Tensor, like: Tensor) -> Tensor:
     """Evenly spaced entries of ``source`` along each dimension, as many as ``like`` has."""
     for dim, (count, of) in enumerate(zip(like.shape, source.shape, strict=True)):
         if count < of:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdgen.adapters.blocks import inherit_blocks
 from kdgen.adapters.pretrained import PIPELINES, SCHEDULERS, construct, portable, public, read_weights, write
+from kdgen.adapters.times import match_times
 from kdgen.diffusion.prediction import Prediction, Timesteps, scale_in, spread, to_denoised
 from kdgen.registry import register
 from kdgen.types import UserError
@@ -140,7 +141,7 @@ class Denoiser2D(nn.Module):
         read_weights(self.unet, folder / "unet")
 
     def inherit(self, teacher: nn.Module) -> None:
-        """Start from the weights of a larger ``Denoiser2D``, see ``inherit_blocks``.
+        """Start from the weights of a larger ``Denoiser2D``: ``inherit_blocks``, and for another table ``match_times``.
 
         Raises:
             UserError: for a teacher of another kind or prediction, or a smaller one.
@@ -150,6 +151,8 @@ class Denoiser2D(nn.Module):
             raise UserError(f"a unet2d that predicts {self.predicts} starts from another that does, not from {other}: "
                             "give the student its teacher's prediction_type")  # fmt: skip
         inherit_blocks(self.unet, teacher.unet)
+        if self.unet.config.time_embedding_type == "positional" and not self.timesteps.same(teacher.timesteps):
+            match_times(self.unet, self.timesteps, teacher.unet, teacher.timesteps)
 
     def taps(self) -> list[str]:
         """The blocks, in order of use."""

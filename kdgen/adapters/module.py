@@ -1,6 +1,8 @@
 """A net of somebody else's, called as kdgen calls nets: its range and its prediction are converted."""
 
+import copy
 import inspect
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import Tensor, nn
@@ -56,8 +58,11 @@ class Foreign(nn.Module):
 class Half(nn.Module):
     """The encoder or the decoder of an autoencoder, as a net of its own that shares its weights.
 
+    An autoencoder names the modules that each half alone uses, ``halves = {"encode": (...), "decode": (...)}``, by
+    dotted path; those of the other half are left out, so that parameters and bytes are those of this one.
+
     Attributes:
-        net: the autoencoder, with methods ``encode(image)`` and ``decode(latents)``.
+        net: the autoencoder, with methods ``encode(image)`` and ``decode(latents)``, less the other half.
         part: which of them is called, ``encode`` or ``decode``.
     """
 
@@ -66,7 +71,10 @@ class Half(nn.Module):
         if part not in HALVES.values() or not callable(getattr(net, part, None)):
             raise UserError(f"a {type(net).__name__} has no half of this kind: write MODEL#encoder or MODEL#decoder of "
                             "an autoencoder")  # fmt: skip
-        self.net, self.part = net, part
+        halves = getattr(net, "halves", {})
+        unused = [path for half, paths in halves.items() if half != part for path in paths]
+        self.net, self.part = _without(net, unused), part
+        self._taps = [path for path in tappable(net) if not any(f"{path}.".startswith(f"{gone}.") for gone in unused)]
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to latents, or latents ``(B, Z, h, w)`` to images; conditions are ignored."""
@@ -74,8 +82,22 @@ class Half(nn.Module):
         return out
 
     def taps(self) -> list[str]:
-        """The paths that the autoencoder names."""
-        return [f"net.{path}" for path in tappable(self.net)]
+        """The paths that the autoencoder names, those of this half."""
+        return [f"net.{path}" for path in self._taps]
+
+
+def _without(net: nn.Module, paths: Sequence[str]) -> nn.Module:
+    """The net with empty modules at some dotted paths; everything else is shared with it."""
+    if not paths:
+        return net
+    slim = copy.copy(net)
+    slim._modules = dict(net._modules)
+    for name in dict.fromkeys(path.partition(".")[0] for path in paths):
+        inner = [path.partition(".")[2] for path in paths if path.partition(".")[0] == name]
+        child = net._modules.get(name)
+        if child is not None:
+            slim._modules[name] = nn.Identity() if "" in inner else _without(child, inner)
+    return slim
 
 
 def from_module(net: nn.Module, *, range: tuple[float, float] = (0.0, 1.0), predicts: str = "image") -> Foreign:

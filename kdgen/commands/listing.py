@@ -79,5 +79,5 @@ def _list_hub(author: str | None, task: str | None) -> None:
     table = Table("student", "task", "figures", "teacher", "licence", box=None, pad_edge=False)
     for student in students:
         figures = ", ".join(f"{key} {value:.4g}" for key, value in student.figures.items())
-        table.add_row(student.id, student.task, figures, student.teacher, student.license)
+        table.add_row(*map(escape, (student.id, student.task, figures, student.teacher, student.license)))
     stdout.print(table if students else "no student is published that fits")

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
-from kdgen.arguments import measuring_task, register_all
-from kdgen.commands.options import Code, Json, Seed, Sigma, Teacher
+from kdgen.arguments import register_all
+from kdgen.commands.options import Code, Json, Named, Seed, Sigma, Teacher
 from kdgen.console import print_report, stderr
 
 app = typer.Typer()
@@ -27,19 +27,29 @@ Examples:
 )
 def compare(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, or runs of one recipe.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images, or an IDX file; default a few bundled photographs.")
+    ] = None,
     sigma: Sigma = None,
     teacher: Teacher = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the report and the pictures.")] = None,
+    curve: Annotated[
+        bool, typer.Option(help="With --teacher and --out: of diffusion models, steps against quality and seconds too.")
+    ] = True,
     code: Code = None,
     as_json: Json = False,
 ) -> None:
-    """Measure models side by side. Runs of one recipe with different seeds become one table of means and spreads."""
+    """Measure models side by side. Runs of one recipe with different seeds become one table of means and spreads.
+
+    Diffusion models beside their teacher are also measured step by step: the teacher in 1 to 50 steps, students in
+    theirs, in `steps.png` and `steps.json`. The teacher's images are kept for later comparisons.
+    """
     register_all(code)
     from kdgen import compare as comparison
     from kdgen import pictures
     from kdgen.model import load
+    from kdgen.purpose import measuring_task
 
     same_recipe = (
         comparison.of_one_recipe([Path(model) for model in models]) if data is None and sigma is None else None
@@ -54,31 +64,40 @@ def compare(
         reference = load(teacher) if teacher else None
         against = reference.net if reference else None
         names = [model.name for model in loaded.values()]
-        rows = []
-        restores = isinstance(task, pictures.Pictured)
-        if restores:
-            rows.append(comparison.measure("input", None, task, name="noisy input", seed=seed))
+        nets = [
+            comparison.Contender(
+                role="model", name=model.name if names.count(model.name) == 1 else label, net=model.net, label=label
+            )
+            for label, model in loaded.items()
+        ]
         if reference:
-            rows.append(comparison.measure("teacher", against, task, name=reference.name, reference=against, seed=seed))
-        for label, model in track(loaded.items(), "measuring", console=stderr, disable=not stderr.is_terminal):
-            name = model.name if names.count(model.name) == 1 else label
-            rows.append(comparison.measure("model", model.net, task, name=name, reference=against, seed=seed))
-        report = comparison.compare(
-            rows,
-            task=use,
-            headline=task.headline,
-            per=comparison.per_call(task),
-            notes=[task.provenance(reference=against, seed=seed)],
-        )
+            nets.insert(
+                0, comparison.Contender(role="teacher", name=reference.name, net=reference.net, label="teacher")
+            )
+        shown = track(nets, "measuring", console=stderr, disable=not stderr.is_terminal)
+        report = comparison.assess(task, shown, title=use, reference=against, seed=seed)
     if out:
         report.save(out)
         pictures.picture(out / "samples.png", task, {name: model.net for name, model in loaded.items()}, seed=seed)
+        if curve and teacher:
+            _curve(load(teacher), loaded, out, seed)
     if as_json:
         print(report.model_dump_json())
     else:
         print_report(report)
     if out:
         stderr.print(f"report and pictures: {out / 'report.md'}, {out / 'samples.png'}", markup=False)
+
+
+def _curve(teacher: Any, models: dict[str, Any], out: Path, seed: int) -> None:
+    """Draw the curve of steps where all models are of diffusion."""
+    from kdgen.step_curve import draws_in_steps, save_points, step_curve
+
+    if not all(map(draws_in_steps, [teacher, *models.values()])):
+        return
+    points = step_curve(teacher, models, seed=seed)
+    save_points(out, list(track(points, "measuring steps", console=stderr, disable=not stderr.is_terminal)))
+    stderr.print(f"steps against quality and seconds: {out / 'steps.png'}", markup=False)
 
 
 @app.command(
@@ -91,9 +110,11 @@ Examples:
 """
 )
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    model: Named,
     task: Annotated[str | None, typer.Option(help="See `kdgen list tasks`; default what it was made for.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of images; default a few bundled photographs.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of images, or an IDX file; default a few bundled photographs.")
+    ] = None,
     sigma: Sigma = None,
     teacher: Teacher = None,
     seed: Seed = 0,
@@ -103,6 +124,7 @@ def evaluate(
     """Measure the quality of a model."""
     register_all(code)
     from kdgen.model import load
+    from kdgen.purpose import measuring_task
 
     loaded = load(model)
     use, built = measuring_task({model: loaded}, data, sigma, task)

@@ -13,6 +13,13 @@ Code = Annotated[
         help="A Python file of yours that registers nets or methods; it is run.",
     ),
 ]
+Named = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run or student folder, a bundled name, a Hub id (ORG/NAME), or a JSON file that declares a checkpoint.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for machines.")]
 Sigma = Annotated[float | None, typer.Option(help="Noise level in 8-bit units; default what the model was made for.")]
 Seed = Annotated[int, typer.Option(help="Seed of the noise or the latents.")]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from kdgen.arguments import register_all
@@ -29,6 +30,8 @@ Examples:
 
 - `kdgen push runs/denoise me/tiny-denoiser --license apache-2.0`
 
+- `kdgen push runs/denoise somebody/theirs --create-pr` (a pull request, where you may not write)
+
 Log in with `hf auth login`, or set HF_TOKEN.
 """
 )
@@ -39,6 +42,9 @@ def push(
     revision: Annotated[str | None, typer.Option(help="The branch; made if need be.")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Propose the change rather than make it.")] = False,
     license: Annotated[str | None, typer.Option(help="Of the student in the Hub's words, e.g. apache-2.0.")] = None,
+    dataset: Annotated[
+        list[str] | None, typer.Option(metavar="ORG/NAME", help="One of the Hub's it learned from.")
+    ] = None,
     dry_run: DryRun = False,
     code: Code = None,
 ) -> None:
@@ -48,11 +54,21 @@ def push(
 
     with _kept_when_interrupted():
         pushed = hub.push(source, name, private=private, revision=revision, create_pr=create_pr, license=license,
-                          dry_run=dry_run)  # fmt: skip
+                          datasets=dataset or (), dry_run=dry_run)  # fmt: skip
     _show(pushed)
 
 
-@app.command(epilog="Examples: `kdgen pull me/tiny-denoiser`, `kdgen pull me/tiny-denoiser --to here --revision v1`")
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen pull me/tiny-denoiser` (into the cache; then `kdgen restore me/tiny-denoiser noisy.png clean.png`)
+
+- `kdgen pull me/tiny-denoiser --to here --revision v1`
+
+- `kdgen pull google/ddpm-cifar10-32` (a model of diffusers, to teach from)
+"""
+)
 def pull(
     name: Annotated[str, typer.Argument(metavar="ORG/NAME", help="A student or a model of diffusers on the Hub.")],
     to: Annotated[Path | None, typer.Option(help="A new folder for the files; default the cache alone.")] = None,
@@ -68,14 +84,22 @@ def pull(
     print(hub.pull(HubId(id.name, revision or id.revision), to))
 
 
-@app.command(epilog="Example: `kdgen deploy me/kdgen --student me/tiny-denoiser --dry-run`")
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen deploy me/kdgen --dry-run`
+
+- `kdgen deploy me/kdgen --student me/tiny-denoiser --student me/tiny-gan --private`
+"""
+)
 def deploy(
     name: Annotated[str, typer.Argument(metavar="ORG/SPACE", help="Where to; it is created if need be.")],
     student: Annotated[list[str] | None, typer.Option(metavar="ORG/NAME", help="A student to preload.")] = None,
     private: Private = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Make or renew a Space that runs the app."""
+    """Make or renew a Space that runs the app, from a checkout of kdgen."""
     register_all(None)
     from kdgen import hub
 
@@ -102,10 +126,10 @@ def _show(pushed: "Pushed") -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(justify="right")
     for path, size in pushed.files.items():
-        table.add_row(f"{size:,}", path)
+        table.add_row(f"{size:,}", escape(path))
     stdout.print(table)
     if pushed.commit is None:
-        stdout.print(f"\n{pushed.card}", markup=False)
+        print(f"\n{pushed.card}")
         stderr.print(f"nothing was sent; without --dry-run it goes to {pushed.url}", markup=False)
     else:
-        stdout.print(pushed.url, markup=False)
+        print(pushed.url)

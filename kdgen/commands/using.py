@@ -7,7 +7,7 @@ import typer
 from rich.progress import track
 
 from kdgen.arguments import register_all
-from kdgen.commands.options import Code, Sigma
+from kdgen.commands.options import Code, Named, Sigma
 from kdgen.console import stderr
 
 app = typer.Typer()
@@ -23,7 +23,7 @@ Examples:
 """
 )
 def generate(
-    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    model: Named,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A .png file for one sheet, or a folder for files.")],
     num_images: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(help="The same seed draws the same images on one machine.")] = 0,
@@ -59,7 +59,7 @@ Examples:
 """
 )
 def restore(
-    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    model: Named,
     source: Annotated[Path, typer.Argument(metavar="IN", help="An image or a folder of images.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the restored images go; never over IN.")],
     sigma: Sigma = None,

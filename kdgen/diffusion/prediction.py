@@ -134,6 +134,10 @@ class Timesteps:
     def __len__(self) -> int:
         return len(self._table)
 
+    def same(self, other: "Timesteps") -> bool:
+        """Whether another table has the same levels, to six digits."""
+        return len(self) == len(other) and torch.allclose(self._table.cpu(), other._table.cpu(), rtol=0, atol=1e-6)
+
     def sigma(self, timestep: Tensor) -> Tensor:
         """The noise level of a timestep in [0, T - 1], ``(B,)``."""
         t = _float64(timestep).clamp(0, len(self) - 1)
@@ -145,7 +149,7 @@ class Timesteps:
         """The timestep in [0, T - 1] of a noise level, ``(B,)``."""
         level = _float64(sigma).log()
         table = self._table_at(level)
-        low = torch.searchsorted(table, level).clamp(1, len(self) - 1) - 1
+        low = (table < level.unsqueeze(-1)).sum(-1).clamp(1, len(self) - 1) - 1
         within = (level - table[low]) / (table[low + 1] - table[low])
         return _like(low + within.clamp(0, 1), sigma)
 

@@ -5,7 +5,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from threading import Lock
 from typing import Any, TypeVar
 
 import httpx2
@@ -85,7 +86,7 @@ def explained(what: str, *, writing: bool = False) -> Iterator[None]:
     """
     kept = " What was uploaded is kept: run the same command again." if writing else " Try again later."
     try:
-        with _bounded():
+        with _BOUNDS:
             yield
     except UserError:
         raise
@@ -124,7 +125,7 @@ def _answer(error: HfHubHTTPError, what: str, kept: str, *, writing: bool) -> Us
     if status == 402 or (status in (403, 413) and QUOTA.search(told)):
         return UserError(f"{what}: the Hub has no room or no plan left for this: free space or upgrade at "
                          f"{constants.ENDPOINT}/settings/billing, or choose another owner")  # fmt: skip
-    if status == 401 and writing:
+    if status == 401 and (writing or not isinstance(error, RepositoryNotFoundError)):
         return UserError(f"{what}: the Hub does not accept the token, it is wrong or has expired: {LOGIN}")
     if isinstance(error, RepositoryNotFoundError) or status in (401, 404):
         return UserError(f"the Hub has no {what}, or it is private: check the spelling, or for a private one {LOGIN}")
@@ -189,27 +190,41 @@ def _refuse_long_waits(response: Any) -> None:
         raise HfHubHTTPError("a longer wait than is worth it", response=response)
 
 
-@contextmanager
-def _bounded() -> Iterator[None]:
-    """Bound waits of the shared session, and keep off the screen its warnings, which quote signed addresses.
+class _Bounds:
+    """Bounds the waits of the shared session while anybody is within, in this thread or another.
 
-    Progress is shown on terminals alone.
+    It keeps off the screen the client's warnings, which quote signed addresses, and bars where there is no terminal.
     """
-    session, notes = get_session(), logging.getLogger("huggingface_hub")
-    before = session.timeout, session.event_hooks, notes.level
-    silent = not sys.stderr.isatty() and not are_progress_bars_disabled()
-    if silent:
-        disable_progress_bars()
-    session.timeout = httpx2.Timeout(SILENCE)
-    session.event_hooks = {**before[1], "response": [*before[1].get("response", ()), _refuse_long_waits]}
-    notes.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        session.timeout, session.event_hooks = before[:2]
-        notes.setLevel(before[2])
-        if silent:
-            enable_progress_bars()
 
+    def __init__(self) -> None:
+        self.lock, self.within, self.undo = Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            self.within += 1
+            if self.within == 1:
+                self._bind()
+
+    def __exit__(self, *error: object) -> None:
+        with self.lock:
+            self.within -= 1
+            if self.within == 0:
+                self.undo.close()
+
+    def _bind(self) -> None:
+        session, notes = get_session(), logging.getLogger("huggingface_hub")
+        for thing, name in ((session, "timeout"), (session, "event_hooks")):
+            self.undo.callback(setattr, thing, name, getattr(thing, name))
+        self.undo.callback(notes.setLevel, notes.level)
+        hooks = session.event_hooks
+        session.event_hooks = {**hooks, "response": [*hooks.get("response", ()), _refuse_long_waits]}
+        session.timeout = httpx2.Timeout(SILENCE)
+        notes.setLevel(logging.ERROR)
+        if not sys.stderr.isatty() and not are_progress_bars_disabled():
+            disable_progress_bars()
+            self.undo.callback(enable_progress_bars)
+
+
+_BOUNDS = _Bounds()
 
 __all__ = ["WorldError", "clean", "explained", "patiently"]

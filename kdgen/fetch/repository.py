@@ -1,6 +1,7 @@
 """The files of a repository in the cache, and no others than a student or a model of diffusers consists of."""
 
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -21,8 +22,10 @@ PARTS = ("unet", "vae", "scheduler")
 CONFIGS = ("config.json", "model_index.json", "scheduler_config.json")
 WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*-of-*.safetensors",
            "diffusion_pytorch_model.safetensors.index.json")  # fmt: skip
-PAGES = ("README.md", "recipe.json", "report.json", "report.md", "samples.png", "curves.png", "gallery.png")
-FILES = (*CONFIGS, *WEIGHTS, *PAGES)
+PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
+"""What a run tells of its student."""
+
+FILES = (*CONFIGS, *WEIGHTS, *PAGES, "README.md", "gallery.png")
 """Names of the files that are published and fetched; of the pages only those in the repository's own folder."""
 
 SOUND = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
@@ -52,6 +55,15 @@ def publishable(path: str) -> bool:
     if folder == ".":
         return any(fnmatchcase(name, known) for known in FILES)
     return folder in PARTS and any(fnmatchcase(name, known) for known in (*CONFIGS, *WEIGHTS))
+
+
+def copy_published(source: Path, target: Path) -> None:
+    """Copy the files of a student from a folder, the cache's too, and no others that lie there."""
+    for path in source.rglob("*"):
+        name = path.relative_to(source)
+        if path.is_file() and publishable(name.as_posix()):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / name)
 
 
 def fetch(

@@ -25,24 +25,30 @@ def gallery(model: Model, path: Path) -> None:
     A student that does neither leaves none.
     """
     try:
-        slow = model.use is not None and model.use.name == "unet2d"
-        pictures = to_pictures(model.draw(DRAWN, seed=0, num_steps=_steps(model) if slow else None))
+        pictures = to_pictures(model.draw(DRAWN, seed=0, num_steps=_steps(model)))
         sheet(pictures).save(path)
     except UserError:
-        if model.task.get("name") in ("denoise", "autoencode"):
-            _before_and_after(model, path)
+        if model.task.get("name") == "denoise":
+            _before_and_after(model, path, SIZE)
+        elif model.task.get("name") == "autoencode":
+            try:
+                _before_and_after(model, path, SIZE)
+            except RuntimeError:  # a fully connected net takes one size alone
+                _before_and_after(model, path, int(model.task["size"]))
 
 
-def _steps(model: Model) -> int:
-    """At most ``NUM_STEPS``."""
+def _steps(model: Model) -> int | None:
+    """At most ``NUM_STEPS``; None for a net that draws without a scheduler, or was made for a number of steps."""
     scheduler = getattr(model.net, "scheduler", None)
-    return NUM_STEPS if scheduler is None else min(NUM_STEPS, int(scheduler.config.num_train_timesteps))
+    if scheduler is None or "steps" in model.task:
+        return None
+    return min(NUM_STEPS, int(scheduler.config.num_train_timesteps))
 
 
 @torch.inference_mode()
-def _before_and_after(model: Model, path: Path) -> None:
-    """Four photographs in two rows: what the student is given, and what it makes of them."""
-    images = torch.cat([framed(x, SIZE) for _, x in Photographs().images(model.channels)][1:])
+def _before_and_after(model: Model, path: Path, size: int) -> None:
+    """Four photographs of ``size`` in two rows: what the student is given, and what it makes of them."""
+    images = torch.cat([framed(x, size) for _, x in Photographs().images(model.channels)][1:])
     if model.task["name"] == "denoise":
         made_for = model.task.get("sigma", 25)
         sigma = float(made_for if isinstance(made_for, int | float) else made_for[-1])

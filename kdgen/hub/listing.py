@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from kdgen.fetch import api, explained
+from huggingface_hub import EvalResult, ModelCardData, ModelInfo, constants, get_session
+
+from kdgen.fetch import api, explained, patiently
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +16,7 @@ class Published:
     Attributes:
         id: ``org/name``.
         task: what it was made for.
-        figures: by metric.
+        figures: by metric, as in the report: ``psnr``, ``fd_features32@2``.
         teacher: its repository, where it has one.
         license: in the Hub's words.
         downloads: in the last thirty days.
@@ -39,24 +42,33 @@ def published(*, author: str | None = None, task: str | None = None, limit: int 
         WorldError: if the Hub cannot be reached.
     """
     tags = ["kdgen", *([task] if task else [])]
-    with explained("the list of students"):  # the client by itself tries again
-        found = list(
-            api().list_models(filter=tags, author=author, sort="downloads", cardData=True, limit=limit)
-        )  # fmt: skip
-    students = []
-    for info in found:
-        card = info.card_data
-        results = (card.eval_results or []) if card else []
-        base = card.base_model if card else None
-        tagged = [tag for tag in (card.tags or [] if card else []) if tag != "kdgen"]
-        figures = {result.metric_type: float(result.metric_value) for result in results
-                   if isinstance(result.metric_value, int | float)}  # fmt: skip
-        students.append(Published(
-            id=info.id,
-            task=next((result.task_name for result in results if result.task_name), tagged[0] if tagged else ""),
-            figures=figures,
-            teacher=base if isinstance(base, str) else ", ".join(base or ()),
-            license=str(card.license or "") if card else "",
-            downloads=info.downloads or 0,
-        ))  # fmt: skip
-    return students
+    with explained("the list of students"):
+        # Lists are tried again by the client itself, for half a minute where there is no network: ask for one first.
+        patiently(lambda: get_session().head(constants.ENDPOINT))
+        found = list(api().list_models(filter=tags, author=author, sort="downloads", cardData=True, limit=limit))
+    return [_published(info) for info in found]
+
+
+def _published(info: ModelInfo) -> Published:
+    """What a card says, of anybody's making: whatever is not as the Hub's documentation has it is passed over."""
+    card = info.card_data or ModelCardData()
+    results = [result for result in card.eval_results or () if isinstance(result, EvalResult)]
+    tasks = [result.task_name for result in results] + [tag for tag in _texts(card.tags) if tag != "kdgen"]
+    return Published(
+        id=info.id,
+        task=next(iter(_texts(tasks)), ""),
+        figures={
+            "@".join(_texts([result.metric_type, result.metric_config])): float(result.metric_value)
+            for result in results
+            if isinstance(result.metric_value, int | float)
+        },
+        teacher=", ".join(_texts(card.base_model)),
+        license=", ".join(_texts(card.license)),
+        downloads=info.downloads or 0,
+    )
+
+
+def _texts(value: Any) -> list[str]:
+    """The words in a value that is to be a text or several, without what would move a terminal's cursor."""
+    several = value if isinstance(value, list) else [value]
+    return ["".join(filter(str.isprintable, text)) for text in several if isinstance(text, str)]

@@ -1,7 +1,9 @@
 """What is sent: the files of a student, gathered in a folder of their own, each looked through before."""
 
 import os
+import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from huggingface_hub import constants
 
 from kdgen import card as cards
 from kdgen.config import Config, read_config
-from kdgen.fetch import fetch, hub_id, publishable
+from kdgen.fetch import PAGES, copy_published, fetch, publishable
 from kdgen.hub.gallery import gallery
 from kdgen.hub.scan import objection, outside, without_paths
 from kdgen.model import BUNDLED, Model, load
@@ -17,9 +19,8 @@ from kdgen.recipe import Recipe, parse
 from kdgen.report import Report
 from kdgen.types import UserError
 
-PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
-OWN = ("checkpoints", "controls", "assistants", "student", "metrics.jsonl", "timing.json", ".lock", "README.md",
-       "gallery.png", *PAGES)  # fmt: skip
+OWN = ("checkpoints", "controls", "assistants", "student", "metrics.jsonl", "timing.json", ".lock", "preview.png",
+       "README.md", "gallery.png", *PAGES)  # fmt: skip
 """What a run writes; of other files it is said that they are not sent."""
 
 
@@ -29,7 +30,7 @@ class Parcel:
 
     Attributes:
         folder: holds them and nothing else.
-        repo: the repository they are for.
+        named: the repositories that they may name: that which they are for, and the teacher's.
         student: the folder they come from.
         run: the run that it belongs to, None for a student by itself.
         config: of the student.
@@ -39,7 +40,7 @@ class Parcel:
     """
 
     folder: Path
-    repo: str
+    named: frozenset[str]
     student: Path
     run: Path | None
     config: Config
@@ -59,14 +60,17 @@ class Parcel:
         return (self.folder / "README.md").read_text(encoding="utf-8")
 
 
-def packed(source: Path, folder: Path, *, repo: str, license: str | None = None) -> Parcel:
+def packed(
+    source: Path, folder: Path, *, repo: str, license: str | None = None, datasets: Sequence[str] = ()
+) -> Parcel:
     """Gather the files of a student.
 
     Args:
         source: a finished run, or the folder of a student.
         folder: an empty folder to gather them in.
         repo: the repository they are for, ``org/name``.
-        license: of the student in the Hub's words, e.g. ``apache-2.0``.
+        license: of the student in the Hub's words, e.g. ``apache-2.0``; by default what its card says already.
+        datasets: of the Hub, that it was trained on.
 
     Raises:
         UserError: if there is no student, or its configuration or weights must not be sent.
@@ -75,7 +79,8 @@ def packed(source: Path, folder: Path, *, repo: str, license: str | None = None)
     student = source / "student" if (source / "student" / "config.json").is_file() else source
     if not (student / "config.json").is_file():
         raise UserError(f"{source} holds no finished student: name a run that is done, or the folder of a student")
-    parcel = Parcel(folder, repo, student, None if run == student else run, read_config(student))
+    named = frozenset({repo, *_hub_ids(run / "recipe.json")})
+    parcel = Parcel(folder, named, student, None if run == student else run, read_config(student))
     if parcel.run and outside(student, parcel.run):
         raise UserError(f"{student} is a symbolic link out of its run: name the folder that it leads to")
     _take_student(parcel)
@@ -88,17 +93,20 @@ def packed(source: Path, folder: Path, *, repo: str, license: str | None = None)
     model = load(student)
     gallery(model, folder / "gallery.png")
     pictures = [name for name in ("samples.png", "gallery.png", "curves.png") if (folder / name).is_file()]
-    text = cards.card(parcel.report, parcel.recipe, config=parcel.config, repo=repo, license=license,
-                      teacher=_teacher(parcel.recipe), pictures=pictures)  # fmt: skip
+    text = cards.card(parcel.report, parcel.recipe, config=parcel.config, repo=repo,
+                      license=license or cards.licence(student), teacher=_teacher(parcel.recipe), pictures=pictures,
+                      datasets=datasets)  # fmt: skip
     (folder / "README.md").write_text(text, encoding="utf-8")
-    if why := objection(folder / "README.md", allowed=_ids(parcel)):
+    if why := objection(folder / "README.md", named=parcel.named):
         raise UserError(f"the model card {why}: mend the recipe's name or the report's notes it comes from")
     return parcel
 
 
-def _ids(parcel: Parcel) -> str:
-    """The repositories that a parcel may name."""
-    return f"{parcel.repo} {parcel.recipe.teacher if parcel.recipe else ''}".replace("hub:", "")
+def _hub_ids(recipe: Path) -> list[str]:
+    """The ids of the Hub in a recipe, which names them by ``hub:`` once it has run."""
+    if not recipe.is_file():
+        return []
+    return re.findall(r"hub:([\w.-]+/[\w.-]+)", recipe.read_text(encoding="utf-8", errors="replace"))
 
 
 def _take_student(parcel: Parcel) -> None:
@@ -129,7 +137,7 @@ def _take(parcel: Parcel, path: Path, name: str, root: Path) -> str | None:
             parcel.notes += [f"{name}: the absolute path {each} is cut to its last part" for each in sorted(set(found))]
         else:
             shutil.copyfile(path, target)
-        why = objection(target, allowed=_ids(parcel))
+        why = objection(target, named=parcel.named)
         if why:
             target.unlink()
     if why:
@@ -180,11 +188,11 @@ def _walk(folder: Path) -> list[Path]:
 
 def _teacher(recipe: Recipe | None) -> Path | None:
     """The folder that the teacher was loaded from, where it is at hand."""
-    if recipe is None or not isinstance(recipe.teacher, str):
-        return None
+    named = cards.hub_teacher(recipe)
+    if named is None:
+        return BUNDLED / str(recipe.teacher).partition("#")[0] if recipe else None
     try:
-        named = hub_id(teacher := recipe.teacher.partition("#")[0])
-        return fetch(named).folder if named else BUNDLED / teacher
+        return fetch(named).folder
     except UserError:
         return None
 
@@ -200,11 +208,7 @@ def settled(source: Model | Path | str, folder: Path) -> Path:
     if home is not None and load(home).fingerprint() == source.fingerprint():
         if Path(constants.HF_HUB_CACHE).resolve() not in home.resolve().parents:
             return home
-        for path in home.rglob("*"):
-            if path.is_file() and publishable(path.relative_to(home).as_posix()):
-                target = folder / path.relative_to(home)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+        copy_published(home, folder)
         return folder
     if source.use is None:
         raise UserError(f"{source.name} came as a module, which nobody else could build: publish a net made by name")

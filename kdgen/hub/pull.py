@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from kdgen.fetch import HubId
+from kdgen.fetch import HubId, copy_published
 from kdgen.model import load
 from kdgen.types import UserError
 
@@ -13,7 +13,7 @@ def pull(id: HubId, to: Path | None = None) -> Path:
 
     Args:
         id: the repository and its revision.
-        to: a new folder for the files; if not given they stay in the cache alone.
+        to: a new folder for the files, whole or not there; if not given they stay in the cache alone.
 
     Returns:
         the folder that holds the files, which ``kdgen.load`` takes.
@@ -28,5 +28,9 @@ def pull(id: HubId, to: Path | None = None) -> Path:
     assert home is not None, "what comes from the Hub lies in a folder"
     if to is None:
         return home
-    shutil.copytree(home, to, dirs_exist_ok=True)
+    try:
+        copy_published(home, to)
+    except BaseException:
+        shutil.rmtree(to, ignore_errors=True)
+        raise
     return to

@@ -1,6 +1,7 @@
 """Publish a student: one commit of checked files, compared with what arrived."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -47,6 +48,7 @@ def push(
     revision: str | None = None,
     create_pr: bool = False,
     license: str | None = None,
+    datasets: Sequence[str] = (),
     dry_run: bool = False,
     token: str | None = None,
 ) -> Pushed:
@@ -56,9 +58,10 @@ def push(
         source: a model, a finished run, or the folder of a student.
         repo_id: ``org/name``; it is created if need be.
         private: whether a new repository is for its owners alone; by default as the owner has it.
-        revision: the branch; made if need be.
+        revision: the branch, made if need be; that which a change is proposed for must be there.
         create_pr: whether to propose the change rather than make it.
-        license: of the student in the Hub's words, e.g. ``apache-2.0``.
+        license: of the student in the Hub's words, e.g. ``apache-2.0``; by default what its card says already.
+        datasets: ids of those on the Hub that it was trained on.
         dry_run: send nothing.
         token: of who publishes; by default of who is logged in.
 
@@ -72,7 +75,7 @@ def push(
     with TemporaryDirectory(prefix="kdgen-") as place:
         (folder := Path(place) / "parcel").mkdir()
         student = settled(source, Path(place) / "student")
-        parcel = packed(student, folder, repo=id.name, license=license)
+        parcel = packed(student, folder, repo=id.name, license=license, datasets=datasets)
         check(parcel, source if isinstance(source, Model) else None)
         files = parcel.files
         sizes = {name: path.stat().st_size for name, path in files.items()}
@@ -81,25 +84,42 @@ def push(
             return Pushed(f"{hub.endpoint}/{id.name}", None, sizes, tuple(parcel.notes), parcel.card)
         with explained(id.name, writing=True):
             open_repository(hub, id.name, private=private, mine=_is_students, check=not create_pr)
-            if revision is not None and not revision.startswith("refs/"):
+            if revision is not None and not create_pr and not revision.startswith("refs/"):
                 patiently(lambda: hub.create_branch(id.name, branch=revision, exist_ok=True))
             done = commit(hub, id.name, files, stale=publishable, revision=revision, create_pr=create_pr,
                           message=f"{parcel.config.name}, by kdgen {version('kdgen')}")  # fmt: skip
-        arrived = fetch(HubId(id.name, done.oid), cache=Path(place) / "cache", token=token).folder
+        url = str(done.pr_url or done.commit_url)
+        try:
+            arrived = fetch(HubId(id.name, done.oid), cache=Path(place) / "cache", token=token).folder
+        except UserError as error:
+            raise WorldError(
+                f"{url} was made, but what arrived could not be compared with what was sent: {error}"
+            ) from None
         compare(files, arrived, id.name)
-        return Pushed(done.pr_url or done.commit_url, done.oid, sizes, tuple(parcel.notes), parcel.card)
+        return Pushed(url, done.oid, sizes, tuple(parcel.notes), parcel.card)
 
 
-def open_repository(hub: HfApi, name: str, *, private: bool | None, mine: Any, check: bool = True, **kind: Any) -> None:
+def open_repository(
+    hub: HfApi,
+    name: str,
+    *,
+    private: bool | None,
+    mine: Callable[[set[str], set[str]], bool],
+    check: bool = True,
+    **kind: Any,
+) -> None:
     """Make sure of the login, and that the repository is there and holds nothing of somebody else's.
 
     Args:
         hub: the client.
         name: ``org/name``.
-        private: whether a new one is.
+        private: whether a new one is, and one that is there must be.
         mine: called with the paths and tags of one that is there; whether it may be written over.
         check: whether to ask that.
         kind: ``repo_type`` and the like, if it is no model.
+
+    Raises:
+        UserError: for one that is somebody else's, or seen by others than was asked for.
     """
     patiently(lambda: hub.whoami(cache=True))
     patiently(lambda: hub.create_repo(name, private=private, exist_ok=True, **kind))
@@ -108,6 +128,10 @@ def open_repository(hub: HfApi, name: str, *, private: bool | None, mine: Any, c
     if check and not paths <= BARE and not mine(paths, set(info.tags or ())):
         raise UserError(f"{name} is taken by something that kdgen did not publish: choose another name, or propose "
                         "the change with --create-pr")  # fmt: skip
+    if private is not None and bool(info.private) != private:
+        now, wanted = ("private", "public") if info.private else ("public", "private")
+        raise UserError(f"{name} is there already and {now}, nothing was sent: make it {wanted} in its settings, or "
+                        "choose another name")  # fmt: skip
 
 
 def commit(
@@ -115,7 +139,7 @@ def commit(
     name: str,
     files: dict[str, Path],
     *,
-    stale: Any,
+    stale: Callable[[str], bool],
     message: str,
     revision: str | None = None,
     create_pr: bool = False,

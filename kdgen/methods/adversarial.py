@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdgen.critics import Critic, Game, GameLoss, Projected, check_game
+from kdgen.critics import Critic, Game, GameLoss, Projected, check_game, known_labels
 from kdgen.methods.asking import check_outputs
 from kdgen.methods.pairing import outputs
 from kdgen.model import load
@@ -29,9 +29,12 @@ class Adversarial(Method):
         every: steps from one penalty to the next.
         augment: show the critic augmented images, which helps where they are few.
         projected: judge feature maps of the small net ``features32`` that ships with kdgen, not pixels.
+        classes: number of classes of the labels in the batches' ``label``: the critic then judges images of a class
+            (projection discriminator, Miyato & Koyama 2018, arXiv 1802.05637); 0 has no regard to labels.
 
     Raises:
-        UserError: for numbers out of range; in ``attach`` for outputs that are not images of like channels.
+        UserError: for numbers out of range; in ``attach`` for outputs that are not images of like channels, and for
+            labels without a number of classes.
     """
 
     game: Game
@@ -44,36 +47,42 @@ class Adversarial(Method):
         every: int = 8,
         augment: bool = False,
         projected: bool = False,
+        classes: int | None = None,
     ) -> None:
         super().__init__()
-        check_game("adversarial", width=width, loss=loss, penalty=penalty, every=every)
+        check_game("adversarial", width=width, loss=loss, penalty=penalty, every=every, classes=classes)
         self.width, self.kind, self.projected = width, loss, projected
-        self.penalty, self.every, self.augment = penalty, every, augment
+        self.penalty, self.every, self.augment, self.classes = penalty, every, augment, classes
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Make a critic for the student's images. Raises UserError where the outputs are no images of like channels."""
         ours, theirs = outputs(student, teacher, batch)
         check_outputs("adversarial", ours, theirs, images=True)
-        normalized = self.kind == "hinge"
+        known_labels("adversarial", batch, self.classes)
+        normalized, classes = self.kind == "hinge", self.classes or 0
         critic: nn.Module
         if self.projected:
-            critic = Projected(_maps(ours), ours, self.width, normalized=normalized)
+            critic = Projected(_maps(ours), ours, self.width, normalized=normalized, classes=classes)
         else:
-            critic = Critic(ours.shape[1], (ours.shape[2], ours.shape[3]), self.width, normalized=normalized)
+            size = (ours.shape[2], ours.shape[3])
+            critic = Critic(ours.shape[1], size, self.width, normalized=normalized, classes=classes)
         game = Game(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)
         self.game = game.to(ours.device)
 
     def loss(self, view: View) -> Tensor:
         """What the student wants small: ``(B,)``, below zero where the critic of ``hinge`` is taken in."""
-        return self.game.student_loss(view.student, view.teacher)
+        return self.game.student_loss(view.student, view.teacher, self._label(view))
 
     def critic_loss(self, view: View) -> Tensor:
         """What the critic wants small, ``(B,)``."""
-        return self.game.critic_loss(view.student, view.teacher)
+        return self.game.critic_loss(view.student, view.teacher, self._label(view))
 
     def critics(self) -> Iterator[nn.Parameter]:
         """The critic's parameters; those of the feature net are fixed."""
         return self.game.learning()
+
+    def _label(self, view: View) -> Tensor | None:
+        return known_labels("adversarial", view.batch, self.classes)
 
 
 def _maps(images: Tensor) -> Callable[[Tensor], Sequence[Tensor]]:

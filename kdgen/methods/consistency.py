@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdgen.checks import check_choice, check_count, check_number
+from kdgen.diffusion import edm_weight
 from kdgen.diffusion.few_steps import euler_step
 from kdgen.methods.rollout import (
     check_diffusion,
@@ -20,6 +21,9 @@ from kdgen.methods.rollout import (
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, View
 
+HIDDEN = 40.0
+"""A level at which noise hides the image: from above it, ``r`` is at most this, whatever the schedule says."""
+
 
 @register("method")
 class Consistency(Method):
@@ -27,25 +31,27 @@ class Consistency(Method):
 
     The student at level ``t`` is to say what it says at a lower level ``r`` of the same trajectory::
 
-        r = max(0, t * [1 - q^-(s + 1) * (1 + k * sigmoid(-b t))])                                    (ECT, eq. 16)
-        loss = w * (sqrt(mean |f(x_t, t) - sg f(x_r, r)|^2 + c^2) - c),   w = 1 / (t - r)^power       (ECT, eqs. 14, 19)
+        r = max(0, t * [1 - q^-(s + 1) * (1 + k * sigmoid(-b t))])
+        loss = w * (sqrt(mean |f(x_t, t) - sg f(x_r, r)|^2 + c^2) - c),   w = 1 / (t - r)^power
 
     ``s`` grows from 0 to ``stages - 1`` over the run, so that ``r`` nears ``t``. Where ``r`` is 0 the target is the end
     of the trajectory itself: the clean image. With source ``truth``, ``x_r`` is the clean image under the same noise,
     and nobody asks the teacher, whose weights are the start; with ``teacher``, ``x_r`` is where Euler's step of the
-    teacher leads from ``x_t`` (consistency distillation, Song et al. 2023, arXiv 2303.01469, eqs. 6 and 7) and the end
+    teacher leads from ``x_t`` (consistency distillation, Song et al. 2023, arXiv 2303.01469, algorithm 2) and the end
     of a step to 0 its denoised image. Both evaluations of the student share their noise and their dropout. Levels
     ``t`` are the batch's.
 
-    The loss lives near 1 with ``power`` 1 and near 0.1 with 0, falls a little with each stage's first steps and jumps
-    with each stage; it says little of quality.
+    The loss falls within each of the schedule's stages and jumps between them; it says little of quality.
 
     Args:
         source: ``truth`` or ``teacher``.
         q, k, b: shape of the schedule.
         stages: how often in a run ``r`` moves nearer to ``t``.
+        weight: ``interval`` for ``1 / (t - r)^power``; or ``edm`` for ``(t^2 + s^2) / (t s)^2`` with the deviation
+            ``s`` of the data, as in the authors' code: it does not vanish at the highest levels, where one step starts.
         power: how the loss counts less where levels are far apart, in [0, 1].
         c: what rounds the norm off, in units of images in [-1, 1].
+        sigma_data: standard deviation of the data.
         guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
 
     Raises:
@@ -59,8 +65,10 @@ class Consistency(Method):
         k: float = 8.0,
         b: float = 1.0,
         stages: int = 8,
+        weight: Literal["interval", "edm"] = "interval",
         power: float = 1.0,
         c: float = 0.0,
+        sigma_data: float = 0.5,
         guidance: float = 1.0,
         null_label: int | None = None,
     ) -> None:
@@ -69,11 +77,17 @@ class Consistency(Method):
         check_number("consistency", "q", q, 1 + 1e-6)
         for name, value in (("k", k), ("b", b), ("c", c)):
             check_number("consistency", name, value, 0)
+        check_choice("consistency", "weight", weight, ("interval", "edm"))
         check_number("consistency", "power", power, 0, 1)
+        check_number("consistency", "sigma_data", sigma_data, 1e-6)
         check_count("consistency", "stages", stages)
         check_guidance("consistency", guidance, null_label)
         self.source, self.q, self.k, self.b, self.stages = source, q, k, b, stages
-        self.power, self.c, self.guidance, self.null_label = power, c, guidance, null_label
+        asked = source == "teacher" and guidance == 1
+        self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
+        self.lives = (0.1, 3.0) if weight == "edm" else (0.01, 3.0)
+        self.weight, self.power, self.c, self.sigma_data = weight, power, c, sigma_data
+        self.guidance, self.null_label = guidance, null_label
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that batches are of diffusion. Raises UserError where they are not."""
@@ -83,7 +97,7 @@ class Consistency(Method):
         """The lower level ``r`` of ``t``, ``(B,)``, at a progress in [0, 1]."""
         stage = min(int(progress * self.stages), self.stages - 1)
         share = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
-        return (t * (1 - share)).clamp_min(0)
+        return (t * (1 - share)).clamp(0, HIDDEN)
 
     def loss(self, view: View) -> Tensor:
         """``w * |f(x_t, t) - sg f(x_r, r)|``, ``(B,)``."""
@@ -95,8 +109,10 @@ class Consistency(Method):
             end = batch.y.float()
             nearer = noised(end, r / t, x - end)
         else:
-            with torch.no_grad():
-                end = denoise(guided(view.teacher_net, self.guidance, self.null_label), x, t, cond)
+            end = view.teacher.float()
+            if self.guidance != 1:
+                with torch.no_grad():
+                    end = denoise(guided(view.teacher_net, self.guidance, self.null_label), x, t, cond)
             nearer = euler_step(x, end, t, r)
         back = remembered(x.device)
         # The view's own answer was given with dropout that nobody remembers.
@@ -110,4 +126,6 @@ class Consistency(Method):
         apart = (said - target).square().flatten(1).mean(1)
         # The norm has no slope where the two agree.
         norm = (apart + self.c**2).clamp_min(1e-12).sqrt() - self.c
+        if self.weight == "edm":
+            return edm_weight(t, self.sigma_data) * norm
         return norm / (t - r) ** self.power

@@ -9,6 +9,7 @@ from itertools import chain
 import torch
 from safetensors.torch import save
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdgen.devices import evaluating
@@ -24,14 +25,15 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
     """Multiply-accumulates of one call of the net.
 
     Convolutions, transposed convolutions, linear layers, matrix products and attention are counted, as half of the
-    floating-point operations that ``torch.utils.flop_counter`` sees; activations, norms and resampling are not.
+    floating-point operations that ``torch.utils.flop_counter`` sees; activations, norms and resampling are not. The
+    call takes the plain paths of attention, whose matrix products show on every device: fused kernels hide them.
 
     Args:
         net: any net.
         x: its input, ``(1, ...)``: an image or a latent.
         cond: conditions the net needs, each ``(1, ...)``.
     """
-    with _probe(net, x, cond) as (inner, conditions), FlopCounterMode(display=False) as counter:
+    with _probe(net, x, cond) as (inner, conditions), _plain_attention(), FlopCounterMode(display=False) as counter:
         net(inner, **conditions)
     return int(counter.get_total_flops()) // 2
 
@@ -62,6 +64,18 @@ def size_bytes(net: Net) -> int:
     for name, tensor in net.state_dict().items():
         stored.setdefault((tensor.data_ptr(), tensor.shape), (name, tensor))
     return len(save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in stored.values()}))
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention as matrix products, that of ``nn.MultiheadAttention`` too."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
 
 
 @contextmanager

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.data.seed import generator
 from kdgen.devices import device_of, evaluating, pick_device
-from kdgen.metrics.fidelity import gradient
+from kdgen.metrics.fidelity import FLAT, gradient_energy
 from kdgen.metrics.perceptual import Perceptual, perceptual
 
 CALL = 100
@@ -34,38 +33,40 @@ def vendi_score(features: Tensor) -> float:
     return float(torch.special.entr(share).sum().exp())
 
 
-def mean_pairwise_distance(
-    images: Tensor, *, seed: int = 0, num_pairs: int = 1000, distance: Perceptual | None = None
-) -> float:
-    """The mean perceptual distance of two images of a set.
+def mean_pairwise_distance(images: Tensor, *, distance: Perceptual | None = None) -> float:
+    """The mean perceptual distance of two images of a set, over all pairs.
+
+    The distance is linear in the squared differences of features, whose mean over the pairs of N images is
+    ``2 / (N - 1) * (sum f^2 - (sum f)^2 / N)``: twice the unbiased variance. So each image passes the net once.
 
     Args:
         images: ``(N, C, H, W)`` in [-1, 1], N at least 2.
-        seed: of the pairs.
-        num_pairs: how many pairs of different images, drawn at random.
         distance: where it is measured; ``perceptual("features32")``, on a GPU where there is one, if not given.
     """
     if len(images) < 2:
         raise ValueError("the distance of two images of a set needs two")
     distance = distance or perceptual("features32").to(pick_device("auto"))
-    draw = generator(seed, "pairs")
-    one = torch.randint(len(images), (num_pairs,), generator=draw)
-    other = (one + torch.randint(1, len(images), (num_pairs,), generator=draw)) % len(images)
-    pairs = torch.stack([one, other]).to(images.device)
-    where = device_of(distance)
+    where, count = device_of(distance), len(images)
+    sums: list[tuple[Tensor, Tensor]] = []
     with evaluating(distance):
-        parts = [distance(images[i].to(where), images[j].to(where)) for i, j in torch.split(pairs, CALL, dim=1)]
-    return torch.cat(parts).double().mean().item()
+        for part in torch.split(images, CALL):
+            maps = [each.cpu().double() for each in distance.unit_maps(part.to(where))]
+            now = [(each.sum(0), each.square().sum(0)) for each in maps]
+            sums = [(a + c, b + d) for (a, b), (c, d) in zip(sums, now, strict=True)] if sums else now
+        apart = [2 / (count - 1) * (squares - total.square() / count) for total, squares in sums]
+        return distance.combine([each.unsqueeze(0).to(where, torch.float32) for each in apart]).item()
 
 
 def sharpness_ratio(images: Tensor, reference: Tensor) -> float:
-    """The mean size of the gradient of a set of images relative to that of a reference set.
+    """The mean gradient energy of a set of images relative to that of a reference set, ``mean E / mean E``.
 
-    The gradient is that of ``sharpness``. 1 is as sharp as the reference, below is blurred, above is noisy.
+    E is that of ``gradient_energy``. 1 is as sharp as the reference, below is blurred, above is noisy.
 
     Args:
         images: ``(N, C, H, W)``, any range.
         reference: ``(M, C, H, W)`` of the same size, so that gradients compare.
     """
-    ours, theirs = (torch.cat([gradient(x) for x in torch.split(each, CALL)]).mean() for each in (images, reference))
-    return (ours / theirs.clamp_min(1e-6)).item()
+    ours, theirs = (
+        torch.cat([gradient_energy(x) for x in torch.split(each, CALL)]).mean() for each in (images, reference)
+    )
+    return (ours / theirs.clamp_min(FLAT)).item()

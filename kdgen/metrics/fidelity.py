@@ -6,6 +6,8 @@ from torch import Tensor
 
 RANGE = 2.0
 SSIM_WINDOW = 11
+FLAT = 1e-8
+"""Gradient energy below which an image counts as flat: that of steps of 1/10,000 between neighbours."""
 
 
 def psnr(out: Tensor, truth: Tensor) -> Tensor:
@@ -51,11 +53,10 @@ def ssim(out: Tensor, truth: Tensor) -> Tensor:
 
 
 def sharpness(out: Tensor, truth: Tensor) -> Tensor:
-    """The mean magnitude of an image's gradient as a share of the truth's.
+    """An image's gradient energy as a share of the truth's, ``E(out) / E(truth)`` with E of ``gradient_energy``.
 
-    The gradient is that of forward differences, its magnitude ``sqrt(dx^2 + dy^2)`` is averaged over pixels and
-    channels. 1 is as sharp as the truth, below is blurred; noise that is left counts as sharpness, so read it beside
-    the PSNR. It is 1 by definition where the truth is flat.
+    1 is as sharp as the truth, below is blurred; noise that is left counts as sharpness, so read it beside the PSNR.
+    It is 1 by definition where the truth is flat.
 
     Args:
         out: ``(B, C, H, W)``, any range.
@@ -65,19 +66,18 @@ def sharpness(out: Tensor, truth: Tensor) -> Tensor:
         ``(B,)``, 0 and above.
     """
     _check(out, truth)
-    ours, theirs = gradient(out), gradient(truth)
-    return torch.where(theirs > 1e-6, ours / theirs.clamp_min(1e-6), torch.ones_like(ours))
+    ours, theirs = gradient_energy(out), gradient_energy(truth)
+    return torch.where(theirs > FLAT, ours / theirs.clamp_min(FLAT), torch.ones_like(ours))
 
 
-def gradient(x: Tensor) -> Tensor:
-    """The mean over pixels and channels of ``sqrt(dx^2 + dy^2)`` of images ``(B, C, H, W)``: ``(B,)``, float32."""
-    return torch.hypot(*forward_differences(x)).mean((1, 2, 3))
+def gradient_energy(x: Tensor) -> Tensor:
+    """The mean of ``dx^2 + dy^2`` over pixels and channels of images ``(B, C, H, W)``: ``(B,)``, float32.
 
-
-def forward_differences(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The next pixel minus this one, across and down, of images ``(B, C, H, W)``; 0 at the border. Float32."""
+    ``dx`` and ``dy`` are the next pixel minus this one, across and down; 0 at the border.
+    """
     x = F.pad(x.float(), (0, 1, 0, 1), mode="replicate")
-    return x[..., :-1, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, :-1]
+    across, down = x[..., :-1, 1:] - x[..., :-1, :-1], x[..., 1:, :-1] - x[..., :-1, :-1]
+    return (across.square() + down.square()).mean((1, 2, 3))
 
 
 def _check(out: Tensor, truth: Tensor) -> None:

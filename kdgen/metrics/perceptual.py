@@ -32,7 +32,7 @@ class Perceptual(nn.Module):
         raise NotImplementedError
 
     def combine(self, apart: Sequence[Tensor]) -> Tensor:
-        """One distance ``(B,)`` from the squared differences in each map."""
+        """One distance ``(B,)`` from the squared differences in each map; linear in them."""
         raise NotImplementedError
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
@@ -45,8 +45,12 @@ class Perceptual(nn.Module):
         Returns:
             ``(B,)`` float32, 0 for equal images.
         """
-        ours, theirs = (self.maps(x.expand(-1, 3, -1, -1)) for x in (a, b))
-        return self.combine([(_unit(p) - _unit(q)).square() for p, q in zip(ours, theirs, strict=True)])
+        pairs = zip(self.unit_maps(a), self.unit_maps(b), strict=True)
+        return self.combine([(ours - theirs).square() for ours, theirs in pairs])
+
+    def unit_maps(self, x: Tensor) -> list[Tensor]:
+        """The maps of images ``(B, C, H, W)``, C 1 or 3, normalised to unit length over channels, float32."""
+        return [F.normalize(each.float(), dim=1, eps=1e-10) for each in self.maps(x.expand(-1, 3, -1, -1))]
 
     def train(self, mode: bool = True) -> Self:
         """Nothing: it stays in evaluation mode."""
@@ -153,11 +157,6 @@ def _published() -> dict[str, str]:
         **{f"convs.{i}.{part}": f"{conv}.{part}" for i, conv in enumerate(convs) for part in ("weight", "bias")},
         **{f"heads.{i}.weight": f"lin{i}.model.1.weight" for i in range(len(convs))},
     }
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Unit length over channels, in float32."""
-    return F.normalize(x.float(), dim=1, eps=1e-10)
 
 
 def _halved(x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from kdgen.critics import Critic, Game, GameLoss, check_game
+from kdgen.critics import Critic, Game, GameLoss, check_game, known_labels
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
 from kdgen.types import Batch, Net, Objective, Sight, UserError
@@ -25,20 +25,30 @@ class Adversarial(Objective):
             ``hinge`` alone: ``relativistic`` wants about 1.
         every: steps from one penalty to the next.
         augment: show the critic augmented images, which helps where data are few.
+        classes: number of classes of the labels in the batches' ``label``: the critic then judges images of a class
+            (projection discriminator, Miyato & Koyama 2018, arXiv 1802.05637); 0 has no regard to labels.
+            Real images that are the batch's own ``real`` have no labels: then it is 0.
 
     Raises:
-        UserError: for numbers out of range; in ``attach`` for batches without real images.
+        UserError: for numbers out of range; in ``attach`` for batches without real images, and for labels without a
+            number of classes.
     """
 
     game: Game
 
     def __init__(
-        self, width: int = 32, loss: GameLoss = "hinge", penalty: float = 0.0, every: int = 8, augment: bool = False
+        self,
+        width: int = 32,
+        loss: GameLoss = "hinge",
+        penalty: float = 0.0,
+        every: int = 8,
+        augment: bool = False,
+        classes: int | None = None,
     ) -> None:
         super().__init__()
-        check_game("adversarial", width=width, loss=loss, penalty=penalty, every=every)
+        check_game("adversarial", width=width, loss=loss, penalty=penalty, every=every, classes=classes)
         self.width, self.kind = width, loss
-        self.penalty, self.every, self.augment = penalty, every, augment
+        self.penalty, self.every, self.augment, self.classes = penalty, every, augment, classes
 
     def attach(self, student: Net, batch: Batch) -> None:
         """Make a critic for the student's images. Raises UserError where there are none, or no real ones."""
@@ -46,21 +56,28 @@ class Adversarial(Objective):
         if out.shape[1] != real.shape[1]:
             raise UserError(f"adversarial: the student's images have {out.shape[1]} channels, the real ones "
                             f"{real.shape[1]}: choose a student with {real.shape[1]}")  # fmt: skip
-        critic = Critic(out.shape[1], (out.shape[2], out.shape[3]), self.width, normalized=self.kind == "hinge")
+        if known_labels("adversarial", batch, self.classes) is not None and batch.real is not None:
+            raise UserError("adversarial: the real images of this task have no labels to judge them by: set `classes` "
+                            "to 0 for a critic that has no regard to the class")  # fmt: skip
+        size = (out.shape[2], out.shape[3])
+        critic = Critic(out.shape[1], size, self.width, normalized=self.kind == "hinge", classes=self.classes or 0)
         game = Game(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)
         self.game = game.to(real.device)
 
     def loss(self, sight: Sight) -> Tensor:
         """What the student wants small: ``(B,)``, below zero where the critic of ``hinge`` is taken in."""
-        return self.game.student_loss(sight.student, _real(sight.batch))
+        return self.game.student_loss(sight.student, _real(sight.batch), self._label(sight))
 
     def critic_loss(self, sight: Sight) -> Tensor:
         """What the critic wants small, ``(B,)``."""
-        return self.game.critic_loss(sight.student, _real(sight.batch))
+        return self.game.critic_loss(sight.student, _real(sight.batch), self._label(sight))
 
     def critics(self) -> Iterator[nn.Parameter]:
         """The critic's parameters."""
         return self.game.learning()
+
+    def _label(self, sight: Sight) -> Tensor | None:
+        return known_labels("adversarial", sight.batch, self.classes)
 
 
 def _real(batch: Batch) -> Tensor:

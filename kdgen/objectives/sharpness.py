@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from kdgen.distance import resample
-from kdgen.metrics.fidelity import forward_differences
+from kdgen.metrics.fidelity import gradient_energy
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
 from kdgen.types import Batch, Net, Objective, Sight, UserError
@@ -13,8 +13,8 @@ from kdgen.types import Batch, Net, Objective, Sight, UserError
 class Sharpness(Objective):
     """Gradient energy like that of the data: ``|E(student) - E(data)| / mean E(data)``, 0 where they are as sharp.
 
-    ``E`` is the mean of ``dx^2 + dy^2`` over pixels and channels, by forward differences. Where the batch holds the
-    truth ``y``, each image is held against its own, and ``mean E(data)`` is that of the batch, so that flat truths
+    ``E`` is ``kdgen.metrics.fidelity.gradient_energy``, as the metric of the same name has it. Where the batch holds
+    the truth ``y``, each image is held against its own, and ``mean E(data)`` is that of the batch, so that flat truths
     weigh little. Otherwise the mean over the student's images is held against the mean over images of the data,
     ``real``, and every image has the same loss. Images of the data are resampled to the student's size first.
 
@@ -34,12 +34,6 @@ class Sharpness(Objective):
         if not paired:
             ours, theirs = ours.mean().expand(len(ours)), theirs.mean().expand(len(ours))
         return (ours - theirs).abs() / theirs.mean().clamp_min(1e-6)
-
-
-def gradient_energy(image: Tensor) -> Tensor:
-    """The mean of ``dx^2 + dy^2`` over pixels and channels of images ``(B, C, H, W)``: ``(B,)``, float32."""
-    across, down = forward_differences(image)
-    return (across.square() + down.square()).mean((1, 2, 3))
 
 
 def _data(batch: Batch) -> tuple[Tensor, bool]:

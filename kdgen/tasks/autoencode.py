@@ -138,9 +138,9 @@ class Autoencode(Drawing):
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """How near images stay to themselves: ``psnr`` (dB), ``ssim``, ``perceptual`` and ``sharpness``.
 
-        Those ending in ``@teacher`` compare with what the teacher makes of the same images. ``fd_*``, ``kd_*``,
-        ``precision``, ``recall``, ``density`` and ``coverage`` compare the distribution of patches with that of their
-        reconstructions.
+        ``fd_*``, ``kd_*``, ``precision``, ``recall``, ``density`` and ``coverage`` compare the distribution of the
+        reconstructions with that of the patches. Those ending in ``@teacher`` compare with what the teacher makes of
+        the same images. ``diversity`` and ``vendi`` are of the reconstructions alone.
 
         Args:
             net: any net of the task.
@@ -155,8 +155,9 @@ class Autoencode(Drawing):
         figures = self._distribution(out, truth) | self._agreement(out, truth)
         if reference is not None and reference is not net:
             target = self._answers(reference, num_images, seed)
-            figures |= {f"{key}@teacher": value for key, value in self._agreement(out, target).items()}
-        return figures
+            beside = self._distribution(out, target) | self._agreement(out, target)
+            figures |= {f"{key}@teacher": value for key, value in beside.items()}
+        return figures | (self._variety(out) if num_images > 1 else {})
 
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """On how many images of which size, and with which seed."""

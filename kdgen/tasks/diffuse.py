@@ -1,17 +1,22 @@
 """Denoising at every noise level: what a diffusion model is trained on."""
 
 import hashlib
+import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any, Literal
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
+from kdgen.cache import cache_folder, fingerprint, kept_array
 from kdgen.checks import check_count
 from kdgen.data import Images, derive, generator, make_images
+from kdgen.data.labelled import is_labelled
 from kdgen.diffusion import edm_weight, log_normal
 from kdgen.drawing import NUM_STEPS, denoise_noise
 from kdgen.registry import register
@@ -37,6 +42,9 @@ class Diffuse(Drawing):
         num_images: how many images a net is measured on.
         num_steps: steps of the sampler that draws them, Heun's method on a Karras schedule.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+        num_classes: of a class-conditional net, which is told the ``label`` ``(B,)`` of each image, and in drawing its
+            classes in turn; by default as many as the images have: ``idx`` with labels, a ``mixture`` of such, or
+            ``samples`` of a class-conditional model.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -55,6 +63,7 @@ class Diffuse(Drawing):
         num_images: int = 1000,
         num_steps: int = NUM_STEPS,
         features: str = "features32",
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("size", size), ("num_images", num_images),
@@ -68,11 +77,22 @@ class Diffuse(Drawing):
         self.mean, self.std, self.sigma_data, self.weight, self.num_steps = mean, std, sigma_data, weight, num_steps
         self.source: Images | None = None if images is None else make_images(images)
         self.images = self.source if data else None
+        known = getattr(self.source, "num_classes", 0) if is_labelled(self.source) else 0
+        self.num_classes: int = known if num_classes is None else num_classes
+        if self.num_classes:
+            self._check_classes(known)
         self.calls = 2 * num_steps - 1
 
+    def _check_classes(self, known: int) -> None:
+        check_count("diffuse", "num_classes", self.num_classes)
+        if self.source is not None and not 0 < known <= self.num_classes:
+            raise UserError(f"diffuse: num_classes is {self.num_classes} and the images have {known or 'no'} classes: "
+                            "give images with labels below num_classes")  # fmt: skip
+
     def describe(self) -> dict[str, Any]:
-        """Name, size and channels of the images, steps of the sampler."""
-        return {"name": "diffuse", "size": self.size, "channels": self.channels, "num_steps": self.num_steps}
+        """Name, size and channels of the images, steps of the sampler, and classes where there are any."""
+        told = {"name": "diffuse", "size": self.size, "channels": self.channels, "num_steps": self.num_steps}
+        return told | ({"num_classes": self.num_classes} if self.num_classes else {})
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights and the images."""
@@ -81,14 +101,26 @@ class Diffuse(Drawing):
         return hashlib.sha256(repr((known, images)).encode()).hexdigest()
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` and ``weight`` ``(B,)``."""
+        """Endless batches: ``y`` images, ``x`` the same under noise, ``cond["sigma"]`` and ``weight`` ``(B,)``.
+
+        With classes, ``cond["label"]`` ``(B,)`` too.
+        """
         if self.source is None:
             raise UserError('diffuse: training needs images: set task.args.images to {"name": "folder", ...}, or to '
                             '{"name": "samples", "args": {"model": TEACHER}} for the teacher\'s own')  # fmt: skip
         for number in count(start):
             drawn = derive(seed, "images", number)
-            y = self.source.patches(batch_size, self.size, channels=self.channels, seed=drawn)
-            yield self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
+            clean = self._clean(batch_size, drawn)
+            yield self.renewed(clean, seed=derive(seed, "noise", number))
+
+    def _clean(self, count: int, seed: int) -> Batch:
+        """Images without noise, and their classes where a net is told them."""
+        source: Any = self.source
+        if self.num_classes and is_labelled(source):
+            y, label = source.labelled(count, self.size, channels=self.channels, seed=seed)
+            return Batch(x=y, y=y, cond={"label": label})
+        y = source.patches(count, self.size, channels=self.channels, seed=seed)
+        return Batch(x=y, y=y)
 
     def renewed(self, batch: Batch, *, seed: int) -> Batch:
         """The same images under other noise of other levels."""
@@ -97,7 +129,7 @@ class Diffuse(Drawing):
         sigma = self.levels(len(batch.y), random)
         noise = torch.randn(batch.y.shape, generator=random)
         noisy = torch.addcmul(batch.y, noise, sigma.view(-1, 1, 1, 1))
-        return replace(batch, x=noisy, weight=self.weights(sigma), cond={"sigma": sigma})
+        return replace(batch, x=noisy, weight=self.weights(sigma), cond={**batch.cond, "sigma": sigma})
 
     def levels(self, count: int, random: torch.Generator) -> Tensor:
         """Noise levels of a batch, ``(count,)``."""
@@ -114,11 +146,39 @@ class Diffuse(Drawing):
 
     def example(self) -> Batch:
         """One flat image at the noise level 1."""
-        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond={"sigma": torch.ones(1)})
+        cond = {"sigma": torch.ones(1)} | ({"label": torch.zeros(1, dtype=torch.long)} if self.num_classes else {})
+        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond=cond)
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
-        """Images from noise; see the base."""
-        return denoise_noise(net, (self.channels, self.size, self.size), num_images, seed, self.num_steps)
+        """Images from noise, of each class in turn; see the base."""
+        return denoise_noise(net, self._shape, num_images, seed, self.num_steps, self.num_classes)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        return self.channels, self.size, self.size
+
+    def _answers(self, reference: Net, count: int, seed: int) -> Tensor:
+        """The teacher's images, drawn once for all runs: they are kept on disk."""
+        known = self._known.setdefault(reference, {})
+        if len(known.get(seed, ())) < count:
+            draw = partial(Diffuse.draw, self, self._guided(reference), num_images=count, seed=seed)
+            known[seed] = self._kept(reference, (self.num_steps, seed), count, draw)
+        return known[seed][:count]
+
+    def _guided(self, reference: Net) -> Net:
+        """The teacher as it is drawn."""
+        return reference
+
+    def _told(self) -> Sequence[JsonValue]:
+        """What else the teacher's images depend on."""
+        return [self.num_classes] if self.num_classes else []
+
+    def _kept(self, reference: Net, how: Sequence[JsonValue], count: int, draw: Callable[[], Tensor]) -> Tensor:
+        """What ``draw`` gives, from disk where it is; the first images are the same however many are drawn."""
+        key = json.dumps([1, fingerprint(reference), self._shape, *how, *self._told()])
+        path = cache_folder("drawings") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+        kept = kept_array(path, lambda: draw().numpy(), lambda x: x.shape[1:] == self._shape and len(x) >= count)
+        return torch.from_numpy(kept[:count])
 
 
 __all__ = ["Diffuse"]

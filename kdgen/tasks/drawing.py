@@ -65,7 +65,7 @@ class Drawing:
         ``fd_*``, ``kd_*``, ``precision``, ``recall``, ``density`` and ``coverage`` compare the distribution with that
         of as many images of the teacher from other latents, or without a teacher with the data; with both, those to
         the data end in ``@data``. ``diversity`` is the mean perceptual distance of two images, ``vendi`` the number of
-        unlike ones; ``sharpness`` is the gradient's size relative to the reference.
+        unlike ones; ``sharpness`` is the gradient energy relative to the reference's.
 
         Args:
             net: any net of the task.
@@ -89,9 +89,7 @@ class Drawing:
             figures |= self._distribution(drawn, self._real(count, seed))
         else:
             raise UserError("there is nothing to compare with: name a teacher, or give the task `images`")
-        figures["diversity"] = mean_pairwise_distance(drawn, seed=seed)
-        figures["vendi"] = vendi_score(extractor(self.features)(drawn[: self.quick]))
-        return figures
+        return figures | self._variety(drawn)
 
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """How many images, which seed, and a hash of the features they were compared with."""
@@ -101,7 +99,8 @@ class Drawing:
             target, whose = self._real(self.num_images, seed), "the data's"
         known = digest(extractor(self.features)(target))
         return (f"Distributions are those of {self.num_images:,} images with seed {seed} against as many of {whose} "
-                f"(features {self.features}, statistics {known}).")  # fmt: skip
+                f"(features {self.features}, statistics {known}); diversity and the Vendi score are those of the first "
+                f"{min(self.quick, self.num_images)}.")  # fmt: skip
 
     def _answers(self, reference: Net, count: int, seed: int) -> Tensor:
         """The first images of the teacher at the task's size, kept for as long as it lives: it never changes."""
@@ -128,6 +127,14 @@ class Drawing:
             "psnr": psnr(drawn, target).mean().item(),
             "ssim": ssim(drawn, target).mean().item(),
             "perceptual": apart.mean().item(),
+        }
+
+    def _variety(self, drawn: Tensor) -> dict[str, float]:
+        """How unlike the first images are: their mean perceptual distance, and how many unlike ones there seem."""
+        first = drawn[: self.quick]
+        return {
+            "diversity": mean_pairwise_distance(first),
+            "vendi": vendi_score(extractor(self.features)(first)),
         }
 
     def _distribution(self, drawn: Tensor, target: Tensor) -> dict[str, float]:

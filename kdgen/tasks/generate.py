@@ -30,6 +30,7 @@ class Generate(Drawing):
         images: data for objectives and for figures beside the teacher's, ``{"name": ..., "args": {...}}``.
         num_images: how many images a net is measured on.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+        num_classes: of class-conditional nets, which are told the ``label`` of each latent, drawn at random.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -43,6 +44,7 @@ class Generate(Drawing):
         images: Mapping[str, Any] | Images | None = None,
         num_images: int = 2000,
         features: str = "features32",
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
         self.latent = (latent,) if isinstance(latent, int) else tuple(latent)
@@ -52,10 +54,14 @@ class Generate(Drawing):
             check_count("generate", "latent", value)
         self.channels, self.size, self.num_images, self.features = channels, size, num_images, features
         self.images = None if images is None else make_images(images)
+        self.num_classes = num_classes
+        if num_classes:
+            check_count("generate", "num_classes", num_classes)
 
     def describe(self) -> dict[str, Any]:
-        """Name, shape of the latents, size and channels of the images."""
-        return {"name": "generate", "latent": list(self.latent), "size": self.size, "channels": self.channels}
+        """Name, shape of the latents, size and channels of the images, and classes where there are any."""
+        told = {"name": "generate", "latent": list(self.latent), "size": self.size, "channels": self.channels}
+        return told | ({"num_classes": self.num_classes} if self.num_classes else {})
 
     def fingerprint(self) -> str:
         """A hash of the description and of the data."""
@@ -63,14 +69,21 @@ class Generate(Drawing):
         return hashlib.sha256(repr(known).encode()).hexdigest()
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Endless batches, ``x`` latents ``(B, *latent)``, ``real`` images of the data where there is any."""
+        """Endless batches, ``x`` latents ``(B, *latent)``, ``real`` images of the data where there is any.
+
+        With classes, ``cond["label"]`` is theirs, ``(B,)``; ``real`` images have none.
+        """
         for number in count(start):
             x = torch.randn((batch_size, *self.latent), generator=generator(seed, "latents", number))
+            cond = {}
+            if self.num_classes:
+                drawn_label = generator(seed, "labels", number)
+                cond["label"] = torch.randint(self.num_classes, (batch_size,), generator=drawn_label)
             real = None
             if self.images is not None:
                 drawn = derive(seed, "real", number)
                 real = self.images.patches(batch_size, self.size, channels=self.channels, seed=drawn)
-            yield Batch(x=x, real=real)
+            yield Batch(x=x, real=real, cond=cond)
 
     def renewed(self, batch: Batch, *, seed: int) -> Batch:
         """The batch as it is: it has no truth under anything random."""
@@ -81,12 +94,13 @@ class Generate(Drawing):
         return None
 
     def example(self) -> Batch:
-        """One latent."""
-        return Batch(x=torch.zeros(1, *self.latent))
+        """One latent, of the first class."""
+        cond = {"label": torch.zeros(1, dtype=torch.int64)} if self.num_classes else {}
+        return Batch(x=torch.zeros(1, *self.latent), cond=cond)
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
-        """Images from standard normal latents; see the base."""
-        return draw_images(net, self.latent, num_images, seed)
+        """Images from standard normal latents, of each class in turn; see the base."""
+        return draw_images(net, self.latent, num_images, seed, self.num_classes)
 
 
 __all__ = ["Generate"]

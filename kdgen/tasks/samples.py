@@ -1,18 +1,17 @@
 """A model's own images as a source of images: a student needs no other data."""
 
-import errno
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor
 
-from kdgen.cache import cache_folder
+from kdgen.cache import Array, cache_folder, kept_array
 from kdgen.checks import check_count
 from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
@@ -25,10 +24,12 @@ from kdgen.types import UserError
 class Samples:
     """Images that a GAN, VAE or diffusion model has drawn.
 
-    They are drawn when first asked for and kept on disk, 8 bits a value, for later runs.
+    They are drawn when first asked for and kept on disk, 8 bits a value, for later runs. ``seconds`` is what that took:
+    0 where they lay on disk, None before anybody has asked.
 
     Args:
-        model: a generator by reference: a bundled name, a run folder, a folder of diffusers' making.
+        model: a generator by reference (a bundled name, a run folder, a folder of diffusers' making) or a declared
+            checkpoint.
         num_images: how many are drawn.
         seed: of the latents or the noise.
         size: height and width in pixels of the pictures that ``images`` gives; as they are if not given. Patches are
@@ -40,13 +41,19 @@ class Samples:
     """
 
     def __init__(
-        self, model: str, num_images: int = 2000, seed: int = 0, size: int | None = None, num_steps: int | None = None
+        self,
+        model: str | Mapping[str, Any],
+        num_images: int = 2000,
+        seed: int = 0,
+        size: int | None = None,
+        num_steps: int | None = None,
     ) -> None:
         check_count("samples", "num_images", num_images)
         for name, value in (("size", size), ("num_steps", num_steps)):
             if value is not None:
                 check_count("samples", name, value)
         self.num_images, self.seed, self.size, self.num_steps = num_images, seed, size, num_steps
+        self.seconds: float | None = None
         self._model = load(model)
         key = json.dumps([1, self._model.fingerprint(), num_images, seed, num_steps])
         self.path = cache_folder("samples") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
@@ -60,10 +67,26 @@ class Samples:
         """A hash of the model's weights and of the arguments."""
         return f"{self.path.stem}-{self.size}"
 
+    @property
+    def num_classes(self) -> int:
+        """Classes of a class-conditional model, which draws them in turn; 0 of any other."""
+        return int(self._model.task.get("num_classes") or 0)
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Whole images drawn at random, ``(count, channels, size, size)`` float32 in [-1, 1]."""
         index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
         return self._images(index, size, channels)
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """What ``patches`` gives, and the classes ``(count,)`` int64 that the model was told.
+
+        Raises:
+            UserError: for a model without classes.
+        """
+        if not self.num_classes:
+            raise UserError(f"{self._model.name} draws images without classes: leave num_classes out")
+        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        return self._images(index, size, channels), index % self.num_classes
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
         """All images in order, each ``(1, channels, H, W)`` float32 in [-1, 1]."""
@@ -78,35 +101,19 @@ class Samples:
         return x.expand(-1, channels, -1, -1).contiguous()
 
     @cached_property
-    def _drawn(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _drawn(self) -> Array:
         """The images from disk, ``(num_images, C, H, W)``, drawn before if they are not there whole."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{self.path}.lock"):
-                if (kept := self._kept()) is None:
-                    kept = self._draw()
-                    partial = self.path.with_suffix(".partial")
-                    with partial.open("wb") as file:
-                        np.save(file, kept)
-                    os.replace(partial, self.path)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise UserError(f"the disk of {self.path.parent} has no room for the samples: free space, or set "
-                            "KDGEN_CACHE to another place") from None  # fmt: skip
-        return kept
+        self.seconds = 0.0
+        return kept_array(self.path, self._draw, self._whole)
 
-    def _kept(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
-        try:
-            kept = np.load(self.path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        whole = kept.ndim == 4 and kept.dtype == np.uint8 and len(kept) == self.num_images
-        return kept if whole else None
+    def _whole(self, kept: Array) -> bool:
+        return kept.ndim == 4 and kept.dtype == np.uint8 and len(kept) == self.num_images
 
-    def _draw(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    def _draw(self) -> Array:
+        started = time.perf_counter()
         octets = ((self._made().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu()
-        drawn: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] = octets.numpy()
+        self.seconds = time.perf_counter() - started
+        drawn: Array = octets.numpy()
         return drawn
 
     def _made(self) -> Tensor:
@@ -115,4 +122,15 @@ class Samples:
         return model.draw(self.num_images, seed=derive(self.seed, "samples"), num_steps=self.num_steps)
 
 
-__all__ = ["Samples"]
+def drawing_seconds(*sources: object) -> float | None:
+    """Seconds that images of a model took to draw in these sources; None where none of them has drawn any.
+
+    Args:
+        sources: of images, mixtures among them; anything else, and a source named twice, adds nothing.
+    """
+    each = {id(inner): inner for source in sources for inner in (source, *getattr(source, "sources", ()))}
+    taken = [inner.seconds for inner in each.values() if isinstance(inner, Samples) and inner.seconds is not None]
+    return sum(taken) if taken else None
+
+
+__all__ = ["Samples", "drawing_seconds"]

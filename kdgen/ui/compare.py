@@ -51,7 +51,8 @@ def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Co
             with gr.Group(elem_classes="kd-card"):
                 example = gr.Radio(names, value="chelsea", label=say("examples"), info=say("examples_info"))
                 photo = gr.Image(comparing.photographs()["chelsea"], label=say("photograph"), interactive=False,
-                                 type="pil", height=200, buttons=[], elem_id="kd-photo", alt_text="The photograph")  # fmt: skip
+                                 type="pil", height=200,
+                                 buttons=[], elem_id="kd-photo", alt_text="The photograph")  # fmt: skip
                 upload = gr.UploadButton(say("upload"), file_types=["image"], elem_id="kd-upload", size="sm")
                 with gr.Row():
                     sigma = gr.Slider(0, 75, 25, step=1, label=say("sigma"), info=say("sigma_info"))

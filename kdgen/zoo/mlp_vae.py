@@ -1,5 +1,7 @@
 """A fully connected variational autoencoder whose latents are vectors."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ class MlpVae(nn.Module):
         latent_channels: size Z of its latents.
         moments: a module that passes the moments on, for taps to read.
     """
+
+    halves: ClassVar = {"encode": ("fc1", "fc21", "fc22", "moments"), "decode": ("fc3", "fc4")}
 
     def __init__(self, channels: int, size: int, hidden: int, latent: int, sample: bool) -> None:
         super().__init__()
@@ -53,7 +57,7 @@ class MlpVae(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Latents ``(B, Z)`` to images ``(B, C, size, size)`` in [-1, 1]."""
         pixels = 2 * torch.sigmoid(self.fc4(torch.relu(self.fc3(z)))) - 1
-        return pixels.view(len(z), self.channels, self.size, self.size)
+        return pixels.view(z.shape[0], self.channels, self.size, self.size)
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """Images to images: a sample of the latents is decoded in training if so built, otherwise their mean.

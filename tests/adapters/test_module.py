@@ -1,10 +1,17 @@
 """Modules of the user's own."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from kdgen.adapters.module import from_module
+from kdgen import registry
+from kdgen.adapters.module import Half, from_module
+from kdgen.metrics import cost
+from kdgen.model import load
+from kdgen.registry import Use
+from kdgen.taps import taps
 from kdgen.types import UserError
 from kdgen.zoo.fold import folded
 
@@ -47,3 +54,39 @@ def test_unknown_ranges_and_predictions_are_refused() -> None:
         from_module(Halve(), range=(0, 255))
     with pytest.raises(UserError, match="predicts"):
         from_module(Halve(), predicts="noise")
+
+
+def halves_of(net: Any, x: torch.Tensor) -> tuple[Half, Half]:
+    encoder, decoder = Half(net, "encode").eval(), Half(net, "decode").eval()
+    with torch.no_grad():
+        said = net.encode(x)
+        assert torch.equal(encoder(x), said)
+        latents = said[:, : net.latent_channels]
+        assert torch.equal(decoder(latents), net.decode(latents))
+        for half, seen in ((encoder, x), (decoder, latents)):
+            with taps(half, half.taps()) as tapped:
+                half(seen)
+            assert list(tapped) == half.taps() != []
+    return encoder, decoder
+
+
+@pytest.mark.parametrize("name", ["vae", "mlp_vae", "autoencoder_kl", "autoencoder_tiny"])
+def test_the_halves_of_an_autoencoder_share_its_weights_and_count_their_own_alone(name: str) -> None:
+    args: dict[str, Any] = {
+        "vae": {"widths": [4, 6]}, "mlp_vae": {"hidden": 12, "latent": 3, "size": 8},
+        "autoencoder_kl": {"size": 8, "block_out_channels": [8, 8], "norm_num_groups": 4},
+        "autoencoder_tiny": {"width": 8, "encoder_blocks": [1, 1], "decoder_blocks": [1, 1]},
+    }[name]  # fmt: skip
+    net: Any = registry.build("net", Use(name=name, args={"channels": 1, **args})).eval()
+    encoder, decoder = halves_of(net, torch.rand(2, 1, 8, 8) * 2 - 1)
+    counts = [cost.num_params(half) for half in (encoder, decoder)]
+    assert sum(counts) == cost.num_params(net)
+    assert min(counts) > 0.2 * max(counts)
+    assert cost.size_bytes(decoder) < 0.8 * cost.size_bytes(net)
+    assert {id(p) for p in decoder.parameters()} < {id(p) for p in net.parameters()}
+
+
+def test_the_decoder_of_the_bundled_autoencoder_has_its_own_parameters() -> None:
+    whole, decoder = load("vae").net, load("vae#decoder").net
+    alone = registry.build("net", Use(name="vae_decoder"))
+    assert cost.num_params(decoder) == cost.num_params(alone) < cost.num_params(whole)

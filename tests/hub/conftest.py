@@ -41,11 +41,11 @@ class Place:
     """Where tests publish: an owner, and names of its repositories that are removed afterwards."""
 
     org: str
-    made: list[str] = field(default_factory=list)
+    made: list[tuple[str, str]] = field(default_factory=list)
 
     def name(self, word: str, kind: str = "model") -> str:
         name = f"{self.org}/{word}-{uuid.uuid4().hex[:6]}"
-        self.made.append(name)
+        self.made.append((name, kind))
         return name
 
 
@@ -61,8 +61,8 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     found = Place(os.environ.get("KDGEN_TEST_HUB_ORG", "acme"))
     yield found
     if TRUE:
-        for name in found.made:
-            HfApi().delete_repo(name, missing_ok=True)
+        for name, kind in found.made:
+            HfApi(token=WRITER).delete_repo(name, repo_type=kind, missing_ok=True)
 
 
 @pytest.fixture

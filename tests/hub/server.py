@@ -1,9 +1,13 @@
-"""A Hub on the loopback: the protocol as huggingface-hub speaks it, files on disk, failures on demand."""
+"""A Hub on the loopback: the protocol as huggingface-hub speaks it, files on disk, failures on demand.
+
+By itself: ``python -m tests.hub.server FOLDER PORT``, then ``HF_ENDPOINT=http://127.0.0.1:PORT`` for the client, and
+``HF_TOKEN=hf_writer_of_acme_0001`` to write to ``acme``.
+"""
 
 import base64
-import hashlib
 import json
 import re
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -15,10 +19,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from huggingface_hub import ModelCard
 
+from .storage import content, storage
 from .store import LFS, Missing, Repo, Store
-
-PART = 8_000_000
-"""Bytes of a part of an upload."""
 
 
 @dataclass
@@ -40,7 +42,6 @@ class Hub:
         self.users = {"hf_writer_of_acme_0001": ("ada", {"ada", "acme"}), "hf_reader_of_nothing_1": ("bob", set())}
         self.faults: list[Fault] = []
         self.seen: list[str] = []
-        self.parts: dict[str, bytes] = {}
         config = uvicorn.Config(self, host="127.0.0.1", port=port, log_level="critical", lifespan="off")
         self.uvicorn = uvicorn.Server(config)
         self.app = application(self)
@@ -101,6 +102,7 @@ def refused(error: Exception) -> Response:
 
 def application(hub: Hub) -> FastAPI:
     app, store = FastAPI(), hub.store
+    app.include_router(storage(store, hub.port))
     app.add_exception_handler(PermissionError, lambda request, error: refused(error))
     app.add_exception_handler(Missing, lambda request, error: refused(error))
 
@@ -135,8 +137,17 @@ def application(hub: Hub) -> FastAPI:
         store.create(kind, name, private=body.get("visibility") == "private", sdk=body.get("sdk"))
         return said
 
+    @app.delete("/api/repos/delete")
+    async def delete(request: Request) -> Any:
+        body = await request.json()
+        kind, name = body.get("type", "model"), f"{body['organization']}/{body['name']}"
+        hub.repo(request, kind, name, write=True)
+        del store.repos[kind, name]
+        return Response()
+
     @app.get("/api/models")
     def search(request: Request) -> Any:
+        hub.who(request)
         wanted, author = set(request.query_params.getlist("filter")), request.query_params.get("author")
         infos = [store.info(repo) for (kind, _), repo in store.repos.items() if kind == "model" and not repo.private]
         found = [info for info in infos if wanted <= set(info["tags"]) and author in (None, info["author"])]  # type: ignore[call-overload]
@@ -185,46 +196,6 @@ def application(hub: Hub) -> FastAPI:
             ]
         }
 
-    @app.post("/{place:path}.git/info/lfs/objects/batch")
-    async def batch(request: Request, place: str) -> Any:
-        if hub.who(request) is None:
-            raise PermissionError("Invalid username or password.")
-        objects = []
-        for each in (await request.json())["objects"]:
-            href, parts = f"http://localhost:{hub.port}/lfs/{each['oid']}", -(-each["size"] // PART)
-            upload: dict[str, Any] = {"href": href}
-            if parts > 1:
-                urls = {str(number + 1): f"{href}/{number + 1}" for number in range(parts)}
-                upload = {
-                    "href": f"http://127.0.0.1:{hub.port}/lfs/{each['oid']}/complete",
-                    "header": {"chunk_size": str(PART), **urls},
-                }
-            there = (store.blobs / each["oid"]).is_file()
-            objects.append(each if there else {**each, "actions": {"upload": upload}})
-        return JSONResponse({"transfer": "multipart", "objects": objects}, media_type="application/vnd.git-lfs+json")
-
-    def keep(oid: str, data: bytes) -> Response:
-        if hashlib.sha256(data).hexdigest() != oid:
-            return JSONResponse({"error": "wrong content"}, 400)
-        (store.blobs / oid).write_bytes(data)
-        return JSONResponse({})
-
-    @app.put("/lfs/{oid}")
-    async def put(request: Request, oid: str) -> Any:
-        assert "authorization" not in request.headers, "the token went to the storage"
-        return keep(oid, await request.body())
-
-    @app.put("/lfs/{oid}/{number}")
-    async def put_part(request: Request, oid: str, number: int) -> Any:
-        assert "authorization" not in request.headers, "the token went to the storage"
-        hub.parts[f"{oid}/{number}"] = await request.body()
-        return JSONResponse({}, headers={"ETag": f"part-{number}"})
-
-    @app.post("/lfs/{oid}/complete")
-    async def complete(request: Request, oid: str) -> Any:
-        parts = (await request.json())["parts"]
-        return keep(oid, b"".join(hub.parts.pop(f"{oid}/{part['partNumber']}") for part in parts))
-
     @app.post("/api/{kinds}/{org}/{name}/commit/{revision:path}")
     async def commit(request: Request, kinds: str, org: str, name: str, revision: str) -> Any:
         propose = request.query_params.get("create_pr") == "1"
@@ -254,11 +225,6 @@ def application(hub: Hub) -> FastAPI:
             "pullRequestUrl": f"{url}/discussions/{number}" if propose else None,
         }
 
-    @app.api_route("/cdn/{sha256}", methods=["GET", "HEAD"])
-    def cdn(request: Request, sha256: str) -> Any:
-        assert "authorization" not in request.headers, "the token went to the storage"
-        return content(request, (store.blobs / sha256).read_bytes(), {"ETag": f'"{sha256}"'})
-
     @app.api_route("/spaces/{org}/{name}/resolve/{rest:path}", methods=["GET", "HEAD"])
     def resolve_space(request: Request, org: str, name: str, rest: str) -> Any:
         return resolved(request, hub.repo(request, "space", f"{org}/{name}"), rest)
@@ -283,11 +249,5 @@ def application(hub: Hub) -> FastAPI:
     return app
 
 
-def content(request: Request, data: bytes, headers: dict[str, str]) -> Response:
-    """A file or the part of it that is asked for."""
-    wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
-    if wanted is None:
-        return Response(data, headers={**headers, "Accept-Ranges": "bytes"})
-    start, end = int(wanted[1]), int(wanted[2] or len(data) - 1)
-    told = {"Content-Range": f"bytes {start}-{end}/{len(data)}"}
-    return Response(data[start : end + 1], 206, {**headers, **told})
+if __name__ == "__main__":
+    Hub(Path(sys.argv[1]), int(sys.argv[2])).uvicorn.run()

@@ -10,10 +10,12 @@ from huggingface_hub import ModelCard, snapshot_download
 from kdgen.card import card
 from kdgen.hub import published, push
 from kdgen.model import Model
+from kdgen.recipe import read
 from kdgen.report import Report
 from kdgen.run import distill
 
 from .conftest import Place, call
+from .server import Hub
 
 
 def test_the_metadata_is_valid_and_every_figure_is_the_reports(place: Place, trained: Path) -> None:
@@ -26,7 +28,10 @@ def test_the_metadata_is_valid_and_every_figure_is_the_reports(place: Place, tra
     assert data.tags == ["kdgen", "denoise", "output"]
     report = json.loads((trained / "report.json").read_text())
     row = next(row for row in report["rows"] if row["role"] == "student")
-    assert {result.metric_type: result.metric_value for result in data.eval_results or ()} == row["metrics"]
+    assert {
+        "@".join(filter(None, (result.metric_type, result.metric_config))): result.metric_value
+        for result in data.eval_results or ()
+    } == row["metrics"]
     for result in data.eval_results or ():
         assert result.verified is False
         assert result.dataset_name == "pictures"
@@ -65,6 +70,13 @@ def test_a_teacher_from_the_hub_is_the_base_and_is_bound_to_its_commit(
     assert "its teacher: mit" in text
 
 
+def test_a_teacher_of_this_machine_is_no_repository(trained: Path) -> None:
+    recipe = read(trained / "recipe.json").model_copy(update={"teacher": "runs/big"})
+    text = card(Report.read(trained), recipe, repo="acme/x")
+    assert ModelCard(text).data.base_model is None
+    assert "the teacher `runs/big`" in text
+
+
 def test_what_was_not_measured_is_not_on_the_card(student: Callable[..., Model], tmp_path: Path) -> None:
     from kdgen.config import read_config
 
@@ -95,6 +107,23 @@ def test_the_card_of_a_net_that_draws(
     assert use in text
     assert "student.generate(num_images=1" in text
     assert ModelCard(text).data.pipeline_tag == "unconditional-image-generation"
+
+
+def test_cards_of_others_making_harm_nobody(hub: Hub, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    card = """---
+tags: [kdgen, "[/red] \\e[2J", 7]
+license: [mit, 7]
+base_model: {a: b}
+model-index: [{name: x, results: 5}]
+---
+"""
+    hub.store.plant(name := place.name("odd"), {"README.md": card.encode()})
+    found = {each.id: each for each in published(author=place.org)}
+    assert (found[name].license, found[name].teacher, found[name].figures) == ("mit", "", {})
+    assert call("list", "hub") == 0
+    shown = capsys.readouterr().out
+    assert "[/red]" in shown
+    assert "\x1b" not in shown
 
 
 def test_published_students_are_listed_with_their_figures(

@@ -1,14 +1,16 @@
 """Every failure is one line with its remedy, exit code 2 or 3, and nothing local is lost."""
 
 import hashlib
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx2
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants
+from huggingface_hub.utils import get_session
 
+from kdgen.fetch import explained
+from kdgen.fetch.failures import SILENCE
 from kdgen.hub import push
 from kdgen.model import Model
 from kdgen.types import UserError
@@ -77,13 +79,17 @@ def test_a_server_that_stays_ill(
     assert "dropped the connection: check the network" in capsys.readouterr().err
 
 
-def test_no_network(trained: Path) -> None:
-    code = "import os, sys; os.environ['HF_ENDPOINT'] = 'http://127.0.0.1:9'; os.environ['HF_TOKEN'] = 'hf_nobody_nothing_00'\n" \
-           "from kdgen.__main__ import main; main()"  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code, "push", str(trained), "acme/x"], capture_output=True, text=True)
-    assert done.returncode == 3, done.stderr
-    assert "cannot be reached: check the network" in done.stderr
-    assert done.stderr.count("\n") == 1
+@pytest.mark.parametrize("arguments", [["push", "RUN", "acme/x"], ["pull", "acme/x"], ["list", "hub"]])
+def test_no_network(
+    trained: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("kdgen.fetch.failures.PATIENCE", 0.5)
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    assert call(*[str(trained) if word == "RUN" else word for word in arguments]) == 3
+    said = capsys.readouterr().err
+    assert "http://127.0.0.1:9 cannot be reached: check the network" in said
+    assert said.count("\n") == 1
 
 
 def test_a_name_taken_by_something_else_is_not_written_over(
@@ -103,6 +109,7 @@ def test_a_name_taken_by_something_else_is_not_written_over(
         (["push", "absent", "acme/x"], "holds no finished student"),
         (["push", "absent", "acme"], "is no id of the Hub"),
         (["push", "absent", "acme/x@v1"], "name the branch by revision"),
+        (["evaluate", "runs/absent"], "there is no folder runs/absent here; the Hub has no runs/absent"),
         (["pull", "acme/no-such-thing"], "the Hub has no acme/no-such-thing, or it is private"),
         (["evaluate", "acme/no-such-thing"], "the Hub has no acme/no-such-thing"),
         (["deploy", "acme"], "is no id of the Hub"),
@@ -113,6 +120,46 @@ def test_mistakes(place: Place, arguments: list[str], words: str, capsys: pytest
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["pull", "acme/any"], ["list", "hub"]])
+def test_a_wrong_token_is_told_when_reading_too(
+    hub: Hub, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_token_of_nobody_0001")
+    assert call(*arguments) == 2
+    assert "does not accept the token" in capsys.readouterr().err
+
+
+def test_what_is_to_be_private_is_never_sent_to_a_public_place(place: Place, student: Callable[..., Model]) -> None:
+    name = place.name("open")
+    before = push(student(), name).commit
+    with pytest.raises(UserError, match="there already and public, nothing was sent"):
+        push(student(depth=3, width=5), name, private=True)
+    assert HfApi().model_info(name).sha == before
+
+
+def test_what_arrived_and_cannot_be_compared_is_said_to_have_been_sent(
+    hub: Hub, student: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdgen.fetch.failures.PATIENCE", 0.0)
+    hub.faults.append(
+        Fault("GET /api/models/acme/sent/revision/[0-9a-f]{40}", 404, {"X-Error-Code": "RepoNotFound"}, 9)
+    )
+    with pytest.raises(UserError, match=r"acme/sent/commit/\w+ was made, but what arrived could not be compared"):
+        push(student(), "acme/sent")
+
+
+def test_two_threads_at_the_hub_leave_the_client_as_it_was(hub: Hub) -> None:
+    session = get_session()
+    before = (session.timeout, session.event_hooks)
+    first, second = explained("a"), explained("b")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert session.timeout == httpx2.Timeout(SILENCE)
+    second.__exit__(None, None, None)
+    assert (session.timeout, session.event_hooks) == before
 
 
 def test_a_private_student_and_a_wrong_revision(

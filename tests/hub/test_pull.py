@@ -93,6 +93,29 @@ def test_refused(
     assert not any("EvilP" in line or line.endswith((".bin", "x")) for line in hub.seen if "/resolve/" in line)
 
 
+def test_shards_that_lie_elsewhere_or_are_pickles_are_refused(
+    hub: Hub, place: Place, student: Make, tmp_path: Path
+) -> None:
+    task = {"name": "diffuse", "size": 8, "channels": 1}
+    student("unet2d", task, size=8, block_out_channels=[8, 8], norm_num_groups=4, attention_levels=0).save(
+        tmp_path / "s"
+    )
+    files = {
+        path.relative_to(tmp_path / "s").as_posix(): path for path in (tmp_path / "s").rglob("*") if path.is_file()
+    }
+    weights = "unet/diffusion_pytorch_model"
+    (tmp_path / "trap.bin").write_bytes(pickle.dumps(Trap()))
+    for elsewhere in (tmp_path / "trap.bin", files[f"{weights}.safetensors"]):
+        index = {"metadata": {"total_size": 1}, "weight_map": {"conv_in.weight": f"../../../../../..{elsewhere}"}}
+        planted = {name: path.read_bytes() for name, path in files.items() if not name.startswith(weights)}
+        planted |= {f"{weights}.safetensors.index.json": json.dumps(index).encode(),
+                    f"{weights}-1-of-1.safetensors": b""}  # fmt: skip
+        hub.store.plant(name := place.name("shards"), planted)
+        with pytest.raises(UserError, match="damaged or do not fit"):
+            load(name)
+    assert not Path("sprung").exists()
+
+
 def test_what_is_refused_by_its_configuration_costs_no_download(hub: Hub, place: Place) -> None:
     name = place.name("heavy")
     hub.store.plant(
@@ -111,9 +134,14 @@ def test_only_files_of_a_student_are_fetched(hub: Hub, place: Place) -> None:
     home = load(name).home
     assert home is not None
     assert {path.name for path in home.rglob("*")} == {"config.json", "model.safetensors"}
+    (home / "pytorch_model.bin").write_bytes(b"left by another program")
+    pull(HubId(name), Path("here"))
+    assert {path.name for path in Path("here").rglob("*")} == {"config.json", "model.safetensors"}
 
 
-def test_what_was_pulled_works_without_the_hub(hub: Hub, place: Place, student: Make) -> None:
+def test_what_was_pulled_works_without_the_hub(
+    hub: Hub, place: Place, student: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = place.name("kept")
     student().push_to_hub(name)
     x = torch.rand(1, 1, 8, 8)
@@ -123,6 +151,12 @@ def test_what_was_pulled_works_without_the_hub(hub: Hub, place: Place, student: 
     hub.faults.clear()
     hub.faults.append(Fault(".", 0, times=1000))
     assert torch.equal(load(name).restore(x), expected)
+    hub.seen.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert torch.equal(load(name).restore(x), expected)
+    assert hub.seen == []
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE forbids"):
+        load(place.name("never"))
 
 
 def test_a_download_that_is_cut_short_is_taken_up(hub: Hub, place: Place, student: Make) -> None:

@@ -5,6 +5,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 
@@ -88,10 +89,37 @@ def test_notes_within_a_picture_are_read(tmp_path: Path) -> None:
 def test_the_users_repository_may_bear_the_users_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USER", "grace")
     (tmp_path / "a.md").write_text('kdgen.load("grace/tiny")')
-    assert objection(tmp_path / "a.md", allowed="grace/tiny") is None
+    assert objection(tmp_path / "a.md", named=["grace/tiny"]) is None
+
+
+def test_an_english_word_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "may")
+    (tmp_path / "a.md").write_text("code of torch alone that may be copied")
+    assert objection(tmp_path / "a.md") is None
 
 
 def test_paths_are_cut_to_their_last_part() -> None:
-    text, found = without_paths('{"path": "/home/grace/photos/", "b": "D:\\\\x\\\\y.png", "c": "a/b"}')
-    assert text == '{"path": "photos", "b": "y.png", "c": "a/b"}'
-    assert found == ["/home/grace/photos/", "D:\\\\x\\\\y.png"]
+    text, found = without_paths("by /home/grace/photos/ and D:\\x\\y.png of a/b")
+    assert text == "by photos and y.png of a/b"
+    assert found == ["/home/grace/photos/", "D:\\x\\y.png"]
+    data = {"path": "/home/José María/my photos/", "b": ["D:\\x\\y.png", "a/b", 1.5], "c": "see /tmp/x."}
+    text, found = without_paths(json.dumps(data))
+    assert json.loads(text) == {"path": "my photos", "b": ["y.png", "a/b", 1.5], "c": "see x."}
+    assert found == [data["path"], "D:\\x\\y.png", "/tmp/x."]
+
+
+def test_a_name_written_in_escapes_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "josé")
+    (tmp_path / "a.json").write_text(json.dumps({"by": "josé"}))
+    assert "josé" in str(objection(tmp_path / "a.json"))
+
+
+def test_weights_whose_header_has_640_bytes_are_no_pickle(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    save_file({"a": torch.zeros(1)}, file, metadata={"x": ""})
+    room = 640 - int.from_bytes(file.read_bytes()[:8], "little")
+    save_file({"a": torch.zeros(1)}, file, metadata={"x": "y" * room})
+    assert file.read_bytes()[:2] == b"\x80\x02"
+    assert objection(file) is None
+    file.write_bytes(pickle.dumps({"a": 1}))
+    assert "pickle" in str(objection(file))

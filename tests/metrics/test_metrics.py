@@ -48,12 +48,12 @@ def test_sharpness_falls_with_blur_and_grows_with_noise(pair):
     _, truth = pair
     blurred = nn.functional.avg_pool2d(truth, 3, 1, 1)
     assert torch.allclose(sharpness(truth, truth), torch.ones(5))
-    assert torch.allclose(sharpness(0.5 * truth, truth), torch.full((5,), 0.5))
+    assert torch.allclose(sharpness(0.5 * truth, truth), torch.full((5,), 0.25))
     assert (sharpness(blurred, truth) < 0.9).all()
     assert (sharpness(truth + 0.2 * torch.randn(truth.shape), truth) > 1.1).all()
     assert sharpness(torch.rand(1, 1, 8, 8), torch.zeros(1, 1, 8, 8)).item() == 1
     ramp = torch.arange(5.0).expand(1, 1, 4, 5)
-    assert sharpness(ramp * 3, ramp).item() == pytest.approx(3)
+    assert sharpness(ramp * 3, ramp).item() == pytest.approx(9)
 
 
 def test_unlike_shapes_are_refused():
@@ -83,6 +83,25 @@ def test_costs_of_a_known_net():
     assert latency_ms(net, torch.zeros(1, 3, 8, 8), gain, rounds=3) > 0
     assert net.training
     assert not net.norm.training
+
+
+class Attentive(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x):
+        tokens = x.flatten(2).transpose(1, 2)
+        heads = tokens.view(1, -1, 2, 8).transpose(1, 2)
+        return nn.functional.scaled_dot_product_attention(heads, heads, heads).sum() + self.inner(*[tokens] * 3)[0]
+
+
+def test_attention_is_counted_whichever_path_it_takes():
+    """Queries by keys and weights by values: 2 N^2 D of N tokens of D channels; and four N D^2 around them."""
+    tokens, width = 6 * 5, 16
+    by_hand = 2 * tokens**2 * width + (4 * tokens * width**2 + 2 * tokens**2 * width)
+    assert macs(Attentive(), torch.zeros(1, width, 6, 5)) == by_hand
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 def test_size_is_that_of_the_stored_file(tmp_path):

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from kdgen.critics import Game, augmented, matched, squared_slope
+from kdgen.critics import Critic, Game, Projected, known_labels, matched, squared_slope
+from kdgen.data.diff_augment import augmented
 from kdgen.objectives import Adversarial
-from kdgen.types import Batch, Sight
+from kdgen.types import Batch, Sight, UserError
 
 
 class Linear(nn.Module):
@@ -128,3 +129,55 @@ def test_a_toy_gan_finds_both_modes(loss):
     assert far(images).mean() < 0.2 * before
     share = (images[:, 0, :4].mean((1, 2)) > 0).float().mean()
     assert 0.1 < share < 0.9
+
+
+def test_a_critic_of_classes_adds_the_projection_of_its_features():
+    """Miyato & Koyama 2018, eq. 3: the judgement of one image as two classes differs by (v_a - v_b) . phi."""
+    torch.manual_seed(0)
+    critic = Critic(1, (8, 8), 4, normalized=False, classes=3)
+    seen = []
+    critic.mix.register_forward_hook(lambda module, args, out: seen.append(nn.functional.leaky_relu(out, 0.2)))
+    x = torch.rand(5, 1, 8, 8)
+    zero, two = (critic(x, torch.full((5,), label)) for label in (0, 2))
+    torch.testing.assert_close(zero[0], two[0])
+    vectors = critic.classes.weight
+    torch.testing.assert_close((two[1] - zero[1])[:, 0], seen[0].mean((2, 3)) @ (vectors[2] - vectors[0]))
+    plain = Critic(1, (8, 8), 4, normalized=False)
+    assert len(critic.state_dict()) == len(plain.state_dict()) + 1
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_a_conditional_game_tells_right_classes_from_wrong_ones(projected):
+    """Bright images are of class 1 and dark ones of class 0: only a critic that sees classes minds their exchange."""
+    torch.manual_seed(0)
+    label = torch.arange(32) % 2
+    real = (label.float().mul(1.6).sub(0.8)).view(-1, 1, 1, 1) + 0.05 * torch.randn(32, 1, 8, 8)
+    critic = Projected(lambda x: [x], real, 8, classes=2) if projected else Critic(1, (8, 8), 8, classes=2)
+    game = Game(critic)
+    optimizer = torch.optim.AdamW(game.learning(), 2e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        game.critic_loss(real.flip(0), real, label).mean().backward()
+        optimizer.step()
+    right, wrong = game.student_loss(real, real, label).mean(), game.student_loss(real, real, 1 - label).mean()
+    assert wrong - right > 0.5
+
+
+def test_labels_and_classes_must_agree():
+    labelled = Batch(x=torch.zeros(2, 4), y=torch.zeros(2, 1, 8, 8), cond={"label": torch.tensor([0, 3])})
+    net = nn.Sequential(nn.Linear(4, 64), nn.Unflatten(1, (1, 8, 8)))
+
+    class Conditional(nn.Module):
+        def forward(self, x, label):
+            return net(x)
+
+    for classes, message in ((None, "set `classes`"), (3, "a label is 3")):
+        with pytest.raises(UserError, match=message):
+            Adversarial(width=4, classes=classes).attach(Conditional(), labelled)
+    with pytest.raises(UserError, match="carry no labels"):
+        Adversarial(width=4, classes=3).attach(net, Batch(x=labelled.x, y=labelled.y))
+    with pytest.raises(UserError, match="have no labels to judge them by"):
+        Adversarial(width=4, classes=4).attach(Conditional(), Batch(x=labelled.x, real=labelled.y, cond=labelled.cond))
+    Adversarial(width=4, classes=0).attach(Conditional(), labelled)
+    assert known_labels("adversarial", labelled, 0) is None
+    assert known_labels("adversarial", labelled, 4).tolist() == [0, 3]

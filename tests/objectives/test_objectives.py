@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
+from kdgen.metrics.fidelity import gradient_energy
 from kdgen.objectives import Adversarial, Diversity, Kl, Sharpness
-from kdgen.objectives.sharpness import gradient_energy
 from kdgen.registry import Use, build, names, summary
 from kdgen.taps import taps
 from kdgen.types import Batch, Sight, UserError

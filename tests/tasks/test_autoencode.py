@@ -139,12 +139,13 @@ def test_reconstructions_are_measured_against_images_and_teacher(vae):
     assert torch.allclose(drawn, pooled(truth), atol=1e-6)
     assert figures["psnr"] == pytest.approx(psnr(drawn, truth).mean().item())
     assert figures["sharpness"] < 1
-    assert set(figures) == {"psnr", "ssim", "perceptual", "sharpness"}
+    assert set(figures) == {"psnr", "ssim", "perceptual", "sharpness", "diversity", "vendi"}
     assert task.evaluate(teacher, reference=teacher) == figures
     beside = task.evaluate(net, reference=teacher)
     assert beside["psnr"] < figures["psnr"]
     assert beside["psnr@teacher"] == pytest.approx(psnr(0.9 * drawn, drawn).mean().item(), abs=1e-3)
-    assert {"ssim@teacher", "perceptual@teacher"} < set(beside)
+    assert {"ssim@teacher", "perceptual@teacher", "sharpness@teacher"} < set(beside)
+    assert beside["sharpness@teacher"] == pytest.approx(0.9**2, rel=1e-4)
     perfect = task.evaluate(nn.Identity(), limit=10)
     assert perfect["psnr"] == 100
     assert perfect["perceptual"] == pytest.approx(0, abs=1e-6)
@@ -156,6 +157,10 @@ def test_distributions_are_compared_where_there_are_enough(vae):
     assert same["fd_features32"] == pytest.approx(0, abs=1e-6)
     assert blurred["fd_features32"] > same["fd_features32"]
     assert same["sharpness"] == pytest.approx(1)
+    assert blurred["diversity"] != same["diversity"]
+    beside = task.evaluate(nn.Identity(), reference=PooledAutoencoder())
+    assert beside["fd_features32@teacher"] == pytest.approx(blurred["fd_features32"])
+    assert beside["precision@teacher"] == pytest.approx(blurred["recall"])
 
 
 def test_halves_agree_with_the_whole(vae):

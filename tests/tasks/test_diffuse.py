@@ -152,3 +152,26 @@ def test_without_images_it_can_measure_and_not_train() -> None:
 def test_unfit_arguments_are_refused(args: dict[str, object], words: str) -> None:
     with pytest.raises(UserError, match=words):
         Diffuse(**args)  # type: ignore[arg-type]
+
+
+class DrawnByClass(Drawn):
+    num_classes = 2
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        return mixture().draw(count, generator(seed, "mixture"))
+
+
+def test_a_class_conditional_net_is_told_the_class_of_each_image() -> None:
+    task = Diffuse(images=DrawnByClass(), size=8, num_images=220, num_steps=8, num_classes=2)
+    batch = next(task.batches(batch_size=40, seed=0))
+    assert batch.y is not None
+    near = (batch.y[:, None] - mixture().means).square().mean((2, 3, 4)).argmin(1)
+    assert torch.equal(batch.cond["label"], near)
+    assert torch.equal(task.renewed(batch, seed=3).cond["label"], near)
+    drawn = task.draw(mixture(), num_images=105, seed=0)
+    assert (drawn[:, None] - mixture().means).square().mean((2, 3, 4)).argmin(1).tolist() == [0, 1] * 52 + [0]
+    assert task.describe()["num_classes"] == 2
+    assert task.example().cond["label"].tolist() == [0]
+    for images, classes in ((Drawn(), 2), (DrawnByClass(), 1)):
+        with pytest.raises(UserError, match="give images with labels below num_classes"):
+            Diffuse(images=images, size=8, num_classes=classes)

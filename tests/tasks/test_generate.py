@@ -149,3 +149,21 @@ def test_drawn_by_seed_and_measured_with_its_provenance(task: Generate) -> None:
 def test_unfit_arguments_are_refused_by_name(args: dict[str, object]) -> None:
     with pytest.raises(UserError, match=f"generate: {next(iter(args))} is a whole number"):
         Generate(**args)  # type: ignore[arg-type]
+
+
+class DrawerByClass(Drawer):
+    def forward(self, x: Tensor, *, label: Tensor, **cond: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x) * (1 + label.view(-1, 1, 1, 1)) / 2
+
+
+def test_a_class_conditional_generator_is_told_the_class_of_each_latent() -> None:
+    task = Generate(latent=16, size=16, num_classes=2)
+    batch = next(task.batches(batch_size=200, seed=0))
+    assert 70 < batch.cond["label"].sum() < 130
+    assert torch.equal(batch.cond["label"], next(task.batches(batch_size=200, seed=0)).cond["label"])
+    loud = task.draw(DrawerByClass(), num_images=5).abs().amax((1, 2, 3))
+    torch.testing.assert_close(loud, torch.tensor([0.35, 0.7, 0.35, 0.7, 0.35]))
+    assert task.describe()["num_classes"] == 2
+    assert task.example().cond["label"].tolist() == [0]
+    with pytest.raises(UserError, match="num_classes"):
+        Generate(num_classes=-1)

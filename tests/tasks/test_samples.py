@@ -1,5 +1,7 @@
 """A model's own images as data: drawn once, kept, and the same for every run."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from kdgen.data import Gallery, derive, make_images
 from kdgen.model import Model
 from kdgen.registry import Use, register
 from kdgen.tasks import Samples
+from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import UserError
 
 
@@ -91,3 +94,18 @@ def test_unfit_arguments_are_refused(cache, tmp_path):
         Samples(str(tmp_path / "absent"))
     with pytest.raises(UserError, match="draws no images"):
         Samples("denoiser").patches(1, 8, channels=1, seed=0)
+
+
+def test_drawing_is_timed_once(cache, tmp_path, monkeypatch):
+    generator(tmp_path / "gan")
+    args = {"name": "samples", "args": {"model": str(tmp_path / "gan"), "num_images": 20}}
+    source = make_images(args)
+    mixed = make_images({"name": "mixture", "args": {"sources": [args, {"name": "dead_leaves"}]}})
+    assert drawing_seconds(source, mixed, None) is None
+    seconds = iter([10.0, 17.5])
+    monkeypatch.setattr("kdgen.tasks.samples.time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    source.patches(1, 12, channels=1, seed=0)
+    assert source.seconds == 7.5
+    mixed.patches(8, 12, channels=1, seed=0)
+    assert drawing_seconds(mixed) == 0
+    assert drawing_seconds(source, source, mixed, object()) == 7.5
