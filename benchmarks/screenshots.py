@@ -58,7 +58,7 @@ def _show(page: Page, tab: str, *, with_run: bool) -> None:
     else:
         page.get_by_role("tab", name=tab).click()
     if tab == "Gallery":
-        page.locator("#kd-gallery img").first.wait_for()
+        page.locator("#kd-gallery label").first.wait_for()
     page.wait_for_timeout(1500)
     page.evaluate("window.scrollTo(0, 0)")
 

@@ -53,7 +53,7 @@ def test_from_preset_to_comparison(opened, tmp_path):
     figures = page.locator("#kd-figures").inner_text()
     assert re.search(r"latency \(ms\)\s+[\d.]+\s+[\d.]+", figures)
     page.get_by_role("tab", name="Gallery").click()
-    page.locator("#kd-gallery button", has_text="denoise · your run").click()
+    page.locator("#kd-gallery label", has_text="denoise · your run").click()
     page.locator("#kd-details table").wait_for()
 
 
