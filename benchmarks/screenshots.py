@@ -65,7 +65,9 @@ def _show(page: Page, tab: str, *, with_run: bool) -> None:
 
 def _save(page: Page, path: Path) -> None:
     image = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-    image.crop((0, 0, image.width, min(image.height, 2 * image.width + 900))).save(path, "WEBP", quality=80, method=6)
+    image.crop((0, 0, image.width, min(image.height, 1400 if image.width > 600 else 1800))).save(
+        path, "WEBP", quality=80, method=6
+    )
     print(f"  {path.name}: {path.stat().st_size:,} bytes", flush=True)
 
 

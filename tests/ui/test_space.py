@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,8 +11,8 @@ from huggingface_hub import RepoCard
 SPACE = Path(__file__).parents[2] / "space"
 
 
-def module():
-    spec = importlib.util.spec_from_file_location("space_app", SPACE / "app.py")
+def module(folder=SPACE):
+    spec = importlib.util.spec_from_file_location("space_app", folder / "app.py")
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     return made
@@ -47,12 +48,8 @@ def test_a_lent_accelerator_is_held_no_longer_than_a_slice(monkeypatch, tmp_path
     assert executing([sys.executable, "-c", "raise SystemExit(2)"], tmp_path, 30.0) == 2
 
 
-def test_preloaded_students_are_offered(monkeypatch):
-    app = module()
-    assert app.students() == []
-    named = SPACE / "students.json"
-    try:
-        named.write_text(json.dumps(["org/tiny@" + "0" * 40]))
-        assert app.students() == ["org/tiny@" + "0" * 40]
-    finally:
-        named.unlink()
+def test_preloaded_students_are_offered(tmp_path):
+    assert module().students() == []
+    shutil.copy(SPACE / "app.py", tmp_path)
+    (tmp_path / "students.json").write_text(json.dumps(["org/tiny@" + "0" * 40]))
+    assert module(tmp_path).students() == ["org/tiny@" + "0" * 40]
