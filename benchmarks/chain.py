@@ -8,6 +8,7 @@ measured against the teacher, as the preset measures them.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from kdgen import Recipe, Use, distill, preset, resume
@@ -23,9 +24,12 @@ ASSISTANTS = {
 
 def report(recipe: Recipe, folder: Path) -> Report:
     """The report of a run, trained unless it is there."""
+    os.environ["KDGEN_CACHE"] = str(folder.parent / "cache" / folder.name)  # each pays for its own answers
     for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
-        if event.kind in ("leg", "warning"):
+        if event.kind in ("leg", "warning", "stopped"):
             print(f"{folder.name} {event.leg}: {dict(event.data)}", flush=True)
+        if event.kind == "stopped":
+            raise SystemExit(130)
     return Report.read(folder)
 
 

@@ -4,14 +4,15 @@
     python benchmarks/presets.py gan diffusion --seconds 60 --out runs/presets
 
 Each is a run of `kdgen distill PRESET`, its report and pictures in a folder of its own; those that are there already
-are not trained again. Latency is that of one call of the net, an image or a step of the sampler.
+are not run again. Latency is that of one call of the net, an image or a step of the sampler.
 """
 
 import argparse
+import os
 import time
 from pathlib import Path
 
-from kdgen import distill, preset, resume
+from kdgen import Recipe, distill, preset, resume
 from kdgen.report import ROLES, Report, Row, count
 
 PRESETS = ("gan", "gan-to-mlp", "high-to-low", "vae", "vae-decoder", "autoencoder", "diffusion", "diffusion-blocks")
@@ -42,6 +43,19 @@ def figure(row: Row, names: tuple[str, ...]) -> str:
     return next((f"{row.metrics[name]:.3g}" for name in names if name in row.metrics), "")
 
 
+def run(recipe: Recipe, folder: Path) -> bool:
+    """Train and measure, with images and answers of its own; whether it came to its end."""
+    os.environ["KDGEN_CACHE"] = str(folder.parent / "cache" / folder.name)
+    started = time.perf_counter()
+    for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
+        if event.kind in ("leg", "warning", "stopped"):
+            print(f"{folder.name} {event.leg}: {dict(event.data)}", flush=True)
+        if event.kind == "stopped":
+            return False
+    print(f"{folder.name}: {time.perf_counter() - started:.0f} s for the whole run", flush=True)
+    return True
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,16 +67,13 @@ def main() -> None:
     for name in args.presets:
         recipe, folder = preset(name), args.out / name
         recipe = recipe if args.seconds is None else recipe.lasting(seconds=args.seconds)
-        started = time.perf_counter()
-        for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
-            if event.kind in ("leg", "warning"):
-                print(f"{name} {event.leg}: {dict(event.data)}", flush=True)
+        if not (folder / "report.json").is_file() and not run(recipe, folder):
+            return
         report = Report.read(folder)
         teacher = report.find("teacher")
         assert teacher is not None
         lines += [line(name, row, teacher) for row in report.rows if row.num_params]
         print(f"{name}: {' '.join(report.sentences())}", flush=True)
-        print(f"{name}: {time.perf_counter() - started:.0f} s for the whole run", flush=True)
     titles = ["preset", "", "MACs", "fewer", "latency (ms)", *METRICS, "seconds"]
     print(f"\n| {' | '.join(titles)} |\n|{'---|' * 2}{'---:|' * (len(titles) - 2)}")
     print("\n".join(lines))

@@ -187,6 +187,8 @@ class Learner:
     def _answer(self, batch: Batch, answer: Answer | None) -> Answer | None:
         if self.teacher is None or not self.loss.methods:
             return None
+        if "teacher" not in self.loss.reads and not self.loss.teacher_paths:
+            return Answer(output=batch.x)
         if answer is None or not self.loss.teacher_paths <= answer.taps.keys():
             return self.teacher.answer(batch, tuple(self.loss.teacher_paths))
         seen = {path: t.to(self.device) for path, t in answer.taps.items()}
@@ -195,7 +197,7 @@ class Learner:
     def _look(self, batch: Batch, answer: Answer | None, progress: float) -> Sight:
         """The student's answer as the terms of the loss see it, beside the teacher's where it has one."""
         with taps(self.student, self.loss.student_paths) as seen:
-            out: Tensor = self.autocast(batch.x, **batch.cond)
+            out: Tensor = self.autocast(batch.x, **batch.cond) if "student" in self.loss.reads else batch.x
         if answer is None:
             return Sight(
                 batch=batch, student=out, student_taps=seen, student_net=self.autocast, progress=progress,

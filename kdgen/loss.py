@@ -50,6 +50,7 @@ class Loss:
         methods, objectives: the stage's terms by key.
         regressors, critics: parameters that learn with the student, and from ``of_critics``.
         student_paths, teacher_paths: the taps that the terms want.
+        reads: which of ``student`` and ``teacher`` some term reads.
         statistics: norms of the terms' gradients, for adaptive ratios.
     """
 
@@ -64,6 +65,10 @@ class Loss:
         self.statistics = Statistics(self.ratio.ema)
         self.student_paths = {path for term in self.terms.values() for path in term.student_taps}
         self.teacher_paths = {path for method in self.methods.values() for path in method.teacher_taps}
+        self.reads = frozenset(name for term in self.terms.values() for name in term.reads)
+        taught = self.methods and not self.ratio.adaptive and all(self.ratio(at, {}).alpha == 1 for at in (0, 0.5, 1))
+        if not taught or self.student_paths:
+            self.reads |= {"student"}
         self.critics = [p for term in self.terms.values() for p in term.critics()]
         criticising = {id(p) for p in self.critics}
         learned = [p for term in self.terms.values() for p in term.parameters() if id(p) not in criticising]
@@ -113,7 +118,7 @@ class Loss:
 
     def _losses(self, sight: Sight) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
-        own = self.task.loss(sight.student, sight.batch)
+        own = self.task.loss(sight.student, sight.batch) if "student" in self.reads else None
         if own is not None:
             losses[TASK] = _mean(own, sight.batch)
         losses |= {key: _mean(term.loss(sight), sight.batch) for key, term in self.objectives.items()}

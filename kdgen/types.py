@@ -199,10 +199,13 @@ class Learned(nn.Module):
     Attributes:
         student_taps: dotted paths of the student's modules whose outputs the term wants to see.
         lives: between what its loss normally lies during a run, for one that says little by its value; else None.
+        reads: which of ``student`` and ``teacher`` it reads of what it is shown; what no term of a stage reads is not
+            computed, and the noisy input stands in its place.
     """
 
     student_taps: tuple[str, ...] = ()
     lives: tuple[float, float] | None = None
+    reads: frozenset[str] = frozenset({"student", "teacher"})
 
     def critics(self) -> Iterator[nn.Parameter]:
         """Those of its parameters that learn from ``critic_loss``; all others learn with the student."""

@@ -23,7 +23,24 @@ def large(preset: Callable[[], Recipe], *, batch_size: int = 256, patches: int =
     """A preset for ten minutes on one large GPU."""
     recipe = preset()
     bigger = {"pool": recipe.pool.model_copy(update={"patches": patches}), "batch_size": batch_size, "device": "cuda"}
+    if recipe.task.name == "diffuse":
+        bigger["task"] = diffuse(drawn=10_000, drawn_steps=18, num_images=2000, num_steps=18)
     return recipe.model_copy(update={"name": f"{recipe.name}-gpu", **bigger}).lasting(seconds=600)
+
+
+def diffuse(*, drawn: int, drawn_steps: int, num_images: int, num_steps: int) -> Use:
+    """The task of students of the bundled diffusion model.
+
+    Args:
+        drawn: images that it draws to train on.
+        drawn_steps: steps in which it draws them.
+        num_images: on which a net is measured.
+        num_steps: in which a net draws those.
+    """
+    samples: dict[str, JsonValue] = {"model": "diffusion", "num_images": drawn, "num_steps": drawn_steps}
+    images: dict[str, JsonValue] = {"name": "samples", "args": samples}
+    return Use(name="diffuse", args={"images": images, "channels": 1, "size": 32, "num_images": num_images,
+                                     "num_steps": num_steps})  # fmt: skip
 
 
 @register("preset")
@@ -93,7 +110,7 @@ def vae() -> Recipe:
             "student": Use(name="vae", args={"widths": [8, 16, 24]}),
             "stages": (
                 Stage(
-                    methods=(output(), Term(name="gaussian_kl", weight=0.01)),
+                    methods=(output(), Term(name="gaussian_kl", weight=0.1)),
                     objectives=(Term(name="kl", weight=1e-3),),
                     ratio=Use(name="fixed", args={"alpha": 0.9}),
                     optimizer="muon",
@@ -126,14 +143,9 @@ def vae_decoder() -> Recipe:
 @register("preset")
 def diffusion() -> Recipe:
     """A fifth of the bundled diffusion model, from images that it draws itself."""
-    images: dict[str, JsonValue] = {
-        "name": "samples",
-        "args": {"model": "diffusion", "num_images": 300, "num_steps": 8},
-    }
-    task: dict[str, JsonValue] = {"images": images, "channels": 1, "size": 32, "num_images": 300, "num_steps": 8}
     return Recipe(
         name="diffusion",
-        task=Use(name="diffuse", args=task),
+        task=diffuse(drawn=300, drawn_steps=8, num_images=300, num_steps=8),
         teacher="diffusion",
         student=Use(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]}),
         stages=(
@@ -151,7 +163,7 @@ def diffusion() -> Recipe:
 def diffusion_blocks() -> Recipe:
     """A fifth of the bundled diffusion model that starts from its weights and matches it block by block (BK-SDM)."""
     stage = Stage(
-        methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
+        methods=(Term(name="output"), Term(name="blocks", weight=0.002)),
         ratio=Use(name="fixed", args={"alpha": 0.9}),
         optimizer="muon",
         lr=3e-3,

@@ -17,6 +17,7 @@ from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.registry import register
+from kdgen.types import UserError
 
 
 @register("images")
@@ -77,7 +78,7 @@ class Samples:
         return self._images(index, size, channels)
 
     def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
-        """The images of ``patches`` with their classes, ``(count,)`` int64.
+        """What ``patches`` gives, and the classes ``(count,)`` int64 that the model was told.
 
         Raises:
             UserError: for a model without classes.

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from kdgen import compare, pictures, registry
-from kdgen.arguments import measuring_task
 from kdgen.convert import from_picture, sheet, to_pictures
 from kdgen.data import generator
 from kdgen.data.photographs import Photographs
 from kdgen.model import Model
+from kdgen.purpose import measuring_task
 from kdgen.registry import Use
 from kdgen.report import Report, heading
 from kdgen.types import Batch, UserError

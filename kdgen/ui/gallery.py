@@ -90,7 +90,7 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         return [_details(entry, runs, session, words), gr.update(visible=True),
                 gr.update(visible=entry.origin == "yours"), reference]  # fmt: skip
 
-    def delete(reference: str, session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
+    def remove(reference: str, session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
         try:
             runs.delete(reference.removeprefix("run:"), session)
             said = markup.notice(words_for(request)["deleted"], kind="good")
@@ -110,7 +110,7 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
     for event in (tab.select, shown.input, online.input):
         event(fill, [session, shown, online], outputs, **quiet)
     pictures.select(choose, [listed, session], [details, opened, deleted, selected], **quiet)
-    deleted.click(delete, [selected, session, shown, online], outputs, **quiet)
+    deleted.click(remove, [selected, session, shown, online], outputs, **quiet)
     opened.click(to_compare, [selected, session], [tabs, comparing.models], **quiet).then(
         comparing.run, comparing.inputs, comparing.outputs, api_visibility="private"
     )

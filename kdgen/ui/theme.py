@@ -21,8 +21,8 @@ def theme() -> Base:
         spacing_size=sizes.spacing_md,
         radius_size=sizes.radius_lg,
         text_size=sizes.text_md,
-        font=(LocalFont("IBM Plex Sans"), *(Font(name) for name in fallbacks)),
-        font_mono=(LocalFont("IBM Plex Mono"), Font("ui-monospace"), Font("monospace")),
+        font=(LocalFont("IBM Plex Sans", weights=(400, 700)), *(Font(name) for name in fallbacks)),
+        font_mono=(LocalFont("IBM Plex Mono", weights=(400,)), Font("ui-monospace"), Font("monospace")),
     )
     return looks.set(
         body_background_fill="#f8fafc",

@@ -34,7 +34,7 @@ class View:
     resume: gr.Button
     curves: gr.HTML
     preview: gr.HTML
-    results: gr.Group
+    results: gr.Column
     table: gr.HTML
     student: gr.DownloadButton
     recipe: gr.DownloadButton
@@ -58,7 +58,7 @@ def view() -> View:
         with gr.Row(elem_classes="kd-buttons") as buttons:
             stop = gr.Button(say("stop"), variant="stop", visible=False, elem_id="kd-stop")
             resume = gr.Button(say("resume"), variant="secondary", visible=False, elem_id="kd-resume")
-    with gr.Group(visible=False, elem_classes="kd-card", elem_id="kd-results") as results:
+    with gr.Column(visible=False, elem_classes="kd-card", elem_id="kd-results") as results:
         gr.HTML(say("result"), elem_classes="kd-heading")
         table = gr.HTML(elem_id="kd-table")
         with gr.Row(elem_classes="kd-buttons"):
