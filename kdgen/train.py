@@ -95,8 +95,7 @@ class Trainer:
     @property
     def average(self) -> Net:
         """The moving average of the student: what a leg is for."""
-        net: Net = self.learner.ema.module
-        return net
+        return self.learner.average.net
 
     def save(self) -> None:
         """Write a checkpoint of everything that a resumed run needs."""
