@@ -199,8 +199,7 @@ def _check(channels: int, latent: int, widths: Sequence[int], blocks: int) -> No
 def _initialise(half: Encoder | Decoder) -> None:
     """He et al. 2015, eq. 10, with zero biases; residual branches and variances start at a tenth of that.
 
-    The tails have no ReLU behind them and keep the size of what they read. Latents start with a variance of
-    ``e^-4``: at 1, as much as their means vary, a decoder learns to do without the weakest of them.
+    The tails have no ReLU behind them and keep the size of what they read.
     """
     for name, module in half.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -210,8 +209,6 @@ def _initialise(half: Encoder | Decoder) -> None:
             nn.init.zeros_(module.bias)
     if isinstance(half, Encoder):
         half.tail.weight[half.latent_channels :].mul_(0.1)
-        assert half.tail.bias is not None
-        half.tail.bias[half.latent_channels :].fill_(-4)
 
 
 @register("net")

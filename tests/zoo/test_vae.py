@@ -100,8 +100,7 @@ def test_vae_starts_with_latents_and_images_of_sensible_size() -> None:
     x = F.interpolate(torch.rand(8, 3, 8, 8) * 2 - 1, scale_factor=4, mode="bilinear")
     mean, log_variance = net.encode(x).chunk(2, dim=1)
     assert 0.2 < mean.std() < 2
-    assert (log_variance + 4).abs().max() < 1
-    assert mean.std() > 1.5 * (log_variance / 2).exp().mean()
+    assert log_variance.abs().max() < 1
     assert 0.2 < net.decode(torch.randn_like(mean)).std() < 2
 
 
