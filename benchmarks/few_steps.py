@@ -2,69 +2,147 @@
 
     python benchmarks/few_steps.py
     python benchmarks/few_steps.py consistency progressive --seconds 120 --out runs/few
-    python benchmarks/few_steps.py --teacher runs/cifar10 --data cifar10/ --seconds 600 --num-images 5000   # on a GPU
+    python benchmarks/few_steps.py --teacher runs/cifar10 --data cifar10 --seconds 600 --num-images 5000   # on a GPU
 
 Each is a run of `kdgen distill PRESET` in a folder of its own; those that are there already are gone on with, not begun
-anew. Images are those of the models' own samplers, as plain diffusers draws them; distances are to as many of the
-teacher's at 50 steps from other noise, and the teacher's own at 50 steps say how far equal distributions are apart in
-samples so few. A ladder's figures are those of the rung made for that number of steps. With --data the control without
-a teacher learns from that folder, else from the teacher's images. It writes `few_steps.json` and `steps.png`.
+anew. Distances are to as many images of the teacher from other noise, drawn by Heun's method in 49 calls; so drawn from
+this noise, the teacher says how far equal distributions are apart in samples so few. In fewer steps it is drawn by
+DDIM's, one call each, which for this teacher is better at 8 calls than Heun's. A ladder's figures are those of the rung
+made for that number of steps. With --data the control without a teacher learns from that folder, else from the
+teacher's images. It prints the table after each preset, and writes `few_steps.json`.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from kdgen import Model, Recipe, distill, load, preset, resume
 from kdgen.devices import machine, pick_device
+from kdgen.diffusion.few_steps import few_sigmas
+from kdgen.drawing import draw_few
+from kdgen.metrics import cost
 from kdgen.recipe import override
-from kdgen.step_curve import Point, draw_points, step_curve
+from kdgen.registry import build
+from kdgen.report import Report, count
 
-PRESETS = ("consistency", "consistency-distillation", "progressive", "rectified-flow", "distribution-matching",
-           "score-identity", "mean-flow", "few-steps-baseline", "few-steps-control", "small-and-few", "small-only")  # fmt: skip
-SHOWN = (1, 2, 4, 8, 50)
+PRESETS = ("consistency-distillation", "consistency-adversarial", "distribution-matching", "few-steps-baseline",
+           "score-identity", "consistency", "progressive", "rectified-flow", "mean-flow", "few-steps-control",
+           "small-and-few", "small-only")  # fmt: skip
+STEPS = (1, 2, 4)
+TIMED = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A row of the table: a model at a number of steps."""
+
+    model: str
+    steps: int
+    calls: int
+    fd: float
+    precision: float
+    recall: float
+    ms_per_image: float
+    macs: float
+    seconds: float | None = None
+
+    def cells(self) -> list[str]:
+        """As text."""
+        return [self.model, str(self.steps), str(self.calls), f"{self.fd:.2f}", f"{self.precision:.2f}",
+                f"{self.recall:.2f}", f"{self.ms_per_image:.1f}", count(self.macs * self.calls),
+                "" if self.seconds is None else f"{self.seconds:.0f}"]  # fmt: skip
 
 
 def recipe_of(name: str, args: argparse.Namespace) -> Recipe:
     """A preset with the settings of this benchmark."""
     recipe = preset(name)
-    settings = [f"seed={args.seed}", f"evaluate_every={args.evaluate_every}"]
+    settings = [f"seed={args.seed}", f"task.args.num_images={args.num_images}"]
     if args.teacher != "diffusion":
         task = load(args.teacher).task
-        settings += [f"task.args.{key}={task[key]}" for key in ("size", "channels")]
+        for key in ("size", "channels"):
+            settings += [f"task.args.{key}={task[key]}", f"student.args.{key}={task[key]}"]
+            settings += [f"assistants.{i}.student.args.{key}={task[key]}" for i in range(len(recipe.assistants))]
         settings += [f"task.args.images.args.model={args.teacher}"]
-        settings += [f"student.args.{key}={task[key]}" for key in ("size", "channels")]
         settings += [] if recipe.teacher is None else [f"teacher={args.teacher}"]
     if args.data and recipe.teacher is None:
-        settings += [f'task.args.images={json.dumps({"name": "folder", "args": {"path": args.data, "whole": True}})}']
+        folder = {"name": "folder", "args": {"path": args.data, "whole": True}}
+        settings += [f"task.args.images={json.dumps(folder)}"]
     recipe = override(recipe, [*settings, *args.set])
     return recipe if args.seconds is None else recipe.lasting(seconds=args.seconds)
 
 
-def students_of(name: str, folder: Path, recipe: Recipe) -> Iterator[tuple[str, Model]]:
-    """The student of a run; of a ladder each rung, for the steps it was made for."""
-    homes = [folder / "assistants" / f"assistant_{i + 1}" for i in range(len(recipe.assistants))]
-    stages = [(link.stages or recipe.stages)[-1] for link in recipe.assistants] + [recipe.stages[-1]]
-    for home, stage in zip([*homes, folder / "student"], stages, strict=True):
-        model = load(home)
-        if homes:
-            steps = int(str(stage.methods[0].args["steps"]))
-            if steps not in (1, 2, 4):
+def timed(draw: Callable[[int], Tensor]) -> float:
+    """Milliseconds for an image of those drawn at once."""
+    draw(2)
+    started = time.perf_counter()
+    draw(TIMED)
+    return 1000 * (time.perf_counter() - started) / TIMED
+
+
+def of_teacher(teacher: Model, task: Any) -> Iterator[Line]:
+    """The teacher at few steps by its own sampler, and at many."""
+    net, shape = teacher.net, (task.channels, task.size, task.size)
+    macs = cost.macs(net, task.example().x, task.example().cond)
+
+    def line(steps: int, calls: int, figures: Any, draw: Callable[[int], Tensor]) -> Line:
+        return Line(model=f"{teacher.name}, the teacher", steps=steps, calls=calls, fd=figures[task.headline],
+                    precision=figures["precision"], recall=figures["recall"], ms_per_image=timed(draw),
+                    macs=macs)  # fmt: skip
+
+    table: Any = getattr(net, "timesteps", "linear")
+    for steps in (*STEPS, 8):
+
+        def draw(number: int, steps: int = steps) -> Tensor:
+            return draw_few(net, shape, number, 0, few_sigmas(steps, table), "euler")
+
+        yield line(steps, steps, task.apart(draw(task.num_images), net), draw)
+    many = task.num_steps
+    figures = task.evaluate(net, reference=net)
+    yield line(2 * many, 2 * many - 1, figures, lambda number: task.draw(net, num_images=number))
+
+
+def of_run(name: str, folder: Path, recipe: Recipe, task: Any, teacher: Model) -> Iterator[Line]:
+    """The student of a run; of a ladder each rung, at the steps it was made for."""
+    report = Report.read(folder)
+    rows = [row for row in report.rows if row.role in ("assistant", "student")]
+    homes = [folder / "assistants" / f"assistant_{i + 1}" for i in range(len(recipe.assistants))] + [folder / "student"]
+    made_for = [(link.stages or recipe.stages)[-1] for link in recipe.assistants] + [recipe.stages[-1]]
+    for row, home, stage in zip(rows, homes, made_for, strict=True):
+        net = load(home).net
+        rung = int(str(stage.methods[0].args["steps"])) if recipe.assistants else None
+        for steps in sorted(task.steps):
+            if rung is not None and (steps != rung or rung not in STEPS):
                 continue
-            model.task["steps"] = [steps]
-        yield (f"{name}, rung of {model.task['steps'][0]}" if homes else name), model
+
+            def draw(number: int, net: Any = net, steps: int = steps) -> Tensor:
+                images: Tensor = task.draw_in(net, steps, num_images=number)
+                return images
+
+            figures = {key.removesuffix(f"@{steps}"): value for key, value in row.metrics.items()}
+            if recipe.teacher is None:  # its report compares with the images that it learnt from
+                figures = dict(task.apart(draw(task.num_images), teacher.net))
+            fd, precision, recall = (figures[key] for key in (task.headline, "precision", "recall"))
+            yield Line(model=name, steps=steps, calls=steps, fd=fd, precision=precision, recall=recall,
+                       ms_per_image=timed(draw), macs=row.macs, seconds=rows[-1].seconds)  # fmt: skip
 
 
-def line(point: Point, calls: int, seconds: float | None) -> str:
-    """A row of the table."""
-    fd, precision, recall = (point.figures[key] for key in (next(iter(point.figures)), "precision", "recall"))
-    cells = [point.model, str(point.steps), str(point.calls), f"{fd:.2f}", f"{precision:.2f}", f"{recall:.2f}"]
-    cells += [f"{1000 * point.seconds:.1f}", f"{calls / point.calls:.0f}x", "" if seconds is None else f"{seconds:.0f}"]
-    return f"| {' | '.join(cells)} |"
+def show(lines: list[Line]) -> None:
+    """Print the table, and whose two steps are nearer than the teacher's eight."""
+    titles = ["model", "steps", "calls", "fd", "precision", "recall", "ms/image", "MACs/image", "seconds of training"]
+    print(f"\n| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}")
+    print("\n".join(f"| {' | '.join(line.cells())} |" for line in lines))
+    bar = next(line for line in lines if line.steps == 8 and "the teacher" in line.model)
+    nearer = [line.model for line in lines if line.steps == 2 and line.fd < bar.fd]
+    print(
+        f"\nNearer to the teacher in 2 steps than it is in 8 ({bar.fd:.2f}): {', '.join(nearer) or 'none'}.", flush=True
+    )
 
 
 def main() -> None:
@@ -74,43 +152,24 @@ def main() -> None:
     parser.add_argument("--teacher", default="diffusion", help="a diffusion model: bundled, a run, a folder")
     parser.add_argument("--data", help="a folder of images for the control; default the teacher's own images")
     parser.add_argument("--seconds", type=float, help="for each student; default what the preset says")
-    parser.add_argument("--num-images", type=int, default=500, help="for each point")
-    parser.add_argument("--evaluate-every", type=float, default=60)
+    parser.add_argument("--num-images", type=int, default=500, help="for each figure")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every recipe")
     parser.add_argument("--out", type=Path, default=Path("runs/few-steps"))
     args = parser.parse_args()
-    students: dict[str, Model] = {}
-    seconds: dict[str, float] = {}
+    device = pick_device("auto")
+    teacher = load(args.teacher).to(device)
+    lines = list(of_teacher(teacher.eval(), build("task", recipe_of(args.presets[0], args).task)))
     for name in args.presets:
         recipe, folder = recipe_of(name, args), args.out / name
         for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
             if event.kind in ("leg", "warning", "evaluate"):
                 print(f"{name} {event.leg} at step {event.step}: {dict(event.data)}", flush=True)
-        made = dict(students_of(name, folder, recipe))
-        students |= made
-        spent = json.loads((folder / "report.json").read_text())["rows"][-1]["seconds"]
-        seconds |= dict.fromkeys(made, spent)
-    device = pick_device("auto")
-    teacher = load(args.teacher).to(device)
-    points = []
-    for point in step_curve(teacher, {k: m.to(device) for k, m in students.items()}, num_images=args.num_images):
-        points.append(point)
-        print(f"{point.model} in {point.steps}: {dict(point.figures)}", flush=True)
-    own = {point.steps: point for point in points if point.model == teacher.name}
-    headline = next(iter(own[1].figures))
-    shown = [p for p in points if p.model != teacher.name or p.steps in SHOWN]
-    print(f"\n{args.num_images} images a point, {machine(device)}, {torch.get_num_threads()} threads\n")
-    titles = ["model", "steps", "calls", headline, "precision", "recall", "ms/image", "fewer calls", "seconds"]
-    print(f"| {' | '.join(titles)} |\n|---|{'---:|' * (len(titles) - 1)}")
-    print("\n".join(line(point, own[50].calls, seconds.get(point.model)) for point in shown))
-    bar = own[8].figures[headline]
-    nearer = [p.model for p in points if p.model != teacher.name and p.steps == 2 and p.figures[headline] < bar]
-    print(f"\nNearer to the teacher at 50 steps in 2 than it is in 8 ({bar:.2f}): {', '.join(nearer) or 'none'}.")
-    record = {"machine": machine(device), "threads": torch.get_num_threads(), "num_images": args.num_images,
-              "seed": args.seed, "training_seconds": seconds, "points": [asdict(point) for point in points]}  # fmt: skip
-    (args.out / "few_steps.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    draw_points(args.out / "steps.png", points)
+        lines += of_run(name, folder, recipe, build("task", recipe.task), teacher)
+        show(lines)
+        known = {"machine": machine(device), "threads": torch.get_num_threads(), "num_images": args.num_images}
+        record = {**known, "seed": args.seed, "lines": [asdict(line) for line in lines]}
+        (args.out / "few_steps.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from torch import Tensor
 from kdgen.cache import cache_folder
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral
 from kdgen.data.seed import derive, generator
-from kdgen.devices import Autocast, channels_last
+from kdgen.devices import Autocast, lay_out
 from kdgen.recipe import Pool
 from kdgen.taps import taps
 from kdgen.types import Answer, Batch, Net, Task, UserError
@@ -45,7 +45,8 @@ class Teacher(Autocast):
     tolerance = 2 * 0.5 / 255
 
     def __init__(self, net: Net, sample: Batch, *, device: torch.device, bfloat16: bool) -> None:
-        frozen = channels_last(folded(net).to(device)).eval().requires_grad_(False)
+        likely = torch.bfloat16 if bfloat16 else torch.float32
+        frozen = lay_out(folded(net).to(device), likely).eval().requires_grad_(False)
         super().__init__(frozen, device, torch.float32)
         if bfloat16:
             sample = sample.to(device)

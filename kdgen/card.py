@@ -7,7 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from kdgen.config import Config
-from kdgen.fetch import HubId, hub_id
+from kdgen.fetch import HubId
 from kdgen.recipe import Checkpoint, Recipe
 from kdgen.registry import Use
 from kdgen.report import Report, heading
@@ -92,7 +92,7 @@ def _metadata(
     report: Report | None, recipe: Recipe | None, kind: str, name: str, license: str | None, datasets: Sequence[str]
 ) -> ModelCardData:
     methods = [term.name for stage in recipe.stages for term in stage.methods] if recipe else []
-    base = _base(recipe)
+    base = hub_teacher(recipe)  # the Hub knows four relations to it; of those a student is nearest a fine-tune
     more: dict[str, Any] = {"base_model": base.name, "base_model_relation": "finetune"} if base else {}
     results = _results(report, recipe, kind) if report else []
     return ModelCardData(
@@ -107,10 +107,11 @@ def _metadata(
     )
 
 
-def _base(recipe: Recipe | None) -> HubId | None:
-    """The teacher's repository. The Hub knows four relations to it; of those a student is nearest a fine-tune."""
+def hub_teacher(recipe: Recipe | None) -> HubId | None:
+    """The teacher's repository, of which a recipe that has run says ``hub:``; None for a teacher from elsewhere."""
     teacher = recipe.teacher if recipe else None
-    return hub_id(teacher.partition("#")[0]) if isinstance(teacher, str) else None
+    named = isinstance(teacher, str) and teacher.startswith("hub:")
+    return HubId.read(str(teacher).partition("#")[0]) if named else None
 
 
 def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResult]:
@@ -149,7 +150,7 @@ def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
 
 
 def _opening(report: Report | None, recipe: Recipe | None, net: Use, kind: str) -> str:
-    base = _base(recipe)
+    base = hub_teacher(recipe)
     if recipe is None:
         return f"A `{net}`, made by kdgen to {kind}."
     if recipe.teacher is None:
@@ -172,7 +173,7 @@ def _cost(report: Report | None) -> str:
     row = report.find("student") if report else None
     if report is None or row is None or row.seconds is None:
         return ""
-    steps = f", {row.steps:,} steps" if row.steps is not None else ""
+    steps = f", {row.steps:,} step{'s' if row.steps != 1 else ''}" if row.steps is not None else ""
     machine = f" on {report.machine}" if report.machine else ""
     return f"Training took {row.seconds:.0f} s{machine}, the teacher's answers included{steps}."
 

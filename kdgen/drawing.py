@@ -33,7 +33,10 @@ def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int, num
 def denoise_noise(
     net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int, num_classes: int = 0
 ) -> Tensor:
-    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``."""
+    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``.
+
+    A net of ``num_classes`` is told them in turn, as ``label`` ``(B,)``: image ``i`` is of class ``i % num_classes``.
+    """
 
     def make(noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         return sample(net, noise, sigmas=karras(num_steps), cond=cond)
@@ -41,8 +44,16 @@ def denoise_noise(
     return _drawn(net, make, shape, num_images, seed, num_classes)
 
 
-def draw_few(net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas: Tensor, sampler: FewSampler) -> Tensor:
-    """Images of a diffusion net from noise in a call for each level above 0 (``sample_few``), like ``draw_images``."""
+def draw_few(
+    net: Net,
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    sigmas: Tensor,
+    sampler: FewSampler,
+    num_classes: int = 0,
+) -> Tensor:
+    """Images of a diffusion net in a call for each level above 0 (``sample_few``), like ``denoise_noise``."""
     numbers = count()
 
     def make(noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
@@ -51,9 +62,9 @@ def draw_few(net: Net, shape: Sequence[int], num_images: int, seed: int, sigmas:
         def fresh(like: Tensor) -> Tensor:
             return torch.randn((CALL, *shape), generator=random)[: len(like)].to(like)
 
-        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, fresh=fresh)
+        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, cond=cond, fresh=fresh)
 
-    return _drawn(net, make, shape, num_images, seed)
+    return _drawn(net, make, shape, num_images, seed, num_classes)
 
 
 def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:

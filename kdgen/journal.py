@@ -16,10 +16,15 @@ from kdgen.types import Event, UserError
 
 
 class Journal:
-    """The notes in a run folder: `metrics.jsonl`, a line an event, and `timing.json`, seconds and steps by leg."""
+    """The notes in a run folder: `metrics.jsonl`, a line an event, and `timing.json`, seconds and steps by leg.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: of the run.
+        writes: whether this process keeps the notes; another one of the same run only reads them.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        self.folder, self.writes = folder, writes
         self.timing = folder / "timing.json"
 
     @contextmanager
@@ -29,6 +34,9 @@ class Journal:
         Raises:
             UserError: if another process is at work in it.
         """
+        if not self.writes:
+            yield
+            return
         lock = FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -44,6 +52,8 @@ class Journal:
 
     def log(self, event: Event) -> None:
         """Append an event."""
+        if not self.writes:
+            return
         self._file.write(json.dumps(asdict(event)) + "\n")
         self._file.flush()
 
@@ -56,6 +66,8 @@ class Journal:
 
     def note(self, **figures: Any) -> None:
         """Note figures, whole or not at all."""
+        if not self.writes:
+            return
         known = json.loads(self.timing.read_text(encoding="utf-8")) if self.timing.exists() else {}
         write_text(self.timing, json.dumps({**known, **figures}, indent=2) + "\n")
 

@@ -16,6 +16,7 @@ from kdgen.data.seed import derive
 from kdgen.journal import Journal
 from kdgen.loss import make_terms
 from kdgen.model import Model, build_net
+from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.report import LOWER_IS_BETTER
 from kdgen.schedule import Length
@@ -39,6 +40,7 @@ class Place:
         probe: a batch of two to probe shapes on.
         device: where all nets compute.
         fast: whether bfloat16 pays there.
+        team: the processes that train together; the first of them asks the teacher for pools, and writes.
         reference: the teacher of the whole chain, that nets are measured against.
         first: the leg that images drawn by a model count for.
         stopped: asked whether to save and leave.
@@ -50,6 +52,7 @@ class Place:
     probe: Batch
     device: torch.device
     fast: bool
+    team: Team
     reference: nn.Module | None = None
     first: str = "student"
     stopped: Callable[[], bool] = field(default=lambda: False)
@@ -120,8 +123,10 @@ class Link:
         if self.place.finished(self.leg):
             return
         if self.pool is not None:
-            yield from self._fill(self.pool)
-        length = Length(self.recipe.steps, self.recipe.seconds, self.place.preparing(self.leg))
+            if self.place.team.leads:
+                yield from self._fill(self.pool)
+            self.place.team.wait()
+        length = Length(self.recipe.steps, self.recipe.seconds, self.place.team.told(self.place.preparing(self.leg)))
         yield from self._train(self.leg, self.recipe, length)
 
     def control(self, leg: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
@@ -129,7 +134,9 @@ class Link:
         if self.place.finished(leg):
             return
         if self.pool is not None:
-            yield from self._restock(self.pool)
+            if self.place.team.leads:
+                yield from self._restock(self.pool)
+            self.place.team.wait()
         recipe = self.recipe.without_teacher(steps=steps, seconds=seconds)
         yield from self._train(leg, recipe, Length(steps, seconds))
 
@@ -174,7 +181,7 @@ class Link:
     def _train(self, leg: str, recipe: Recipe, length: Length) -> Iterator[Event]:
         """Train one net and save it."""
         place, again = self.place, f"kdgen resume {self.place.folder}"
-        if place.stopped():
+        if place.team.any(place.stopped()):
             yield Event(kind="stopped", leg=leg, data={"reason": "asked to stop", "resume": again})
             return
         teacher = self.teacher if recipe.teacher is not None else None
@@ -196,22 +203,24 @@ class Link:
             dtype=self.dtype,
             reference=place.reference,
             stopped=place.stopped,
+            team=place.team,
         )
         for event in trainer.fit():
             name = recipe.name if leg == "student" else f"{recipe.name}-{leg.replace('_', '-')}"
             described, channels = place.task.describe(), place.task.channels
-            now = Model(trainer.ema.module, name=name, channels=channels, task=described, use=use)
+            now = Model(trainer.average, name=name, channels=channels, task=described, use=use)
             if event.kind == "evaluate":
                 self._keep_best(now, leg, event)
                 if leg == "student":
                     self._preview(now.net)
-            if event.kind == "leg":
+            if event.kind == "leg" and place.team.leads:
                 place.journal.note(**{f"{leg}_steps": event.step, f"{leg}_seconds": event.data["seconds"]})
                 now.save(place.home(leg))
             if event.kind == "stopped":
                 event = Event(kind="stopped", leg=leg, step=event.step, progress=event.progress,
                               data={**event.data, "resume": again})  # fmt: skip
             yield event
+        place.team.wait()
 
     def _keep_best(self, now: Model, leg: str, event: Event) -> None:
         """Save a net in `best/LEG` if no quick evaluation before was better: it may outdo the last."""

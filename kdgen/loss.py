@@ -50,6 +50,7 @@ class Loss:
         methods, objectives: the stage's terms by key.
         regressors, critics: parameters that learn with the student, and from ``of_critics``.
         student_paths, teacher_paths: the taps that the terms want.
+        reads: which of ``student`` and ``teacher`` some term reads.
         statistics: norms of the terms' gradients, for adaptive ratios.
     """
 
@@ -64,18 +65,25 @@ class Loss:
         self.statistics = Statistics(self.ratio.ema)
         self.student_paths = {path for term in self.terms.values() for path in term.student_taps}
         self.teacher_paths = {path for method in self.methods.values() for path in method.teacher_taps}
+        self.reads = frozenset(name for term in self.terms.values() for name in term.reads)
+        taught = self.methods and not self.ratio.adaptive and all(self.ratio(at, {}).alpha == 1 for at in (0, 0.5, 1))
+        if not taught or self.student_paths:
+            self.reads |= {"student"}
         self.critics = [p for term in self.terms.values() for p in term.critics()]
         criticising = {id(p) for p in self.critics}
         learned = [p for term in self.terms.values() for p in term.parameters() if id(p) not in criticising]
         self.regressors = [p for p in learned if p.requires_grad]
 
-    def __call__(self, sight: Sight, within: float, step: int) -> tuple[Tensor, dict[str, Tensor], float]:
+    def __call__(
+        self, sight: Sight, within: float, step: int, *, measure: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor], float]:
         """The loss of a step.
 
         Args:
             sight: the step; a ``View`` where there are methods.
             within: progress within the stage, in [0, 1].
             step: its number, for ratios that measure every few steps.
+            measure: whether such a ratio may measure now.
 
         Returns:
             the loss, its terms by the names they are shown under, each a mean over the batch, and alpha.
@@ -84,7 +92,7 @@ class Loss:
             UserError: where there is nothing to learn from.
         """
         losses = self._losses(sight)
-        if self.ratio.adaptive and (not self.statistics.norms or step % self.ratio.every == 0):
+        if self.ratio.adaptive and measure and (not self.statistics.norms or step % self.ratio.every == 0):
             compared = [sight.student, *(sight.student_taps[path] for path in sorted(sight.student_taps))]
             self.statistics.update(gradient_norms(losses, compared))
         weights = self.ratio(within, self.statistics.norms)
@@ -110,7 +118,7 @@ class Loss:
 
     def _losses(self, sight: Sight) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
-        own = self.task.loss(sight.student, sight.batch)
+        own = self.task.loss(sight.student, sight.batch) if "student" in self.reads else None
         if own is not None:
             losses[TASK] = _mean(own, sight.batch)
         losses |= {key: _mean(term.loss(sight), sight.batch) for key, term in self.objectives.items()}

@@ -21,7 +21,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 import kdgen.zoo  # noqa: F401 - registers its nets
-from kdgen import registry
+from kdgen import registry, tiling
 from kdgen.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
 from kdgen.cache import fingerprint
@@ -69,7 +69,7 @@ class Model(nn.Module):
 
     @torch.inference_mode()
     def restore(self, x: Tensor, sigma: float | None = None) -> Tensor:
-        """Restore images.
+        """Restore images, large ones tile by tile.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1]. A grey model takes colour images channel by channel; a colour model takes
@@ -91,7 +91,7 @@ class Model(nn.Module):
         if channels != self.channels:
             x = x.flatten(0, 1).unsqueeze(1) if self.channels == 1 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         level = torch.full((len(x),), 2 * self._sigma(sigma) / 255, device=where)
-        out: Tensor = self.net(x, sigma=level).float().clamp(-1, 1)
+        out = tiling.apply(self.net, x, level).clamp(-1, 1)
         if channels != self.channels:
             out = out.view(batch, channels, *out.shape[-2:]) if self.channels == 1 else out.mean(1, keepdim=True)
         return out
@@ -124,7 +124,7 @@ class Model(nn.Module):
             shape = (self.channels, self.task["size"], self.task["size"])
             if num_steps and "sampler" in self.task:
                 sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
-                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"])
+                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"], classes)
             return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS, classes)
         raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
                         "name a generator or a diffusion model")  # fmt: skip
@@ -145,8 +145,8 @@ class Model(nn.Module):
         """A hash of architecture and weights."""
         return fingerprint(self.net)
 
-    def save(self, folder: Path) -> None:
-        """Write the student folder, each file whole or not at all.
+    def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write the student folder, each file whole or not at all, its weights in ``dtype`` if given.
 
         It holds `config.json` and `model.safetensors`, folded for use; or, for a net of another library, the files
         that library opens in place of the latter.
@@ -163,11 +163,17 @@ class Model(nn.Module):
         if callable(save_files):
             save_files(folder)
         else:
-            weights = {key: value.detach().cpu().contiguous() for key, value in net.state_dict().items()}
+            cast = {key: value.to(dtype) if value.is_floating_point() else value
+                    for key, value in net.state_dict().items()}  # fmt: skip
+            weights = {key: value.detach().cpu().contiguous() for key, value in cast.items()}
             partial = folder / "model.safetensors.partial"
             partial.write_bytes(serialize(weights, metadata={"format": "pt"}))
             os.replace(partial, folder / "model.safetensors")
         write_text(folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+
+    def export(self, out: str | os.PathLike[str] | None = None, *, format: str = "onnx", **options: Any) -> Any:
+        """Write the model for another runtime; takes, returns and raises what ``kdgen.export.export`` does."""
+        return import_module("kdgen.export").export(self, out, format=format, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
         """Publish on the Hugging Face Hub, with the report, recipe and pictures of its run where it has one.
@@ -200,7 +206,9 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
     whole, _, half = str(reference).rpartition("#")
     if half in HALVES and whole:
         model = load(whole, revision=revision)
-        return Model(Half(model.net, HALVES[half]), name=f"{model.name} {half}", channels=model.channels).eval()
+        task = {"name": "encode", "decoder": whole} if half == "encoder" else {"name": "decode", "encoder": whole}
+        net = Half(model.net, HALVES[half])
+        return Model(net, name=f"{model.name}-{half}", channels=model.channels, task=task).eval()
     if isinstance(reference, str) and (named := hub_id(reference)):
         return _from_hub(HubId(named.name, revision or named.revision), as_written=reference)
     if revision is not None:

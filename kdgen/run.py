@@ -23,6 +23,7 @@ from kdgen.fetch import commit_of, pinned
 from kdgen.journal import Journal, stop_on_signals
 from kdgen.links import Link, Place
 from kdgen.model import Model, build_net, load
+from kdgen.parallel import Team, together
 from kdgen.recipe import Recipe
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
@@ -42,20 +43,23 @@ def distill(
             (`kdgen.from_module` converts other ranges); the recipe's ``teacher`` is then just what to call it.
 
     Yields:
-        what happens, as it happens. The run folder is complete after ``done``.
+        what happens, as it happens. The run folder is complete after ``done``. In a run of several processes, started
+            by ``accelerate launch`` or ``torchrun``, the first one yields and writes; the others yield nothing.
 
     Raises:
         UserError: for anything in the recipe that does not fit, and for a folder in use.
     """
-    folder = Path(out) if out is not None else Path("runs") / recipe.name
-    if folder.exists() and any(folder.iterdir()):
+    team = Team(recipe.device)
+    folder = team.told(Path(out) if out is not None else Path("runs") / recipe.name)
+    if team.leads and folder.exists() and any(folder.iterdir()):
         raise UserError(
             f"{folder} is not empty: `kdgen resume {folder}` goes on with its run, --out DIR starts another"
         )
     recipe = pinned(recipe, commit_of) if teacher is None else recipe
     run = _Run(folder, recipe, teacher)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / "recipe.json", recipe.to_json() + "\n")
+    if team.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "recipe.json", recipe.to_json() + "\n")
     yield from run.events()
 
 
@@ -71,7 +75,8 @@ class _Run:
     """A recipe brought to life in a folder. Making one writes nothing and refuses whatever does not fit."""
 
     def __init__(self, folder: Path, recipe: Recipe, teacher: nn.Module | None = None) -> None:
-        self.recipe, self.journal = recipe, Journal(folder)
+        team = Team(recipe.device)
+        self.recipe, self.journal = recipe, Journal(folder, writes=team.leads)
         device = pick_device(recipe.device)
         noted = self.journal.get("bfloat16_pays")
         task = registry.build("task", recipe.task)
@@ -81,7 +86,8 @@ class _Run:
             task=task,
             probe=next(task.batches(batch_size=2, seed=recipe.seed)),
             device=device,
-            fast=bfloat16_pays(device) if noted is None else bool(noted),
+            fast=team.told(bfloat16_pays(device) if noted is None else bool(noted)),
+            team=team,
         )
         self.original: Model | None = None
         if teacher is not None:
@@ -112,13 +118,14 @@ class _Run:
 
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
-        with self.journal.opened(), stop_on_signals() as self.place.stopped:
+        with together(self.place.team), self.journal.opened(), stop_on_signals() as self.place.stopped:
             self.journal.note(bfloat16_pays=self.place.fast)
             if self.drawing is not None and self.journal.get("drawing") is None:
                 self.journal.note(drawing=self.drawing)
             for event in self._events():
                 self.journal.log(event)
-                yield event
+                if self.place.team.leads:
+                    yield event
                 if event.kind == "stopped":
                     return
 
@@ -136,7 +143,8 @@ class _Run:
             steps = int(self.journal.get("student_steps"))
             yield from self.link.control("control_steps", steps=steps)
             yield from self.link.control("control_seconds", seconds=self._seconds("student"))
-        yield from self._report(guided=guided)
+        if place.team.leads:
+            yield from self._report(guided=guided)
         yield self._event("done", folder=str(place.folder), student=str(place.home("student")))
 
     def _loss_lives(self) -> dict[str, tuple[float, float]]:

@@ -1,30 +1,29 @@
-"""The one training loop: ``fit`` trains a net by a recipe and yields events. The only optimiser code."""
+"""The one training loop: ``fit`` trains a net by a recipe and yields events."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate import Accelerator
-from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel
+from torch import Tensor
 
 from kdgen.answers import Stream, Teacher
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
-from kdgen.devices import Autocast, channels_last
-from kdgen.loss import Loss, make_terms
-from kdgen.optimizers import Optimizer, critic_optimizer, moving_average
+from kdgen.learner import Figures, Learner
+from kdgen.parallel import Team
 from kdgen.recipe import Recipe
-from kdgen.schedule import Length, learning_rate, stage_at
-from kdgen.taps import taps
-from kdgen.types import Answer, Batch, Event, Metrics, Net, Sight, Task, UserError, View
+from kdgen.schedule import Length
+from kdgen.types import Answer, Batch, Event, Metrics, Net, Task, UserError
 
 RETRIES = 3
 REPORT_EVERY = 0.25
+STEPS_UNREAD = 16
+"""How many steps a device that works on its own may be ahead of the figures that are read from it."""
 
 Source = Callable[[int, int], Stream]
 """Batches with their answers, called with a seed and the number of the first batch."""
@@ -32,11 +31,10 @@ Source = Callable[[int, int], Stream]
 
 @dataclass(slots=True)
 class State:
-    """What changes while a leg is trained, beside the nets."""
+    """How far a leg is, and how often it went back."""
 
     step: int = 0
     elapsed: float = 0.0
-    stage: int = -1
     retries: int = 0
 
 
@@ -56,7 +54,8 @@ class Trainer:
         device: where to train.
         dtype: what the student computes in, under autocast unless float32.
         reference: the teacher as it is measured against in quick evaluations, or None.
-        stopped: asked at every step whether to save and leave.
+        stopped: asked whenever figures are read whether to save and leave.
+        team: the processes that train together; the first one measures and writes.
     """
 
     def __init__(
@@ -75,124 +74,44 @@ class Trainer:
         dtype: torch.dtype,
         reference: Net | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        team: Team | None = None,
     ) -> None:
         self.recipe, self.leg, self.checkpoints, self.task = recipe, leg, checkpoints, task
-        self.teacher, self.source, self.length, self.stopped = teacher, source, length, stopped
-        self.device, self.reference = device, reference
-        self.accelerator = Accelerator(cpu=device.type == "cpu")
-        self.student = channels_last(student.to(device)).train()
-        self.autocast = Autocast(self.student, device, dtype)
-        self.terms = make_terms(recipe, self.student, teacher.net if teacher else None, probe.to(device))
-        self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.terms.items()}).to(device)
-        self.ema = AveragedModel(self.student, multi_avg_fn=moving_average(recipe.ema), use_buffers=True)
+        self.source, self.length, self.stopped, self.reference = source, length, stopped, reference
+        self.team = team or Team(recipe.device)
+        if recipe.batch_size < self.team.size:
+            raise UserError(f"{self.team.size} processes cannot share a batch of {recipe.batch_size}: "
+                            "set batch_size higher, or launch fewer")  # fmt: skip
+        self.learner = Learner(recipe, task=task, student=student, teacher=teacher, probe=probe, device=device,
+                               dtype=dtype, team=self.team)  # fmt: skip
         self.state = State()
-        self.optimizer: Optimizer | None = None
-        self.critics: torch.optim.Optimizer | None = None
+        self.apart = device.type != "cpu"
 
-    # -- state ---------------------------------------------------------------------------------------------------
+    @property
+    def read_every(self) -> int:
+        """How many steps are taken before their figures are read, so that a device is not waited for at each."""
+        return STEPS_UNREAD if self.apart else 1
+
+    @property
+    def average(self) -> Net:
+        """The moving average of the student: what a leg is for."""
+        return self.learner.average.net
 
     def save(self) -> None:
         """Write a checkpoint of everything that a resumed run needs."""
-        assert self.optimizer is not None
-        s = self.state
-        self.checkpoints.save(
-            {
-                "step": s.step, "elapsed": s.elapsed, "stage": s.stage, "retries": s.retries,
-                "statistics": self.loss.statistics.state_dict(),
-                "dtype": str(self.autocast.dtype).removeprefix("torch."),
-                "student": self.student.state_dict(), "ema": self.ema.state_dict(),
-                "methods": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "critics": self.critics.state_dict() if self.critics else None,
-            }
-        )  # fmt: skip
+        if self.team.leads:
+            s = self.state
+            known = {"step": s.step, "elapsed": s.elapsed, "retries": s.retries}
+            self.checkpoints.save({**known, **self.learner.state_dict()})
 
     def restore(self) -> list[str]:
         """Go back to the last good checkpoint, if there is one; a line for every damaged one."""
         saved, damaged = self.checkpoints.load()
         if saved is not None:
             retries = max(self.state.retries, saved["retries"])
-            self.state = State(step=saved["step"], elapsed=saved["elapsed"], stage=saved["stage"], retries=retries)
-            self.autocast.dtype = getattr(torch, saved["dtype"])
-            self.student.load_state_dict(saved["student"])
-            self.ema.load_state_dict(saved["ema"])
-            self.module.load_state_dict(saved["methods"])
-            self._enter(saved["stage"])
-            self.loss.statistics.load_state_dict(saved["statistics"])
-            assert self.optimizer is not None
-            self.optimizer.load_state_dict(saved["optimizer"])
-            if self.critics is not None:
-                self.critics.load_state_dict(saved["critics"])
+            self.state = State(step=saved["step"], elapsed=saved["elapsed"], retries=retries)
+            self.learner.load_state_dict(saved)
         return damaged
-
-    def _enter(self, index: int) -> None:
-        """Begin a stage: its loss, and new optimisers over the student, the loss's regressors and its critics."""
-        stage = self.recipe.stages[index]
-        self.state.stage = index
-        self.loss = Loss(index, stage, self.terms, self.task)
-        self.optimizer = Optimizer(stage, self.student, self.loss.regressors)
-        self.critics = critic_optimizer(self.loss.critics, stage.critic_lr) if self.loss.critics else None
-
-    # -- one step ------------------------------------------------------------------------------------------------
-
-    def _answer(self, batch: Batch, answer: Answer | None) -> Answer | None:
-        if self.teacher is None or not self.loss.methods:
-            return None
-        if answer is None or not self.loss.teacher_paths <= answer.taps.keys():
-            return self.teacher.answer(batch, tuple(self.loss.teacher_paths))
-        seen = {path: t.to(self.device) for path, t in answer.taps.items()}
-        return Answer(output=answer.output.to(self.device), taps=seen)
-
-    def _look(self, batch: Batch, answer: Answer | None, progress: float) -> Sight:
-        """The student's answer as the terms of the loss see it, beside the teacher's where it has one."""
-        with taps(self.student, self.loss.student_paths) as seen:
-            out: Tensor = self.autocast(batch.x, **batch.cond)
-        if answer is None:
-            return Sight(
-                batch=batch, student=out, student_taps=seen, student_net=self.autocast, progress=progress,
-            )  # fmt: skip
-        assert self.teacher is not None
-        return View(
-            batch=batch, student=out, teacher=answer.output, student_taps=seen, teacher_taps=answer.taps,
-            student_net=self.autocast, teacher_net=self.teacher, student_ema=self.ema.module, progress=progress,
-        )  # fmt: skip
-
-    def _teach_critics(self, sight: Sight, rate: float) -> dict[str, Tensor]:
-        """One step of the critics on what the student just gave; their losses."""
-        if self.critics is None:
-            return {}
-        losses = self.loss.of_critics(sight)
-        self.critics.zero_grad()
-        self.accelerator.backward(torch.stack(list(losses.values())).sum())
-        for group in self.critics.param_groups:
-            group["lr"] = rate
-        self.critics.step()
-        return losses
-
-    def step(self, batch: Batch, answer: Answer | None) -> dict[str, Tensor | float]:
-        """One optimiser step; the terms of the loss, detached, and the learning rate."""
-        state, recipe = self.state, self.recipe
-        progress = self.length.progress(state.step, state.elapsed)
-        index, within = stage_at(recipe.stages, progress)
-        if index != state.stage:
-            self._enter(index)
-        assert self.optimizer is not None
-        stage = recipe.stages[index]
-        rate = learning_rate(stage, within) * 0.5**state.retries
-        torch.manual_seed(derive(recipe.seed, "step", state.retries, state.step))
-        batch = batch.to(self.device)
-        sight = self._look(batch, self._answer(batch, answer), progress)
-        loss, terms, alpha = self.loss(sight, within, state.step)
-        self.accelerator.backward(loss)
-        if stage.clip:
-            clip_grad_norm_(self.optimizer.parameters, stage.clip)
-        self.optimizer.step(rate)
-        criticism = self._teach_critics(sight, stage.critic_lr * rate / stage.lr)
-        self.ema.update_parameters(self.student)
-        state.step += 1
-        shown = {"loss": loss, **terms, **criticism}
-        return {**{key: term.detach() for key, term in shown.items()}, "alpha": alpha, "lr": rate}
-
-    # -- the loop ------------------------------------------------------------------------------------------------
 
     def fit(self) -> Iterator[Event]:
         """Train to the end, or until told to stop. Quick evaluations take none of the leg's seconds.
@@ -201,68 +120,95 @@ class Trainer:
             step, evaluate, checkpoint and warning events, then ``leg`` at the end, or ``stopped``.
 
         Raises:
-            UserError: when the loss is still not finite after going back three times.
+            UserError: when the loss is still not finite after going back three times, and when not even one image at a
+                time fits into memory.
         """
         for line in self.restore():
             yield self._event("warning", message=line)
-        if self.optimizer is None:
-            self._enter(0)
+        if self.learner.stage < 0:
+            self.learner.enter(0)
             self.save()
-        state, recipe = self.state, self.recipe
-        stream = self._stream()
-        clock = time.perf_counter()
-        started, reported = clock - state.elapsed, clock
-        evaluated = saved = clock
-        images = 0
+        back: str | None = ""
+        while back is not None:
+            with closing(self._stream()) as stream:
+                back = yield from self._train(stream)
+            if back is not None:
+                yield self._event("warning", message=back)
+
+    def _train(self, stream: Stream) -> Generator[Event, None, str | None]:
+        """Train until the end or a stop; or until it had to go back, which it returns a line about."""
+        state, recipe, batch_size = self.state, self.recipe, self.recipe.batch_size
+        began = time.perf_counter() - state.elapsed
+        reported = evaluated = saved = state.elapsed
+        reported_at = state.step
+        unread: list[Figures] = []
         while (progress := self.length.progress(state.step, state.elapsed)) < 1:
-            figures = self.step(*next(stream))
-            images += recipe.batch_size
-            if not self._finite(figures):
-                yield from self._go_back(figures)
-                state, stream = self.state, self._stream()
-                clock = time.perf_counter()
-                started, reported, images = clock - state.elapsed, clock, 0
+            batch, answer = next(stream)
+            unread.append(self.learner.step(batch, answer, number=state.step, progress=progress, retries=state.retries))
+            state.step += 1
+            if len(unread) < self.read_every and self.length.progress(state.step, state.elapsed) < 1:
                 continue
-            clock = time.perf_counter()
-            state.elapsed = clock - started
-            if clock - reported >= REPORT_EVERY:
+            finite = self.learner.exhausted or _finite(unread)
+            elapsed, stop, exhausted, broken = self._agreed(time.perf_counter() - began, finite)
+            if exhausted:
+                return self._split()
+            if broken:
+                return self._go_back(unread[-1])
+            state.elapsed, figures = elapsed, unread[-1]
+            unread = []
+            if state.elapsed - reported >= REPORT_EVERY:
                 left = state.elapsed * (1 / max(progress, 1e-6) - 1)
-                yield self._event("step", **{k: float(v) for k, v in figures.items()}, seconds_left=left,
-                                  images_per_second=images / (clock - reported), seconds=state.elapsed)  # fmt: skip
-                reported, images = clock, 0
-            if clock - evaluated >= recipe.evaluate_every:
-                yield self._event("evaluate", **self._quick_look(), seconds=state.elapsed)
-                evaluated = time.perf_counter()
-                started, reported = started + evaluated - clock, reported + evaluated - clock
-            if self.stopped():
+                speed = (state.step - reported_at) * batch_size / (state.elapsed - reported)
+                yield self._event("step", **self._gathered(figures), seconds_left=left, images_per_second=speed,
+                                  seconds=state.elapsed)  # fmt: skip
+                reported, reported_at = state.elapsed, state.step
+            if state.elapsed - evaluated >= recipe.evaluate_every:
+                evaluated, paused = state.elapsed, time.perf_counter()
+                if self.team.leads:
+                    yield self._event("evaluate", **self._quick_look(), seconds=state.elapsed)
+                began += time.perf_counter() - paused
+            if stop:
                 self.save()
                 yield self._event("stopped", reason="asked to stop")
-                return
-            if clock - saved >= recipe.checkpoint_every:
+                return None
+            if state.elapsed - saved >= recipe.checkpoint_every:
                 self.save()
-                saved = time.perf_counter()
+                saved = state.elapsed
                 yield self._event("checkpoint", path=str(self.checkpoints.last))
         self.save()
         yield self._event("leg", steps=state.step, seconds=state.elapsed)
+        return None
+
+    def _stream(self) -> Generator[tuple[Batch, Answer | None]]:
+        """The batches from the present step on; after going back for a loss, others than before."""
+        stream = self.source(derive(self.recipe.seed, "data", self.state.retries), self.state.step)
+        return ahead(stream) if self.apart else (pair for pair in stream)
 
     def _quick_look(self) -> Metrics:
         """The figures of the moving average on a few images."""
-        return self.task.evaluate(self.ema.module, reference=self.reference, limit=self.task.quick)
+        return self.task.evaluate(self.average, reference=self.reference, limit=self.task.quick)
 
-    def _stream(self) -> Stream:
-        """The batches from the present step on; after going back, others than before."""
-        return self.source(derive(self.recipe.seed, "data", self.state.retries), self.state.step)
+    def _agreed(self, elapsed: float, finite: bool) -> tuple[float, bool, bool, bool]:
+        """The first process's seconds; whether any is to stop, ran out of memory, or met a loss that is no number."""
+        stop, exhausted = self.stopped(), self.learner.exhausted
+        if self.team.size == 1:
+            return elapsed, stop, exhausted, not finite
+        mine = elapsed * self.team.size if self.team.leads else 0.0
+        elapsed, *flags = self.team.mean([mine, float(stop), float(exhausted), float(not finite)])
+        stop, exhausted, broken = (flag > 0 for flag in flags)
+        if not exhausted:
+            self.learner.agree()
+        return elapsed, stop, exhausted, broken
 
-    @staticmethod
-    def _finite(figures: Mapping[str, Tensor | float]) -> bool:
-        """Whether the loss is a number, and those of the critics are."""
-        judged = [value for key, value in figures.items() if key == "loss" or key.endswith("_critic")]
-        return all(math.isfinite(float(value)) for value in judged)
+    def _gathered(self, figures: Figures) -> dict[str, float]:
+        """Figures as numbers, over the whole batch of all processes."""
+        return dict(zip(figures, self.team.mean(_read(list(figures.values()))), strict=True))
 
-    def _go_back(self, figures: Mapping[str, Tensor | float]) -> Iterator[Event]:
+    def _go_back(self, figures: Figures) -> str:
         """After a loss that is not finite: the last good state, half the learning rate, other batches."""
         at = self.state.step
-        names = ", ".join(key for key, value in figures.items() if not math.isfinite(float(value)))
+        known = self._gathered(figures)
+        names = ", ".join(key for key, value in known.items() if not math.isfinite(value)) or "of an earlier step"
         self.state.retries += 1
         if self.state.retries > RETRIES:
             raise UserError(
@@ -271,10 +217,45 @@ class Trainer:
                 f"the last good state is {self.checkpoints.last}"
             )
         self.restore()
-        message = (f"the loss ({names}) was not finite at step {at}: back to step {self.state.step} "
-                   f"with the learning rate times {0.5**self.state.retries:g}")  # fmt: skip
-        yield self._event("warning", message=message)
+        return (f"the loss ({names}) was not finite at step {at}: back to step {self.state.step} "
+                f"with the learning rate times {0.5**self.state.retries:g}")  # fmt: skip
+
+    def _split(self) -> str:
+        """After memory did not suffice: the last good state, and steps in twice as many parts."""
+        learner, images = self.learner, -(-self.recipe.batch_size // self.team.size)
+        where = f"the memory of {learner.device}"
+        if learner.parts >= images:
+            raise UserError(f"not even one image at a time fits into {where}: take a smaller student or "
+                            "smaller images, or another --device")  # fmt: skip
+        learner.parts = min(2 * learner.parts, images)
+        self.restore()
+        size = -(-images // learner.parts)
+        return (f"{images} images at a time do not fit into {where}: back to step {self.state.step}, and each step now "
+                f"takes {learner.parts} parts of at most {size}; a step still learns from the whole batch")  # fmt: skip
 
     def _event(self, kind: Any, **data: Any) -> Event:
         progress = self.length.progress(self.state.step, self.state.elapsed)
         return Event(kind=kind, leg=self.leg, step=self.state.step, progress=progress, data=data)
+
+
+def ahead(stream: Stream) -> Generator[tuple[Batch, Answer | None]]:
+    """The same stream, its next batch always being read already by a thread."""
+    with ThreadPoolExecutor(1, "batches") as reader:
+        coming = reader.submit(next, stream)
+        while True:
+            batch = coming.result()
+            coming = reader.submit(next, stream)
+            yield batch
+
+
+def _read(figures: Sequence[Tensor | float]) -> list[float]:
+    """Figures as numbers, fetched from their device together."""
+    tensors = [figure for figure in figures if isinstance(figure, Tensor)]
+    fetched = iter(torch.stack([t.double() for t in tensors]).tolist() if tensors else [])
+    return [next(fetched) if isinstance(figure, Tensor) else figure for figure in figures]
+
+
+def _finite(unread: Sequence[Figures]) -> bool:
+    """Whether the losses of all steps are numbers, those of critics too."""
+    judged = [v for figures in unread for key, v in figures.items() if key == "loss" or key.endswith("_critic")]
+    return all(map(math.isfinite, _read(judged)))

@@ -16,7 +16,7 @@ line are standard deviations in 8-bit units (0 to 255); in ``Batch.cond`` they a
 that is ``2 * sigma / 255``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -75,6 +75,20 @@ class Batch:
             cond={k: v.to(where, non_blocking=True) for k, v in self.cond.items()},
         )
 
+    def split(self, parts: int) -> "list[Batch]":
+        """The batch in so many successive parts, each as even as can be."""
+
+        def cut(t: Tensor | None) -> Sequence[Tensor | None]:
+            return [None] * parts if t is None else t.tensor_split(parts)
+
+        columns = zip(cut(self.x), cut(self.teacher_x), cut(self.y), cut(self.real), cut(self.weight), strict=True)
+        cond = {key: value.tensor_split(parts) for key, value in self.cond.items()}
+        return [
+            Batch(x=x, teacher_x=teacher_x, y=y, real=real, weight=weight, cond={k: v[i] for k, v in cond.items()})
+            for i, (x, teacher_x, y, real, weight) in enumerate(columns)
+            if x is not None
+        ]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -82,6 +96,12 @@ class Answer:
 
     output: Tensor
     taps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def split(self, parts: int) -> "list[Answer]":
+        """The answers to the batch's parts, as ``Batch.split`` makes them."""
+        seen = {path: value.tensor_split(parts) for path, value in self.taps.items()}
+        outputs = self.output.tensor_split(parts)
+        return [Answer(output=out, taps={k: v[i] for k, v in seen.items()}) for i, out in enumerate(outputs)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,10 +199,13 @@ class Learned(nn.Module):
     Attributes:
         student_taps: dotted paths of the student's modules whose outputs the term wants to see.
         lives: between what its loss normally lies during a run, for one that says little by its value; else None.
+        reads: which of ``student`` and ``teacher`` it reads of what it is shown; what no term of a stage reads is not
+            computed, and the noisy input stands in its place.
     """
 
     student_taps: tuple[str, ...] = ()
     lives: tuple[float, float] | None = None
+    reads: frozenset[str] = frozenset({"student", "teacher"})
 
     def critics(self) -> Iterator[nn.Parameter]:
         """Those of its parameters that learn from ``critic_loss``; all others learn with the student."""

@@ -1,12 +1,14 @@
 """What tests of whole runs share."""
 
+import json
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,3 +70,25 @@ def kill_at_random(recipe: Recipe, folder: Path, *, times: int, least: int, long
         process.kill()
         killed += process.wait() == -signal.SIGKILL
     assert killed >= least, "the run was over before it could be killed"
+
+
+def kill_when(recipe: Recipe, folder: Path, met: Callable[[dict[str, Any]], bool]) -> None:
+    """Begin a run, or go on with it, in a process of its own, and kill that at the first event that meets a condition.
+
+    Fails if the process ends by itself.
+    """
+    file = folder.with_suffix(".json")
+    file.write_text(recipe.to_json())
+    log = folder / "metrics.jsonl"
+    known = log.stat().st_size if log.exists() else 0
+    what = ["resume", str(folder)] if folder.exists() else ["distill", str(file), "--out", str(folder)]
+    script = [sys.executable, "-c", "from kdgen.__main__ import main; main()", *what, "--quiet"]
+    process = subprocess.Popen(script, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        fresh = log.read_bytes()[known:].rpartition(b"\n")[0].splitlines() if log.exists() else []
+        if any(met(json.loads(line)) for line in fresh):
+            break
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"

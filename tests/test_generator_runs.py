@@ -12,11 +12,11 @@ from PIL import Image
 from support import call, drain, interrupt, weights
 
 from kdgen import registry, run
-from kdgen.arguments import measuring_task
 from kdgen.compare import Report
 from kdgen.critics import Game
 from kdgen.data import generator
 from kdgen.model import Model, build_net, load
+from kdgen.purpose import measuring_task
 from kdgen.recipe import Recipe, override, parse
 from kdgen.registry import Use
 from kdgen.tasks import Samples

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from kdgen.adapters.blocks import evenly
 from kdgen.diffusion.prediction import Timesteps
 
-FITTED = 600
+FITTED = 300
 """Steps of L-BFGS; on a table of 1000 timesteps they take a few seconds."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import track
 
-from kdgen.arguments import measuring_task, register_all
+from kdgen.arguments import register_all
 from kdgen.commands.options import Code, Json, Named, Seed, Sigma, Teacher
 from kdgen.console import print_report, stderr
 
@@ -49,6 +49,7 @@ def compare(
     from kdgen import compare as comparison
     from kdgen import pictures
     from kdgen.model import load
+    from kdgen.purpose import measuring_task
 
     same_recipe = (
         comparison.of_one_recipe([Path(model) for model in models]) if data is None and sigma is None else None
@@ -123,6 +124,7 @@ def evaluate(
     """Measure the quality of a model."""
     register_all(code)
     from kdgen.model import load
+    from kdgen.purpose import measuring_task
 
     loaded = load(model)
     use, built = measuring_task({model: loaded}, data, sigma, task)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from kdgen.arguments import find_recipe, measuring_task, register_all
+from kdgen.arguments import find_recipe, register_all
 from kdgen.commands.options import Code
 from kdgen.console import stderr
 
@@ -41,6 +41,7 @@ def propose(
     from kdgen import registry
     from kdgen.model import load
     from kdgen.propose import propose as find
+    from kdgen.purpose import measuring_task
     from kdgen.report import count
 
     model = load(teacher)

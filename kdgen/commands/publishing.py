@@ -129,7 +129,7 @@ def _show(pushed: "Pushed") -> None:
         table.add_row(f"{size:,}", escape(path))
     stdout.print(table)
     if pushed.commit is None:
-        stdout.print(f"\n{pushed.card}", markup=False)
+        print(f"\n{pushed.card}")
         stderr.print(f"nothing was sent; without --dry-run it goes to {pushed.url}", markup=False)
     else:
-        stdout.print(pushed.url, markup=False)
+        print(pushed.url)

@@ -149,7 +149,7 @@ class Timesteps:
         """The timestep in [0, T - 1] of a noise level, ``(B,)``."""
         level = _float64(sigma).log()
         table = self._table_at(level)
-        low = torch.searchsorted(table, level).clamp(1, len(self) - 1) - 1
+        low = (table < level.unsqueeze(-1)).sum(-1).clamp(1, len(self) - 1) - 1
         within = (level - table[low]) / (table[low + 1] - table[low])
         return _like(low + within.clamp(0, 1), sigma)
 

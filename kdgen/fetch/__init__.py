@@ -1,17 +1,14 @@
 """Files from the Hugging Face Hub: what an id names, how its files are fetched and checked, and what failures mean."""
 
-from kdgen.fetch.failures import WorldError, clean, explained, patiently
+from kdgen.fetch.failures import WorldError, explained, patiently
 from kdgen.fetch.ids import HubId, hub_id, pinned
-from kdgen.fetch.repository import CONFIGS, WEIGHTS, Fetched, api, commit_of, copy_published, fetch, publishable
+from kdgen.fetch.repository import PAGES, api, commit_of, copy_published, fetch, publishable
 
 __all__ = [
-    "CONFIGS",
-    "WEIGHTS",
-    "Fetched",
+    "PAGES",
     "HubId",
     "WorldError",
     "api",
-    "clean",
     "commit_of",
     "copy_published",
     "explained",

@@ -22,8 +22,10 @@ PARTS = ("unet", "vae", "scheduler")
 CONFIGS = ("config.json", "model_index.json", "scheduler_config.json")
 WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*-of-*.safetensors",
            "diffusion_pytorch_model.safetensors.index.json")  # fmt: skip
-PAGES = ("README.md", "recipe.json", "report.json", "report.md", "samples.png", "curves.png", "gallery.png")
-FILES = (*CONFIGS, *WEIGHTS, *PAGES)
+PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
+"""What a run tells of its student."""
+
+FILES = (*CONFIGS, *WEIGHTS, *PAGES, "README.md", "gallery.png")
 """Names of the files that are published and fetched; of the pages only those in the repository's own folder."""
 
 SOUND = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")

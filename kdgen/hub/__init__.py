@@ -2,8 +2,7 @@
 
 from kdgen.hub.deploy import deploy
 from kdgen.hub.listing import Published, published
-from kdgen.hub.parcel import Parcel, packed
 from kdgen.hub.pull import pull
 from kdgen.hub.push import Pushed, push
 
-__all__ = ["Parcel", "Published", "Pushed", "deploy", "packed", "published", "pull", "push"]
+__all__ = ["Published", "Pushed", "deploy", "published", "pull", "push"]

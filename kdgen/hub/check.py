@@ -5,8 +5,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-import kdgen.tasks  # noqa: F401 - registers its tasks
-from kdgen import registry
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import generator
 from kdgen.devices import evaluating
@@ -14,13 +12,13 @@ from kdgen.hub.parcel import Parcel
 from kdgen.journal import Journal
 from kdgen.model import Model, build_net, load
 from kdgen.recipe import read
-from kdgen.registry import Use
 from kdgen.types import Net, UserError
 
 CLOSE = 1e-3
 """Largest difference that folding a net for use may make to its output, in units of images in [-1, 1]."""
 
 SIZE = 32
+"""Height and width in pixels of what is put into a net whose task does not say."""
 
 
 def check(parcel: Parcel, given: Model | None = None) -> None:
@@ -42,7 +40,7 @@ def check(parcel: Parcel, given: Model | None = None) -> None:
         raise UserError(f"nothing was sent: the files gathered from {parcel.student} give another output: try again")
     learned = trained(parcel.run) if parcel.run else None
     if parcel.run and learned is None:
-        parcel.notes.append("not compared with the trained net, whose last checkpoint is gone; with the run's folder")
+        parcel.notes.append("not compared with the trained net, whose last checkpoint is gone")
     for net in [given.net if given else None, learned]:
         if net is not None and (_answer(net, x, cond) - out).abs().max().item() > CLOSE:
             raise UserError(f"nothing was sent: {parcel.student} gives another output than the trained net: it was "
@@ -70,25 +68,20 @@ def trained(run: Path) -> Net | None:
 
 def probe(model: Model) -> tuple[Tensor, dict[str, Tensor]]:
     """An input that a model takes, the same at every call: noise of the shape that its task has."""
-    name = str(model.task.get("name", ""))
-    x, cond = torch.zeros(1, model.channels, SIZE, SIZE), {"sigma": torch.full((1,), 0.2)}
-    if name in registry.names("task"):
-        args = {key: value for key, value in model.task.items() if registry.accepts("task", name, key)}
-        try:
-            example = registry.build("task", Use(name=name, args=args)).example()
-            x, cond = example.x, dict(example.cond)
-        except UserError:
-            if latent := model.task.get("latent"):
-                x = torch.zeros(1, *latent)
-    if name == "diffuse" and model.task.get("num_classes"):
+    task, size = model.task, model.task.get("size", SIZE)
+    shape = task.get("latent") or (model.channels, *(size if isinstance(size, list) else (size, size)))
+    cond = {"sigma": torch.full((1,), 0.2)}
+    if task.get("num_classes"):
         cond["label"] = torch.zeros(1, dtype=torch.long)
-    if name == "denoise":
-        x = x[..., :SIZE, :SIZE]
-    return torch.randn(x.shape, generator=generator(0, "probe")), cond
+    return torch.randn((1, *shape), generator=generator(0, "probe")), cond
 
 
 def _answer(net: Net, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
     where = next((p.device for p in net.parameters()), torch.device("cpu"))
-    with evaluating(net):
-        out: Tensor = net(x.to(where), **{key: value.to(where) for key, value in cond.items()})
+    try:
+        with evaluating(net):
+            out: Tensor = net(x.to(where), **{key: value.to(where) for key, value in cond.items()})
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"nothing was sent: the net cannot be called as its task says, on {list(x.shape)}: "
+                        f"{' '.join(str(error).split())[:200]}") from None  # fmt: skip
     return out.float().cpu()

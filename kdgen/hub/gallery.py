@@ -28,8 +28,13 @@ def gallery(model: Model, path: Path) -> None:
         pictures = to_pictures(model.draw(DRAWN, seed=0, num_steps=_steps(model)))
         sheet(pictures).save(path)
     except UserError:
-        if model.task.get("name") in ("denoise", "autoencode"):
-            _before_and_after(model, path)
+        if model.task.get("name") == "denoise":
+            _before_and_after(model, path, SIZE)
+        elif model.task.get("name") == "autoencode":
+            try:
+                _before_and_after(model, path, SIZE)
+            except RuntimeError:  # a fully connected net takes one size alone
+                _before_and_after(model, path, int(model.task["size"]))
 
 
 def _steps(model: Model) -> int | None:
@@ -41,9 +46,9 @@ def _steps(model: Model) -> int | None:
 
 
 @torch.inference_mode()
-def _before_and_after(model: Model, path: Path) -> None:
-    """Four photographs in two rows: what the student is given, and what it makes of them."""
-    images = torch.cat([framed(x, SIZE) for _, x in Photographs().images(model.channels)][1:])
+def _before_and_after(model: Model, path: Path, size: int) -> None:
+    """Four photographs of ``size`` in two rows: what the student is given, and what it makes of them."""
+    images = torch.cat([framed(x, size) for _, x in Photographs().images(model.channels)][1:])
     if model.task["name"] == "denoise":
         made_for = model.task.get("sigma", 25)
         sigma = float(made_for if isinstance(made_for, int | float) else made_for[-1])

@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 from kdgen import card as cards
 from kdgen.config import Config, read_config
-from kdgen.fetch import copy_published, fetch, hub_id, publishable
+from kdgen.fetch import PAGES, copy_published, fetch, publishable
 from kdgen.hub.gallery import gallery
 from kdgen.hub.scan import objection, outside, without_paths
 from kdgen.model import BUNDLED, Model, load
@@ -19,9 +19,8 @@ from kdgen.recipe import Recipe, parse
 from kdgen.report import Report
 from kdgen.types import UserError
 
-PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
-OWN = ("checkpoints", "controls", "assistants", "student", "metrics.jsonl", "timing.json", ".lock", "README.md",
-       "gallery.png", *PAGES)  # fmt: skip
+OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "timing.json", ".lock",
+       "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip
 """What a run writes; of other files it is said that they are not sent."""
 
 
@@ -189,11 +188,11 @@ def _walk(folder: Path) -> list[Path]:
 
 def _teacher(recipe: Recipe | None) -> Path | None:
     """The folder that the teacher was loaded from, where it is at hand."""
-    if recipe is None or not isinstance(recipe.teacher, str):
-        return None
+    named = cards.hub_teacher(recipe)
+    if named is None:
+        return BUNDLED / str(recipe.teacher).partition("#")[0] if recipe else None
     try:
-        named = hub_id(teacher := recipe.teacher.partition("#")[0])
-        return fetch(named).folder if named else BUNDLED / teacher
+        return fetch(named).folder
     except UserError:
         return None
 

@@ -58,7 +58,7 @@ def push(
         source: a model, a finished run, or the folder of a student.
         repo_id: ``org/name``; it is created if need be.
         private: whether a new repository is for its owners alone; by default as the owner has it.
-        revision: the branch; made if need be.
+        revision: the branch, made if need be; that which a change is proposed for must be there.
         create_pr: whether to propose the change rather than make it.
         license: of the student in the Hub's words, e.g. ``apache-2.0``; by default what its card says already.
         datasets: ids of those on the Hub that it was trained on.
@@ -84,7 +84,7 @@ def push(
             return Pushed(f"{hub.endpoint}/{id.name}", None, sizes, tuple(parcel.notes), parcel.card)
         with explained(id.name, writing=True):
             open_repository(hub, id.name, private=private, mine=_is_students, check=not create_pr)
-            if revision is not None and not revision.startswith("refs/"):
+            if revision is not None and not create_pr and not revision.startswith("refs/"):
                 patiently(lambda: hub.create_branch(id.name, branch=revision, exist_ok=True))
             done = commit(hub, id.name, files, stale=publishable, revision=revision, create_pr=create_pr,
                           message=f"{parcel.config.name}, by kdgen {version('kdgen')}")  # fmt: skip

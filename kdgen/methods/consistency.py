@@ -31,18 +31,17 @@ class Consistency(Method):
 
     The student at level ``t`` is to say what it says at a lower level ``r`` of the same trajectory::
 
-        r = max(0, t * [1 - q^-(s + 1) * (1 + k * sigmoid(-b t))])                                    (ECT, eq. 16)
-        loss = w * (sqrt(mean |f(x_t, t) - sg f(x_r, r)|^2 + c^2) - c),   w = 1 / (t - r)^power       (ECT, eqs. 14, 19)
+        r = max(0, t * [1 - q^-(s + 1) * (1 + k * sigmoid(-b t))])
+        loss = w * (sqrt(mean |f(x_t, t) - sg f(x_r, r)|^2 + c^2) - c),   w = 1 / (t - r)^power
 
     ``s`` grows from 0 to ``stages - 1`` over the run, so that ``r`` nears ``t``. Where ``r`` is 0 the target is the end
     of the trajectory itself: the clean image. With source ``truth``, ``x_r`` is the clean image under the same noise,
     and nobody asks the teacher, whose weights are the start; with ``teacher``, ``x_r`` is where Euler's step of the
-    teacher leads from ``x_t`` (consistency distillation, Song et al. 2023, arXiv 2303.01469, eqs. 6 and 7) and the end
+    teacher leads from ``x_t`` (consistency distillation, Song et al. 2023, arXiv 2303.01469, algorithm 2) and the end
     of a step to 0 its denoised image. Both evaluations of the student share their noise and their dropout. Levels
     ``t`` are the batch's.
 
-    The loss lives near 1 with ``power`` 1 and near 0.1 with 0, falls a little with each stage's first steps and jumps
-    with each stage; it says little of quality.
+    The loss falls within each of the schedule's stages and jumps between them; it says little of quality.
 
     Args:
         source: ``truth`` or ``teacher``.
@@ -84,6 +83,9 @@ class Consistency(Method):
         check_count("consistency", "stages", stages)
         check_guidance("consistency", guidance, null_label)
         self.source, self.q, self.k, self.b, self.stages = source, q, k, b, stages
+        asked = source == "teacher" and guidance == 1
+        self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
+        self.lives = (0.1, 3.0) if weight == "edm" else (0.01, 3.0)
         self.weight, self.power, self.c, self.sigma_data = weight, power, c, sigma_data
         self.guidance, self.null_label = guidance, null_label
 
@@ -107,8 +109,10 @@ class Consistency(Method):
             end = batch.y.float()
             nearer = noised(end, r / t, x - end)
         else:
-            with torch.no_grad():
-                end = denoise(guided(view.teacher_net, self.guidance, self.null_label), x, t, cond)
+            end = view.teacher.float()
+            if self.guidance != 1:
+                with torch.no_grad():
+                    end = denoise(guided(view.teacher_net, self.guidance, self.null_label), x, t, cond)
             nearer = euler_step(x, end, t, r)
         back = remembered(x.device)
         # The view's own answer was given with dropout that nobody remembers.

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdgen.diffusion.few_steps import Table
+from kdgen.diffusion.few_steps import FewSampler, Table
 from kdgen.methods.rollout import denoise, noised
 from kdgen.methods.scores import Scores
 from kdgen.registry import register
@@ -23,11 +23,12 @@ class DistributionMatching(Scores):
         g = (fake(x_sigma; sigma) - teacher(x_sigma; sigma)) / mean |x - teacher(x_sigma; sigma)|
 
     The loss, ``mean (x - sg(x - g))^2 / 2``, has the value ``mean g^2 / 2`` and the gradient ``g`` over the number of
-    pixels. Its value is how far the scores are apart, 0.001 to 0.3, and does not fall with quality: the critic follows.
+    pixels. Its value is how far the scores are apart, and does not fall with quality: the critic follows.
 
     Args:
-        steps: calls that make an image; the student is drawn as a consistency model, by backward simulation.
+        steps: calls that make an image; those before the last are made as in use, by backward simulation.
         table: of the student's noise levels, ``linear`` or ``cosine``.
+        sampler: how the student draws, ``consistency`` or ``euler``.
         every: steps of the critic for one of the student; above 1, ``betas`` of the stage begin with 0.
         critic: the net the fake score starts from, ``teacher`` or ``student``.
         sigma_min, sigma_max: noise levels at which scores are compared.
@@ -40,10 +41,13 @@ class DistributionMatching(Scores):
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level.
     """
 
+    lives = (0.05, 0.5)
+
     def __init__(
         self,
         steps: int = 1,
         table: Table = "linear",
+        sampler: FewSampler = "consistency",
         every: int = 1,
         critic: Literal["teacher", "student"] = "teacher",
         sigma_min: float = 0.05,
@@ -54,7 +58,7 @@ class DistributionMatching(Scores):
         guidance: float = 1.0,
         null_label: int | None = None,
     ) -> None:
-        super().__init__("distribution_matching", steps=steps, table=table, every=every, critic=critic,
+        super().__init__("distribution_matching", steps=steps, table=table, sampler=sampler, every=every, critic=critic,
                          sigma_min=sigma_min, sigma_max=sigma_max, sigma_data=sigma_data, adversarial=adversarial,
                          width=width, guidance=guidance, null_label=null_label)  # fmt: skip
 

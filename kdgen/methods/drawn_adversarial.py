@@ -39,6 +39,9 @@ class DrawnAdversarial(Method):
 
     game: Game
 
+    reads = frozenset()
+    lives = (-1.0, 1.0)
+
     def __init__(
         self,
         steps: int = 1,

@@ -23,13 +23,13 @@ from kdgen.types import Batch, Method, Net, View
 
 @register("method")
 class MeanFlow(Method):
-    """Average velocity, Geng et al. 2025 (arXiv 2505.13447), eqs. 6 and 10, with the teacher's velocity for data's.
+    """Average velocity, Geng et al. 2025 (arXiv 2505.13447), eq. 6, with the teacher's velocity for data's.
 
     In the time ``t = sigma / (1 + sigma)`` of a flow ``z = (1 - t) y + t n``, the average velocity from ``t`` down to
     ``r`` obeys ``u = v - (t - r) du/dt`` along the trajectory. The student gives ``u = (z - D) / t``, so what it has to
     say is ``sg(z - t [v - (t - r) du/dt])``, where ``v = (z - teacher) / t``. The derivative is forward-mode
     (``torch.func.jvp``), or a difference of two evaluations with the same dropout. The loss is ``|u - target|^2 / sg(|u
-    - target|^2 + c)^power`` (eq. 22).
+    - target|^2 + c)^power``.
 
     A net without a second time has ``r = 0``: every step is one to the end, and the student is drawn as a consistency
     model. With ``until``, nets are told the noise level at which a step ends, as ``until`` ``(B,)``, and are drawn by
@@ -54,6 +54,9 @@ class MeanFlow(Method):
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
     """
+
+    reads = frozenset()
+    lives = (0.0, 1.0)
 
     def __init__(
         self,

@@ -17,13 +17,13 @@ class Progressive(Method):
     A student of ``steps`` steps is at level ``t``, its next level is ``s`` and ``m`` the teacher's between them. Two
     DDIM steps of the teacher lead from ``x_t`` by ``x_m`` to ``x_s``; what a student has to say for its one step to
     lead there is ``(x_s - (s / t) x_t) / (1 - s / t)``. The loss is ``max(1 / t^2, 1)`` times the mean squared
-    distance: the truncated SNR weight of eq. 9. Levels are ``kdgen.diffusion.few_steps.few_sigmas(steps)``, one drawn
+    distance: their truncated SNR weight. Levels are ``kdgen.diffusion.few_steps.few_sigmas(steps)``, one drawn
     for each image.
 
     A ladder is a chain: an assistant for each number of steps, each from the weights of the one before.
 
-    The loss begins near the squared distance between one step and two, 0.001 to 0.1 for images in [-1, 1], and falls
-    by a factor of 3 to 30; at one or two steps it stays higher, where it blurs what the teacher would have decided.
+    The loss begins near the squared distance between one step and two and falls by a factor of 3 to 30; at one or two
+    steps it stays higher, where it blurs what the teacher would have decided.
 
     Args:
         steps: the student's; its teacher is taken to be good at twice as many.
@@ -33,6 +33,9 @@ class Progressive(Method):
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
     """
+
+    reads = frozenset()
+    lives = (0.001, 0.1)
 
     def __init__(
         self, steps: int = 1, table: Table = "linear", guidance: float = 1.0, null_label: int | None = None

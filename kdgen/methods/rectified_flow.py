@@ -13,14 +13,14 @@ from kdgen.types import Batch, Method, Net, View
 
 @register("method")
 class RectifiedFlow(Method):
-    """Reflow, and distillation to one step: Liu et al. 2022 (arXiv 2209.03003), eqs. 1 and 7.
+    """Reflow, and distillation to one step: Liu et al. 2022 (arXiv 2209.03003), eq. 1 and section 2.
 
     For the task ``few_steps`` with ``rollouts`` as images and ``coupled``: the noise ``n`` of a batch is then what the
     teacher's ODE made ``y`` of. Flow matching on such pairs, ``|(n - y) - v|^2``, which for the denoised image is
     ``((1 + sigma) / sigma)^2 |D - y|^2``, makes trajectories straight, so that few of Euler's steps do. With
     ``one_step`` the student learns ``n -> y`` from the highest level alone (section 2.2, "Distillation").
 
-    Both losses fall to a floor that is the curvature left, 0.01 to 0.3 for images in [-1, 1]. With pairs that are not
+    Both losses fall to a floor that is the curvature left. With pairs that are not
     coupled it is plain flow matching and the floor is higher.
 
     Args:
@@ -36,6 +36,8 @@ class RectifiedFlow(Method):
         super().__init__()
         check_distance("rectified_flow", "loss", loss)
         self.one_step, self.kind = one_step, loss
+        self.lives = (0.01, 0.5) if one_step else (0.1, 3.0)
+        self.reads = frozenset() if one_step else frozenset({"student"})
         self.highest = few_sigmas(1, table)[0].item()
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:

@@ -89,8 +89,9 @@ def drawn(
 ) -> tuple[Tensor, int]:
     """The student's own images from noise, with gradient through its last call alone.
 
-    With several noise levels, the number of calls is drawn, from 1 to all, and the calls before the last are made as in
-    use: backward simulation, Yin et al. 2024 (arXiv 2405.14867), section 4.5.
+    The calls before the last are made as in use: backward simulation, Yin et al. 2024 (arXiv 2405.14867), section 4.5.
+    A consistency model gives an image at each of its levels, so the number of calls is drawn, from 1 to all; by Euler's
+    steps all are made, since what an earlier call gives is where to go, and no image.
 
     Args:
         student: called as ``student(x, sigma=(B,), **cond)``.
@@ -103,7 +104,9 @@ def drawn(
         images ``(B, C, H, W)`` float32, and the number of calls that made them.
     """
     levels = sigmas.tolist()
-    last = int(torch.randint(len(levels) - 1, ())) if len(levels) > 2 else 0
+    last = len(levels) - 2
+    if last > 0 and sampler == "consistency":
+        last = int(torch.randint(last + 1, ()))
     x = torch.randn_like(like, dtype=torch.float32) * levels[0]
     with torch.no_grad():
         for sigma, following in pairwise(levels[: last + 1]):

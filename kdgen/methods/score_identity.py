@@ -5,7 +5,7 @@ from typing import Literal
 from torch import Tensor
 
 from kdgen.checks import check_number
-from kdgen.diffusion.few_steps import Table
+from kdgen.diffusion.few_steps import FewSampler, Table
 from kdgen.methods.rollout import denoise, noised
 from kdgen.methods.scores import Scores
 from kdgen.registry import register
@@ -14,22 +14,23 @@ from kdgen.types import Net
 
 @register("method")
 class ScoreIdentity(Scores):
-    """Score identity distillation, SiD (Zhou et al. 2024, arXiv 2404.04057), eq. 23; needs no data.
+    """Score identity distillation, SiD (Zhou et al. 2024, arXiv 2404.04057), section 4; needs no data.
 
     With the student's images ``x``, and ``T`` and ``F`` what teacher and critic make of ``x + sigma n``::
 
         loss = mean (T - F) ((T - x) - alpha (T - F)) / sg(mean |x - T|)
 
     It is the model-based explicit score matching loss, estimated as if the critic were exact by two identities whose
-    difference ``alpha`` weighs. Gradients flow through both nets to ``x``. The scale is the paper's eq. 25.
+    difference ``alpha`` weighs. Gradients flow through both nets to ``x``. The scale is that of the authors' code.
 
     The loss lives within -0.2 and 0.2 of zero and may be negative; that it stays small and steady is all it says. It
     grows without bound where the critic has lost the student: raise ``every`` or ``critic_lr``.
 
     Args:
         alpha: 1.2 in the paper; 1 is plain identity.
-        steps: calls that make an image; the student is drawn as a consistency model, by backward simulation.
+        steps: calls that make an image; those before the last are made as in use, by backward simulation.
         table: of the student's noise levels, ``linear`` or ``cosine``.
+        sampler: how the student draws, ``consistency`` or ``euler``.
         every: steps of the critic for one of the student; above 1, ``betas`` of the stage begin with 0.
         critic: the net the fake score starts from, ``teacher`` or ``student``.
         sigma_min, sigma_max: noise levels at which scores are compared.
@@ -42,11 +43,14 @@ class ScoreIdentity(Scores):
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level.
     """
 
+    lives = (-0.2, 0.2)
+
     def __init__(
         self,
         alpha: float = 1.2,
         steps: int = 1,
         table: Table = "linear",
+        sampler: FewSampler = "consistency",
         every: int = 1,
         critic: Literal["teacher", "student"] = "teacher",
         sigma_min: float = 0.05,
@@ -57,7 +61,7 @@ class ScoreIdentity(Scores):
         guidance: float = 1.0,
         null_label: int | None = None,
     ) -> None:
-        super().__init__("score_identity", steps=steps, table=table, every=every, critic=critic,
+        super().__init__("score_identity", steps=steps, table=table, sampler=sampler, every=every, critic=critic,
                          sigma_min=sigma_min, sigma_max=sigma_max, sigma_data=sigma_data, adversarial=adversarial,
                          width=width, guidance=guidance, null_label=null_label)  # fmt: skip
         check_number("score_identity", "alpha", alpha, 0, 2)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdgen.checks import check_choice, check_count, check_number
 from kdgen.critics import Critic, Game, frozen
 from kdgen.diffusion import edm_weight
-from kdgen.diffusion.few_steps import Table, few_sigmas
+from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas
 from kdgen.methods.rollout import (
     check_diffusion,
     check_guidance,
@@ -38,6 +38,7 @@ class Scores(Method):
         method: its name, for messages.
         steps: calls that make an image.
         table: of the student's noise levels, ``linear`` or ``cosine``.
+        sampler: how the student draws, ``consistency`` or ``euler``.
         every: steps of the critic for one of the student.
         critic: whose copy it starts as, ``teacher`` or ``student``.
         sigma_min, sigma_max: noise levels at which scores are compared, log-uniform between them.
@@ -52,12 +53,15 @@ class Scores(Method):
 
     fake: nn.Module
 
+    reads = frozenset()
+
     def __init__(
         self,
         method: str,
         *,
         steps: int,
         table: Table,
+        sampler: FewSampler,
         every: int,
         critic: Literal["teacher", "student"],
         sigma_min: float,
@@ -71,13 +75,15 @@ class Scores(Method):
         super().__init__()
         for name, value in (("steps", steps), ("every", every), ("width", width)):
             check_count(method, name, value)
+        check_choice(method, "sampler", sampler, ("consistency", "euler"))
         check_choice(method, "critic", critic, ("teacher", "student"))
         for name, number in (("sigma_min", sigma_min), ("sigma_data", sigma_data)):
             check_number(method, name, number, 1e-6)
         check_number(method, "sigma_max", sigma_max, sigma_min)
         check_number(method, "adversarial", adversarial, 0)
         check_guidance(method, guidance, null_label)
-        self.name, self.sigmas, self.every, self.starts = method, few_sigmas(steps, table), every, critic
+        self.name, self.sigmas, self.sampler = method, few_sigmas(steps, table), sampler
+        self.every, self.starts = every, critic
         self.range, self.sigma_data = (math.log(sigma_min), math.log(sigma_max)), sigma_data
         self.adversarial, self.width, self.guidance, self.null_label = adversarial, width, guidance, null_label
         self.game: Game | None = None
@@ -107,7 +113,7 @@ class Scores(Method):
         if not turn:
             return 0 * view.student.float().flatten(1).mean(1)
         cond, batch = conditions(view.batch), view.batch
-        x, _ = drawn(view.student_net, batch.x, cond, self.sigmas, "consistency")
+        x, _ = drawn(view.student_net, batch.x, cond, self.sigmas, self.sampler)
         self._made = x.detach()
         with frozen(self.fake), computing_like(view.student_net):
             teacher = guided(view.teacher_net, self.guidance, self.null_label)
@@ -122,7 +128,7 @@ class Scores(Method):
         cond, batch, x = conditions(view.batch), view.batch, self._made
         if x is None:
             with torch.no_grad():
-                x, _ = drawn(view.student_net, batch.x, cond, self.sigmas, "consistency")
+                x, _ = drawn(view.student_net, batch.x, cond, self.sigmas, self.sampler)
         sigma = self._levels(x)
         with computing_like(view.student_net):
             said = denoise(self.fake, noised(x, sigma, torch.randn_like(x)), sigma, cond)

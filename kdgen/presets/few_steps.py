@@ -17,6 +17,12 @@ NARROW = (8, 16, 32, 48)
 TABLE = "cosine"
 """Noise levels of the students: two steps are at 20,291 and 1.0, where the teacher's own table has 157 and 3.4."""
 
+TWO: dict[str, Any] = {"steps": [2, 1, 4]}
+"""Of students that are judged by two steps."""
+
+CONSISTENT: dict[str, Any] = {"stages": 6, "weight": "edm"}
+PLAYING: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 1.5e-4, "critic_lr": 4e-4, "share": 0.5}
+
 LADDER = (16, 8, 4, 2)
 """Steps of the assistants of progressive distillation; the student has one."""
 
@@ -38,14 +44,16 @@ def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
 
 
 def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dict[str, Any] | None = None,
-              **more: Any) -> Recipe:  # fmt: skip
-    """A recipe that starts from the bundled diffusion model and trains for about six minutes on two cores.
+              seconds: float = 150, batch_size: int = 32, **more: Any) -> Recipe:  # fmt: skip
+    """A recipe that starts from the bundled diffusion model, whose own images are its data.
 
     Args:
         name: of the run.
         methods: of its stage.
         sampler: how the student draws.
         task: further arguments of the task.
+        seconds: of training, on one core.
+        batch_size: images in a step.
         more: further fields of the stage.
     """
     images = {"name": "rollouts", "args": {"model": "diffusion", "num_images": 2000, "num_steps": 12}}
@@ -59,26 +67,45 @@ def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dic
         student=small(sampler),
         init="teacher",
         stages=(Stage(methods=methods, **stage),),
-        seconds=360,
-        batch_size=32,
+        seconds=seconds,
+        batch_size=batch_size,
         pool=Pool(patches=0),
         ema=0.99,
         controls=False,
-        evaluate_every=120,
+        evaluate_every=60,
     )
+
+
+def along_trajectories() -> Term:
+    """Consistency distillation."""
+    return Term(name="consistency", args={"source": "teacher", **CONSISTENT})
+
+
+def started(recipe: Recipe) -> Recipe:
+    """The recipe after as long a stage of consistency distillation, from which few steps are soon learnt."""
+    first = few_steps("start", along_trajectories(), share=0.5, final=0.2).stages[0]
+    return recipe.model_copy(update={"stages": (first.model_copy(update={"name": "start"}), *recipe.stages)})
 
 
 @register("preset")
 def consistency() -> Recipe:
     """One to four steps by easy consistency tuning: the teacher is the start and is not asked again."""
-    return few_steps("consistency", Term(name="consistency", args={"stages": 6, "weight": "edm"}))
+    return few_steps("consistency", Term(name="consistency", args=CONSISTENT), seconds=110)
 
 
 @register("preset")
 def consistency_distillation() -> Recipe:
     """One to four steps by consistency along the teacher's own trajectories."""
-    method = Term(name="consistency", args={"source": "teacher", "stages": 6, "weight": "edm"})
-    return few_steps("consistency-distillation", method)
+    return few_steps("consistency-distillation", along_trajectories(), task=TWO, seconds=300)
+
+
+@register("preset")
+def consistency_adversarial() -> Recipe:
+    """One to four steps by consistency distillation, in the second half with a critic (as in CTM, arXiv 2310.02279)."""
+    played = {"width": 16, "steps": 2, "table": TABLE}
+    game = Term(name="drawn_adversarial", weight=0.3, args=played)
+    recipe = few_steps("consistency-adversarial", along_trajectories(), game, task=TWO, seconds=240, **PLAYING)
+    return started(recipe)
 
 
 @register("preset")
@@ -86,13 +113,11 @@ def progressive() -> Recipe:
     """One to four steps by progressive distillation: a ladder of 16, 8, 4, 2 and 1 steps, each rung measured."""
 
     def rung(steps: int) -> Stage:
-        stages = few_steps(
-            "rung", Term(name="progressive", args={"steps": steps, "table": TABLE}), sampler="euler"
-        ).stages
-        return stages[0].model_copy(update={"name": f"{steps} steps"})
+        method = Term(name="progressive", args={"steps": steps, "table": TABLE})
+        return few_steps("rung", method, sampler="euler").stages[0].model_copy(update={"name": f"{steps} steps"})
 
     task = {"steps": [1, 2, 4, 8, 16], "first": 0.0}
-    recipe = few_steps("progressive", sampler="euler", task=task)
+    recipe = few_steps("progressive", sampler="euler", task=task, seconds=130)
     assistants = tuple(
         Assistant(student=small("euler"), share=0.15, init="teacher", stages=(rung(steps),)) for steps in LADDER
     )
@@ -103,7 +128,8 @@ def progressive() -> Recipe:
 def rectified_flow() -> Recipe:
     """One to four steps of a rectified flow: straight lines between the teacher's images and their noise."""
     methods = Term(name="rectified_flow")
-    recipe = few_steps("rectified-flow", methods, sampler="euler", task={"coupled": True, "mean": 0.0, "std": 1.5})
+    task = {"coupled": True, "mean": 0.0, "std": 1.5}
+    recipe = few_steps("rectified-flow", methods, sampler="euler", task=task, seconds=90)
     one = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
     last = recipe.stages[0].model_copy(update={"name": "one step", "share": 0.3, "methods": (methods, one)})
     return recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"share": 0.7}), last)})
@@ -111,22 +137,23 @@ def rectified_flow() -> Recipe:
 
 @register("preset")
 def distribution_matching() -> Recipe:
-    """One to four steps by matching the teacher's distribution (DMD2); no data."""
-    method = Term(name="distribution_matching", args={"steps": 2, "every": 1, "table": TABLE})
-    return few_steps("distribution-matching", method, betas=(0.0, 0.99), lr=1e-4, critic_lr=2e-4)
+    """Two steps by matching the teacher's distribution (DMD2), after a start by consistency distillation."""
+    matched = {"steps": 2, "table": TABLE, "adversarial": 0.05, "width": 16}
+    method = Term(name="distribution_matching", args=matched)
+    return started(few_steps("distribution-matching", method, task=TWO, seconds=240, **PLAYING))
 
 
 @register("preset")
 def score_identity() -> Recipe:
-    """One step by the identities of the teacher's score (SiD); no data."""
-    method = Term(name="score_identity", args={"every": 1, "table": TABLE})
-    return few_steps("score-identity", method, betas=(0.0, 0.99), lr=1e-4, critic_lr=2e-4)
+    """Two steps by the identities of the teacher's score (SiD), after a start by consistency distillation."""
+    method = Term(name="score_identity", args={"steps": 2, "table": TABLE})
+    return started(few_steps("score-identity", method, task=TWO, seconds=120, **PLAYING))
 
 
 @register("preset")
 def mean_flow() -> Recipe:
     """One to four steps by the average velocity of the teacher's trajectories."""
-    recipe = few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.25}))
+    recipe = few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.25}), seconds=90)
     return recipe.model_copy(update={"precision": "float32"})
 
 
@@ -134,16 +161,31 @@ def mean_flow() -> Recipe:
 def few_steps_baseline() -> Recipe:
     """One step the plain way: the teacher's image of the same noise, and a critic. What other methods must beat."""
     pairs = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
-    game = Term(name="drawn_adversarial", weight=0.05, args={"width": 16, "steps": 2, "table": TABLE})
-    return few_steps("few-steps-baseline", pairs, game, task={"coupled": True}, critic_lr=4e-4)
+    game = Term(name="drawn_adversarial", weight=0.05, args={"width": 16, "table": TABLE})
+    more: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 2e-4, "critic_lr": 4e-4}
+    return few_steps("few-steps-baseline", pairs, game, task={"coupled": True}, seconds=120, **more)
+
+
+@register("preset")
+def few_steps_control() -> Recipe:
+    """The same net without a teacher: random weights, trained to denoise the same images, drawn in as few steps."""
+    recipe = few_steps("few-steps-control", task={"data": True}, optimizer="muon", lr=2e-3, seconds=90)
+    return recipe.model_copy(update={"teacher": None, "init": "random"})
 
 
 @register("preset")
 def small_and_few() -> Recipe:
     """A quarter of the multiply-accumulates and four steps, from one recipe: start narrow, match blocks, then few."""
-    recipe = few_steps("small-and-few", Term(name="consistency", args={"stages": 6, "weight": "edm"}))
-    first = Stage(name="narrow", share=0.5, methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
-                  ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
+    recipe = few_steps("small-and-few", along_trajectories(), task={"steps": [4, 2, 1]}, seconds=150)
     last = recipe.stages[0].model_copy(update={"name": "few steps", "share": 0.5})
-    task = recipe.task.model_copy(update={"args": {**recipe.task.args, "steps": [4, 2, 1]}})
-    return recipe.model_copy(update={"student": small(widths=NARROW), "stages": (first, last), "task": task})
+    stages = (small_only().stages[0].model_copy(update={"share": 0.5}), last)
+    return recipe.model_copy(update={"student": small(widths=NARROW), "stages": stages})
+
+
+@register("preset")
+def small_only() -> Recipe:
+    """A quarter of the multiply-accumulates at the teacher's number of steps: start narrow and match blocks."""
+    recipe = few_steps("small-only", task={"steps": [16]}, sampler="euler", seconds=75)
+    first = Stage(name="narrow", methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
+                  ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
+    return recipe.model_copy(update={"student": small("euler", NARROW), "stages": (first,)})

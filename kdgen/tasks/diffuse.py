@@ -15,7 +15,8 @@ from torch import Tensor
 
 from kdgen.cache import cache_folder, fingerprint, kept_array
 from kdgen.checks import check_count
-from kdgen.data import Images, Labelled, derive, generator, make_images
+from kdgen.data import Images, derive, generator, make_images
+from kdgen.data.labelled import is_labelled
 from kdgen.diffusion import edm_weight, log_normal
 from kdgen.drawing import NUM_STEPS, denoise_noise
 from kdgen.registry import register
@@ -41,8 +42,9 @@ class Diffuse(Drawing):
         num_images: how many images a net is measured on.
         num_steps: steps of the sampler that draws them, Heun's method on a Karras schedule.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
-        num_classes: of class-conditional nets, which are told the ``label`` of each image. The images then say their
-            classes: ``idx`` with labels, a ``mixture`` of such, or ``samples`` of a class-conditional model.
+        num_classes: of a class-conditional net, which is told the ``label`` ``(B,)`` of each image, and in drawing its
+            classes in turn; by default as many as the images have: ``idx`` with labels, a ``mixture`` of such, or
+            ``samples`` of a class-conditional model.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -61,7 +63,7 @@ class Diffuse(Drawing):
         num_images: int = 1000,
         num_steps: int = NUM_STEPS,
         features: str = "features32",
-        num_classes: int = 0,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("size", size), ("num_images", num_images),
@@ -75,18 +77,15 @@ class Diffuse(Drawing):
         self.mean, self.std, self.sigma_data, self.weight, self.num_steps = mean, std, sigma_data, weight, num_steps
         self.source: Images | None = None if images is None else make_images(images)
         self.images = self.source if data else None
-        self.num_classes = num_classes
-        self._check_classes()
+        known = getattr(self.source, "num_classes", 0) if is_labelled(self.source) else 0
+        self.num_classes: int = known if num_classes is None else num_classes
+        if self.num_classes:
+            self._check_classes(known)
         self.calls = 2 * num_steps - 1
 
-    def _check_classes(self) -> None:
-        if not self.num_classes:
-            return
+    def _check_classes(self, known: int) -> None:
         check_count("diffuse", "num_classes", self.num_classes)
-        if self.source is None:
-            return
-        known = self.source.num_classes if isinstance(self.source, Labelled) else 0
-        if not 0 < known <= self.num_classes:
+        if self.source is not None and not 0 < known <= self.num_classes:
             raise UserError(f"diffuse: num_classes is {self.num_classes} and the images have {known or 'no'} classes: "
                             "give images with labels below num_classes")  # fmt: skip
 
@@ -111,13 +110,17 @@ class Diffuse(Drawing):
                             '{"name": "samples", "args": {"model": TEACHER}} for the teacher\'s own')  # fmt: skip
         for number in count(start):
             drawn = derive(seed, "images", number)
-            cond = {}
-            if self.num_classes:
-                assert isinstance(self.source, Labelled)
-                y, cond["label"] = self.source.labelled(batch_size, self.size, channels=self.channels, seed=drawn)
-            else:
-                y = self.source.patches(batch_size, self.size, channels=self.channels, seed=drawn)
-            yield self.renewed(Batch(x=y, y=y, cond=cond), seed=derive(seed, "noise", number))
+            clean = self._clean(batch_size, drawn)
+            yield self.renewed(clean, seed=derive(seed, "noise", number))
+
+    def _clean(self, count: int, seed: int) -> Batch:
+        """Images without noise, and their classes where a net is told them."""
+        source: Any = self.source
+        if self.num_classes and is_labelled(source):
+            y, label = source.labelled(count, self.size, channels=self.channels, seed=seed)
+            return Batch(x=y, y=y, cond={"label": label})
+        y = source.patches(count, self.size, channels=self.channels, seed=seed)
+        return Batch(x=y, y=y)
 
     def renewed(self, batch: Batch, *, seed: int) -> Batch:
         """The same images under other noise of other levels."""
@@ -143,9 +146,8 @@ class Diffuse(Drawing):
 
     def example(self) -> Batch:
         """One flat image at the noise level 1."""
-        label = {"label": torch.zeros(1, dtype=torch.int64)} if self.num_classes else {}
-        x = torch.zeros(1, self.channels, self.size, self.size)
-        return Batch(x=x, cond={"sigma": torch.ones(1), **label})
+        cond = {"sigma": torch.ones(1)} | ({"label": torch.zeros(1, dtype=torch.long)} if self.num_classes else {})
+        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond=cond)
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from noise, of each class in turn; see the base."""
@@ -159,13 +161,21 @@ class Diffuse(Drawing):
         """The teacher's images, drawn once for all runs: they are kept on disk."""
         known = self._known.setdefault(reference, {})
         if len(known.get(seed, ())) < count:
-            draw = partial(Diffuse.draw, self, reference, num_images=count, seed=seed)
-            known[seed] = self._kept(reference, (self.num_steps, seed, self.num_classes), count, draw)
+            draw = partial(Diffuse.draw, self, self._guided(reference), num_images=count, seed=seed)
+            known[seed] = self._kept(reference, (self.num_steps, seed), count, draw)
         return known[seed][:count]
+
+    def _guided(self, reference: Net) -> Net:
+        """The teacher as it is drawn."""
+        return reference
+
+    def _told(self) -> Sequence[JsonValue]:
+        """What else the teacher's images depend on."""
+        return [self.num_classes] if self.num_classes else []
 
     def _kept(self, reference: Net, how: Sequence[JsonValue], count: int, draw: Callable[[], Tensor]) -> Tensor:
         """What ``draw`` gives, from disk where it is; the first images are the same however many are drawn."""
-        key = json.dumps([1, fingerprint(reference), self._shape, *how])
+        key = json.dumps([1, fingerprint(reference), self._shape, *how, *self._told()])
         path = cache_folder("drawings") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
         kept = kept_array(path, lambda: draw().numpy(), lambda x: x.shape[1:] == self._shape and len(x) >= count)
         return torch.from_numpy(kept[:count])

@@ -7,10 +7,12 @@ from itertools import count
 from typing import Any, Literal, get_args
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
-from kdgen.checks import check_count
+from kdgen.checks import check_count, check_number
 from kdgen.data import Images, derive
+from kdgen.diffusion import Guidance
 from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas, timesteps_of
 from kdgen.drawing import NUM_STEPS, draw_few
 from kdgen.registry import register
@@ -45,6 +47,8 @@ class FewSteps(Diffuse):
         num_images: how many images a net is measured on.
         num_steps: of Heun's method, by which the teacher draws.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+        num_classes: of a class-conditional net, see ``diffuse``.
+        guidance, null_label: guide a class-conditional teacher where it is drawn, see ``kdgen.diffusion.Guidance``.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -68,8 +72,16 @@ class FewSteps(Diffuse):
         num_images: int = 1000,
         num_steps: int = NUM_STEPS,
         features: str = "features32",
+        num_classes: int | None = None,
+        guidance: float = 1.0,
+        null_label: int | None = None,
     ) -> None:
-        super().__init__(images, channels, size, mean, std, sigma_data, weight, data, num_images, num_steps, features)
+        super().__init__(images, channels, size, mean, std, sigma_data, weight, data, num_images, num_steps, features,
+                         num_classes)  # fmt: skip
+        check_number("few_steps", "guidance", guidance, 0)
+        if guidance != 1 and null_label is None:
+            raise UserError("few_steps: guidance needs null_label, the label that tells the teacher of no class")
+        self.guidance, self.null_label = guidance, null_label
         if sampler not in get_args(FewSampler):
             raise UserError(f"few_steps: sampler is one of {', '.join(get_args(FewSampler))}, not {sampler!r}")
         if isinstance(steps, str | int) or not steps:
@@ -89,7 +101,8 @@ class FewSteps(Diffuse):
     def describe(self) -> dict[str, Any]:
         """Name, size and channels of the images, sampler, its table, and the steps to draw in."""
         return {"name": "diffuse", "size": self.size, "channels": self.channels, "sampler": self.sampler,
-                "steps": list(self.steps), "table": self.table}  # fmt: skip
+                "steps": list(self.steps), "table": self.table,
+                **({"num_classes": self.num_classes} if self.num_classes else {})}  # fmt: skip
 
     def calls_of(self, net: Net) -> int:
         """Calls that make an image: as many as steps, and twice as many less one of the teacher."""
@@ -108,7 +121,7 @@ class FewSteps(Diffuse):
         for number in count(start):
             drawn = derive(seed, "images", number)
             y, noise = pairs.pairs(batch_size, self.size, channels=self.channels, seed=drawn)
-            batch = self.renewed(Batch(x=y, y=y), seed=derive(seed, "noise", number))
+            batch = self.renewed(self._clean(batch_size, drawn), seed=derive(seed, "noise", number))
             yield replace(batch, x=torch.addcmul(y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
 
     def levels(self, count: int, random: torch.Generator) -> Tensor:
@@ -129,30 +142,43 @@ class FewSteps(Diffuse):
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from noise in the first number of steps; the teacher's by Heun's method, once it was a reference."""
         if net in self._known:
-            return super().draw(net, num_images=num_images, seed=seed)
+            return super().draw(self._guided(net), num_images=num_images, seed=seed)
         return self.draw_in(net, self.steps[0], num_images=num_images, seed=seed)
 
     def draw_in(self, net: Net, num_steps: int, *, num_images: int, seed: int = 0) -> Tensor:
         """Images of any net in a number of steps by the student's sampler, ``(num_images, C, H, W)`` in [-1, 1]."""
         shape, sigmas = (self.channels, self.size, self.size), few_sigmas(num_steps, self.table)
-        return draw_few(net, shape, num_images, seed, sigmas, self.sampler)
+        return draw_few(net, shape, num_images, seed, sigmas, self.sampler, self.num_classes)
+
+    def apart(self, images: Tensor, reference: Net | None, *, seed: int = 0) -> Metrics:
+        """How far images are, as a distribution, from ``num_images`` of the teacher's from other noise, or the data."""
+        if reference is None:
+            return self._distribution(images, self._real(len(images), seed))
+        return self._distribution(images, self._answers(reference, self.num_images, derive(seed, "reference")))
+
+    def _guided(self, reference: Net) -> Net:
+        """The teacher as it is drawn: guided where ``guidance`` is not 1."""
+        if self.guidance == 1 or self.null_label is None:
+            return reference
+        return Guidance(reference, self.guidance, self.null_label)
+
+    def _told(self) -> Sequence[JsonValue]:
+        guidance = [] if self.guidance == 1 else [self.guidance, self.null_label]
+        return [*super()._told(), *guidance]
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Figures as of ``diffuse``, and those of distributions at each number of steps, for the teacher too."""
         figures = dict(super().evaluate(net, reference=reference, seed=seed, limit=limit))
         images = min(limit or self.num_images, self.num_images)
-        if reference is not None:
-            target = self._answers(reference, self.num_images, derive(seed, "reference"))
-        else:
-            target = self._real(images, seed)
         for number in self.steps:
             if number == self.steps[0] and net is not reference:
                 apart: Mapping[str, float] = figures
             else:
-                draw = partial(self.draw_in, net, number, num_images=images, seed=seed)
-                how = (self.sampler, self.table, number, seed)
+                drawing = self._guided(net) if net is reference else net
+                draw = partial(self.draw_in, drawing, number, num_images=images, seed=seed)
+                how: tuple[JsonValue, ...] = (self.sampler, str(self.table), number, seed)
                 drawn = self._kept(net, how, images, draw) if net is reference else draw()
-                apart = self._distribution(drawn, target)
+                apart = self.apart(drawn, reference, seed=seed)
             told = (self.headline, "precision", "recall")
             figures |= {f"{name}@{number}": apart[name] for name in told if name in apart}
         return figures

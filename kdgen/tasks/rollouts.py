@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdgen.data import derive, generator
 from kdgen.devices import pick_device
+from kdgen.diffusion import Guidance
 from kdgen.drawing import NUM_STEPS, denoise_noise, starting_noise
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
@@ -26,20 +27,29 @@ class Rollouts(Samples):
         num_images: how many are drawn.
         seed: of the noise.
         num_steps: of Heun's method on a Karras schedule.
+        guidance, null_label: guide a class-conditional model, see ``kdgen.diffusion.Guidance``.
 
     Raises:
         UserError: for an argument that does not fit, a model that is of no diffusion, and a full disk.
     """
 
     def __init__(
-        self, model: str | Mapping[str, Any], num_images: int = 2000, seed: int = 0, num_steps: int = NUM_STEPS
+        self,
+        model: str | Mapping[str, Any],
+        num_images: int = 2000,
+        seed: int = 0,
+        num_steps: int = NUM_STEPS,
+        guidance: float = 1.0,
+        null_label: int | None = None,
     ) -> None:
         super().__init__(model, num_images=num_images, seed=seed, num_steps=num_steps)
         task = self._model.task
         if task.get("name") != "diffuse" or not isinstance(task.get("size"), int):
             raise UserError(f"rollouts are of a diffusion model that knows the size of its images, not of {model}")
         self.shape = (self._model.channels, task["size"], task["size"])
-        self.path = self.path.with_name(hashlib.sha256(f"rollouts {self.path.stem}".encode()).hexdigest()[:24] + ".npy")
+        self.guidance, self.null_label = guidance, null_label
+        key = f"rollouts {self.path.stem}" + (f" {guidance} {null_label}" if guidance != 1 else "")
+        self.path = self.path.with_name(hashlib.sha256(key.encode()).hexdigest()[:24] + ".npy")
 
     def pairs(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
         """Images drawn at random, as by ``patches``, and their noise, both ``(count, channels, size, size)`` float32.
@@ -60,7 +70,10 @@ class Rollouts(Samples):
     def _made(self) -> Tensor:
         net = self._model.net.to(pick_device("auto"))
         assert self.num_steps is not None
-        return denoise_noise(net, self.shape, self.num_images, derive(self.seed, "samples"), self.num_steps)
+        if self.guidance != 1 and self.null_label is not None:
+            net = Guidance(net, self.guidance, self.null_label)
+        seed = derive(self.seed, "samples")
+        return denoise_noise(net, self.shape, self.num_images, seed, self.num_steps, self.num_classes)
 
 
 __all__ = ["Rollouts"]

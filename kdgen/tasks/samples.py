@@ -78,7 +78,7 @@ class Samples:
         return self._images(index, size, channels)
 
     def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
-        """The images of ``patches`` with their classes, ``(count,)`` int64.
+        """What ``patches`` gives, and the classes ``(count,)`` int64 that the model was told.
 
         Raises:
             UserError: for a model without classes.

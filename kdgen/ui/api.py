@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api
 
+from kdgen.presets import preset as find_preset
 from kdgen.recipe import override
 from kdgen.types import UserError
 from kdgen.ui import choices, compare, comparing
@@ -22,7 +23,7 @@ Answer = dict[str, Any]
 def endpoints(runs: Runs, models: Models) -> None:
     """Declare the endpoints within the page. Mistakes come back as the message of an error."""
 
-    def presets() -> Answer:
+    def list_presets() -> Answer:
         """List the presets by kind, each with a sentence on what it makes."""
         return {kind: {name: choices.summary(name) for name in choices.presets_of(kind)} for kind in choices.KINDS}
 
@@ -49,7 +50,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             if not recipe.strip():
                 length = f"steps={steps}" if steps > 0 else f"seconds={seconds}"
                 lines = [line.strip() for line in settings.splitlines() if line.strip()]
-                chosen = override(preset(preset), [length, *lines])
+                chosen = override(find_preset(preset), [length, *lines])
             job = runs.submit(accept(chosen, session, runs), session)
         return {**_state(runs, job), "session": session}
 
@@ -102,7 +103,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             return str(packed(runs, job)[0])
 
     def compared(
-        models_: str,
+        names: str,
         photograph: str | None,
         sigma: float,
         seed: float,
@@ -113,7 +114,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         """Compare models on one input.
 
         Args:
-            models_: Names, ids of the Hub or run:ID, with commas between; the first is the reference.
+            names: Names, ids of the Hub or run:ID, with commas between; the first is the reference.
             photograph: A picture for models that change pictures; a bundled one if there is none.
             sigma: Noise added to it, in 8-bit units.
             seed: Of the noise or the latents.
@@ -125,7 +126,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
         with _explained():
-            found = compare.load_all(models, models_.split(","), session or new_session())
+            found = compare.load_all(models, names.split(","), session or new_session())
             if len(found) < 2:
                 raise UserError("name at least two models, with a comma between")
             photo = open_picture(Path(photograph), runs.limits) if photograph else None
@@ -135,18 +136,19 @@ def endpoints(runs: Runs, models: Models) -> None:
             report = comparing.measured(found, sigma=float(sigma))
         return report.model_dump(mode="json"), seen.sheet
 
-    for function in (presets, distill, status, stop, delete):
-        api(function, api_name=function.__name__, queue=function is not status)
+    named = {"presets": list_presets, "distill": distill, "status": status, "stop": stop, "delete": delete}
+    for name, function in named.items():
+        api(function, api_name=name, queue=function is not status)
     with gr.Row(visible=False):
         run, session = gr.Textbox(label="run"), gr.Textbox(label="session")
-        names = gr.Textbox("denoiser", label="models")
+        listed = gr.Textbox("denoiser", label="models")
         photograph, zipped = gr.File(label="photograph", type="filepath"), gr.File(label="student")
         sigma, seed = gr.Number(25, label="sigma"), gr.Number(0, label="seed", precision=0)
         count, steps = gr.Number(16, label="num_images", precision=0), gr.Number(1, label="num_steps", precision=0)
         table, sheet = gr.JSON(label="report"), gr.Image(label="picture", format="png")
         gr.Button("student").click(student, [run, session], [zipped], api_name="student")
         gr.Button("compare").click(
-            compared, [names, photograph, sigma, seed, count, steps, session], [table, sheet], api_name="compare",
+            compared, [listed, photograph, sigma, seed, count, steps, session], [table, sheet], api_name="compare",
             concurrency_limit=1, concurrency_id="compare",
         )  # fmt: skip
 

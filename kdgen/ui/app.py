@@ -1,6 +1,8 @@
 """The whole page, and the server behind it."""
 
 import os
+import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -149,6 +151,7 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
         constants.HF_HUB_DISABLE_IMPLICIT_TOKEN = True
     os.environ["GRADIO_TEMP_DIR"] = str(limits.folder.resolve() / "served")
     page, runs = build(limits, executing, students)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         page.queue(default_concurrency_limit=4, max_size=200).launch(**launching(limits), **options)
     finally:
@@ -160,5 +163,6 @@ def launching(limits: Limits) -> dict[str, Any]:
     return {
         "theme": theme(), "css": css(), "head": HEAD, "i18n": I18N, "ssr_mode": False, "show_error": False,
         "footer_links": ["api", "settings"], "max_file_size": limits.upload_bytes, "quiet": False,
+        "allowed_paths": [str((limits.folder / "served").resolve())],
         "mcp_server": switched_on("MCP"), "enable_monitoring": False, "share": False,
     }  # fmt: skip

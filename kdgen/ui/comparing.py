@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from kdgen import compare, pictures, registry
-from kdgen.arguments import measuring_task
 from kdgen.convert import from_picture, sheet, to_pictures
 from kdgen.data import generator
 from kdgen.data.photographs import Photographs
 from kdgen.model import Model
+from kdgen.purpose import measuring_task
 from kdgen.registry import Use
 from kdgen.report import Report, heading
 from kdgen.types import Batch, UserError
@@ -94,7 +94,7 @@ def on_photograph(
     """Models on a photograph.
 
     Args:
-        models: by name, at least two.
+        models: by name; one alone is shown beside its input.
         picture: grey or RGB.
         sigma: of the noise that is added to it, in 8-bit units; with ``noisy`` of the noise that it has.
         seed: of the noise.
@@ -107,7 +107,8 @@ def on_photograph(
     task = _Photograph(Batch(x=x, y=None if noisy else clean))
     nets = {name: _As(model, sigma) for name, model in models.items()}
     with torch.inference_mode():
-        first, second = (net(x) for net in list(nets.values())[:2])
+        made = [net(x) for net in list(nets.values())[:2]]
+    first, second = made if len(made) > 1 else (x, made[0])
     whole = _drawn_sheet(lambda path: pictures.samples(path, task, nets, limit=1))
     return _shown(first, second, whole)
 

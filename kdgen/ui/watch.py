@@ -34,7 +34,7 @@ class View:
     resume: gr.Button
     curves: gr.HTML
     preview: gr.HTML
-    results: gr.Group
+    results: gr.Column
     table: gr.HTML
     student: gr.DownloadButton
     recipe: gr.DownloadButton
@@ -58,15 +58,15 @@ def view() -> View:
         with gr.Row(elem_classes="kd-buttons") as buttons:
             stop = gr.Button(say("stop"), variant="stop", visible=False, elem_id="kd-stop")
             resume = gr.Button(say("resume"), variant="secondary", visible=False, elem_id="kd-resume")
-    with gr.Group(visible=False, elem_classes="kd-card", elem_id="kd-results") as results:
+    with gr.Column(visible=False, elem_classes="kd-card", elem_id="kd-results") as results:
         gr.HTML(say("result"), elem_classes="kd-heading")
         table = gr.HTML(elem_id="kd-table")
         with gr.Row(elem_classes="kd-buttons"):
             student = gr.DownloadButton(say("download_student"), variant="primary", elem_id="kd-student")
             recipe = gr.DownloadButton(say("download_recipe"), elem_id="kd-download-recipe")
             compare = gr.Button(say("open_compare"), elem_id="kd-open-compare")
-    preview = gr.HTML(elem_id="kd-preview")
     curves = gr.HTML(elem_id="kd-curves")
+    preview = gr.HTML(elem_id="kd-preview")
     seen = gr.State({})
     timer = gr.Timer(EVERY, active=False)
     return View(chosen, status, buttons, stop, resume, curves, preview, results, table, student, recipe, compare, seen,

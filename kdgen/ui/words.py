@@ -16,14 +16,22 @@ def _read(name: str) -> dict[str, str]:
 
 
 ENGLISH, CHINESE = _read("en.json"), _read("zh-CN.json")
-I18N = gr.I18n(**{"en": ENGLISH, "zh-CN": CHINESE, "zh": CHINESE})
+PREFIX = "kdgen_"
+"""Before every key in the browser, which would otherwise translate values that happen to be called like one."""
+
+I18N = gr.I18n(
+    **{
+        locale: {PREFIX + key: text for key, text in words.items()}
+        for locale, words in (("en", ENGLISH), ("zh-CN", CHINESE), ("zh", CHINESE))
+    }
+)
 
 
 def say(key: str) -> Any:
     """What stands for a text wherever Gradio takes a label, an explanation or a value: the browser fills it in."""
     assert key in ENGLISH, f"no word {key!r}"
     assert key in CHINESE, f"no Chinese word {key!r}"
-    return I18N(key)
+    return I18N(PREFIX + key)
 
 
 def words_for(request: gr.Request | None) -> Mapping[str, str]:

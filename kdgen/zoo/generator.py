@@ -53,7 +53,7 @@ class ConvGenerator(nn.Module):
         Returns:
             images ``(B, C, size, size)`` in [-1, 1].
         """
-        h = torch.relu(self.norm(self.stem(x.flatten(1)).view(len(x), -1, SMALLEST, SMALLEST)))
+        h = torch.relu(self.norm(self.stem(x.flatten(1)).view(x.shape[0], -1, SMALLEST, SMALLEST)))
         for stage in self.stages:
             h = stage(h)
         return torch.tanh(self.tail(h))

@@ -1,5 +1,6 @@
 """What several nets do to their inputs: padding to a multiple, and a map of the noise level."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -7,9 +8,13 @@ from kdgen.types import UserError
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """``(B, C, H, W)`` with its last row and column repeated until height and width divide by ``multiple``."""
-    right, bottom = -x.shape[-1] % multiple, -x.shape[-2] % multiple
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
+    """``(B, C, H, W)`` with its last row and column repeated until height and width divide by ``multiple``.
+
+    An exported net always pads, by nothing where nothing is needed, so that it takes any size.
+    """
+    bottom, right = ((n + multiple - 1) // multiple * multiple - n for n in x.shape[-2:])
+    needed = torch.compiler.is_exporting() or right or bottom
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if needed else x
 
 
 def level_map(sigma: Tensor | None, like: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class MlpGenerator(nn.Sequential):
         for layer in self:
             h = layer(h)
         squashed = torch.tanh(h if self.output == "tanh" else h / 2)  # 2 * sigmoid(h) - 1 is tanh(h / 2)
-        return squashed.view(len(x), self.channels, self.size, self.size)
+        return squashed.view(x.shape[0], self.channels, self.size, self.size)
 
     def taps(self) -> list[str]:
         """The hidden layers, after their nonlinearity."""

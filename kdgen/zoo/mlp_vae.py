@@ -57,7 +57,7 @@ class MlpVae(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Latents ``(B, Z)`` to images ``(B, C, size, size)`` in [-1, 1]."""
         pixels = 2 * torch.sigmoid(self.fc4(torch.relu(self.fc3(z)))) - 1
-        return pixels.view(len(z), self.channels, self.size, self.size)
+        return pixels.view(z.shape[0], self.channels, self.size, self.size)
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """Images to images: a sample of the latents is decoded in training if so built, otherwise their mean.

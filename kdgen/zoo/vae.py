@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.registry import register
@@ -178,8 +179,12 @@ class Vae(nn.Module):
 def reflected(x: Tensor, multiple: int) -> Tensor:
     """``(B, C, H, W)`` continued by reflection about its last row and column to multiples of ``multiple``.
 
-    Where that is more than there is to reflect, the reflection is reflected in turn.
+    Where that is more than there is to reflect, the reflection is reflected in turn; but not by an exported net, which
+    takes any size of at least ``multiple``.
     """
+    if torch.compiler.is_exporting():
+        bottom, right = ((n + multiple - 1) // multiple * multiple - n for n in x.shape[-2:])
+        return F.pad(x, (0, right, 0, bottom), mode="reflect")
     for axis in (-2, -1):
         extent = x.shape[axis]
         if extent % multiple:

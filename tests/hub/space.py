@@ -1,7 +1,8 @@
 """The app as a Space, from nothing: ``python -m tests.hub.space FOLDER`` in a checkout.
 
 It is deployed to a Hub on the loopback with a student to preload, its files are pulled into a clean folder and installed
-from their own requirements into a new environment (torch as it is here), it is started, and its page must answer.
+from their own requirements into a new environment (torch as it is here, gradio as a Space brings it), it is started, and
+its page must answer.
 """
 
 import os
@@ -14,6 +15,8 @@ import urllib.request
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+
+from huggingface_hub import RepoCard
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "hf_writer_of_acme_0001"
@@ -51,35 +54,45 @@ def page_of(
             app.wait()
 
 
+def title_of(page: str) -> str | None:
+    """What gradio calls a page, where it has a name of its own."""
+    found: list[str] = re.findall(r'"og:title" content="(.*?)"', page)
+    return found[-1] if found else None
+
+
 def main(folder: Path) -> None:
     folder.mkdir(parents=True)
     port = free_port()
-    hub = {**os.environ, "HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN,
-           "HF_HOME": str(folder / "hf"), "PYTHONPATH": str(ROOT)}  # fmt: skip
+    told = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1"}
+    hub = {**os.environ, **told, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_TOKEN": TOKEN, "HF_HOME": str(folder / "hf"),
+           "PYTHONPATH": str(ROOT)}  # fmt: skip
     server = subprocess.Popen([sys.executable, "-m", "tests.hub.server", folder / "hub", str(port)], cwd=ROOT, env=hub)
     try:
         kdgen = [sys.executable, "-m", "kdgen"]
-        subprocess.run([*kdgen, "pull", "--help"], env=hub, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         student = ROOT / "kdgen" / "zoo" / "weights" / "denoiser"
         subprocess.run([*kdgen, "push", student, "acme/denoiser"], env=hub, cwd=ROOT, check=True)
         subprocess.run([*kdgen, "deploy", "acme/kdgen", "--student", "acme/denoiser"], env=hub, cwd=ROOT, check=True)
         pull = "import sys, huggingface_hub as h; h.snapshot_download('acme/kdgen', repo_type='space', local_dir=sys.argv[1])"
         space = folder / "space"
         subprocess.run([sys.executable, "-c", pull, space], env=hub, cwd=folder, check=True)
-        needed = (space / "requirements.txt").read_text().splitlines()
-        others = folder / "requirements.txt"
-        others.write_text("\n".join(line for line in needed if not re.match(r"(torch\b(?!-)|--)", line)) + "\n")
+        needed = [
+            line
+            for line in (space / "requirements.txt").read_text().splitlines()
+            if not re.match("torch\\b(?!-)|--", line)
+        ]
+        needed.append(f"gradio[oauth]=={RepoCard.load(space / 'README.md').data['sdk_version']}")
+        (folder / "requirements.txt").write_text("\n".join(needed) + "\n")
         subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
         python = folder / "venv" / "bin" / "python"
         pip = [python, "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, f"torch=={version('torch').partition('+')[0]}"], check=True)
-        subprocess.run([*pip, "-r", others], check=True)
-        status, page = page_of(space, python, {"HF_ENDPOINT": hub["HF_ENDPOINT"], "HF_HUB_DISABLE_XET": "1"})
+        subprocess.run([*pip, "-r", folder / "requirements.txt"], check=True)
+        status, page = page_of(space, python, told)
     finally:
         server.terminate()
         server.wait()
-    title = re.search(r"<title>(.*?)</title>", page)
-    print(f"the page answers: HTTP {status}, title {title[1] if title else None!r}, {len(page)} characters")
+    print(f"the page answers: HTTP {status}, title {title_of(page)!r}, {len(page):,} characters")
+    assert (status, title_of(page)) == (200, "kdgen")
 
 
 if __name__ == "__main__":

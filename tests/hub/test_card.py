@@ -10,6 +10,7 @@ from huggingface_hub import ModelCard, snapshot_download
 from kdgen.card import card
 from kdgen.hub import published, push
 from kdgen.model import Model
+from kdgen.recipe import read
 from kdgen.report import Report
 from kdgen.run import distill
 
@@ -67,6 +68,13 @@ def test_a_teacher_from_the_hub_is_the_base_and_is_bound_to_its_commit(
     assert data.base_model == teacher
     assert data.get("base_model_relation") == "finetune"
     assert "its teacher: mit" in text
+
+
+def test_a_teacher_of_this_machine_is_no_repository(trained: Path) -> None:
+    recipe = read(trained / "recipe.json").model_copy(update={"teacher": "runs/big"})
+    text = card(Report.read(trained), recipe, repo="acme/x")
+    assert ModelCard(text).data.base_model is None
+    assert "the teacher `runs/big`" in text
 
 
 def test_what_was_not_measured_is_not_on_the_card(student: Callable[..., Model], tmp_path: Path) -> None:

@@ -15,21 +15,7 @@ from kdgen.types import UserError
 
 from .conftest import Place
 from .server import Hub
-from .space import ROOT, page_of
-
-PAGE = "---\ntitle: kdgen\nsdk: gradio\nsdk_version: 6.31.0\napp_file: app.py\nlicense: apache-2.0\n---\n\n# kdgen\n"
-APP = """
-import json, pathlib
-import gradio as gr
-import kdgen
-from importlib.metadata import version
-
-students = json.loads(pathlib.Path("students.json").read_text())
-assert pathlib.Path(kdgen.__file__).parent.parent == pathlib.Path.cwd(), kdgen.__file__
-with gr.Blocks(title="kdgen " + version("kdgen")) as page:
-    gr.Markdown(kdgen.load("denoiser").name + " and " + ", ".join(students))
-page.launch()
-"""
+from .space import ROOT, page_of, title_of
 
 
 def _heavy(folder: str, names: list[str]) -> set[str]:
@@ -40,12 +26,10 @@ def _heavy(folder: str, names: list[str]) -> set[str]:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """kdgen's own package with a small app."""
+    """A copy of what is deployed of this one, with fewer weights."""
     here = tmp_path / "checkout"
     shutil.copytree(ROOT / "kdgen", here / "kdgen", ignore=_heavy)
-    (here / "space").mkdir()
-    (here / "space" / "README.md").write_text(PAGE)
-    (here / "space" / "app.py").write_text(APP)
+    shutil.copytree(ROOT / "space", here / "space", ignore=_heavy)
     return here
 
 
@@ -61,10 +45,10 @@ def test_a_space_is_one_commit_and_its_page_answers(
     assert json.loads((here / "students.json").read_text()) == [f"{named}@{commit}"]
     card = RepoCard.load(here / "README.md").data
     assert (card["models"], card["preload_from_hub"], card["sdk"]) == ([named], [named], "gradio")
-    assert "gradio>=6" in (here / "requirements.txt").read_text()
+    assert "safetensors" in (here / "requirements.txt").read_text()
     assert not list(here.rglob("*.pyc"))
     status, page = page_of(here, sys.executable, {})
-    assert status == 200
+    assert (status, title_of(page)) == (200, "kdgen")
     assert f"{named}@{commit}" in page
 
 
@@ -88,6 +72,7 @@ def test_a_space_is_renewed_and_secrets_stay_here(hub: Hub, place: Place, checko
 
 
 def test_a_dry_run(hub: Hub, checkout: Path, tmp_path: Path) -> None:
+    (checkout / "space" / "requirements.txt").unlink()
     pushed = deploy("acme/space", dry_run=True, checkout=checkout)
     assert {"app.py", "README.md", "requirements.txt", "students.json", "kdgen/__init__.py"} <= pushed.files.keys()
     assert hub.seen == []

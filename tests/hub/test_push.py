@@ -41,6 +41,7 @@ def test_a_run_is_published_in_one_commit_and_comes_back_the_same_in_a_fresh_pro
     expected = load(trained).restore(x)
     name = place.name("denoiser")
     pushed = push(trained, name, license="apache-2.0")
+    assert not any(note.startswith("not sent") for note in pushed.notes)
     assert pushed.files.keys() == files_of(name) == {
         "config.json", "model.safetensors", "README.md", "recipe.json", "report.json", "report.md", "samples.png",
         "curves.png", "gallery.png",
@@ -109,6 +110,7 @@ def test_a_dry_run_shows_everything_and_sends_nothing(
     shown = capsys.readouterr()
     for words in ("model.safetensors", "recipe.json", "library_name: kdgen", 'kdgen.load("acme/dry")'):
         assert words in shown.out
+    assert push(trained, "acme/dry", dry_run=True).card in shown.out, "the page is not wrapped"
     assert "nothing was sent" in shown.err
     assert hub.seen == []
 
@@ -138,6 +140,25 @@ def test_the_gallery_shows_what_a_student_of_few_steps_draws_in_few(student: Mak
     assert ImageChops.difference(Image.open(tmp_path / "gallery.png"), drawn).getbbox() is None
 
 
+@pytest.mark.parametrize(
+    ("name", "task", "args"),
+    [
+        ("vae_encoder", {"name": "encode", "size": 16, "channels": 1}, {"widths": [4, 8, 8]}),
+        ("vae_decoder", {"name": "decode", "size": 16, "latent": [4, 4, 4]}, {"widths": [4, 8, 8]}),
+        ("mlp_vae", {"name": "autoencode", "size": 8}, {"size": 8, "hidden": 6, "latent": 2}),
+        ("feature_net", {"name": "classify", "size": 16, "num_classes": 3}, {"width": 4, "classes": 3}),
+        ("conv_generator", {"name": "generate", "latent": [4], "size": 8}, {"latent": 4, "size": 8, "width": 4}),
+        ("patch_mlp", {"name": "denoise", "sigma": [0, 55]}, {"patch": 4, "stride": 2, "width": 5}),
+    ],
+)
+def test_students_of_every_task_can_be_published(
+    student: Make, name: str, task: dict[str, object], args: dict[str, object]
+) -> None:
+    pushed = push(student(name, task, **args), "acme/any", dry_run=True)
+    assert {"config.json", "model.safetensors", "README.md"} <= pushed.files.keys()
+    assert ("gallery.png" in pushed.files) == (task["name"] in ("autoencode", "generate", "denoise"))
+
+
 def test_the_command_takes_what_the_function_takes() -> None:
     function = set(inspect.signature(push).parameters) - {"source", "repo_id", "token", "datasets"}
     command = set(inspect.signature(publishing.push).parameters) - {"source", "name", "code", "dataset"}
@@ -151,6 +172,7 @@ def test_who_may_not_write_may_propose(hub: Hub, place: Place, student: Make, mo
     pushed = push(student(depth=3, width=6), name, create_pr=True)
     assert hub.store.repos["model", name].refs["refs/pr/1"] == pushed.commit
     assert hub.store.repos["model", name].refs["main"] == before
+    assert push(student(depth=3, width=6), name, create_pr=True, revision="main").url.endswith("/discussions/2")
 
 
 def test_branches_and_proposals(place: Place, student: Make) -> None:

@@ -27,10 +27,20 @@ def test_the_schedule_of_consistency_tuning():
     method = Consistency(q=2, k=8, b=1, stages=4)
     t = torch.tensor([0.01, 1.0, 5.0, 80.0])
     expected = t * (1 - 2.0**-3 * (1 + 8 * torch.sigmoid(-t)))
-    torch.testing.assert_close(method.earlier(t, 0.6), expected.clamp_min(0))
+    torch.testing.assert_close(method.earlier(t, 0.6), expected.clamp(0, 40))
     assert method.earlier(t, 0.0)[:2].tolist() == [0, 0]
     assert (method.earlier(t, 1.0) >= method.earlier(t, 0.0)).all()
     assert (method.earlier(t, 1.0) < t).all()
+
+
+def test_the_weight_of_karras_does_not_vanish_at_the_highest_levels():
+    view = look(student(), PIXEL, batches(PIXEL)(0), progress=0.5)
+    t = view.batch.cond["sigma"]
+    plain = Consistency(power=0)
+    norm = plain.loss(view)
+    weighted = Consistency(weight="edm", sigma_data=0.5).loss(view)
+    torch.testing.assert_close(weighted, norm * (t**2 + 0.25) / (0.5 * t) ** 2)
+    torch.testing.assert_close(Consistency(power=1).loss(view), norm / (t - plain.earlier(t, 0.5)))
 
 
 @pytest.mark.parametrize("source", ["truth", "teacher"])
@@ -174,21 +184,24 @@ def test_an_adversarial_head_adds_its_critic():
     assert method.critic_loss(view).shape == (len(batch.x),)
 
 
-def test_drawn_images_are_those_of_the_sampler():
+@pytest.mark.parametrize(("sampler", "calls"), [("euler", {3}), ("consistency", {1, 2, 3})])
+def test_drawn_images_are_those_of_the_sampler(sampler, calls):
     net = student()
     like, sigmas, made = torch.zeros(6, 1, 1, 1), few_sigmas(3), set()
     for seed in range(8):
         torch.manual_seed(seed)
-        x, calls = drawn(net, like, {}, sigmas, "euler")
-        made.add(calls)
+        x, number = drawn(net, like, {}, sigmas, sampler)
+        made.add(number)
         torch.manual_seed(seed)
-        torch.randint(3, ())
+        if sampler == "consistency":
+            torch.randint(3, ())
         y = torch.randn(like.shape) * sigmas[0].float()
-        for sigma, following in pairwise(sigmas[:calls]):
+        for sigma, following in pairwise(sigmas[:number]):
             said = net(y, sigma=sigma.float().expand(6))
-            y = said + following / sigma * (y - said)
-        torch.testing.assert_close(x, net(y.float(), sigma=sigmas[calls - 1].float().expand(6)), rtol=1e-4, atol=1e-4)
-    assert made == {1, 2, 3}
+            y = said + following / sigma * (y - said) if sampler == "euler" else said + following * torch.randn_like(y)
+        expected = net(y.float(), sigma=sigmas[number - 1].float().expand(6))
+        torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-4)
+    assert made == calls
 
 
 def test_derivatives_of_mean_flow_agree():

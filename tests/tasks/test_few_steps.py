@@ -135,13 +135,13 @@ def test_unet2d_students_draw_as_diffusers_does(sampler, tmp_path):
     from diffusers import DDPMPipeline
 
     from kdgen.adapters.diffusion_pipeline import unet2d
-    from kdgen.presets.few_steps import small
+    from kdgen.presets.few_steps import TABLE, small
 
     torch.manual_seed(0)
     args = {**small(sampler, [8, 16]).args, "size": 8}
     net = unet2d(**args).eval()
     use = Use(name="unet2d", args=args)
-    told = FewSteps(size=8, sampler=sampler, steps=[1, 4]).describe()
+    told = FewSteps(size=8, sampler=sampler, steps=[1, 4], table=TABLE).describe()
     Model(net, name="few", channels=1, task=told, use=use).save(tmp_path / "few")
     loaded = load(tmp_path / "few")
     for steps in (1, 2, 4):
@@ -152,7 +152,7 @@ def test_unet2d_students_draw_as_diffusers_does(sampler, tmp_path):
             return torch.randn(like.shape, generator=random)
 
         with torch.no_grad():
-            ours = sample_few(net, start, sigmas=few_sigmas(steps), sampler=sampler, fresh=fresh).clamp(-1, 1)
+            ours = sample_few(net, start, sigmas=few_sigmas(steps, TABLE), sampler=sampler, fresh=fresh).clamp(-1, 1)
         theirs = loaded.draw(5, seed=3, num_steps=steps)
         torch.testing.assert_close(theirs, ours, rtol=0, atol=2e-3)
     assert torch.equal(loaded.draw(2, seed=3), loaded.draw(2, seed=3, num_steps=1))
@@ -208,3 +208,49 @@ def test_unfit_arguments_are_refused_in_one_line(args, message):
     with pytest.raises(UserError, match=message) as error:
         FewSteps(**args)
     assert "\n" not in str(error.value)
+
+
+@register("net")
+class TinyClassed(TinyDenoiser):
+    """Told a class of three, of which the last is no class: each shifts the image."""
+
+    def __init__(self, channels: int = 1, width: int = 6) -> None:
+        super().__init__(channels, width)
+        self.shift = nn.Parameter(torch.tensor([-0.6, 0.6, 0.0]))
+
+    def forward(self, x, *, sigma, label, **cond):
+        return super().forward(x, sigma=sigma) * 0.2 + self.shift[label].view(-1, 1, 1, 1)
+
+
+def test_a_class_conditional_teacher_is_guided_and_its_student_told_the_classes(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    told = {"name": "diffuse", "size": 8, "channels": 1, "num_classes": 2}
+    Model(TinyClassed(), name="c", channels=1, task=told, use=Use(name="tiny_classed")).save(tmp_path / "teacher")
+    guided = {"guidance": 1.5, "null_label": 2}
+    task = few_steps(tmp_path / "teacher", coupled=True, **guided)
+    assert task.num_classes == 2
+    task.source.guidance, task.source.null_label = 1.5, 2
+    batch = next(task.batches(batch_size=30, seed=0))
+    label = batch.cond["label"]
+    assert set(label.tolist()) == {0, 1}
+    means = [float(batch.y[label == k].mean()) for k in (0, 1)]
+    assert means == pytest.approx([-0.9, 0.9], abs=0.1)
+    net = load(tmp_path / "teacher").net
+    drawn = task._answers(net, 10, 0)
+    assert drawn.mean((1, 2, 3)).sign().tolist() == [-1, 1] * 5
+    assert float(drawn.abs().mean()) == pytest.approx(0.9, abs=0.1)
+    alone = task.draw_in(net, 1, num_images=10)
+    assert float(alone.abs().mean()) == pytest.approx(0.6, abs=0.1)
+    stage = {"methods": [{"name": "consistency", "args": {"source": "teacher", **guided}}]}
+    images = {
+        "name": "rollouts",
+        "args": {"model": str(tmp_path / "teacher"), "num_images": 40, "num_steps": 3, **guided},
+    }
+    args = {"images": images, "size": 8, "num_images": 200, "num_steps": 3, **guided}
+    recipe = ladder(tmp_path / "teacher", tmp_path, assistants=[], stages=[stage], steps=3,
+                    student={"name": "tiny_classed"}, task={"name": "few_steps", "args": args})  # fmt: skip
+    drain(run.distill(recipe, tmp_path / "run"))
+    student = load(tmp_path / "run")
+    assert student.task["num_classes"] == 2
+    assert student.draw(4, num_steps=1).mean((1, 2, 3)).sign().tolist() == [-1, 1, -1, 1]

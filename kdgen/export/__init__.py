@@ -1,0 +1,6 @@
+"""Students for other runtimes: ONNX, torch.export, half precision and int8, each checked against the student."""
+
+from kdgen.export.formats import FORMATS, Exported, export
+from kdgen.export.parity import Parity
+
+__all__ = ["FORMATS", "Exported", "Parity", "export"]

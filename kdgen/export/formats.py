@@ -1,0 +1,193 @@
+"""``export``: a student written for another runtime, whole or not at all, with its parity beside it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from kdgen.export.graph import Signature, program, quiet, signature
+from kdgen.export.inputs import conditions, training_inputs
+from kdgen.export.onnx import OnnxNet, needs_onnx, write_int8, write_onnx
+from kdgen.export.parity import Parity, compare
+from kdgen.model import Model, load
+from kdgen.purpose import task_of
+from kdgen.registry import nearest
+from kdgen.types import Batch, Net, Task, UserError
+from kdgen.zoo.fold import folded
+
+TOLERANCE = 1e-4
+"""Largest difference to the student that a format in float32 may have anywhere, of images in [-1, 1]."""
+
+CALIBRATED = 64
+"""Inputs of the task that the ranges of int8 are taken from; none that quality is measured on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What ``export`` wrote.
+
+    Attributes:
+        path: the file, or the folder of ``safetensors-fp16``.
+        beside: the JSON file with its parity.
+        parity: what stands in that.
+    """
+
+    path: Path
+    beside: Path
+    parity: Parity
+
+
+@dataclass(slots=True, kw_only=True)
+class Made:
+    """A student on its way out: the model, its net ready for use, its task and how it is called."""
+
+    model: Model
+    net: Net
+    task: Task
+    called: Signature
+
+    def program(self) -> ExportedProgram:
+        """The net as torch.export's program; it settles how the net is called."""
+        made, self.called = program(self.net, self.task.example(), self.called)
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A format: how its files end, how it is written and opened again, and what it promises."""
+
+    suffix: str
+    write: Callable[[Made, Path], nn.Module]
+    exact: bool = False
+
+
+class Opened(nn.Module):
+    """A program of torch.export, called as kdgen calls nets."""
+
+    def __init__(self, path: Path, called: Signature) -> None:
+        super().__init__()
+        with quiet():
+            self.net, self.called = torch.export.load(path).module(), called
+
+    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        """``x`` and the conditions that the program takes, to its answer."""
+        out: torch.Tensor = self.net(*conditions(Batch(x=x, cond=cond), self.called.conditions))
+        return out
+
+    def eval(self) -> "Opened":
+        """The same: a program has no modes."""
+        return self
+
+
+def export(
+    model: Model, out: str | os.PathLike[str] | None = None, *, format: str = "onnx", task: Task | None = None
+) -> Exported:
+    """Write a student for another runtime and check it against the student there.
+
+    Args:
+        model: the student.
+        out: the file to write, or the folder for ``safetensors-fp16``; by default its name in the working folder. What
+            was exported there before is replaced.
+        format: ``onnx`` for onnxruntime, with any batch, height and width that the net takes; ``torch-export`` for
+            torch without kdgen; ``int8`` for onnxruntime, quantized; ``safetensors-fp16`` for kdgen, at half the size.
+        task: what the model was made for; by default what its run or its configuration says.
+
+    Returns:
+        what was written, and how near it is. ``onnx`` and ``torch-export`` are within 1e-4 of the student everywhere.
+
+    Raises:
+        UserError: for an unknown format, a missing package, a net that cannot be traced or does not come out the same;
+            nothing is written then.
+    """
+    if format not in FORMATS:
+        raise UserError(f"no format is called {format!r}{nearest(format, FORMATS)}")
+    chosen = FORMATS[format]
+    path = Path(out) if out is not None else Path(f"{model.name}{chosen.suffix}")
+    if "." in chosen.suffix and path.is_dir():
+        path = path / f"{model.name}{chosen.suffix}"
+    beside = path.with_name(f"{path.name}.parity.json")
+    if format in ("onnx", "int8"):
+        needs_onnx()
+    model = model.eval().cpu()
+    net, task = folded(model.net).eval(), task or task_of(model)
+    made = Made(model=model, net=net, task=task, called=signature(net, task.example()))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _whole(path, folder="." not in chosen.suffix) as partial:
+        exported = chosen.write(made, partial)
+        parity = compare(model, task, exported, net=net, format=format, path=path, called=made.called,
+                         num_bytes=_size(partial), quality=not chosen.exact)  # fmt: skip
+        if chosen.exact and not parity.max_abs_error <= TOLERANCE:
+            raise UserError(f"as {format} {model.name} differs from itself by {parity.max_abs_error:.2g}, more than "
+                            f"{TOLERANCE:g}: nothing is written")  # fmt: skip
+        beside.unlink(missing_ok=True)
+    parity.save(beside)
+    return Exported(path=path, beside=beside, parity=parity)
+
+
+def _onnx(made: Made, path: Path) -> nn.Module:
+    write_onnx(made.program(), path, made.called.conditions)
+    made.called = replace(made.called, largest_batch=None)
+    return OnnxNet(path)
+
+
+def _torch_export(made: Made, path: Path) -> nn.Module:
+    made_program = made.program()
+    with quiet():
+        torch.export.save(made_program, path)
+    return Opened(path, made.called)
+
+
+def _int8(made: Made, path: Path) -> nn.Module:
+    batch = training_inputs(made.model, made.task, count=CALIBRATED)
+    write_int8(made.program(), path, made.called.conditions, batch)
+    made.called = replace(made.called, largest_batch=None)
+    return OnnxNet(path)
+
+
+def _half(made: Made, path: Path) -> nn.Module:
+    made.model.save(path, dtype=torch.float16)
+    return load(path).net
+
+
+FORMATS = {
+    "onnx": Format(suffix=".onnx", write=_onnx, exact=True),
+    "torch-export": Format(suffix=".pt2", write=_torch_export, exact=True),
+    "safetensors-fp16": Format(suffix="-fp16", write=_half),
+    "int8": Format(suffix="-int8.onnx", write=_int8),
+}
+"""What a student can be exported to, by name."""
+
+
+@contextmanager
+def _whole(path: Path, *, folder: bool) -> Iterator[Path]:
+    """A place to write a file or a folder, which becomes ``path`` at the end or is removed.
+
+    Raises:
+        UserError: for a folder that holds anything.
+    """
+    if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} is there already: name another place with --out")
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
+    _remove(partial)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*.safetensors")))

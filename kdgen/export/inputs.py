@@ -1,0 +1,56 @@
+"""What an exported net is checked and calibrated on: inputs of its own task, of even and of odd sizes."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from kdgen.data.source import Gallery
+from kdgen.model import Model
+from kdgen.pictures import Pictured
+from kdgen.tasks.autoencode import Autoencode
+from kdgen.tasks.diffuse import Diffuse
+from kdgen.types import Batch, Task
+
+CHECKED = 3
+"""How many images parity is measured on, each at several sizes."""
+
+
+def evaluation_inputs(model: Model, task: Task) -> list[Batch]:
+    """A few inputs of the task's evaluation images, or else of its batches."""
+    if isinstance(task, Pictured):
+        return [batch for _, batch in task.evaluation_images(limit=CHECKED)]
+    if isinstance(task, Autoencode) and isinstance(task.gallery, Gallery):
+        return [Batch(x=task.seen(y)) for _, y in islice(task.gallery.images(task.channels), CHECKED)]
+    return [training_inputs(model, task, count=CHECKED, seed=1)]
+
+
+def training_inputs(model: Model, task: Task, *, count: int, seed: int = 0) -> Batch:
+    """A batch as the task trains on it; a diffusion net is shown images that it draws itself, under noise."""
+    if isinstance(task, Diffuse):
+        y = task.draw(model.net, num_images=count, seed=seed)
+        return task.renewed(Batch(x=y, y=y), seed=seed)
+    return next(iter(task.batches(batch_size=count, seed=seed)))
+
+
+def sizes(batch: Batch, multiple: int | None) -> Iterator[Batch]:
+    """A batch as it is, and doubled and cut to odd multiples of ``multiple`` where height and width are free."""
+    if multiple is None:
+        yield batch
+        return
+    height, width = (side // multiple for side in batch.x.shape[-2:])
+    yield Batch(x=batch.x[..., : height * multiple, : width * multiple], cond=batch.cond)
+    for tall, wide in ((_odd(height - 1), _odd(width - 4)), (_odd(height // 5), _odd(width // 3))):
+        if tall > 0 and wide > 0:
+            x = batch.x[..., : tall * multiple, : wide * multiple]
+            yield Batch(x=torch.cat([x, x.flip(-1)]), cond={k: torch.cat([v, v]) for k, v in batch.cond.items()})
+
+
+def _odd(number: int) -> int:
+    return number - 1 + number % 2
+
+
+def conditions(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+    """The input and those conditions that a graph takes, in its order."""
+    return (batch.x, *(batch.cond[name] for name in names))

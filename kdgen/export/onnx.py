@@ -1,0 +1,131 @@
+"""ONNX files: written by torch's exporter, run by onnxruntime, quantized to int8 by onnxruntime."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from kdgen.export.graph import quiet
+from kdgen.types import Batch, UserError
+
+OPSET = 20
+LARGEST = 1900 * 2**20
+"""Bytes of weights that fit into one ONNX file, whose bound is 2 GiB."""
+
+LINEAR = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
+"""What int8 is for; additions, such as a denoiser's residual connection, stay in float32."""
+
+
+def needs_onnx() -> None:
+    """Refuse where the optional packages are missing.
+
+    Raises:
+        UserError: with the command that installs them.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"exporting to ONNX needs {error.name}: pip install 'kdgen[export]'") from None
+
+
+def write_onnx(program: ExportedProgram, path: Path, names: Sequence[str]) -> None:
+    """Write a program as an ONNX file whose inputs are ``x`` and the names given, and whose output is ``out``.
+
+    Raises:
+        UserError: for weights too large for one file, and an operation that ONNX lacks.
+    """
+    if sum(value.nbytes for value in program.state_dict.values()) > LARGEST:
+        raise UserError("the net is too large for one ONNX file (2 GiB): export it as torch-export")
+    with quiet():
+        try:
+            made = torch.onnx.export(program, dynamo=True, input_names=["x", *names], output_names=["out"],
+                                     opset_version=OPSET, verbose=False)  # fmt: skip
+        except torch.onnx.errors.OnnxExporterError as error:
+            cause = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(f"ONNX lacks an operation of the net ({cause}): export it as torch-export") from None
+        assert made is not None
+        for node in made.model.graph.all_nodes():
+            node.metadata_props.clear()
+        made.save(path)
+
+
+class OnnxNet(nn.Module):
+    """An ONNX file under onnxruntime on the CPU, called as kdgen calls nets, with as many threads as torch has."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        super().__init__()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.names = [each.name for each in self.session.get_inputs()]
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """``x`` and the conditions that the file names, to its answer on the CPU."""
+        given = feed(x, cond, self.names)
+        return torch.from_numpy(self.session.run(None, given)[0])
+
+
+def feed(x: Tensor, cond: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
+    """The inputs of a session by name."""
+    told = {"x": x, **cond}
+    return {name: np.ascontiguousarray(told[name].detach().cpu().numpy()) for name in names}
+
+
+class Calibration:
+    """Inputs one by one, as onnxruntime's calibration asks for them."""
+
+    def __init__(self, batch: Batch, names: Sequence[str]) -> None:
+        self.rows: Iterator[dict[str, Any]] = iter(
+            [feed(batch.x[i : i + 1], {k: v[i : i + 1] for k, v in batch.cond.items()}, names)
+             for i in range(len(batch.x))]
+        )  # fmt: skip
+
+    def get_next(self) -> dict[str, Any] | None:
+        """The next input, None at the end."""
+        return next(self.rows, None)
+
+
+def write_int8(program: ExportedProgram, path: Path, names: Sequence[str], batch: Batch) -> None:
+    """Write a program as an ONNX file whose convolutions and matrix products compute in int8.
+
+    Weights are quantized by channel, activations by their range on ``batch``: static quantization, Jacob et al. 2018
+    (arXiv 1712.05877). The first and the last layer stay in float32: they hold few weights and most of the loss.
+
+    Args:
+        program: the net.
+        path: where the file goes.
+        names: the conditions it takes.
+        batch: what activations are calibrated on.
+
+    Raises:
+        UserError: as ``write_onnx`` does.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_static
+
+    whole = path.with_name(f"{path.stem}.float32{path.suffix}")
+    try:
+        write_onnx(program, whole, names)
+        layers = [node.name for node in onnx.load(whole, load_external_data=False).graph.node if node.op_type in LINEAR]
+        with quiet():
+            quantize_static(
+                whole,
+                path,
+                Calibration(batch, ["x", *names]),
+                op_types_to_quantize=LINEAR,
+                per_channel=True,
+                nodes_to_exclude=[layers[0], layers[-1]] if len(layers) > 2 else [],
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+    finally:
+        whole.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""How near an exported net comes to the student, and what it saves: measured, and written beside the file."""
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from kdgen.convert import write_text
+from kdgen.devices import evaluating, machine
+from kdgen.export.graph import Signature
+from kdgen.export.inputs import evaluation_inputs, sizes
+from kdgen.metrics import cost
+from kdgen.model import Model
+from kdgen.recipe import Strict
+from kdgen.types import Batch, Task
+
+PACKAGES = ("kdgen", "torch", "onnx", "onnxruntime")
+
+
+class Agreement(Strict):
+    """Two answers to one input."""
+
+    shape: tuple[int, ...] = Field(description="of the input")
+    max_abs_error: float = Field(description="largest difference of the outputs; images are in [-1, 1]")
+    psnr: float | None = Field(description="of the outputs to each other in dB, peak 2; none where they are equal")
+
+
+class Parity(Strict):
+    """What stands beside an exported file."""
+
+    format: Literal["onnx", "torch-export", "safetensors-fp16", "int8"] = Field(description="of the file")
+    file: str = Field(description="its name")
+    student: str = Field(description="the model that it was made from")
+    fingerprint: str = Field(description="hash of that model's architecture and weights")
+    inputs: dict[str, list[str | int]] = Field(description="shapes of its inputs; words are free sizes")
+    agreement: list[Agreement] = Field(description="on inputs of the task, of even and of odd sizes")
+    max_abs_error: float = Field(description="the largest of all")
+    psnr: float | None = Field(description="of all outputs to the student's in dB; none where they are equal")
+    bytes: tuple[int, int] = Field(description="size of the student in float32 and of what was exported")
+    latency_ms: tuple[float, float] = Field(description="one call of the student in torch, and of what was exported")
+    latency_shape: tuple[int, ...] = Field(description="of the input of that call")
+    threads: int = Field(description="of both")
+    headline: str | None = Field(None, description="the metric that decides for its task")
+    quality: dict[str, tuple[float, float]] = Field({}, description="figures of its task: the student's, the export's")
+    measured: str | None = Field(None, description="how these came about")
+    machine: str = Field(description="where all this was measured")
+    versions: dict[str, str] = Field(description="of the packages")
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON, whole or not at all."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
+
+
+def compare(
+    model: Model, task: Task, exported: nn.Module, *, format: str, path: Path, num_bytes: int, called: Signature,
+    quality: bool, net: nn.Module,
+) -> Parity:  # fmt: skip
+    """Measure an exported net against the student.
+
+    Args:
+        model: the student.
+        task: what it was made for.
+        exported: what was written, opened again.
+        format: of the file.
+        path: what it will be called.
+        num_bytes: its size.
+        called: how it is called.
+        quality: whether to measure both on the task.
+        net: the student's net, ready for use.
+    """
+    batches = [each for batch in evaluation_inputs(model, task) for each in sizes(batch, called.multiple)]
+    pairs = [(_answer(net, batch), _answer(exported, batch)) for batch in batches]
+    rows = [Agreement(shape=tuple(batch.x.shape), max_abs_error=_largest(ours, theirs), psnr=_psnr([(ours, theirs)]))
+            for batch, (ours, theirs) in zip(batches, pairs, strict=True)]  # fmt: skip
+    example = task.example()
+    figures: dict[str, tuple[float, float]] = {}
+    if quality:
+        both = [task.evaluate(each, reference=net, limit=task.quick) for each in (net, exported)]
+        figures = {key: (both[0][key], value) for key, value in both[1].items() if key in both[0]}
+    return Parity.model_validate(
+        {
+            "format": format,
+            "file": path.name,
+            "student": model.name,
+            "fingerprint": model.fingerprint(),
+            "inputs": called.inputs,
+            "agreement": rows,
+            "max_abs_error": max(row.max_abs_error for row in rows),
+            "psnr": _psnr(pairs),
+            "bytes": (cost.size_bytes(net), num_bytes),
+            "latency_ms": tuple(cost.latency_ms(each, example.x, example.cond) for each in (net, exported)),
+            "latency_shape": tuple(example.x.shape),
+            "threads": torch.get_num_threads(),
+            "headline": task.headline if quality else None,
+            "quality": figures,
+            "measured": task.provenance(reference=net) if quality else None,
+            "machine": machine(torch.device("cpu")),
+            "versions": _versions(),
+        }
+    )
+
+
+def _answer(net: nn.Module, batch: Batch) -> torch.Tensor:
+    with evaluating(net):
+        out: torch.Tensor = net(batch.x, **batch.cond).float()
+    return out
+
+
+def _largest(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    assert ours.shape == theirs.shape, f"an exported net gives {tuple(theirs.shape)} for {tuple(ours.shape)}"
+    apart = float((ours - theirs).abs().max())
+    return apart if math.isfinite(apart) else math.inf
+
+
+def _psnr(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float | None:
+    squares = sum(float((ours - theirs).double().square().sum()) for ours, theirs in pairs)
+    if not squares:
+        return None
+    return 10 * math.log10(4 * sum(ours.numel() for ours, _ in pairs) / squares)
+
+
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,105 @@
+"""The processes that train one student together, as ``accelerate launch`` or ``torchrun`` started them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from torch import nn
+
+from kdgen.types import UserError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others: longer than any measuring, drawing or saving by the first."""
+
+
+class Team:
+    """All processes of a run, or the one where none were launched: then everything here is immediate.
+
+    Every process holds the same weights, takes its slice of each batch, and averages its gradients with the others'
+    in one exchange, as data-parallel training does (Li et al. 2020, arXiv 2006.15704). Nothing is wrapped around the
+    student, so that methods may call it as often as they like. The first process alone writes and yields events.
+
+    Args:
+        device: the recipe's; ``cpu`` joins over gloo even where there are GPUs.
+
+    Attributes:
+        rank, size: number of this process, and how many there are.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        self.rank, self.size = 0, 1
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            on_cpu = device == "cpu" or not torch.accelerator.is_available()
+            state = PartialState(cpu=on_cpu, timeout=PATIENCE)
+            self.rank, self.size, self._device = state.process_index, state.num_processes, state.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Go on when all have come here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def told(self, value: T) -> T:
+        """What the first process says, to all."""
+        if self.size == 1:
+            return value
+        words = [value]
+        dist.broadcast_object_list(words, device=self._device)
+        return words[0]
+
+    def mean(self, figures: Sequence[float]) -> list[float]:
+        """The mean over the processes of each figure."""
+        if self.size == 1:
+            return list(figures)
+        total = torch.tensor(figures, dtype=torch.float64).to(self._device)
+        dist.all_reduce(total)
+        return [float(figure) for figure in (total / self.size).tolist()]
+
+    def any(self, flag: bool) -> bool:
+        """Whether it holds in one of them."""
+        return self.mean([float(flag)])[0] > 0
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Give each parameter the mean of its gradients; one that has none here counts as zero and keeps none."""
+        if self.size == 1 or not parameters:
+            return
+        flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
+        dist.all_reduce(flat)
+        flat /= self.size
+        for p, mean in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
+            if p.grad is not None:
+                p.grad.copy_(mean.view(p.shape))
+
+
+@contextmanager
+def together(team: Team) -> Iterator[None]:
+    """Errors of the exchange become one line: another process has ended, and this one ends too.
+
+    Raises:
+        UserError: if another process of the run is gone.
+    """
+    try:
+        yield
+    except dist.DistError as error:
+        raise UserError(lost(team)) from error
+    except RuntimeError as error:
+        if team.size == 1 or not any(word in str(error) for word in ("Connection closed by peer", "gloo", "NCCL")):
+            raise
+        raise UserError(lost(team)) from error
+
+
+def lost(team: Team) -> str:
+    """What to say when another process is gone."""
+    return (f"process {team.rank} of {team.size}: another process of this run has ended, and so does this one; "
+            "what was saved last is whole: go on with `kdgen resume DIR`, with any number of processes")  # fmt: skip

@@ -1,0 +1,78 @@
+"""The task that a model was made for: what measures it, and shows it inputs of the kind it will get."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdgen import recipe as recipes
+from kdgen import registry
+from kdgen.data import make_images
+from kdgen.model import Model
+from kdgen.registry import Use
+from kdgen.types import Task, UserError
+
+
+def measuring_task(
+    models: Mapping[str, Model], data: Path | None, sigma: float | None = None, name: str | None = None
+) -> tuple[str, Any]:
+    """The task that measures these models, in words and built: what the first of them was made for unless ``name``."""
+    first = next(iter(models.values()))
+    made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
+    name = name or made_for
+    if name == "denoise":
+        return _denoising(models, data, sigma)
+
+    if sigma is not None:
+        raise UserError(f"--sigma is for denoisers, and {first.name} was made to {name}: leave it out")
+    told = {"patch": first.task["size"], **first.task} if "size" in first.task else first.task
+    known = {key: value for key, value in told.items() if key != "name" and registry.accepts("task", name, key)}
+    use = Use(name=name, args=known)
+    given: dict[str, Any] = {}
+    if data is not None and registry.accepts("task", name, "evaluate"):
+        given = {"evaluate": _images(data)}
+    elif data is not None:
+        given = {"images": _images(data, whole=True)}
+        given |= {"data": True} if registry.accepts("task", name, "data") else {}
+    return f"{use} on {data}" if data else str(use), registry.build("task", Use(name=name, args={**known, **given}))
+
+
+def task_of(model: Model) -> Task:
+    """The task of the run that made a model, where the model lies in its run folder; what it says of itself otherwise.
+
+    Raises:
+        UserError: if neither says enough.
+    """
+    run = None if model.home is None else model.home.parent / "recipe.json"
+    if run is not None and run.is_file():
+        try:
+            task: Task = registry.build("task", recipes.read(run).task)
+        except (UserError, OSError):  # images of the run that are gone, say
+            pass
+        else:
+            return task
+    try:
+        task = measuring_task({model.name: model}, None)[1]
+    except UserError as error:
+        raise UserError(f"{model.name} does not say enough of its task ({error}): name it with --recipe") from None
+    return task
+
+
+def _images(data: Path, **more: Any) -> dict[str, Any]:
+    """The source of images in a folder, or in a file in the IDX format of MNIST."""
+    if data.is_file():
+        return {"name": "idx", "args": {"images": str(data)}}
+    return {"name": "folder", "args": {"path": str(data), **more}}
+
+
+def _denoising(models: Mapping[str, Model], data: Path | None, sigma: float | None) -> tuple[str, Any]:
+
+    channels = {model.channels for model in models.values() if model.task.get("channels") != "both"}
+    if len(channels) > 1:
+        raise UserError("grey and colour models cannot be compared on the same images: compare them apart")
+    gallery = {"name": "photographs"} if data is None else {"name": "folder", "args": {"path": str(data)}}
+    if not channels:
+        channels = {1 if data is not None and make_images(gallery).picture(0).ndim == 2 else 3}
+    made_for = next(iter(models.values())).task.get("sigma", 25)
+    args = {"sigma": made_for if sigma is None else sigma, "channels": channels.pop()}
+    words = f"{Use(name='denoise', args=args)} on {data or 'the bundled photographs'}"
+    return words, registry.build("task", Use(name="denoise", args={**args, "evaluate": gallery}))

@@ -1,0 +1,158 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from support import call
+
+from kdgen.export import export
+from kdgen.export.graph import Signature, program, signature
+from kdgen.export.inputs import sizes
+from kdgen.model import Model, build_net, load
+from kdgen.purpose import task_of
+from kdgen.registry import Use
+from kdgen.types import Batch, UserError
+from kdgen.zoo.fold import folded
+
+DENOISE: dict[str, object] = {"name": "denoise", "sigma": [15, 50]}
+
+
+def student(use: Use, task: dict[str, object] | None = None) -> Model:
+    torch.manual_seed(0)
+    net, use = build_net(use, channels=1)
+    return Model(net, name="tiny", channels=1, task=task, use=use)
+
+
+@pytest.fixture
+def denoiser() -> Model:
+    use = Use(name="half_res", args={"width": 8, "blocks": 1, "sigma_map": True})
+    return student(use, DENOISE)
+
+
+def test_a_restorer_in_onnx_takes_any_size_and_stays_itself(denoiser: Model, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    done = denoiser.export(tmp_path / "tiny.onnx")
+    assert done.parity.inputs == {"x": ["batch", 1, "height", "width"], "sigma": ["batch"]}
+    assert {side % 2 for row in done.parity.agreement for side in row.shape[-2:]} == {0, 1}
+    assert {row.shape[0] for row in done.parity.agreement} == {1, 2}
+    assert done.parity.max_abs_error < 1e-4
+    assert json.loads(done.beside.read_text())["max_abs_error"] == done.parity.max_abs_error
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
+    x, sigma = torch.rand(3, 1, 7, 11), torch.tensor([0.1, 0.2, 0.3])
+    (out,) = session.run(None, {"x": x.numpy(), "sigma": sigma.numpy()})
+    torch.testing.assert_close(torch.from_numpy(out), denoiser.net(x, sigma=sigma).detach(), atol=1e-4, rtol=0)
+    assert b"stack_trace" not in done.path.read_bytes()
+    assert str(Path(__file__).parents[2]).encode() not in done.path.read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["tiny.onnx", "tiny.onnx.parity.json"]
+
+
+def test_int8_is_smaller_and_its_quality_stands_beside_the_students(denoiser: Model, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    use = Use(name="half_res", args={"width": 32, "blocks": 2, "sigma_map": True})
+    done = export(student(use, DENOISE), tmp_path / "small.onnx", format="int8")
+    ours, theirs = done.parity.quality["psnr"]
+    assert 15 < ours < 30
+    assert 0 < abs(ours - theirs) < 0.5
+    assert done.parity.bytes[1] < 0.6 * done.parity.bytes[0]
+    assert done.parity.psnr is not None
+    assert done.parity.psnr > 35
+    assert done.parity.measured is not None
+    assert "noise of sigma" in done.parity.measured
+    assert sorted(os.listdir(tmp_path)) == ["small.onnx", "small.onnx.parity.json"]
+
+
+def test_torch_export_runs_without_kdgen_at_any_size(denoiser: Model, tmp_path: Path) -> None:
+    done = export(denoiser, tmp_path, format="torch-export")
+    assert done.path == tmp_path / "tiny.pt2"
+    opened = torch.export.load(done.path).module()
+    for shape in ((1, 1, 64, 64), (2, 1, 33, 17), (3, 1, 1, 6)):
+        x, sigma = torch.rand(shape), torch.full(shape[:1], 0.2)
+        torch.testing.assert_close(opened(x, sigma), denoiser.net(x, sigma=sigma), atol=1e-5, rtol=0)
+
+
+def test_half_precision_is_a_student_of_half_the_size(denoiser: Model, tmp_path: Path) -> None:
+    done = export(denoiser, tmp_path / "half", format="safetensors-fp16")
+    assert done.parity.bytes[1] < 0.65 * done.parity.bytes[0]
+    x, sigma = torch.rand(1, 1, 16, 16), torch.tensor([0.2])
+    again = load(tmp_path / "half").net
+    torch.testing.assert_close(again(x, sigma=sigma), denoiser.net(x, sigma=sigma), atol=2e-3, rtol=0)
+    with pytest.raises(UserError, match="half is there already"):
+        export(denoiser, tmp_path / "half", format="safetensors-fp16")
+
+
+@pytest.mark.parametrize(
+    ("use", "task", "inputs"),
+    [
+        (Use(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}),
+         {"name": "generate", "latent": [8], "size": 16, "channels": 1}, {"x": ["batch", 8]}),
+        (Use(name="mlp_vae", args={"size": 32, "hidden": 16, "latent": 4}),
+         {"name": "autoencode", "size": 32, "channels": 1}, {"x": ["batch", 1, 32, 32]}),
+        (Use(name="vae", args={"widths": [4, 4, 8], "channels": 1}),
+         {"name": "autoencode", "size": 32, "channels": 1}, {"x": ["batch", 1, "height", "width"]}),
+        (Use(name="unet", args={"widths": [4, 8, 8], "blocks": 1, "channels": 1}),
+         {"name": "denoise", "sigma": 25}, {"x": ["batch", 1, "height", "width"], "sigma": ["batch"]}),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)  # fmt: skip
+def test_programs_of_all_families_equal_their_nets(use: Use, task: dict[str, object], inputs: object) -> None:
+    model = student(use, task)
+    built = task_of(model)
+    net = folded(model.net).eval()
+    made, called = program(net, built.example(), signature(net, built.example()))
+    assert called.inputs == inputs
+    opened = made.module()
+    for batch in (_batch(called, size) for size in (5, 12)):
+        given = (batch.x, *(batch.cond[name] for name in called.conditions))
+        torch.testing.assert_close(opened(*given), net(batch.x, **batch.cond), atol=1e-5, rtol=0)
+
+
+def _batch(called: Signature, size: int) -> Batch:
+    shape = called.shape if called.multiple is None else (called.shape[0], 3 * size, 2 * size + 1)
+    return Batch(x=torch.rand(3, *shape), cond={name: torch.full((3,), 0.2) for name in called.conditions})
+
+
+def test_sizes_are_odd_multiples() -> None:
+    batch = Batch(x=torch.zeros(1, 1, 64, 50), cond={"sigma": torch.ones(1)})
+    assert [tuple(each.x.shape) for each in sizes(batch, 1)] == [(1, 1, 64, 50), (2, 1, 63, 45), (2, 1, 11, 15)]
+    assert [tuple(each.x.shape) for each in sizes(batch, 4)] == [(1, 1, 64, 48), (2, 1, 60, 28), (2, 1, 12, 12)]
+    assert [each.cond["sigma"].shape[0] for each in sizes(batch, 4)] == [1, 2, 2]
+    assert list(sizes(batch, None)) == [batch]
+
+
+def test_an_export_that_comes_out_different_is_not_kept(
+    denoiser: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdgen.export.formats.TOLERANCE", -1.0)
+    (tmp_path / "tiny.pt2").write_bytes(b"before")
+    with pytest.raises(UserError, match="differs from itself"):
+        export(denoiser, tmp_path / "tiny.pt2", format="torch-export")
+    assert (tmp_path / "tiny.pt2").read_bytes() == b"before"
+    assert os.listdir(tmp_path) == ["tiny.pt2"]
+
+
+def test_a_missing_package_is_named_with_the_command(
+    denoiser: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"needs onnxruntime: pip install 'kdgen\[export\]'"):
+        export(denoiser, tmp_path / "tiny.onnx")
+    assert not os.listdir(tmp_path)
+
+
+def test_a_task_that_does_not_fit_is_told() -> None:
+    generator = student(Use(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}))
+    with pytest.raises(UserError, match=r"does not take what its task shows it.*--recipe"):
+        export(generator, format="torch-export")
+    with pytest.raises(UserError, match="no format is called 'onix'; the nearest: onnx"):
+        export(generator, format="onix")
+
+
+def test_the_command_prints_the_table(denoiser: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    denoiser.save(tmp_path / "student")
+    assert call("export", str(tmp_path / "student"), "--format", "safetensors-fp16", "--out", str(tmp_path / "f")) == 0
+    shown = capsys.readouterr().out
+    for words in ("kilobytes", "psnr", "largest difference", "safetensors-fp16"):
+        assert words in shown

@@ -1,0 +1,125 @@
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+REQUIRED = os.environ.get("KDGEN_REQUIRE_BROWSER") == "1"
+
+
+@dataclass(frozen=True)
+class Server:
+    """The app as a process of its own."""
+
+    url: str
+    folder: Path
+    log: Path
+
+
+def missing(what: str) -> None:
+    """Skip for want of something, or fail where it is required."""
+    if REQUIRED:
+        pytest.fail(f"{what}, and KDGEN_REQUIRE_BROWSER is set")
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("app")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "KDGEN_APP_FOLDER": str(folder / "state"),
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "PYTHONPATH": str(ROOT),
+        "KDGEN_APP_PER_SESSION": "2",
+    }
+    with (folder / "log.txt").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "app.py")], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+        )
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(1200):
+        try:
+            urllib.request.urlopen(f"{url}/config", timeout=5).close()
+            break
+        except OSError:
+            assert process.poll() is None, (folder / "log.txt").read_text()
+            time.sleep(0.1)
+    yield Server(url, folder / "state", folder / "log.txt")
+    process.terminate()
+    process.wait(60)
+    log = (folder / "log.txt").read_text()
+    assert "Traceback" not in log, log[-3000:]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    path = os.environ.get("KDGEN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        missing("there is no Chromium here: install it, or name it in KDGEN_CHROMIUM")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing("there is no Playwright here: pip install playwright")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium, server):
+    """Opens the page as a new visitor; asserts at the end that no console complained."""
+    contexts, complaints = [], []
+
+    def visit(*, session: str | None = None, tab: str | None = None, **options):
+        context = chromium.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: complaints.append(str(e)))
+        page.goto(server.url + (f"/#session={session}" if session else "/"))
+        page.locator(".kd-cost table").wait_for()
+        if tab:
+            page.get_by_role("tab", name=tab).click()
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def axe() -> str:
+    places = [os.environ.get("KDGEN_AXE"), ROOT / "node_modules" / "axe-core" / "axe.min.js"]
+    found = next((Path(place) for place in places if place and Path(place).is_file()), None)
+    if found is None:
+        missing("there is no axe-core here: npm install --no-save axe-core, or name axe.min.js in KDGEN_AXE")
+    return found.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def client(server):
+    from gradio_client import Client
+
+    return Client(server.url, verbose=False)
+
+
+@pytest.fixture
+def session() -> str:
+    return secrets.token_urlsafe(24)

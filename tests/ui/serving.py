@@ -1,0 +1,18 @@
+"""What tests of the served app share."""
+
+import json
+import time
+
+TINY = "controls=false\npool.patches=16\nevaluate_every=2\nstages.0.lr=0.001"
+"""Settings of a run of the preset `denoise` that is over in moments."""
+
+
+def ended(client, run: str, session: str, *, patience: float = 240) -> dict:
+    """The last state of a run, once it is over."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        state = client.predict(run=run, session=session, api_name="/status")
+        if state["state"] not in ("queued", "running"):
+            return state
+        time.sleep(0.5)
+    raise AssertionError(f"not over after {patience} s: {json.dumps(state)}")

@@ -1,0 +1,146 @@
+"""The page in a real browser, as visitors use it."""
+
+import re
+import zipfile
+
+import pytest
+from serving import TINY, ended
+
+import kdgen
+
+
+def begin(client, session, seconds, settings=TINY):
+    """A run of a session, begun by the endpoint that the page stands over."""
+    return client.predict(preset="denoise", seconds=seconds, settings=settings, session=session, api_name="/distill")
+
+
+def fill(page, label, value):
+    """Write into a field and leave it, and wait until the recipe says so."""
+    field = page.get_by_label(label, exact=False).first
+    field.fill(value)
+    field.blur()
+
+
+def test_from_preset_to_comparison(opened, tmp_path):
+    page = opened()
+    page.get_by_text("GAN", exact=True).first.click()
+    page.locator(".kd-about", has_text="tenth of the bundled GAN").wait_for()
+    page.get_by_text("Denoiser", exact=True).first.click()
+    page.locator(".kd-about", has_text="small grey denoiser").wait_for()
+    page.locator("#kd-advanced button").first.click()
+    for label, value in (("pool.patches", "16"), ("evaluate_every", "2"), ("How long", "5")):
+        fill(page, label, value)
+    page.get_by_label("controls").uncheck()
+    for said in ('"controls": false', '"seconds": 5', '"evaluate_every": 2', '"patches": 16'):
+        page.wait_for_function("said => document.querySelector('#kd-recipe textarea').value.includes(said)", arg=said)
+    page.locator("#kd-start").click()
+    page.locator(".kd-running").wait_for()
+    page.locator("#kd-curves svg").first.wait_for()
+    page.reload()
+    page.locator(".kd-running, .kd-done").first.wait_for()
+    page.locator("#kd-preview img").wait_for()
+    page.locator(".kd-done").wait_for()
+    page.locator("#kd-table table").wait_for()
+    assert "0.94 G" in page.locator("#kd-table").inner_text() or "944 M" in page.locator("#kd-table").inner_text()
+    with page.expect_download() as download:
+        page.locator("#kd-student").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path)
+    assert kdgen.load(tmp_path).name == "denoise"
+    page.locator("#kd-open-compare").click()
+    page.locator("#kd-figures table").wait_for()
+    assert page.locator("#kd-slider").is_visible()
+    figures = page.locator("#kd-figures").inner_text()
+    assert re.search(r"latency \(ms\)\s+[\d.]+\s+[\d.]+", figures)
+    page.get_by_role("tab", name="Gallery").click()
+    page.locator("#kd-gallery label", has_text="denoise · your run").click()
+    page.locator("#kd-details table").wait_for()
+
+
+def test_two_browsers_stop_and_go_on(opened, client):
+    first, second = opened(), opened()
+    for page in (first, second):
+        page.locator("#kd-amount input").fill("300")
+        page.locator("#kd-amount input").blur()
+        page.locator("#kd-start").click()
+        page.locator(".kd-running, .kd-queued").first.wait_for()
+    second.get_by_text("place 1 in line").wait_for()
+    first.locator(".kd-phases .now").wait_for()
+    assert first.locator("#kd-runs input").input_value() != second.locator("#kd-runs input").input_value()
+    first.locator("#kd-stop").click()
+    first.locator(".kd-stopped").wait_for()
+    second.locator(".kd-running").wait_for()
+    second.locator("#kd-stop").click()
+    second.locator(".kd-stopped").wait_for()
+    first.locator("#kd-resume").click()
+    first.locator(".kd-running").wait_for()
+    first.locator("#kd-stop").click()
+    first.locator(".kd-stopped").wait_for()
+
+
+def test_a_failing_run_says_why(opened, client, session):
+    wrong = 'student={"name": "half_res", "args": {"width": 8, "blocks": 1, "channels": 3}}\n' + TINY
+    run = begin(client, session, 2, wrong)["run"]
+    page = opened(session=session)
+    page.locator(".kd-failed", has_text="This run failed").wait_for()
+    assert ended(client, run, session)["message"] in page.locator(".kd-failed").inner_text()
+
+
+def test_a_phone_in_chinese(opened):
+    page = opened(locale="zh-CN", viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    for text in ("蒸馏什么", "去噪", "开始"):
+        assert page.get_by_text(text, exact=True).first.is_visible()
+    assert "比教师更省" in page.locator(".kd-cost").inner_text()
+    for tab in ("蒸馏", "对比", "作品"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(300)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="对比").click()
+    page.get_by_text("astronaut", exact=True).click()
+    page.locator("#kd-caption", has_text="denoiser").wait_for()
+
+
+def test_by_keyboard_alone(opened):
+    page = opened()
+    page.locator("#kd-kinds input").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.locator(".kd-about", has_text="tenth of the bundled GAN").wait_for()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "kd-start":
+            break
+    assert page.evaluate("document.activeElement.id") == "kd-start"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("Enter")
+    page.locator("#kd-stop").wait_for()
+    page.locator("#kd-stop").focus()
+    page.keyboard.press("Enter")
+    page.locator(".kd-stopped").wait_for()
+
+
+def test_pictures_of_strangers(opened, tmp_path):
+    page = opened(tab="Compare")
+    (tmp_path / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"0" * 50)
+    for name in ("a.svg", "a.png"):
+        page.locator("#kd-upload input[type=file], input[type=file]").first.set_input_files(tmp_path / name)
+        page.locator("#kd-compare-notice [role=alert]").wait_for()
+        assert re.search("no PNG|damaged", page.locator("#kd-compare-notice").inner_text())
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_accessibility(opened, axe, scheme):
+    page = opened(color_scheme=scheme)
+    page.evaluate(axe)
+    found = {}
+    for tab in ("Distill", "Compare", "Gallery"):
+        page.get_by_role("tab", name=tab).click()
+        page.wait_for_timeout(700)
+        if tab == "Distill":
+            page.locator("#kd-advanced button").first.click()
+            page.wait_for_timeout(400)
+        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        for each in result["violations"]:
+            if each["impact"] in ("serious", "critical"):
+                found[tab, each["id"]] = [node["html"][:160] for node in each["nodes"][:4]]
+    assert found == {}
