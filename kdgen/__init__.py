@@ -9,13 +9,14 @@ Imports go down this list only, and packages on one line never import each other
     run
     links
     train · compare · step_curve · hub · export
+    learner
     card · pictures · curves · checkpoint · loss · optimizers · journal
     report · propose · purpose · usage
     tasks · methods · objectives · ratio · schedule · answers
     metrics · critics
     model
     drawing · tiling
-    zoo · adapters · data · devices · convert · config · fetch
+    zoo · adapters · data · devices · parallel · tracking · convert · config · fetch
     diffusion
     presets
     recipe
