@@ -5,7 +5,7 @@ Imports go down this list only, and packages on one line never import each other
     __main__ · ui
     commands
     arguments · console · files
-    tune
+    tune · plan
     run
     links
     train · compare · step_curve · hub · export
