@@ -1,4 +1,5 @@
 # make demo   everything from nothing: environment, install, the default distillation, its table and pictures
+# make app    the app in the browser, on this machine
 # make test   the tests
 # make check  style, types, and the order of the layers
 # make lock   pin what the environment holds now
@@ -14,11 +15,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TORCH := $(shell grep '^torch==' requirements.lock)
 
-.PHONY: demo test check lock clean
+.PHONY: demo app test check lock clean
 
 demo: $(STAMP)
 	@if [ -f $(DEMO)/recipe.json ]; then $(BIN)/kdgen resume $(DEMO); \
 	else $(BIN)/kdgen distill denoise --out $(DEMO); fi
+
+app: $(STAMP)
+	$(BIN)/python app.py
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile

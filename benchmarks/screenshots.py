@@ -17,6 +17,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
+PAINTS = "performance.getEntriesByType('paint').map(e => [e.name, Math.round(e.startTime)])"
 TABS = ("Distill", "Compare", "Gallery")
 
 
@@ -39,9 +40,7 @@ def main() -> None:
                 begun = time.monotonic()
                 page.goto(f"{options.url}/#session={options.session}" if options.session else options.url)
                 page.locator(".kd-cost table").wait_for()
-                paint = page.evaluate(
-                    "performance.getEntriesByType('paint').map(e => [e.name, Math.round(e.startTime)])"
-                )
+                paint = page.evaluate(PAINTS)
                 print(f"{scheme} {size}: usable after {time.monotonic() - begun:.1f} s, {paint}", flush=True)
                 for tab in TABS:
                     _show(page, tab, with_run=bool(options.session))
@@ -59,14 +58,16 @@ def _show(page: Page, tab: str, *, with_run: bool) -> None:
     else:
         page.get_by_role("tab", name=tab).click()
     if tab == "Gallery":
-        page.locator("#kd-gallery img").first.wait_for()
+        page.locator("#kd-gallery label").first.wait_for()
     page.wait_for_timeout(1500)
     page.evaluate("window.scrollTo(0, 0)")
 
 
 def _save(page: Page, path: Path) -> None:
     image = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-    image.crop((0, 0, image.width, min(image.height, 2 * image.width + 900))).save(path, "WEBP", quality=80, method=6)
+    image.crop((0, 0, image.width, min(image.height, 1400 if image.width > 600 else 1800))).save(
+        path, "WEBP", quality=80, method=6
+    )
     print(f"  {path.name}: {path.stat().st_size:,} bytes", flush=True)
 
 

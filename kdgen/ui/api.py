@@ -103,7 +103,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             return str(packed(runs, job)[0])
 
     def compared(
-        models_: str,
+        names: str,
         photograph: str | None,
         sigma: float,
         seed: float,

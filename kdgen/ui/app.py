@@ -163,5 +163,6 @@ def launching(limits: Limits) -> dict[str, Any]:
     return {
         "theme": theme(), "css": css(), "head": HEAD, "i18n": I18N, "ssr_mode": False, "show_error": False,
         "footer_links": ["api", "settings"], "max_file_size": limits.upload_bytes, "quiet": False,
+        "allowed_paths": [str((limits.folder / "served").resolve())],
         "mcp_server": switched_on("MCP"), "enable_monitoring": False, "share": False,
     }  # fmt: skip

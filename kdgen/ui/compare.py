@@ -51,7 +51,8 @@ def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Co
             with gr.Group(elem_classes="kd-card"):
                 example = gr.Radio(names, value="chelsea", label=say("examples"), info=say("examples_info"))
                 photo = gr.Image(comparing.photographs()["chelsea"], label=say("photograph"), interactive=False,
-                                 type="pil", height=200, buttons=[], elem_id="kd-photo", alt_text="")  # fmt: skip
+                                 type="pil", height=200,
+                                 buttons=[], elem_id="kd-photo", alt_text="The photograph")  # fmt: skip
                 upload = gr.UploadButton(say("upload"), file_types=["image"], elem_id="kd-upload", size="sm")
                 with gr.Row():
                     sigma = gr.Slider(0, 75, 25, step=1, label=say("sigma"), info=say("sigma_info"))
@@ -69,13 +70,14 @@ def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Co
             figures = gr.HTML(elem_id="kd-figures")
             sheet = gr.HTML(elem_id="kd-sheet")
     upload.upload(_taken(models), [upload], [photo, notice], api_visibility="private", show_progress="minimal")
-    example.input(lambda name: comparing.photographs()[name], [example], [photo], api_visibility="private",
-                  show_progress="hidden", queue=False)  # fmt: skip
     inputs = [session, chosen, photo, sigma, noisy, seed, count, steps]
     outputs = [notice, slider, caption, figures, sheet]
     run = _run(models)
     go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
              concurrency_id="compare")  # fmt: skip
+    example.input(
+        lambda name: comparing.photographs()[name], [example], [photo], api_visibility="private", queue=False
+    ).then(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_id="compare")
     return Comparing(chosen, run, inputs, outputs)
 
 
@@ -111,14 +113,14 @@ def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
         skip = gr.skip()
         try:
             found = load_all(models, references, session)
-            if len(found) < 2:
+            if not found or (len(found) < 2 and comparing.task_name(found) not in comparing.CHANGES):
                 raise UserError(words["two_models"])
             yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]
             seen = show(found, photo, sigma=float(sigma), noisy=bool(noisy), seed=int(seed or 0),
                         num_images=min(int(count), limits.images), num_steps=int(steps))  # fmt: skip
-            first, second, *_ = found
+            first, second, *_ = [*found] if len(found) > 1 else [words["input"], *found]
             yield [markup.notice(words["measuring"], kind="good"), gr.update(value=seen.pair, visible=True),
-                   _caption(seen, first, second, words), "", _sheet(seen, list(found), words)]  # fmt: skip
+                   _caption(seen, first, second, words), "", _sheet(seen, first, second, words)]  # fmt: skip
             yield ["", skip, skip, _figures(found, float(sigma), words), skip]
         except (UserError, RuntimeError) as error:
             yield [markup.notice(str(error)[:300]), skip, skip, skip, skip]
@@ -132,10 +134,10 @@ def _caption(seen: comparing.Shown, first: str, second: str, words: markup.Words
     return f"<p class=kd-hint>{escape(text)} {escape(said)}</p>"
 
 
-def _sheet(seen: comparing.Shown, names: list[str], words: markup.Words) -> str:
-    whole = markup.picture(seen.sheet, words["sheet_alt"].format(names=", ".join(names)))
-    apart = markup.picture(seen.difference, words["difference_alt"].format(first=names[0], second=names[1]))
-    title = words["difference_title"].format(first=names[0], second=names[1])
+def _sheet(seen: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
+    whole = markup.picture(seen.sheet, words["sheet_alt"].format(names=f"{first}, {second}"))
+    apart = markup.picture(seen.difference, words["difference_alt"].format(first=first, second=second))
+    title = words["difference_title"].format(first=first, second=second)
     return (f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{words["sheet_title"]}</figcaption>{whole}'
             f'</figure><figure class="kd-figure"><figcaption>{escape(title)}</figcaption>{apart}</figure>')  # fmt: skip
 

@@ -94,7 +94,7 @@ def on_photograph(
     """Models on a photograph.
 
     Args:
-        models: by name, at least two.
+        models: by name; one alone is shown beside its input.
         picture: grey or RGB.
         sigma: of the noise that is added to it, in 8-bit units; with ``noisy`` of the noise that it has.
         seed: of the noise.
@@ -107,7 +107,8 @@ def on_photograph(
     task = _Photograph(Batch(x=x, y=None if noisy else clean))
     nets = {name: _As(model, sigma) for name, model in models.items()}
     with torch.inference_mode():
-        first, second = (net(x) for net in list(nets.values())[:2])
+        made = [net(x) for net in list(nets.values())[:2]]
+    first, second = made if len(made) > 1 else (x, made[0])
     whole = _drawn_sheet(lambda path: pictures.samples(path, task, nets, limit=1))
     return _shown(first, second, whole)
 

@@ -34,7 +34,7 @@ class Setup:
     unit: gr.Radio
     amount: gr.Number
     fields: list[Any]
-    recipe: gr.Code
+    recipe: gr.Textbox
     cost: gr.HTML
 
     @property
@@ -74,8 +74,7 @@ def controls(runs: Runs) -> Setup:
                                 info=say("ratio_info"))  # fmt: skip
             alpha = gr.Slider(0, 1, 1, step=0.05, label=say("alpha"), info=say("alpha_info"))
         fields = [_control(field) for field in choices.fields()]
-        recipe = gr.Code(language="json", label=say("recipe"), lines=12, max_lines=24, elem_id="kd-recipe")
-        gr.HTML(say("recipe_info"), elem_classes="kd-hint")
+        recipe = gr.Textbox(label=say("recipe"), info=say("recipe_info"), lines=12, max_lines=24, elem_id="kd-recipe")
     return Setup(
         kind, preset, about, teacher, student, family, methods, ratio, alpha, unit, amount, fields, recipe, cost
     )

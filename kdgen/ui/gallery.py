@@ -20,6 +20,7 @@ from kdgen.ui import choices, compare, markup
 from kdgen.ui.models import Models
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Job, Runs
+from kdgen.ui.theme import inline
 from kdgen.ui.words import say, words_for
 
 CARDS = Path(__file__).parent / "cards"
@@ -58,14 +59,13 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         kinds = [(say("all"), "all"), *((say(f"kind_{kind}"), kind) for kind in choices.KINDS)]
         shown = gr.Radio(kinds, value="all", label=say("filter"), info=say("filter_info"), scale=4)
         online = gr.Checkbox(False, label=say("hub_students"), info=say("hub_info"), scale=1, min_width=200)
-    pictures = gr.Gallery(label=say("gallery"), columns=4, object_fit="cover", allow_preview=False, interactive=False,
-                          elem_id="kd-gallery", height="auto", buttons=[])  # fmt: skip
+    known = [(entry.name, entry.reference) for entry in bundled()]
+    pictures = gr.Radio(known, label=say("gallery"), info=say("gallery_hint"), elem_id="kd-gallery", value=None)
+    looks = gr.HTML(_looks(bundled()), elem_id="kd-gallery-looks")
     details = gr.HTML(elem_id="kd-details")
     with gr.Row(elem_classes="kd-buttons"):
         opened = gr.Button(say("open_compare"), variant="primary", visible=False, elem_id="kd-gallery-compare")
         deleted = gr.Button(say("delete"), variant="stop", visible=False, elem_id="kd-gallery-delete")
-    selected = gr.State("")
-    listed = gr.State([])
 
     def fill(session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
         words = words_for(request)
@@ -76,19 +76,22 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
             except UserError:
                 said = markup.notice(words["hub_out"])
         found = [entry for entry in found if kind in ("all", entry.kind)]
-        shown = [(entry.picture, f"{entry.name} · {words[entry.origin]}") for entry in found]
-        return [gr.update(value=shown, selected_index=None), said, gr.update(visible=False), gr.update(visible=False),
-                "", [entry.reference for entry in found]]  # fmt: skip
+        named = [(" · ".join(filter(None, (entry.name, words[entry.origin], entry.figures))), entry.reference)
+                 for entry in found]  # fmt: skip
+        return [gr.update(choices=named, value=None), _looks(found), said, gr.update(visible=False),
+                gr.update(visible=False)]  # fmt: skip
 
-    def choose(listed: list[str], session: str, request: gr.Request, event: gr.SelectData) -> list[Any]:
-        reference = listed[event.index] if isinstance(event.index, int) and event.index < len(listed) else ""
+    def choose(reference: str | None, session: str, request: gr.Request) -> list[Any]:
         words = words_for(request)
-        entry = next((each for each in [*entries(runs, session, students), *_known_hub()]
-                      if each.reference == reference), None)  # fmt: skip
+        known = [*entries(runs, session, students), *_known_hub()]
+        entry = next((each for each in known if each.reference == reference), None)
         if entry is None:
-            return [markup.notice(words["details"]), gr.update(visible=False), gr.update(visible=False), ""]
-        return [_details(entry, runs, session, words), gr.update(visible=True),
-                gr.update(visible=entry.origin == "yours"), reference]  # fmt: skip
+            return [markup.notice(words["details"]), gr.update(visible=False), gr.update(visible=False)]
+        return [
+            _details(entry, runs, session, words),
+            gr.update(visible=True),
+            gr.update(visible=entry.origin == "yours"),
+        ]
 
     def remove(reference: str, session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
         try:
@@ -96,8 +99,8 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
             said = markup.notice(words_for(request)["deleted"], kind="good")
         except UserError as error:
             said = markup.notice(str(error))
-        pictures, _, *rest = fill(session, kind, online, request)
-        return [pictures, said, *rest]
+        pictures, looks, _, *rest = fill(session, kind, online, request)
+        return [pictures, looks, said, *rest]
 
     def to_compare(reference: str, session: str) -> list[Any]:
         entry = next((each for each in entries(runs, session, students) if each.reference == reference), None)
@@ -106,12 +109,12 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         return [gr.Tabs(selected="compare"), gr.update(value=list(dict.fromkeys(pair)), choices=offered)]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    outputs = [pictures, details, opened, deleted, selected, listed]
+    outputs = [pictures, looks, details, opened, deleted]
     for event in (tab.select, shown.input, online.input):
         event(fill, [session, shown, online], outputs, **quiet)
-    pictures.select(choose, [listed, session], [details, opened, deleted, selected], **quiet)
-    deleted.click(remove, [selected, session, shown, online], outputs, **quiet)
-    opened.click(to_compare, [selected, session], [tabs, comparing.models], **quiet).then(
+    pictures.input(choose, [pictures, session], [details, opened, deleted], **quiet)
+    deleted.click(remove, [pictures, session, shown, online], outputs, **quiet)
+    opened.click(to_compare, [pictures, session], [tabs, comparing.models], **quiet).then(
         comparing.run, comparing.inputs, comparing.outputs, api_visibility="private"
     )
 
@@ -178,6 +181,13 @@ def _card(kind: str) -> str:
     number = list(choices.KINDS).index(kind)
     found = sorted(CARDS.glob("*.webp"))
     return str(found[number])
+
+
+def _looks(found: Sequence[Entry]) -> str:
+    """The pictures of entries, as the background of the buttons that choose them."""
+    rules = (f"#kd-gallery label:nth-of-type({number})::before {{ background-image: url({inline(entry.picture)}); }}"
+             for number, entry in enumerate(found, start=1))  # fmt: skip
+    return f"<style>{' '.join(rules)}</style>"
 
 
 _hub: dict[int, tuple[Entry, ...]] = {}

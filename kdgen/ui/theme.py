@@ -63,14 +63,15 @@ def theme() -> Base:
 def css() -> str:
     """The page's own rules, and the pictures of the cards within them."""
     cards = "\n".join(
-        f"#kd-kinds label:nth-of-type({number})::before {{ background-image: url({_inline(path)}); }}"
+        f"#kd-kinds label:nth-of-type({number})::before {{ background-image: url({inline(path)}); }}"
         for number, path in enumerate(sorted((HERE / "cards").glob("*.webp")), start=1)
     )
     return (HERE / "style.css").read_text(encoding="utf-8") + cards
 
 
-def _inline(path: Path) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(path.read_bytes()).decode()}"
+def inline(path: str | Path) -> str:
+    """A WebP file as an address that holds it."""
+    return f"data:image/webp;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
 
 
 HEAD = """

@@ -65,8 +65,8 @@ def view() -> View:
             student = gr.DownloadButton(say("download_student"), variant="primary", elem_id="kd-student")
             recipe = gr.DownloadButton(say("download_recipe"), elem_id="kd-download-recipe")
             compare = gr.Button(say("open_compare"), elem_id="kd-open-compare")
-    preview = gr.HTML(elem_id="kd-preview")
     curves = gr.HTML(elem_id="kd-curves")
+    preview = gr.HTML(elem_id="kd-preview")
     seen = gr.State({})
     timer = gr.Timer(EVERY, active=False)
     return View(chosen, status, buttons, stop, resume, curves, preview, results, table, student, recipe, compare, seen,
