@@ -58,16 +58,15 @@ def _show(page: Page, tab: str, *, with_run: bool) -> None:
     else:
         page.get_by_role("tab", name=tab).click()
     if tab == "Gallery":
-        page.locator("#kd-gallery label").first.wait_for()
+        page.locator("#kd-gallery label", has_text="your run" if with_run else "denoiser").first.wait_for()
     page.wait_for_timeout(1500)
     page.evaluate("window.scrollTo(0, 0)")
 
 
 def _save(page: Page, path: Path) -> None:
     image = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-    image.crop((0, 0, image.width, min(image.height, 1400 if image.width > 600 else 1800))).save(
-        path, "WEBP", quality=80, method=6
-    )
+    height = min(image.height, 1400 if image.width > 600 else 1800)
+    image.crop((0, 0, image.width, height)).save(path, "WEBP", quality=80, method=6)
     print(f"  {path.name}: {path.stat().st_size:,} bytes", flush=True)
 
 

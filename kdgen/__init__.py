@@ -5,7 +5,7 @@ Imports go down this list only, and packages on one line never import each other
     __main__ · ui
     commands
     arguments · console · files
-    tune
+    tune · plan
     run
     links
     train · compare · step_curve · hub · export
@@ -16,7 +16,7 @@ Imports go down this list only, and packages on one line never import each other
     metrics · critics
     model
     drawing · tiling
-    zoo · adapters · data · devices · parallel · tracking · convert · config · fetch
+    zoo · adapters · data · devices · parallel · tracking · muon · convert · config · fetch
     diffusion
     presets
     recipe

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdgen.muon import Muon
 from kdgen.recipe import Stage
 
 SMALLEST_SIDE = 16
@@ -18,7 +19,7 @@ class Optimizer:
     """One or more optimisers that step together at one learning rate.
 
     ``adamw`` and ``sgd`` (Nesterov momentum 0.9) are torch's. ``muon`` gives the inner weights of the student, each
-    reshaped to a matrix (outputs, inputs times kernel), to torch's Muon, and everything else to AdamW. Muon replaces
+    reshaped to a matrix (outputs, inputs times kernel), to Muon, and everything else to AdamW. Muon replaces
     each update by the nearest orthogonal matrix, in the spirit of Jordan et al. 2024, "Muon: an optimizer for hidden
     layers"; its steps are scaled to AdamW's root mean square (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that one
     learning rate suits both.
@@ -40,9 +41,7 @@ class Optimizer:
             self._matrices = [(p, _matrix(p.detach(), p)) for p in inner]
             if inner:
                 views = [matrix for _, matrix in self._matrices]
-                self._parts.append(
-                    torch.optim.Muon(views, lr=stage.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
-                )
+                self._parts.append(Muon(views, lr=stage.lr, weight_decay=decay))
             taken = {id(p) for p in inner}
             rest = [p for p in self.parameters if id(p) not in taken]
         if stage.optimizer == "sgd":

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdgen.muon import Muon
 from kdgen.optimizers import MovingAverage, Optimizer
 from kdgen.recipe import Stage
 
@@ -60,3 +61,22 @@ def test_a_moving_average_is_torchs_with_its_decay_warmed_up() -> None:
     again.load_state_dict(mine.state_dict())
     assert again.count == 12
     assert torch.equal(again.net[0].weight, mine.net[0].weight)
+
+
+def test_muon_steps_as_torchs_does() -> None:
+    torch.manual_seed(0)
+    shapes = [(16, 40), (40, 16), (16, 40), (24, 24)]
+    mine = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    torchs = [nn.Parameter(p.detach().clone()) for p in mine]
+    pair = (
+        Muon(mine, lr=0.02, weight_decay=0.1),
+        torch.optim.Muon(torchs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        for a, b in zip(mine, torchs, strict=True):
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+    for a, b in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=0)

@@ -19,7 +19,13 @@ from kdgen.ui.runs import Runs, new_session
 from kdgen.ui.theme import HEAD, css, theme
 from kdgen.ui.words import I18N, say, words_for
 
-SESSION = "(s) => { const m = location.hash.match(/session=([\\w-]{20,64})/); return m ? m[1] : s; }"
+SESSION = r"""(kept) => {
+  const found = location.hash.match(/session=([\w-]{20,64})/);
+  if (found) history.replaceState(null, "", location.pathname + location.search);
+  return found ? found[1] : kept;
+}"""
+"""The session of a link that was opened, and out of the address bar with it; otherwise the one this browser keeps."""
+
 LINK = "(s) => location.origin + location.pathname + '#session=' + s"
 TOGGLE = "() => { document.body.classList.toggle('dark'); }"
 
@@ -44,7 +50,7 @@ def build(limits: Limits, executing: Execute | None = None, students: Sequence[s
         with gr.Tabs(elem_id="kd-tabs") as tabs:
             with gr.Tab(say("tab_distill"), id="distill"):
                 fill, filled, shown, setup = _distill(runs, models, session)
-            with gr.Tab(say("tab_compare"), id="compare"):
+            with gr.Tab(say("tab_compare"), id="compare") as second:
                 comparing = compare.tab(models, session, students)
             with gr.Tab(say("tab_gallery"), id="gallery") as third:
                 gallery.tab(runs, models, session, tabs, comparing, third, students)
@@ -76,6 +82,7 @@ def build(limits: Limits, executing: Execute | None = None, students: Sequence[s
         def comparing_update(session: str) -> Any:
             return gr.update(choices=compare.offered(runs, session, students))
 
+        second.select(comparing_update, [session], [comparing.models], **PRIVATE)
         page.load(
             enter, [session], [session, shown.chosen, comparing.models, *shown.outputs], js=SESSION, **PRIVATE
         ).then(fill, [session, setup.preset], filled, **PRIVATE)
@@ -99,29 +106,25 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
     fill, filled = distill.connect(setup, session, notice, runs, models)
     watched = [shown.chosen, *shown.outputs]
 
-    def show(
-        id: str | None, session: str, seen: dict[str, Any], request: gr.Request, *, fresh: bool = True
-    ) -> list[Any]:
+    def show(id: str, session: str, request: gr.Request) -> list[Any]:
         listed = watch.choices_of(runs, session, words_for(request))
-        return [
-            gr.update(choices=listed, value=id, visible=bool(listed)),
-            *watch.look(runs, session, id, seen, request),
-        ]
+        return ["", gr.update(choices=listed, value=id, visible=True), *watch.look(runs, session, id, {}, request)]
 
-    def begin(text: str, session: str, seen: dict[str, Any], request: gr.Request) -> list[Any]:
+    def refused(error: UserError) -> list[Any]:
+        return [markup.notice(str(error)), *[gr.skip()] * len(watched)]
+
+    def begin(text: str, session: str, request: gr.Request) -> list[Any]:
         try:
-            id = distill.submit(text, session, runs)
+            return show(distill.submit(text, session, runs), session, request)
         except UserError as error:
-            return [markup.notice(str(error)), *[gr.skip()] * len(watched)]
-        return ["", *show(id, session, {}, request)]
+            return refused(error)
 
     def act(what: str) -> Any:
         def acted(id: str | None, session: str, request: gr.Request) -> list[Any]:
             try:
-                getattr(runs, what)(id, session)
+                return show(getattr(runs, what)(id, session).id, session, request)
             except UserError as error:
-                return [markup.notice(str(error)), *[gr.skip()] * len(watched)]
-            return ["", *show(id, session, {}, request)]
+                return refused(error)
 
         return acted
 
@@ -131,7 +134,7 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
     def pick(id: str | None, session: str, request: gr.Request) -> list[Any]:
         return watch.look(runs, session, id, {}, request)
 
-    start.click(begin, [setup.recipe, session, shown.seen], [notice, *watched], **PRIVATE)
+    start.click(begin, [setup.recipe, session], [notice, *watched], **PRIVATE)
     shown.stop.click(act("stop"), [shown.chosen, session], [notice, *watched], **PRIVATE)
     shown.resume.click(act("resume"), [shown.chosen, session], [notice, *watched], **PRIVATE)
     shown.timer.tick(tick, [shown.chosen, session, shown.seen], shown.outputs, **PRIVATE)
@@ -146,7 +149,10 @@ def runs_teacher(runs: Runs, id: str | None, session: str) -> str:
 
 def serve(executing: Execute | None = None, students: Sequence[str] = (), **options: Any) -> None:
     """Build the page and serve it until interrupted. Options are those of ``gradio.Blocks.launch``."""
-    limits = Limits.read()
+    try:
+        limits = Limits.read()
+    except UserError as error:
+        sys.exit(f"kdgen: {error}")
     if not switched_on("TOKEN"):
         constants.HF_HUB_DISABLE_IMPLICIT_TOKEN = True
     os.environ["GRADIO_TEMP_DIR"] = str(limits.folder.resolve() / "served")

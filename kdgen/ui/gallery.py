@@ -55,10 +55,10 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         students: Sequence[str]) -> None:  # fmt: skip
     """The tab."""
     gr.HTML(say("gallery_info"), elem_classes="kd-hint")
-    with gr.Group(elem_classes="kd-card"), gr.Row():
+    with gr.Group(elem_classes="kd-card"):
         kinds = [(say("all"), "all"), *((say(f"kind_{kind}"), kind) for kind in choices.KINDS)]
-        shown = gr.Radio(kinds, value="all", label=say("filter"), info=say("filter_info"), scale=4)
-        online = gr.Checkbox(False, label=say("hub_students"), info=say("hub_info"), scale=1, min_width=200)
+        shown = gr.Radio(kinds, value="all", label=say("filter"), info=say("filter_info"))
+        online = gr.Checkbox(False, label=say("hub_students"), info=say("hub_info"))
     known = [(entry.name, entry.reference) for entry in bundled()]
     pictures = gr.Radio(known, label=say("gallery"), info=say("gallery_hint"), elem_id="kd-gallery", value=None)
     looks = gr.HTML(_looks(bundled()), elem_id="kd-gallery-looks")
