@@ -148,7 +148,7 @@ def distribution_matching() -> Recipe:
 def score_identity() -> Recipe:
     """Two steps by the identities of the teacher's score (SiD), after a start by consistency distillation."""
     method = Term(name="score_identity", args={"steps": 2, "table": TABLE})
-    return started(few_steps("score-identity", method, task=TWO, seconds=400, **PLAYING))
+    return started(few_steps("score-identity", method, task=TWO, seconds=120, **PLAYING))
 
 
 @register("preset")
