@@ -90,7 +90,9 @@ class Consistency(Method):
         self.stages, self.start = stages, start
         asked = source == "teacher" and guidance == 1
         self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
-        self.lives = (0.1, 4.0) if weight == "edm" else (0.01, 3.0)
+        self.lives = (0.01, 3.0)
+        if weight == "edm":
+            self.lives = (0.1, 5.0) if source == "teacher" else (0.2, 20.0)
         self.weight, self.power, self.c, self.sigma_data = weight, power, c, sigma_data
         self.guidance, self.null_label = guidance, null_label
 

@@ -41,7 +41,7 @@ class DistributionMatching(Scores):
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level.
     """
 
-    lives = (0.05, 0.5)
+    lives = (0.05, 0.3)
 
     def __init__(
         self,

@@ -35,7 +35,7 @@ class Progressive(Method):
     """
 
     reads = frozenset()
-    lives = (0.001, 0.1)
+    lives = (0.0005, 0.05)
 
     def __init__(
         self, steps: int = 1, table: Table = "linear", guidance: float = 1.0, null_label: int | None = None

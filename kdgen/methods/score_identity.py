@@ -43,7 +43,7 @@ class ScoreIdentity(Scores):
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level.
     """
 
-    lives = (-0.2, 0.2)
+    lives = (-0.05, 0.02)
 
     def __init__(
         self,
