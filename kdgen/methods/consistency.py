@@ -85,7 +85,7 @@ class Consistency(Method):
         self.source, self.q, self.k, self.b, self.stages = source, q, k, b, stages
         asked = source == "teacher" and guidance == 1
         self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
-        self.lives = (0.1, 3.0) if weight == "edm" else (0.01, 3.0)
+        self.lives = (0.1, 4.0) if weight == "edm" else (0.01, 3.0)
         self.weight, self.power, self.c, self.sigma_data = weight, power, c, sigma_data
         self.guidance, self.null_label = guidance, null_label
 

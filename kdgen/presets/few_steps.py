@@ -90,7 +90,7 @@ def started(recipe: Recipe) -> Recipe:
 @register("preset")
 def consistency() -> Recipe:
     """One to four steps by easy consistency tuning: the teacher is the start and is not asked again."""
-    return few_steps("consistency", Term(name="consistency", args=CONSISTENT), seconds=110)
+    return few_steps("consistency", Term(name="consistency", args=CONSISTENT), seconds=300)
 
 
 @register("preset")
