@@ -108,7 +108,7 @@ def of_teacher(teacher: Model, task: Any) -> Iterator[Line]:
     yield line(2 * many, 2 * many - 1, figures, lambda number: task.draw(net, num_images=number))
 
 
-def of_run(name: str, folder: Path, recipe: Recipe, task: Any) -> Iterator[Line]:
+def of_run(name: str, folder: Path, recipe: Recipe, task: Any, teacher: Model) -> Iterator[Line]:
     """The student of a run; of a ladder each rung, at the steps it was made for."""
     report = Report.read(folder)
     rows = [row for row in report.rows if row.role in ("assistant", "student")]
@@ -125,7 +125,10 @@ def of_run(name: str, folder: Path, recipe: Recipe, task: Any) -> Iterator[Line]
                 images: Tensor = task.draw_in(net, steps, num_images=number)
                 return images
 
-            fd, precision, recall = (row.metrics[f"{key}@{steps}"] for key in (task.headline, "precision", "recall"))
+            figures = {key.removesuffix(f"@{steps}"): value for key, value in row.metrics.items()}
+            if recipe.teacher is None:  # its report compares with the images that it learnt from
+                figures = dict(task.apart(draw(task.num_images), teacher.net))
+            fd, precision, recall = (figures[key] for key in (task.headline, "precision", "recall"))
             yield Line(model=name, steps=steps, calls=steps, fd=fd, precision=precision, recall=recall,
                        ms_per_image=timed(draw), macs=row.macs, seconds=rows[-1].seconds)  # fmt: skip
 
@@ -162,7 +165,7 @@ def main() -> None:
         for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
             if event.kind in ("leg", "warning", "evaluate"):
                 print(f"{name} {event.leg} at step {event.step}: {dict(event.data)}", flush=True)
-        lines += of_run(name, folder, recipe, build("task", recipe.task))
+        lines += of_run(name, folder, recipe, build("task", recipe.task), teacher)
         show(lines)
         known = {"machine": machine(device), "threads": torch.get_num_threads(), "num_images": args.num_images}
         record = {**known, "seed": args.seed, "lines": [asdict(line) for line in lines]}

@@ -144,6 +144,18 @@ class Criterion(nn.modules.loss._Loss):
         return self.loss(self.regressor(student), teacher)
 
 
+class Held(nn.Module):
+    """A net inside another: modelopt adds parts to the module it is given, which a chain of layers would run."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """What the net gives."""
+        return self.net(x, **cond)
+
+
 def modelopt(work: Workload, seed: int) -> Trained:
     """The plain loop around a student that NVIDIA's modelopt has made a distillation model of."""
     from modelopt.torch import distill as mtd
@@ -152,7 +164,7 @@ def modelopt(work: Workload, seed: int) -> Trained:
     now: list[Batch] = []
     criterion = {("", ""): Criterion(lambda student, teacher: start.loss(now[-1], student, teacher))}
     for (a, b), regressor in zip(start.pairs, start.regressors, strict=True):
-        criterion[(a, b)] = Criterion(feature_loss, regressor)
+        criterion[(f"net.{a}", f"net.{b}")] = Criterion(feature_loss, regressor)
 
     class Balance(mtd.DistillationLossBalancer):
         """The output term and the mean of the feature terms."""
@@ -161,9 +173,9 @@ def modelopt(work: Workload, seed: int) -> Trained:
             output, *features = losses.values()
             return output + torch.stack(features).mean() if features else output
 
-    config = {"teacher_model": start.teacher, "criterion": criterion, "loss_balancer": Balance()}
+    config = {"teacher_model": Held(start.teacher), "criterion": criterion, "loss_balancer": Balance()}
     optimizer = start.optimizer()
-    model = mtd.convert(start.student, mode=[("kd_loss", config)])
+    model = mtd.convert(Held(start.student), mode=[("kd_loss", config)])
     model.train()
     began = time.perf_counter()
     for _ in range(work.steps):
@@ -175,7 +187,7 @@ def modelopt(work: Workload, seed: int) -> Trained:
         optimizer.step()
         loss.item()
     seconds = (time.perf_counter() - began) / work.steps
-    return Trained(seconds, mtd.export(model))
+    return Trained(seconds, mtd.export(model).net)
 
 
 def kdgen(work: Workload, seed: int, *, precision: str = "auto", cached: bool = False) -> Trained:

@@ -1,7 +1,8 @@
 """A U-Net of the DDPM tutorial by Brian Pulfer (github.com/BrianPulfer/PapersReimplementations), made kdgen's.
 
 It predicts the noise of 28x28 grey images at one of 1,000 timesteps. Here it is told ``sigma`` and gives the denoised
-image, clipped to [-1, 1]: its layer norms hide the mean of its input, and without clipping samples drift.
+image. Its layer norms hide the mean of its input, so that samples drift to grey: most of a digit is background, so the
+denoised image is shifted to a median of -1, black, and clipped to [-1, 1].
 """
 
 from itertools import pairwise
@@ -72,7 +73,9 @@ class DdpmUnet(nn.Module):
         """The denoised image, ``(B, 1, 28, 28)``, of ``x = y + sigma * n``."""
         scaled = x * scale_in("epsilon", sigma).view(-1, 1, 1, 1)
         noise = self.noise(scaled, self.timesteps.timestep(sigma).round().long())
-        return to_denoised("epsilon", noise, x, sigma).clamp(-1, 1)
+        image = to_denoised("epsilon", noise, x, sigma)
+        background = image.flatten(1).median(1).values.view(-1, 1, 1, 1)
+        return (image - background - 1).clamp(-1, 1)
 
     def noise(self, x: Tensor, timestep: Tensor) -> Tensor:
         """The noise in ``x`` ``(B, 1, 28, 28)`` of variance 1 at its ``timestep`` ``(B,)``, 0 to 999."""

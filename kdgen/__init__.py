@@ -5,17 +5,18 @@ Imports go down this list only, and packages on one line never import each other
     __main__ · ui
     commands
     arguments · console · files
-    tune
+    tune · plan
     run
     links
     train · compare · step_curve · hub · export
+    learner
     card · pictures · curves · checkpoint · loss · optimizers · journal
     report · propose · purpose · usage
     tasks · methods · objectives · ratio · schedule · answers
     metrics · critics
     model
     drawing · tiling
-    zoo · adapters · data · devices · convert · config · fetch
+    zoo · adapters · data · devices · parallel · tracking · muon · convert · config · fetch
     diffusion
     presets
     recipe

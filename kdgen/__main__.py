@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import typer
 
-from kdgen.commands import exporting, listing, measuring, proposing, publishing, training, using
+from kdgen.commands import exporting, listing, measuring, planning, proposing, publishing, training, using
 from kdgen.console import explain, plain_warnings, stderr
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     "or a JSON file that declares a foreign checkpoint. `kdgen COMMAND --help` shows examples. Start with "
     "`kdgen distill denoise`.",
 )
-for commands in (training, using, measuring, proposing, exporting, publishing, listing):
+for commands in (training, using, measuring, planning, proposing, exporting, publishing, listing):
     app.add_typer(commands.app)
 
 

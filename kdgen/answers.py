@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from kdgen.cache import cache_folder
+from kdgen.cache import cache_folder, checksums, make_room
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral
 from kdgen.data.seed import derive, generator
 from kdgen.devices import Autocast, lay_out
@@ -88,15 +87,16 @@ class AnswerPool:
         self, task: Task, spec: Pool, *, teacher: Teacher | None, identity: str = "", paths: Sequence[str] = ()
     ) -> None:
         self.task, self.spec, self.teacher, self.paths = task, spec, teacher, tuple(paths)
-        key = json.dumps([2, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
+        key = json.dumps([3, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
                           teacher is not None and teacher.fast])  # fmt: skip
         self.folder = cache_folder("answers", spec.dir) / hashlib.sha256(key.encode()).hexdigest()[:24]
         self._arrays: dict[str, Tensor] = {}
+        self._checked = False
 
     @property
     def complete(self) -> bool:
-        """Whether all of the pool lies on disk."""
-        return self._filled() >= self.spec.patches
+        """Whether all of the pool lies on disk as it was written."""
+        return self._filled() >= self.spec.patches and self._sound()
 
     def fill(self) -> Iterator[int]:
         """Compute what is missing, yielding the number of answers on disk as it grows.
@@ -118,6 +118,8 @@ class AnswerPool:
             if self.complete:
                 os.utime(self.folder)
             else:
+                if not self._sound():
+                    shutil.rmtree(self.folder, ignore_errors=True)
                 yield from self._compute()
         except OSError as error:
             if error.errno != errno.ENOSPC:
@@ -145,6 +147,8 @@ class AnswerPool:
             if done == self.spec.patches or time.monotonic() - flushed > 2:
                 for array in arrays.values():
                     array.flush()
+                if done == self.spec.patches:
+                    (self.folder / "sums.json").write_text(json.dumps(checksums(self.folder)))
                 (self.folder / "filled").write_text(str(done))
                 flushed = time.monotonic()
                 yield done
@@ -174,7 +178,7 @@ class AnswerPool:
             raise UserError(f"the pool would take {size / 2**30:.1f} GiB and pool.max_gib is {self.spec.max_gib:g}: "
                             f"{fit} patches would fit, or 0 asks the teacher at every step")  # fmt: skip
         if not self.folder.is_dir():
-            _make_room(self.folder.parent, bound - size)
+            make_room(self.folder.parent, bound - size)
             self._reserve(shapes, dtypes)
         return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
 
@@ -194,6 +198,17 @@ class AnswerPool:
         except OSError:
             shutil.rmtree(partial, ignore_errors=True)
             raise
+
+    def _sound(self) -> bool:
+        """Whether files can be opened, and those of a whole pool have the checksums that were noted for them."""
+        try:
+            seen = checksums(self.folder) if not self._checked else {}
+            noted = self.folder / "sums.json"
+            whole = self._filled() >= self.spec.patches
+            self._checked = self._checked or (whole and seen == json.loads(noted.read_text()))
+            return self._checked or not whole
+        except (OSError, ValueError, EOFError):
+            return False
 
     def _filled(self) -> int:
         try:
@@ -279,13 +294,3 @@ def _batch(rows: Mapping[str, Tensor]) -> Batch:
     cond = {k.removeprefix("cond."): v for k, v in parts.items() if k.startswith("cond.")}
     known = {k: v for k, v in parts.items() if k in ("x", "teacher_x", "y", "real", "weight")}
     return Batch(**known, cond=cond)
-
-
-def _make_room(folder: Path, bound: int) -> None:
-    """Remove the pools used longest ago until the rest is within ``bound`` bytes."""
-    pools = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
-    total = 0
-    for pool in pools:
-        total += sum(f.stat().st_size for f in pool.iterdir())
-        if total > bound:
-            shutil.rmtree(pool, ignore_errors=True)

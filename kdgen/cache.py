@@ -3,6 +3,8 @@
 import errno
 import hashlib
 import os
+import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,22 @@ def fingerprint(net: Net) -> str:
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def checksums(folder: Path) -> dict[str, int]:
+    """CRC-32 of the arrays in a folder by name. Raises OSError, ValueError or EOFError for one that cannot be read."""
+    arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
+    return {name: zlib.crc32(array.reshape(-1).view(np.uint8), array.ndim) for name, array in arrays.items()}
+
+
+def make_room(folder: Path, bound: int) -> None:
+    """Remove the folders in a folder that were used longest ago until the rest is within ``bound`` bytes."""
+    pools = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
+    total = 0
+    for pool in pools:
+        total += sum(f.stat().st_size for f in pool.iterdir())
+        if total > bound:
+            shutil.rmtree(pool, ignore_errors=True)
 
 
 def _read(path: Path) -> Array | None:

@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ class Checkpoints:
             if not path.exists():
                 continue
             try:
+                with zipfile.ZipFile(path) as archive:
+                    if archive.testzip() is not None:  # torch.load does not compare checksums
+                        raise zipfile.BadZipFile
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # a damaged archive raises errors of many kinds
                 damaged.append(f"checkpoint {path} is damaged ({type(error).__name__}) and is passed over")

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from kdgen.recipe import Strict, explain_error
 from kdgen.registry import Use
-from kdgen.types import UserError
+from kdgen.types import Net, UserError
 
 FORMAT: Final = 1
 """The version of the format that is written, and the newest that is read."""
@@ -64,3 +64,16 @@ def read_config(folder: Path) -> Config:
         return Config.model_validate_json(text)
     except ValidationError as error:
         raise UserError(f"{file}: {explain_error(error, Config)}") from None
+
+
+def check_net(net: Net, config: Config, folder: Path) -> None:
+    """Refuse a loaded net that cannot be what its configuration says.
+
+    Raises:
+        UserError: for weights that are not finite, and images of other channels than the net's.
+    """
+    if not all(bool(weight.isfinite().all()) for weight in net.parameters()):
+        raise UserError(f"the weights in {folder} are damaged, some are not finite: fetch or train them again")
+    own = getattr(net, "channels", config.channels)
+    if own != config.channels:
+        raise UserError(f"{folder / 'config.json'} is damaged: it says {config.channels} channels of a net of {own}")

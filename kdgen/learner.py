@@ -8,13 +8,12 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
-from torch.optim.swa_utils import AveragedModel
 
 from kdgen.answers import Teacher
 from kdgen.data.seed import derive
 from kdgen.devices import Autocast, lay_out
 from kdgen.loss import Loss, make_terms
-from kdgen.optimizers import Optimizer, critic_optimizer, moving_average
+from kdgen.optimizers import MovingAverage, Optimizer, critic_optimizer
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.schedule import learning_rate, stage_at
@@ -66,9 +65,7 @@ class Learner:
         self.autocast = Autocast(self.student, device, dtype)
         self.terms = make_terms(recipe, self.student, teacher.net if teacher else None, probe.to(device))
         self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.terms.items()}).to(device)
-        self.ema = AveragedModel(self.student, use_buffers=True)
-        self.ema.n_averaged = self.ema.n_averaged.cpu()
-        self.ema.multi_avg_fn = moving_average(recipe.ema, self.ema)
+        self.average = MovingAverage(self.student, recipe.ema)
         self.stage, self.parts, self.exhausted = -1, 1, False
         self.optimizer: Optimizer | None = None
         self.critics: torch.optim.Optimizer | None = None
@@ -79,15 +76,16 @@ class Learner:
         return {
             "stage": self.stage, "parts": self.parts, "statistics": self.loss.statistics.state_dict(),
             "dtype": str(self.autocast.dtype).removeprefix("torch."),
-            "student": self.student.state_dict(), "ema": self.ema.state_dict(), "methods": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "critics": self.critics.state_dict() if self.critics else None,
+            "student": self.student.state_dict(), "average": self.average.state_dict(),
+            "methods": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "critics": self.critics.state_dict() if self.critics else None,
         }  # fmt: skip
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` gave."""
         self.autocast.dtype = getattr(torch, saved["dtype"])
         self.student.load_state_dict(saved["student"])
-        self.ema.load_state_dict(saved["ema"])
+        self.average.load_state_dict(saved["average"])
         self.module.load_state_dict(saved["methods"])
         self.enter(saved["stage"])
         self.loss.statistics.load_state_dict(saved["statistics"])
@@ -125,7 +123,7 @@ class Learner:
         assert self.optimizer is not None
         stage, team = self.recipe.stages[index], self.team
         rate = learning_rate(stage, within) * 0.5**retries
-        torch.manual_seed(derive(self.recipe.seed, "step", retries, number, *([team.rank] if team.rank else [])))
+        _seed(derive(self.recipe.seed, "step", retries, number, *([team.rank] if team.rank else [])), self.device)
         whole = len(batch.x)
         batch = batch.split(team.size)[team.rank].to(self.device)
         answer = answer.split(team.size)[team.rank] if answer is not None else None
@@ -151,7 +149,7 @@ class Learner:
                 group["lr"] = stage.critic_lr * rate / stage.lr
             self.critics.step()
             self.critics.zero_grad()
-        self.ema.update_parameters(self.student)
+        self.average.update()
         return {**figures, "lr": rate}
 
     def _learn(
@@ -165,8 +163,8 @@ class Learner:
         totals: dict[str, Tensor | float] = {}
         alpha = 0.0
         for part, (piece, said) in enumerate(zip(batch.split(self.parts), answers, strict=True)):
-            if part:  # what counts steps counts this one once
-                torch._foreach_copy_(counters, before)
+            for counter, count in zip(counters, before, strict=False) if part else ():
+                counter.copy_(count)  # what counts steps counts this one once
             share = len(piece.x) * self.team.size / whole
             sight = self._look(piece, self._answer(piece, said), progress)
             loss, terms, alpha = self.loss(sight, within, number, measure=part == 0)
@@ -207,8 +205,16 @@ class Learner:
         assert self.teacher is not None
         return View(
             batch=batch, student=out, teacher=answer.output, student_taps=seen, teacher_taps=answer.taps,
-            student_net=self.autocast, teacher_net=self.teacher, student_ema=self.ema.module, progress=progress,
+            student_net=self.autocast, teacher_net=self.teacher, student_ema=self.average.net, progress=progress,
         )  # fmt: skip
+
+
+def _seed(seed: int, device: torch.device) -> None:
+    """Seed what the nets draw from; ``torch.manual_seed`` notes a traceback for each kind of device that is unused."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def _scaled(loss: Tensor, share: float) -> Tensor:

@@ -25,7 +25,7 @@ from kdgen import registry, tiling
 from kdgen.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
 from kdgen.cache import fingerprint
-from kdgen.config import Config, is_student, read_config
+from kdgen.config import Config, check_net, is_student, read_config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.data.photographs import Photographs
 from kdgen.diffusion.few_steps import few_sigmas
@@ -265,6 +265,7 @@ def _student(folder: Path) -> Model:
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: "
                         f"{' '.join(str(error).split())[:300]}") from None  # fmt: skip
+    check_net(net, config, folder)
     model = Model(net, name=config.name, channels=config.channels, task=config.task, use=config.net)
     model.home = folder
     return model.eval()

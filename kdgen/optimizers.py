@@ -1,12 +1,14 @@
 """Optimisers by name, behind one face: several of torch's may share the parameters of one net."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
+from kdgen.muon import Muon
 from kdgen.recipe import Stage
 
 SMALLEST_SIDE = 16
@@ -17,7 +19,7 @@ class Optimizer:
     """One or more optimisers that step together at one learning rate.
 
     ``adamw`` and ``sgd`` (Nesterov momentum 0.9) are torch's. ``muon`` gives the inner weights of the student, each
-    reshaped to a matrix (outputs, inputs times kernel), to torch's Muon, and everything else to AdamW. Muon replaces
+    reshaped to a matrix (outputs, inputs times kernel), to Muon, and everything else to AdamW. Muon replaces
     each update by the nearest orthogonal matrix, in the spirit of Jordan et al. 2024, "Muon: an optimizer for hidden
     layers"; its steps are scaled to AdamW's root mean square (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that one
     learning rate suits both.
@@ -39,9 +41,7 @@ class Optimizer:
             self._matrices = [(p, _matrix(p.detach(), p)) for p in inner]
             if inner:
                 views = [matrix for _, matrix in self._matrices]
-                self._parts.append(
-                    torch.optim.Muon(views, lr=stage.lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw")
-                )
+                self._parts.append(Muon(views, lr=stage.lr, weight_decay=decay))
             taken = {id(p) for p in inner}
             rest = [p for p in self.parameters if id(p) not in taken]
         if stage.optimizer == "sgd":
@@ -87,21 +87,42 @@ def _matrix(tensor: Tensor, parameter: Tensor) -> Tensor:
     return tensor.reshape(len(tensor), -1)
 
 
-def moving_average(decay: float, model: AveragedModel) -> Callable[[Any, Any, Any], None]:
-    """How ``AveragedModel`` averages: exponentially, the decay warmed up as ``min(decay, (1 + n) / (10 + n))``.
+class MovingAverage:
+    """An exponential moving average of a net, buffers too, its decay warmed up as ``min(decay, (1 + n) / (10 + n))``.
 
-    Args:
-        decay: once warmed up.
-        model: it tells ``n``, in a buffer that is to lie on the CPU so that no device is waited for.
+    It does what ``torch.optim.swa_utils.AveragedModel`` does, and looks up what to average once instead of at every
+    step: for small nets that look-up takes longer than the averaging.
+
+    Attributes:
+        net: the average; the net as it was until the second update.
+        count: the updates n so far.
     """
 
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        n = int(model.n_averaged)
-        now = min(decay, (1 + n) / (10 + n))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - now)
-        else:
-            torch._foreach_copy_(averaged, current)
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.net, self.decay, self.count = copy.deepcopy(net).requires_grad_(False), decay, 0
+        pairs = list(zip(_state(self.net), _state(net), strict=True))
+        self._smooth = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counted = [pair for pair in pairs if not pair[0].is_floating_point()]
 
-    return update
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the net as it is now."""
+        now = min(self.decay, (1 + self.count) / (10 + self.count)) if self.count else 0.0
+        averaged, current = zip(*self._smooth, strict=True)
+        torch._foreach_lerp_(averaged, current, 1 - now)
+        for average, present in self._counted:
+            average.copy_(present)
+        self.count += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average and the count, for checkpoints."""
+        return {"count": self.count, "net": self.net.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave."""
+        self.count = state["count"]
+        self.net.load_state_dict(state["net"])
+
+
+def _state(net: nn.Module) -> list[Tensor]:
+    return [t.detach() for t in chain(net.parameters(), net.buffers())]

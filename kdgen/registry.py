@@ -9,9 +9,9 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, TypeAdapter, ValidationError
 
 from kdgen.types import UserError
 
@@ -84,7 +84,27 @@ def build(kind: Kind, use: Use, **more: Any) -> Any:
         inspect.signature(thing).bind(**{**use.args, **more})
     except TypeError as error:
         raise UserError(f"{kind} {use.name!r}: {error}") from None
-    return thing(**{**use.args, **more})
+    try:
+        return thing(**{**use.args, **more})
+    except UserError:
+        raise
+    except Exception:
+        _check_types(kind, use, thing)
+        raise
+
+
+def _check_types(kind: Kind, use: Use, thing: Callable[..., Any]) -> None:
+    """Refuse arguments of a recipe that are not of the type their parameter is annotated with."""
+    hints = get_type_hints(thing.__init__ if isinstance(thing, type) else thing)  # type: ignore[misc]
+    for key, value in use.args.items():
+        try:
+            TypeAdapter(hints.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
+                value, strict=isinstance(value, bool)
+            )
+        except ValidationError as error:
+            raise UserError(f"{kind} {use.name!r}: {key} is {value!r}: {error.errors()[0]['msg'].lower()}") from None
+        except (PydanticUserError, TypeError):  # a type that only a type checker knows
+            continue
 
 
 def accepts(kind: Kind, name: str, argument: str) -> bool:

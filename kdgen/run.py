@@ -23,7 +23,7 @@ from kdgen.fetch import commit_of, pinned
 from kdgen.journal import Journal, stop_on_signals
 from kdgen.links import Link, Place
 from kdgen.model import Model, build_net, load
-from kdgen.parallel import Team
+from kdgen.parallel import Team, together
 from kdgen.recipe import Recipe
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
@@ -118,7 +118,7 @@ class _Run:
 
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
-        with self.journal.opened(), stop_on_signals() as self.place.stopped:
+        with together(self.place.team), self.journal.opened(), stop_on_signals() as self.place.stopped:
             self.journal.note(bfloat16_pays=self.place.fast)
             if self.drawing is not None and self.journal.get("drawing") is None:
                 self.journal.note(drawing=self.drawing)

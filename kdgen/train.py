@@ -15,7 +15,7 @@ from kdgen.answers import Stream, Teacher
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
 from kdgen.learner import Figures, Learner
-from kdgen.parallel import Team, together
+from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.schedule import Length
 from kdgen.types import Answer, Batch, Event, Metrics, Net, Task, UserError
@@ -86,13 +86,16 @@ class Trainer:
                                dtype=dtype, team=self.team)  # fmt: skip
         self.state = State()
         self.apart = device.type != "cpu"
-        self.read_every = STEPS_UNREAD if self.apart else 1
+
+    @property
+    def read_every(self) -> int:
+        """How many steps are taken before their figures are read, so that a device is not waited for at each."""
+        return STEPS_UNREAD if self.apart else 1
 
     @property
     def average(self) -> Net:
         """The moving average of the student: what a leg is for."""
-        net: Net = self.learner.ema.module
-        return net
+        return self.learner.average.net
 
     def save(self) -> None:
         """Write a checkpoint of everything that a resumed run needs."""
@@ -117,13 +120,9 @@ class Trainer:
             step, evaluate, checkpoint and warning events, then ``leg`` at the end, or ``stopped``.
 
         Raises:
-            UserError: when the loss is still not finite after going back three times, when not even one image at a time
-                fits into memory, and when another process of the team is gone.
+            UserError: when the loss is still not finite after going back three times, and when not even one image at a
+                time fits into memory.
         """
-        with together(self.team):
-            yield from self._fit()
-
-    def _fit(self) -> Iterator[Event]:
         for line in self.restore():
             yield self._event("warning", message=line)
         if self.learner.stage < 0:

@@ -68,6 +68,19 @@ def draw(z):  # z = torch.randn(B, {latent}); returns (B, {channels}, {size}, {s
 }  # fmt: skip
 """Nets of kdgen's own in lines of plain torch, by name; the tests run them."""
 
+PIPELINE = """from diffusers import {pipeline}
+
+pipeline = {pipeline}.from_pretrained("{repo}")
+pipeline({steps}).images[0].save("image.png")"""
+
+CLASSES = """import torch
+from diffusers import {pipeline}
+
+pipeline = {pipeline}.from_pretrained("{repo}")
+classes = {{"class_labels": torch.tensor([0])}}  # one an image
+pipeline.unet.register_forward_pre_hook(lambda net, args, told: (args, {{**told, **classes}}), with_kwargs=True)
+pipeline({steps}).images[0].save("image.png")"""
+
 LEVEL = "\n    h = torch.cat([torch.full_like(h[:, :1], 2 * sigma / 255), h], dim=1)"
 
 
@@ -98,11 +111,10 @@ def without_kdgen(repo: str, net: Use, task: Mapping[str, Any]) -> tuple[str, st
         task: what is known of its task.
     """
     if net.name == "unet2d":
-        pipeline, steps = net.args.get("pipeline", "DDIMPipeline"), next(iter(task.get("steps", ())), None)
-        told = f"num_inference_steps={steps}" if steps else ""
-        return "by plain diffusers", (f'from diffusers import {pipeline}\n\n'
-                                      f'pipeline = {pipeline}.from_pretrained("{repo}")\n'
-                                      f'pipeline({told}).images[0].save("image.png")')  # fmt: skip
+        steps = next(iter(task.get("steps", ())), None)
+        facts = {"repo": repo, "pipeline": net.args.get("pipeline", "DDIMPipeline"),
+                 "steps": f"num_inference_steps={steps}" if steps else ""}  # fmt: skip
+        return "by plain diffusers", (CLASSES if task.get("num_classes") else PIPELINE).format(**facts)
     if net.name in ("autoencoder_kl", "autoencoder_tiny"):
         name, mean = ("AutoencoderKL", "latent_dist.mean") if net.name == "autoencoder_kl" else \
                      ("AutoencoderTiny", "latents")  # fmt: skip

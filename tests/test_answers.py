@@ -210,3 +210,25 @@ def test_the_teacher_answers_without_gradient_and_with_its_taps() -> None:
     assert not answer.output.requires_grad
     assert torch.equal(answer.taps["twice"], 2 * x)
     assert torch.equal(dihedral(answer.output, 5), -dihedral(x, 5))
+
+
+@pytest.mark.parametrize("way", ["flipped", "cut", "emptied", "counted wrong"])
+def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
+    whole = pool(tmp_path, Negative())
+    list(whole.fill())
+    expected = whole[torch.arange(40)][1]
+    file = whole.folder / "output.npy"
+    data = bytearray(file.read_bytes())
+    if way == "flipped":
+        data[-100] ^= 64
+    file.write_bytes({"cut": data[:-300], "emptied": b""}.get(way, bytes(data)))
+    if way == "counted wrong":
+        (whole.folder / "sums.json").unlink()
+    again = pool(tmp_path, Negative())
+    assert not again.complete
+    assert list(again.fill())[-1] == 40
+    answer = again[torch.arange(40)][1]
+    assert answer is not None
+    assert expected is not None
+    assert torch.equal(answer.output, expected.output)
+    assert pool(tmp_path, Negative()).complete

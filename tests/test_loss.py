@@ -174,3 +174,26 @@ def test_taps_are_those_that_terms_want() -> None:
     loss = Loss(0, Stage(methods=recipe.stages[0].methods), terms, Truth())  # type: ignore[arg-type]
     assert (loss.student_paths, loss.teacher_paths) == ({"0"}, {"1"})
     assert loss.regressors
+
+
+@pytest.mark.parametrize(
+    ("stage", "reads"),
+    [
+        ({"methods": [{"name": "progressive"}]}, set()),
+        ({"methods": [{"name": "consistency"}]}, {"student"}),
+        ({"methods": [{"name": "consistency", "args": {"source": "teacher"}}]}, {"student", "teacher"}),
+        ({"methods": [{"name": "progressive"}, {"name": "output"}]}, {"student", "teacher"}),
+        ({"methods": [{"name": "progressive"}], "ratio": {"name": "fixed", "args": {"alpha": 0.5}}}, {"student"}),
+        ({"methods": [{"name": "progressive"}], "objectives": [{"name": "brightness"}]}, {"student", "teacher"}),
+    ],
+)
+def test_what_no_term_reads_is_known(stage: dict[str, object], reads: set[str]) -> None:
+    recipe = recipe_of(stage)
+    x = torch.zeros(2, 1, 4, 4)
+    terms = make_terms(recipe, Told(), Told(), Batch(x=x, y=x, cond={"sigma": torch.ones(2)}))
+    assert set(Loss(0, recipe.stages[0], terms, Truth()).reads) == reads  # type: ignore[arg-type]
+
+
+class Told(nn.Module):
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        return x

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdgen.optimizers import Optimizer
+from kdgen.muon import Muon
+from kdgen.optimizers import MovingAverage, Optimizer
 from kdgen.recipe import Stage
 
 
@@ -36,3 +37,46 @@ def test_muon_learns_the_same_in_either_layout() -> None:
             optimizer.step(1e-2)
         results.append(net(x).detach())
     torch.testing.assert_close(*results, atol=2e-2, rtol=0)
+
+
+def test_a_moving_average_is_torchs_with_its_decay_warmed_up() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+    mine = MovingAverage(net, 0.6)
+
+    def averaged(old: torch.Tensor, new: torch.Tensor, count: int) -> torch.Tensor:
+        return old.lerp(new, 1 - min(0.6, (1 + int(count)) / (10 + int(count)))) if old.is_floating_point() else new
+
+    torchs = torch.optim.swa_utils.AveragedModel(net, avg_fn=averaged, use_buffers=True)
+    for _ in range(12):
+        net(torch.randn(4, 3)).square().mean().backward()
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter -= 0.1 * parameter.grad
+        mine.update()
+        torchs.update_parameters(net)
+    for key, value in torchs.module.state_dict().items():
+        torch.testing.assert_close(mine.net.state_dict()[key], value)
+    again = MovingAverage(net, 0.6)
+    again.load_state_dict(mine.state_dict())
+    assert again.count == 12
+    assert torch.equal(again.net[0].weight, mine.net[0].weight)
+
+
+def test_muon_steps_as_torchs_does() -> None:
+    torch.manual_seed(0)
+    shapes = [(16, 40), (40, 16), (16, 40), (24, 24)]
+    mine = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    torchs = [nn.Parameter(p.detach().clone()) for p in mine]
+    pair = (
+        Muon(mine, lr=0.02, weight_decay=0.1),
+        torch.optim.Muon(torchs, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for _ in range(3):
+        for a, b in zip(mine, torchs, strict=True):
+            a.grad = torch.randn(a.shape)
+            b.grad = a.grad.clone()
+        for optimizer in pair:
+            optimizer.step()
+    for a, b in zip(mine, torchs, strict=True):
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from kdgen.model import Model, build_net
 from kdgen.registry import Use
@@ -56,6 +57,20 @@ def test_lines_of_plain_torch(
             theirs = lines["denoise"](x, **told)
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+def test_lines_of_plain_diffusers(classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = {"size": 8, "block_out_channels": [8, 8], "norm_num_groups": 4, "num_class_embeds": classes or None}
+    net, use = build_net(Use.model_validate({"name": "unet2d", "args": args}), 1)
+    task = {"name": "diffuse", "size": 8, "channels": 1, "steps": [2], "num_classes": classes}
+    Model(net, name="tiny", channels=1, task=task, use=use).eval().save(tmp_path / "tiny")
+    how, code = without_kdgen("tiny", use, task)
+    assert how == "by plain diffusers"
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    with Image.open("image.png") as drawn:
+        assert drawn.size == (8, 8)
 
 
 def test_other_nets_and_tasks() -> None:

@@ -24,4 +24,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for ma
 Sigma = Annotated[float | None, typer.Option(help="Noise level in 8-bit units; default what the model was made for.")]
 Seed = Annotated[int, typer.Option(help="Seed of the noise or the latents.")]
 Teacher = Annotated[str | None, typer.Option(help="The model whose images theirs are measured against.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option("--track", metavar="NAME", help="Also send figures to tensorboard or trackio, if it is installed."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print the run folder at the end and nothing else.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdgen.arguments import find_recipe, free_folder, register_all
-from kdgen.commands.options import Code, Json, Quiet
+from kdgen.commands.options import Code, Json, Quiet, Track
 from kdgen.console import make_display, print_report, stdout
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def distill(
         bool | None,
         typer.Option("--controls/--no-controls", help="Also train the same student without its teacher."),
     ] = None,
+    track: Track = None,
     code: Code = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -52,6 +53,7 @@ def distill(
     register_all(code)
     from kdgen import run
     from kdgen.recipe import override
+    from kdgen.tracking import track as tracked
     from kdgen.types import UserError
 
     if steps is not None and seconds is not None:
@@ -59,12 +61,13 @@ def distill(
     options = {"steps": steps, "seconds": seconds, "seed": seed, "device": device, "controls": controls}
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     chosen = override(find_recipe(recipe), [*(settings or ()), *given])
-    _follow(run.distill(chosen, out or free_folder(chosen.name)), quiet=quiet, as_json=as_json)
+    _follow(tracked(run.distill(chosen, out or free_folder(chosen.name)), track or ()), quiet=quiet, as_json=as_json)
 
 
 @app.command(epilog="Example: `kdgen resume runs/denoise`")
 def resume(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    track: Track = None,
     code: Code = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -72,8 +75,9 @@ def resume(
     """Go on with a run where it was left, however it ended."""
     register_all(code)
     from kdgen import run
+    from kdgen.tracking import track as tracked
 
-    _follow(run.resume(folder), quiet=quiet, as_json=as_json)
+    _follow(tracked(run.resume(folder), track or ()), quiet=quiet, as_json=as_json)
 
 
 def _follow(events: Iterator["Event"], *, quiet: bool, as_json: bool) -> None:

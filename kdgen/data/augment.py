@@ -1,5 +1,6 @@
 """The eight flips and rotations of a square, the symmetry group D4."""
 
+import torch
 from torch import Tensor
 
 NUM_DIHEDRAL = 8
@@ -17,12 +18,9 @@ def dihedral(x: Tensor, k: int | Tensor) -> Tensor:
         ``(B, C, H, W)``, or ``(B, C, W, H)`` for a ``k`` of 4 and above.
     """
     if isinstance(k, Tensor):
-        out = x.clone()
-        for each in range(1, NUM_DIHEDRAL):
-            chosen = (k == each).nonzero()[:, 0]
-            if len(chosen):
-                out[chosen] = dihedral(x[chosen], each)
-        return out
+        for bit in (4, 2, 1):
+            x = torch.where((k & bit).bool().view(-1, 1, 1, 1), dihedral(x, bit), x)
+        return x
     x = x.transpose(-2, -1) if k & 4 else x
     axes = [axis for axis, bit in ((-2, 2), (-1, 1)) if k & bit]
     return x.flip(axes) if axes else x

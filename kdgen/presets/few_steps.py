@@ -169,7 +169,7 @@ def few_steps_baseline() -> Recipe:
 @register("preset")
 def few_steps_control() -> Recipe:
     """The same net without a teacher: random weights, trained to denoise the same images, drawn in as few steps."""
-    recipe = few_steps("few-steps-control", optimizer="muon", lr=2e-3, seconds=90)
+    recipe = few_steps("few-steps-control", task={"data": True}, optimizer="muon", lr=2e-3, seconds=90)
     return recipe.model_copy(update={"teacher": None, "init": "random"})
 
 

@@ -65,13 +65,17 @@ def test_a_recipe_runs_from_published_weights(path: Path, weights: Path, tmp_pat
     assert (tmp_path / "run" / "samples.png").stat().st_size > 0
 
 
-def test_every_recipe_has_a_line_and_a_picture_in_the_page() -> None:
+def test_the_page_names_every_recipe_and_shows_its_pictures() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert {path.stem for path in RECIPES} == SAVED.keys()
     for path in RECIPES:
-        assert f"{path.stem}.json" in page
-        assert f"({path.stem}.png)" in page
-        assert (EXAMPLES / f"{path.stem}.png").stat().st_size < 300_000
+        assert f"examples/{path.stem}.json" in page
+    pictures = {path.stem for path in EXAMPLES.glob("*.png")}
+    assert len(pictures) >= 4
+    for name in pictures:
+        assert f"({name}.png)" in page
+        assert f"| `{name}.json` |" in page
+        assert (EXAMPLES / f"{name}.png").stat().st_size < 400_000
 
 
 def declared(name: str, *where: str) -> torch.nn.Module:

@@ -29,7 +29,7 @@ def free_port() -> int:
 
 
 def page_of(
-    folder: Path, python: str | Path, environment: Mapping[str, str], *, patience: float = 120.0
+    folder: Path, python: str | Path, environment: Mapping[str, str], *, patience: float = 240.0
 ) -> tuple[int, str]:
     """The status and the text of the page that a Space's ``app.py`` serves, started with nothing else in its path."""
     port = free_port()

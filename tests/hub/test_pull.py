@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import save
 
 from kdgen.fetch import HubId, WorldError, commit_of, hub_id, pinned
@@ -187,6 +188,24 @@ def test_pull_to_a_folder(place: Place, student: Make, tmp_path: Path, capsys: p
     assert load("here").fingerprint() == student().fingerprint()
     with pytest.raises(UserError, match="in use"):
         pull(HubId(name), Path("here"))
+
+
+def test_every_command_takes_an_id_for_a_model(
+    place: Place, student: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restorer, drawer = place.name("restorer"), place.name("drawer")
+    student().push_to_hub(restorer)
+    task = {"name": "generate", "latent": [4], "size": 8, "channels": 1}
+    student("mlp_generator", task, latent=4, hidden=[6], size=8).push_to_hub(drawer)
+    (tmp_path / "pictures").mkdir()
+    Image.new("L", (24, 24), 90).save(picture := tmp_path / "pictures" / "flat.png")
+    data = ("--data", str(tmp_path / "pictures"))
+    assert call("restore", restorer, str(picture), "clean.png") == 0
+    assert call("evaluate", f"hub:{restorer}", *data) == 0
+    assert call("compare", restorer, f"{restorer}@main", *data) == 0
+    assert call("propose", restorer, "--macs", "0.9") == 0
+    assert call("generate", drawer, "drawn.png", "--num-images", "2") == 0
+    assert {path.name for path in Path().iterdir()} == {"clean.png", "drawn.png"}
 
 
 def test_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_a_run_is_published_in_one_commit_and_comes_back_the_same_in_a_fresh_pro
     expected = load(trained).restore(x)
     name = place.name("denoiser")
     pushed = push(trained, name, license="apache-2.0")
-    assert pushed.notes == ()
+    assert not any(note.startswith("not sent") for note in pushed.notes)
     assert pushed.files.keys() == files_of(name) == {
         "config.json", "model.safetensors", "README.md", "recipe.json", "report.json", "report.md", "samples.png",
         "curves.png", "gallery.png",

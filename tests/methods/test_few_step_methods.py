@@ -33,6 +33,16 @@ def test_the_schedule_of_consistency_tuning():
     assert (method.earlier(t, 1.0) < t).all()
 
 
+def test_the_weight_of_karras_does_not_vanish_at_the_highest_levels():
+    view = look(student(), PIXEL, batches(PIXEL)(0), progress=0.5)
+    t = view.batch.cond["sigma"]
+    plain = Consistency(power=0)
+    norm = plain.loss(view)
+    weighted = Consistency(weight="edm", sigma_data=0.5).loss(view)
+    torch.testing.assert_close(weighted, norm * (t**2 + 0.25) / (0.5 * t) ** 2)
+    torch.testing.assert_close(Consistency(power=1).loss(view), norm / (t - plain.earlier(t, 0.5)))
+
+
 @pytest.mark.parametrize("source", ["truth", "teacher"])
 def test_consistency_shares_noise_and_dropout(source):
     """A net of dropout alone says the same at ``x_t`` and ``x_r`` only if the same is dropped."""

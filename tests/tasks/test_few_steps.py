@@ -135,13 +135,13 @@ def test_unet2d_students_draw_as_diffusers_does(sampler, tmp_path):
     from diffusers import DDPMPipeline
 
     from kdgen.adapters.diffusion_pipeline import unet2d
-    from kdgen.presets.few_steps import small
+    from kdgen.presets.few_steps import TABLE, small
 
     torch.manual_seed(0)
     args = {**small(sampler, [8, 16]).args, "size": 8}
     net = unet2d(**args).eval()
     use = Use(name="unet2d", args=args)
-    told = FewSteps(size=8, sampler=sampler, steps=[1, 4]).describe()
+    told = FewSteps(size=8, sampler=sampler, steps=[1, 4], table=TABLE).describe()
     Model(net, name="few", channels=1, task=told, use=use).save(tmp_path / "few")
     loaded = load(tmp_path / "few")
     for steps in (1, 2, 4):
@@ -152,7 +152,7 @@ def test_unet2d_students_draw_as_diffusers_does(sampler, tmp_path):
             return torch.randn(like.shape, generator=random)
 
         with torch.no_grad():
-            ours = sample_few(net, start, sigmas=few_sigmas(steps), sampler=sampler, fresh=fresh).clamp(-1, 1)
+            ours = sample_few(net, start, sigmas=few_sigmas(steps, TABLE), sampler=sampler, fresh=fresh).clamp(-1, 1)
         theirs = loaded.draw(5, seed=3, num_steps=steps)
         torch.testing.assert_close(theirs, ours, rtol=0, atol=2e-3)
     assert torch.equal(loaded.draw(2, seed=3), loaded.draw(2, seed=3, num_steps=1))

@@ -1,0 +1,181 @@
+"""Where the time of a step goes, and how near the nets come to what the machine can do.
+
+    python benchmarks/roofline.py --out roofline.json
+
+Runs recipes through kdgen's own loop with a clock around each part: the teacher's forward pass, the student's forward
+and backward pass, the optimiser, reading or making the batch; what remains is the loop's own. "Outside" is everything
+but the nets and the optimiser. The machine's peak is what a large matrix product and a wide 3x3 convolution reach here,
+in the precision that the nets compute in. A backward pass counts as two forward ones.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from workloads import Workload, workloads
+
+import kdgen.learner
+from kdgen import Recipe, distill, load, preset
+from kdgen.devices import channels_last, machine
+from kdgen.learner import Learner
+from kdgen.metrics import macs
+from kdgen.model import build_net
+from kdgen.optimizers import Optimizer
+from kdgen.registry import build
+from kdgen.train import Trainer
+
+PARTS = ("teacher forward", "student forward", "student backward", "optimiser", "batch")
+NETS = PARTS[:4]
+
+
+class Clock:
+    """Seconds by part, and the number of steps."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.steps = 0
+
+    def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def timed(*args: Any, **named: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*args, **named)
+            finally:
+                self.seconds[part] += time.perf_counter() - began
+
+        return timed
+
+    def batches(self, stream: Iterator[Any]) -> Iterator[Any]:
+        """The stream, each batch timed."""
+        following = self.around("batch", lambda: next(stream))
+        while True:
+            yield following()
+
+
+class Timed:
+    """While open, the loop's parts are timed by a clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.places = [
+            (Learner, "_answer", clock.around("teacher forward", Learner._answer)),
+            (Learner, "_look", clock.around("student forward", Learner._look)),
+            (kdgen.learner, "backward", clock.around("student backward", kdgen.learner.backward)),
+            (Optimizer, "step", clock.around("optimiser", Optimizer.step)),
+            (Trainer, "_stream", lambda trainer, make=Trainer._stream: clock.batches(make(trainer))),
+        ]
+        self.before = [(owner, name, getattr(owner, name)) for owner, name, _ in self.places]
+
+    def __enter__(self) -> None:
+        for owner, name, function in self.places:
+            setattr(owner, name, function)
+
+    def __exit__(self, *error: object) -> None:
+        for owner, name, function in self.before:
+            setattr(owner, name, function)
+
+
+def fastest(run: Callable[[], object], repeats: int = 9) -> float:
+    """Seconds of the fastest of several calls."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+@torch.inference_mode()
+def peaks(dtype: torch.dtype) -> dict[str, float]:
+    """Multiply-accumulates a second of a product of 1024x1024 matrices and of a 3x3 convolution of 64 channels."""
+    a, b = torch.randn(2, 1024, 1024).to(dtype)
+    conv = channels_last(nn.Conv2d(64, 64, 3, padding=1)).to(dtype)
+    x = torch.randn(16, 64, 48, 48).to(dtype).contiguous(memory_format=torch.channels_last)
+    return {
+        "matrix": 1024**3 / fastest(lambda: a @ b),
+        "convolution": x.numel() * 64 * 9 / fastest(lambda: conv(x)),
+    }
+
+
+def measure(name: str, recipe: Recipe, teacher: nn.Module, steps: int, pool: int) -> dict[str, Any]:
+    """One recipe: seconds a step by part, and the nets' multiply-accumulates a second."""
+    folder = Path(tempfile.mkdtemp())
+    spec = recipe.pool.model_copy(update={"patches": pool, "dir": str(folder / "cache")})
+    more = {"pool": spec, "controls": False, "evaluate_every": 1e9, "checkpoint_every": 1e9}
+    recipe = recipe.lasting(steps=steps).model_copy(update=more)
+    clock, seconds, dtype = Clock(), 0.0, ""
+    with Timed(clock):
+        for event in distill(recipe, folder / "run", teacher=teacher):
+            if event.kind == "leg":
+                seconds = event.data["seconds"]
+                break
+    dtype = torch.load(folder / "run" / "checkpoints" / "student" / "last.pt")["dtype"]
+    shutil.rmtree(folder)
+    batch = next(build("task", recipe.task).batches(batch_size=1, seed=0))
+    student, _ = build_net(recipe.student, getattr(build("task", recipe.task), "channels", 1))
+    crop = (recipe.pool.crop or batch.x.shape[-1]) if pool else batch.x.shape[-1]
+    x = batch.x[..., :crop, :crop] if batch.x.ndim == 4 else batch.x
+    work = 3 * macs(student, x, batch.cond) + (0 if pool else macs(teacher, x, batch.cond))
+    each = {part: clock.seconds[part] / steps for part in PARTS}
+    total = seconds / steps
+    inside = sum(each[part] for part in NETS)
+    return {
+        "name": name,
+        "dtype": dtype,
+        "steps": steps,
+        "seconds": total,
+        "parts": each | {"loop": total - inside - each["batch"]},
+        "outside": 1 - inside / total,
+        "macs_per_second": recipe.batch_size * work / sum(each[part] for part in NETS[:3]),
+    }
+
+
+def main() -> None:
+    """Run, print and keep the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder with the published denoiser; without it, random weights")
+    parser.add_argument("--scale", type=float, default=1.0, help="times the steps")
+    parser.add_argument("--out", type=Path, default=Path("roofline.json"))
+    args = parser.parse_args()
+    known: dict[str, Workload] = dict(workloads(args.data))
+    mine = preset("denoise")
+    plans = [
+        ("preset denoise, cached", mine, load(str(mine.teacher)).net, 300, 512),
+        ("denoiser 17x64 to 7x24, cached", known["denoiser"].recipe, known["denoiser"].teacher, 200, 512),
+        ("denoiser 17x64 to 7x24, teacher asked", known["denoiser"].recipe, known["denoiser"].teacher, 28, 0),
+        ("diffusion U-Net, teacher asked", known["diffusion"].recipe, known["diffusion"].teacher, 20, 0),
+        ("GAN generator, teacher asked", known["gan"].recipe, known["gan"].teacher, 60, 0),
+    ]
+    peak = {str(dtype).removeprefix("torch."): peaks(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    where = f"{machine(torch.device('cpu'))}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+    print(f"{where}\n\n| GMAC/s | matrix | convolution |\n|---|---:|---:|")
+    for dtype, each in peak.items():
+        print(f"| {dtype} | {each['matrix'] / 1e9:.0f} | {each['convolution'] / 1e9:.0f} |")
+    columns = [*PARTS, "loop"]
+    print(f"\n| ms a step | all | {' | '.join(columns)} | outside | GMAC/s | of convolution peak |")
+    print("|---|" + "---:|" * (len(columns) + 4))
+    rows = []
+    for name, recipe, teacher, steps, pool in plans:
+        row = measure(name, recipe, teacher, max(round(steps * args.scale), 2), pool)
+        rows.append(row)
+        parts = " | ".join(f"{1e3 * row['parts'][part]:.2f}" for part in columns)
+        share = row["macs_per_second"] / peak[row["dtype"]]["convolution"]
+        print(f"| {name}, {row['dtype']} | {1e3 * row['seconds']:.1f} | {parts} | {row['outside']:.1%} "
+              f"| {row['macs_per_second'] / 1e9:.0f} | {share:.0%} |", flush=True)  # fmt: skip
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\npeak memory of the process: {memory:.2f} GiB")
+    report = {"machine": where, "peaks": peak, "rows": rows, "peak_gib": memory}
+    args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

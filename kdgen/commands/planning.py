@@ -1,0 +1,66 @@
+"""Plan: `plan`."""
+
+import json
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from kdgen.arguments import find_recipe, register_all
+from kdgen.commands.options import Code, Json
+from kdgen.console import clock, stderr, stdout
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen plan denoise`
+
+- `kdgen plan mine.json --steps 20000 --set batch_size=64`
+"""
+)
+def plan(
+    recipe: Annotated[str, typer.Argument(metavar="PRESET_OR_RECIPE.json", help="See `kdgen list presets`.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, see `kdgen show --explain`.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the run.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Of the run.")] = None,
+    code: Code = None,
+    as_json: Json = False,
+) -> None:
+    """Estimate the memory, the disk and the time of a run before it, from a few of its steps."""
+    register_all(code)
+    from kdgen.plan import plan as estimate
+    from kdgen.recipe import override
+    from kdgen.report import count
+    from kdgen.types import UserError
+
+    if steps is not None and seconds is not None:
+        raise UserError("give --steps or --seconds, not both")
+    given = [f"{key}={json.dumps(value)}" for key, value in {"steps": steps, "seconds": seconds}.items()
+             if value is not None]  # fmt: skip
+    stderr.print("measuring a few steps", markup=False)
+    found = estimate(override(find_recipe(recipe), [*(settings or ()), *given]))
+    if as_json:
+        print(found.model_dump_json())
+        return
+    table = Table("net", "parameters", "MACs a call", "steps/s", "steps", "for answers", "in all",
+                  show_edge=False, pad_edge=False)  # fmt: skip
+    if found.teacher is not None:
+        table.add_row("teacher", f"{found.teacher.num_params:,}", count(found.teacher.macs))
+    for leg in found.legs:
+        table.add_row(leg.leg, f"{leg.net.num_params:,}", count(leg.net.macs), f"{leg.steps_per_second:.3g}",
+                      f"{leg.steps:,}", clock(leg.answer_seconds), clock(leg.seconds))  # fmt: skip
+    if found.control_seconds:
+        table.add_row("controls", "", "", "", "", "", clock(found.control_seconds))
+    stdout.print(table)
+    stdout.print(
+        f"\n{clock(found.seconds)} in all but for quick evaluations and the report; memory up to "
+        f"{found.memory_bytes / 2**30:.2f} GiB; {found.disk_bytes / 2**20:.1f} MiB of disk for cached answers.\n"
+        "Parameters, MACs and disk are counted, memory and steps/s measured on a few steps, the rest follows.",
+        markup=False,
+    )

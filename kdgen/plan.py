@@ -1,0 +1,127 @@
+"""What a run will take, before it: sizes are counted, seconds are measured on a few real steps and carried forward."""
+
+import math
+import resource
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from kdgen import registry
+from kdgen.metrics import cost
+from kdgen.model import build_net, load
+from kdgen.recipe import Recipe, Strict
+from kdgen.run import distill
+
+FEW, MORE = 2, 8
+"""Steps of the two trials. The difference is what is measured, so that what only the first steps take is left out."""
+
+ASKED = 32
+"""Answers that the teacher is asked for in a trial."""
+
+
+class Net(Strict):
+    """What a net costs: both counted."""
+
+    num_params: int = Field(description="number of parameters")
+    macs: int = Field(description="multiply-accumulates of one call on the task's example")
+
+
+class Leg(Strict):
+    """What one net of the chain takes."""
+
+    leg: str = Field(description="assistant_1 and so on, or student")
+    net: Net = Field(description="the net that is trained")
+    steps_per_second: float = Field(description="measured on a few steps")
+    steps: int = Field(description="of the recipe; estimated where that gives seconds")
+    answer_seconds: float = Field(description="for the teacher's cached answers; estimated, 0 where there are none")
+    seconds: float = Field(description="of the answers and the training; estimated where the recipe gives steps")
+
+
+class Plan(Strict):
+    """What a run takes."""
+
+    teacher: Net | None = Field(description="who teaches")
+    legs: list[Leg] = Field(description="each net of the chain")
+    control_seconds: float = Field(description="of both controls; estimated from the student's steps")
+    seconds: float = Field(description="of everything but quick evaluations and the report; estimated")
+    disk_bytes: int = Field(description="of the cached answers; counted")
+    memory_bytes: int = Field(description="peak of this process in the trials, or of the GPU's memory; measured")
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Estimate what a run takes, by two short runs of the same recipe in a folder that is removed.
+
+    Images that a model draws to train on are drawn here, and kept in the cache for the run itself.
+
+    Raises:
+        UserError: for whatever the run itself would refuse.
+    """
+    least = min([1 - sum(a.share for a in recipe.assistants), *(a.share for a in recipe.assistants)])
+    scale = math.ceil(1 / least)
+    with TemporaryDirectory() as folder:
+        few, _ = _trial(recipe, FEW * scale, Path(folder) / "few")
+        more, per_answer = _trial(recipe, MORE * scale, Path(folder) / "more")
+    task = registry.build("task", recipe.task)
+    example = task.example()
+    legs = []
+    for name, link in recipe.links():
+        each = max((more[name]["seconds"] - few[name]["seconds"]) / (more[name]["steps"] - few[name]["steps"]), 1e-9)
+        asked = more[name]["asked"] * link.pool.patches
+        steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - asked) / each), 1)
+        net = build_net(link.student, task.channels)[0]
+        legs.append(
+            Leg(
+                leg=name,
+                net=Net(num_params=cost.num_params(net), macs=cost.macs(net, example.x, example.cond)),
+                steps_per_second=1 / each,
+                steps=steps,
+                answer_seconds=asked,
+                seconds=asked + steps * each if link.seconds is None else link.seconds,
+            )
+        )
+    teacher = None
+    if recipe.teacher is not None:
+        big = load(recipe.teacher).net
+        teacher = Net(num_params=cost.num_params(big), macs=cost.macs(big, example.x, example.cond))
+    student = legs[-1]
+    controls = 0.0
+    if recipe.controls and teacher is not None:
+        controls = student.steps / student.steps_per_second + sum(leg.seconds for leg in legs)
+    return Plan(
+        teacher=teacher,
+        legs=legs,
+        control_seconds=controls,
+        seconds=sum(leg.seconds for leg in legs) + controls,
+        disk_bytes=per_answer * recipe.pool.patches,
+        memory_bytes=_peak(),
+    )
+
+
+def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """Run a few steps: by leg the steps, their seconds and the seconds for an answer; and the bytes of an answer."""
+    patches = min(recipe.pool.patches, max(ASKED, recipe.batch_size))
+    pool = recipe.pool.model_copy(update={"patches": patches, "dir": str(folder / "cache")})
+    brief = {"pool": pool, "controls": False, "evaluate_every": 1e9, "checkpoint_every": 1e9}
+    short = recipe.model_copy(update=brief).lasting(steps=steps)
+    last, asked, seen = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
+    for event in distill(short, folder / "run"):
+        if event.kind == "answers":
+            asked[event.leg] = event.data["seconds"] / max(event.data["done"], 1)
+        if event.kind == "leg":
+            seen[event.leg] = {**event.data, "asked": asked.get(event.leg, 0.0)}
+            if event.leg == last:
+                break
+    arrays = [np.load(file, mmap_mode="r") for file in (folder / "cache").rglob("*.npy")]
+    return seen, sum(array.nbytes for array in arrays) // max(patches, 1)
+
+
+def _peak() -> int:
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
