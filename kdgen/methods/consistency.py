@@ -47,6 +47,8 @@ class Consistency(Method):
         source: ``truth`` or ``teacher``.
         q, k, b: shape of the schedule.
         stages: how often in a run ``r`` moves nearer to ``t``.
+        start: the share of the run at which this begins, where other stages of training come first: a student that does
+            not start as its teacher drifts if it is not held to the ends of trajectories at first.
         weight: ``interval`` for ``1 / (t - r)^power``; or ``edm`` for ``(t^2 + s^2) / (t s)^2`` with the deviation
             ``s`` of the data, as in the authors' code: it does not vanish at the highest levels, where one step starts.
         power: how the loss counts less where levels are far apart, in [0, 1].
@@ -65,6 +67,7 @@ class Consistency(Method):
         k: float = 8.0,
         b: float = 1.0,
         stages: int = 8,
+        start: float = 0.0,
         weight: Literal["interval", "edm"] = "interval",
         power: float = 1.0,
         c: float = 0.0,
@@ -81,8 +84,10 @@ class Consistency(Method):
         check_number("consistency", "power", power, 0, 1)
         check_number("consistency", "sigma_data", sigma_data, 1e-6)
         check_count("consistency", "stages", stages)
+        check_number("consistency", "start", start, 0, 0.99)
         check_guidance("consistency", guidance, null_label)
-        self.source, self.q, self.k, self.b, self.stages = source, q, k, b, stages
+        self.source, self.q, self.k, self.b = source, q, k, b
+        self.stages, self.start = stages, start
         asked = source == "teacher" and guidance == 1
         self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
         self.lives = (0.1, 4.0) if weight == "edm" else (0.01, 3.0)
@@ -95,7 +100,8 @@ class Consistency(Method):
 
     def earlier(self, t: Tensor, progress: float) -> Tensor:
         """The lower level ``r`` of ``t``, ``(B,)``, at a progress in [0, 1]."""
-        stage = min(int(progress * self.stages), self.stages - 1)
+        within = max(progress - self.start, 0.0) / (1 - self.start)
+        stage = min(int(within * self.stages), self.stages - 1)
         share = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
         return (t * (1 - share)).clamp(0, HIDDEN)
 

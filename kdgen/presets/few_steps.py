@@ -176,7 +176,8 @@ def few_steps_control() -> Recipe:
 @register("preset")
 def small_and_few() -> Recipe:
     """A quarter of the multiply-accumulates and four steps, from one recipe: start narrow, match blocks, then few."""
-    recipe = few_steps("small-and-few", along_trajectories(), task={"steps": [4, 2, 1]}, seconds=150)
+    method = Term(name="consistency", args={"source": "teacher", "weight": "edm", "stages": 4, "start": 0.5})
+    recipe = few_steps("small-and-few", method, task={"steps": [4, 2, 1]}, seconds=150)
     last = recipe.stages[0].model_copy(update={"name": "few steps", "share": 0.5})
     stages = (small_only().stages[0].model_copy(update={"share": 0.5}), last)
     return recipe.model_copy(update={"student": small(widths=NARROW), "stages": stages})

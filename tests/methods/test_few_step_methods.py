@@ -29,6 +29,9 @@ def test_the_schedule_of_consistency_tuning():
     expected = t * (1 - 2.0**-3 * (1 + 8 * torch.sigmoid(-t)))
     torch.testing.assert_close(method.earlier(t, 0.6), expected.clamp(0, 40))
     assert method.earlier(t, 0.0)[:2].tolist() == [0, 0]
+    late = Consistency(q=2, k=8, b=1, stages=4, start=0.5)
+    for progress, same in ((0.3, 0.0), (0.5, 0.0), (0.8, 0.6), (1.0, 1.0)):
+        assert torch.equal(late.earlier(t, progress), method.earlier(t, same))
     assert (method.earlier(t, 1.0) >= method.earlier(t, 0.0)).all()
     assert (method.earlier(t, 1.0) < t).all()
 
