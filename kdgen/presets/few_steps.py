@@ -23,8 +23,8 @@ TWO: dict[str, Any] = {"steps": [2, 1, 4]}
 CONSISTENT: dict[str, Any] = {"stages": 6, "weight": "edm"}
 PLAYING: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 1.5e-4, "critic_lr": 4e-4, "share": 0.5}
 
-LADDER = (16, 8, 4, 2)
-"""Steps of the assistants of progressive distillation; the student has one."""
+LADDER = {16: 0.1, 8: 0.15, 4: 0.2, 2: 0.3}
+"""Steps of the assistants of progressive distillation and their shares of the time; the student has one step."""
 
 
 def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
@@ -116,10 +116,11 @@ def progressive() -> Recipe:
         method = Term(name="progressive", args={"steps": steps, "table": TABLE})
         return few_steps("rung", method, sampler="euler").stages[0].model_copy(update={"name": f"{steps} steps"})
 
-    task = {"steps": [1, 2, 4, 8, 16], "first": 0.0}
-    recipe = few_steps("progressive", sampler="euler", task=task, seconds=130)
+    task = {"steps": [1, 2, 4], "first": 0.0}
+    recipe = few_steps("progressive", sampler="euler", task=task, seconds=450)
     assistants = tuple(
-        Assistant(student=small("euler"), share=0.15, init="teacher", stages=(rung(steps),)) for steps in LADDER
+        Assistant(student=small("euler"), share=share, init="teacher", stages=(rung(steps),))
+        for steps, share in LADDER.items()
     )
     return recipe.model_copy(update={"assistants": assistants, "stages": (rung(1),)})
 
@@ -147,7 +148,7 @@ def distribution_matching() -> Recipe:
 def score_identity() -> Recipe:
     """Two steps by the identities of the teacher's score (SiD), after a start by consistency distillation."""
     method = Term(name="score_identity", args={"steps": 2, "table": TABLE})
-    return started(few_steps("score-identity", method, task=TWO, seconds=120, **PLAYING))
+    return started(few_steps("score-identity", method, task=TWO, seconds=400, **PLAYING))
 
 
 @register("preset")
