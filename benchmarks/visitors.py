@@ -119,7 +119,7 @@ def _visited(url: str, server: "subprocess.Popen[bytes]", clients: int, seconds:
         "problems": [problem for visitor in visitors for problem in visitor.problems][:5],
         "rises": sum(later > earlier for visitor in visitors
                      for earlier, later in zip(visitor.places, visitor.places[1:], strict=False)),
-        "largest_place": max(max(visitor.places) for visitor in visitors),
+        "largest_place": max((place for visitor in visitors for place in visitor.places), default=0),
         "finished": sum(visitor.state == "done" for visitor in visitors),
         "memory_mb": [round(each / 1e6) for each in memory],
         "memory_mb_afterwards": round(process.memory_info().rss / 1e6),

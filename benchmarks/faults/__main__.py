@@ -19,8 +19,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from faults import fuzz, runs, tiny
+from faults.bench import Bench
 
 from kdgen.arguments import register_all
+
+PLAIN = {"methods": [{"name": "output"}], "optimizer": "sgd", "lr": 0.05}
+"""A stage whose result depends smoothly on rounding, for what is compared to a tolerance."""
 
 BAD = ("traceback", "hang", "wrong", "code")
 
@@ -46,8 +50,9 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kinds: dict[str, Callable[[runs.Bench], Counter[str]]] = {
+        kinds: dict[str, Callable[[Bench], Counter[str]]] = {
             "killed": lambda bench: runs.killed(bench, args.kills),
+            "one of two killed": lambda bench: runs.killed_pairs(bench, args.runs),
             "full disk": lambda bench: runs.full_disk(bench, 2 * args.runs),
             "read-only": lambda bench: runs.read_only(bench, args.runs),
             "damaged answers": lambda bench: runs.damaged_pool(bench, 2 * args.runs),
@@ -60,7 +65,8 @@ def main() -> None:
                 continue
             started = time.monotonic()
             try:
-                bench = runs.Bench(folder / kind.replace(" ", "-"))
+                changes = {"stages": [PLAIN]} if kind == "one of two killed" else {}
+                bench = Bench(folder / kind.replace(" ", "-"), **changes)
                 ends = do(bench)
             except OSError as error:
                 print(f"| {kind} | not run: {error} | |", flush=True)

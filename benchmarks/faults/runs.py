@@ -4,11 +4,10 @@ A run ends well if it ends as if nothing had happened: with the same student, bi
 resume`; or if it stops with a line that says what to do and nothing half-written stands for a whole.
 """
 
-import json
 import os
 import random
 import shutil
-import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -17,104 +16,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import matplotlib.backends.backend_agg  # noqa: F401 - what runs import late, so that children need not
 import numpy as np
 import torch
-import torch._dynamo
-from faults import tiny
+from faults.bench import Bench, ending, start
+from faults.fuzz import damaged
 from PIL import Image
 
 from kdgen.__main__ import main
 from kdgen.answers import AnswerPool
 from kdgen.model import load
-from kdgen.types import UserError
-
-LONGEST = 300
-"""Seconds after which a run counts as hanging."""
-
-CODES = {0: "done", 2: "refused", 3: "disk full", 130: "stopped", -signal.SIGKILL: "killed", 70: "traceback"}
-
-
-def forked(work: Callable[[], object], log: Path, *, kill_after: float | None = None) -> str:
-    """Do something in a child; how it ended. What it says goes to a file."""
-    child = os.fork()
-    if child == 0:
-        code = 70
-        try:
-            with log.open("a") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
-            work()
-            code = 0
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    started = time.monotonic()
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            code = os.waitstatus_to_exitcode(status)
-            return CODES.get(code, f"code {code}")
-        if kill_after is not None and time.monotonic() - started > kill_after:
-            os.kill(child, signal.SIGKILL)
-            kill_after = None
-        if time.monotonic() - started > LONGEST:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return "hang"
-        time.sleep(0.002)
-
-
-class Bench:
-    """A folder to work in, the tiny recipe, and the student that it makes when nothing goes wrong."""
-
-    def __init__(self, folder: Path, **changes: Any) -> None:
-        self.folder = folder
-        self.data = tiny.make(folder / "tiny", controls=False, **changes)
-        self.log = folder / "log.txt"
-        started = time.monotonic()
-        assert self.distill(folder / "whole") == "done", self.log.read_text()
-        self.seconds = time.monotonic() - started
-        self.student = self.made(folder / "whole")
-
-    def recipe(self, **changes: Any) -> Path:
-        """The recipe as a file."""
-        file = self.folder / "recipe.json"
-        file.write_text(json.dumps({**self.data, **changes}))
-        return file
-
-    def distill(self, run: Path, *, kill_after: float | None = None, before: Callable[[], object] = lambda: None,
-                **changes: Any) -> str:  # fmt: skip
-        """Begin a run in a child, after ``before`` there."""
-        words = ["distill", str(self.recipe(**changes)), "--out", str(run), "--quiet"]
-        return forked(lambda: (before(), main(words)), self.log, kill_after=kill_after)
-
-    def resume(self, run: Path, *, kill_after: float | None = None) -> str:
-        """Go on with a run in a child; begin it if it never got as far as a recipe."""
-        if not (run / "recipe.json").is_file():
-            shutil.rmtree(run, ignore_errors=True)
-            return self.distill(run, kill_after=kill_after)
-        return forked(lambda: main(["resume", str(run), "--quiet"]), self.log, kill_after=kill_after)
-
-    def made(self, run: Path) -> bytes | None:
-        """The student of a run, None where it says that there is none."""
-        try:
-            load(run)
-        except UserError:
-            return None
-        return (run / "student" / "model.safetensors").read_bytes()
-
-    def verdict(self, run: Path, end: str) -> str:
-        """How a run ended, and ``wrong`` if what stands there is not the student that should."""
-        made = self.made(run)
-        if end == "done":
-            return "same student" if made == self.student else "wrong"
-        return end if made in (None, self.student) else "wrong"
 
 
 def killed(bench: Bench, count: int, *, seed: int = 0) -> Counter[str]:
@@ -137,6 +47,42 @@ def killed(bench: Bench, count: int, *, seed: int = 0) -> Counter[str]:
         shutil.rmtree(run, ignore_errors=True)
     ends["moments of SIGKILL"] = moments
     return ends
+
+
+def killed_pairs(bench: Bench, count: int) -> Counter[str]:
+    """SIGKILL of one of two processes that train together; the other ends by itself, and one alone goes on.
+
+    Each pair is given 30 s to notice. Two processes sum their gradients in another order than one does, so that the
+    student is compared to 1e-3.
+    """
+    ends, dice = Counter[str](), random.Random(6)
+    for number in range(count):
+        run = bench.folder / f"pair-{number}"
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+        words = ["distill", str(bench.recipe()), "--out", str(run), "--quiet"]
+
+        def join(rank: int, known: dict[str, str] = known, words: list[str] = words) -> None:
+            os.environ.update(known, RANK=str(rank), LOCAL_RANK=str(rank))
+            main(words)
+
+        pair = [start(lambda rank=rank: join(rank), bench.log) for rank in range(2)]
+        dice.shuffle(pair)
+        first = ending(pair[0], kill_after=dice.uniform(0, 2 * bench.seconds))
+        other = ending(pair[1], longest=30)
+        ends["moments of SIGKILL"] += first == "killed"
+        ends[f"the other: {other}"] += 1
+        end = other if other == "done" else bench.resume(run)
+        ends["same student" if end == "done" and _near(bench.folder / "whole", run) else f"after it: {end}"] += 1
+        shutil.rmtree(run, ignore_errors=True)
+    return +ends
+
+
+def _near(ours: Path, theirs: Path) -> bool:
+    pairs = zip(load(ours).parameters(), load(theirs).parameters(), strict=True)
+    return all(torch.allclose(a, b, atol=1e-3) for a, b in pairs)
 
 
 @contextmanager
@@ -199,8 +145,6 @@ def read_only(bench: Bench, count: int) -> Counter[str]:
 
 def damaged_pool(bench: Bench, count: int) -> Counter[str]:
     """A file of the cached answers truncated, zeroed, or with flipped bits, before a run that would use them."""
-    from faults.fuzz import damaged
-
     ends, dice = Counter[str](), random.Random(4)
     for number in range(count):
         files = sorted(f for f in Path(bench.data["pool"]["dir"]).rglob("*") if f.is_file() and f.suffix != ".lock")

@@ -58,9 +58,8 @@ def trained(run: Path) -> Net | None:
         return None
     recipe = read(run / "recipe.json")
     net, _ = build_net(recipe.student, load(run).channels)
-    average = {key.removeprefix("module."): value for key, value in state["ema"].items() if key != "n_averaged"}
     try:
-        net.load_state_dict(average)
+        net.load_state_dict(state["average"]["net"])
     except RuntimeError:
         raise UserError(f"nothing was sent: the checkpoint in {run} is not of the net in its recipe.json") from None
     return net

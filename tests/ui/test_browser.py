@@ -24,9 +24,9 @@ def fill(page, label, value):
 def test_from_preset_to_comparison(opened, tmp_path):
     page = opened()
     page.get_by_text("GAN", exact=True).first.click()
-    page.locator(".kd-about", has_text="tenth of the bundled GAN").wait_for()
+    page.locator(".kd-about p", has_text="tenth of the bundled GAN").wait_for()
     page.get_by_text("Denoiser", exact=True).first.click()
-    page.locator(".kd-about", has_text="small grey denoiser").wait_for()
+    page.locator(".kd-about p", has_text="small grey denoiser").wait_for()
     page.locator("#kd-advanced button").first.click()
     for label, value in (("pool.patches", "16"), ("evaluate_every", "2"), ("How long", "5")):
         fill(page, label, value)
@@ -103,7 +103,7 @@ def test_by_keyboard_alone(opened):
     page = opened()
     page.locator("#kd-kinds input").first.focus()
     page.keyboard.press("ArrowRight")
-    page.locator(".kd-about", has_text="tenth of the bundled GAN").wait_for()
+    page.locator(".kd-about p", has_text="tenth of the bundled GAN").wait_for()
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "kd-start":
