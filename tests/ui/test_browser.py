@@ -102,7 +102,8 @@ def test_a_phone_in_chinese(opened):
 def test_by_keyboard_alone(opened):
     page = opened()
     page.locator("#kd-kinds input").first.focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
     page.locator(".kd-about p", has_text="tenth of the bundled GAN").wait_for()
     for _ in range(40):
         page.keyboard.press("Tab")
