@@ -70,7 +70,7 @@ class Denoise:
         self.low, self.high = _range(sigma)
         if channels not in (1, 3, "both"):
             raise UserError(f'channels is 1 (grey), 3 (colour) or "both", not {channels!r}')
-        if not isinstance(patch, int) or patch < 1:
+        if type(patch) is not int or patch < 1:
             raise UserError(f"patch is a size in pixels, 1 or more, not {patch!r}")
         if loss not in LOSSES:
             raise UserError(f"no loss is called {loss!r}{nearest(str(loss), LOSSES)}")
