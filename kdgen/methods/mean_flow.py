@@ -31,8 +31,8 @@ class MeanFlow(Method):
     (``torch.func.jvp``), or a difference of two evaluations with the same dropout. The loss is ``|u - target|^2 / sg(|u
     - target|^2 + c)^power``.
 
-    The target's error grows with ``1 + sigma``, so that levels far above the data's spoil it: a table that ends at 157
-    is hard, and one that ends at 20,000 too much.
+    The target's error grows with ``1 + sigma``, so levels far above the data's spoil it: a table that ends at 157 is
+    hard, and one that ends at 20,000 too much.
 
     A net without a second time has ``r = 0``: every step is one to the end, and the student is drawn as a consistency
     model. With ``until``, nets are told the noise level at which a step ends, as ``until`` ``(B,)``, and are drawn by
