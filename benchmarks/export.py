@@ -27,7 +27,7 @@ def row(name: str, parity: Parity) -> str:
     if parity.headline in parity.quality:
         quality = [f"{value:.4g}" for value in parity.quality[parity.headline]]
     near = "equal" if parity.psnr is None else f"{parity.psnr:.1f}"
-    odd = sum(any(side % 2 for side in each.shape[-2:]) for each in parity.agreement)
+    odd = sum(any(side % 2 for side in each.shape[2:]) for each in parity.agreement)
     cells = [name, parity.format, f"{before / 1000:,.0f}", f"{after / 1000:,.0f}", f"{torch_ms:.2f}", f"{ms:.2f}",
              f"{torch_ms / ms:.2f}", f"{parity.max_abs_error:.1e}", near, f"{odd} of {len(parity.agreement)}",
              parity.headline or "", *quality]  # fmt: skip
