@@ -62,9 +62,17 @@ def fingerprint(net: Net) -> str:
 
 
 def checksums(folder: Path) -> dict[str, int]:
-    """CRC-32 of the arrays in a folder by name. Raises OSError, ValueError or EOFError for one that cannot be read."""
-    arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(folder.glob("*.npy"))}
-    return {name: zlib.crc32(array.reshape(-1).view(np.uint8), array.ndim) for name, array in arrays.items()}
+    """CRC-32 of the arrays in a folder by name. Raises OSError or ValueError for one that cannot be read."""
+    sums = {}
+    for file in sorted(folder.glob("*.npy")):
+        try:
+            array: Array = np.load(file, mmap_mode="r")
+        except OSError:
+            raise
+        except Exception as error:  # a damaged header raises errors of many kinds
+            raise ValueError(f"{file} is damaged") from error
+        sums[file.stem] = zlib.crc32(array.reshape(-1).view(np.uint8), array.ndim)
+    return sums
 
 
 def make_room(folder: Path, bound: int) -> None:

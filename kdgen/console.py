@@ -227,9 +227,8 @@ def explain(error: Exception) -> tuple[int | None, str]:
             3,
             "the disk is full: free space and run the same again, a run by `kdgen resume DIR`; nothing saved is lost",
         )
-    if isinstance(
-        error, FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError | FileExistsError
-    ):
+    places = FileNotFoundError | IsADirectoryError | NotADirectoryError | PermissionError | FileExistsError
+    if isinstance(error, places) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return 2, f"{error.filename or 'file'}: {(error.strerror or str(error)).lower()}"
     from kdgen.types import UserError
 

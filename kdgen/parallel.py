@@ -55,7 +55,8 @@ class Team:
         if self.size == 1:
             return value
         words = [value]
-        dist.broadcast_object_list(words, device=self._device)
+        with together(self):
+            dist.broadcast_object_list(words, device=self._device)
         return words[0]
 
     def mean(self, figures: Sequence[float]) -> list[float]:

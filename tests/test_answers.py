@@ -212,7 +212,7 @@ def test_the_teacher_answers_without_gradient_and_with_its_taps() -> None:
     assert torch.equal(dihedral(answer.output, 5), -dihedral(x, 5))
 
 
-@pytest.mark.parametrize("way", ["flipped", "cut", "emptied", "counted wrong"])
+@pytest.mark.parametrize("way", ["flipped", "cut", "emptied", "no header", "counted wrong"])
 def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
     whole = pool(tmp_path, Negative())
     list(whole.fill())
@@ -221,6 +221,8 @@ def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
     data = bytearray(file.read_bytes())
     if way == "flipped":
         data[-100] ^= 64
+    if way == "no header":
+        data[12:20] = b"\n(((\n\n\n\n"
     file.write_bytes({"cut": data[:-300], "emptied": b""}.get(way, bytes(data)))
     if way == "counted wrong":
         (whole.folder / "sums.json").unlink()

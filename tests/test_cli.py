@@ -198,6 +198,7 @@ def test_mistakes_are_one_line_and_exit_2(
         (OSError(errno.ENOSPC, "No space left on device"), 3),
         (RuntimeError("I/O error: No space left on device (os error 28)"), 3),
         (PermissionError(errno.EACCES, "Permission denied", "weights"), 2),
+        (OSError(errno.EROFS, "Read-only file system", "run"), 2),
         (KeyboardInterrupt(), 130),
     ],
 )
