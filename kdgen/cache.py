@@ -71,7 +71,7 @@ def checksums(folder: Path) -> dict[str, int]:
             raise
         except Exception as error:  # a damaged header raises errors of many kinds
             raise ValueError(f"{file} is damaged") from error
-        sums[file.stem] = zlib.crc32(array.reshape(-1).view(np.uint8), array.ndim)
+        sums[file.stem] = zlib.crc32(array.reshape(-1).view(np.uint8).data, array.ndim)
     return sums
 
 
