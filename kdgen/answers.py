@@ -5,7 +5,6 @@ once, memory-mapped, and shared by controls, seeds and later runs.
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from kdgen.cache import cache_folder, checksums, make_room
+from kdgen.cache import cache_folder, checksums, make_room, short_hash
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral
 from kdgen.data.seed import derive, generator
 from kdgen.devices import Autocast, lay_out
@@ -89,7 +88,7 @@ class AnswerPool:
         self.task, self.spec, self.teacher, self.paths = task, spec, teacher, tuple(paths)
         key = json.dumps([3, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
                           teacher is not None and teacher.fast])  # fmt: skip
-        self.folder = cache_folder("answers", spec.dir) / hashlib.sha256(key.encode()).hexdigest()[:24]
+        self.folder = cache_folder("answers", spec.dir) / short_hash(key)
         self._arrays: dict[str, Tensor] = {}
         self._checked = False
 

@@ -23,6 +23,11 @@ def cache_folder(what: str, root: str | None = None) -> Path:
     return Path(root or os.environ.get("KDGEN_CACHE") or Path.home() / ".cache" / "kdgen") / what
 
 
+def short_hash(key: str) -> str:
+    """A name for what a key describes: the beginning of its hash."""
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
 def kept_array(path: Path, make: Callable[[], Array], fits: Callable[[Array], bool]) -> Array:
     """An array from disk, or made and written there, whole or not at all, while other processes wait for it.
 

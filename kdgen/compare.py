@@ -11,7 +11,7 @@ from torch import nn
 from kdgen.metrics import cost
 from kdgen.pictures import Pictured
 from kdgen.recipe import read
-from kdgen.report import LOWER_IS_BETTER, ROLES, Report, Role, Row, Seconds
+from kdgen.report import LOWER_IS_BETTER, ROLES, Report, Role, Row, Seconds, outdoes
 from kdgen.types import Task, UserError
 
 SAME = {"psnr": 0.05, "accuracy": 0.002}
@@ -239,12 +239,11 @@ def _judge(key: str, own: float, control: float) -> tuple[str, str]:
     gain = own - control
     if key.startswith(LOWER_IS_BETTER):
         share = gain / control if control > 0 else 0.0
-        shown = f"{key} {own:.4g} against {control:.4g}, {share:+.0%}"
-        better, same = gain < 0, abs(share) <= SAME_SHARE
+        shown, same = f"{key} {own:.4g} against {control:.4g}, {share:+.0%}", abs(share) <= SAME_SHARE
     else:
         shown = f"{gain:+.2f} dB" if key == "psnr" else f"{key} {gain:+.4f}"
-        better, same = gain > 0, abs(gain) <= SAME.get(key, 0.0)
-    return ("made no difference" if same else "helped" if better else "did NOT help"), shown
+        same = abs(gain) <= SAME.get(key, 0.0)
+    return ("made no difference" if same else "helped" if outdoes(key, own, control) else "did NOT help"), shown
 
 
 def _merge_rows(rows: Sequence[Row]) -> Row:

@@ -1,7 +1,7 @@
 """The curves of training: losses and quick evaluations against seconds."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
             counts; a line cut short is skipped.
         headline: the metric to show.
     """
-    legs = read_legs(log)
+    legs = legs_of(read_events(log))
     figure = Figure(figsize=(13, 4.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     losses, quality = figure.subplots(1, 2)
@@ -52,11 +52,6 @@ def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
     figure.savefig(path, format="png")
 
 
-def read_legs(log: Path) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """The steps and evaluations of a run by leg, each an event with its seconds, from its `metrics.jsonl`."""
-    return _legs(_events(log))
-
-
 def smooth(values: Iterable[float], keep: float) -> list[float]:
     """An exponential moving average that starts without bias, as of Adam (arXiv 1412.6980, section 3)."""
     average, weight, out = 0.0, 0.0, []
@@ -67,16 +62,21 @@ def smooth(values: Iterable[float], keep: float) -> list[float]:
     return out
 
 
-def _events(log: Path) -> Iterator[dict[str, Any]]:
-    with log.open(encoding="utf-8") as lines:
+def read_events(log: Path) -> list[dict[str, Any]]:
+    """The events of a run from its `metrics.jsonl`; a line that is none, cut short say, is skipped."""
+    events = []
+    with log.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
+                event = json.loads(line)
+            except ValueError:
                 continue
+            if isinstance(event, dict) and {"kind", "leg", "data"} <= event.keys():
+                events.append(event)
+    return events
 
 
-def _legs(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
+def legs_of(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Steps and evaluations of each leg in order, with seconds; what a resumed run did again is dropped."""
     legs: dict[str, dict[str, list[dict[str, Any]]]] = {}
     clock: dict[str, float] = {}

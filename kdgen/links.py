@@ -18,7 +18,8 @@ from kdgen.loss import make_terms
 from kdgen.model import Model, build_net
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
-from kdgen.report import LOWER_IS_BETTER
+from kdgen.registry import Use
+from kdgen.report import outdoes
 from kdgen.schedule import Length
 from kdgen.train import Source, Trainer
 from kdgen.types import Batch, Event, Task, UserError
@@ -206,29 +207,31 @@ class Link:
             team=place.team,
         )
         for event in trainer.fit():
-            name = recipe.name if leg == "student" else f"{recipe.name}-{leg.replace('_', '-')}"
-            described, channels = place.task.describe(), place.task.channels
-            now = Model(trainer.average, name=name, channels=channels, task=described, use=use)
             if event.kind == "evaluate":
-                self._keep_best(now, leg, event)
+                self._keep_best(self._model(trainer.average, leg, use), leg, event)
                 if leg == "student":
-                    self._preview(now.net)
+                    self._preview(trainer.average)
             if event.kind == "leg" and place.team.leads:
                 place.journal.note(**{f"{leg}_steps": event.step, f"{leg}_seconds": event.data["seconds"]})
-                now.save(place.home(leg))
+                self._model(trainer.average, leg, use).save(place.home(leg))
             if event.kind == "stopped":
                 event = Event(kind="stopped", leg=leg, step=event.step, progress=event.progress,
                               data={**event.data, "resume": again})  # fmt: skip
             yield event
         place.team.wait()
 
+    def _model(self, net: nn.Module, leg: str, use: Use) -> Model:
+        """The net of a leg as it is published."""
+        task, name = self.place.task, self.recipe.name
+        name = name if leg == "student" else f"{name}-{leg.replace('_', '-')}"
+        return Model(net, name=name, channels=task.channels, task=task.describe(), use=use)
+
     def _keep_best(self, now: Model, leg: str, event: Event) -> None:
         """Save a net in `best/LEG` if no quick evaluation before was better: it may outdo the last."""
         place = self.place
         figure = event.data.get(place.task.headline)
         known = place.journal.get(f"{leg}_best")
-        lower = place.task.headline.startswith(LOWER_IS_BETTER)
-        if figure is None or (known is not None and (figure >= known if lower else figure <= known)):
+        if figure is None or (known is not None and not outdoes(place.task.headline, figure, known)):
             return
         now.save(place.folder / "best" / leg)
         place.journal.note(**{f"{leg}_best": figure, f"{leg}_best_step": event.step})

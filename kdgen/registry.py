@@ -8,7 +8,7 @@ import difflib
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, TypeAdapter, ValidationError
@@ -110,6 +110,11 @@ def _check_types(kind: Kind, use: Use, thing: Callable[..., Any]) -> None:
 def accepts(kind: Kind, name: str, argument: str) -> bool:
     """Whether what a name stands for takes an argument of this name."""
     return argument in inspect.signature(get(kind, name)).parameters
+
+
+def accepted(kind: Kind, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of some arguments that what a name stands for takes."""
+    return {key: value for key, value in args.items() if accepts(kind, name, key)}
 
 
 def default(kind: Kind, name: str, argument: str) -> Any:

@@ -53,6 +53,11 @@ class Row(Strict):
     steps: int | None = Field(None, ge=0, description="optimiser steps of its training")
 
 
+def outdoes(metric: str, value: float, other: float) -> bool:
+    """Whether a figure is better than another of the same metric."""
+    return value < other if metric.startswith(LOWER_IS_BETTER) else value > other
+
+
 class Seconds(Strict):
     """Where the seconds of the student's run went."""
 

@@ -1,6 +1,5 @@
 """Steps against quality against seconds: a diffusion model at few and many steps, and its students beside it."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from kdgen.cache import cache_folder, kept_array
+from kdgen.cache import cache_folder, kept_array, short_hash
 from kdgen.data import derive
 from kdgen.drawing import CALL
 from kdgen.metrics import distances, extractor
@@ -109,7 +108,7 @@ def _point(model: Model, name: str, steps: int, images: Tensor, target: Tensor, 
 def _kept(model: Model, steps: int, num_images: int, seed: int) -> Tensor:
     """What ``_draw`` gives, from disk where it is."""
     key = json.dumps([1, model.fingerprint(), steps, num_images, seed])
-    path = cache_folder("drawings") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+    path = cache_folder("drawings") / f"{short_hash(key)}.npy"
     draw = partial(_draw, model, steps, num_images, seed)
     return torch.from_numpy(kept_array(path, lambda: draw().numpy(), lambda kept: len(kept) == num_images))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdgen.curves import _legs, curves, smooth
+from kdgen.curves import curves, legs_of, smooth
 
 
 def test_smoothing_starts_without_bias_and_keeps_a_constant() -> None:
@@ -38,5 +38,5 @@ def test_curves_are_drawn_from_a_log_cut_short(tmp_path: Path) -> None:
 def test_steps_done_again_after_a_resume_count_once() -> None:
     events = [{"kind": "step", "leg": "student", "step": s, "data": {"loss": v, "seconds": v}}
               for s, v in ((10, 1.0), (20, 2.0), (30, 3.0), (20, 2.5), (25, 2.7))]  # fmt: skip
-    steps = _legs(events)["student"]["step"]
+    steps = legs_of(events)["student"]["step"]
     assert [(each["step"], each["seconds"]) for each in steps] == [(10, 1.0), (20, 2.5), (25, 2.7)]

@@ -55,13 +55,13 @@ def compare(
         comparison.of_one_recipe([Path(model) for model in models]) if data is None and sigma is None else None
     )
     loaded = {reference: load(reference) for reference in models} if out or not same_recipe else {}
+    reference = load(teacher) if teacher and (out or not same_recipe) else None
     task: Any = None
     if loaded:
         use, task = measuring_task(loaded, data, sigma)
     if same_recipe:
         report = comparison.merge(same_recipe)
     else:
-        reference = load(teacher) if teacher else None
         against = reference.net if reference else None
         names = [model.name for model in loaded.values()]
         nets = [
@@ -79,8 +79,8 @@ def compare(
     if out:
         report.save(out)
         pictures.picture(out / "samples.png", task, {name: model.net for name, model in loaded.items()}, seed=seed)
-        if curve and teacher:
-            _curve(load(teacher), loaded, out, seed)
+        if curve and reference:
+            _curve(reference, loaded, out, seed)
     if as_json:
         print(report.model_dump_json())
     else:

@@ -6,6 +6,7 @@ A diffusion net is called as ``net(x, sigma=(B,), **cond)`` with ``x = y + sigma
 """
 
 from kdgen.diffusion.analytic import GaussianMixture
+from kdgen.diffusion.guidance import Guidance, check_guidance, guided
 from kdgen.diffusion.prediction import (
     Prediction,
     Process,
@@ -17,7 +18,7 @@ from kdgen.diffusion.prediction import (
     spread,
     to_denoised,
 )
-from kdgen.diffusion.samplers import Guidance, Solver, State, sample, trajectory
+from kdgen.diffusion.samplers import Solver, State, sample, trajectory
 from kdgen.diffusion.schedules import (
     alphas_cumprod,
     cosine_betas,
@@ -41,12 +42,14 @@ __all__ = [
     "State",
     "Timesteps",
     "alphas_cumprod",
+    "check_guidance",
     "cosine_betas",
     "discrete",
     "edm_weight",
     "flow_sigma",
     "flow_time",
     "from_denoised",
+    "guided",
     "karras",
     "linear_betas",
     "log_normal",

@@ -1,4 +1,4 @@
-"""Images from noise: Euler's and Heun's methods on the probability-flow ODE, with or without churn, and guidance.
+"""Images from noise: Euler's and Heun's methods on the probability-flow ODE, with or without churn.
 
 The ODE is ``dx/dsigma = (x - D(x; sigma)) / sigma``: Karras et al. 2022 (arXiv 2206.00364), eqs. 1 and 3, where noise
 grows as ``sigma(t) = t``.
@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Literal, NamedTuple, get_args
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from kdgen.types import Net, UserError
 
@@ -132,34 +132,6 @@ def sample(
     ):
         x = state.x
     return x.to(noise.dtype)
-
-
-class Guidance(nn.Module):
-    """Classifier-free guidance of a class-conditional net, Ho & Salimans 2022 (arXiv 2207.12598), eq. 6.
-
-    ``D = D(x; null) + scale * (D(x; label) - D(x; null))``, where the paper's ``w`` is ``scale - 1``: scale 1 is the
-    net as it is. Any other makes one call of twice the batch.
-
-    Args:
-        net: called as ``net(x, sigma=(B,), label=(B,), **cond)``.
-        scale: how far to go from the unconditional answer towards and past the conditional one.
-        null_label: the label that tells the net of no class.
-    """
-
-    def __init__(self, net: Net, scale: float, null_label: int) -> None:
-        super().__init__()
-        self.net, self.scale, self.null_label = net, scale, null_label
-
-    def forward(self, x: Tensor, *, sigma: Tensor, label: Tensor, **cond: Tensor) -> Tensor:
-        """The guided denoised image, ``(B, C, H, W)``, of ``x`` ``(B, C, H, W)``, ``sigma`` and ``label`` ``(B,)``."""
-        if self.scale == 1:
-            alone: Tensor = self.net(x, sigma=sigma, label=label, **cond)
-            return alone
-        labels = torch.cat([label, torch.full_like(label, self.null_label)])
-        twice = {name: torch.cat([value, value]) for name, value in cond.items()}
-        both: Tensor = self.net(torch.cat([x, x]), sigma=torch.cat([sigma, sigma]), label=labels, **twice)
-        conditional, unconditional = both.chunk(2)
-        return torch.lerp(unconditional, conditional, self.scale)
 
 
 def _normal(like: Tensor, generator: Generator | None) -> Tensor:

@@ -6,15 +6,13 @@ import torch
 from torch import Tensor
 
 from kdgen.checks import check_choice, check_count, check_number
-from kdgen.diffusion import edm_weight
+from kdgen.diffusion import check_guidance, edm_weight, guided
 from kdgen.diffusion.few_steps import euler_step
 from kdgen.methods.rollout import (
     check_diffusion,
-    check_guidance,
     conditions,
     denoise,
     draws_randomness,
-    guided,
     noised,
     remembered,
 )

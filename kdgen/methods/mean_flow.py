@@ -8,13 +8,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kdgen.checks import check_choice, check_number
-from kdgen.diffusion import flow_sigma, flow_time, spread
+from kdgen.diffusion import check_guidance, flow_sigma, flow_time, guided, spread
 from kdgen.methods.rollout import (
     check_diffusion,
-    check_guidance,
     conditions,
     denoise,
-    guided,
     remembered,
 )
 from kdgen.registry import register

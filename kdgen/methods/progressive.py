@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from kdgen.checks import check_count
+from kdgen.diffusion import check_guidance, guided
 from kdgen.diffusion.few_steps import Table, euler_step, few_sigmas
-from kdgen.methods.rollout import check_diffusion, check_guidance, conditions, denoise, guided, noised
+from kdgen.methods.rollout import check_diffusion, conditions, denoise, noised
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, View
 

@@ -1,4 +1,4 @@
-"""What methods for few steps share: noisy images, a student's own drawings, guidance, and randomness played again."""
+"""What methods for few steps share: noisy images, a student's own drawings, and randomness played again."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -6,8 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from kdgen.checks import check_number
-from kdgen.diffusion import Guidance, spread
+from kdgen.diffusion import spread
 from kdgen.diffusion.few_steps import FewSampler, few_step
 from kdgen.methods.asking import ask, check_outputs, check_same_view
 from kdgen.methods.pairing import outputs
@@ -43,20 +42,6 @@ def check_diffusion(method: str, student: Net, teacher: Net, batch: Batch, *, tr
     if truth and batch.y is None:
         raise UserError(f"{method} needs clean images: give the task images, for example the teacher's own samples")
     check_outputs(method, *outputs(student, teacher, batch), images=True)
-
-
-def check_guidance(method: str, guidance: float, null_label: int | None) -> None:
-    """Refuse guidance that cannot be. Raises UserError for a scale below 0, or one above 1 without a null label."""
-    check_number(method, "guidance", guidance, 0)
-    if guidance != 1 and null_label is None:
-        raise UserError(f"{method}: guidance needs null_label, the label that tells the teacher of no class")
-
-
-def guided(teacher: Net, guidance: float, null_label: int | None) -> Net:
-    """The teacher, guided where ``guidance`` is not 1 (``kdgen.diffusion.Guidance``)."""
-    if guidance == 1 or null_label is None:
-        return teacher
-    return Guidance(teacher, guidance, null_label)
 
 
 def computing_like(net: Net) -> torch.autocast:

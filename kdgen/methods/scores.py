@@ -10,16 +10,14 @@ from torch import Tensor, nn
 
 from kdgen.checks import check_choice, check_count, check_number
 from kdgen.critics import Critic, Game, frozen
-from kdgen.diffusion import edm_weight
+from kdgen.diffusion import check_guidance, edm_weight, guided
 from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas
 from kdgen.methods.rollout import (
     check_diffusion,
-    check_guidance,
     computing_like,
     conditions,
     denoise,
     drawn,
-    guided,
     noised,
 )
 from kdgen.types import Batch, Method, Net, UserError, View

@@ -13,7 +13,7 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from kdgen.cache import cache_folder, fingerprint, kept_array
+from kdgen.cache import cache_folder, fingerprint, kept_array, short_hash
 from kdgen.checks import check_count
 from kdgen.data import Images, derive, generator, make_images
 from kdgen.data.labelled import is_labelled
@@ -176,7 +176,7 @@ class Diffuse(Drawing):
     def _kept(self, reference: Net, how: Sequence[JsonValue], count: int, draw: Callable[[], Tensor]) -> Tensor:
         """What ``draw`` gives, from disk where it is; the first images are the same however many are drawn."""
         key = json.dumps([1, fingerprint(reference), self._shape, *how, *self._told()])
-        path = cache_folder("drawings") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+        path = cache_folder("drawings") / f"{short_hash(key)}.npy"
         kept = kept_array(path, lambda: draw().numpy(), lambda x: x.shape[1:] == self._shape and len(x) >= count)
         return torch.from_numpy(kept[:count])
 

@@ -10,9 +10,9 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from kdgen.checks import check_count, check_number
+from kdgen.checks import check_count
 from kdgen.data import Images, derive
-from kdgen.diffusion import Guidance
+from kdgen.diffusion import check_guidance, guided
 from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas, timesteps_of
 from kdgen.drawing import NUM_STEPS, draw_few
 from kdgen.registry import register
@@ -78,9 +78,7 @@ class FewSteps(Diffuse):
     ) -> None:
         super().__init__(images, channels, size, mean, std, sigma_data, weight, data, num_images, num_steps, features,
                          num_classes)  # fmt: skip
-        check_number("few_steps", "guidance", guidance, 0)
-        if guidance != 1 and null_label is None:
-            raise UserError("few_steps: guidance needs null_label, the label that tells the teacher of no class")
+        check_guidance("few_steps", guidance, null_label)
         self.guidance, self.null_label = guidance, null_label
         if sampler not in get_args(FewSampler):
             raise UserError(f"few_steps: sampler is one of {', '.join(get_args(FewSampler))}, not {sampler!r}")
@@ -96,7 +94,7 @@ class FewSteps(Diffuse):
         self.sampler, self.steps, self.table = sampler, tuple(steps), table
         self.first, self.coupled = first, coupled
         self.highest = timesteps_of(table).sigma_max
-        self.calls = self.steps[0]
+        self.calls, self.teacher_calls = self.steps[0], self.calls
 
     def describe(self) -> dict[str, Any]:
         """Name, size and channels of the images, sampler, its table, and the steps to draw in."""
@@ -106,7 +104,7 @@ class FewSteps(Diffuse):
 
     def calls_of(self, net: Net) -> int:
         """Calls that make an image: as many as steps, and twice as many less one of the teacher."""
-        return 2 * self.num_steps - 1 if net in self._known else self.calls
+        return self.teacher_calls if net in self._known else self.calls
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights and the images."""
@@ -157,10 +155,7 @@ class FewSteps(Diffuse):
         return self._distribution(images, self._answers(reference, self.num_images, derive(seed, "reference")))
 
     def _guided(self, reference: Net) -> Net:
-        """The teacher as it is drawn: guided where ``guidance`` is not 1."""
-        if self.guidance == 1 or self.null_label is None:
-            return reference
-        return Guidance(reference, self.guidance, self.null_label)
+        return guided(reference, self.guidance, self.null_label)
 
     def _told(self) -> Sequence[JsonValue]:
         guidance = [] if self.guidance == 1 else [self.guidance, self.null_label]

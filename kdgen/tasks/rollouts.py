@@ -1,16 +1,15 @@
 """A teacher's own images with the noise it made them of: pairs for students that learn its trajectories' ends."""
 
-import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from kdgen.data import derive, generator
+from kdgen.cache import short_hash
+from kdgen.data import derive
 from kdgen.devices import pick_device
-from kdgen.diffusion import Guidance
+from kdgen.diffusion import check_guidance, guided
 from kdgen.drawing import NUM_STEPS, denoise_noise, starting_noise
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
@@ -42,6 +41,7 @@ class Rollouts(Samples):
         guidance: float = 1.0,
         null_label: int | None = None,
     ) -> None:
+        check_guidance("rollouts", guidance, null_label)
         super().__init__(model, num_images=num_images, seed=seed, num_steps=num_steps)
         task = self._model.task
         if task.get("name") != "diffuse" or not isinstance(task.get("size"), int):
@@ -49,7 +49,7 @@ class Rollouts(Samples):
         self.shape = (self._model.channels, task["size"], task["size"])
         self.guidance, self.null_label = guidance, null_label
         key = f"rollouts {self.path.stem}" + (f" {guidance} {null_label}" if guidance != 1 else "")
-        self.path = self.path.with_name(hashlib.sha256(key.encode()).hexdigest()[:24] + ".npy")
+        self.path = self.path.with_name(f"{short_hash(key)}.npy")
 
     def pairs(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
         """Images drawn at random, as by ``patches``, and their noise, both ``(count, channels, size, size)`` float32.
@@ -60,7 +60,7 @@ class Rollouts(Samples):
         if (channels, size, size) != self.shape:
             raise UserError(f"these rollouts have {self.shape[0]} channels and {self.shape[1]} pixels: set the task's "
                             "channels and size to that")  # fmt: skip
-        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        index = self._at_random(count, seed)
         return self._images(index, None, channels), self._noise[index]
 
     @cached_property
@@ -68,10 +68,8 @@ class Rollouts(Samples):
         return starting_noise(self.shape, self.num_images, derive(self.seed, "samples"))
 
     def _made(self) -> Tensor:
-        net = self._model.net.to(pick_device("auto"))
+        net = guided(self._model.net.to(pick_device("auto")), self.guidance, self.null_label)
         assert self.num_steps is not None
-        if self.guidance != 1 and self.null_label is not None:
-            net = Guidance(net, self.guidance, self.null_label)
         seed = derive(self.seed, "samples")
         return denoise_noise(net, self.shape, self.num_images, seed, self.num_steps, self.num_classes)
 

@@ -1,6 +1,5 @@
 """A model's own images as a source of images: a student needs no other data."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdgen.cache import Array, cache_folder, kept_array
+from kdgen.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.checks import check_count
 from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
@@ -56,7 +55,7 @@ class Samples:
         self.seconds: float | None = None
         self._model = load(model)
         key = json.dumps([1, self._model.fingerprint(), num_images, seed, num_steps])
-        self.path = cache_folder("samples") / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy"
+        self.path = cache_folder("samples") / f"{short_hash(key)}.npy"
 
     @property
     def names(self) -> Sequence[str]:
@@ -74,7 +73,7 @@ class Samples:
 
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Whole images drawn at random, ``(count, channels, size, size)`` float32 in [-1, 1]."""
-        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        index = self._at_random(count, seed)
         return self._images(index, size, channels)
 
     def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -85,13 +84,16 @@ class Samples:
         """
         if not self.num_classes:
             raise UserError(f"{self._model.name} draws images without classes: leave num_classes out")
-        index = torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        index = self._at_random(count, seed)
         return self._images(index, size, channels), index % self.num_classes
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
         """All images in order, each ``(1, channels, H, W)`` float32 in [-1, 1]."""
         for index, name in enumerate(self.names):
             yield name, self._images(torch.tensor([index]), self.size, channels)
+
+    def _at_random(self, count: int, seed: int) -> Tensor:
+        return torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
 
     def _images(self, index: Tensor, size: int | None, channels: int) -> Tensor:
         x = torch.from_numpy(self._drawn[index.numpy()]).float().div_(127.5).sub_(1.0)

@@ -75,7 +75,7 @@ def tradeoff_chart(points: Sequence[tuple[str, float, float]], quality: str, wor
     with rc_context(STYLE):
         axes.set_xscale("log")
         for number, (name, macs, value) in enumerate(points):
-            axes.plot([macs], [value], "o", ms=10, color=SHADES[min(number, 1) if number < 2 else 2])
+            axes.plot([macs], [value], "o", ms=10, color=SHADES[min(number, 2)])
             axes.annotate(name, (macs, value), xytext=(0, 12), textcoords="offset points", ha="center", color=TEXT)
         low, high = min(p[1] for p in points), max(p[1] for p in points)
         axes.set_xlim(low / 3, high * 3)
@@ -107,6 +107,6 @@ def _svg(figure: Figure, axes: Any, alt: str) -> str:
     for colour, replaced in INK.items():
         text = text.replace(colour, replaced)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
+    for side in ("width", "height"):
+        text = re.sub(rf'(<svg[^>]*?) {side}="[^"]*"', r"\1", text)
     return text.replace("<svg", f'<svg class="kd-chart" role="img" aria-label="{escape(alt, quote=True)}"', 1)

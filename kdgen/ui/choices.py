@@ -186,7 +186,7 @@ def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | N
 def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
     built = registry.build("task", Use.model_validate_json(task))
     example, own = built.example(), getattr(built, "calls", 1)
-    many = 2 * built.num_steps - 1 if hasattr(built, "calls_of") else own
+    many = getattr(built, "teacher_calls", own)
     net, _ = build_net(Use.model_validate_json(student), built.channels)
     try:
         made = [(net, own), (teacher.net, many)]

@@ -107,9 +107,8 @@ def table(report: Report, words: Words) -> str:
         for at, title in enumerate(header)
         if at > 1
     )
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in report.sentences())
     verdict = f'<p class="kd-verdict">{escape(report.verdict)}</p>' if report.verdict else ""
-    rest = said if not report.verdict else "".join(f"<p>{escape(each)}</p>" for each in report.sentences()[1:])
+    rest = "".join(f"<p>{escape(each)}</p>" for each in report.sentences()[bool(report.verdict) :])
     return (
         f'{verdict}<div class="kd-scroll" tabindex="0" role="region" aria-label="{escape(words["table_of"])}">'
         f"<table class=kd-table><caption>{escape(report.task)}</caption><thead><tr><td></td>{head}</tr></thead>"

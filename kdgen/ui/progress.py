@@ -1,6 +1,5 @@
 """What the folder of a run says of it: read anew by whoever looks, so that nothing is lost with a page."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kdgen.curves import NOT_TERMS, read_legs
+from kdgen.curves import NOT_TERMS, legs_of, read_events
 from kdgen.recipe import Recipe, read
 from kdgen.report import Report
 from kdgen.types import UserError
@@ -32,7 +31,7 @@ class Progress:
         images_per_second: in training, 0 in other phases.
         terms: of the loss, at the last step.
         headline: the metric that decides.
-        legs: steps and evaluations by leg, as ``kdgen.curves.read_legs`` gives them.
+        legs: steps and evaluations by leg, as ``kdgen.curves.legs_of`` gives them.
         warnings: what the run said.
     """
 
@@ -78,20 +77,20 @@ def _follow(folder: Path, changed: int, size: int) -> Progress:
         recipe = read(folder / "recipe.json")
     except UserError:
         return Progress(folder)
-    events = list(_events(folder / "metrics.jsonl"))
+    events = read_events(folder / "metrics.jsonl")
     phases = phases_of(recipe)
     last = next((event for event in reversed(events) if event["kind"] in ("answers", "step", "leg", "report", "done")),
                 None)  # fmt: skip
     start: dict[str, Any] = next((event for event in events if event["kind"] == "start"), {"data": {}})
     said = tuple(str(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
     known = Progress(folder, phases=phases, headline=str(start["data"].get("headline", "psnr")),
-                     legs=read_legs(folder / "metrics.jsonl"), warnings=said)  # fmt: skip
+                     legs=legs_of(events), warnings=said)  # fmt: skip
     return known if last is None else _at(known, last, recipe, changed)
 
 
 def _at(known: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) -> Progress:
     """The progress with what its last event says."""
-    data, phase, share = last["data"], last["leg"], float(last["progress"])
+    data, phase, share = last["data"], last["leg"], float(last.get("progress", 0.0))
     if last["kind"] == "answers":
         phase, share = "answers", data["done"] / max(data["total"], 1)
     elif last["kind"] == "leg":
@@ -132,16 +131,3 @@ def _span(phase: str, recipe: Recipe) -> float:
     lengths = {name: (link.seconds or link.steps or 0) for name, link in recipe.links()}
     total = sum(lengths.values()) or 1
     return whole * lengths.get(phase, total) / total
-
-
-def _events(log: Path) -> list[dict[str, Any]]:
-    events = []
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and {"kind", "leg", "progress", "data"} <= event.keys():
-                events.append(event)
-    return events

@@ -254,3 +254,9 @@ def test_a_class_conditional_teacher_is_guided_and_its_student_told_the_classes(
     student = load(tmp_path / "run")
     assert student.task["num_classes"] == 2
     assert student.draw(4, num_steps=1).mean((1, 2, 3)).sign().tolist() == [-1, 1, -1, 1]
+
+
+def test_guidance_without_a_null_label_is_refused(teacher):
+    for make in (lambda: Rollouts(str(teacher), guidance=2.0), lambda: few_steps(teacher, guidance=2.0)):
+        with pytest.raises(UserError, match="guidance needs null_label"):
+            make()
