@@ -13,19 +13,39 @@ from kdgen.types import Task, UserError
 
 
 def measuring_task(
-    models: Mapping[str, Model], data: Path | None, sigma: float | None = None, name: str | None = None
+    models: Mapping[str, Model],
+    data: Path | None,
+    sigma: float | None = None,
+    name: str | None = None,
+    *,
+    num_images: int | None = None,
 ) -> tuple[str, Any]:
-    """The task that measures these models, in words and built: what the first of them was made for unless ``name``."""
+    """The task that measures these models, in words and built: what the first of them was made for unless ``name``.
+
+    Args:
+        models: by name.
+        data: a folder of images or an IDX file to measure on.
+        sigma: noise level of denoisers.
+        name: of another task.
+        num_images: how many images are drawn, by tasks that draw.
+
+    Raises:
+        UserError: for arguments that do not fit, and for models that draw in different ways: one task draws for all.
+    """
     first = next(iter(models.values()))
+    for model in models.values():
+        if _sampler(model) != _sampler(first):
+            raise UserError(f"{first.name} and {model.name} draw in different ways: compare those that draw alike, "
+                            "beside their teacher")  # fmt: skip
     made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
     name = name or made_for
     if name == "denoise":
         return _denoising(models, data, sigma)
-
     if sigma is not None:
         raise UserError(f"--sigma is for denoisers, and {first.name} was made to {name}: leave it out")
-    told = {"patch": first.task["size"], **first.task} if "size" in first.task else first.task
-    known = {key: value for key, value in told.items() if key != "name" and registry.accepts("task", name, key)}
+    drawn = {} if num_images is None else {"num_images": num_images}
+    told = {"patch": first.task["size"], **first.task, **drawn} if "size" in first.task else {**first.task, **drawn}
+    known = registry.accepted("task", name, {key: value for key, value in told.items() if key != "name"})
     use = Use(name=name, args=known)
     given: dict[str, Any] = {}
     if data is not None and registry.accepts("task", name, "evaluate"):
@@ -57,6 +77,11 @@ def task_of(model: Model) -> Task:
     return task
 
 
+def _sampler(model: Model) -> list[Any]:
+    """How a model draws in few steps; nothing of a model that does not."""
+    return [model.task.get(key) for key in ("sampler", "table", "steps")]
+
+
 def _images(data: Path, **more: Any) -> dict[str, Any]:
     """The source of images in a folder, or in a file in the IDX format of MNIST."""
     if data.is_file():
@@ -65,7 +90,6 @@ def _images(data: Path, **more: Any) -> dict[str, Any]:
 
 
 def _denoising(models: Mapping[str, Model], data: Path | None, sigma: float | None) -> tuple[str, Any]:
-
     channels = {model.channels for model in models.values() if model.task.get("channels") != "both"}
     if len(channels) > 1:
         raise UserError("grey and colour models cannot be compared on the same images: compare them apart")

@@ -12,13 +12,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdgen import compare, pictures, registry
+from kdgen import compare, pictures
 from kdgen.convert import from_picture, sheet, to_pictures
 from kdgen.data import generator
 from kdgen.data.photographs import Photographs
 from kdgen.model import Model
 from kdgen.purpose import measuring_task
-from kdgen.registry import Use
 from kdgen.report import Report, heading
 from kdgen.types import Batch, UserError
 
@@ -124,7 +123,7 @@ def on_latents(models: Mapping[str, Model], *, num_images: int, seed: int, num_s
 def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> torch.Tensor:
     """Images of a model; the number of steps counts for those made to draw in few."""
     if model.task.get("name") == "decode":
-        task = registry.build("task", Use(name="decode", args=_accepted(model)))
+        _, task = measuring_task({model.name: model}, None)
         images: torch.Tensor = task.draw(model.net, num_images=num_images, seed=seed)
         return images
     few = num_steps if "sampler" in model.task else None
@@ -139,14 +138,18 @@ def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Repo
 @lru_cache(maxsize=32)
 def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Report:
     given = dict(models)
-    first = next(iter(given.values()))
-    said, task = measuring_task(given, None, sigma) if task_name(given) in CHANGES else _few(first)
-    rows = []
-    for number, (name, model) in enumerate(models):
-        role: Any = "model" if number else "teacher"
-        row = compare.measure(role, model.net, task, name=name, reference=first.net, limit=_limit(task))
-        steps = next(iter(model.task.get("steps", ())), None) if "sampler" in model.task else None
-        rows.append(row.model_copy(update={"calls": steps}) if steps else row)
+    (_, first), *others = models
+    changes = task_name(given) in CHANGES
+    if "sampler" in first.task:
+        raise UserError(f"{first.name} draws in few steps and is measured against its teacher: name that first")
+    # the first is drawn as a teacher is, in many steps, whatever the others do
+    judged = given if changes else dict(others) or given
+    said, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
+    rows = [
+        compare.measure("model" if number else "teacher", model.net, task, name=name, reference=first.net,
+                        limit=_limit(task))
+        for number, (name, model) in enumerate(models)
+    ]  # fmt: skip
     drawn = isinstance(task, pictures.Drawn) and not isinstance(task, pictures.Pictured)
     notes = [task.provenance(reference=first.net)] if drawn else [task.provenance()]
     return compare.compare(rows, task=said, headline=task.headline, per=compare.per_call(task), notes=notes)
@@ -163,17 +166,6 @@ def photographs() -> dict[str, Image.Image]:
     """Photographs that are at hand, by name."""
     source = Photographs()
     return {name: Image.fromarray(source.picture(index)) for index, name in enumerate(source.names)}
-
-
-def _few(model: Model) -> tuple[str, Any]:
-    args = {**_accepted(model), "num_images": MEASURED}
-    name = str(model.task.get("name"))
-    return str(Use(name=name, args=args)), registry.build("task", Use(name=name, args=args))
-
-
-def _accepted(model: Model) -> dict[str, Any]:
-    name = str(model.task.get("name"))
-    return {key: value for key, value in model.task.items() if key != "name" and registry.accepts("task", name, key)}
 
 
 def _limit(task: Any) -> int | None:
