@@ -11,7 +11,7 @@ from torch import nn
 from kdgen.metrics import cost
 from kdgen.pictures import Pictured
 from kdgen.recipe import read
-from kdgen.report import LOWER_IS_BETTER, ROLES, Report, Role, Row, Seconds, outdoes
+from kdgen.report import LOWER_IS_BETTER, ROLES, Report, Role, Row, Seconds, deciding, outdoes
 from kdgen.types import Task, UserError
 
 SAME = {"psnr": 0.05, "accuracy": 0.002}
@@ -156,7 +156,8 @@ def assess(
                 steps=each.steps)
         for each in nets
     ]  # fmt: skip
-    report = compare(rows, task=title, headline=task.headline, per=per_call(task), ground_truth=ground_truth,
+    headline = deciding(task, taught=reference is not None)
+    report = compare(rows, task=title, headline=headline, per=per_call(task), ground_truth=ground_truth,
                      seconds=seconds, notes=[task.provenance(reference=reference, seed=seed), *notes])  # fmt: skip
     return report.model_copy(update={"machine": machine})
 
@@ -241,8 +242,9 @@ def _judge(key: str, own: float, control: float) -> tuple[str, str]:
         share = gain / control if control > 0 else 0.0
         shown, same = f"{key} {own:.4g} against {control:.4g}, {share:+.0%}", abs(share) <= SAME_SHARE
     else:
-        shown = f"{gain:+.2f} dB" if key == "psnr" else f"{key} {gain:+.4f}"
-        same = abs(gain) <= SAME.get(key, 0.0)
+        metric, _, level = key.partition("@")
+        shown = f"{gain:+.2f} dB" if metric == "psnr" else f"{metric} {gain:+.4f}"
+        shown, same = shown + f" to the {level}" * bool(level), abs(gain) <= SAME.get(metric, 0.0)
     return ("made no difference" if same else "helped" if outdoes(key, own, control) else "did NOT help"), shown
 
 

@@ -85,7 +85,9 @@ class Quality:
         """In words; empty before the first evaluation."""
         if leg not in self.last:
             return ""
-        return f"{self.last[leg]:.2f} dB" if self.headline == "psnr" else f"{self.headline} {self.last[leg]:.4g}"
+        from kdgen.report import worded
+
+        return worded(self.headline, self.last[leg])
 
 
 class Plain(Quiet):

@@ -8,6 +8,8 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from kdgen.report import heading
+
 COLOURS = {"assistant_1": "#009e73", "student": "#0072b2", "control_steps": "#d55e00", "control_seconds": "#e69f00"}
 TERMS = ("#000000", "#009e73", "#cc79a7", "#56b4e9", "#8c564b", "#7f7f7f")
 NOT_TERMS = frozenset({"alpha", "lr", "images_per_second", "seconds", "seconds_left"})
@@ -40,8 +42,7 @@ def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
         if measured:
             quality.plot(*zip(*measured, strict=True), "o-", ms=3, color=colour, label=label)
     losses.set(title="losses, smoothed", xlabel="seconds of training", ylabel="loss", yscale="log")
-    measure = "PSNR (dB)" if headline == "psnr" else headline
-    quality.set(title="quick evaluation", xlabel="seconds of training", ylabel=measure)
+    quality.set(title="quick evaluation", xlabel="seconds of training", ylabel=heading(headline))
     for axes in (losses, quality):
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)

@@ -19,7 +19,7 @@ from kdgen.model import Model, build_net
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.registry import Use
-from kdgen.report import outdoes
+from kdgen.report import deciding, outdoes
 from kdgen.schedule import Length
 from kdgen.train import Source, Trainer
 from kdgen.types import Batch, Event, Task, UserError
@@ -57,6 +57,11 @@ class Place:
     reference: nn.Module | None = None
     first: str = "student"
     stopped: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def headline(self) -> str:
+        """The metric by which its nets are judged."""
+        return deciding(self.task, taught=self.reference is not None)
 
     def home(self, leg: str) -> Path:
         """The folder of a leg's net."""
@@ -229,9 +234,9 @@ class Link:
     def _keep_best(self, now: Model, leg: str, event: Event) -> None:
         """Save a net in `best/LEG` if no quick evaluation before was better: it may outdo the last."""
         place = self.place
-        figure = event.data.get(place.task.headline)
+        figure = event.data.get(place.headline)
         known = place.journal.get(f"{leg}_best")
-        if figure is None or (known is not None and not outdoes(place.task.headline, figure, known)):
+        if figure is None or (known is not None and not outdoes(place.headline, figure, known)):
             return
         now.save(place.folder / "best" / leg)
         place.journal.note(**{f"{leg}_best": figure, f"{leg}_best_step": event.step})

@@ -121,15 +121,17 @@ class Loss:
         own = self.task.loss(sight.student, sight.batch) if "student" in self.reads else None
         if own is not None:
             losses[TASK] = _mean(own, sight.batch)
-        losses |= {key: _mean(term.loss(sight), sight.batch) for key, term in self.objectives.items()}
+        losses |= {key: _mean(term.loss(sight), sight.batch, term.weighted) for key, term in self.objectives.items()}
         if isinstance(sight, View):
-            losses |= {key: _mean(method.loss(sight), sight.batch) for key, method in self.methods.items()}
+            losses |= {
+                key: _mean(method.loss(sight), sight.batch, method.weighted) for key, method in self.methods.items()
+            }
         return losses
 
 
-def _mean(loss: Tensor, batch: Batch) -> Tensor:
-    """The mean of losses per example ``(B,)``, weighted as the batch says."""
-    return loss.mean() if batch.weight is None else (batch.weight * loss).mean()
+def _mean(loss: Tensor, batch: Batch, weighted: bool = True) -> Tensor:
+    """The mean of losses per example ``(B,)``, weighted as the batch says unless told otherwise."""
+    return (batch.weight * loss).mean() if weighted and batch.weight is not None else loss.mean()
 
 
 def _shown(key: str) -> str:

@@ -6,7 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError
 
 from kdgen.recipe import Strict, explain_error
-from kdgen.types import UserError
+from kdgen.types import Task, UserError
 
 Role = Literal["input", "teacher", "assistant", "student", "control_steps", "control_seconds", "model"]
 
@@ -51,6 +51,11 @@ class Row(Strict):
     num_seeds: int = Field(1, ge=1, description="number of seeds that the metrics are means of")
     seconds: float | None = Field(None, ge=0, description="seconds its training took, the teacher's answers included")
     steps: int | None = Field(None, ge=0, description="optimiser steps of its training")
+
+
+def deciding(task: Task, *, taught: bool) -> str:
+    """The metric by which nets of a task are judged, in reports and while they train; ``taught`` where by a teacher."""
+    return task.taught_headline if taught else task.headline
 
 
 def outdoes(metric: str, value: float, other: float) -> bool:
@@ -175,6 +180,11 @@ def heading(key: str) -> str:
     title = _COLUMNS.get(name, (name,))[0]
     title = f"{title} (lower is better)" if name.startswith(LOWER_IS_BETTER) else title
     return f"{title} {'to the' if level in ('data', 'teacher') else 'at'} {level}" if level else title
+
+
+def worded(metric: str, value: float) -> str:
+    """A figure in a few words, e.g. ``29.72 dB`` or ``fd_features32 0.91``."""
+    return f"{value:.2f} dB" if metric.partition("@")[0] == "psnr" else f"{metric} {value:.4g}"
 
 
 def _figure(row: Row, key: str) -> str:

@@ -133,7 +133,7 @@ class _Run:
         recipe, original, place = self.recipe, self.original, self.place
         yield self._event("start", student=str(recipe.student), teacher=original.name if original else None,
                           total_steps=recipe.steps, seconds=recipe.seconds, folder=str(place.folder),
-                          headline=place.task.headline, loss_lives=self._loss_lives())  # fmt: skip
+                          headline=place.headline, loss_lives=self._loss_lives())  # fmt: skip
         yield from self.link.events()
         for number in range(1, len(self.chain)):
             self.link = self._link(number)
@@ -194,7 +194,7 @@ class _Run:
         write_text(student / "README.md", card(report, self.recipe, config=read_config(student), teacher=known))
         folder = place.folder
         pictures.picture(folder / "samples.png", task, {each.label: each.net for each in nets})
-        curves(folder / "curves.png", folder / "metrics.jsonl", headline=task.headline)
+        curves(folder / "curves.png", folder / "metrics.jsonl", headline=place.headline)
         yield self._event("report", path=str(folder / "report.json"), markdown=str(folder / "report.md"),
                           samples=str(folder / "samples.png"), curves=str(folder / "curves.png"))  # fmt: skip
 

@@ -48,7 +48,7 @@ class Batch:
         teacher_x: what the teacher sees, where it differs: a cleaner, larger or other-modality view.
         y: the ground truth of ``x``, ``(B, C, H, W)`` in [-1, 1] or labels ``(B,)``, where there is any.
         real: images of the data ``(B, C, H, W)`` in [-1, 1] that belong to no ``x``, for losses on distributions.
-        weight: how much each example counts in every term of the loss, ``(B,)``; equally where absent.
+        weight: how much the error of each example's output counts, ``(B,)``; equally where absent.
         cond: conditions for both nets by keyword, each ``(B, ...)``: ``sigma``, ``label``, ``mask``.
     """
 
@@ -149,12 +149,14 @@ class Task(Protocol):
         channels: of its images, 1 or 3.
         equivariant: whether an input flipped or rotated has the answer flipped or rotated.
         headline: the metric that decides which of two nets is better.
+        taught_headline: the one that decides where there is a teacher to be near to.
         quick: number of images that tell enough during training.
     """
 
     channels: int
     equivariant: bool
     headline: str
+    taught_headline: str
     quick: int
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
@@ -201,9 +203,12 @@ class Learned(nn.Module):
         lives: between what its loss normally lies during a run, for one that says little by its value; else None.
         reads: which of ``student`` and ``teacher`` it reads of what it is shown; what no term of a stage reads is not
             computed, and the noisy input stands in its place.
+        weighted: whether a batch's weights count in its loss. They are for errors of outputs, which grow with the noise
+            level of a diffusion model, say; those of features do not.
     """
 
     student_taps: tuple[str, ...] = ()
+    weighted: bool = True
     lives: tuple[float, float] | None = None
     reads: frozenset[str] = frozenset({"student", "teacher"})
 

@@ -8,6 +8,8 @@ from torch import nn
 from kdgen.compare import Report, Row, Seconds, compare, measure, merge, of_one_recipe, verdict
 from kdgen.recipe import Recipe
 from kdgen.registry import Use
+from kdgen.report import deciding, worded
+from kdgen.tasks.autoencode import Autoencode
 from kdgen.types import Batch, UserError
 
 
@@ -59,6 +61,25 @@ def test_verdict(student: float, steps: float | None, seconds: float | None, wor
     made = report(student, steps, seconds)
     assert words in made.verdict
     assert made.verdict == verdict(made)
+
+
+def test_an_autoencoder_with_a_teacher_is_judged_by_nearness_to_it() -> None:
+    task = Autoencode(images={"name": "photographs"})
+    assert (deciding(task, taught=True), deciding(task, taught=False)) == ("psnr@teacher", "psnr")
+    figures = {"student": (25.0, 30.0), "control_seconds": (26.0, 28.0), "teacher": (31.0, None)}
+    rows = [
+        row(role, data).model_copy(update={"metrics": {"psnr": data} | ({"psnr@teacher": near} if near else {})})
+        for role, (data, near) in figures.items()
+    ]
+    made = compare(rows, task="autoencode", headline=deciding(task, taught=True))
+    assert "The teacher helped: +2.00 dB to the teacher at equal seconds" in made.verdict
+    assert "did NOT help: -1.00 dB at" in compare(rows, task="autoencode", headline="psnr").verdict
+
+
+def test_figures_in_words() -> None:
+    assert [worded(key, 29.7) for key in ("psnr", "psnr@teacher", "fd_features32")] == [
+        "29.70 dB", "29.70 dB", "fd_features32 29.7",
+    ]  # fmt: skip
 
 
 def test_verdict_threshold_is_a_twentieth_of_a_decibel() -> None:

@@ -113,10 +113,19 @@ def test_nothing_to_learn_from_is_refused_in_one_line(stage: dict[str, object]) 
     assert "\n" not in str(refused.value)
 
 
-def test_a_weighted_batch_weighs_every_term() -> None:
+def test_a_weighted_batch_weighs_every_error_of_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = sight(2.0, 4.0, weight=torch.tensor([1.0, 0.0]))
     _, terms, _ = make(TWO)(seen, 0.0, 0)
     assert [value.item() for value in terms.values()] == [4 / 2, 2 / 2, 10 / 2]
+    monkeypatch.setattr(Distant, "weighted", False)
+    _, terms, _ = make(TWO)(seen, 0.0, 0)
+    assert [value.item() for value in terms.values()] == [4 / 2, 2 / 2, (10 + 90) / 2]
+
+
+@pytest.mark.parametrize("name", ["feature", "blocks", "channel", "attention", "relation"])
+def test_errors_of_features_count_alike(name: str) -> None:
+    assert not registry.get("method", name).weighted
+    assert registry.get("method", "output").weighted
 
 
 def test_adaptive_scaling_makes_gradients_alike() -> None:

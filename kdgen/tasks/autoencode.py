@@ -46,7 +46,7 @@ class Autoencode(Drawing):
     """
 
     name = "autoencode"
-    headline = "psnr"
+    headline, taught_headline = "psnr", "psnr@teacher"
     equivariant = True
 
     def __init__(

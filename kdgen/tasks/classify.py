@@ -40,7 +40,7 @@ class Classify:
     """
 
     equivariant = False
-    headline = "accuracy"
+    headline = taught_headline = "accuracy"
     quick = 1000
 
     def __init__(

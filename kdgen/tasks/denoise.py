@@ -53,7 +53,7 @@ class Denoise:
 
     channels: int
     equivariant = True
-    headline = "psnr"
+    headline = taught_headline = "psnr"
     quick = 2
 
     def __init__(

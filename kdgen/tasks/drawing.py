@@ -54,6 +54,11 @@ class Drawing:
         """The distance between distributions: FID for Inception's features, otherwise under its extractor's name."""
         return "fid" if self.features == "inception" else f"fd_{self.features}"
 
+    @property
+    def taught_headline(self) -> str:
+        """The same, for with a teacher it is the distance to the teacher's images."""
+        return self.headline
+
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images of a net, ``(num_images, C, H, W)`` in [-1, 1] on the CPU; equal seeds mean equal latents."""
         raise NotImplementedError

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from kdgen.curves import NOT_TERMS, smooth
+from kdgen.report import heading
 from kdgen.ui.progress import Legs
 
 INK = {"#010101": "var(--kd-ink)", "#020202": "var(--kd-line)", "#030303": "var(--kd-accent)",
@@ -47,7 +48,7 @@ def loss_chart(legs: Legs, words: Mapping[str, str]) -> str:
 
 def quality_chart(legs: Legs, headline: str, words: Mapping[str, str]) -> str:
     """The quick evaluations of every leg against seconds."""
-    figure, axes = _axes(words["seconds"], "PSNR (dB)" if headline == "psnr" else headline)
+    figure, axes = _axes(words["seconds"], heading(headline))
     with rc_context(STYLE):
         drawn = False
         for leg, known in legs.items():

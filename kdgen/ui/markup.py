@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from kdgen.console import clock
-from kdgen.report import Report, count
+from kdgen.report import Report, count, worded
 from kdgen.ui.choices import Cost
 from kdgen.ui.progress import Progress
 from kdgen.ui.runs import Job
@@ -122,8 +122,7 @@ def key_figures(report: Report | None) -> str:
         return ""
     parts = []
     if report.headline in student.metrics:
-        value = student.metrics[report.headline]
-        parts.append(f"{value:.2f} dB" if report.headline == "psnr" else f"{report.headline} {value:.3g}")
+        parts.append(worded(report.headline, student.metrics[report.headline]))
     teacher = report.find("teacher")
     if teacher is not None and student.macs:
         parts.append(f"{teacher.macs * teacher.calls / (student.macs * student.calls):.1f}x fewer MACs")

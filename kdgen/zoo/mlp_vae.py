@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.zoo.mlp_generator import MlpGenerator
-from kdgen.zoo.vae import Moments, draw
+from kdgen.zoo.vae import FIRST_LOG_VARIANCE, Moments, draw
 
 
 class MlpVae(nn.Module):
@@ -41,12 +41,15 @@ class MlpVae(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """He et al. 2015, eq. 10, with zero biases; what has no ReLU behind it keeps the size of what it reads."""
+        """He et al. 2015, eq. 10, with zero biases; what has no ReLU behind it keeps the size of what it reads.
+
+        Variances start small.
+        """
         for name, layer in self.named_children():
             if isinstance(layer, nn.Linear):
                 gain = {"fc22": 0.1, "fc21": 1.0, "fc4": 1.0}.get(name, 2**0.5)
                 nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
-                nn.init.zeros_(layer.bias)
+                nn.init.constant_(layer.bias, FIRST_LOG_VARIANCE if name == "fc22" else 0.0)
 
     def encode(self, x: Tensor) -> Tensor:
         """Images ``(B, C, size, size)`` in [-1, 1] to moments ``(B, 2Z)``: means, then logarithms of variances."""

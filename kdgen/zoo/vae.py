@@ -10,6 +10,12 @@ from torch import Tensor, nn
 from kdgen.registry import register
 from kdgen.types import UserError
 
+FIRST_LOG_VARIANCE = -6.0
+"""Where logarithms of variances start: deviations of 0.05, so that the first steps see images through little noise.
+
+At 0 the noise is larger than what an untrained encoder says, and decoders learn to ignore some of the latents.
+"""
+
 
 class Moments(nn.Module):
     """Means and logarithms of variances ``(B, 2Z, ...)`` of Gaussian latents, the logarithms kept in [-30, 20].
@@ -204,7 +210,7 @@ def _check(channels: int, latent: int, widths: Sequence[int], blocks: int) -> No
 def _initialise(half: Encoder | Decoder) -> None:
     """He et al. 2015, eq. 10, with zero biases; residual branches and variances start at a tenth of that.
 
-    The tails have no ReLU behind them and keep the size of what they read.
+    The tails have no ReLU behind them and keep the size of what they read. Variances start small.
     """
     for name, module in half.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -213,7 +219,9 @@ def _initialise(half: Encoder | Decoder) -> None:
             assert module.bias is not None
             nn.init.zeros_(module.bias)
     if isinstance(half, Encoder):
+        assert half.tail.bias is not None
         half.tail.weight[half.latent_channels :].mul_(0.1)
+        half.tail.bias[half.latent_channels :].fill_(FIRST_LOG_VARIANCE)
 
 
 @register("net")

@@ -97,7 +97,7 @@ def test_batches_depend_on_seed_and_number_alone(vae, monkeypatch):
         assert len({batch.x.sum().item() for batch in [*eight, *take(task, 1, seed=1)]}) == 9
         assert not any(batch.x.is_inference() for batch in eight)
         assert task.renewed(eight[0], seed=1) is eight[0]
-        assert (task.headline, task.channels) == ("psnr", 3)
+        assert (task.headline, task.taught_headline, task.channels) == ("psnr", "psnr@teacher", 3)
 
 
 def test_each_part_sees_its_input_and_its_truth(vae):

@@ -14,7 +14,7 @@ from kdgen.adapters.checkpoint import load_checkpoint
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Use
 from kdgen.taps import taps
-from kdgen.zoo.vae import Decoder, Encoder, Moments, Vae, draw, reflected
+from kdgen.zoo.vae import FIRST_LOG_VARIANCE, Decoder, Encoder, Moments, Vae, draw, reflected
 
 WIDTHS = {"widths": [4, 6, 8]}
 
@@ -100,7 +100,8 @@ def test_vae_starts_with_latents_and_images_of_sensible_size() -> None:
     x = F.interpolate(torch.rand(8, 3, 8, 8) * 2 - 1, scale_factor=4, mode="bilinear")
     mean, log_variance = net.encode(x).chunk(2, dim=1)
     assert 0.2 < mean.std() < 2
-    assert log_variance.abs().max() < 1
+    assert (log_variance - FIRST_LOG_VARIANCE).abs().max() < 1
+    assert draw(net.encode(x), sampled=True).sub(mean).std() < 0.1 < mean.std()
     assert 0.2 < net.decode(torch.randn_like(mean)).std() < 2
 
 
