@@ -20,7 +20,9 @@ def inherit_blocks(student: nn.Module, teacher: nn.Module) -> None:
     Diffusion", section 3.1): on the way down the first layers of a block stay; on the way up the first and the last,
     which reads the skip connection from the level above. Levels are counted from the image. What has the same shape is
     copied exactly; narrower tensors take evenly spaced channels, so that groups stay groups (weight selection, Xu et
-    al. 2024, "Initializing Models with Larger Ones", section 3). What the teacher lacks stays as it is.
+    al. 2024, "Initializing Models with Larger Ones", section 3). Such matrices and kernels are scaled to the root mean
+    square that they had in the student: trained weights have grown, and steps of the size that suits first weights
+    would change them too slowly. What the teacher lacks stays as it is.
 
     Raises:
         UserError: for a student wider than its teacher, or one that has nothing in common with it.
@@ -35,7 +37,7 @@ def inherit_blocks(student: nn.Module, teacher: nn.Module) -> None:
         if any(mine > yours for mine, yours in zip(value.shape, source.shape, strict=True)):
             raise UserError(f"make the student no wider than the teacher it starts from: {key} is {tuple(value.shape)} "
                             f"in it and {tuple(source.shape)} in the teacher")  # fmt: skip
-        value.copy_(evenly(source, value))
+        value.copy_(source if source.shape == value.shape else _selected(source, value))
         common += 1
     if not common:
         raise UserError(f"a {type(student).__name__} has no weights in common with a {type(teacher).__name__}")
@@ -66,6 +68,14 @@ def _source(key: str, mine: dict[str, int], yours: dict[str, int]) -> str:
         last = up and i == mine[f"{path}.{block}.{kind}"] - 1
         place += f"{kind}.{yours.get(f'{path}.{there}.{kind}', 0) - 1 if last else i}."
     return place + key[found.end() :]
+
+
+def _selected(source: Tensor, like: Tensor) -> Tensor:
+    """Evenly spaced entries of ``source``; of matrices and kernels with the root mean square of ``like``."""
+    chosen = evenly(source, like)
+    if chosen.dim() < 2:
+        return chosen
+    return chosen * (like.square().mean() / chosen.square().mean().clamp_min(1e-12)).sqrt()
 
 
 def evenly(source: Tensor, like: Tensor) -> Tensor:

@@ -104,12 +104,15 @@ def test_a_student_of_fewer_levels_counts_them_from_the_image() -> None:
 
 def test_a_narrower_student_starts_from_evenly_spaced_channels() -> None:
     teacher, student = tiny(block_out_channels=(16, 32)), tiny(block_out_channels=(8, 16))
+    first = {key: value.square().mean().sqrt() for key, value in student.unet.state_dict().items()}
     student.inherit(teacher)
     wide, narrow = teacher.unet.state_dict(), student.unet.state_dict()
-    assert torch.equal(narrow["conv_in.weight"], wide["conv_in.weight"][::2])
-    assert torch.equal(
-        narrow["up_blocks.1.resnets.0.conv1.weight"], wide["up_blocks.1.resnets.0.conv1.weight"][::2, ::2]
-    )
+    for key, chosen in (
+        ("conv_in.weight", wide["conv_in.weight"][::2]),
+        ("up_blocks.1.resnets.0.conv1.weight", wide["up_blocks.1.resnets.0.conv1.weight"][::2, ::2]),
+    ):
+        torch.testing.assert_close(narrow[key], chosen * first[key] / chosen.square().mean().sqrt())
+    assert torch.equal(narrow["down_blocks.0.resnets.0.conv1.bias"], wide["down_blocks.0.resnets.0.conv1.bias"][::2])
     assert torch.equal(narrow["conv_out.bias"], wide["conv_out.bias"])
 
 
