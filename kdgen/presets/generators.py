@@ -170,12 +170,10 @@ def diffusion_blocks() -> Recipe:
     The last blocks on the way up are left out: they stand next to the output, which is matched itself, and at their
     resolution features would cost a fifth of the steps.
     """
-    blocks: list[JsonValue] = [f"unet.down_blocks.{i}" for i in range(4)] + ["unet.mid_block", "unet.up_blocks.0"]
+    blocks = [f"unet.down_blocks.{i}" for i in range(4)] + ["unet.mid_block", "unet.up_blocks.0"]
+    pairs: list[JsonValue] = [[path, path] for path in blocks]
     stage = Stage(
-        methods=(
-            Term(name="output"),
-            Term(name="blocks", weight=0.02, args={"pairs": [[path, path] for path in blocks]}),
-        ),
+        methods=(Term(name="output"), Term(name="blocks", weight=0.02, args={"pairs": pairs})),
         ratio=Use(name="fixed", args={"alpha": 0.9}),
         optimizer="muon",
         lr=6e-3,
