@@ -201,6 +201,30 @@ def test_images_that_the_teacher_draws_take_seconds_of_the_students(
     assert "drawn by a model, already lay on disk" in again.to_markdown()
 
 
+def test_images_that_took_all_the_seconds_leave_a_third_to_training(
+    make_gan: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
+    images = {"name": "samples", "args": {"model": str(tmp_path / "teacher"), "num_images": 40}}
+    task = {"latent": 4, "size": 8, "num_images": 4, "images": images}
+    made = Samples._made
+
+    def slowly(self: Samples) -> torch.Tensor:
+        time.sleep(1.0)
+        return made(self)
+
+    monkeypatch.setattr(Samples, "_made", slowly)
+    recipe = make_gan(
+        WITH_GAME, f"task.args={json.dumps(task)}", "seconds=0.9", "evaluate_every=1000", "controls=false"
+    )
+    events = drain(run.distill(recipe, tmp_path / "run"))
+    warned = [e.data["message"] for e in events if e.kind == "warning"]
+    assert len(warned) == 1
+    assert "images and answers took 1 of the 0.9 s, so that training takes" in warned[0]
+    seconds = next(e.data["seconds"] for e in events if e.kind == "leg")
+    assert 0.3 <= seconds < 0.9
+
+
 def test_a_class_conditional_diffusion_model_teaches_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
     args = {"size": 8, "norm_num_groups": 4, "attention_levels": 0, "num_class_embeds": 3}

@@ -17,20 +17,23 @@ NARROW = (8, 16, 32, 48)
 TABLE = "cosine"
 """Noise levels of the students: two steps are at 20,291 and 1.0, where the teacher's own table has 157 and 3.4."""
 
+SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+"""What diffusers calls a table."""
+
 TWO: dict[str, Any] = {"steps": [2, 1, 4]}
 """Of students that are judged by two steps."""
 
 CONSISTENT: dict[str, Any] = {"stages": 6, "weight": "edm"}
 PLAYING: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 1.5e-4, "critic_lr": 4e-4, "share": 0.5}
 
-LADDER = (16, 8, 4, 2)
-"""Steps of the assistants of progressive distillation; the student has one."""
+LADDER = {16: 0.07, 8: 0.1, 4: 0.23, 2: 0.4}
+"""Steps of the assistants of progressive distillation, and their shares of the time; the student has one step."""
 
 
-def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
-    """A U-Net written as a pipeline of diffusers whose scheduler steps as ``sampler`` does."""
+def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS, table: str = TABLE) -> Use:
+    """A U-Net written as a pipeline of diffusers whose scheduler steps as ``sampler`` does, at a table's levels."""
     scheduler: dict[str, JsonValue] = {
-        "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction",
+        "num_train_timesteps": 1000, "beta_schedule": SCHEDULES[table], "prediction_type": "v_prediction",
         "clip_sample": False,
     }  # fmt: skip
     if sampler == "consistency":
@@ -43,28 +46,30 @@ def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
     return Use(name="unet2d", args=args)
 
 
-def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dict[str, Any] | None = None,
-              seconds: float = 150, batch_size: int = 32, **more: Any) -> Recipe:  # fmt: skip
+def few_steps(name: str, *methods: Term, sampler: str = "consistency", table: str = TABLE,
+              task: dict[str, Any] | None = None, seconds: float = 150, batch_size: int = 32,
+              **more: Any) -> Recipe:  # fmt: skip
     """A recipe that starts from the bundled diffusion model, whose own images are its data.
 
     Args:
         name: of the run.
         methods: of its stage.
         sampler: how the student draws.
+        table: of its noise levels.
         task: further arguments of the task.
-        seconds: of training, on one core.
+        seconds: of training, on one core, where the images lie on disk already; they take some three minutes once.
         batch_size: images in a step.
         more: further fields of the stage.
     """
     images = {"name": "rollouts", "args": {"model": "diffusion", "num_images": 2000, "num_steps": 12}}
-    told: dict[str, Any] = {"images": images, "sampler": sampler, "table": TABLE, "mean": -0.5, "std": 2.0,
+    told: dict[str, Any] = {"images": images, "sampler": sampler, "table": table, "mean": -0.5, "std": 2.0,
                             "num_images": 500, "num_steps": 25, **(task or {})}  # fmt: skip
     stage = {"optimizer": "adamw", "lr": 4e-4, "betas": (0.9, 0.99), "warmup": 0.05, "final": 0.05, **more}
     return Recipe(
         name=name,
         task=Use(name="few_steps", args=told),
         teacher="diffusion",
-        student=small(sampler),
+        student=small(sampler, table=table),
         init="teacher",
         stages=(Stage(methods=methods, **stage),),
         seconds=seconds,
@@ -117,9 +122,10 @@ def progressive() -> Recipe:
         return few_steps("rung", method, sampler="euler").stages[0].model_copy(update={"name": f"{steps} steps"})
 
     task = {"steps": [1, 2, 4, 8, 16], "first": 0.0}
-    recipe = few_steps("progressive", sampler="euler", task=task, seconds=130)
+    recipe = few_steps("progressive", sampler="euler", task=task, seconds=450)
     assistants = tuple(
-        Assistant(student=small("euler"), share=0.15, init="teacher", stages=(rung(steps),)) for steps in LADDER
+        Assistant(student=small("euler"), share=share, init="teacher", stages=(rung(steps),))
+        for steps, share in LADDER.items()
     )
     return recipe.model_copy(update={"assistants": assistants, "stages": (rung(1),)})
 
@@ -129,7 +135,7 @@ def rectified_flow() -> Recipe:
     """One to four steps of a rectified flow: straight lines between the teacher's images and their noise."""
     methods = Term(name="rectified_flow")
     task = {"coupled": True, "mean": 0.0, "std": 1.5}
-    recipe = few_steps("rectified-flow", methods, sampler="euler", task=task, seconds=90)
+    recipe = few_steps("rectified-flow", methods, sampler="euler", task=task, seconds=360)
     one = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
     last = recipe.stages[0].model_copy(update={"name": "one step", "share": 0.3, "methods": (methods, one)})
     return recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"share": 0.7}), last)})
@@ -153,8 +159,7 @@ def score_identity() -> Recipe:
 @register("preset")
 def mean_flow() -> Recipe:
     """One to four steps by the average velocity of the teacher's trajectories."""
-    recipe = few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.25}), seconds=90)
-    return recipe.model_copy(update={"precision": "float32"})
+    return few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.2}), task=TWO, seconds=420)
 
 
 @register("preset")
@@ -176,11 +181,12 @@ def few_steps_control() -> Recipe:
 @register("preset")
 def small_and_few() -> Recipe:
     """A quarter of the multiply-accumulates and four steps, from one recipe: start narrow, match blocks, then few."""
-    method = Term(name="consistency", args={"source": "teacher", "weight": "edm", "stages": 4, "start": 0.5})
-    recipe = few_steps("small-and-few", method, task={"steps": [4, 2, 1]}, seconds=150)
+    method = Term(name="progressive", args={"steps": 4, "table": "linear"})
+    recipe = few_steps("small-and-few", method, sampler="euler", table="linear", task={"steps": [4, 2, 1]},
+                       optimizer="muon", lr=2e-3, seconds=240)  # fmt: skip
     last = recipe.stages[0].model_copy(update={"name": "few steps", "share": 0.5})
     stages = (small_only().stages[0].model_copy(update={"share": 0.5}), last)
-    return recipe.model_copy(update={"student": small(widths=NARROW), "stages": stages})
+    return recipe.model_copy(update={"student": small("euler", NARROW, "linear"), "stages": stages})
 
 
 @register("preset")
