@@ -12,13 +12,13 @@ WIDTHS = (16, 32, 64, 96)
 """Channels of the bundled diffusion model, whose weights are the start of a student as large."""
 
 NARROW = (8, 16, 32, 48)
-"""Channels of a student with a quarter of its multiply-accumulates."""
+"""Channels of a student with a quarter of its multiply-accumulates.
+
+Its norms have two groups: of eight, each would be a single channel and forget how bright and how strong that is.
+"""
 
 TABLE = "cosine"
 """Noise levels of the students: two steps are at 20,291 and 1.0, where the teacher's own table has 157 and 3.4."""
-
-SCHEDULES = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
-"""What diffusers calls a table."""
 
 TWO: dict[str, Any] = {"steps": [2, 1, 4]}
 """Of students that are judged by two steps."""
@@ -30,10 +30,10 @@ LADDER = {16: 0.07, 8: 0.1, 4: 0.23, 2: 0.4}
 """Steps of the assistants of progressive distillation, and their shares of the time; the student has one step."""
 
 
-def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS, table: str = TABLE) -> Use:
-    """A U-Net written as a pipeline of diffusers whose scheduler steps as ``sampler`` does, at a table's levels."""
+def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
+    """A U-Net written as a pipeline of diffusers whose scheduler steps as ``sampler`` does."""
     scheduler: dict[str, JsonValue] = {
-        "num_train_timesteps": 1000, "beta_schedule": SCHEDULES[table], "prediction_type": "v_prediction",
+        "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction",
         "clip_sample": False,
     }  # fmt: skip
     if sampler == "consistency":
@@ -43,33 +43,33 @@ def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS, table: s
         pipeline = "DDIMPipeline"
         scheduler |= {"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"}
     args: dict[str, Any] = {"block_out_channels": list(widths), "scheduler": scheduler, "pipeline": pipeline}
+    if widths == NARROW:
+        args["norm_num_groups"] = 2
     return Use(name="unet2d", args=args)
 
 
-def few_steps(name: str, *methods: Term, sampler: str = "consistency", table: str = TABLE,
-              task: dict[str, Any] | None = None, seconds: float = 150, batch_size: int = 32,
-              **more: Any) -> Recipe:  # fmt: skip
+def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dict[str, Any] | None = None,
+              seconds: float = 150, batch_size: int = 32, **more: Any) -> Recipe:  # fmt: skip
     """A recipe that starts from the bundled diffusion model, whose own images are its data.
 
     Args:
         name: of the run.
         methods: of its stage.
         sampler: how the student draws.
-        table: of its noise levels.
         task: further arguments of the task.
         seconds: of training, on one core, where the images lie on disk already; they take some three minutes once.
         batch_size: images in a step.
         more: further fields of the stage.
     """
     images = {"name": "rollouts", "args": {"model": "diffusion", "num_images": 2000, "num_steps": 12}}
-    told: dict[str, Any] = {"images": images, "sampler": sampler, "table": table, "mean": -0.5, "std": 2.0,
+    told: dict[str, Any] = {"images": images, "sampler": sampler, "table": TABLE, "mean": -0.5, "std": 2.0,
                             "num_images": 500, "num_steps": 25, **(task or {})}  # fmt: skip
     stage = {"optimizer": "adamw", "lr": 4e-4, "betas": (0.9, 0.99), "warmup": 0.05, "final": 0.05, **more}
     return Recipe(
         name=name,
         task=Use(name="few_steps", args=told),
         teacher="diffusion",
-        student=small(sampler, table=table),
+        student=small(sampler),
         init="teacher",
         stages=(Stage(methods=methods, **stage),),
         seconds=seconds,
@@ -181,12 +181,12 @@ def few_steps_control() -> Recipe:
 @register("preset")
 def small_and_few() -> Recipe:
     """A quarter of the multiply-accumulates and four steps, from one recipe: start narrow, match blocks, then few."""
-    method = Term(name="progressive", args={"steps": 4, "table": "linear"})
-    recipe = few_steps("small-and-few", method, sampler="euler", table="linear", task={"steps": [4, 2, 1]},
-                       optimizer="muon", lr=2e-3, seconds=240)  # fmt: skip
+    method = Term(name="progressive", args={"steps": 4, "table": TABLE})
+    more: dict[str, Any] = {"optimizer": "muon", "lr": 2e-3}
+    recipe = few_steps("small-and-few", method, sampler="euler", task={"steps": [4, 2, 1]}, seconds=400, **more)
     last = recipe.stages[0].model_copy(update={"name": "few steps", "share": 0.5})
     stages = (small_only().stages[0].model_copy(update={"share": 0.5}), last)
-    return recipe.model_copy(update={"student": small("euler", NARROW, "linear"), "stages": stages})
+    return recipe.model_copy(update={"student": small("euler", NARROW), "stages": stages})
 
 
 @register("preset")
