@@ -9,7 +9,8 @@ anew. Distances are to as many images of the teacher from other noise, drawn by 
 this noise, the teacher says how far equal distributions are apart in samples so few. In fewer steps it is drawn by
 DDIM's, one call each, which for this teacher is better at 8 calls than Heun's. A ladder's figures are those of the rung
 made for that number of steps. With --data the control without a teacher learns from that folder, else from the
-teacher's images. It prints the table after each preset, and writes `few_steps.json`.
+teacher's images. Those are drawn before the first run that learns from them, and count for none. It prints the table
+after each preset, and writes `few_steps.json`.
 """
 
 import argparse
@@ -162,10 +163,12 @@ def main() -> None:
     lines = list(of_teacher(teacher.eval(), build("task", recipe_of(args.presets[0], args).task)))
     for name in args.presets:
         recipe, folder = recipe_of(name, args), args.out / name
+        task = build("task", recipe.task)
+        next(task.batches(batch_size=1, seed=0))  # so that its images lie on disk
         for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
             if event.kind in ("leg", "warning", "evaluate"):
                 print(f"{name} {event.leg} at step {event.step}: {dict(event.data)}", flush=True)
-        lines += of_run(name, folder, recipe, build("task", recipe.task), teacher)
+        lines += of_run(name, folder, recipe, task, teacher)
         show(lines)
         known = {"machine": machine(device), "threads": torch.get_num_threads(), "num_images": args.num_images}
         record = {**known, "seed": args.seed, "lines": [asdict(line) for line in lines]}
