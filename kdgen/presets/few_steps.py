@@ -159,7 +159,7 @@ def score_identity() -> Recipe:
 @register("preset")
 def mean_flow() -> Recipe:
     """One to four steps by the average velocity of the teacher's trajectories."""
-    return few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.2}), task=TWO, seconds=420)
+    return few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.15}), task=TWO, seconds=420)
 
 
 @register("preset")
