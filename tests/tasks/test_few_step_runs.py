@@ -119,12 +119,15 @@ def test_a_run_says_at_its_start_where_its_loss_lives(
     assert "the loss of consistency normally lies between" in capsys.readouterr().err
 
 
-def test_small_and_few_has_a_quarter_of_the_cost_and_narrow_weights_of_the_teacher() -> None:
+def test_small_and_few_has_a_quarter_of_the_cost_and_norms_of_several_channels() -> None:
     from kdgen.metrics import cost
 
     whole, narrow = (build_net(preset(name).student, 1)[0] for name in ("consistency", "small-and-few"))
     x, sigma = torch.zeros(1, 1, 32, 32), {"sigma": torch.ones(1)}
     assert cost.macs(whole, x, sigma) > 3.9 * cost.macs(narrow, x, sigma)
+    norms = [module for module in narrow.modules() if isinstance(module, torch.nn.GroupNorm)]
+    assert norms
+    assert all(norm.num_channels >= 4 * norm.num_groups for norm in norms)
 
 
 def test_compare_draws_the_curve_of_steps(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
