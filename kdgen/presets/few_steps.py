@@ -191,8 +191,8 @@ def small_and_few() -> Recipe:
 
 @register("preset")
 def small_only() -> Recipe:
-    """A quarter of the multiply-accumulates at the teacher's number of steps: start narrow and match blocks."""
-    recipe = few_steps("small-only", task={"steps": [16]}, sampler="euler", seconds=75)
+    """A quarter of the multiply-accumulates and 16 steps: start narrow and match blocks, as ``small_and_few`` begins."""
+    recipe = few_steps("small-only", task={"steps": [16]}, sampler="euler", seconds=200)
     first = Stage(name="narrow", methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
                   ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
     return recipe.model_copy(update={"student": small("euler", NARROW), "stages": (first,)})
