@@ -135,7 +135,7 @@ def rectified_flow() -> Recipe:
     """One to four steps of a rectified flow: straight lines between the teacher's images and their noise."""
     methods = Term(name="rectified_flow")
     task = {"coupled": True, "mean": 0.0, "std": 1.5}
-    recipe = few_steps("rectified-flow", methods, sampler="euler", task=task, seconds=360)
+    recipe = few_steps("rectified-flow", methods, sampler="euler", task=task, seconds=90)
     one = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
     last = recipe.stages[0].model_copy(update={"name": "one step", "share": 0.3, "methods": (methods, one)})
     return recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"share": 0.7}), last)})
@@ -191,7 +191,7 @@ def small_and_few() -> Recipe:
 
 @register("preset")
 def small_only() -> Recipe:
-    """A quarter of the multiply-accumulates and 16 steps: start narrow and match blocks, as ``small_and_few`` begins."""
+    """A quarter of the multiply-accumulates and 16 steps: start narrow and match blocks, as small-and-few begins."""
     recipe = few_steps("small-only", task={"steps": [16]}, sampler="euler", seconds=200)
     first = Stage(name="narrow", methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
                   ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
