@@ -7,8 +7,8 @@
 
 Each is a run of `kdgen distill PRESET` in a folder of its own; those that are there already are gone on with, not begun
 anew, and not measured anew where they are done. Distances are to as many images of the teacher from other noise, drawn
-by Heun's method in 49 calls; so drawn from this noise, the teacher says how far equal distributions are apart in samples
-so few. In fewer steps it is drawn by DDIM's, one call each, which for this teacher is better at 8 calls than Heun's. A
+by Heun's method in 49 calls; so drawn from this noise, the teacher says how far equal distributions are apart in so few
+samples. In fewer steps it is drawn by DDIM's, one call each, which for this teacher is better at 8 calls than Heun's. A
 ladder's figures are those of the rung made for that number of steps. With --data the control without a teacher learns
 from that folder, else from the teacher's images. Those are drawn before the first run that learns from them, and count
 for none. It prints the table after each preset, and writes `few_steps.json`.
