@@ -33,8 +33,9 @@ def main() -> None:
     """Run, print, and keep the outcomes as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=10_000, help="fuzzed inputs")
-    parser.add_argument("--kills", type=int, default=50, help="moments of SIGKILL")
-    parser.add_argument("--runs", type=int, default=10, help="runs of every other kind; twice as many full disks")
+    parser.add_argument("--kills", type=int, default=50, help="moments of SIGKILL, of one process and of one of two")
+    parser.add_argument("--stride", type=int, default=1, help="pages between the sizes of disks that fill")
+    parser.add_argument("--runs", type=int, default=10, help="runs of every other kind")
     parser.add_argument("--only", nargs="*", help="names of rows")
     parser.add_argument("--out", type=Path, help="keep the outcomes as JSON")
     args = parser.parse_args()
@@ -52,8 +53,8 @@ def main() -> None:
         folder = Path(name)
         kinds: dict[str, Callable[[Bench], Counter[str]]] = {
             "killed": lambda bench: runs.killed(bench, args.kills),
-            "one of two killed": lambda bench: runs.killed_pairs(bench, args.runs),
-            "full disk": lambda bench: runs.full_disk(bench, 2 * args.runs),
+            "one of two killed": lambda bench: runs.killed_pairs(bench, args.kills),
+            "full disk": lambda bench: runs.full_disk(bench, args.stride),
             "read-only": lambda bench: runs.read_only(bench, args.runs),
             "damaged answers": lambda bench: runs.damaged_pool(bench, 2 * args.runs),
             "not finite": lambda bench: runs.not_finite(bench, args.runs),

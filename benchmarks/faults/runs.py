@@ -4,6 +4,7 @@ A run ends well if it ends as if nothing had happened: with the same student, bi
 resume`; or if it stops with a line that says what to do and nothing half-written stands for a whole.
 """
 
+import mmap
 import os
 import random
 import shutil
@@ -50,27 +51,21 @@ def killed(bench: Bench, count: int, *, seed: int = 0) -> Counter[str]:
 
 
 def killed_pairs(bench: Bench, count: int) -> Counter[str]:
-    """SIGKILL of one of two processes that train together; the other ends by itself, and one alone goes on.
+    """SIGKILL at random moments of one of two processes that train together, once they have met.
 
-    Each pair is given 30 s to notice. Two processes sum their gradients in another order than one does, so that the
-    student is compared to 1e-3.
+    The other one is given 30 s to notice and end by itself; then one alone goes on. Two processes sum their gradients
+    in another order than one does, so that the student is compared to 1e-3. Before they have met, it is what launched
+    them that ends the others.
     """
     ends, dice = Counter[str](), random.Random(6)
-    for number in range(count):
-        run = bench.folder / f"pair-{number}"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-        words = ["distill", str(bench.recipe()), "--out", str(run), "--quiet"]
-
-        def join(rank: int, known: dict[str, str] = known, words: list[str] = words) -> None:
-            os.environ.update(known, RANK=str(rank), LOCAL_RANK=str(rank))
-            main(words)
-
-        pair = [start(lambda rank=rank: join(rank), bench.log) for rank in range(2)]
+    pairs = 0
+    while ends["moments of SIGKILL"] < count:
+        run = bench.folder / f"pair-{(pairs := pairs + 1)}"
+        pair = _pair(bench, run)
+        while not (run / "recipe.json").is_file():
+            time.sleep(0.002)
         dice.shuffle(pair)
-        first = ending(pair[0], kill_after=dice.uniform(0, 2 * bench.seconds))
+        first = ending(pair[0], kill_after=dice.uniform(0, bench.seconds))
         other = ending(pair[1], longest=30)
         ends["moments of SIGKILL"] += first == "killed"
         ends[f"the other: {other}"] += 1
@@ -78,6 +73,20 @@ def killed_pairs(bench: Bench, count: int) -> Counter[str]:
         ends["same student" if end == "done" and _near(bench.folder / "whole", run) else f"after it: {end}"] += 1
         shutil.rmtree(run, ignore_errors=True)
     return +ends
+
+
+def _pair(bench: Bench, run: Path) -> list[int]:
+    """Begin a run of two processes; their numbers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
+    words = ["distill", str(bench.recipe()), "--out", str(run), "--quiet"]
+
+    def join(rank: int) -> None:
+        os.environ.update(known, RANK=str(rank), LOCAL_RANK=str(rank))
+        main(words)
+
+    return [start(lambda rank=rank: join(rank), bench.log) for rank in range(2)]
 
 
 def _near(ours: Path, theirs: Path) -> bool:
@@ -106,17 +115,16 @@ def small_disk(folder: Path, size: int) -> Iterator[Callable[[str], None]]:
         subprocess.run(["umount", "-l", str(folder)], capture_output=True)
 
 
-def full_disk(bench: Bench, count: int) -> Counter[str]:
-    """A disk that is full at ever later writes, from the first byte to the last; then space is freed."""
+def full_disk(bench: Bench, stride: int) -> Counter[str]:
+    """A disk that is full at every page that the run writes, or every ``stride`` pages; then space is freed."""
     ends = Counter[str]()
-    whole = sum(f.stat().st_size for f in (bench.folder / "whole").rglob("*") if f.is_file())
-    pool = sum(f.stat().st_size for f in Path(bench.data["pool"]["dir"]).rglob("*") if f.is_file())
-    for number in range(count):
-        disk = bench.folder / f"disk-{number}"
-        with small_disk(disk, 4096 + round((whole + pool) * 1.3 * number / max(count - 1, 1))) as remount:
+    pages, first = 1, ""
+    while first != "same student":
+        disk = bench.folder / f"disk-{pages}"
+        with small_disk(disk, pages * mmap.PAGESIZE) as remount:
             pool_there = {"pool": {**bench.data["pool"], "dir": str(disk / "cache")}}
-            end = bench.verdict(disk / "run", bench.distill(disk / "run", **pool_there))
-            ends[f"first: {end}"] += 1
+            first = bench.verdict(disk / "run", bench.distill(disk / "run", **pool_there))
+            ends[f"first: {first}"] += 1
             remount("size=256m")
             if not (disk / "run" / "recipe.json").is_file():
                 shutil.rmtree(disk / "run", ignore_errors=True)
@@ -124,6 +132,7 @@ def full_disk(bench: Bench, count: int) -> Counter[str]:
             else:
                 again = bench.resume(disk / "run")
             ends[f"with space: {bench.verdict(disk / 'run', again)}"] += 1
+        pages += stride
     return ends
 
 

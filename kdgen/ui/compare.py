@@ -48,19 +48,21 @@ def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Co
                 chosen = gr.Dropdown(offered(models.runs, "", students), value=["denoiser"], multiselect=True,
                                      allow_custom_value=True, max_choices=limits.models, label=say("models"),
                                      info=say("models_info"), elem_id="kd-models")  # fmt: skip
-            with gr.Group(elem_classes="kd-card"):
+            with gr.Group(elem_classes="kd-card") as picture:
                 example = gr.Radio(names, value="chelsea", label=say("examples"), info=say("examples_info"))
                 photo = gr.Image(comparing.photographs()["chelsea"], label=say("photograph"), interactive=False,
                                  type="pil", height=200,
                                  buttons=[], elem_id="kd-photo", alt_text="The photograph")  # fmt: skip
                 upload = gr.UploadButton(say("upload"), file_types=["image"], elem_id="kd-upload", size="sm")
-                with gr.Row():
+                with gr.Column(min_width=200) as noise:
                     sigma = gr.Slider(0, 75, 25, step=1, label=say("sigma"), info=say("sigma_info"))
                     noisy = gr.Checkbox(False, label=say("noisy"), info=say("noisy_info"))
             with gr.Group(elem_classes="kd-card"), gr.Row():
                 seed = gr.Number(0, label=say("seed"), info=say("seed_info"), precision=0, min_width=140)
-                count = gr.Slider(4, limits.images, 16, step=4, label=say("num_images"), info=say("num_images_info"))
-                steps = gr.Slider(1, 8, 1, step=1, label=say("num_steps"), info=say("num_steps_info"))
+                count = gr.Slider(4, limits.images, 16, step=4, label=say("num_images"), info=say("num_images_info"),
+                                  visible=False)  # fmt: skip
+                steps = gr.Slider(1, 8, 1, step=1, label=say("num_steps"), info=say("num_steps_info"),
+                                  visible=False)  # fmt: skip
             go = gr.Button(say("compare"), variant="primary", size="lg", elem_id="kd-compare")
             notice = gr.HTML(elem_id="kd-compare-notice")
         with gr.Column(scale=7, min_width=320):
@@ -68,17 +70,38 @@ def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Co
                                     max_height=560, buttons=["fullscreen"])  # fmt: skip
             caption = gr.HTML(elem_id="kd-caption")
             figures = gr.HTML(elem_id="kd-figures")
-            sheet = gr.HTML(elem_id="kd-sheet")
+            sheet = gr.HTML(say("nothing_compared"), elem_id="kd-sheet")
     upload.upload(_taken(models), [upload], [photo, notice], api_visibility="private", show_progress="minimal")
     inputs = [session, chosen, photo, sigma, noisy, seed, count, steps]
     outputs = [notice, slider, caption, figures, sheet]
     run = _run(models)
+    chosen.change(_suited(models), [chosen, session], [picture, noise, count, steps], api_visibility="private",
+                  show_progress="hidden", queue=False)  # fmt: skip
     go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
              concurrency_id="compare")  # fmt: skip
     example.input(
         lambda name: comparing.photographs()[name], [example], [photo], api_visibility="private", queue=False
     ).then(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_id="compare")
     return Comparing(chosen, run, inputs, outputs)
+
+
+def _suited(models: Models) -> Callable[[list[str], str], list[Any]]:
+    """Shows the inputs that the chosen models read: a photograph, its noise, how many images, in how many steps."""
+
+    def suited(references: list[str], session: str) -> list[Any]:
+        here = [reference for reference in references or () if reference in TEACHERS or reference.startswith("run:")]
+        try:
+            tasks = [models.get(reference, session).task for reference in here]
+        except UserError:
+            tasks = []
+        if not tasks or len(here) < len(references):
+            return [gr.update(visible=True)] * 4
+        names = {task.get("name", "denoise") for task in tasks}
+        change = not names.isdisjoint(comparing.CHANGES)
+        few = any("sampler" in task for task in tasks)
+        return [gr.update(visible=shown) for shown in (change, "denoise" in names, not change, few)]
+
+    return suited
 
 
 def load_all(models: Models, references: Sequence[str], session: str) -> dict[str, Model]:

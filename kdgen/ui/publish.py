@@ -15,7 +15,7 @@ from kdgen.ui.words import say, words_for
 
 def link(session: gr.BrowserState, js: str) -> None:
     """A link that shows the same runs on another device. It is made in the browser, and no server is told."""
-    with gr.Accordion(say("another_device"), open=False) as opened:
+    with gr.Accordion(say("another_device"), open=False, elem_id="kd-follow") as opened:
         address = gr.Textbox(label=say("another_device"), info=say("another_device_info"), buttons=["copy"],
                              interactive=False, elem_id="kd-link")  # fmt: skip
     opened.expand(None, [session], [address], js=js, api_visibility="private")

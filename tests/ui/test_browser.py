@@ -118,6 +118,19 @@ def test_by_keyboard_alone(opened):
     page.locator(".kd-stopped").wait_for()
 
 
+def test_compare_asks_for_what_its_models_read(opened):
+    page = opened(tab="Compare")
+    noise, drawn = page.get_by_text("Noise level", exact=True), page.get_by_text("How many to draw", exact=False)
+    noise.wait_for()
+    assert not drawn.is_visible()
+    page.locator("#kd-models input").click()
+    page.keyboard.press("Backspace")
+    page.keyboard.type("gan")
+    page.keyboard.press("Enter")
+    drawn.wait_for()
+    noise.wait_for(state="hidden")
+
+
 def test_pictures_of_strangers(opened, tmp_path):
     page = opened(tab="Compare")
     (tmp_path / "a.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
