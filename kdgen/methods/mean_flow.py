@@ -24,15 +24,15 @@ class MeanFlow(Method):
     """Average velocity, MeanFlow: Geng et al. 2025 (arXiv 2505.13447), eq. 6, with the teacher's velocity for data's.
 
     In the time ``t = sigma / (1 + sigma)`` of a flow ``z = (1 - t) y + t n``, the average velocity from ``t`` down to
-    ``r`` obeys the identity ``u = v - (t - r) du/dt`` along the trajectory. The student gives ``u = (z - D) /
-    t``, so what it has to say is ``sg(v - (t - r) du/dt)``, where ``v = (z - teacher) / t``. The loss is ``|u -
-    target|^2 / sg(|u - target|^2 + c)^power``.
+    ``r`` obeys the identity ``u = v - (t - r) du/dt`` along the trajectory. The student gives ``u = (z - D) / t``, so
+    what it has to say is ``sg(v - (t - r) du/dt)``, where ``v = (z - teacher) / t``. The loss is ``|u - target|^2 /
+    sg(|u - target|^2 + c)^power``.
 
     The derivative is forward-mode (``torch.func.jvp``), or a difference over a step ``h`` down the trajectory, with the
     same dropout. Where the trajectory is straight over ``h``, ``(t - r) u(t) = h v + (t - h - r) u(t - h)``, so that a
     difference obeys ``u = v - (t - h - r) (u(t) - u(t - h)) / h`` exactly, however long the step; that is what is used.
-    ``h`` is a share of ``t - r`` at every level: at ``t`` near 1, where sigma is thousands, a step as short as ``1 -
-    t`` would divide the rounding of the net by almost nothing.
+    ``h`` is a share of ``t - r`` at every level: near ``t = 1``, where sigma is thousands, a step as short as ``1 - t``
+    would divide what is rough in the net by almost nothing, and so does forward mode.
 
     A net without a second time has ``r = 0``: every step is one to the end, and the student is drawn as a consistency
     model. With ``until``, nets are told the noise level at which a step ends, as ``until`` ``(B,)``, and are drawn by
