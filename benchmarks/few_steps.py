@@ -2,22 +2,26 @@
 
     python benchmarks/few_steps.py
     python benchmarks/few_steps.py consistency progressive --seconds 120 --out runs/few
+    python benchmarks/few_steps.py progressive --noise 1 2 3   # two steps of it, eight of the teacher, from other noise
     python benchmarks/few_steps.py --teacher runs/cifar10 --data cifar10 --seconds 600 --num-images 5000   # on a GPU
 
 Each is a run of `kdgen distill PRESET` in a folder of its own; those that are there already are gone on with, not begun
-anew. Distances are to as many images of the teacher from other noise, drawn by Heun's method in 49 calls; so drawn from
-this noise, the teacher says how far equal distributions are apart in samples so few. In fewer steps it is drawn by
-DDIM's, one call each, which for this teacher is better at 8 calls than Heun's. A ladder's figures are those of the rung
-made for that number of steps. With --data the control without a teacher learns from that folder, else from the
-teacher's images. It prints the table after each preset, and writes `few_steps.json`.
+anew, and not measured anew where they are done. Distances are to as many images of the teacher from other noise, drawn
+by Heun's method in 49 calls; so drawn from this noise, the teacher says how far equal distributions are apart in so few
+samples. In fewer steps it is drawn by DDIM's, one call each, which for this teacher is better at 8 calls than Heun's. A
+ladder's figures are those of the rung made for that number of steps. With --data the control without a teacher learns
+from that folder, else from the teacher's images. Those are drawn before the first run that learns from them, and count
+for none. It prints the table after each preset, and writes `few_steps.json`.
 """
 
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -108,15 +112,21 @@ def of_teacher(teacher: Model, task: Any) -> Iterator[Line]:
     yield line(2 * many, 2 * many - 1, figures, lambda number: task.draw(net, num_images=number))
 
 
+def homes(folder: Path, recipe: Recipe) -> list[tuple[Path, int | None]]:
+    """The folders of a run's nets; of a ladder with the number of steps that each was made for, else with None."""
+    if not recipe.assistants:
+        return [(folder / "student", None)]
+    rungs = [link.stages[-1].methods[0].args["steps"] for _, link in recipe.links()]
+    at = [folder / "assistants" / f"assistant_{i + 1}" for i in range(len(recipe.assistants))] + [folder / "student"]
+    return [(home, int(str(steps))) for home, steps in zip(at, rungs, strict=True)]
+
+
 def of_run(name: str, folder: Path, recipe: Recipe, task: Any, teacher: Model) -> Iterator[Line]:
     """The student of a run; of a ladder each rung, at the steps it was made for."""
     report = Report.read(folder)
     rows = [row for row in report.rows if row.role in ("assistant", "student")]
-    homes = [folder / "assistants" / f"assistant_{i + 1}" for i in range(len(recipe.assistants))] + [folder / "student"]
-    made_for = [(link.stages or recipe.stages)[-1] for link in recipe.assistants] + [recipe.stages[-1]]
-    for row, home, stage in zip(rows, homes, made_for, strict=True):
+    for row, (home, rung) in zip(rows, homes(folder, recipe), strict=True):
         net = load(home).net
-        rung = int(str(stage.methods[0].args["steps"])) if recipe.assistants else None
         for steps in sorted(task.steps):
             if rung is not None and (steps != rung or rung not in STEPS):
                 continue
@@ -145,6 +155,19 @@ def show(lines: list[Line]) -> None:
     )
 
 
+def drawn(task: Any, net: Any, num_images: int, seed: int) -> Tensor:
+    """Images of a student in two steps."""
+    images: Tensor = task.draw_in(net, 2, num_images=num_images, seed=seed)
+    return images
+
+
+def from_noise(name: str, seeds: Sequence[int], task: Any, teacher: Model, draw: Callable[[int], Tensor]) -> None:
+    """Print how far images are, drawn from the noise of each seed: their mean, and the sample standard deviation."""
+    found = [task.apart(draw(seed), teacher.net)[task.headline] for seed in seeds]
+    each = ", ".join(f"{value:.2f}" for value in found)
+    print(f"{name}, other noise: {each}; mean {mean(found):.2f} ± {stdev(found):.2f}", flush=True)
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -154,19 +177,33 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="for each student; default what the preset says")
     parser.add_argument("--num-images", type=int, default=500, help="for each figure")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise", type=int, nargs="+", default=[], help="also draw from these seeds, two or more")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of every recipe")
     parser.add_argument("--out", type=Path, default=Path("runs/few-steps"))
     args = parser.parse_args()
     device = pick_device("auto")
     teacher = load(args.teacher).to(device)
-    lines = list(of_teacher(teacher.eval(), build("task", recipe_of(args.presets[0], args).task)))
+    task = build("task", recipe_of(args.presets[0], args).task)
+    lines = list(of_teacher(teacher.eval(), task))
+    if args.noise:
+        table: Any = getattr(teacher.net, "timesteps", "linear")
+        shape, eight = (task.channels, task.size, task.size), few_sigmas(8, table)
+        from_noise("the teacher in 8 steps", args.noise, task, teacher,
+                   lambda seed: draw_few(teacher.net, shape, args.num_images, seed, eight, "euler"))  # fmt: skip
     for name in args.presets:
         recipe, folder = recipe_of(name, args), args.out / name
-        for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
+        task = build("task", recipe.task)
+        next(task.batches(batch_size=1, seed=0))  # so that its images lie on disk
+        begun, done = (folder / "recipe.json").is_file(), (folder / "report.json").is_file()
+        for event in () if done else resume(folder) if begun else distill(recipe, folder):
             if event.kind in ("leg", "warning", "evaluate"):
                 print(f"{name} {event.leg} at step {event.step}: {dict(event.data)}", flush=True)
-        lines += of_run(name, folder, recipe, build("task", recipe.task), teacher)
+        lines += of_run(name, folder, recipe, task, teacher)
         show(lines)
+        two = next((home for home, rung in homes(folder, recipe) if rung in (None, 2)), None)
+        if args.noise and two is not None:
+            net = load(two).net
+            from_noise(f"{name} in 2 steps", args.noise, task, teacher, partial(drawn, task, net, args.num_images))
         known = {"machine": machine(device), "threads": torch.get_num_threads(), "num_images": args.num_images}
         record = {**known, "seed": args.seed, "lines": [asdict(line) for line in lines]}
         (args.out / "few_steps.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

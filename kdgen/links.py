@@ -133,6 +133,8 @@ class Link:
                 yield from self._fill(self.pool)
             self.place.team.wait()
         length = Length(self.recipe.steps, self.recipe.seconds, self.place.team.told(self.place.preparing(self.leg)))
+        if length.overrun:
+            yield self._event("warning", message=_overrun(length))
         yield from self._train(self.leg, self.recipe, length)
 
     def control(self, leg: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
@@ -257,3 +259,8 @@ class Link:
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, leg=self.leg, data=data)
+
+
+def _overrun(length: Length) -> str:
+    return (f"images and answers took {length.spent:.0f} of the {length.seconds:g} s, so that training takes "
+            f"{length.training:.0f} s more; they are kept, and a new run trains for {length.seconds:g} s")  # fmt: skip

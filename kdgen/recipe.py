@@ -111,7 +111,9 @@ class Recipe(Strict):
     )
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="what is trained, one after another")
     steps: int | None = Field(None, gt=0, description="optimiser steps in all")
-    seconds: float | None = Field(None, gt=0, description="seconds in all, those for the teacher's answers included")
+    seconds: float | None = Field(
+        None, gt=0, description="seconds in all, those for images and answers included; training has a third at least"
+    )
     batch_size: int = Field(16, gt=0, description="images in a step")
     pool: Pool = Field(Pool(), description="the teacher's cached answers")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from kdgen.recipe import Stage
 
+LEAST = 1 / 3
+"""The share of a run's seconds that training has, however long images and answers took."""
+
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """How long a leg is: in steps, or in seconds of which some may be spent already."""
+    """How long a leg is: in steps, or in seconds of which some may be spent already, but a third is left at least."""
 
     steps: int | None
     seconds: float | None
@@ -18,9 +21,18 @@ class Length:
         """The share that is done, in [0, 1]."""
         if self.steps is not None:
             return min(step / self.steps, 1.0)
-        assert self.seconds is not None
-        budget = max(self.seconds - self.spent, 1e-9)
-        return min(elapsed / budget, 1.0)
+        assert self.training is not None
+        return min(elapsed / self.training, 1.0)
+
+    @property
+    def training(self) -> float | None:
+        """Seconds for training, None where the length is in steps."""
+        return None if self.seconds is None else max(self.seconds - self.spent, LEAST * self.seconds)
+
+    @property
+    def overrun(self) -> bool:
+        """Whether so much is spent that training takes more than what is left."""
+        return self.seconds is not None and self.seconds - self.spent < LEAST * self.seconds
 
 
 def learning_rate(stage: Stage, within: float) -> float:

@@ -9,7 +9,15 @@ from kdgen.schedule import Length, learning_rate, stage_at
 def test_length_counts_steps_or_the_seconds_that_are_left() -> None:
     assert Length(steps=8, seconds=None).progress(2, elapsed=99.0) == 0.25
     assert Length(steps=None, seconds=10.0, spent=6.0).progress(10**6, elapsed=1.0) == 0.25
-    assert Length(steps=None, seconds=5.0, spent=6.0).progress(0, elapsed=1.0) == 1.0
+    assert not Length(steps=None, seconds=10.0, spent=6.0).overrun
+
+
+def test_a_third_of_the_seconds_is_left_for_training_whatever_images_and_answers_took() -> None:
+    length = Length(steps=None, seconds=150.0, spent=166.0)
+    assert length.overrun
+    assert length.training == 50.0
+    assert length.progress(1, elapsed=0.3) == pytest.approx(0.006)
+    assert length.progress(1, elapsed=50.0) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -21,16 +21,18 @@ from kdgen.types import Batch, Method, Net, View
 
 @register("method")
 class MeanFlow(Method):
-    """Average velocity, Geng et al. 2025 (arXiv 2505.13447), eq. 6, with the teacher's velocity for data's.
+    """Average velocity, MeanFlow: Geng et al. 2025 (arXiv 2505.13447), eq. 6, with the teacher's velocity for data's.
 
     In the time ``t = sigma / (1 + sigma)`` of a flow ``z = (1 - t) y + t n``, the average velocity from ``t`` down to
-    ``r`` obeys ``u = v - (t - r) du/dt`` along the trajectory. The student gives ``u = (z - D) / t``, so what it has to
-    say is ``sg(z - t [v - (t - r) du/dt])``, where ``v = (z - teacher) / t``. The derivative is forward-mode
-    (``torch.func.jvp``), or a difference of two evaluations with the same dropout. The loss is ``|u - target|^2 / sg(|u
-    - target|^2 + c)^power``.
+    ``r`` obeys the identity ``u = v - (t - r) du/dt`` along the trajectory. The student gives ``u = (z - D) / t``, so
+    what it has to say is ``sg(v - (t - r) du/dt)``, where ``v = (z - teacher) / t``. The loss is ``|u - target|^2 /
+    sg(|u - target|^2 + c)^power``.
 
-    The target's error grows with ``1 + sigma``, so levels far above the data's spoil it: a table that ends at 157 is
-    hard, and one that ends at 20,000 too much.
+    The derivative is forward-mode (``torch.func.jvp``), or a difference over a step ``h`` down the trajectory, with the
+    same dropout. Where the trajectory is straight over ``h``, ``(t - r) u(t) = h v + (t - h - r) u(t - h)``, so that a
+    difference obeys ``u = v - (t - h - r) (u(t) - u(t - h)) / h`` exactly, however long the step; that is what is used.
+    ``h`` is a share of ``t - r`` at every level: near ``t = 1``, where sigma is thousands, a step as short as ``1 - t``
+    would divide what is rough in the net by almost nothing, and so does forward mode.
 
     A net without a second time has ``r = 0``: every step is one to the end, and the student is drawn as a consistency
     model. With ``until``, nets are told the noise level at which a step ends, as ``until`` ``(B,)``, and are drawn by
@@ -42,8 +44,8 @@ class MeanFlow(Method):
 
     Args:
         derivative: ``forward`` or ``difference``; the latter for nets that forward mode cannot pass.
-        step: of a difference, as a share of the smaller of ``t`` and ``1 - t``. A trained net is rough in its
-            noise level where that is high: there 0.25 serves better than a fine step, and bfloat16 wants no less.
+        step: of a difference, as a share of ``t - r``: the error of the teacher's step grows with it, and the net's
+            rounding with its inverse; bfloat16 wants no less than 0.1.
         until: whether the student reads ``until``.
         instant: share of images at which student and teacher have one velocity, in [0, 1].
         power: of the adaptive weight, in [0, 1].
@@ -62,7 +64,7 @@ class MeanFlow(Method):
     def __init__(
         self,
         derivative: Literal["forward", "difference"] = "difference",
-        step: float = 0.02,
+        step: float = 0.05,
         until: bool = False,
         instant: float = 0.5,
         power: float = 1.0,
@@ -105,9 +107,9 @@ class MeanFlow(Method):
         back = remembered(x.device)
         u = average(z, t)
         back()
-        slope = self._slope(average, z, t, velocity, u.detach())
+        bend = self._bend(average, z, t, r, velocity, u.detach())
         ramp = min(view.progress / self.warmup, 1.0) if self.warmup else 1.0
-        target = velocity - ramp * spread(t - r, z) * slope
+        target = velocity - ramp * bend
         apart = (u - target.detach()).square().flatten(1).mean(1)
         return apart / (apart.detach() + self.c) ** self.power
 
@@ -118,14 +120,14 @@ class MeanFlow(Method):
         return torch.where(torch.rand_like(t) < self.instant, t, r)
 
     @torch.no_grad()
-    def _slope(
-        self, average: Callable[[Tensor, Tensor], Tensor], z: Tensor, t: Tensor, velocity: Tensor, u: Tensor
+    def _bend(
+        self, average: Callable[[Tensor, Tensor], Tensor], z: Tensor, t: Tensor, r: Tensor, velocity: Tensor, u: Tensor
     ) -> Tensor:
-        """``du/dt`` along the teacher's trajectory, ``(B, C, H, W)``."""
+        """``(t - r) du/dt`` along the teacher's trajectory, ``(B, C, H, W)``."""
         if self.derivative == "forward":
             with sdpa_kernel(SDPBackend.MATH):
                 slope: Tensor = torch.func.jvp(average, (z, t), (velocity, torch.ones_like(t)))[1]
-            return slope
-        h = self.step * torch.minimum(t, 1 - t)
-        moved = average(z - spread(h, z) * velocity, t - h)
-        return (u - moved) / spread(h, z)
+            return spread(t - r, z) * slope
+        h = self.step * torch.where(t > r, t - r, t)
+        before = average(z - spread(h, z) * velocity, t - h)
+        return spread((t - r - h).clamp_min(0) / h, z) * (u - before)

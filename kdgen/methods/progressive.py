@@ -18,8 +18,8 @@ class Progressive(Method):
     A student of ``steps`` steps is at level ``t``, its next level is ``s`` and ``m`` the teacher's between them. Two
     DDIM steps of the teacher lead from ``x_t`` by ``x_m`` to ``x_s``; what a student has to say for its one step to
     lead there is ``(x_s - (s / t) x_t) / (1 - s / t)``. The loss is ``max(1 / t^2, 1)`` times the mean squared
-    distance: their truncated SNR weight. Levels are ``kdgen.diffusion.few_steps.few_sigmas(steps)``, one drawn
-    for each image.
+    distance: their truncated SNR weight (section 4). Levels are ``kdgen.diffusion.few_steps.few_sigmas(steps)``, one
+    drawn for each image.
 
     A ladder is a chain: an assistant for each number of steps, each from the weights of the one before.
 

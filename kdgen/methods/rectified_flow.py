@@ -13,15 +13,15 @@ from kdgen.types import Batch, Method, Net, View
 
 @register("method")
 class RectifiedFlow(Method):
-    """Reflow, and distillation to one step: Liu et al. 2022 (arXiv 2209.03003), eq. 1 and section 2.
+    """Reflow, and distillation to one step: Liu et al. 2022 (arXiv 2209.03003), section 2.
 
     For the task ``few_steps`` with ``rollouts`` as images and ``coupled``: the noise ``n`` of a batch is then what the
     teacher's ODE made ``y`` of. Flow matching on such pairs, ``|(n - y) - v|^2``, which for the denoised image is
     ``((1 + sigma) / sigma)^2 |D - y|^2``, makes trajectories straight, so that few of Euler's steps do. With
-    ``one_step`` the student learns ``n -> y`` from the highest level alone (section 2.2, "Distillation").
+    ``one_step`` the student learns ``n -> y`` from the highest level alone (the paragraph "Distillation" there).
 
-    Both losses fall to a floor that is the curvature left. With pairs that are not
-    coupled it is plain flow matching and the floor is higher.
+    Both losses fall to a floor that is the curvature left. With pairs that are not coupled it is plain flow matching
+    and the floor is higher.
 
     Args:
         one_step: learn from the highest level alone.

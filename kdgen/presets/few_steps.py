@@ -12,7 +12,10 @@ WIDTHS = (16, 32, 64, 96)
 """Channels of the bundled diffusion model, whose weights are the start of a student as large."""
 
 NARROW = (8, 16, 32, 48)
-"""Channels of a student with a quarter of its multiply-accumulates."""
+"""Channels of a student with a quarter of its multiply-accumulates.
+
+Its norms have two groups: of eight, each would be a single channel and forget how bright and how strong that is.
+"""
 
 TABLE = "cosine"
 """Noise levels of the students: two steps are at 20,291 and 1.0, where the teacher's own table has 157 and 3.4."""
@@ -23,8 +26,8 @@ TWO: dict[str, Any] = {"steps": [2, 1, 4]}
 CONSISTENT: dict[str, Any] = {"stages": 6, "weight": "edm"}
 PLAYING: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 1.5e-4, "critic_lr": 4e-4, "share": 0.5}
 
-LADDER = (16, 8, 4, 2)
-"""Steps of the assistants of progressive distillation; the student has one."""
+LADDER = {16: 0.07, 8: 0.1, 4: 0.23, 2: 0.4}
+"""Steps of the assistants of progressive distillation, and their shares of the time; the student has one step."""
 
 
 def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
@@ -40,6 +43,8 @@ def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
         pipeline = "DDIMPipeline"
         scheduler |= {"_class_name": "DDIMScheduler", "timestep_spacing": "trailing"}
     args: dict[str, Any] = {"block_out_channels": list(widths), "scheduler": scheduler, "pipeline": pipeline}
+    if widths == NARROW:
+        args["norm_num_groups"] = 2
     return Use(name="unet2d", args=args)
 
 
@@ -52,7 +57,7 @@ def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dic
         methods: of its stage.
         sampler: how the student draws.
         task: further arguments of the task.
-        seconds: of training, on one core.
+        seconds: of training, on one core, where the images lie on disk already; they take some three minutes once.
         batch_size: images in a step.
         more: further fields of the stage.
     """
@@ -117,9 +122,10 @@ def progressive() -> Recipe:
         return few_steps("rung", method, sampler="euler").stages[0].model_copy(update={"name": f"{steps} steps"})
 
     task = {"steps": [1, 2, 4, 8, 16], "first": 0.0}
-    recipe = few_steps("progressive", sampler="euler", task=task, seconds=130)
+    recipe = few_steps("progressive", sampler="euler", task=task, seconds=450)
     assistants = tuple(
-        Assistant(student=small("euler"), share=0.15, init="teacher", stages=(rung(steps),)) for steps in LADDER
+        Assistant(student=small("euler"), share=share, init="teacher", stages=(rung(steps),))
+        for steps, share in LADDER.items()
     )
     return recipe.model_copy(update={"assistants": assistants, "stages": (rung(1),)})
 
@@ -153,8 +159,7 @@ def score_identity() -> Recipe:
 @register("preset")
 def mean_flow() -> Recipe:
     """One to four steps by the average velocity of the teacher's trajectories."""
-    recipe = few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.25}), seconds=90)
-    return recipe.model_copy(update={"precision": "float32"})
+    return few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.15}), task=TWO, seconds=420)
 
 
 @register("preset")
@@ -176,17 +181,18 @@ def few_steps_control() -> Recipe:
 @register("preset")
 def small_and_few() -> Recipe:
     """A quarter of the multiply-accumulates and four steps, from one recipe: start narrow, match blocks, then few."""
-    method = Term(name="consistency", args={"source": "teacher", "weight": "edm", "stages": 4, "start": 0.5})
-    recipe = few_steps("small-and-few", method, task={"steps": [4, 2, 1]}, seconds=150)
+    method = Term(name="progressive", args={"steps": 4, "table": TABLE})
+    more: dict[str, Any] = {"optimizer": "muon", "lr": 2e-3}
+    recipe = few_steps("small-and-few", method, sampler="euler", task={"steps": [4, 2, 1]}, seconds=400, **more)
     last = recipe.stages[0].model_copy(update={"name": "few steps", "share": 0.5})
     stages = (small_only().stages[0].model_copy(update={"share": 0.5}), last)
-    return recipe.model_copy(update={"student": small(widths=NARROW), "stages": stages})
+    return recipe.model_copy(update={"student": small("euler", NARROW), "stages": stages})
 
 
 @register("preset")
 def small_only() -> Recipe:
-    """A quarter of the multiply-accumulates at the teacher's number of steps: start narrow and match blocks."""
-    recipe = few_steps("small-only", task={"steps": [16]}, sampler="euler", seconds=75)
+    """A quarter of the multiply-accumulates and 16 steps: start narrow and match blocks, as small-and-few begins."""
+    recipe = few_steps("small-only", task={"steps": [16]}, sampler="euler", seconds=200)
     first = Stage(name="narrow", methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
                   ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
     return recipe.model_copy(update={"student": small("euler", NARROW), "stages": (first,)})

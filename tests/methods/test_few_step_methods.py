@@ -231,4 +231,20 @@ def test_the_exact_average_velocity_has_no_loss():
     assert float(loss.max()) < 1e-5
 
 
+def test_a_net_that_is_rough_in_its_level_has_a_target_at_the_highest():
+    """The exact student but for ripples of 0.003, at levels up to the cosine table's 20,291."""
+    alone = GaussianMixture(torch.full((1, 1, 1, 1), 0.2), std=0.5)
+
+    class Rough(nn.Module):
+        def forward(self, x, *, sigma, **cond):
+            level = sigma.view(-1, 1, 1, 1)
+            return 0.2 + 0.5 * (0.25 + level**2).rsqrt() * (x - 0.2) + 0.003 * torch.cos(20 * level.log())
+
+    sigma = torch.tensor([1.0, 10.0, 157.0, 2000.0, float(few_sigmas(1, "cosine")[0])]).repeat_interleave(50)
+    y, noise = 0.2 + 0.5 * torch.randn(250, 1, 1, 1), torch.randn(250, 1, 1, 1)
+    batch = Batch(x=y + sigma.view(-1, 1, 1, 1) * noise, y=y, cond={"sigma": sigma})
+    loss = MeanFlow(step=0.1, power=0, warmup=0).loss(look(Rough(), alone, batch))
+    assert float(loss.view(5, 50).mean(1).max()) < 0.02
+
+
 # -- the contract ----------------------------------------------------------------------------------------------------
