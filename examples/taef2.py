@@ -1,7 +1,9 @@
 """The two halves of TAEF2, a tiny autoencoder of natural images (Ollin Boer Bohan, github.com/madebyollin/taesd).
 
-Latents have 32 channels and an eighth of the image's size. Images are in [0, 1]: declare that range.
+Latents have 32 channels and an eighth of the image's size. The encoder reads images in [0, 1]: declare that range.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -52,11 +54,38 @@ class Taef2Encoder(nn.Sequential):
 
 @register("net")
 class Taef2Decoder(nn.Sequential):
-    """Latents ``(B, 32, h, w)`` to images ``(B, 3, 8h, 8w)`` about [0, 1]."""
+    """Latents ``(B, 32, h, w)`` to images ``(B, 3, 8h, 8w)`` about [-1, 1].
 
-    def __init__(self) -> None:
+    Args:
+        blocks: residual blocks at an eighth, a quarter and half of the image's size.
+        last: residual blocks at full size.
+    """
+
+    def __init__(self, blocks: Sequence[int] = (3, 3, 3), last: int = 1) -> None:
         layers: list[nn.Module] = [Squash(), nn.Conv2d(LATENT, WIDTH, 3, padding=1), nn.ReLU()]
-        for level in range(3):
-            layers += [Residual(pooled=level == 0) for _ in range(3)]
+        for level, count in enumerate(blocks):
+            layers += [Residual(pooled=level == 0) for _ in range(count)]
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)]
-        super().__init__(*layers, Residual(), nn.Conv2d(WIDTH, 3, 3, padding=1))
+        super().__init__(*layers, *(Residual() for _ in range(last)), nn.Conv2d(WIDTH, 3, 3, padding=1))
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """Decode; the published weights say [0, 1]."""
+        image: Tensor = super().forward(x)
+        return 2 * image - 1
+
+    def inherit(self, teacher: "Taef2Decoder") -> None:
+        """Start from a deeper one: at each size its first blocks, as in BK-SDM (Kim et al. 2024, section 3.1)."""
+        for ours, theirs in zip(self.sizes(), teacher.sizes(), strict=True):
+            for kind in (nn.Conv2d, Residual):
+                pairs = zip(*([m for m in layers if isinstance(m, kind)] for layers in (ours, theirs)), strict=False)
+                for mine, yours in pairs:
+                    mine.load_state_dict(yours.state_dict())
+
+    def sizes(self) -> list[list[nn.Module]]:
+        """Its layers, parted before each upsampling."""
+        parted: list[list[nn.Module]] = [[]]
+        for layer in self:
+            if isinstance(layer, nn.Upsample):
+                parted.append([])
+            parted[-1].append(layer)
+        return parted
