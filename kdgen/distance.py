@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,16 +25,16 @@ def distance(name: Distance, a: Tensor, b: Tensor, *, epsilon: float = 1e-3, del
     Returns:
         ``(B,)``, float32.
     """
-    difference = a.float() - b.float()
+    a, b = a.float(), b.float()
     if name == "l1":
-        each = difference.abs()
+        each = F.l1_loss(a, b, reduction="none")
     elif name == "l2":
-        each = difference.square()
+        each = F.mse_loss(a, b, reduction="none")
     elif name == "charbonnier":
-        each = (difference.square() + epsilon**2).sqrt()
+        each = (F.mse_loss(a, b, reduction="none") + epsilon**2).sqrt()
     else:
-        each = F.huber_loss(difference, torch.zeros_like(difference), reduction="none", delta=delta)
-    return each.flatten(1).mean(1)
+        each = F.huber_loss(a, b, reduction="none", delta=delta)
+    return each.mean(dim=tuple(range(1, each.dim())))
 
 
 def resample(image: Tensor, like: Tensor) -> Tensor:
