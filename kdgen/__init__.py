@@ -13,9 +13,9 @@ Imports go down this list only, and packages on one line never import each other
     card · pictures · curves · checkpoint · loss · optimizers · journal
     report · propose · purpose · usage
     tasks · methods · objectives · ratio · schedule · answers
-    metrics · critics
+    metrics · critics · teacher
     model
-    drawing · tiling
+    drawing · tiling · quantised
     zoo · adapters · data · devices · parallel · tracking · muon · convert · config · fetch
     diffusion
     presets

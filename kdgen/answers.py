@@ -1,4 +1,4 @@
-"""The teacher, made nearly free: frozen and fast, and its answers cached on disk.
+"""The teacher's answers, cached on disk.
 
 A pool is a fixed set of inputs with the teacher's outputs, and its tapped features where asked for. It is computed
 once, memory-mapped, and shared by controls, seeds and later runs.
@@ -22,48 +22,12 @@ from torch import Tensor
 from kdgen.cache import cache_folder, checksums, make_room, short_hash
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral
 from kdgen.data.seed import derive, generator
-from kdgen.devices import Autocast, lay_out
 from kdgen.recipe import Pool
-from kdgen.taps import taps
-from kdgen.types import Answer, Batch, Net, Task, UserError
-from kdgen.zoo.fold import folded
+from kdgen.teacher import Teacher
+from kdgen.types import Answer, Batch, Task, UserError
 
 FILL_BATCH = 16
 Stream = Iterator[tuple[Batch, Answer | None]]
-
-
-class Teacher(Autocast):
-    """A net that answers and never learns: batch norm folded, channels last, in bfloat16 where that is faster.
-
-    The convolutions compute in bfloat16 under autocast; the residual connection and the output stay in float32.
-    Answers in bfloat16 are checked against float32 on a sample and refused past a root mean square of half an 8-bit
-    level.
-    """
-
-    tolerance = 2 * 0.5 / 255
-
-    def __init__(self, net: Net, sample: Batch, *, device: torch.device, bfloat16: bool) -> None:
-        likely = torch.bfloat16 if bfloat16 else torch.float32
-        frozen = lay_out(folded(net).to(device), likely).eval().requires_grad_(False)
-        super().__init__(frozen, device, torch.float32)
-        if bfloat16:
-            sample = sample.to(device)
-            exact = self.answer(sample).output
-            self.dtype = torch.bfloat16
-            error = (self.answer(sample).output - exact).square().mean().sqrt()
-            self.dtype = torch.bfloat16 if error < self.tolerance else torch.float32
-
-    @property
-    def fast(self) -> bool:
-        """Whether it computes in bfloat16."""
-        return self.dtype == torch.bfloat16
-
-    @torch.no_grad()
-    def answer(self, batch: Batch, paths: Sequence[str] = ()) -> Answer:
-        """The answer to a batch, with the outputs of the modules at ``paths``."""
-        with taps(self.net, paths) as seen:
-            output = self(batch.x if batch.teacher_x is None else batch.teacher_x, **batch.cond)
-        return Answer(output=output, taps=dict(seen))
 
 
 def live(task: Task, *, batch_size: int, seed: int, start: int = 0) -> Stream:
@@ -86,8 +50,8 @@ class AnswerPool:
         self, task: Task, spec: Pool, *, teacher: Teacher | None, identity: str = "", paths: Sequence[str] = ()
     ) -> None:
         self.task, self.spec, self.teacher, self.paths = task, spec, teacher, tuple(paths)
-        key = json.dumps([3, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
-                          teacher is not None and teacher.fast])  # fmt: skip
+        key = json.dumps([4, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
+                          teacher and teacher.precision])  # fmt: skip
         self.folder = cache_folder("answers", spec.dir) / short_hash(key)
         self._arrays: dict[str, Tensor] = {}
         self._checked = False

@@ -2,10 +2,11 @@
 
 import os
 import platform
+import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,21 @@ def bfloat16_pays(device: torch.device) -> bool:
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):
         layer, images = conv.to(dtype), x.to(dtype)
-        times = []
         with torch.no_grad():
-            for _ in range(7):
-                started = time.perf_counter()
-                layer(images)
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
-                times.append(time.perf_counter() - started)
-        seconds[dtype] = sorted(times)[3]
+            seconds[dtype] = median_seconds(partial(layer, images), device)
     return seconds[torch.float32] > 1.2 * seconds[torch.bfloat16]
+
+
+def median_seconds(run: Callable[[], object], device: torch.device, repeats: int = 7) -> float:
+    """How long a call takes on a device, the median of several."""
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
 
 
 def machine(device: torch.device) -> str:

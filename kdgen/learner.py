@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
 
-from kdgen.answers import Teacher
 from kdgen.data.seed import derive
 from kdgen.devices import Autocast, lay_out
 from kdgen.loss import Loss, make_terms
@@ -18,6 +17,7 @@ from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.schedule import learning_rate, stage_at
 from kdgen.taps import taps
+from kdgen.teacher import Teacher
 from kdgen.types import Answer, Batch, Net, Sight, Task, View
 
 Figures = Mapping[str, Tensor | float]

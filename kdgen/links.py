@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen import pictures, registry
-from kdgen.answers import AnswerPool, Stream, Teacher, live
+from kdgen.answers import AnswerPool, Stream, live
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
 from kdgen.journal import Journal
@@ -21,11 +21,15 @@ from kdgen.recipe import Recipe
 from kdgen.registry import Use
 from kdgen.report import deciding, outdoes
 from kdgen.schedule import Length
+from kdgen.teacher import Teacher
 from kdgen.train import Source, Trainer
 from kdgen.types import Batch, Event, Task, UserError
 from kdgen.zoo.inherit import inherit
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CALIBRATED = 16
+"""Inputs that the ranges of a teacher's 8-bit integers are taken from."""
+
 PREVIEWED = 8
 """How many images of a net a preview shows."""
 
@@ -41,6 +45,7 @@ class Place:
         probe: a batch of two to probe shapes on.
         device: where all nets compute.
         fast: whether bfloat16 pays there.
+        int8: whether 8-bit integers pay there, for teachers.
         team: the processes that train together; the first of them asks the teacher for pools, and writes.
         reference: the teacher of the whole chain, that nets are measured against.
         first: the leg that images drawn by a model count for.
@@ -53,6 +58,7 @@ class Place:
     probe: Batch
     device: torch.device
     fast: bool
+    int8: bool
     team: Team
     reference: nn.Module | None = None
     first: str = "student"
@@ -103,10 +109,18 @@ class Link:
         self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if place.fast else torch.float32)
         self.teacher: Teacher | None = None
         if original is not None:
-            fast = place.fast and recipe.precision != "float32"
-            self.teacher = Teacher(original.net, place.probe, device=place.device, bfloat16=fast)
+            self.teacher = Teacher(
+                original.net,
+                place.probe,
+                device=place.device,
+                bfloat16=place.fast and recipe.precision != "float32",
+                calibration=self._calibration if place.int8 and recipe.precision == "auto" else None,
+            )
         self.pool = self._pool()
         self._teachers_drawings: dict[str, Tensor] = {}
+
+    def _calibration(self) -> Batch:
+        return next(self.place.task.batches(batch_size=CALIBRATED, seed=derive(self.recipe.seed, "calibration")))
 
     def _pool(self) -> AnswerPool | None:
         """The pool the recipe asks for, with the teacher's taps that the methods of all stages want."""

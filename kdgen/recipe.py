@@ -118,7 +118,9 @@ class Recipe(Strict):
     pool: Pool = Field(Pool(), description="the teacher's cached answers")
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="what the student computes in; auto is bfloat16 where the device has units for it"
+        "auto",
+        description="what nets compute in; auto is bfloat16 where the device has units for it, and for a teacher's "
+        "answers 8-bit integers where those are faster and within one level of an 8-bit image",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     seed: int = Field(0, ge=0, description="seed of weights, data and noise")

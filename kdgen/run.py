@@ -1,7 +1,7 @@
 """A run: the folder that a recipe leaves behind. Chain, controls and report, each begun where it was left."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,15 @@ from kdgen.journal import Journal, stop_on_signals
 from kdgen.links import Link, Place
 from kdgen.model import Model, build_net, load
 from kdgen.parallel import Team, together
+from kdgen.quantised import int8_pays
 from kdgen.recipe import Recipe
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
 
+IN_INT8 = (
+    "The teacher answered in 8-bit integers, which are faster here and on a sample within one level of an 8-bit image by "
+    "root mean square; precision bfloat16 or float32 is exacter."
+)
 INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
 
 
@@ -78,7 +83,6 @@ class _Run:
         team = Team(recipe.device)
         self.recipe, self.journal = recipe, Journal(folder, writes=team.leads)
         device = pick_device(recipe.device)
-        noted = self.journal.get("bfloat16_pays")
         task = registry.build("task", recipe.task)
         self.place = Place(
             folder=folder,
@@ -86,7 +90,8 @@ class _Run:
             task=task,
             probe=next(task.batches(batch_size=2, seed=recipe.seed)),
             device=device,
-            fast=team.told(bfloat16_pays(device) if noted is None else bool(noted)),
+            fast=self._settled("bfloat16_pays", lambda: bfloat16_pays(device), team),
+            int8=self._settled("int8_pays", lambda: int8_pays(device), team),
             team=team,
         )
         self.original: Model | None = None
@@ -102,6 +107,11 @@ class _Run:
         self.link = self._link(0)
         for number in range(1, len(self.chain)):
             self._link(number, untrained=True)
+
+    def _settled(self, name: str, measured: Callable[[], bool], team: Team) -> bool:
+        """What a speed was found to be when the run began, so that it goes on computing in the same numbers."""
+        noted = self.journal.get(name)
+        return team.told(measured() if noted is None else bool(noted))
 
     def _link(self, number: int, *, untrained: bool = False) -> Link:
         """A link of the chain; its teacher is the net before it, or a stand-in while that is untrained."""
@@ -119,7 +129,7 @@ class _Run:
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
         with together(self.place.team), self.journal.opened(), stop_on_signals() as self.place.stopped:
-            self.journal.note(bfloat16_pays=self.place.fast)
+            self.journal.note(bfloat16_pays=self.place.fast, int8_pays=self.place.int8)
             if self.drawing is not None and self.journal.get("drawing") is None:
                 self.journal.note(drawing=self.drawing)
             for event in self._events():
@@ -185,7 +195,7 @@ class _Run:
             reference=place.reference,
             ground_truth=guided,
             seconds=spent if original is not None else None,
-            notes=[INHERITED] if self.recipe.init == "teacher" and place.finished("control_seconds") else [],
+            notes=self._notes(),
             machine=machine(place.device),
         )
         report.save(place.folder)
@@ -197,6 +207,12 @@ class _Run:
         curves(folder / "curves.png", folder / "metrics.jsonl", headline=place.headline)
         yield self._event("report", path=str(folder / "report.json"), markdown=str(folder / "report.md"),
                           samples=str(folder / "samples.png"), curves=str(folder / "curves.png"))  # fmt: skip
+
+    def _notes(self) -> list[str]:
+        """What else the report says of how nets were made."""
+        inherited = self.recipe.init == "teacher" and self.place.finished("control_seconds")
+        whole = self.link.teacher is not None and self.link.teacher.precision == "int8"
+        return [INHERITED] * inherited + [IN_INT8] * whole
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdgen.answers import Stream, Teacher
+from kdgen.answers import Stream
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
 from kdgen.learner import Figures, Learner
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.schedule import Length
+from kdgen.teacher import Teacher
 from kdgen.types import Answer, Batch, Event, Metrics, Net, Task, UserError
 
 RETRIES = 3

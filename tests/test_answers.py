@@ -10,13 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from kdgen.answers import AnswerPool, Teacher
-from kdgen.data.augment import dihedral
-from kdgen.model import build_net
+from kdgen.answers import AnswerPool
 from kdgen.recipe import Pool
 from kdgen.registry import Use, build
 from kdgen.tasks import Denoise
-from kdgen.types import Batch, UserError
+from kdgen.teacher import Teacher
+from kdgen.types import UserError
 
 CPU = torch.device("cpu")
 
@@ -186,51 +185,3 @@ def test_two_processes_fill_one_pool(tmp_path: Path) -> None:
     batch, answer = made[torch.arange(64)]
     assert answer is not None
     torch.testing.assert_close(answer.output, -batch.x, atol=2e-3, rtol=0)
-
-
-def test_bfloat16_answers_are_close_and_bad_ones_refused() -> None:
-    torch.manual_seed(0)
-    net, _ = build_net(Use(name="dncnn", args={"depth": 5, "width": 16, "norm": True}), 1)
-    sample = next(task().batches(batch_size=4, seed=0))
-    fast = Teacher(net, sample, device=CPU, bfloat16=True)
-    exact = Teacher(net, sample, device=CPU, bfloat16=False)
-    assert fast.fast
-    error = (fast.answer(sample).output - exact.answer(sample).output).square().mean().sqrt()
-    assert 0 < error < Teacher.tolerance
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.mul_(6.0)
-    assert not Teacher(net, sample, device=CPU, bfloat16=True).fast
-
-
-def test_the_teacher_answers_without_gradient_and_with_its_taps() -> None:
-    net = Negative()
-    x = torch.randn(2, 1, 8, 8)
-    answer = Teacher(net, Batch(x=x), device=CPU, bfloat16=False).answer(Batch(x=x), ["twice"])
-    assert not answer.output.requires_grad
-    assert torch.equal(answer.taps["twice"], 2 * x)
-    assert torch.equal(dihedral(answer.output, 5), -dihedral(x, 5))
-
-
-@pytest.mark.parametrize("way", ["flipped", "cut", "emptied", "no header", "counted wrong"])
-def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
-    whole = pool(tmp_path, Negative())
-    list(whole.fill())
-    expected = whole[torch.arange(40)][1]
-    file = whole.folder / "output.npy"
-    data = bytearray(file.read_bytes())
-    if way == "flipped":
-        data[-100] ^= 64
-    if way == "no header":
-        data[12:20] = b"\n(((\n\n\n\n"
-    file.write_bytes({"cut": data[:-300], "emptied": b""}.get(way, bytes(data)))
-    if way == "counted wrong":
-        (whole.folder / "sums.json").unlink()
-    again = pool(tmp_path, Negative())
-    assert not again.complete
-    assert list(again.fill())[-1] == 40
-    answer = again[torch.arange(40)][1]
-    assert answer is not None
-    assert expected is not None
-    assert torch.equal(answer.output, expected.output)
-    assert pool(tmp_path, Negative()).complete

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdgen.answers import AnswerPool, Teacher, live
+from kdgen.answers import AnswerPool, live
 from kdgen.recipe import Pool
+from kdgen.teacher import Teacher
 from kdgen.types import Batch
 
 CPU = torch.device("cpu")
