@@ -30,8 +30,8 @@ from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
 
 IN_INT8 = (
-    "The teacher answered in 8-bit integers, which are faster here and on a sample within one level of an 8-bit image by "
-    "root mean square; precision bfloat16 or float32 is exacter."
+    "The teacher answered in 8-bit integers, which are faster here and, by root mean square on a sample, within one "
+    "level of an 8-bit image; precision bfloat16 or float32 is exacter."
 )
 INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
 
