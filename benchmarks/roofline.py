@@ -4,8 +4,9 @@
 
 Runs recipes through kdgen's own loop with a clock around each part: the teacher's forward pass, the student's forward
 and backward pass, the optimiser, reading or making the batch; what remains is the loop's own. "Outside" is everything
-but the nets and the optimiser. The machine's peak is what a large matrix product and a wide 3x3 convolution reach here,
-in the precision that the nets compute in. A backward pass counts as two forward ones.
+but the nets and the optimiser. The machine's peak is what a large matrix product and a wide 3x3 convolution reach here;
+a step's share of it is the time that its multiply-accumulates would take at the convolution's peak, each net's in the
+precision that it computes in, over the time that the nets took. A backward pass counts as two forward ones.
 """
 
 import argparse
@@ -29,11 +30,13 @@ from kdgen.learner import Learner
 from kdgen.metrics import macs
 from kdgen.model import build_net
 from kdgen.optimizers import Optimizer
+from kdgen.quantised import QuantisedConv, int8_pays
 from kdgen.registry import build
 from kdgen.train import Trainer
 
 PARTS = ("teacher forward", "student forward", "student backward", "optimiser", "batch")
 NETS = PARTS[:4]
+ANSWER = Learner._answer
 
 
 class Clock:
@@ -42,6 +45,12 @@ class Clock:
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(PARTS, 0.0)
         self.steps = 0
+        self.teacher = ""
+
+    def answering(self, learner: Learner, *args: Any) -> Any:
+        """The teacher asked, timed, and what it answered in noted."""
+        self.teacher = learner.teacher.precision if learner.teacher is not None else ""
+        return self.around("teacher forward", ANSWER)(learner, *args)
 
     def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function, timed."""
@@ -67,7 +76,7 @@ class Timed:
 
     def __init__(self, clock: Clock) -> None:
         self.places = [
-            (Learner, "_answer", clock.around("teacher forward", Learner._answer)),
+            (Learner, "_answer", lambda learner, *args: clock.answering(learner, *args)),
             (Learner, "_look", clock.around("student forward", Learner._look)),
             (kdgen.learner, "backward", clock.around("student backward", kdgen.learner.backward)),
             (Optimizer, "step", clock.around("optimiser", Optimizer.step)),
@@ -92,6 +101,16 @@ def fastest(run: Callable[[], object], repeats: int = 9) -> float:
         run()
         times.append(time.perf_counter() - began)
     return min(times)
+
+
+@torch.inference_mode()
+def peak_in_int8() -> dict[str, float]:
+    """Multiply-accumulates a second of a 3x3 convolution of 64 channels in 8-bit integers, where those pay."""
+    if not int8_pays(torch.device("cpu")):
+        return {}
+    conv = QuantisedConv(nn.Conv2d(64, 64, 3, padding=1), 1.0, 1.0)
+    x = torch.zeros(16, 64, 48, 48, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    return {"convolution": x.numel() * 64 * 9 / fastest(lambda: conv(x))}
 
 
 @torch.inference_mode()
@@ -124,18 +143,19 @@ def measure(name: str, recipe: Recipe, teacher: nn.Module, steps: int, pool: int
     student, _ = build_net(recipe.student, getattr(build("task", recipe.task), "channels", 1))
     crop = (recipe.pool.crop or batch.x.shape[-1]) if pool else batch.x.shape[-1]
     x = batch.x[..., :crop, :crop] if batch.x.ndim == 4 else batch.x
-    work = 3 * macs(student, x, batch.cond) + (0 if pool else macs(teacher, x, batch.cond))
+    work = {"student": 3 * macs(student, x, batch.cond), "teacher": 0 if pool else macs(teacher, x, batch.cond)}
     each = {part: clock.seconds[part] / steps for part in PARTS}
     total = seconds / steps
     inside = sum(each[part] for part in NETS)
     return {
         "name": name,
-        "dtype": dtype,
+        "dtype": {"student": dtype, "teacher": clock.teacher},
         "steps": steps,
         "seconds": total,
         "parts": each | {"loop": total - inside - each["batch"]},
         "outside": 1 - inside / total,
-        "macs_per_second": recipe.batch_size * work / sum(each[part] for part in NETS[:3]),
+        "macs": {net: recipe.batch_size * each for net, each in work.items()},
+        "in_nets": sum(each[part] for part in NETS[:3]),
     }
 
 
@@ -156,10 +176,12 @@ def main() -> None:
         ("GAN generator, teacher asked", known["gan"].recipe, known["gan"].teacher, 60, 0),
     ]
     peak = {str(dtype).removeprefix("torch."): peaks(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    peak["int8"] = peak_in_int8()
     where = f"{machine(torch.device('cpu'))}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
     print(f"{where}\n\n| GMAC/s | matrix | convolution |\n|---|---:|---:|")
     for dtype, each in peak.items():
-        print(f"| {dtype} | {each['matrix'] / 1e9:.0f} | {each['convolution'] / 1e9:.0f} |")
+        cells = [f"{each[kind] / 1e9:.0f}" if kind in each else "" for kind in ("matrix", "convolution")]
+        print(f"| {dtype} | {' | '.join(cells)} |")
     columns = [*PARTS, "loop"]
     print(f"\n| ms a step | all | {' | '.join(columns)} | outside | GMAC/s | of convolution peak |")
     print("|---|" + "---:|" * (len(columns) + 4))
@@ -168,9 +190,12 @@ def main() -> None:
         row = measure(name, recipe, teacher, max(round(steps * args.scale), 2), pool)
         rows.append(row)
         parts = " | ".join(f"{1e3 * row['parts'][part]:.2f}" for part in columns)
-        share = row["macs_per_second"] / peak[row["dtype"]]["convolution"]
-        print(f"| {name}, {row['dtype']} | {1e3 * row['seconds']:.1f} | {parts} | {row['outside']:.1%} "
-              f"| {row['macs_per_second'] / 1e9:.0f} | {share:.0%} |", flush=True)  # fmt: skip
+        asked = {net: each for net, each in row["macs"].items() if each}
+        at_peak = sum(each / peak[row["dtype"][net]]["convolution"] for net, each in asked.items())
+        precisions = " and ".join(f"{net} in {row['dtype'][net]}" for net in asked)
+        rate, share = sum(asked.values()) / row["in_nets"] / 1e9, at_peak / row["in_nets"]
+        print(f"| {name}, {precisions} | {1e3 * row['seconds']:.1f} | {parts} | {row['outside']:.1%} "
+              f"| {rate:.0f} | {share:.0%} |", flush=True)  # fmt: skip
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\npeak memory of the process: {memory:.2f} GiB")
     report = {"machine": where, "peaks": peak, "rows": rows, "peak_gib": memory}
