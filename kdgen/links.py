@@ -115,6 +115,7 @@ class Link:
                 device=place.device,
                 bfloat16=place.fast and recipe.precision != "float32",
                 calibration=self._calibration if place.int8 and recipe.precision == "auto" else None,
+                slices=place.team if recipe.shard_teacher else None,
             )
         self.pool = self._pool()
         self._teachers_drawings: dict[str, Tensor] = {}

@@ -11,9 +11,12 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import nn
 
-from kdgen.types import UserError
+from kdgen.types import Net, UserError
 
 T = TypeVar("T")
+
+UNIT = 1 / 16
+"""The share of a net's parameters that a block of it has at least to be gathered on its own."""
 
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: longer than any measuring, drawing or saving by the first."""
@@ -44,6 +47,27 @@ class Team:
     def leads(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
+
+    def sharded(self, net: Net) -> Net:
+        """The net with its weights in slices, one on the device of each process, changed in place.
+
+        Weights are gathered block by block as a pass needs them, and dropped again (FSDP: Zhao et al. 2023,
+        arXiv 2304.11277). From then on all processes must call it together.
+        """
+        if self.size == 1:
+            return net
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.tensor import DTensor
+
+        mesh = init_device_mesh(self._device.type, (self.size,))
+        unit = UNIT * sum(p.numel() for p in net.parameters())
+        for module in reversed(list(net.modules())):
+            whole = sum(p.numel() for p in module.parameters() if not isinstance(p, DTensor))
+            called = type(module).forward is not nn.Module.forward
+            if module is net or (called and whole >= unit):
+                fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        return net
 
     def wait(self) -> None:
         """Go on when all have come here."""

@@ -116,6 +116,11 @@ class Recipe(Strict):
     )
     batch_size: int = Field(16, gt=0, description="images in a step")
     pool: Pool = Field(Pool(), description="the teacher's cached answers")
+    shard_teacher: bool = Field(
+        False,
+        description="each process holds a slice of the teacher (FSDP), for one too large for a device; it is asked at "
+        "every step, and measured by the first process on the CPU",
+    )
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
@@ -127,6 +132,12 @@ class Recipe(Strict):
     controls: bool = Field(True, description="also train the student without its teacher, at equal steps and seconds")
     evaluate_every: float = Field(20.0, gt=0, description="seconds between quick evaluations")
     checkpoint_every: float = Field(15.0, gt=0, description="seconds between checkpoints")
+
+    @model_validator(mode="after")
+    def _asked_together(self) -> Self:
+        if self.shard_teacher and self.pool.patches:
+            raise ValueError("shard_teacher asks the teacher at every step: set pool.patches to 0")
+        return self
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

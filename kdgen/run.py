@@ -33,6 +33,7 @@ IN_INT8 = (
     "The teacher answered in 8-bit integers, which are faster here and, by root mean square on a sample, within one "
     "level of an 8-bit image; precision bfloat16 or float32 is exacter."
 )
+ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
 INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
 
 
@@ -100,7 +101,8 @@ class _Run:
         elif recipe.teacher is not None:
             self.original = load(recipe.teacher)
         if self.original is not None:
-            self.place.reference = self.original.eval().to(device).net
+            whole = "cpu" if recipe.shard_teacher else device
+            self.place.reference = self.original.eval().to(whole).net
         self.drawing = drawing_seconds(getattr(task, "source", None), getattr(task, "images", None))
         self.chain = recipe.links()
         self.place.first = self.chain[0][0]
@@ -212,7 +214,8 @@ class _Run:
         """What else the report says of how nets were made."""
         inherited = self.recipe.init == "teacher" and self.place.finished("control_seconds")
         whole = self.link.teacher is not None and self.link.teacher.precision == "int8"
-        return [INHERITED] * inherited + [IN_INT8] * whole
+        apart = self.recipe.shard_teacher and self.place.device.type != "cpu"
+        return [INHERITED] * inherited + [IN_INT8] * whole + [ON_CPU] * apart
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)

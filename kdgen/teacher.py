@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdgen.devices import Autocast, lay_out
+from kdgen.parallel import Team
 from kdgen.quantised import has_chains, in_floats, quantised
 from kdgen.taps import taps
 from kdgen.types import Answer, Batch, Net
@@ -29,6 +30,7 @@ class Teacher(Autocast):
         bfloat16: whether that is fast there.
         calibration: where 8-bit integers are fast: gives the inputs that their ranges are taken from and that they are
             tried on, called only for a net that has such chains.
+        slices: processes that hold a slice of its weights each, and ask it together; None keeps it whole.
     """
 
     def __init__(
@@ -39,15 +41,17 @@ class Teacher(Autocast):
         device: torch.device,
         bfloat16: bool = False,
         calibration: Callable[[], Batch] | None = None,
+        slices: Team | None = None,
     ) -> None:
         likely = torch.bfloat16 if bfloat16 else torch.float32
-        frozen = lay_out(folded(net).to(device), likely).eval().requires_grad_(False)
-        super().__init__(frozen, device, torch.float32)
+        frozen = folded(net).eval().requires_grad_(False)
+        held = lay_out(frozen.to(device), likely) if slices is None else slices.sharded(frozen).to(device)
+        super().__init__(held, device, torch.float32)
         self._whole: Autocast | None = None
         self._hidden: frozenset[str] = frozenset()
         if bfloat16:
             self._try_bfloat16(sample.to(device))
-        if calibration is not None and has_chains(self.net):
+        if calibration is not None and slices is None and has_chains(self.net):
             self._try_int8(calibration().to(device))
 
     def _try_bfloat16(self, sample: Batch) -> None:

@@ -25,14 +25,15 @@ Make = Callable[..., Recipe]
 SCRIPT = [sys.executable, "-c", "from kdgen.__main__ import main; main()"]
 
 
-def launch(*arguments: str, number: int = 2) -> list[subprocess.Popen[str]]:
-    """As ``torchrun`` starts processes, without its watching over them."""
+def launch(*arguments: str, code: str = "", number: int = 2) -> list[subprocess.Popen[str]]:
+    """As ``torchrun`` starts processes, without its watching over them: the command line, or a piece of code."""
+    command = [sys.executable, "-c", code] if code else [*SCRIPT, *arguments, "--quiet"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     known = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(number)}
     return [
-        subprocess.Popen([*SCRIPT, *arguments, "--quiet"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                          env={**known, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"})
         for rank in range(number)
     ]  # fmt: skip
@@ -71,6 +72,47 @@ def test_when_one_process_is_killed_the_other_ends_and_one_alone_goes_on(make: M
     recipe = json.loads((folder / "recipe.json").read_text())
     (folder / "recipe.json").write_text(json.dumps({**recipe, "steps": torch.load(last)["step"] + 5}))
     assert drain(run.resume(folder))[-1].kind == "done"
+
+
+def test_a_teacher_in_slices_teaches_the_same(make: Make, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    settings = ("controls=false", "batch_size=4", "steps=12", "pool.patches=0")
+    for name in ("whole", "slices"):
+        file.write_text(make(*settings, *(["shard_teacher=true"] if name == "slices" else [])).to_json())
+        processes = launch("distill", str(file), "--out", str(tmp_path / name))
+        assert [process.wait(120) for process in processes] == [0, 0], [p.communicate()[1] for p in processes]
+    whole, slices = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "slices"))
+    for key, value in whole.items():
+        torch.testing.assert_close(slices[key], value, atol=1e-5, rtol=1e-4)
+    assert drain(run.resume(tmp_path / "slices"))[-1].kind == "done"  # alone, it holds the one slice there is
+
+
+SLICED = """
+import copy, torch
+from kdgen.parallel import Team
+from kdgen.model import build_net
+from kdgen.registry import Use
+torch.manual_seed(0)
+net = build_net(Use(name="unet", args={"widths": [8, 16], "blocks": 1}), 1)[0].requires_grad_(False)
+team = Team("cpu")
+sliced, x, sigma = team.sharded(copy.deepcopy(net)), torch.randn(2, 1, 9, 8), torch.tensor([0.1, 0.2])
+for _ in range(2):
+    torch.testing.assert_close(sliced(x, sigma=sigma), net(x, sigma=sigma))
+team.wait()
+print(sum(p.to_local().numel() for p in sliced.parameters()) / sum(p.numel() for p in net.parameters()))
+"""
+
+
+def test_each_process_holds_its_slice_of_a_net() -> None:
+    processes = launch(code=SLICED)
+    shares = [float(process.communicate(timeout=120)[0]) for process in processes]
+    assert sum(shares) == pytest.approx(1)
+    assert max(shares) < 0.6
+
+
+def test_a_teacher_in_slices_is_asked_at_every_step(make: Make) -> None:
+    with pytest.raises(UserError, match="shard_teacher asks the teacher at every step"):
+        make("shard_teacher=true", "pool.patches=40")
 
 
 def test_one_process_is_a_team_where_everything_is_immediate() -> None:
