@@ -114,10 +114,12 @@ def quantised(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Made:
     relus = [_join(path, relu) for path, _, pairs in found for _, relu in pairs]
     with taps(out, relus) as seen:
         out(x, **cond)
-    scales = {path: max(value.max().item(), 1e-6) / 255 for path, value in seen.items()}
     hidden: set[str] = set()
     for path, chain, pairs in found:
-        _quantise(chain, pairs, [scales[_join(path, relu)] for _, relu in pairs])
+        ranges = [seen[name].max().item() for _, relu in pairs if (name := _join(path, relu)) in seen]
+        if len(ranges) < len(pairs):  # a part of the net that this answer did without
+            continue
+        _quantise(chain, pairs, [max(each, 1e-6) / 255 for each in ranges])
         names = [name for name, _ in chain.named_children()]
         first, last = names.index(pairs[0][1]), names.index(pairs[-1][1])
         kept = {relu for _, relu in pairs}

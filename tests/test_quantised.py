@@ -1,5 +1,7 @@
 """Chains of convolutions in 8-bit integers."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -48,6 +50,22 @@ def test_what_interrupts_a_chain_stays_as_it_is() -> None:
     assert made.hidden == {"2", "3", "5"}
     wanted = net(x)
     assert 0 < (made.net(x) - wanted).square().mean() < 1e-3 * wanted.var()
+
+
+def test_a_chain_that_the_answer_did_without_stays_as_it_is() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used = nn.Sequential(conv(1, 4), nn.ReLU(), conv(4, 4), nn.ReLU(), conv(4, 4), nn.ReLU())
+            self.idle = copy.deepcopy(self.used)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.used(x)
+            return out
+
+    made = quantised(Half(), torch.randn(2, 1, 20, 20), {})
+    assert any(isinstance(layer, QuantisedConv) for layer in made.net.used.modules())  # type: ignore[union-attr]
+    assert not any(isinstance(layer, QuantisedConv) for layer in made.net.idle.modules())  # type: ignore[union-attr]
 
 
 def test_nets_that_do_not_run_their_layers_in_order_are_left_alone() -> None:
