@@ -9,7 +9,7 @@ Trains, for the same seconds each and with the same net, optimiser and batches:
     control_steps    dead leaves, ground truth, as many steps as the student
     control_seconds  dead leaves, ground truth, as many seconds as the student
     photographs      400 photographs (Train400), ground truth
-    photographs+     400 photographs, ground truth (a fifth of the loss) and the teacher's cached answers
+    photographs+     400 photographs and the teacher's cached answers
 
 and prints PSNR on BSD68 and Set12 (grey, sigma 25), mean and spread over the seeds. Each student pays for its own
 cached answers: none is taken from disk.
@@ -40,7 +40,7 @@ def teacher_in(data: Path) -> Checkpoint:
 
 
 def recipe(name: str, seconds: float, seed: int, *, teacher: Checkpoint | None, images: Mapping[str, Any], patches: int,
-           cache: Path, alpha: float = 1.0, controls: bool = False) -> Recipe:  # fmt: skip
+           cache: Path, controls: bool = False) -> Recipe:  # fmt: skip
     """One training run."""
     methods = (Term(name="output", args={"loss": "l1"}),) if teacher else ()
     return Recipe(
@@ -48,7 +48,7 @@ def recipe(name: str, seconds: float, seed: int, *, teacher: Checkpoint | None, 
         task=Use(name="denoise", args={"sigma": 25, "channels": 1, "loss": "l1", "images": dict(images)}),
         teacher=teacher,
         student=Use(name="half_res"),
-        stages=(Stage(methods=methods, ratio=Use(name="fixed", args={"alpha": alpha}), optimizer="muon", lr=5e-3),),
+        stages=(Stage(methods=methods, optimizer="muon", lr=5e-3),),
         seconds=seconds,
         batch_size=8,
         pool=Pool(patches=patches, crop=48, dir=str(cache), seed=seed),
@@ -78,17 +78,16 @@ def runs(seconds: float, seed: int, args: argparse.Namespace, work: Path) -> Ite
     photographs = {"name": "folder", "args": {"path": str(args.data / "denoise-sets" / "Train400")}}
     patches = round(args.patches * seconds)
     plans = (
-        ("student", teacher, leaves, patches, 1.0, True),
-        ("photographs", None, photographs, 0, 1.0, False),
-        ("photographs+", teacher, photographs, patches, 0.8, False),
+        ("student", teacher, leaves, patches, True),
+        ("photographs", None, photographs, 0, False),
+        ("photographs+", teacher, photographs, patches, False),
     )
-    for name, who, images, pool, alpha, controls in plans:
+    for name, who, images, pool, controls in plans:
         if args.only and name not in args.only:
             continue
         cache = Path(tempfile.mkdtemp(dir=work))
         title = name.replace("+", "-and-teacher")
-        whole = recipe(title, seconds, seed, teacher=who, images=images, patches=pool, cache=cache, alpha=alpha,
-                       controls=controls)  # fmt: skip
+        whole = recipe(title, seconds, seed, teacher=who, images=images, patches=pool, cache=cache, controls=controls)
         folder = work / f"{name}-{seconds:g}s-{seed}"
         last = "control_seconds" if controls else "student"
         for event in distill(whole, folder):

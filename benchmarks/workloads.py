@@ -17,8 +17,8 @@ PHOTOGRAPHS = {"name": "photographs"}
 """Five photographs that scikit-image carries: real images on every machine, and cheap to cut patches from."""
 
 OUTPUT = Term(name="output", args={"loss": "l1"})
-PAIRS = [["3", "4"], ["7", "28"], ["11", "46"]]
-"""Layers of the small denoiser and of the large one whose features are compared: after ReLU, at like depths."""
+PAIRS = [["2", "3"], ["6", "27"], ["10", "45"]]
+"""Layers of the small denoiser and of the large one whose features are compared: what goes into a ReLU, at like depths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
