@@ -18,7 +18,7 @@ PHOTOGRAPHS = {"name": "photographs"}
 
 OUTPUT = Term(name="output", args={"loss": "l1"})
 PAIRS = [["2", "3"], ["6", "27"], ["10", "45"]]
-"""Layers of the small denoiser and of the large one whose features are compared: what goes into a ReLU, at like depths."""
+"""Layers of the small denoiser and of the large one whose features are compared: before ReLUs, at like depths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
