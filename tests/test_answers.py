@@ -185,3 +185,27 @@ def test_two_processes_fill_one_pool(tmp_path: Path) -> None:
     batch, answer = made[torch.arange(64)]
     assert answer is not None
     torch.testing.assert_close(answer.output, -batch.x, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("way", ["flipped", "cut", "emptied", "no header", "counted wrong"])
+def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
+    whole = pool(tmp_path, Negative())
+    list(whole.fill())
+    expected = whole[torch.arange(40)][1]
+    file = whole.folder / "output.npy"
+    data = bytearray(file.read_bytes())
+    if way == "flipped":
+        data[-100] ^= 64
+    if way == "no header":
+        data[12:20] = b"\n(((\n\n\n\n"
+    file.write_bytes({"cut": data[:-300], "emptied": b""}.get(way, bytes(data)))
+    if way == "counted wrong":
+        (whole.folder / "sums.json").unlink()
+    again = pool(tmp_path, Negative())
+    assert not again.complete
+    assert list(again.fill())[-1] == 40
+    answer = again[torch.arange(40)][1]
+    assert answer is not None
+    assert expected is not None
+    assert torch.equal(answer.output, expected.output)
+    assert pool(tmp_path, Negative()).complete
