@@ -6,8 +6,8 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
-from kdgen.recipe import Strict, explain_error
 from kdgen.registry import Use
+from kdgen.schema import Strict, explain_error
 from kdgen.types import Net, UserError
 
 FORMAT: Final = 1

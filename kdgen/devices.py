@@ -39,26 +39,28 @@ def bfloat16_pays(device: torch.device) -> bool:
     """Whether a 3x3 convolution of 64 channels runs at least 1.2 times faster in bfloat16 than in float32."""
     if device.type == "mps":
         return False
-    conv = channels_last(nn.Conv2d(64, 64, 3, padding=1, device=device))
-    x = torch.zeros(8, 64, 48, 48, device=device).to(memory_format=torch.channels_last)
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        layer, images = conv.to(dtype), x.to(dtype)
-        with torch.no_grad():
-            seconds[dtype] = median_seconds(partial(layer, images), device)
-    return seconds[torch.float32] > 1.2 * seconds[torch.bfloat16]
+    return convolution_seconds(device, torch.float32) > 1.2 * convolution_seconds(device, torch.bfloat16)
 
 
-def median_seconds(run: Callable[[], object], device: torch.device, repeats: int = 7) -> float:
-    """How long a call takes on a device, the median of several."""
+@cache
+def convolution_seconds(device: torch.device, dtype: torch.dtype) -> float:
+    """How long a 3x3 convolution of ``(8, 64, 48, 48)`` to as many channels takes, channels last."""
+    conv = channels_last(nn.Conv2d(64, 64, 3, padding=1, device=device)).to(dtype)
+    x = torch.zeros(8, 64, 48, 48, device=device, dtype=dtype).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        return median_seconds(partial(conv, x), device)
+
+
+def median_seconds(run: Callable[[], object], device: torch.device, repeats: int = 7, warmup: int = 0) -> float:
+    """How long a call takes on a device, the median of several after some that do not count."""
     times = []
-    for _ in range(repeats):
+    for _ in range(warmup + repeats):
         started = time.perf_counter()
         run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        if device.type in ("cuda", "mps", "xpu"):
+            torch.accelerator.synchronize(device)
         times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    return statistics.median(times[warmup:])
 
 
 def machine(device: torch.device) -> str:

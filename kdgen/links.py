@@ -45,7 +45,7 @@ class Place:
         probe: a batch of two to probe shapes on.
         device: where all nets compute.
         fast: whether bfloat16 pays there.
-        int8: whether 8-bit integers pay there, for teachers.
+        int8: whether 8-bit integers are allowed to teachers, and pay there.
         team: the processes that train together; the first of them asks the teacher for pools, and writes.
         reference: the teacher of the whole chain, that nets are measured against.
         first: the leg that images drawn by a model count for.
@@ -114,7 +114,7 @@ class Link:
                 place.probe,
                 device=place.device,
                 bfloat16=place.fast and recipe.precision != "float32",
-                calibration=self._calibration if place.int8 and recipe.precision == "auto" else None,
+                calibration=self._calibration if place.int8 else None,
                 slices=place.team if recipe.shard_teacher else None,
             )
         self.pool = self._pool()

@@ -31,8 +31,9 @@ from kdgen.data.photographs import Photographs
 from kdgen.diffusion.few_steps import few_sigmas
 from kdgen.drawing import NUM_STEPS, denoise_noise, draw_few, draw_images
 from kdgen.fetch import HubId, fetch, hub_id
-from kdgen.recipe import Checkpoint, explain_error
+from kdgen.recipe import Checkpoint
 from kdgen.registry import Use
+from kdgen.schema import explain_error
 from kdgen.types import Net, UserError
 from kdgen.zoo.fold import folded
 

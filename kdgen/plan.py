@@ -14,8 +14,9 @@ from pydantic import Field
 from kdgen import registry
 from kdgen.metrics import cost
 from kdgen.model import build_net, load
-from kdgen.recipe import Recipe, Strict
+from kdgen.recipe import Recipe
 from kdgen.run import distill
+from kdgen.schema import Strict
 
 FEW, MORE = 2, 8
 """Steps of the two trials. The difference is what is measured, so that what only the first steps take is left out."""

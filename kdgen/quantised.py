@@ -3,14 +3,14 @@
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdgen.devices import channels_last, median_seconds
+from kdgen.devices import convolution_seconds, median_seconds
 from kdgen.taps import taps
 from kdgen.types import Net
 from kdgen.zoo.chain import ConvChain
@@ -185,17 +185,15 @@ def int8_pays(device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return False
-    conv: Any = channels_last(nn.Conv2d(64, 64, 3, padding=1))
-    x = torch.full((8, 64, 48, 48), 255.0).to(memory_format=torch.channels_last)
-    nn.init.ones_(conv.weight)
-    nn.init.zeros_(conv.bias)
+    ones: Any = nn.Conv2d(64, 64, 3, padding=1)
+    nn.init.ones_(ones.weight)
+    nn.init.zeros_(ones.bias)
+    x = torch.full((8, 64, 48, 48), 255, dtype=torch.uint8).to(memory_format=torch.channels_last)
     try:
-        layer = QuantisedConv(conv, 1.0, 64 * 9.0)
-        whole = x.to(torch.uint8)
-        if not bool((layer(whole)[:, :, 1:-1, 1:-1] == 255).all()):
+        layer = QuantisedConv(ones, 1.0, 64 * 9.0)
+        if not bool((layer(x)[:, :, 1:-1, 1:-1] == 255).all()):
             return False
     except (AttributeError, RuntimeError):
         return False
-    half, halves = copy.deepcopy(conv).bfloat16(), x.bfloat16()
-    quick = median_seconds(lambda: layer(whole), device)
-    return all(median_seconds(run, device) > 1.2 * quick for run in (lambda: conv(x), lambda: half(halves)))
+    quick = median_seconds(partial(layer, x), device)
+    return all(convolution_seconds(device, dtype) > 1.2 * quick for dtype in (torch.float32, torch.bfloat16))

@@ -1,20 +1,15 @@
 """A recipe is a whole run as data: one JSON file that reproduces it. It names registered things and never code."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from kdgen.registry import Use, nearest
+from kdgen.schema import Strict, explain_error
 from kdgen.types import UserError
-
-
-class Strict(BaseModel):
-    """Frozen, and unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Checkpoint(Strict):
@@ -261,47 +256,4 @@ def _entry(where: Any, part: str, key: str) -> int | str:
     return part
 
 
-def explain_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint of a validation in one line, with the nearest right key for an unknown one."""
-    first = max(error.errors(), key=lambda e: len(e["loc"]))
-    path = [part for part in first["loc"] if part not in ("str", "Checkpoint")]
-    where = ".".join(str(part) for part in path)
-    if first["type"] == "extra_forbidden":
-        owner = _model_at(model, path[:-1])
-        return f"unknown key {where!r}{nearest(str(path[-1]), owner.model_fields if owner else [])}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models_in(inner)
-
-
-def _model_at(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
-    for part in path:
-        if isinstance(part, str) and part in model.model_fields:
-            model = next(_models_in(model.model_fields[part].annotation), model)
-    return model
-
-
-def document(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every field of a recipe as ``(key, default, description)``, nested ones with a dotted key."""
-    for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else _short(field.get_default(call_default_factory=True))
-        yield prefix + name, default, field.description or ""
-        for inner in _models_in(field.annotation):
-            if inner is not Use:
-                yield from document(inner, f"{prefix}{name}.")
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, tuple | BaseModel):
-        return ""
-    return json.dumps(value)
-
-
-__all__ = ["Assistant", "Checkpoint", "Pool", "Recipe", "Stage", "Strict", "Term", "document", "explain_error",
-           "override", "parse", "read"]  # fmt: skip
+__all__ = ["Assistant", "Checkpoint", "Pool", "Recipe", "Stage", "Term", "override", "parse", "read"]

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError
 
-from kdgen.recipe import Strict, explain_error
+from kdgen.schema import Strict, explain_error
 from kdgen.types import Task, UserError
 
 Role = Literal["input", "teacher", "assistant", "student", "control_steps", "control_seconds", "model"]

@@ -85,6 +85,7 @@ class _Run:
         self.recipe, self.journal = recipe, Journal(folder, writes=team.leads)
         device = pick_device(recipe.device)
         task = registry.build("task", recipe.task)
+        asks = recipe.precision == "auto" and recipe.teacher is not None
         self.place = Place(
             folder=folder,
             journal=self.journal,
@@ -92,7 +93,7 @@ class _Run:
             probe=next(task.batches(batch_size=2, seed=recipe.seed)),
             device=device,
             fast=self._settled("bfloat16_pays", lambda: bfloat16_pays(device), team),
-            int8=self._settled("int8_pays", lambda: int8_pays(device), team),
+            int8=asks and self._settled("int8_pays", lambda: int8_pays(device), team),
             team=team,
         )
         self.original: Model | None = None
@@ -212,10 +213,13 @@ class _Run:
 
     def _notes(self) -> list[str]:
         """What else the report says of how nets were made."""
-        inherited = self.recipe.init == "teacher" and self.place.finished("control_seconds")
-        whole = self.link.teacher is not None and self.link.teacher.precision == "int8"
-        apart = self.recipe.shard_teacher and self.place.device.type != "cpu"
-        return [INHERITED] * inherited + [IN_INT8] * whole + [ON_CPU] * apart
+        teacher = self.link.teacher
+        known = {
+            INHERITED: self.recipe.init == "teacher" and self.place.finished("control_seconds"),
+            IN_INT8: teacher is not None and teacher.precision == "int8",
+            ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
+        }
+        return [line for line, holds in known.items() if holds]
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)

@@ -10,7 +10,8 @@ import kdgen.ratio
 import kdgen.tasks
 import kdgen.zoo  # noqa: F401
 from kdgen import presets, registry
-from kdgen.recipe import Recipe, document, override, parse, read
+from kdgen.recipe import Recipe, override, parse, read
+from kdgen.schema import document
 from kdgen.types import UserError
 
 SMALL = {"name": "small", "task": {"name": "denoise"}, "student": {"name": "dncnn"}, "steps": 10}
@@ -99,7 +100,7 @@ def test_the_control_differs_in_the_teacher_alone() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    keys = {key: meaning for key, _, meaning in document()}
+    keys = {key: meaning for key, _, meaning in document(Recipe)}
     assert all(keys.values())
     assert {"stages.methods.weight", "teacher.prefix", "pool.crop"} <= keys.keys()
     assert set(Recipe.model_fields) <= keys.keys()

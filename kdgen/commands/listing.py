@@ -60,14 +60,15 @@ def show(
 ) -> None:
     """Print a preset's recipe as JSON, ready to edit."""
     register_all(code)
-    from kdgen.recipe import document
+    from kdgen.recipe import Recipe
+    from kdgen.schema import document
 
     recipe = find_recipe(preset)
     if not explain_keys:
         print(recipe.to_json())
         return
     table = Table("key", "default", "meaning", box=None, pad_edge=False)
-    for key, default, meaning in document():
+    for key, default, meaning in document(Recipe):
         table.add_row(key, escape(default), escape(meaning))
     stdout.print(table)
 

@@ -16,7 +16,7 @@ from kdgen.export.graph import Signature
 from kdgen.export.inputs import evaluation_inputs, sizes
 from kdgen.metrics import cost
 from kdgen.model import Model
-from kdgen.recipe import Strict
+from kdgen.schema import Strict
 from kdgen.types import Batch, Task
 
 PACKAGES = ("kdgen", "torch", "onnx", "onnxruntime")

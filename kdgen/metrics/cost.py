@@ -1,9 +1,8 @@
 """What a net costs: parameters, multiply-accumulates, time, bytes."""
 
-import statistics
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdgen.devices import evaluating
+from kdgen.devices import evaluating, median_seconds
 from kdgen.types import Net
 
 
@@ -47,15 +46,8 @@ def latency_ms(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None, *,
         cond: conditions the net needs, each ``(1, ...)``.
         rounds: how many times to measure.
     """
-    times = []
     with _probe(net, x, cond) as (inner, conditions):
-        for _ in range(3 + rounds):
-            _wait(inner.device)
-            begin = time.perf_counter()
-            net(inner, **conditions)
-            _wait(inner.device)
-            times.append(time.perf_counter() - begin)
-    return 1000 * statistics.median(times[3:])
+        return 1000 * median_seconds(partial(net, inner, **conditions), inner.device, rounds, warmup=3)
 
 
 def size_bytes(net: Net) -> int:
@@ -84,8 +76,3 @@ def _probe(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None) -> Iterator[t
     weight = next((t for t in chain(net.parameters(), net.buffers()) if t.is_floating_point()), torch.zeros(()))
     with evaluating(net):
         yield x.to(weight), {name: value.to(weight.device) for name, value in (cond or {}).items()}
-
-
-def _wait(device: torch.device) -> None:
-    if device.type in ("cuda", "mps", "xpu"):
-        torch.accelerator.synchronize(device)

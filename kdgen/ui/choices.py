@@ -16,8 +16,9 @@ from kdgen.metrics import cost
 from kdgen.model import Model, build_net
 from kdgen.presets import preset
 from kdgen.propose import FAMILIES, propose
-from kdgen.recipe import Pool, Recipe, Stage, Strict, Term, override
+from kdgen.recipe import Pool, Recipe, Stage, Term, override
 from kdgen.registry import Use
+from kdgen.schema import Strict
 from kdgen.types import UserError
 
 KINDS = {
