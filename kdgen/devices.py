@@ -17,6 +17,9 @@ from torch import Tensor, nn
 
 from kdgen.types import Net, UserError
 
+LANES = 16
+"""Channels that CPUs convolve at a time in bfloat16; with fewer, gradients cost half as much in channels last."""
+
 
 def pick_device(name: str) -> torch.device:
     """A device by name; ``auto`` is what accelerate picks for this process: a GPU where there is one.
@@ -87,12 +90,20 @@ def lay_out(net: Net, dtype: torch.dtype) -> Net:
     """The net in the layout that its device computes fastest in: channels last, with one exception.
 
     On a CPU in bfloat16, group norm takes ten times as long in channels last as convolutions save by it (figures stand
-    in benchmarks/README.md): nets that have it stay as they are.
+    in benchmarks/README.md): nets that have it stay as they are, but for their narrowest convolutions, which turn to
+    channels last and back on their own.
     """
     grouped = any(isinstance(module, nn.GroupNorm) for module in net.modules())
-    if grouped and dtype == torch.bfloat16 and device_of(net).type == "cpu":
-        return net
-    return channels_last(net)
+    if not (grouped and dtype == torch.bfloat16 and device_of(net).type == "cpu"):
+        return channels_last(net)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and max(module.in_channels, module.out_channels) < LANES:
+            channels_last(module).register_forward_hook(_contiguous)
+    return net
+
+
+def _contiguous(module: nn.Module, args: Any, out: Tensor) -> Tensor:
+    return out.contiguous()
 
 
 def device_of(net: Net) -> torch.device:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdgen.devices import Autocast, bfloat16_pays, channels_last, pick_device
+from kdgen.devices import Autocast, bfloat16_pays, channels_last, lay_out, pick_device
 from kdgen.types import UserError
 
 CPU = torch.device("cpu")
@@ -39,3 +39,20 @@ def test_layout_changes_no_answer() -> None:
 
 def test_whether_bfloat16_pays_is_settled_once() -> None:
     assert bfloat16_pays(CPU) is bfloat16_pays(CPU)
+
+
+def test_narrow_convolutions_between_group_norms_go_channels_last_alone() -> None:
+    torch.manual_seed(0)
+    conv, norm = nn.Conv2d(8, 8, 3), nn.GroupNorm(4, 8)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), norm, nn.SiLU(), conv, nn.Conv2d(8, 32, 3)).double()
+    x = torch.randn(2, 3, 12, 12, dtype=torch.float64)
+    before = torch.autograd.grad(net(x).square().sum(), list(net.parameters()))
+    out = lay_out(net, torch.bfloat16)(x)
+    torch.testing.assert_close(torch.autograd.grad(out.square().sum(), list(net.parameters())), before)
+    assert [_channels_last(layer) for layer in net if isinstance(layer, nn.Conv2d)] == [True, True, False]
+    assert net[:4](x).is_contiguous()
+    assert all(map(_channels_last, lay_out(net, torch.float32)[3:]))
+
+
+def _channels_last(layer: nn.Conv2d) -> bool:
+    return layer.weight.is_contiguous(memory_format=torch.channels_last)
