@@ -2,19 +2,23 @@
 
     python benchmarks/scaling.py --out scaling.json
 
-Each figure is a short run of the denoiser's distillation, 17 layers into 7, with the teacher's answers cached, through
-the loop as users run it. One thing changes at a time; the rest stays at 16 patches of 48x48 and a width of 24. Several
-processes are started as `torchrun` starts them, each with an equal share of this process's threads, and share the same
-batch: two are faster only where there are cores for both.
+Each figure is the median of short runs of the denoiser's distillation, 17 layers into 7, with the teacher's answers
+cached, through the loop as users run it; rounds alternate between all of them. One thing changes at a time; the rest
+stays at 16 patches of 48x48, a width of 24 and one process, whose pixels a second the ratios are to. Several processes
+are started as `torchrun` starts them, each with an equal share of this process's threads, and share the same batch:
+two are faster only where there are cores for both.
 """
 
 import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,8 @@ AXES: dict[str, tuple[int, ...]] = {
     "width": (8, 16, 32, 64),
     "processes": (1, 2),
 }
+BASE = ("processes", 1)
+"""What the ratios are to: 16 patches of 48x48 in one process, a width of 24."""
 LARGEST = 16 * 256 * 256
 """Pixels of a batch at most: larger patches come in smaller batches."""
 
@@ -69,37 +75,71 @@ def images_per_second(recipe: Recipe, processes: int, threads: int, folder: Path
     return recipe.batch_size * leg["steps"] / leg["seconds"]
 
 
+@dataclass(slots=True)
+class Place:
+    """One value on one axis, its recipe, and the images a second of each round."""
+
+    axis: str
+    value: int
+    recipe: Recipe
+    processes: int
+    speeds: list[float] = field(default_factory=list)
+
+    def row(self) -> dict[str, Any]:
+        """Its medians and spread, in images and megapixels a second."""
+        speed = statistics.median(self.speeds)
+        pixels = speed * self.recipe.task.args["patch"] ** 2
+        return {
+            "axis": self.axis, "value": self.value, "batch_size": self.recipe.batch_size, "images_per_second": speed,
+            "slowest": min(self.speeds), "fastest": max(self.speeds), "megapixels_per_second": pixels / 1e6,
+        }  # fmt: skip
+
+
+def places(axes: Sequence[str], work: Path) -> list[Place]:
+    """All that is measured, the base of the ratios among them, with a teacher that lies in a folder."""
+    use = Use(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False})
+    teacher = Model(denoising_teacher(None), name="large", channels=1, task={"name": "denoise", "sigma": 25}, use=use)
+    teacher.save(work / "teacher")
+    found = []
+    for axis in dict.fromkeys([*axes, BASE[0]]):
+        for value in AXES[axis] if axis in axes else BASE[1:]:
+            changed, processes = plan(axis, value)
+            recipe = denoiser(**changed)
+            pool = Pool(patches=max(recipe.batch_size, 16), dir=str(work / "cache"))
+            update = {"teacher": str(work / "teacher"), "pool": pool}
+            found.append(Place(axis, value, recipe.model_copy(update=update), processes))
+    return found
+
+
 def main() -> None:
     """Run, print and keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of training for each figure")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of training in each run")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", choices=list(AXES), help="which axes")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of all processes together")
     parser.add_argument("--out", type=Path, default=Path("scaling.json"))
     args = parser.parse_args()
-    where = f"{machine(torch.device('cpu'))}, {args.threads} thread(s), torch {torch.__version__}"
-    report: dict[str, Any] = {"machine": where, "rows": []}
-    print(f"{where}\n\n| | | images/s | megapixels/s |\n|---|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as work:
-        teacher = Path(work) / "teacher"
-        use = Use(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False})
-        Model(denoising_teacher(None), name="large", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(
-            teacher
-        )
-        for axis in args.only or AXES:
-            for value in AXES[axis]:
-                changed, processes = plan(axis, value)
-                recipe = denoiser(**changed)
-                pool = Pool(patches=max(recipe.batch_size, 16), dir=str(Path(work) / "cache"))
-                recipe = recipe.lasting(steps=2).model_copy(update={"teacher": str(teacher), "pool": pool})
-                for number, length in enumerate(({"steps": 2}, {"seconds": args.seconds})):  # the first fills the pool
-                    folder = Path(work) / f"{axis}-{value}-{number}"
-                    folder.mkdir()
-                    speed = images_per_second(recipe.lasting(**length), processes, args.threads, folder)
-                pixels = speed * changed.get("patch", 48) ** 2
-                report["rows"].append({"axis": axis, "value": value, "images_per_second": speed, **changed})
-                print(f"| {axis} | {value} | {speed:.1f} | {pixels / 1e6:.2f} |", flush=True)
-                args.out.write_text(json.dumps(report, indent=2) + "\n")
+        measured = places(args.only or list(AXES), Path(work))
+        for number in range(args.rounds + 1):
+            for place in measured:
+                recipe = place.recipe.lasting(seconds=args.seconds) if number else place.recipe.lasting(steps=2)
+                with tempfile.TemporaryDirectory(dir=work) as folder:
+                    speed = images_per_second(recipe, place.processes, args.threads, Path(folder))
+                if number:  # the first round fills the pools
+                    place.speeds.append(speed)
+    rows = [place.row() for place in measured]
+    (base,) = (row["megapixels_per_second"] for row in rows if (row["axis"], row["value"]) == BASE)
+    where = f"{machine(torch.device('cpu'))}, {args.threads} thread(s), torch {torch.__version__}"
+    print(f"{where}; median of {args.rounds} rounds\n\n| | | images/s | spread | megapixels/s | ratio |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for row in rows:
+        row["ratio"] = row["megapixels_per_second"] / base
+        print(f"| {row['axis']} | {row['value']} | {row['images_per_second']:.1f} | {row['slowest']:.1f} to "
+              f"{row['fastest']:.1f} | {row['megapixels_per_second']:.2f} | {row['ratio']:.2f} |")  # fmt: skip
+    report = {"machine": where, "rounds": args.rounds, "seconds": args.seconds, "rows": rows}
+    args.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 if __name__ == "__main__":
