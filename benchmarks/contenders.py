@@ -27,11 +27,11 @@ from kdgen.types import Batch
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a contender did in a round: seconds a step, and the student; seconds for the teacher's answers."""
+    """What a contender did in a round: seconds a step, the student, and the seconds that came once, before."""
 
     seconds: float
     student: nn.Module
-    answers: float = 0.0
+    before: float = 0.0
 
 
 Contender = Callable[[Workload, int], Trained]
@@ -167,21 +167,28 @@ def modelopt(work: Workload, seed: int) -> Trained:
 
 
 def kdgen(work: Workload, seed: int, *, precision: str = "auto", cached: bool = False) -> Trained:
-    """The recipe, run as a user runs it up to the end of training."""
+    """The recipe, run as a user runs it up to the end of training.
+
+    What comes once is the teacher's answers, where they are cached, and what the loop tries before its first step.
+    """
     folder = Path(tempfile.mkdtemp())
     patches = work.steps * work.recipe.batch_size if cached else 0
     pool = Pool(patches=patches, dir=str(folder / "cache"), seed=derive(work.recipe.seed, "data", 0), augment=False)
     recipe = work.recipe.lasting(steps=work.steps).model_copy(update={"pool": pool, "precision": precision})
-    training = answers = 0.0
+    answers = 0.0
+    looks: list[tuple[int, float]] = []
     for event in distill(recipe, folder / "run", teacher=work.teacher):
         if event.kind == "answers":
             answers = event.data["seconds"]
+        if event.kind in ("step", "leg"):
+            looks.append((event.step, event.data["seconds"]))
         if event.kind == "leg":
-            training = event.data["seconds"]
             break
     student = load(folder / "run" / "student").net
     shutil.rmtree(folder)
-    return Trained(training / work.steps, student, answers)
+    (first, began), (last, ended) = looks[0], looks[-1]
+    each = (ended - began) / (last - first)
+    return Trained(each, student, answers + began - first * each)
 
 
 def contenders() -> tuple[dict[str, Contender], dict[str, str]]:

@@ -66,6 +66,17 @@ def median_seconds(run: Callable[[], object], device: torch.device, repeats: int
     return statistics.median(times[warmup:])
 
 
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """While open, what this thread of Python calls computes on so many threads of the processor."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def machine(device: torch.device) -> str:
     """What nets on a device compute with, in words, e.g. ``2 cores of a CPU, AMD EPYC 9B14``."""
     if device.type == "cuda":

@@ -1,6 +1,7 @@
 """What learns in a leg, a student and all that learns beside it, and how it takes one step. The only optimiser code."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -184,10 +185,25 @@ class Learner:
         if self.loss.ratio.adaptive:
             self.loss.statistics.load_state_dict(dict(zip(norms, self.team.mean(list(norms.values())), strict=True)))
 
+    @property
+    def asks(self) -> bool:
+        """Whether the present stage reads what the teacher answers to a batch, beside what the student does."""
+        loss = self.loss
+        return bool(self.teacher and loss.methods and ("teacher" in loss.reads or loss.teacher_paths))
+
+    def ask(self, batch: Batch) -> Answer | None:
+        """The teacher's answer to a batch as the present stage reads it, if it does."""
+        return self.teacher.answer(batch, tuple(self.loss.teacher_paths)) if self.teacher and self.asks else None
+
+    def rehearsal(self, batch: Batch) -> Callable[[], None]:
+        """What runs a copy of the student forward and backward on a batch, to no effect."""
+        student = copy.deepcopy(self.autocast)
+        return lambda: backward(student(batch.x, **batch.cond).square().mean())
+
     def _answer(self, batch: Batch, answer: Answer | None) -> Answer | None:
         if self.teacher is None or not self.loss.methods:
             return None
-        if "teacher" not in self.loss.reads and not self.loss.teacher_paths:
+        if not self.asks:
             return Answer(output=batch.x)
         if answer is None or not self.loss.teacher_paths <= answer.taps.keys():
             return self.teacher.answer(batch, tuple(self.loss.teacher_paths))

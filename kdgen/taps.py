@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 from torch import Tensor, nn
@@ -41,18 +42,19 @@ def taps(net: nn.Module, paths: Iterable[str]) -> Iterator[Mapping[str, Tensor]]
         paths: dotted paths of its submodules. A module that gives a tuple is read at its first tensor.
 
     Yields:
-        a mapping, filled by the next forward pass, from path to output; the last call of a module wins.
+        a mapping, filled by the next forward pass of this thread, from path to output; the last call of a module wins.
 
     Raises:
         UserError: for a path the net does not have.
     """
     seen: dict[str, Tensor] = {}
+    mine = get_ident()
 
     def hook(path: str) -> Any:
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             several = output if isinstance(output, tuple | list) else (output,)
             tensor = next((part for part in several if isinstance(part, Tensor)), None)
-            if tensor is not None:
+            if tensor is not None and get_ident() == mine:
                 seen[path] = tensor
 
         return keep

@@ -3,17 +3,20 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kdgen.ahead import ahead, answered, threads_for
 from kdgen.answers import Stream
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
+from kdgen.devices import threads
 from kdgen.learner import Figures, Learner
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
@@ -32,11 +35,16 @@ Source = Callable[[int, int], Stream]
 
 @dataclass(slots=True)
 class State:
-    """How far a leg is, and how often it went back."""
+    """How far a leg is, how often it went back, and how the teacher is asked.
+
+    ``beside`` is how many threads of the processor the teacher is asked on while the student learns on the others; 0 on
+    all of them, in turn; None before that was tried. Sums round by it, so that it lasts when a run is resumed.
+    """
 
     step: int = 0
     elapsed: float = 0.0
     retries: int = 0
+    beside: int | None = None
 
 
 class Trainer:
@@ -87,6 +95,7 @@ class Trainer:
                                dtype=dtype, team=self.team)  # fmt: skip
         self.state = State()
         self.apart = device.type != "cpu"
+        self.threads = torch.get_num_threads()
 
     @property
     def read_every(self) -> int:
@@ -101,16 +110,14 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint of everything that a resumed run needs."""
         if self.team.leads:
-            s = self.state
-            known = {"step": s.step, "elapsed": s.elapsed, "retries": s.retries}
-            self.checkpoints.save({**known, **self.learner.state_dict()})
+            self.checkpoints.save({**asdict(self.state), **self.learner.state_dict()})
 
     def restore(self) -> list[str]:
         """Go back to the last good checkpoint, if there is one; a line for every damaged one."""
         saved, damaged = self.checkpoints.load()
         if saved is not None:
             retries = max(self.state.retries, saved["retries"])
-            self.state = State(step=saved["step"], elapsed=saved["elapsed"], retries=retries)
+            self.state = State(saved["step"], saved["elapsed"], retries, saved.get("beside"))
             self.learner.load_state_dict(saved)
         return damaged
 
@@ -183,11 +190,33 @@ class Trainer:
     def _stream(self) -> Generator[tuple[Batch, Answer | None]]:
         """The batches from the present step on; after going back for a loss, others than before."""
         stream = self.source(derive(self.recipe.seed, "data", self.state.retries), self.state.step)
-        return ahead(stream) if self.apart else (pair for pair in stream)
+        if self.apart:
+            return ahead(stream)
+        if self.threads > 1 and self.team.size == 1 and self.learner.asks:
+            return self._asking(stream)
+        return (pair for pair in stream)
+
+    def _asking(self, stream: Stream) -> Generator[tuple[Batch, Answer | None]]:
+        """The same stream; where it pays, with the answers of the teacher, asked one batch ahead."""
+        first = batch, answer = next(stream)
+        if answer is None and self.state.beside is None:
+            self.state.beside = self._tried(batch)
+            self.save()
+        stream, beside = chain([first], stream), self.state.beside or 0
+        if answer is None and 0 < beside < self.threads:
+            stream = ahead(answered(stream, self.learner.ask), beside)
+        yield from stream
+
+    def _tried(self, batch: Batch) -> int:
+        try:
+            return threads_for(partial(self.learner.ask, batch), self.learner.rehearsal(batch))
+        except RuntimeError:  # the step itself copes with it or says what is wrong
+            return 0
 
     def _quick_look(self) -> Metrics:
         """The figures of the moving average on a few images."""
-        return self.task.evaluate(self.average, reference=self.reference, limit=self.task.quick)
+        with threads(self.threads):
+            return self.task.evaluate(self.average, reference=self.reference, limit=self.task.quick)
 
     def _agreed(self, elapsed: float, finite: bool) -> tuple[float, bool, bool, bool]:
         """The first process's seconds; whether any is to stop, ran out of memory, or met a loss that is no number."""
@@ -237,16 +266,6 @@ class Trainer:
     def _event(self, kind: Any, **data: Any) -> Event:
         progress = self.length.progress(self.state.step, self.state.elapsed)
         return Event(kind=kind, leg=self.leg, step=self.state.step, progress=progress, data=data)
-
-
-def ahead(stream: Stream) -> Generator[tuple[Batch, Answer | None]]:
-    """The same stream, its next batch always being read already by a thread."""
-    with ThreadPoolExecutor(1, "batches") as reader:
-        coming = reader.submit(next, stream)
-        while True:
-            batch = coming.result()
-            coming = reader.submit(next, stream)
-            yield batch
 
 
 def _read(figures: Sequence[Tensor | float]) -> list[float]:

@@ -1,7 +1,7 @@
-"""The loop: batches that do not fit into memory, figures that are read late, batches that are read ahead."""
+"""The loop: batches that do not fit into memory, figures that are read late."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from kdgen import register, run
 from kdgen.answers import AnswerPool
 from kdgen.recipe import Recipe
-from kdgen.train import Trainer, ahead
+from kdgen.train import Trainer
 from kdgen.types import Answer, Batch, UserError
 
 Make = Callable[..., Recipe]
@@ -95,17 +95,3 @@ def test_reading_figures_late_changes_nothing_and_still_catches_a_nan(
     (said,) = [event.data["message"] for event in events if event.kind == "warning"]
     assert "not finite at step 10: back to step 5" in said
     assert all(value.isfinite().all() for value in load_file(tmp_path / "poisoned/student/model.safetensors").values())
-
-
-def test_reading_ahead_keeps_the_order_and_ends_with_its_reader() -> None:
-    read: list[int] = []
-
-    def numbers() -> Iterator[tuple[Batch, None]]:
-        for number in itertools.count():
-            read.append(number)
-            yield Batch(x=torch.tensor([number])), None
-
-    stream = ahead(numbers())
-    assert [int(next(stream)[0].x) for _ in range(3)] == [0, 1, 2]
-    stream.close()
-    assert read in ([0, 1, 2], [0, 1, 2, 3])
