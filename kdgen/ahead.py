@@ -1,5 +1,6 @@
 """What is done one batch ahead of the student's step: reading, and asking the teacher on threads of its own."""
 
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -7,14 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from kdgen.answers import Stream
-from kdgen.devices import median_seconds, threads
+from kdgen.devices import threads
 from kdgen.types import Answer, Batch
 
-WORTH = 1.1
-"""How much faster a step has to be with the teacher asked ahead: less is within what timing errs by."""
-ROUNDS = 3
-
-CPU = torch.device("cpu")
+ROUNDS = 4
+"""How often each way is tried; its fastest time counts, which other work on the machine disturbs least."""
 
 
 def ahead(stream: Stream, beside: int = 0) -> Generator[tuple[Batch, Answer | None]]:
@@ -54,7 +52,7 @@ def threads_for(teacher: Callable[[], object], student: Callable[[], object]) ->
     total = torch.get_num_threads()
     if total < 2:
         return 0
-    alone = [median_seconds(run, CPU, ROUNDS, warmup=1) for run in (teacher, student)]
+    alone = [_fastest(run) for run in (teacher, student)]
     share = min(max(round(total * alone[0] / sum(alone)), 1), total - 1)
     helper, own = _helper(share)
     with helper, own:
@@ -64,7 +62,17 @@ def threads_for(teacher: Callable[[], object], student: Callable[[], object]) ->
             student()
             asked.result()
 
-        return share if sum(alone) > WORTH * median_seconds(together, CPU, ROUNDS, warmup=1) else 0
+        return share if _fastest(together) < sum(alone) else 0
+
+
+def _fastest(run: Callable[[], object]) -> float:
+    """The seconds of the fastest of several calls."""
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return min(times)
 
 
 def _helper(beside: int) -> tuple[ThreadPoolExecutor, AbstractContextManager[None]]:
