@@ -150,10 +150,11 @@ class Model(nn.Module):
         """Write the student folder, each file whole or not at all, its weights in ``dtype`` if given.
 
         It holds `config.json` and `model.safetensors`, folded for use; or, for a net of another library, the files
-        that library opens in place of the latter.
+        that library opens in place of the latter. Raises UserError for a net that has no name to be built by.
         """
-        assert self.use is not None, "only a net that is built by name can be saved"
-        net, use = folded(self.net), self.use
+        if (use := self.use) is None:
+            raise UserError(f"{self.name} cannot be built by name: save the whole model, or export this as onnx")
+        net = folded(self.net)
         if isinstance(own := getattr(net, "use", None), Use):
             use = own
         elif net.state_dict().keys() != self.net.state_dict().keys():
@@ -164,9 +165,8 @@ class Model(nn.Module):
         if callable(save_files):
             save_files(folder)
         else:
-            cast = {key: value.to(dtype) if value.is_floating_point() else value
-                    for key, value in net.state_dict().items()}  # fmt: skip
-            weights = {key: value.detach().cpu().contiguous() for key, value in cast.items()}
+            weights = {key: value.detach().cpu().to(dtype if value.is_floating_point() else None).contiguous()
+                       for key, value in net.state_dict().items()}  # fmt: skip
             partial = folder / "model.safetensors.partial"
             partial.write_bytes(serialize(weights, metadata={"format": "pt"}))
             os.replace(partial, folder / "model.safetensors")

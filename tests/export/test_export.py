@@ -83,6 +83,12 @@ def test_half_precision_is_a_student_of_half_the_size(denoiser: Model, tmp_path:
         export(denoiser, tmp_path / "half", format="safetensors-fp16")
 
 
+def test_half_of_a_model_is_no_student_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="save the whole model, or export this as onnx"):
+        export(load("vae#decoder"), tmp_path / "half", format="safetensors-fp16")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("use", "task", "inputs"),
     [
