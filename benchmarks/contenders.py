@@ -175,20 +175,17 @@ def kdgen(work: Workload, seed: int, *, precision: str = "auto", cached: bool = 
     patches = work.steps * work.recipe.batch_size if cached else 0
     pool = Pool(patches=patches, dir=str(folder / "cache"), seed=derive(work.recipe.seed, "data", 0), augment=False)
     recipe = work.recipe.lasting(steps=work.steps).model_copy(update={"pool": pool, "precision": precision})
-    answers = 0.0
-    looks: list[tuple[int, float]] = []
+    training = before = 0.0
     for event in distill(recipe, folder / "run", teacher=work.teacher):
         if event.kind == "answers":
-            answers = event.data["seconds"]
-        if event.kind in ("step", "leg"):
-            looks.append((event.step, event.data["seconds"]))
+            before = event.data["seconds"]
         if event.kind == "leg":
+            training = event.data["seconds"] - event.data["tried"]
+            before += event.data["tried"]
             break
     student = load(folder / "run" / "student").net
     shutil.rmtree(folder)
-    (first, began), (last, ended) = looks[0], looks[-1]
-    each = (ended - began) / (last - first)
-    return Trained(each, student, answers + began - first * each)
+    return Trained(training / work.steps, student, before)
 
 
 def contenders() -> tuple[dict[str, Contender], dict[str, str]]:

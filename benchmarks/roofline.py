@@ -27,7 +27,7 @@ from workloads import Workload, workloads
 
 import kdgen.learner
 from kdgen import Recipe, distill, load, preset
-from kdgen.devices import channels_last, machine
+from kdgen.devices import call_seconds, channels_last, machine
 from kdgen.learner import Learner
 from kdgen.metrics import macs
 from kdgen.model import build_net
@@ -95,14 +95,9 @@ class Timed:
             setattr(owner, name, function)
 
 
-def fastest(run: Callable[[], object], repeats: int = 9) -> float:
+def fastest(run: Callable[[], object]) -> float:
     """Seconds of the fastest of several calls."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return min(times)
+    return min(call_seconds(run, torch.device("cpu"), repeats=9))
 
 
 @torch.inference_mode()

@@ -1,6 +1,5 @@
 """What is done one batch ahead of the student's step: reading, and asking the teacher on threads of its own."""
 
-import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -8,11 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from kdgen.answers import Stream
-from kdgen.devices import threads
+from kdgen.devices import call_seconds, threads
 from kdgen.types import Answer, Batch
 
 ROUNDS = 4
 """How often each way is tried; its fastest time counts, which other work on the machine disturbs least."""
+
+CPU = torch.device("cpu")
 
 
 def ahead(stream: Stream, beside: int = 0) -> Generator[tuple[Batch, Answer | None]]:
@@ -52,7 +53,7 @@ def threads_for(teacher: Callable[[], object], student: Callable[[], object]) ->
     total = torch.get_num_threads()
     if total < 2:
         return 0
-    alone = [_fastest(run) for run in (teacher, student)]
+    alone = [min(call_seconds(run, CPU, ROUNDS)) for run in (teacher, student)]
     share = min(max(round(total * alone[0] / sum(alone)), 1), total - 1)
     helper, own = _helper(share)
     with helper, own:
@@ -62,17 +63,7 @@ def threads_for(teacher: Callable[[], object], student: Callable[[], object]) ->
             student()
             asked.result()
 
-        return share if _fastest(together) < sum(alone) else 0
-
-
-def _fastest(run: Callable[[], object]) -> float:
-    """The seconds of the fastest of several calls."""
-    times = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - began)
-    return min(times)
+        return share if min(call_seconds(together, CPU, ROUNDS)) < sum(alone) else 0
 
 
 def _helper(beside: int) -> tuple[ThreadPoolExecutor, AbstractContextManager[None]]:

@@ -56,14 +56,19 @@ def convolution_seconds(device: torch.device, dtype: torch.dtype) -> float:
 
 def median_seconds(run: Callable[[], object], device: torch.device, repeats: int = 7, warmup: int = 0) -> float:
     """How long a call takes on a device, the median of several after some that do not count."""
+    return statistics.median(call_seconds(run, device, warmup + repeats)[warmup:])
+
+
+def call_seconds(run: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
+    """How long each of several calls takes on a device."""
     times = []
-    for _ in range(warmup + repeats):
+    for _ in range(repeats):
         started = time.perf_counter()
         run()
         if device.type in ("cuda", "mps", "xpu"):
             torch.accelerator.synchronize(device)
         times.append(time.perf_counter() - started)
-    return statistics.median(times[warmup:])
+    return times
 
 
 @contextmanager

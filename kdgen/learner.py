@@ -206,7 +206,7 @@ class Learner:
         if not self.asks:
             return Answer(output=batch.x)
         if answer is None or not self.loss.teacher_paths <= answer.taps.keys():
-            return self.teacher.answer(batch, tuple(self.loss.teacher_paths))
+            return self.ask(batch)
         seen = {path: t.to(self.device) for path, t in answer.taps.items()}
         return Answer(output=answer.output.to(self.device), taps=seen)
 

@@ -114,7 +114,8 @@ def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str
         if event.kind == "answers":
             asked[event.leg] = event.data["seconds"] / max(event.data["done"], 1)
         if event.kind == "leg":
-            seen[event.leg] = {**event.data, "asked": asked.get(event.leg, 0.0)}
+            each = event.data["seconds"] - event.data["tried"]
+            seen[event.leg] = {"steps": event.data["steps"], "seconds": each, "asked": asked.get(event.leg, 0.0)}
             if event.leg == last:
                 break
     arrays = [np.load(file, mmap_mode="r") for file in (folder / "cache").rglob("*.npy")]

@@ -96,6 +96,7 @@ class Trainer:
         self.state = State()
         self.apart = device.type != "cpu"
         self.threads = torch.get_num_threads()
+        self.tried = 0.0
 
     @property
     def read_every(self) -> int:
@@ -184,7 +185,7 @@ class Trainer:
                 saved = state.elapsed
                 yield self._event("checkpoint", path=str(self.checkpoints.last))
         self.save()
-        yield self._event("leg", steps=state.step, seconds=state.elapsed)
+        yield self._event("leg", steps=state.step, seconds=state.elapsed, tried=self.tried)
         return None
 
     def _stream(self) -> Generator[tuple[Batch, Answer | None]]:
@@ -200,14 +201,16 @@ class Trainer:
         """The same stream; where it pays, with the answers of the teacher, asked one batch ahead."""
         first = batch, answer = next(stream)
         if answer is None and self.state.beside is None:
-            self.state.beside = self._tried(batch)
+            began = time.perf_counter()
+            self.state.beside = self._try(batch)
+            self.tried = time.perf_counter() - began
             self.save()
         stream, beside = chain([first], stream), self.state.beside or 0
         if answer is None and 0 < beside < self.threads:
             stream = ahead(answered(stream, self.learner.ask), beside)
         yield from stream
 
-    def _tried(self, batch: Batch) -> int:
+    def _try(self, batch: Batch) -> int:
         try:
             return threads_for(partial(self.learner.ask, batch), self.learner.rehearsal(batch))
         except RuntimeError:  # the step itself copes with it or says what is wrong

@@ -72,11 +72,11 @@ def test_threads_are_shared_out_as_the_nets_need_them_where_that_is_faster(
     taken = iter([teacher, student, together])
     calls: list[str] = []
 
-    def timed(call: Callable[[], object]) -> float:
+    def timed(call: Callable[[], object], *args: object) -> list[float]:
         call()
-        return next(taken)
+        return [next(taken)]
 
-    monkeypatch.setattr("kdgen.ahead._fastest", timed)
+    monkeypatch.setattr("kdgen.ahead.call_seconds", timed)
     with threads(total):
         assert threads_for(lambda: calls.append("teacher"), lambda: calls.append("student")) == expected
         assert torch.get_num_threads() == total
@@ -122,7 +122,10 @@ def test_what_cannot_be_tried_is_asked_in_turn(make: Make, tmp_path: Path, monke
 
     monkeypatch.setattr("kdgen.train.threads_for", fails)
     with threads(2):
-        assert drain(run.distill(make(*SETTINGS), tmp_path / "run"))[-1].kind == "done"
+        events = drain(run.distill(make(*SETTINGS), tmp_path / "run"))
+    assert events[-1].kind == "done"
+    (leg,) = [event.data for event in events if event.kind == "leg"]
+    assert 0 < leg["tried"] < leg["seconds"]
 
 
 def test_taps_do_not_see_what_another_thread_asks() -> None:
