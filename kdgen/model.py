@@ -1,8 +1,4 @@
-"""Models as users hold them: loaded from a reference, called on pictures, saved as a folder that can be published.
-
-A reference is a bundled name, a run folder, a student folder, a folder of diffusers' making, an id of the Hugging Face
-Hub, or a JSON file that declares somebody else's checkpoint.
-"""
+"""Models as users hold them: loaded from a reference, called on pictures, saved as a folder that can be published."""
 
 import json
 import os
@@ -14,30 +10,20 @@ from typing import Any
 
 import torch
 from PIL import Image
-from pydantic import ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
-import kdgen.zoo  # noqa: F401 - registers its nets
 from kdgen import registry, tiling
-from kdgen.adapters import HALVES, Half, known_folder, open_folder
-from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
 from kdgen.cache import fingerprint
-from kdgen.config import Config, check_net, is_student, read_config
+from kdgen.config import Config
 from kdgen.convert import from_picture, to_pictures, write_text
-from kdgen.data.photographs import Photographs
 from kdgen.diffusion.few_steps import few_sigmas
 from kdgen.drawing import NUM_STEPS, denoise_noise, draw_few, draw_images
-from kdgen.fetch import HubId, fetch, hub_id
+from kdgen.loading import load_net
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Use
-from kdgen.schema import explain_error
 from kdgen.types import Net, UserError
 from kdgen.zoo.fold import folded
-
-BUNDLED = Path(__file__).parent / "zoo" / "weights"
 
 
 class Model(nn.Module):
@@ -200,33 +186,10 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
         UserError: if nothing lies there, or what lies there is damaged or does not fit its declaration.
         WorldError: if the Hub cannot be reached and the cache does not hold the model.
     """
-    if isinstance(reference, Mapping):
-        return _foreign(_declared(reference, "checkpoint"))
-    if isinstance(reference, Checkpoint):
-        return _foreign(reference)
-    whole, _, half = str(reference).rpartition("#")
-    if half in HALVES and whole:
-        model = load(whole, revision=revision)
-        task = {"name": "encode", "decoder": whole} if half == "encoder" else {"name": "decode", "encoder": whole}
-        net = Half(model.net, HALVES[half])
-        return Model(net, name=f"{model.name}-{half}", channels=model.channels, task=task).eval()
-    if isinstance(reference, str) and (named := hub_id(reference)):
-        return _from_hub(HubId(named.name, revision or named.revision), as_written=reference)
-    if revision is not None:
-        raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
-    path = Path(reference)
-    if path.suffix == ".json" and path.is_file():
-        return _foreign(_declaration(path))
-    for folder in (path / "student", path, BUNDLED / str(reference)):
-        if is_student(folder):
-            return _student(folder)
-    if (path / "model_index.json").is_file() or (path / "config.json").is_file():
-        return _from_diffusers(path)
-    if path.is_dir():
-        raise UserError(f"{path} holds no finished student (no config.json); `kdgen resume {path}` finishes a run")
-    bundled = [p.name for p in BUNDLED.iterdir() if (p / "config.json").is_file()]
-    raise UserError(f"no model at {str(reference)!r}: give a run or student folder, hub:ORG/NAME, a checkpoint's JSON "
-                    f"file, or one of the bundled {', '.join(sorted(bundled))}")  # fmt: skip
+    known = load_net(reference, revision=revision)
+    model = Model(known.net, name=known.name, channels=known.channels, task=known.task, use=known.use)
+    model.home = known.home
+    return model.eval()
 
 
 def build_net(use: Use, channels: int) -> tuple[Net, Use]:
@@ -234,67 +197,3 @@ def build_net(use: Use, channels: int) -> tuple[Net, Use]:
     if "channels" not in use.args and registry.accepts("net", use.name, "channels"):
         use = Use(name=use.name, args={**use.args, "channels": channels})
     return registry.build("net", use), registry.spelled_out("net", use)
-
-
-def _from_hub(id: HubId, as_written: str) -> Model:
-    try:
-        folder = fetch(id, check=_known).folder
-    except UserError as error:
-        if as_written.startswith("hub:"):
-            raise
-        raise type(error)(f"there is no folder {as_written} here; {error}") from None
-    return _student(folder) if is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
-
-
-def _known(folder: Path) -> None:
-    """Refuse a configuration that says nothing kdgen can build."""
-    if is_student(folder):
-        registry.get("net", read_config(folder).net.name)
-    else:
-        known_folder(folder)
-
-
-def _student(folder: Path) -> Model:
-    config = read_config(folder)
-    net: Net = registry.build("net", config.net)
-    load_files = getattr(net, "load_files", None)
-    try:
-        if callable(load_files):
-            load_files(folder)
-        else:
-            net.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: "
-                        f"{' '.join(str(error).split())[:300]}") from None  # fmt: skip
-    check_net(net, config, folder)
-    model = Model(net, name=config.name, channels=config.channels, task=config.task, use=config.net)
-    model.home = folder
-    return model.eval()
-
-
-def _from_diffusers(folder: Path, name: str | None = None) -> Model:
-    net, use, channels, task = open_folder(folder)
-    model = Model(net, name=name or folder.resolve().name, channels=channels, task=task, use=use)
-    model.home = folder
-    return model.eval()
-
-
-def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:
-    try:
-        return Checkpoint.model_validate_json(data) if isinstance(data, str) else Checkpoint.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{what}: {explain_error(error, Checkpoint)}") from None
-
-
-def _declaration(path: Path) -> Checkpoint:
-    spec = _declared(path.read_text(encoding="utf-8"), str(path))
-    beside = path.parent / spec.file
-    return spec.model_copy(update={"file": str(beside)}) if beside.exists() else spec
-
-
-def _foreign(spec: Checkpoint) -> Model:
-    net = load_checkpoint(spec)
-    channels = int(spec.net.args.get("channels", registry.default("net", spec.net.name, "channels") or 3))  # type: ignore[arg-type]
-    if spec.task.get("name", "denoise") == "denoise":
-        probe_checkpoint(spec, next(Photographs().images(channels))[1])
-    return Model(net, name=spec.name or Path(spec.file).stem, channels=channels, task=spec.task).eval()

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from kdgen.model import BUNDLED, Model, build_net, load
+import kdgen.tasks  # noqa: F401 - registers what measures
+from kdgen.loading import BUNDLED
+from kdgen.model import Model, build_net, load
 from kdgen.registry import Use, build
 from kdgen.types import UserError
 

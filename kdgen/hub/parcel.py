@@ -14,7 +14,8 @@ from kdgen.config import Config, read_config
 from kdgen.fetch import PAGES, copy_published, fetch, publishable
 from kdgen.hub.gallery import gallery
 from kdgen.hub.scan import objection, outside, without_paths
-from kdgen.model import BUNDLED, Model, load
+from kdgen.loading import BUNDLED
+from kdgen.model import Model, load
 from kdgen.recipe import Recipe, parse
 from kdgen.report import Report
 from kdgen.types import UserError

@@ -13,7 +13,7 @@ from PIL import Image
 
 from kdgen import hub
 from kdgen.config import read_config
-from kdgen.model import BUNDLED
+from kdgen.loading import BUNDLED
 from kdgen.recipe import read
 from kdgen.types import UserError
 from kdgen.ui import choices, compare, markup

@@ -7,7 +7,7 @@ from typing import Any
 
 from kdgen.fetch import HubId
 from kdgen.fetch.ids import MODELS
-from kdgen.model import BUNDLED
+from kdgen.loading import BUNDLED
 from kdgen.recipe import Recipe, parse
 from kdgen.registry import nearest
 from kdgen.types import UserError

@@ -1,0 +1,142 @@
+"""From a reference to a net and what is known of it.
+
+A reference is a bundled name, a run folder, a student folder, a folder of diffusers' making, an id of the Hugging Face
+Hub, or a JSON file that declares somebody else's checkpoint.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import kdgen.zoo  # noqa: F401 - registers its nets
+from kdgen import registry
+from kdgen.adapters import HALVES, Half, known_folder, open_folder
+from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
+from kdgen.config import check_net, is_student, read_config
+from kdgen.data.photographs import Photographs
+from kdgen.fetch import HubId, fetch, hub_id
+from kdgen.recipe import Checkpoint
+from kdgen.registry import Use
+from kdgen.schema import explain_error
+from kdgen.types import Net, UserError
+
+BUNDLED = Path(__file__).parent / "zoo" / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A net on the CPU and what is known of it.
+
+    Attributes:
+        net: called as ``net(x, **cond)``.
+        name: what it is called in tables.
+        channels: of its images, 1 or 3.
+        task: what it was made for.
+        use: the architecture and its arguments, where it can be built by them.
+        home: the folder that it lies in.
+    """
+
+    net: Net
+    name: str
+    channels: int
+    task: Mapping[str, Any]
+    use: Use | None = None
+    home: Path | None = None
+
+
+def load_net(
+    reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, revision: str | None = None
+) -> Loaded:
+    """Load a net. Takes and raises what ``kdgen.model.load`` does."""
+    if isinstance(reference, Mapping):
+        return _foreign(_declared(reference, "checkpoint"))
+    if isinstance(reference, Checkpoint):
+        return _foreign(reference)
+    whole, _, half = str(reference).rpartition("#")
+    if half in HALVES and whole:
+        known = load_net(whole, revision=revision)
+        task = {"name": "encode", "decoder": whole} if half == "encoder" else {"name": "decode", "encoder": whole}
+        return Loaded(Half(known.net, HALVES[half]), f"{known.name}-{half}", known.channels, task)
+    if isinstance(reference, str) and (named := hub_id(reference)):
+        return _from_hub(HubId(named.name, revision or named.revision), as_written=reference)
+    if revision is not None:
+        raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
+    path = Path(reference)
+    if path.suffix == ".json" and path.is_file():
+        return _foreign(_declaration(path))
+    for folder in (path / "student", path, BUNDLED / str(reference)):
+        if is_student(folder):
+            return _student(folder)
+    if (path / "model_index.json").is_file() or (path / "config.json").is_file():
+        return _from_diffusers(path)
+    if path.is_dir():
+        raise UserError(f"{path} holds no finished student (no config.json); `kdgen resume {path}` finishes a run")
+    bundled = [p.name for p in BUNDLED.iterdir() if (p / "config.json").is_file()]
+    raise UserError(f"no model at {str(reference)!r}: give a run or student folder, hub:ORG/NAME, a checkpoint's JSON "
+                    f"file, or one of the bundled {', '.join(sorted(bundled))}")  # fmt: skip
+
+
+def _from_hub(id: HubId, as_written: str) -> Loaded:
+    try:
+        folder = fetch(id, check=_known).folder
+    except UserError as error:
+        if as_written.startswith("hub:"):
+            raise
+        raise type(error)(f"there is no folder {as_written} here; {error}") from None
+    return _student(folder) if is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
+
+
+def _known(folder: Path) -> None:
+    """Refuse a configuration that says nothing kdgen can build."""
+    if is_student(folder):
+        registry.get("net", read_config(folder).net.name)
+    else:
+        known_folder(folder)
+
+
+def _student(folder: Path) -> Loaded:
+    config = read_config(folder)
+    net: Net = registry.build("net", config.net)
+    load_files = getattr(net, "load_files", None)
+    try:
+        if callable(load_files):
+            load_files(folder)
+        else:
+            net.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: "
+                        f"{' '.join(str(error).split())[:300]}") from None  # fmt: skip
+    check_net(net, config, folder)
+    return Loaded(net, config.name, config.channels, config.task, config.net, folder)
+
+
+def _from_diffusers(folder: Path, name: str | None = None) -> Loaded:
+    net, use, channels, task = open_folder(folder)
+    return Loaded(net, name or folder.resolve().name, channels, task, use, folder)
+
+
+def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:
+    try:
+        return Checkpoint.model_validate_json(data) if isinstance(data, str) else Checkpoint.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{what}: {explain_error(error, Checkpoint)}") from None
+
+
+def _declaration(path: Path) -> Checkpoint:
+    spec = _declared(path.read_text(encoding="utf-8"), str(path))
+    beside = path.parent / spec.file
+    return spec.model_copy(update={"file": str(beside)}) if beside.exists() else spec
+
+
+def _foreign(spec: Checkpoint) -> Loaded:
+    net = load_checkpoint(spec)
+    channels = int(spec.net.args.get("channels", registry.default("net", spec.net.name, "channels") or 3))  # type: ignore[arg-type]
+    if spec.task.get("name", "denoise") == "denoise":
+        probe_checkpoint(spec, next(Photographs().images(channels))[1])
+    return Loaded(net, spec.name or Path(spec.file).stem, channels, spec.task)
