@@ -54,7 +54,7 @@ def recipe(name: str, seconds: float, seed: int, *, teacher: Checkpoint | None, 
         pool=Pool(patches=patches, crop=48, dir=str(cache), seed=seed),
         seed=seed,
         controls=controls,
-        evaluate_every=1e9,
+        evaluate_every=None,
         checkpoint_every=60,
     )
 

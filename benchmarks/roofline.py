@@ -126,7 +126,7 @@ def measure(name: str, recipe: Recipe, teacher: nn.Module, steps: int, pool: int
     """One recipe: seconds a step by part, and the nets' multiply-accumulates a second."""
     folder = Path(tempfile.mkdtemp())
     spec = recipe.pool.model_copy(update={"patches": pool, "dir": str(folder / "cache")})
-    more = {"pool": spec, "controls": False, "evaluate_every": 1e9, "checkpoint_every": 1e9}
+    more = {"pool": spec, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
     recipe = recipe.lasting(steps=steps).model_copy(update=more)
     clock, seconds, dtype = Clock(), 0.0, ""
     with Timed(clock):

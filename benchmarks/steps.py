@@ -63,7 +63,7 @@ def kdgen(data: Path, steps: int, seed: int, patches: int) -> tuple[float, float
     recipe = Recipe(
         name="steps", task=task(data), teacher=teacher_in(data), student=STUDENT, stages=(STAGE,), steps=steps,
         seed=seed, batch_size=BATCH, pool=Pool(patches=patches, dir=str(work / "cache")), ema=0.0, controls=False,
-        evaluate_every=1e9, checkpoint_every=1e9,
+        evaluate_every=None, checkpoint_every=1e9,
     )  # fmt: skip
     training = answers = 0.0
     for event in distill(recipe, work / "run"):

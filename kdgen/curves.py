@@ -1,6 +1,5 @@
 """The curves of training: losses and quick evaluations against seconds."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from kdgen.journal import read_events
 from kdgen.report import heading
 
 COLOURS = {"assistant_1": "#009e73", "student": "#0072b2", "control_steps": "#d55e00", "control_seconds": "#e69f00"}
@@ -61,20 +61,6 @@ def smooth(values: Iterable[float], keep: float) -> list[float]:
         weight = keep * weight + (1 - keep)
         out.append(average / weight)
     return out
-
-
-def read_events(log: Path) -> list[dict[str, Any]]:
-    """The events of a run from its `metrics.jsonl`; a line that is none, cut short say, is skipped."""
-    events = []
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict) and {"kind", "leg", "data"} <= event.keys():
-                events.append(event)
-    return events
 
 
 def legs_of(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dict[str, Any]]]]:

@@ -3,7 +3,7 @@
 import json
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -59,17 +59,50 @@ class Journal:
 
     def get(self, key: str, default: Any = None) -> Any:
         """A figure noted before."""
-        try:
-            return json.loads(self.timing.read_text(encoding="utf-8")).get(key, default)
-        except (OSError, json.JSONDecodeError):
-            return default
+        return self._known().get(key, default)
 
     def note(self, **figures: Any) -> None:
         """Note figures, whole or not at all."""
-        if not self.writes:
-            return
-        known = json.loads(self.timing.read_text(encoding="utf-8")) if self.timing.exists() else {}
-        write_text(self.timing, json.dumps({**known, **figures}, indent=2) + "\n")
+        if self.writes:
+            write_text(self.timing, json.dumps({**self._known(), **figures}, indent=2) + "\n")
+
+    def _known(self) -> dict[str, Any]:
+        try:
+            known = json.loads(self.timing.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = None
+        if isinstance(known, dict):
+            return known
+        log = self.folder / "metrics.jsonl"
+        return _noted(read_events(log)) if log.is_file() else {}
+
+
+def read_events(log: Path) -> list[dict[str, Any]]:
+    """The events of a run from its `metrics.jsonl`; a line that is none, cut short say, is skipped."""
+    events = []
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict) and {"kind", "leg", "data"} <= event.keys():
+                events.append(event)
+    return events
+
+
+def _noted(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures that events tell of, for timings that were lost."""
+    figures: dict[str, Any] = {}
+    for event in events:
+        leg, data = event["leg"], event["data"]
+        if event["kind"] == "start":
+            figures |= data["settled"]
+        elif event["kind"] == "answers":
+            figures |= {f"{leg}_answers": data["seconds"], f"{leg}_answers_from_disk": data["from_disk"]}
+        elif event["kind"] == "leg":
+            figures |= {f"{leg}_steps": data["steps"], f"{leg}_seconds": data["seconds"]}
+    return figures
 
 
 @contextmanager

@@ -107,7 +107,7 @@ def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str
     """Run a few steps: by leg the steps, their seconds and the seconds for an answer; and the bytes of an answer."""
     patches = min(recipe.pool.patches, max(ASKED, recipe.batch_size))
     pool = recipe.pool.model_copy(update={"patches": patches, "dir": str(folder / "cache")})
-    brief = {"pool": pool, "controls": False, "evaluate_every": 1e9, "checkpoint_every": 1e9}
+    brief = {"pool": pool, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
     short = recipe.model_copy(update=brief).lasting(steps=steps)
     last, asked, seen = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
     for event in distill(short, folder / "run"):

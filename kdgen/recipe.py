@@ -122,16 +122,32 @@ class Recipe(Strict):
         description="what nets compute in; auto is bfloat16 where the device has units for it, and for a teacher's "
         "answers 8-bit integers where those are faster and within one level of an 8-bit image",
     )
+    repeatable: bool = Field(
+        False,
+        description="nothing is chosen by a timing, so that the same recipe gives the same student bit for bit on this "
+        "machine with as many threads: needs steps, and auto precision is float32",
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     seed: int = Field(0, ge=0, description="seed of weights, data and noise")
     controls: bool = Field(True, description="also train the student without its teacher, at equal steps and seconds")
-    evaluate_every: float = Field(20.0, gt=0, description="seconds between quick evaluations")
+    evaluate_every: float | None = Field(
+        20.0,
+        gt=0,
+        description="seconds between quick evaluations; a run counted in steps has them at its quarters instead; "
+        "null for none",
+    )
     checkpoint_every: float = Field(15.0, gt=0, description="seconds between checkpoints")
 
     @model_validator(mode="after")
     def _asked_together(self) -> Self:
         if self.shard_teacher and self.pool.patches:
             raise ValueError("shard_teacher asks the teacher at every step: set pool.patches to 0")
+        return self
+
+    @model_validator(mode="after")
+    def _repeated_in_steps(self) -> Self:
+        if self.repeatable and self.steps is None:
+            raise ValueError("repeatable needs steps: what a run of seconds learns depends on how fast they pass")
         return self
 
     @model_validator(mode="after")

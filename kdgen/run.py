@@ -1,5 +1,6 @@
 """A run: the folder that a recipe leaves behind. Chain, controls and report, each begun where it was left."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,8 +27,15 @@ from kdgen.model import Model, build_net, load
 from kdgen.parallel import Team, together
 from kdgen.quantised import int8_pays
 from kdgen.recipe import Recipe
+from kdgen.schema import flat
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
+
+BEGUN = ".begun.json"
+"""The recipe as it was when a run began, in its folder."""
+
+FREE = ("controls", "evaluate_every", "checkpoint_every", "device", "pool.dir", "pool.max_gib")
+"""What of a recipe may change while its run is interrupted: nothing that the student learns from."""
 
 IN_INT8 = (
     "The teacher answered in 8-bit integers, which are faster here and, by root mean square on a sample, within one "
@@ -65,16 +73,34 @@ def distill(
     run = _Run(folder, recipe, teacher)
     if team.leads:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "recipe.json", recipe.to_json() + "\n")
+        for name in ("recipe.json", BEGUN):
+            write_text(folder / name, recipe.to_json() + "\n")
     yield from run.events()
 
 
 def resume(folder: str | os.PathLike[str], *, teacher: nn.Module | None = None) -> Iterator[Event]:
-    """Go on with the run in a folder where it was left. Takes, yields and raises what ``distill`` does."""
+    """Go on with the run in a folder where it was left. Takes, yields and raises what ``distill`` does.
+
+    Of its recipe only ``FREE`` may have been changed since it began; anything else is a UserError.
+    """
     folder = Path(folder)
     if not (folder / "recipe.json").is_file():
         raise UserError(f"{folder} holds no run: there is no recipe.json in it")
-    yield from _Run(folder, recipes.read(folder / "recipe.json"), teacher).events()
+    recipe, begun = recipes.read(folder / "recipe.json"), folder / BEGUN
+    if begun.is_file() and (fixed := _edited(recipes.read(begun), recipe)):
+        raise UserError(f"{folder}/recipe.json was edited after its run began: {'; '.join(fixed)}. In mid-run only "
+                        f"{', '.join(FREE)} may change: undo that, or distil anew from a copy of the file")  # fmt: skip
+    run = _Run(folder, recipe, teacher)
+    if run.place.team.leads and not begun.is_file():
+        write_text(begun, recipe.to_json() + "\n")
+    yield from run.events()
+
+
+def _edited(begun: Recipe, now: Recipe) -> list[str]:
+    """What differs between the recipe that a run began with and today's, but for ``FREE``: a line for each key."""
+    before, after = (flat(recipe.model_dump(mode="json")) for recipe in (begun, now))
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in FREE]
+    return [f"{key} was {json.dumps(before.get(key))} and is {json.dumps(after.get(key))}" for key in keys]
 
 
 class _Run:
@@ -85,14 +111,16 @@ class _Run:
         self.recipe, self.journal = recipe, Journal(folder, writes=team.leads)
         device = pick_device(recipe.device)
         task = registry.build("task", recipe.task)
-        asks = recipe.precision == "auto" and recipe.teacher is not None
+        timed = not recipe.repeatable
+        asks = timed and recipe.precision == "auto" and recipe.teacher is not None
+        fast = (lambda: bfloat16_pays(device)) if timed else (lambda: recipe.precision == "bfloat16")
         self.place = Place(
             folder=folder,
             journal=self.journal,
             task=task,
             probe=next(task.batches(batch_size=2, seed=recipe.seed)),
             device=device,
-            fast=self._settled("bfloat16_pays", lambda: bfloat16_pays(device), team),
+            fast=self._settled("bfloat16_pays", fast, team),
             int8=asks and self._settled("int8_pays", lambda: int8_pays(device), team),
             team=team,
         )
@@ -132,9 +160,9 @@ class _Run:
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
         with together(self.place.team), self.journal.opened(), stop_on_signals() as self.place.stopped:
-            self.journal.note(bfloat16_pays=self.place.fast, int8_pays=self.place.int8)
-            if self.drawing is not None and self.journal.get("drawing") is None:
-                self.journal.note(drawing=self.drawing)
+            drawing = self.journal.get("drawing") or self.drawing
+            self.settled = {"bfloat16_pays": self.place.fast, "int8_pays": self.place.int8, "drawing": drawing}
+            self.journal.note(**self.settled)
             for event in self._events():
                 self.journal.log(event)
                 if self.place.team.leads:
@@ -146,7 +174,7 @@ class _Run:
         recipe, original, place = self.recipe, self.original, self.place
         yield self._event("start", student=str(recipe.student), teacher=original.name if original else None,
                           total_steps=recipe.steps, seconds=recipe.seconds, folder=str(place.folder),
-                          headline=place.headline, loss_lives=self._loss_lives())  # fmt: skip
+                          headline=place.headline, loss_lives=self._loss_lives(), settled=self.settled)  # fmt: skip
         yield from self.link.events()
         for number in range(1, len(self.chain)):
             self.link = self._link(number)

@@ -55,3 +55,11 @@ def _short(value: Any) -> str:
     if isinstance(value, tuple | BaseModel):
         return ""
     return json.dumps(value)
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """What stands in nested plain data, by dotted key; empty containers stand for themselves."""
+    if not isinstance(value, dict | list) or not value:
+        return {key: value}
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    return {path: leaf for name, each in inner for path, leaf in flat(each, f"{key}.{name}".lstrip(".")).items()}

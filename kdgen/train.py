@@ -26,6 +26,9 @@ from kdgen.types import Answer, Batch, Event, Metrics, Net, Task, UserError
 
 RETRIES = 3
 REPORT_EVERY = 0.25
+QUARTERS = (0.25, 0.5, 0.75)
+"""Where in a leg that is counted in steps quick evaluations stand: what is kept of it must not hang on its speed."""
+
 STEPS_UNREAD = 16
 """How many steps a device that works on its own may be ahead of the figures that are read from it."""
 
@@ -97,6 +100,9 @@ class Trainer:
         self.apart = device.type != "cpu"
         self.threads = torch.get_num_threads()
         self.tried = 0.0
+        counted = recipe.evaluate_every is not None and length.steps is not None
+        self.looks = {math.ceil(share * (length.steps or 0)) for share in QUARTERS} if counted else set[int]()
+        self.look_every = math.inf if counted or recipe.evaluate_every is None else recipe.evaluate_every
 
     @property
     def read_every(self) -> int:
@@ -155,7 +161,8 @@ class Trainer:
             batch, answer = next(stream)
             unread.append(self.learner.step(batch, answer, number=state.step, progress=progress, retries=state.retries))
             state.step += 1
-            if len(unread) < self.read_every and self.length.progress(state.step, state.elapsed) < 1:
+            over = self.length.progress(state.step, state.elapsed) >= 1
+            if len(unread) < self.read_every and not over and state.step not in self.looks:
                 continue
             finite = self.learner.exhausted or _finite(unread)
             elapsed, stop, exhausted, broken = self._agreed(time.perf_counter() - began, finite)
@@ -171,7 +178,7 @@ class Trainer:
                 yield self._event("step", **self._gathered(figures), seconds_left=left, images_per_second=speed,
                                   seconds=state.elapsed)  # fmt: skip
                 reported, reported_at = state.elapsed, state.step
-            if state.elapsed - evaluated >= recipe.evaluate_every:
+            if state.step in self.looks or state.elapsed - evaluated >= self.look_every:
                 evaluated, paused = state.elapsed, time.perf_counter()
                 if self.team.leads:
                     yield self._event("evaluate", **self._quick_look(), seconds=state.elapsed)
@@ -193,7 +200,7 @@ class Trainer:
         stream = self.source(derive(self.recipe.seed, "data", self.state.retries), self.state.step)
         if self.apart:
             return ahead(stream)
-        if self.threads > 1 and self.team.size == 1 and self.learner.asks:
+        if self.threads > 1 and self.team.size == 1 and self.learner.asks and not self.recipe.repeatable:
             return self._asking(stream)
         return (pair for pair in stream)
 

@@ -80,7 +80,7 @@ def test_without_objectives_the_teacher_is_the_only_guide(make_gan: Make, tmp_pa
 
 
 def test_with_objectives_there_are_controls_that_learn_from_these_alone(make_gan: Make, tmp_path: Path) -> None:
-    events = drain(run.distill(make_gan(WITH_GAME, "evaluate_every=1000"), tmp_path / "run"))
+    events = drain(run.distill(make_gan(WITH_GAME, "evaluate_every=null"), tmp_path / "run"))
     report = Report.read(tmp_path / "run")
     assert [row.role for row in report.rows] == ["teacher", "student", "control_steps", "control_seconds"]
     assert "against the same student trained without it" in report.verdict
@@ -183,7 +183,7 @@ def test_images_that_the_teacher_draws_take_seconds_of_the_students(
         return made(self)
 
     monkeypatch.setattr(Samples, "_made", slowly)
-    recipe = make_gan(WITH_GAME, f"task.args={json.dumps(task)}", "seconds=2", "evaluate_every=1000")
+    recipe = make_gan(WITH_GAME, f"task.args={json.dumps(task)}", "seconds=2", "evaluate_every=null")
     drain(run.distill(recipe, tmp_path / "run"))
     report = Report.read(tmp_path / "run")
     rows = {row.role: row for row in report.rows}
@@ -215,7 +215,7 @@ def test_images_that_took_all_the_seconds_leave_a_third_to_training(
 
     monkeypatch.setattr(Samples, "_made", slowly)
     recipe = make_gan(
-        WITH_GAME, f"task.args={json.dumps(task)}", "seconds=0.9", "evaluate_every=1000", "controls=false"
+        WITH_GAME, f"task.args={json.dumps(task)}", "seconds=0.9", "evaluate_every=null", "controls=false"
     )
     events = drain(run.distill(recipe, tmp_path / "run"))
     warned = [e.data["message"] for e in events if e.kind == "warning"]

@@ -141,5 +141,5 @@ def test_measuring_takes_none_of_the_seconds_for_training(
     events = drain(run.distill(make("evaluate_every=0.001", "controls=false"), tmp_path / "run"))
     (leg,) = [event for event in events if event.kind == "leg"]
     looks = [event.kind for event in events].count("evaluate")
-    assert looks >= 10
+    assert looks == 3
     assert leg.data["seconds"] < looks * pause

@@ -44,6 +44,14 @@ def distill(
         bool | None,
         typer.Option("--controls/--no-controls", help="Also train the same student without its teacher."),
     ] = None,
+    repeatable: Annotated[
+        bool,
+        typer.Option(
+            "--repeatable",
+            help="The same student bit for bit each time: a preset's steps instead of seconds, "
+            "float32 unless the recipe says otherwise.",
+        ),
+    ] = False,
     track: Track = None,
     code: Code = None,
     quiet: Quiet = False,
@@ -52,15 +60,19 @@ def distill(
     """Teach a student by a recipe, train its controls, and report."""
     register_all(code)
     from kdgen import run
+    from kdgen.presets.steps import repeatable as repeated
     from kdgen.recipe import override
     from kdgen.tracking import track as tracked
     from kdgen.types import UserError
 
     if steps is not None and seconds is not None:
         raise UserError("give --steps or --seconds, not both")
+    if repeatable and seconds is not None:
+        raise UserError("a repeatable run is counted in steps: give --steps in place of --seconds")
     options = {"steps": steps, "seconds": seconds, "seed": seed, "device": device, "controls": controls}
     given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     chosen = override(find_recipe(recipe), [*(settings or ()), *given])
+    chosen = repeated(chosen) if repeatable else chosen
     _follow(tracked(run.distill(chosen, out or free_folder(chosen.name)), track or ()), quiet=quiet, as_json=as_json)
 
 

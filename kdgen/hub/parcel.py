@@ -20,8 +20,8 @@ from kdgen.recipe import Recipe, parse
 from kdgen.report import Report
 from kdgen.types import UserError
 
-OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "timing.json", ".lock",
-       "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip
+OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "timing.json",
+       ".begun.json", ".lock", "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip
 """What a run writes; of other files it is said that they are not sent."""
 
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kdgen.curves import NOT_TERMS, legs_of, read_events
+from kdgen.curves import NOT_TERMS, legs_of
+from kdgen.journal import read_events
 from kdgen.recipe import Recipe, read
 from kdgen.report import Report
 from kdgen.types import UserError

@@ -44,7 +44,7 @@ def small(name: str, teacher: Path, *settings: str) -> Recipe:
     data = recipe.model_dump(mode="json")
     data["task"]["args"] |= told
     data |= {"student": student, "teacher": data["teacher"] and str(teacher), "seconds": None, "steps": 30,
-             "batch_size": 4, "precision": "float32", "device": "cpu", "evaluate_every": 600}  # fmt: skip
+             "batch_size": 4, "precision": "float32", "device": "cpu", "evaluate_every": None}  # fmt: skip
     for assistant in data["assistants"]:
         assistant["student"] = student
     return override(parse(data), settings)

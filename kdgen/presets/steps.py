@@ -1,0 +1,22 @@
+"""Steps that stand for the seconds of a preset, for runs that are to be the same bit for bit."""
+
+from kdgen.recipe import Recipe
+from kdgen.types import UserError
+
+STEPS: dict[str, int] = {}
+"""What ``kdgen plan PRESET`` counted on one thread of an AMD EPYC (Zen 4)."""
+
+
+def repeatable(recipe: Recipe) -> Recipe:
+    """A recipe whose student is the same bit for bit each time, see ``Recipe.repeatable``.
+
+    One that counts seconds gets the steps that those were for the preset of its name.
+
+    Raises:
+        UserError: where it counts seconds and no steps are known for its name.
+    """
+    steps = recipe.steps or STEPS.get(recipe.name)
+    if steps is None:
+        raise UserError(f"for {recipe.name} it is not known how many steps its seconds are: give --steps N beside "
+                        f"--repeatable; known are {', '.join(sorted(STEPS))}")  # fmt: skip
+    return recipe.model_copy(update={"repeatable": True}).lasting(steps=steps)
