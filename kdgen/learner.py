@@ -17,7 +17,7 @@ from kdgen.optimizers import MovingAverage, Optimizer, critic_optimizer
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.schedule import learning_rate, stage_at
-from kdgen.taps import taps
+from kdgen.taps import last_weights, taps
 from kdgen.teacher import Teacher
 from kdgen.types import Answer, Batch, Net, Sight, Task, View
 
@@ -64,12 +64,14 @@ class Learner:
         self.recipe, self.task, self.teacher, self.device, self.team = recipe, task, teacher, device, team
         self.student = lay_out(student.to(device), dtype).train()
         self.autocast = Autocast(self.student, device, dtype)
-        self.terms = make_terms(recipe, self.student, teacher.net if teacher else None, probe.to(device))
+        self.probe = probe.to(device)
+        self.terms = make_terms(recipe, self.student, teacher.net if teacher else None, self.probe)
         self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.terms.items()}).to(device)
         self.average = MovingAverage(self.student, recipe.ema)
         self.stage, self.parts, self.exhausted = -1, 1, False
         self.optimizer: Optimizer | None = None
         self.critics: torch.optim.Optimizer | None = None
+        self._shown: dict[str, Tensor | float] = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
@@ -99,8 +101,10 @@ class Learner:
     def enter(self, index: int) -> None:
         """Begin a stage: its loss, and new optimisers over the student, the loss's regressors and its critics."""
         stage = self.recipe.stages[index]
-        self.stage = index
+        self.stage, self._shown = index, {}
         self.loss = Loss(index, stage, self.terms, self.task)
+        if self.loss.ratio.adaptive:
+            self.loss.compared = last_weights(self.student, self.probe.x, self.probe.cond, self.loss.student_paths)
         self.optimizer = Optimizer(stage, self.student, self.loss.regressors)
         self.critics = critic_optimizer(self.loss.critics, stage.critic_lr) if self.loss.critics else None
 
@@ -115,8 +119,8 @@ class Learner:
             retries: how often the leg went back; each halves the learning rates.
 
         Returns:
-            the figures of this process's share; empty where memory did not suffice: then ``exhausted`` is set, and what
-            was learnt since the last state is not to be kept.
+            the figures of this process's share, of each term as it was computed last in this stage; empty where memory
+            did not suffice: then ``exhausted`` is set, and what was learnt since the last state is not to be kept.
         """
         index, within = stage_at(self.recipe.stages, progress)
         if index != self.stage:
@@ -137,26 +141,33 @@ class Learner:
             self.exhausted = True
         if self.exhausted:
             self.optimizer.drop_gradients()
+            if self.critics is not None:
+                self.critics.zero_grad()
             clear_device_cache(garbage_collection=True)
             if team.size == 1:
                 return {}
         team.average_gradients(self.optimizer.parameters)
-        if stage.clip:
-            clip_grad_norm_(self.optimizer.parameters, stage.clip)
-        self.optimizer.step(rate)
+        if "loss" in figures:
+            if stage.clip:
+                clip_grad_norm_(self.optimizer.parameters, stage.clip)
+            self.optimizer.step(rate)
+            self.average.update()
         if self.critics is not None:
             team.average_gradients(self.loss.critics)
             for group in self.critics.param_groups:
                 group["lr"] = stage.critic_lr * rate / stage.lr
             self.critics.step()
             self.critics.zero_grad()
-        self.average.update()
-        return {**figures, "lr": rate}
+        self._shown |= figures
+        return {**self._shown, "lr": rate}
 
     def _learn(
         self, batch: Batch, answer: Answer | None, *, whole: int, number: int, within: float, progress: float
     ) -> dict[str, Tensor | float]:
-        """The gradients of this process's share of a batch of ``whole`` images, and the means of its losses."""
+        """The gradients of this process's share of a batch of ``whole`` images, and the means of its losses.
+
+        There is no ``loss`` among these where the student is not to learn from this step.
+        """
         assert self.optimizer is not None
         answers = [None] * self.parts if answer is None else answer.split(self.parts)
         counters = [buffer for buffer in self.module.buffers() if not buffer.is_floating_point()]
@@ -168,11 +179,11 @@ class Learner:
                 counter.copy_(count)  # what counts steps counts this one once
             share = len(piece.x) * self.team.size / whole
             sight = self._look(piece, self._answer(piece, said), progress)
-            loss, terms, alpha = self.loss(sight, within, number, measure=part == 0)
-            backward(_scaled(loss, share), inputs=self.optimizer.parameters)
-            shown = {"loss": loss, **terms}
-            if self.critics is not None:
-                criticism = self.loss.of_critics(sight)
+            loss, shown, alpha = self.loss(sight, within, number, measure=part == 0)
+            if loss is not None:
+                backward(_scaled(loss, share), inputs=self.optimizer.parameters)
+                shown = {"loss": loss, **shown}
+            if criticism := self.loss.of_critics(sight, alpha):
                 backward(_scaled(torch.stack(list(criticism.values())).sum(), share), inputs=self.loss.critics)
                 shown |= criticism
             for key, term in shown.items():
@@ -183,7 +194,7 @@ class Learner:
         """Take the mean over the team of the gradient norms that an adaptive ratio measured."""
         norms = self.loss.statistics.norms
         if self.loss.ratio.adaptive:
-            self.loss.statistics.load_state_dict(dict(zip(norms, self.team.mean(list(norms.values())), strict=True)))
+            self.loss.statistics.settle(dict(zip(norms, self.team.mean(list(norms.values())), strict=True)))
 
     @property
     def asks(self) -> bool:
@@ -201,27 +212,26 @@ class Learner:
         return lambda: backward(student(batch.x, **batch.cond).square().mean())
 
     def _answer(self, batch: Batch, answer: Answer | None) -> Answer | None:
-        if self.teacher is None or not self.loss.methods:
-            return None
+        """What the teacher says to a batch where that is read, known already or asked for."""
         if not self.asks:
-            return Answer(output=batch.x)
+            return None
         if answer is None or not self.loss.teacher_paths <= answer.taps.keys():
             return self.ask(batch)
         seen = {path: t.to(self.device) for path, t in answer.taps.items()}
         return Answer(output=answer.output.to(self.device), taps=seen)
 
     def _look(self, batch: Batch, answer: Answer | None, progress: float) -> Sight:
-        """The student's answer as the terms of the loss see it, beside the teacher's where it has one."""
+        """The student's answer as the terms of the loss see it, beside the teacher's, each where it is read."""
         with taps(self.student, self.loss.student_paths) as seen:
-            out: Tensor = self.autocast(batch.x, **batch.cond) if "student" in self.loss.reads else batch.x
-        if answer is None:
+            out = self.autocast(batch.x, **batch.cond) if "student" in self.loss.reads else None
+        if self.teacher is None:
             return Sight(
-                batch=batch, student=out, student_taps=seen, student_net=self.autocast, progress=progress,
+                batch=batch, student_output=out, student_taps=seen, student_net=self.autocast, progress=progress,
             )  # fmt: skip
-        assert self.teacher is not None
         return View(
-            batch=batch, student=out, teacher=answer.output, student_taps=seen, teacher_taps=answer.taps,
-            student_net=self.autocast, teacher_net=self.teacher, student_ema=self.average.net, progress=progress,
+            batch=batch, student_output=out, teacher_output=answer.output if answer else None, student_taps=seen,
+            teacher_taps=answer.taps if answer else {}, student_net=self.autocast, teacher_net=self.teacher,
+            student_ema=self.average.net, progress=progress,
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdgen import pictures, registry
+from kdgen import pictures
 from kdgen.answers import AnswerPool, Stream, live
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
@@ -130,8 +130,6 @@ class Link:
         net = self.teacher.net if self.teacher else None
         for term in make_terms(recipe, student, net, self.place.probe.to(self.place.device)).values():
             paths |= set(getattr(term, "teacher_taps", ()))
-        for stage in recipe.stages:
-            registry.build("ratio", stage.ratio)
         if not recipe.pool.patches:
             return None
         if recipe.pool.patches < recipe.batch_size:

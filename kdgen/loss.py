@@ -1,9 +1,9 @@
 """What a student is trained on: the terms of a stage, weighted by its ratio."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.data.seed import derive
@@ -18,9 +18,13 @@ def make_terms(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) 
     """What every stage adds to the loss, attached to the nets on a probe batch.
 
     Methods have keys ``STAGE.NUMBER.NAME``, objectives ``STAGE.own.NUMBER.NAME``.
+
+    Raises:
+        UserError: for a term that does not fit, and for terms that their stage's ratio never lets count.
     """
     terms: dict[str, Term] = {}
     for number, stage in enumerate(recipe.stages):
+        check_ratio(number, stage)
         for position, use in enumerate(stage.methods):
             assert teacher is not None, "a recipe with methods has a teacher"
             method: Method = registry.build("method", use)
@@ -37,8 +41,25 @@ def make_terms(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) 
     return terms
 
 
+def check_ratio(number: int, stage: Stage) -> None:
+    """Refuse terms that never count. Raises UserError naming the key of the ratio."""
+    least, largest = registry.build("ratio", stage.ratio).bounds()
+    where = f"stages.{number}.ratio, {stage.ratio}, leaves alpha at"
+    if stage.methods and stage.objectives and least == 1:
+        named = ", ".join(use.name for use in stage.objectives)
+        raise UserError(f"{where} 1, so that the objectives of that stage ({named}) would never count: lower its "
+                        "alpha, say to 0.9, or leave them out")  # fmt: skip
+    if stage.methods and largest == 0:
+        named = ", ".join(use.name for use in stage.methods)
+        raise UserError(f"{where} 0, so that the methods of that stage ({named}) would never count: raise its alpha, "
+                        "or leave them out")  # fmt: skip
+
+
 class Loss:
     """The loss of one stage: ``(1 - alpha) * (task + sum(v_j * objective_j)) + alpha * sum(w_i * method_i)``.
+
+    Where there is nothing beside the methods alpha is 1, without methods it is 0. A term whose factor is 0 is neither
+    computed nor shown, and its critics rest.
 
     Args:
         index: number of the stage.
@@ -47,36 +68,40 @@ class Loss:
         task: its own loss is the term called ``task``.
 
     Attributes:
-        methods, objectives: the stage's terms by key.
+        methods, objectives, terms: the stage's own by key, those with a weight; both together.
         regressors, critics: parameters that learn with the student, and from ``of_critics``.
         student_paths, teacher_paths: the taps that the terms want.
-        reads: which of ``student`` and ``teacher`` some term reads.
+        reads: which of the outputs of ``student`` and ``teacher`` are to be computed.
         statistics: norms of the terms' gradients, for adaptive ratios.
+        compared: the weights of the student at whose gradients an adaptive ratio looks.
     """
 
     def __init__(self, index: int, stage: Stage, terms: Mapping[str, Term], task: Task) -> None:
         self.task = task
-        self.terms = {key: term for key, term in terms.items() if key.startswith(f"{index}.")}
-        self.methods = {key: term for key, term in self.terms.items() if isinstance(term, Method)}
-        self.objectives = {key: term for key, term in self.terms.items() if isinstance(term, Objective)}
-        self.weights = {key: use.weight for key, use in zip(self.methods, stage.methods, strict=True)}
-        self.weights |= {key: use.weight for key, use in zip(self.objectives, stage.objectives, strict=True)}
+        own = {key: term for key, term in terms.items() if key.startswith(f"{index}.")}
+        methods = {key: term for key, term in own.items() if isinstance(term, Method)}
+        objectives = {key: term for key, term in own.items() if isinstance(term, Objective)}
+        self.weights = {key: use.weight for key, use in zip(methods, stage.methods, strict=True)}
+        self.weights |= {key: use.weight for key, use in zip(objectives, stage.objectives, strict=True)}
+        self.methods = {key: method for key, method in methods.items() if self.weights[key]}
+        self.objectives = {key: objective for key, objective in objectives.items() if self.weights[key]}
+        self.terms: dict[str, Term] = {**self.methods, **self.objectives}
         self.ratio: Ratio = registry.build("ratio", stage.ratio)
         self.statistics = Statistics(self.ratio.ema)
+        self.compared: Sequence[Tensor] = ()
         self.student_paths = {path for term in self.terms.values() for path in term.student_taps}
         self.teacher_paths = {path for method in self.methods.values() for path in method.teacher_taps}
         self.reads = frozenset(name for term in self.terms.values() for name in term.reads)
-        taught = self.methods and not self.ratio.adaptive and all(self.ratio(at, {}).alpha == 1 for at in (0, 0.5, 1))
-        if not taught or self.student_paths:
+        if self.student_paths or not self.methods or self.ratio.bounds()[0] < 1:
             self.reads |= {"student"}
         self.critics = [p for term in self.terms.values() for p in term.critics()]
         criticising = {id(p) for p in self.critics}
         learned = [p for term in self.terms.values() for p in term.parameters() if id(p) not in criticising]
-        self.regressors = [p for p in learned if p.requires_grad]
+        self.regressors: list[nn.Parameter] = [p for p in learned if p.requires_grad]
 
     def __call__(
         self, sight: Sight, within: float, step: int, *, measure: bool = True
-    ) -> tuple[Tensor, dict[str, Tensor], float]:
+    ) -> tuple[Tensor | None, dict[str, Tensor], float]:
         """The loss of a step.
 
         Args:
@@ -86,51 +111,65 @@ class Loss:
             measure: whether such a ratio may measure now.
 
         Returns:
-            the loss, its terms by the names they are shown under, each a mean over the batch, and alpha.
+            the loss, None where all terms that count say that the student is not to learn from this step; its terms by
+            the names they are shown under, each a mean over the batch; and alpha.
 
         Raises:
             UserError: where there is nothing to learn from.
         """
-        losses = self._losses(sight)
-        if self.ratio.adaptive and measure and (not self.statistics.norms or step % self.ratio.every == 0):
-            compared = [sight.student, *(sight.student_taps[path] for path in sorted(sight.student_taps))]
-            self.statistics.update(gradient_norms(losses, compared))
-        weights = self.ratio(within, self.statistics.norms)
+        losses, alpha = self._losses(sight, self._alpha(within))
+        if self.ratio.adaptive and measure and self.statistics.due(losses, step, self.ratio.every):
+            self.statistics.update(gradient_norms(losses, self.compared), step)
+        scales = self.ratio(within, self.statistics.norms).scales
 
-        def weighted(keys: Iterable[str]) -> list[Tensor]:
-            factors = {key: self.weights.get(key, 1.0) * weights.scales.get(key, 1.0) for key in keys if key in losses}
-            return [factor * losses[key] for key, factor in factors.items() if factor]
+        def factor(key: str) -> float:
+            share = alpha if key in self.methods else 1 - alpha
+            return share * self.weights.get(key, 1.0) * scales.get(key, 1.0)
 
-        own, transfer = weighted([TASK, *self.objectives]), weighted(self.methods)
-        if not own and not transfer:
-            raise UserError("this stage has no methods, and its images have no ground truth and no objectives: "
-                            "nothing to learn from")  # fmt: skip
-        alpha = (weights.alpha if own else 1.0) if transfer else 0.0
-        parts = [(1 - alpha) * term for term in own if alpha < 1] + [alpha * term for term in transfer if alpha > 0]
-        return torch.stack(parts).sum(), {_shown(key): loss for key, loss in losses.items()}, alpha
+        parts = [factor(key) * loss for key, loss in losses.items()]
+        total = torch.stack(parts).sum() if parts else None
+        return total, {_shown(key): loss for key, loss in losses.items()}, alpha
 
-    def of_critics(self, sight: Sight) -> dict[str, Tensor]:
+    def of_critics(self, sight: Sight, alpha: float) -> dict[str, Tensor]:
         """The losses of the critics on the same step, by the names they are shown under."""
-        losses: dict[str, Tensor | None] = {key: term.critic_loss(sight) for key, term in self.objectives.items()}
-        if isinstance(sight, View):
-            losses |= {key: method.critic_loss(sight) for key, method in self.methods.items()}
+        losses: dict[str, Tensor | None] = {}
+        if alpha < 1:
+            losses |= {key: term.critic_loss(sight) for key, term in self.objectives.items()}
+        if alpha > 0:
+            losses |= {key: method.critic_loss(_view(sight)) for key, method in self.methods.items()}
         return {f"{_shown(key)}_critic": loss.mean() for key, loss in losses.items() if loss is not None}
 
-    def _losses(self, sight: Sight) -> dict[str, Tensor]:
-        losses: dict[str, Tensor] = {}
-        own = self.task.loss(sight.student, sight.batch) if "student" in self.reads else None
-        if own is not None:
-            losses[TASK] = _mean(own, sight.batch)
-        losses |= {key: _mean(term.loss(sight), sight.batch, term.weighted) for key, term in self.objectives.items()}
-        if isinstance(sight, View):
-            losses |= {
-                key: _mean(method.loss(sight), sight.batch, method.weighted) for key, method in self.methods.items()
+    def _alpha(self, within: float) -> float:
+        return self.ratio(within, self.statistics.norms).alpha if self.methods else 0.0
+
+    def _losses(self, sight: Sight, alpha: float) -> tuple[dict[str, Tensor], float]:
+        """The terms that count and have something to say, means over the batch, and alpha by what there is."""
+        said: dict[str, Tensor | None] = {}
+        if alpha < 1:
+            truth = self.task.loss(sight.student, sight.batch)
+            said = {} if truth is None else {TASK: _mean(truth, sight.batch, True)}
+            said |= {key: _mean(term.loss(sight), sight.batch, term.weighted) for key, term in self.objectives.items()}
+            alpha = alpha if said else 1.0
+        if alpha > 0:
+            said |= {
+                key: _mean(method.loss(_view(sight)), sight.batch, method.weighted)
+                for key, method in self.methods.items()
             }
-        return losses
+        if not said:
+            raise UserError("this stage has no methods, and its images have no ground truth and no objectives: "
+                            "nothing to learn from")  # fmt: skip
+        return {key: loss for key, loss in said.items() if loss is not None}, alpha
 
 
-def _mean(loss: Tensor, batch: Batch, weighted: bool = True) -> Tensor:
-    """The mean of losses per example ``(B,)``, weighted as the batch says unless told otherwise."""
+def _view(sight: Sight) -> View:
+    assert isinstance(sight, View), "a step of a stage with methods has a teacher"
+    return sight
+
+
+def _mean(loss: Tensor | None, batch: Batch, weighted: bool) -> Tensor | None:
+    """The mean of losses per example ``(B,)``, weighted as the batch says where they are errors of outputs."""
+    if loss is None:
+        return None
     return (batch.weight * loss).mean() if weighted and batch.weight is not None else loss.mean()
 
 

@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, TypeGuard
 
@@ -52,6 +52,11 @@ class Ratio:
     def __call__(self, progress: float, norms: Mapping[str, float]) -> Weights:
         """The weights at ``progress`` in [0, 1], given the norms by key of the term."""
         raise NotImplementedError
+
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest alpha over a stage, found by trying; a ratio whose alpha follows norms says."""
+        alphas = [self(at / 100, {}).alpha for at in range(101)]
+        return min(alphas), max(alphas)
 
 
 @register("ratio")
@@ -131,9 +136,13 @@ class Cosine(Ratio):
 class Adaptive(Ratio):
     """Each objective and method is scaled so that its gradient is as large as the task's.
 
-    VQGAN's adaptive weight, Esser et al. 2021 (arXiv 2012.09841), eq. 7, for each term, with norms that are averaged
-    over steps as in the spirit of GradNorm (Chen et al. 2018, arXiv 1711.02257). Where there is no task term, the
-    first of the objectives, then of the methods, takes its place.
+    VQGAN's adaptive weight, Esser et al. 2021 (arXiv 2012.09841), eq. 7, for each term: norms of the gradient at the
+    weights of the student's last layer, and of the last before each layer whose features some term reads, averaged
+    over steps in the spirit of GradNorm (Chen et al. 2018, arXiv 1711.02257). Where there is no task term, the first
+    of the objectives, then of the methods, takes its place.
+
+    A measurement goes back, once for each term, from the loss to these weights: through the last layer alone for a
+    distance of outputs, through a critic or a teacher where a term asks one, through much of the student for features.
 
     Args:
         alpha: in [0, 1].
@@ -176,40 +185,50 @@ class Statistics:
     def __init__(self, decay: float = 0.9) -> None:
         self.decay = decay
         self._norms: dict[str, float] = {}
+        self._measured: dict[str, int] = {}
 
     @property
     def norms(self) -> Mapping[str, float]:
         """The averages by term key, in the order in which the terms first appeared."""
         return dict(self._norms)
 
-    def update(self, norms: Mapping[str, float]) -> None:
-        """Take in a measurement; figures that are not finite are passed over."""
+    def due(self, keys: Iterable[str], step: int, every: int) -> bool:
+        """Whether one of these terms was measured ``every`` steps ago, or never: terms may rest in between."""
+        return any(key not in self._measured or step - self._measured[key] >= every for key in keys)
+
+    def update(self, norms: Mapping[str, float], step: int) -> None:
+        """Take in a measurement of a step; figures that are not finite are passed over."""
         for key, norm in norms.items():
+            self._measured[key] = step
             if math.isfinite(norm):
                 before = self._norms.get(key, norm)
                 self._norms[key] = self.decay * before + (1 - self.decay) * norm
 
-    def state_dict(self) -> dict[str, float]:
-        """The averages as plain floats, for checkpoints."""
-        return dict(self._norms)
+    def settle(self, norms: Mapping[str, float]) -> None:
+        """Put other averages in the place of these."""
+        self._norms = dict(norms)
 
-    def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Go on from averages that ``state_dict`` gave."""
-        self._norms = {key: float(norm) for key, norm in state.items()}
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """The averages, and the steps of the last measurements, for checkpoints."""
+        return {"norms": dict(self._norms), "measured": dict(self._measured)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Go on from what ``state_dict`` gave."""
+        self._norms = {key: float(norm) for key, norm in state["norms"].items()}
+        self._measured = {key: int(step) for key, step in state["measured"].items()}
 
 
-def gradient_norms(terms: Mapping[str, Tensor], outputs: Sequence[Tensor]) -> dict[str, float]:
+def gradient_norms(terms: Mapping[str, Tensor], compared: Sequence[Tensor]) -> dict[str, float]:
     """How strongly each term of the loss pulls at the student.
 
     Args:
-        terms: losses per image, ``(B,)``, by key; the graph stays for the backward pass that follows.
-        outputs: the student's output and taps together (or other tensors of its graph, such as the weights of its
-            last layer, which terms that call the student again reach too).
+        terms: losses by key, whose means count; the graph stays for the backward pass that follows.
+        compared: weights of the student, which terms that call it again reach too.
 
     Returns:
-        by key, the Euclidean norm of the gradient of the term's mean at all outputs; 0 where none reaches them.
+        by key, the Euclidean norm of the gradient of the term's mean at all of these; 0 where it reaches none.
     """
-    reached = [output for output in outputs if output.requires_grad]
+    reached = [tensor for tensor in compared if tensor.requires_grad]
     norms = {}
     for key, term in terms.items():
         if not reached or not term.requires_grad:

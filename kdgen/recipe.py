@@ -54,7 +54,8 @@ class Stage(Strict):
     )
     ratio: Use = Field(
         Use(name="fixed", args={"alpha": 1.0}),
-        description="the distillation ratio alpha in [0, 1], see `kdgen list ratios`; alpha is 0 without methods",
+        description="the distillation ratio alpha in [0, 1], see `kdgen list ratios`: 1 is the teacher alone, below it "
+        "objectives and the ground truth count too; alpha is 0 without methods",
     )
     optimizer: Literal["adamw", "sgd", "muon"] = Field(
         "adamw", description="adamw; sgd with momentum 0.9; or muon for the inner weights and adamw for the rest"

@@ -42,6 +42,7 @@ IN_INT8 = (
     "level of an 8-bit image; precision bfloat16 or float32 is exacter."
 )
 ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
+ALONE = "Alpha stayed at 1 {}: the teacher was the only guide, the distance to the ground truth did not count."
 INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
 
 
@@ -247,7 +248,15 @@ class _Run:
             IN_INT8: teacher is not None and teacher.precision == "int8",
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
         }
-        return [line for line, holds in known.items() if holds]
+        return [*self._muted(), *(line for line, holds in known.items() if holds)]
+
+    def _muted(self) -> list[str]:
+        """A line where there was a ground truth that had no part in the student's training, or not in some stages."""
+        stages = self.recipe.stages
+        taught = [s.name for s in stages if s.methods and registry.build("ratio", s.ratio).bounds()[0] == 1]
+        if self.place.probe.y is None or not taught:
+            return []
+        return [ALONE.format("throughout" if len(taught) == len(stages) else f"in the stages {', '.join(taught)}")]
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)

@@ -1,11 +1,13 @@
-"""Read what happens inside a net: forward hooks by dotted path, as a context manager."""
+"""Read what happens inside a net: forward hooks by dotted path, as a context manager; which weights come last."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from kdgen.registry import nearest
 from kdgen.types import UserError
@@ -66,3 +68,35 @@ def taps(net: nn.Module, paths: Iterable[str]) -> Iterator[Mapping[str, Tensor]]
     finally:
         for handle in handles:
             handle.remove()
+
+
+def last_weights(net: nn.Module, x: Tensor, cond: Mapping[str, Tensor], paths: Iterable[str] = ()) -> list[Tensor]:
+    """The weights of a net's last layer: what its output is computed from last, by autograd's own record.
+
+    Args:
+        net: any net; its buffers and the global random state stay as they are.
+        x: inputs, as few as it takes.
+        cond: conditions by keyword, each ``(B, ...)``.
+        paths: dotted paths of modules, before each of whose outputs the last weights are wanted too.
+
+    Returns:
+        its parameters of two dimensions or more, each once; none where the output depends on no such one.
+    """
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]), taps(net, paths) as seen:
+        out: Tensor = functional_call(net, buffers, (x,), dict(cond))
+    return list({id(weight): weight for end in (out, *seen.values()) for weight in _nearest(end)}.values())
+
+
+def _nearest(end: Tensor) -> list[Tensor]:
+    """The leaves of two dimensions or more that stand fewest operations before a tensor."""
+    level, known = [end.grad_fn], {None, end.grad_fn}
+    while level:
+        leaves = [getattr(node, "variable", None) for node in level]  # of AccumulateGrad alone
+        weights = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim > 1]
+        if weights:
+            return weights
+        before = dict.fromkeys(next_node for node in level if node for next_node, _ in node.next_functions)
+        level = [node for node in before if node not in known]
+        known.update(level)
+    return []

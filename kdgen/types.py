@@ -16,7 +16,7 @@ line are standard deviations in 8-bit units (0 to 255); in ``Batch.cond`` they a
 that is ``2 * sigma / 255``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
@@ -48,7 +48,7 @@ class Batch:
         teacher_x: what the teacher sees, where it differs: a cleaner, larger or other-modality view.
         y: the ground truth of ``x``, ``(B, C, H, W)`` in [-1, 1] or labels ``(B,)``, where there is any.
         real: images of the data ``(B, C, H, W)`` in [-1, 1] that belong to no ``x``, for losses on distributions.
-        weight: how much the error of each example's output counts, ``(B,)``; equally where absent.
+        weight: how much the squared error of each example's output counts, ``(B,)``; equally where absent.
         cond: conditions for both nets by keyword, each ``(B, ...)``: ``sigma``, ``label``, ``mask``.
     """
 
@@ -59,34 +59,23 @@ class Batch:
     weight: Tensor | None = None
     cond: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def _columns(self) -> dict[str, Any]:
+        """What it holds of tensors by name, but its conditions."""
+        named = ("x", "teacher_x", "y", "real", "weight")
+        return {name: t for name in named if (t := getattr(self, name)) is not None}
+
     def to(self, where: device) -> "Batch":
         """The same batch on another device."""
-
-        def move(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t.to(where, non_blocking=True)
-
-        return replace(
-            self,
-            x=self.x.to(where, non_blocking=True),
-            teacher_x=move(self.teacher_x),
-            y=move(self.y),
-            real=move(self.real),
-            weight=move(self.weight),
-            cond={k: v.to(where, non_blocking=True) for k, v in self.cond.items()},
-        )
+        moved = {name: t.to(where, non_blocking=True) for name, t in self._columns().items()}
+        return replace(self, **moved, cond={k: v.to(where, non_blocking=True) for k, v in self.cond.items()})
 
     def split(self, parts: int) -> "list[Batch]":
         """The batch in so many successive parts, each as even as can be."""
-
-        def cut(t: Tensor | None) -> Sequence[Tensor | None]:
-            return [None] * parts if t is None else t.tensor_split(parts)
-
-        columns = zip(cut(self.x), cut(self.teacher_x), cut(self.y), cut(self.real), cut(self.weight), strict=True)
+        columns = {name: t.tensor_split(parts) for name, t in self._columns().items()}
         cond = {key: value.tensor_split(parts) for key, value in self.cond.items()}
         return [
-            Batch(x=x, teacher_x=teacher_x, y=y, real=real, weight=weight, cond={k: v[i] for k, v in cond.items()})
-            for i, (x, teacher_x, y, real, weight) in enumerate(columns)
-            if x is not None
+            Batch(**{name: cut[i] for name, cut in columns.items()}, cond={k: v[i] for k, v in cond.items()})
+            for i in range(parts)
         ]
 
 
@@ -108,21 +97,27 @@ class Answer:
 class Sight:
     """One training step as the student's own objective sees it.
 
-    Tensors are float32 on the training device except taps, which keep the dtype the nets compute in.
+    Tensors are float32 on the training device except taps, which keep the dtype the nets compute in. What no term of
+    the stage reads is not computed, and is absent.
 
     Attributes:
         batch: the inputs and, where there are any, the ground truth and images of the data.
-        student: the output, ``(B, C, H, W)``.
+        student_output: what the student gives, ``(B, C, H, W)``, or None where it was not asked; see ``student``.
         student_taps: intermediate outputs by dotted path, those that some term of the loss asked for.
         student_net: the net itself, for inputs of a term's own.
         progress: the share of the run that is done, in [0, 1].
     """
 
     batch: Batch
-    student: Tensor
+    student_output: Tensor | None = None
     student_taps: Mapping[str, Tensor]
     student_net: Net
     progress: float = 0.0
+
+    @property
+    def student(self) -> Tensor:
+        """The student's output, ``(B, C, H, W)``. Raises UserError where it was not computed."""
+        return _computed("student", self.student_output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,16 +125,29 @@ class View(Sight):
     """One training step as a method sees it: ``Sight``, and the teacher.
 
     Attributes:
-        teacher: its output, ``(B, C, H, W)``, without gradient.
+        teacher_output: what the teacher says, ``(B, C, H, W)``, without gradient, or None where it was not asked; see
+            ``teacher``.
         teacher_taps: its intermediate outputs by dotted path.
         teacher_net: the net itself, for Jacobians, trajectories and inputs of a method's own.
         student_ema: the moving average of the student.
     """
 
-    teacher: Tensor
+    teacher_output: Tensor | None = None
     teacher_taps: Mapping[str, Tensor]
     teacher_net: Net
     student_ema: Net
+
+    @property
+    def teacher(self) -> Tensor:
+        """The teacher's output, ``(B, C, H, W)``, without gradient. Raises UserError where it was not computed."""
+        return _computed("teacher", self.teacher_output)
+
+
+def _computed(whose: str, output: Tensor | None) -> Tensor:
+    if output is None:
+        raise UserError(f"a term of the loss reads the {whose}'s output, which was not computed, since no term names "
+                        f'"{whose}" in its `reads`: name it there')  # fmt: skip
+    return output
 
 
 class Task(Protocol):
@@ -201,16 +209,16 @@ class Learned(nn.Module):
     Attributes:
         student_taps: dotted paths of the student's modules whose outputs the term wants to see.
         lives: between what its loss normally lies during a run, for one that says little by its value; else None.
-        reads: which of ``student`` and ``teacher`` it reads of what it is shown; what no term of a stage reads is not
-            computed, and the noisy input stands in its place.
-        weighted: whether a batch's weights count in its loss. They are for errors of outputs, which grow with the noise
-            level of a diffusion model, say; those of features do not.
+        reads: which outputs it reads of what it is shown, ``student`` and ``teacher``; what no term of a stage reads is
+            not computed.
+        weighted: whether a batch's weights count in its loss. They are for squared errors of outputs on the batch's own
+            inputs, which grow with the square of a diffusion model's noise level; for nothing else.
     """
 
     student_taps: tuple[str, ...] = ()
-    weighted: bool = True
+    weighted: bool = False
     lives: tuple[float, float] | None = None
-    reads: frozenset[str] = frozenset({"student", "teacher"})
+    reads: frozenset[str] = frozenset()
 
     def critics(self) -> Iterator[nn.Parameter]:
         """Those of its parameters that learn from ``critic_loss``; all others learn with the student."""
@@ -220,6 +228,8 @@ class Learned(nn.Module):
 class Objective(Learned):
     """A term of the student's own objective, beside its distance to the truth: it knows no teacher."""
 
+    reads = frozenset({"student"})
+
     def attach(self, student: Net, batch: Batch) -> None:
         """Settle the taps and make what learns, probing shapes on ``batch``. Called once.
 
@@ -227,8 +237,12 @@ class Objective(Learned):
             UserError: for a tap that the net does not have, or a batch that lacks what the term needs.
         """
 
-    def loss(self, sight: Sight) -> Tensor:
-        """The loss per image, ``(B,)``, float32."""
+    def loss(self, sight: Sight) -> Tensor | None:
+        """The loss per image, ``(B,)``, float32.
+
+        None says that the student is not to learn from this step, in which critics may catch up, say. Where all terms
+        agree, nothing of the student moves: its optimiser, whose averages do not age, and its moving average rest.
+        """
         raise NotImplementedError
 
     def critic_loss(self, sight: Sight) -> Tensor | None:
@@ -244,6 +258,7 @@ class Method(Learned):
     """
 
     teacher_taps: tuple[str, ...] = ()
+    reads = frozenset({"student", "teacher"})
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Settle the taps and make what learns for this pair of nets, probing shapes on ``batch``. Called once.
@@ -252,8 +267,8 @@ class Method(Learned):
             UserError: for a tap that a net does not have.
         """
 
-    def loss(self, view: View) -> Tensor:
-        """The transfer loss per image, ``(B,)``, float32."""
+    def loss(self, view: View) -> Tensor | None:
+        """The transfer loss per image, ``(B,)``, float32; None as for an ``Objective``."""
         raise NotImplementedError
 
     def critic_loss(self, view: View) -> Tensor | None:

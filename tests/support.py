@@ -11,11 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
+import kdgen.ratio  # noqa: F401
 from kdgen import run
 from kdgen.__main__ import main
-from kdgen.recipe import Recipe
-from kdgen.types import Event
+from kdgen.learner import Learner
+from kdgen.parallel import Team
+from kdgen.recipe import Recipe, parse
+from kdgen.teacher import Teacher
+from kdgen.types import Batch, Event
 
 
 def call(*arguments: str) -> int:
@@ -92,3 +98,15 @@ def kill_when(recipe: Recipe, folder: Path, met: Callable[[dict[str, Any]], bool
         time.sleep(0.01)
     process.kill()
     assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+
+
+def learner_of(
+    stage: dict[str, Any], student: nn.Module, teacher: nn.Module | None, probe: Batch, task: Any, **more: Any
+) -> Learner:
+    """What learns in a leg of one stage, on the CPU, with nets and a task of a test's own."""
+    recipe = parse({"name": "test", "task": {"name": "denoise"}, "teacher": "test" if teacher else None,
+                    "student": {"name": "dncnn"}, "stages": [stage], "steps": 1, **more})  # fmt: skip
+    cpu = torch.device("cpu")
+    asked = Teacher(teacher, probe, device=cpu) if teacher else None
+    return Learner(recipe, task=task, student=student, teacher=asked, probe=probe, device=cpu, dtype=torch.float32,
+                   team=Team("cpu"))  # fmt: skip

@@ -156,11 +156,11 @@ def test_the_example_of_contributing_works(tmp_path: Path, capsys: pytest.Captur
     assert "spectrum" in capsys.readouterr().out
     method = registry.build("method", registry.Use(name="spectrum"))
     x, net = torch.rand(3, 1, 8, 8), nn.Identity()
-    view = View(batch=Batch(x=x), student=2 * x, teacher=x, student_taps={}, teacher_taps={},
+    view = View(batch=Batch(x=x), student_output=2 * x, teacher_output=x, student_taps={}, teacher_taps={},
                 student_net=net, teacher_net=net, student_ema=net)  # fmt: skip
     expected = torch.fft.rfft2(x, norm="ortho").abs().mean((1, 2, 3))
     torch.testing.assert_close(method.loss(view), expected)
-    assert method.loss(replace(view, student=x)).tolist() == [0.0] * 3
+    assert method.loss(replace(view, student_output=x)).tolist() == [0.0] * 3
 
 
 @pytest.mark.parametrize(

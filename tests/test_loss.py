@@ -1,13 +1,16 @@
 """The loss of a stage: its terms, how they are weighted, and what its critics want."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import kdgen.methods
-import kdgen.objectives  # noqa: F401
+import kdgen.objectives
+import kdgen.presets  # noqa: F401
 from kdgen import registry
-from kdgen.loss import Loss, make_terms
+from kdgen.loss import Loss, check_ratio, make_terms
 from kdgen.recipe import Recipe, Stage, parse
 from kdgen.types import Batch, Learned, Method, Objective, Sight, UserError, View
 
@@ -39,6 +42,8 @@ class Watched(Objective):
 
 class Distant(Method):
     """Ten times the squared distance to the teacher."""
+
+    weighted = True
 
     def loss(self, view: View) -> Tensor:
         return 10 * (view.student - view.teacher).square().flatten(1).mean(1)
@@ -76,14 +81,16 @@ def sight(*values: float, weight: Tensor | None = None, taught: bool = True) -> 
     """Flat images of these values; the truth is 0 and the teacher says 1."""
     x = torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 4, 4).clone().requires_grad_()
     batch = Batch(x=x.detach(), y=torch.zeros_like(x), weight=weight)
-    seen = {"batch": batch, "student": x, "student_taps": {}, "student_net": nn.Identity()}
+    seen = {"batch": batch, "student_output": x, "student_taps": {}, "student_net": nn.Identity()}
     if not taught:
         return Sight(**seen)
-    return View(**seen, teacher=torch.ones_like(x), teacher_taps={}, teacher_net=nn.Identity(),
+    return View(**seen, teacher_output=torch.ones_like(x), teacher_taps={}, teacher_net=nn.Identity(),
                 student_ema=nn.Identity())  # fmt: skip
 
 
-TWO = {"methods": [{"name": "distant", "weight": 3}], "objectives": [{"name": "brightness", "weight": 0.5}]}
+HALF = {"name": "fixed", "args": {"alpha": 0.5}}
+TWO = {"methods": [{"name": "distant", "weight": 3}], "objectives": [{"name": "brightness", "weight": 0.5}],
+       "ratio": HALF}  # fmt: skip
 
 
 def test_the_loss_is_what_its_formula_says() -> None:
@@ -99,9 +106,8 @@ def test_alpha_follows_what_there_is() -> None:
     moving = {"name": "linear", "args": {"start": 1, "end": 0.2}}
     made = make({**TWO, "ratio": moving})
     assert [made(sight(2.0), within, 0)[2] for within in (0, 0.5, 1)] == pytest.approx([1.0, 0.6, 0.2])
-    half = {"name": "fixed", "args": {"alpha": 0.5}}
-    assert make({"methods": [{"name": "distant"}], "ratio": half}, known=False)(sight(2.0), 0, 0)[2] == 1.0
-    assert make({"objectives": [{"name": "brightness"}], "ratio": half})(sight(2.0, taught=False), 0, 0)[2] == 0.0
+    assert make({"methods": [{"name": "distant"}], "ratio": HALF}, known=False)(sight(2.0), 0, 0)[2] == 1.0
+    assert make({"objectives": [{"name": "brightness"}], "ratio": HALF})(sight(2.0, taught=False), 0, 0)[2] == 0.0
     loss, _, alpha = make({"methods": [{"name": "distant", "weight": 0}]})(sight(2.0), 0, 0)
     assert (loss.item(), alpha) == (4.0, 0.0)
 
@@ -113,34 +119,83 @@ def test_nothing_to_learn_from_is_refused_in_one_line(stage: dict[str, object]) 
     assert "\n" not in str(refused.value)
 
 
-def test_a_weighted_batch_weighs_every_error_of_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_weighs_squared_errors_of_outputs_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = sight(2.0, 4.0, weight=torch.tensor([1.0, 0.0]))
     _, terms, _ = make(TWO)(seen, 0.0, 0)
-    assert [value.item() for value in terms.values()] == [4 / 2, 2 / 2, 10 / 2]
+    assert [value.item() for value in terms.values()] == [4 / 2, (2 + 4) / 2, 10 / 2]
     monkeypatch.setattr(Distant, "weighted", False)
     _, terms, _ = make(TWO)(seen, 0.0, 0)
-    assert [value.item() for value in terms.values()] == [4 / 2, 2 / 2, (10 + 90) / 2]
+    assert [value.item() for value in terms.values()] == [4 / 2, (2 + 4) / 2, (10 + 90) / 2]
 
 
-@pytest.mark.parametrize("name", ["feature", "blocks", "channel", "attention", "relation"])
-def test_errors_of_features_count_alike(name: str) -> None:
-    assert not registry.get("method", name).weighted
-    assert registry.get("method", "output").weighted
+def test_of_all_terms_the_square_of_output_alone_is_weighted() -> None:
+    known = {name: registry.build("method", registry.Use(name=name)) for name in registry.names("method")}
+    weighted = {name for name, method in known.items() if method.weighted and type(method) is not Distant}
+    assert weighted == {"output"}
+    assert not registry.build("method", registry.Use(name="output", args={"loss": "l1"})).weighted
+    assert not any(registry.get("objective", name).weighted for name in registry.names("objective"))
 
 
 def test_adaptive_scaling_makes_gradients_alike() -> None:
     adaptive = {"name": "adaptive", "args": {"alpha": 0.5, "every": 3, "ema": 0}}
     made, seen = make({**TWO, "ratio": adaptive}), sight(3.0)
+    made.compared = [seen.student]
     loss, _, _ = made(seen, 0.0, 0)
+    assert loss is not None
     shares = {"task": 6 / 16, "0.own.0.brightness": 1 / 16, "0.0.distant": 40 / 16}
     assert made.statistics.norms == pytest.approx({key: 4 * share for key, share in shares.items()})
     (gradient,) = torch.autograd.grad(loss, seen.student)
     torch.testing.assert_close(gradient, torch.full_like(gradient, (1 + 0.5 + 3) * 0.5 * 6 / 16))
     known = made.statistics.norms
-    made(sight(5.0), 0.0, 1)
-    assert made.statistics.norms == known
-    made(sight(5.0), 0.0, 3)
-    assert made.statistics.norms != known
+    for step, measured in ((1, False), (2, False), (3, True), (5, False), (6, True)):
+        seen = sight(5.0 + step)
+        made.compared = [seen.student]
+        made(seen, 0.0, step)
+        assert (made.statistics.norms != known) == measured
+        known = made.statistics.norms
+
+
+def test_terms_that_never_count_are_refused_and_the_key_is_named() -> None:
+    with pytest.raises(UserError, match=r"stages\.0\.ratio, fixed\(alpha=1\.0\), .* \(brightness\) would never count"):
+        make({key: TWO[key] for key in ("methods", "objectives")})
+    with pytest.raises(
+        UserError, match=r"stages\.0\.ratio.* 0, .* methods of that stage \(distant\) would never count"
+    ):
+        make({**TWO, "ratio": {"name": "linear", "args": {"start": 0, "end": 0}}})
+    for ratio in ({"name": "linear"}, {"name": "cosine", "args": {"start": 0, "end": 1}}, {"name": "adaptive"}):
+        make({**TWO, "ratio": ratio})
+
+
+def test_all_terms_of_presets_and_examples_count() -> None:
+    files = (Path(__file__).parents[1] / "examples").glob("*.json")
+    recipes = [registry.get("preset", name)() for name in registry.names("preset")]
+    recipes += [parse(file.read_text(encoding="utf-8")) for file in files]
+    stages = [stage for recipe in recipes for _, link in recipe.links() for stage in link.stages]
+    assert len(stages) > 30
+    for number, stage in enumerate(stages):
+        check_ratio(number, stage)
+
+
+def test_what_does_not_count_is_neither_computed_nor_shown_and_its_critic_rests() -> None:
+    moving = {"name": "linear", "args": {"start": 1, "end": 0}}
+    stage = {"methods": [{"name": "distant"}], "objectives": [{"name": "watched"}], "ratio": moving}
+    made = make(stage)
+    for within, terms, critics in (
+        (0, ["distant"], []),
+        (0.5, ["task", "own_watched", "distant"], ["own_watched_critic"]),
+        (1, ["task", "own_watched"], ["own_watched_critic"]),
+    ):
+        _, shown, alpha = made(sight(2.0), within, 0)
+        assert list(shown) == terms
+        assert list(made.of_critics(sight(2.0), alpha)) == critics
+
+
+def test_a_step_counts_what_has_something_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Distant, "loss", lambda *_: None)
+    loss, terms, alpha = make({**TWO, "ratio": {"name": "fixed", "args": {"alpha": 0.25}}})(sight(2.0), 0.0, 0)
+    assert loss is not None
+    assert (loss.item(), list(terms), alpha) == (0.75 * (4 + 0.5 * 2), ["task", "own_brightness"], 0.25)
+    assert make({"methods": [{"name": "distant"}]})(sight(2.0), 0.0, 0) == (None, {}, 1.0)
 
 
 def test_critics_and_regressors_learn_apart() -> None:
@@ -149,12 +204,12 @@ def test_critics_and_regressors_learn_apart() -> None:
     assert made.critics == [term.critic]
     assert made.regressors == [term.regressor]
     seen = sight(2.0, 4.0, taught=False)
-    losses = made.of_critics(seen)
+    losses = made.of_critics(seen, 0.0)
     assert list(losses) == ["own_watched_critic"]
     losses["own_watched_critic"].backward()
     assert term.critic.grad is not None
     assert seen.student.grad is None
-    assert make(TWO).of_critics(sight(2.0)) == {}
+    assert make(TWO).of_critics(sight(2.0), 0.5) == {}
 
 
 def test_terms_belong_to_their_stage_and_begin_as_the_seed_says() -> None:
@@ -192,8 +247,9 @@ def test_taps_are_those_that_terms_want() -> None:
         ({"methods": [{"name": "consistency"}]}, {"student"}),
         ({"methods": [{"name": "consistency", "args": {"source": "teacher"}}]}, {"student", "teacher"}),
         ({"methods": [{"name": "progressive"}, {"name": "output"}]}, {"student", "teacher"}),
-        ({"methods": [{"name": "progressive"}], "ratio": {"name": "fixed", "args": {"alpha": 0.5}}}, {"student"}),
-        ({"methods": [{"name": "progressive"}], "objectives": [{"name": "brightness"}]}, {"student", "teacher"}),
+        ({"methods": [{"name": "progressive"}], "ratio": HALF}, {"student"}),
+        ({"methods": [{"name": "progressive"}], "objectives": [{"name": "brightness"}], "ratio": HALF}, {"student"}),
+        ({"methods": [{"name": "jacobian"}, {"name": "output", "weight": 0}]}, set()),
     ],
 )
 def test_what_no_term_reads_is_known(stage: dict[str, object], reads: set[str]) -> None:

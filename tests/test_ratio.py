@@ -105,12 +105,22 @@ def test_gradient_norms_are_analytic():
 
 def test_statistics_average_and_round_trip():
     statistics = Statistics(decay=0.75)
-    statistics.update({"task": 4.0, "output": 1.0})
-    statistics.update({"task": 8.0, "output": math.nan, "late": 2.0})
+    statistics.update({"task": 4.0, "output": 1.0}, 0)
+    statistics.update({"task": 8.0, "output": math.nan, "late": 2.0}, 4)
     assert statistics.norms == {"task": 5.0, "output": 1.0, "late": 2.0}
     again = Statistics(decay=0.75)
     again.load_state_dict(json.loads(json.dumps(statistics.state_dict())))
     for one in (statistics, again):
-        one.update({"task": 1 / 3})
+        one.update({"task": 1 / 3}, 8)
     assert again.norms == statistics.norms
     assert list(again.norms) == list(statistics.norms)
+    for one in (statistics, again):
+        assert [one.due(["task"], 9, 2), one.due(["task"], 10, 2)] == [False, True]
+        assert one.due(["task", "late"], 9, 5)
+        assert one.due(["unknown"], 9, 100)
+
+
+def test_bounds_of_alpha_are_found_by_trying():
+    known = {"fixed": (1.0, 1.0), "linear": (0.0, 1.0), "cosine": (0.0, 1.0), "adaptive": (0.5, 0.5)}
+    made = {"fixed": make("fixed", alpha=1), **{name: make(name) for name in ("linear", "cosine", "adaptive")}}
+    assert {name: ratio.bounds() for name, ratio in made.items()} == known

@@ -75,6 +75,26 @@ def test_without_ground_truth_the_teacher_is_the_only_guide(make: Make, tmp_path
     assert "alpha was 1" in (tmp_path / "run" / "report.md").read_text()
 
 
+def test_the_report_says_that_a_ground_truth_did_not_count(make: Make, tmp_path: Path) -> None:
+    plain = '{"methods": [{"name": "output"}], "share": 0.5}'
+    half = '{"name": "fine", "methods": [{"name": "output"}], "ratio": {"name": "fixed", "args": {"alpha": 0.5}}}'
+    said = {}
+    for name, stages in (("alone", plain), ("both", half), ("first", f"{plain}, {half}")):
+        drain(run.distill(make(f"stages=[{stages}]", "controls=false", "steps=4"), tmp_path / name))
+        report = (tmp_path / name / "report.md").read_text()
+        said[name] = [line for line in report.splitlines() if "Alpha stayed at 1" in line]
+    assert "Alpha stayed at 1 throughout: the teacher was the only guide" in said["alone"][0]
+    assert said["both"] == []
+    assert "Alpha stayed at 1 in the stages transfer: the teacher" in said["first"][0]
+
+
+def test_an_objective_that_cannot_count_is_refused_before_anything_is_written(make: Make, tmp_path: Path) -> None:
+    recipe = make('stages.0.objectives=[{"name": "sharpness"}]')
+    with pytest.raises(UserError, match=r"stages\.0\.ratio.* \(sharpness\) would never count: lower its alpha"):
+        next(run.distill(recipe, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_uncached_and_without_a_teacher(make: Make, tmp_path: Path) -> None:
     drain(run.distill(make("pool.patches=0", "controls=false"), tmp_path / "uncached"))
     drain(run.distill(make("teacher=null", 'stages=[{"name": "train"}]', "pool.patches=0"), tmp_path / "alone"))

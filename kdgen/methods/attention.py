@@ -29,8 +29,6 @@ class Attention(Method):
         UserError: for a power below 1; in ``attach`` for layers that a net does not have or that are no feature maps.
     """
 
-    weighted = False
-
     def __init__(self, pairs: Sequence[Sequence[str]] | None = None, p: float = 2, num_pairs: int = 3) -> None:
         super().__init__()
         check_number("attention", "p", p, 1)

@@ -78,7 +78,7 @@ class DrawnAdversarial(Method):
     def critic_loss(self, view: View) -> Tensor:
         """What the critic wants small, ``(B,)``."""
         assert view.batch.y is not None
-        x = self._made
+        x, self._made = self._made, None
         if x is None:
             with torch.no_grad():
                 x, _ = drawn(view.student_net, view.batch.x, conditions(view.batch), self.sigmas, self.sampler)

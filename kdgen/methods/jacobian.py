@@ -34,6 +34,8 @@ class Jacobian(Method):
             view of its own.
     """
 
+    reads = frozenset()
+
     def __init__(self, num_directions: int = 1, epsilon: float = 0.05) -> None:
         super().__init__()
         check_count("jacobian", "num_directions", num_directions)

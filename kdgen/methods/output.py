@@ -14,7 +14,8 @@ from kdgen.types import Batch, Method, Net, View
 class Output(Method):
     """Distance between the outputs of student and teacher, after Hinton et al. 2015 (arXiv 1503.02531).
 
-    Where they differ in size, the teacher's output is resampled to the student's.
+    Where they differ in size, the teacher's output is resampled to the student's. A batch's weights count for ``l2``
+    alone: they are for squared errors.
 
     Args:
         loss: ``l1``, ``l2``, ``charbonnier`` or ``huber``, each a mean over channels and pixels.
@@ -31,6 +32,7 @@ class Output(Method):
         check_number("output", "epsilon", epsilon, 1e-8)
         check_number("output", "delta", delta, 1e-8)
         self.kind, self.epsilon, self.delta = loss, epsilon, delta
+        self.weighted = loss == "l2"
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that the outputs can be compared. Raises UserError where their channels differ."""

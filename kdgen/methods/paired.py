@@ -14,8 +14,6 @@ class Paired(Method):
     A regressor is a 1x1 convolution, or a linear map for ``(B, C)``; the method owns it.
     """
 
-    weighted = False
-
     def __init__(self) -> None:
         super().__init__()
         self.pairs: list[Pair] = []

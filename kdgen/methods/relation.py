@@ -28,8 +28,6 @@ class Relation(Method):
         UserError: in ``attach`` for layers that a net does not have; in ``loss`` for a batch of one image.
     """
 
-    weighted = False
-
     def __init__(self, pairs: Sequence[Sequence[str]] | None = None, num_pairs: int = 2) -> None:
         super().__init__()
         check_count("relation", "num_pairs", num_pairs)

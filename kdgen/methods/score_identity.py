@@ -31,7 +31,7 @@ class ScoreIdentity(Scores):
         steps: calls that make an image; those before the last are made as in use, by backward simulation.
         table: of the student's noise levels, ``linear`` or ``cosine``.
         sampler: how the student draws, ``consistency`` or ``euler``.
-        every: steps of the critic for one of the student; above 1, ``betas`` of the stage begin with 0.
+        every: steps of the critic for one of the student, which rests in the others.
         critic: the net the fake score starts from, ``teacher`` or ``student``.
         sigma_min, sigma_max: noise levels at which scores are compared.
         sigma_data: standard deviation of the data.

@@ -30,7 +30,7 @@ class Scores(Method):
     2024 (DMD2, arXiv 2405.14867): it starts from the teacher, or from the student where the teacher is large, and
     learns to denoise the student's images by ``critic_loss``, weighted as Karras et al. do. It must keep up with the
     student: two time scales are ``every``, steps of the critic for one of the student, and ``critic_lr`` of the stage.
-    With ``every`` above 1 a stage's ``betas`` begin with 0, so that the optimiser stands still in between.
+    In the critic's own steps the student rests.
 
     Args:
         method: its name, for messages.
@@ -103,13 +103,12 @@ class Scores(Method):
         """The loss of the student's images ``x`` ``(B, C, H, W)`` under ``noise`` of levels ``sigma``, ``(B,)``."""
         raise NotImplementedError
 
-    def loss(self, view: View) -> Tensor:
-        """``of_student`` for images drawn anew, ``(B,)``, or 0 in the critic's own steps."""
-        self._made = None
+    def loss(self, view: View) -> Tensor | None:
+        """``of_student`` for images drawn anew, ``(B,)``; None in the critic's own steps."""
         turn = int(self.count) % self.every == 0
         self.count += 1
         if not turn:
-            return 0 * view.student.float().flatten(1).mean(1)
+            return None
         cond, batch = conditions(view.batch), view.batch
         x, _ = drawn(view.student_net, batch.x, cond, self.sigmas, self.sampler)
         self._made = x.detach()
@@ -123,7 +122,8 @@ class Scores(Method):
 
     def critic_loss(self, view: View) -> Tensor:
         """How far the critic is from denoising the student's images, and the head's loss, ``(B,)``."""
-        cond, batch, x = conditions(view.batch), view.batch, self._made
+        cond, batch = conditions(view.batch), view.batch
+        x, self._made = self._made, None
         if x is None:
             with torch.no_grad():
                 x, _ = drawn(view.student_net, batch.x, cond, self.sigmas, self.sampler)

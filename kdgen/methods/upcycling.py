@@ -52,6 +52,8 @@ class Upcycling(Method):
             inputs, for conditions other than ``sigma``, and for ``renoise`` without it.
     """
 
+    reads = frozenset()
+
     def __init__(
         self,
         modes: Sequence[Mode] = ("rescale", "mix"),

@@ -132,7 +132,7 @@ def compose(
         teacher: by reference, as visitors write it.
         methods: of every stage that has any; those that it has already keep their arguments.
         ratio: see ``kdgen list ratios``.
-        alpha: the ratio itself, or where it begins.
+        alpha: the ratio itself, or where it begins; at 0 there are no methods.
         steps: length in steps, or None.
         seconds: length in seconds, where there are no steps.
         settings: values by dotted key.
@@ -201,7 +201,7 @@ def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
 
 def _stage(stage: Stage, methods: Iterable[str], ratio: str, alpha: float) -> Stage:
     known = {term.name: term for term in stage.methods}
-    terms = tuple(known.get(name, Term(name=name)) for name in methods)
+    terms = tuple(known.get(name, Term(name=name)) for name in methods) if alpha else ()
     if ratio == stage.ratio.name:
         key = "start" if ratio in ("linear", "cosine") else "alpha"
         args = {**stage.ratio.args, key: alpha}

@@ -54,8 +54,8 @@ def make_view() -> Callable[..., View]:
             teacher_output = teacher(batch.x, **batch.cond)
         return View(
             batch=batch,
-            student=student_output,
-            teacher=teacher_output,
+            student_output=student_output,
+            teacher_output=teacher_output,
             student_taps=student_taps,
             teacher_taps=teacher_taps,
             student_net=student,

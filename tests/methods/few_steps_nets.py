@@ -85,7 +85,7 @@ def look(student: nn.Module, teacher: nn.Module, batch: Batch, progress: float =
     """A step as a method sees it."""
     with torch.no_grad():
         answer = teacher(batch.x, **batch.cond)
-    return View(batch=batch, student=student(batch.x, **batch.cond), teacher=answer, student_taps={}, teacher_taps={},
+    return View(batch=batch, student_output=student(batch.x, **batch.cond), teacher_output=answer, student_taps={}, teacher_taps={},
                 student_net=student, teacher_net=teacher, student_ema=student, progress=progress)  # fmt: skip
 
 

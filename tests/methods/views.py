@@ -10,8 +10,8 @@ def view_of(student, teacher, student_taps=None, teacher_taps=None, nets=None, x
     a, b = nets or (nn.Identity(), nn.Identity())
     return View(
         batch=batch or Batch(x=student if x is None else x, cond=cond or {}),
-        student=student,
-        teacher=teacher,
+        student_output=student,
+        teacher_output=teacher,
         student_taps=student_taps or {},
         teacher_taps=teacher_taps or {},
         student_net=a,

@@ -118,7 +118,7 @@ def test_a_toy_gan_finds_both_modes(loss):
     before = far(net(held_out)).mean().item()
     for _ in range(200):
         drawn = batch()
-        sight = Sight(batch=drawn, student=net(drawn.x), student_taps={}, student_net=net)
+        sight = Sight(batch=drawn, student_output=net(drawn.x), student_taps={}, student_net=net)
         mine.zero_grad()
         objective.loss(sight).mean().backward()
         mine.step()

@@ -42,7 +42,7 @@ class Scale(nn.Module):
 def sight_of(net, batch, objective=None) -> Sight:
     with taps(net, objective.student_taps if objective else ()) as seen:
         out = net(batch.x, **batch.cond)
-    return Sight(batch=batch, student=out, student_taps=seen, student_net=net)
+    return Sight(batch=batch, student_output=out, student_taps=seen, student_net=net)
 
 
 @pytest.fixture
@@ -112,12 +112,12 @@ def test_kl_is_that_of_normals_per_value_of_the_image(batch):
     torch.manual_seed(0)
     moments = torch.randn(4, 6, 2, 2)
     objective = Kl()
-    sight = Sight(batch=batch, student=batch.x, student_taps={"moments": moments}, student_net=nn.Identity())
+    sight = Sight(batch=batch, student_output=batch.x, student_taps={"moments": moments}, student_net=nn.Identity())
     mean, log_variance = moments.chunk(2, 1)
     exact = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).flatten(1).sum(1)
     torch.testing.assert_close(objective.loss(sight), exact / 64)
     standard = Sight(
-        batch=batch, student=batch.x, student_taps={"moments": torch.zeros(4, 6)}, student_net=nn.Identity()
+        batch=batch, student_output=batch.x, student_taps={"moments": torch.zeros(4, 6)}, student_net=nn.Identity()
     )
     assert objective.loss(standard).tolist() == [0, 0, 0, 0]
 
@@ -204,7 +204,9 @@ def test_diversity_pairs_images_of_one_label():
     x = torch.tensor([[0.0], [10.0], [1.0], [12.0]])
     out = torch.tensor([[0.0], [1.0], [3.0], [5.0]]).view(4, 1, 1, 1)
     label = torch.tensor([0, 1, 0, 1])
-    sight = Sight(batch=Batch(x=x, cond={"label": label}), student=out, student_taps={}, student_net=nn.Identity())
+    sight = Sight(
+        batch=Batch(x=x, cond={"label": label}), student_output=out, student_taps={}, student_net=nn.Identity()
+    )
     loss = Diversity(1e-9).loss(sight)
     # sorted by label the order is 0, 2, 1, 3: the pairs are (0, 2), (2, 1), (1, 3), (3, 0)
     torch.testing.assert_close(loss, torch.tensor([1 / 3, 2 / 4, 9 / 2, 12 / 5]))
