@@ -2,6 +2,9 @@
 
 from kdgen.types import UserError
 
+LARGEST_SIGMA = 100.0
+"""Largest standard deviation of noise, in 8-bit units."""
+
 
 def check_choice(what: str, argument: str, value: object, choices: tuple[str, ...]) -> None:
     """Refuse a value that is none of the choices.
@@ -32,3 +35,12 @@ def check_count(what: str, argument: str, value: object, least: int = 1) -> None
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise UserError(f"{what}: {argument} is a whole number of at least {least}, not {value!r}")
+
+
+def check_sigma(what: str, value: object) -> None:
+    """Refuse what is no standard deviation of noise in 8-bit units: a finite number from 0 to ``LARGEST_SIGMA``.
+
+    Raises:
+        UserError: with the range.
+    """
+    check_number(what, "sigma", value, 0, LARGEST_SIGMA)

@@ -241,7 +241,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             raise UserError(f"--set takes KEY=VALUE, not {setting!r}")
         try:
             value = json.loads(text)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = text
         _assign(data, key, value)
         if key in ("steps", "seconds"):
@@ -263,7 +263,7 @@ def _assign(data: Any, key: str, value: Any) -> None:
 def _entry(where: Any, part: str, key: str) -> int | str:
     """The index or key that ``part`` of a dotted ``key`` stands for."""
     if isinstance(where, list):
-        if not part.isdigit() or int(part) >= len(where):
+        if not part.isdecimal() or int(part) >= len(where):
             raise UserError(f"--set {key}: {part!r} is not one of its {len(where)} entries, counted from 0")
         return int(part)
     if not isinstance(where, dict):

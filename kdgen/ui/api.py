@@ -47,6 +47,8 @@ def endpoints(runs: Runs, models: Models) -> None:
         with _explained():
             session = session or new_session()
             chosen: Any = recipe
+            if len(settings) > runs.limits.text_bytes:
+                raise UserError(f"settings are longer than {runs.limits.text_bytes:,} bytes: they are a few lines")
             if not recipe.strip():
                 length = f"steps={steps}" if steps > 0 else f"seconds={seconds}"
                 lines = [line.strip() for line in settings.splitlines() if line.strip()]
@@ -118,22 +120,22 @@ def endpoints(runs: Runs, models: Models) -> None:
             photograph: A picture for models that change pictures; a bundled one if there is none.
             sigma: Noise added to it, in 8-bit units.
             seed: Of the noise or the latents.
-            num_images: How many images models draw.
-            num_steps: Steps of students made to draw in few.
+            num_images: How many images models draw, 64 at most unless this app says otherwise.
+            num_steps: Steps of students made to draw in few, 100 at most unless this app says otherwise.
             session: The session that run:ID belongs to.
 
         Returns:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
         with _explained():
+            asked = compare.Asked.within(runs.limits, sigma=sigma, seed=seed, num_images=num_images,
+                                         num_steps=num_steps)  # fmt: skip
             found = compare.load_all(models, names.split(","), session or new_session())
             if len(found) < 2:
                 raise UserError("name at least two models, with a comma between")
             photo = open_picture(Path(photograph), runs.limits) if photograph else None
-            count = min(int(num_images), runs.limits.images)
-            seen = compare.show(found, photo, sigma=float(sigma), noisy=False, seed=int(seed), num_images=count,
-                                num_steps=int(num_steps))  # fmt: skip
-            report = comparing.measured(found, sigma=float(sigma))
+            seen = compare.show(found, photo, asked)
+            report = comparing.measured(found, sigma=asked.sigma)
         return report.model_dump(mode="json"), seen.sheet
 
     named = {"presets": list_presets, "distill": distill, "status": status, "stop": stop, "delete": delete}

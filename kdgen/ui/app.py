@@ -15,7 +15,7 @@ from kdgen.ui.api import endpoints
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
 from kdgen.ui.process import Execute
-from kdgen.ui.runs import Runs, new_session
+from kdgen.ui.runs import SERVED, Runs, new_session
 from kdgen.ui.theme import HEAD, css, theme
 from kdgen.ui.words import I18N, say, words_for
 
@@ -155,7 +155,7 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
         sys.exit(f"kdgen: {error}")
     if not switched_on("TOKEN"):
         constants.HF_HUB_DISABLE_IMPLICIT_TOKEN = True
-    os.environ["GRADIO_TEMP_DIR"] = str(limits.folder.resolve() / "served")
+    os.environ["GRADIO_TEMP_DIR"] = str(limits.folder.resolve() / SERVED)
     page, runs = build(limits, executing, students)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
@@ -169,6 +169,6 @@ def launching(limits: Limits) -> dict[str, Any]:
     return {
         "theme": theme(), "css": css(), "head": HEAD, "i18n": I18N, "ssr_mode": False, "show_error": False,
         "footer_links": ["api", "settings"], "max_file_size": limits.upload_bytes, "quiet": False,
-        "allowed_paths": [str((limits.folder / "served").resolve())],
+        "allowed_paths": [str((limits.folder / SERVED).resolve())],
         "mcp_server": switched_on("MCP"), "enable_monitoring": False, "share": False,
     }  # fmt: skip

@@ -3,15 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Self
 
 import gradio as gr
 from PIL import Image
 
+from kdgen.checks import check_number, check_sigma
 from kdgen.model import Model
 from kdgen.types import UserError
 from kdgen.ui import comparing, markup
 from kdgen.ui.charts import tradeoff_chart
+from kdgen.ui.limits import Limits
 from kdgen.ui.models import Models
 from kdgen.ui.runs import Runs
 from kdgen.ui.uploads import open_picture
@@ -118,13 +120,38 @@ def load_all(models: Models, references: Sequence[str], session: str) -> dict[st
     return found
 
 
-def show(found: dict[str, Model], photo: Image.Image | None, *, sigma: float, noisy: bool, seed: int, num_images: int,
-         num_steps: int) -> comparing.Shown:  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The numbers of a comparison.
+
+    Attributes:
+        sigma: noise that is added, in 8-bit units.
+        seed: of the noise or the latents.
+        num_images: how many images models draw.
+        num_steps: in how many steps, by those made to draw in few.
+    """
+
+    sigma: float
+    seed: int
+    num_images: int
+    num_steps: int
+
+    @classmethod
+    def within(cls, limits: Limits, *, sigma: Any, seed: Any, num_images: Any, num_steps: Any) -> Self:
+        """The numbers as a visitor gave them. Raises UserError for what is no number, or not within the limits."""
+        check_sigma("compare", sigma)
+        for name, value, least, most in (("seed", seed, 0, 2**53), ("num_images", num_images, 1, limits.images),
+                                         ("num_steps", num_steps, 1, limits.num_steps)):  # fmt: skip
+            check_number("compare", name, value, least, most)
+        return cls(float(sigma), int(seed), int(num_images), int(num_steps))
+
+
+def show(found: dict[str, Model], photo: Image.Image | None, asked: Asked, *, noisy: bool = False) -> comparing.Shown:
     """The pictures of a comparison, of the kind that suits the models."""
     if comparing.task_name(found) not in comparing.CHANGES:
-        return comparing.on_latents(found, num_images=num_images, seed=seed, num_steps=num_steps)
+        return comparing.on_latents(found, num_images=asked.num_images, seed=asked.seed, num_steps=asked.num_steps)
     picture = photo if photo is not None else comparing.photographs()["chelsea"]
-    return comparing.on_photograph(found, picture, sigma=sigma, seed=seed, noisy=noisy)
+    return comparing.on_photograph(found, picture, sigma=asked.sigma, seed=asked.seed, noisy=noisy)
 
 
 def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
@@ -135,16 +162,16 @@ def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
         words = words_for(request)
         skip = gr.skip()
         try:
+            asked = Asked.within(limits, sigma=sigma, seed=seed, num_images=count, num_steps=steps)
             found = load_all(models, references, session)
             if not found or (len(found) < 2 and comparing.task_name(found) not in comparing.CHANGES):
                 raise UserError(words["two_models"])
             yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]
-            seen = show(found, photo, sigma=float(sigma), noisy=bool(noisy), seed=int(seed or 0),
-                        num_images=min(int(count), limits.images), num_steps=int(steps))  # fmt: skip
+            seen = show(found, photo, asked, noisy=bool(noisy))
             first, second, *_ = [*found] if len(found) > 1 else [words["input"], *found]
             yield [markup.notice(words["measuring"], kind="good"), gr.update(value=seen.pair, visible=True),
                    _caption(seen, first, second, words), "", _sheet(seen, first, second, words)]  # fmt: skip
-            yield ["", skip, skip, _figures(found, float(sigma), words), skip]
+            yield ["", skip, skip, _figures(found, asked.sigma, words), skip]
         except (UserError, RuntimeError) as error:
             yield [markup.notice(str(error)[:300]), skip, skip, skip, skip]
 

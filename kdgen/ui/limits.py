@@ -28,11 +28,12 @@ class Limits:
         upload_side: height and width of an uploaded picture.
         upload_bytes: bytes of an uploaded file.
         text_bytes: bytes of a recipe.
-        download_bytes: bytes of the files of a model of the Hub.
+        download_bytes: bytes of the files of all models of the Hub that a run names, and of each in a comparison.
         memory_bytes: memory of a run; 0 sets no bound.
         disk_bytes: bytes of all runs together; the oldest go first.
         keep_hours: hours for which a finished run is kept.
         images: images that are drawn for one comparison.
+        num_steps: steps in which images are drawn.
         models: models of one comparison.
     """
 
@@ -54,6 +55,7 @@ class Limits:
     disk_bytes: int = 5 * 2**30
     keep_hours: int = 72
     images: int = 64
+    num_steps: int = 100
     models: int = 6
 
     @classmethod

@@ -7,12 +7,10 @@ from pathlib import Path
 
 from huggingface_hub import scan_cache_dir
 
-from kdgen.fetch import HubId, api, explained, publishable
-from kdgen.fetch.failures import SILENCE
 from kdgen.model import Model, load
 from kdgen.types import UserError
 from kdgen.ui.runs import Runs
-from kdgen.ui.visitors import resolve
+from kdgen.ui.visitors import Weighing, resolve
 
 KEPT = 12
 CACHE_BYTES = 20 * 10**9
@@ -41,26 +39,20 @@ class Models:
         changed = 0.0
         if named.startswith("../"):
             named = str(self.runs.folder / named.removeprefix("../"))
-            changed = (Path(named.partition("#")[0]) / "student" / "config.json").stat().st_mtime
+            try:
+                changed = (Path(named.partition("#")[0]) / "student" / "config.json").stat().st_mtime
+            except FileNotFoundError:
+                raise UserError(f"{reference} was deleted") from None
         with self._lock:
             if (named, changed) not in self._kept:
-                if named.startswith("hub:"):
-                    self._weigh(HubId.read(named.partition("#")[0]))
-                self._kept[named, changed] = load(named)
+                exact = Weighing(self.runs.limits.download_bytes).pinned(named)
+                if exact.startswith("hub:"):
+                    make_room()
+                self._kept[named, changed] = load(exact)
             self._kept.move_to_end((named, changed))
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
             return self._kept[named, changed]
-
-    def _weigh(self, id: HubId) -> None:
-        """Refuse a repository with more bytes than are fetched here."""
-        with explained(id.name):
-            info = api(False).model_info(id.name, revision=id.revision, files_metadata=True, timeout=SILENCE)  # type: ignore[arg-type]
-        size = sum(file.size or 0 for file in info.siblings or () if publishable(file.rfilename))
-        if size > self.runs.limits.download_bytes:
-            raise UserError(f"{id.name} has {size / 1e9:.1f} GB: models of at most "
-                            f"{self.runs.limits.download_bytes / 1e9:.1f} GB are fetched here")  # fmt: skip
-        make_room()
 
 
 def make_room() -> None:

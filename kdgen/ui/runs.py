@@ -23,6 +23,8 @@ State = Literal["queued", "running", "done", "stopped", "failed"]
 ID = re.compile(r"[0-9a-f]{12}")
 SECRET = re.compile(r"[\w-]{20,64}")
 SWEEP_EVERY = 60.0
+SERVED = "served"
+"""The folder, within that of the app, whose files the page may send; what belongs to a run lies under its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Job:
 
 class Runs:
     """The line of runs. Threads of its own take the next one; the page only asks.
+
+    Whatever is decided about a run is decided on its state as it stands under the lock.
 
     Args:
         limits: bounds, and the folder.
@@ -92,8 +96,8 @@ class Runs:
 
     def resume(self, id: str, session: str) -> Job:
         """Go on with a run that was stopped or failed, from its last checkpoint."""
-        job = self.get(id, session)
         with self._changed:
+            job = self.get(id, session)
             if job.state not in ("stopped", "failed"):
                 raise UserError("this run needs no resuming: it is done, waits or trains")
             self._make_room(job.owner)
@@ -104,35 +108,39 @@ class Runs:
 
     def stop(self, id: str, session: str) -> Job:
         """Stop a run, or take it out of the line. What it has learned is kept."""
-        job = self.get(id, session)
         with self._changed:
+            job = self.get(id, session)
             if job.over:
                 return job
             (self.folder / id / STOP).touch()
             if id in self._line:
                 self._line.remove(id)
                 self._note(replace(job, state="stopped", ended=time.time()))
-        return self._jobs[id]
+            return self._jobs[id]
 
     def delete(self, id: str, session: str) -> None:
         """Remove a run and all it left. Raises UserError while it is at work."""
-        job = self.get(id, session)
         with self._changed:
+            job = self.get(id, session)
             if not job.over:
                 raise UserError("this run is not over yet: stop it first")
             self._remove(job)
 
     def get(self, id: str, session: str) -> Job:
         """A run of this session. Raises UserError for all others, whether they exist or not."""
-        job = self._jobs.get(id) if ID.fullmatch(id or "") else None
-        if job is None or job.owner != owner_of(session):
+        owner = owner_of(session)
+        with self._changed:
+            job = self._jobs.get(id) if isinstance(id, str) and ID.fullmatch(id) else None
+        if job is None or job.owner != owner:
             raise UserError("there is no such run of yours: it was deleted, swept away, or belongs to somebody else")
         return job
 
     def mine(self, session: str) -> list[Job]:
         """The runs of a session, the newest first."""
         owner = owner_of(session)
-        return sorted((job for job in list(self._jobs.values()) if job.owner == owner), key=lambda job: -job.created)
+        with self._changed:
+            jobs = [job for job in self._jobs.values() if job.owner == owner]
+        return sorted(jobs, key=lambda job: -job.created)
 
     def place(self, id: str) -> int:
         """How many runs begin before this one and itself: 0 at work, 1 next in line."""
@@ -157,23 +165,26 @@ class Runs:
     # -- what happens by itself ----------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._line and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    return
-                job = replace(self._jobs[self._line.pop(0)], state="running")
-                self._note(job)
+        while (job := self._next()) is not None:
             try:
                 state, message = self._train(self.folder / job.id)
-            except Exception as error:  # whatever breaks one run, the next ones go on
+            except BaseException as error:  # whatever breaks one run, the next ones go on
                 state, message = "failed", f"it could not be run: {type(error).__name__}"
             with self._changed:
                 if self._closed and state == "stopped":
                     self._note(replace(job, state="queued"))
                 else:
                     self._note(replace(job, state=state, message=message, ended=time.time()))
+
+    def _next(self) -> Job | None:
+        """Wait for the run whose turn it is, and note that it is at work; None once there is nothing more to do."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._line or self._closed)
+            if self._closed:
+                return None
+            job = replace(self._jobs[self._line.pop(0)], state="running")
+            self._note(job)
+            return job
 
     def _train(self, home: Path) -> tuple[State, str]:
         """Run a job to its end, in slices where the accelerator is lent."""
@@ -194,7 +205,8 @@ class Runs:
 
     def sweep(self) -> None:
         """Remove finished runs that are old, then the oldest until all fit on the disk."""
-        over = sorted((job for job in list(self._jobs.values()) if job.over), key=lambda job: job.ended)
+        with self._changed:
+            over = sorted((job for job in self._jobs.values() if job.over), key=lambda job: job.ended)
         total = size_of(self.folder)
         for job in over:
             old = time.time() - job.ended > self.limits.keep_hours * 3600
@@ -233,9 +245,9 @@ class Runs:
             raise UserError("the disk of this machine is full: come back in a while, or delete some of your runs")
 
     def _enter(self, job: Job) -> None:
-        self._note(job)
-        self._line.append(job.id)
         with self._changed:
+            self._note(job)
+            self._line.append(job.id)
             self._changed.notify()
 
     def _note(self, job: Job) -> None:
@@ -245,12 +257,13 @@ class Runs:
 
     def _remove(self, job: Job) -> None:
         self._jobs.pop(job.id, None)
-        shutil.rmtree(self.folder / job.id, ignore_errors=True)
+        for place in (self.folder, self.limits.folder / SERVED):
+            shutil.rmtree(place / job.id, ignore_errors=True)
 
 
 def owner_of(session: str) -> str:
     """The hash under which runs of a session are kept. Raises UserError for what is no session."""
-    if not SECRET.fullmatch(session or ""):
+    if not isinstance(session, str) or not SECRET.fullmatch(session):
         raise UserError("this page has no session yet: reload it, or as a program pass `session` as you were given it")
     return hashlib.sha256(session.encode()).hexdigest()
 

@@ -2,10 +2,11 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kdgen.fetch import HubId
+from kdgen.fetch import HubId, api, explained, publishable
+from kdgen.fetch.failures import SILENCE
 from kdgen.fetch.ids import MODELS
 from kdgen.loading import BUNDLED
 from kdgen.recipe import Recipe, parse
@@ -25,11 +26,15 @@ PLAIN = re.compile(r"[\w .,:+#@%()=-]{0,120}")
 LARGEST = {
     "batch_size": 256, "patches": 50_000, "num_images": 5000, "patch": 128, "size": 128, "latent": 1024,
     "width": 512, "widths": 512, "hidden": 2048, "block_out_channels": 512, "blocks": 16, "depth": 32,
-    "num_steps": 100, "layers_per_block": 4, "crop": 128, "every": 1000,
+    "layers_per_block": 4, "crop": 128, "every": 1000, "channels": 16, "latent_channels": 64, "encoder_blocks": 16,
+    "decoder_blocks": 16, "num_directions": 64, "num_pairs": 64, "seed": 2**53,
 }  # fmt: skip
 """Largest values by key, wherever in a recipe it stands."""
 
-LEAST = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
+LARGEST_OTHER = 100_000
+"""Largest value of all other keys; their smallest is as far below 0."""
+
+LEAST: dict[str, float] = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
 DEPTH = 12
 POOLS_GIB = 2.0
 """Room for the teachers' cached answers of all runs, whatever a recipe says."""
@@ -87,9 +92,44 @@ def accept(recipe: Recipe | str | Mapping[str, Any], session: str, runs: Runs) -
     if recipe.steps is not None and recipe.steps > limits.steps:
         raise UserError(f"a run may train for {limits.steps:,} steps here, not {recipe.steps:,}: choose fewer")
     data["pool"]["max_gib"] = min(data["pool"]["max_gib"], POOLS_GIB)
-    data = _checked(data, session, runs)
-    teacher = None if recipe.teacher is None else resolve(recipe.teacher, session, runs)
-    return parse({**data, "teacher": teacher})
+    weighing = Weighing(limits.download_bytes)
+
+    def named(reference: Any) -> str:
+        return weighing.pinned(resolve(reference, session, runs))
+
+    data = _checked(data, named, {"num_steps": limits.num_steps})
+    return parse({**data, "teacher": None if recipe.teacher is None else named(recipe.teacher)})
+
+
+class Weighing:
+    """Bounds what is fetched from the Hub for one request.
+
+    Args:
+        most: bytes of the files of all repositories together.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most, self._sizes = most, dict[HubId, int]()
+
+    def pinned(self, reference: str) -> str:
+        """A reference as ``resolve`` gives it; one of the Hub is weighed, and bound to the commit that was.
+
+        Raises:
+            UserError: for more bytes than are fetched here, and where the Hub knows of no such repository.
+            WorldError: where the Hub cannot be reached.
+        """
+        if not reference.startswith("hub:"):
+            return reference
+        name, hash, half = reference.partition("#")
+        id = HubId.read(name)
+        with explained(id.name):
+            info = api(False).model_info(id.name, revision=id.revision, files_metadata=True, timeout=SILENCE)  # type: ignore[arg-type]
+        exact = HubId(id.name, info.sha)
+        self._sizes[exact] = sum(file.size or 0 for file in info.siblings or () if publishable(file.rfilename))
+        if (size := sum(self._sizes.values())) > self.most:
+            raise UserError(f"{' and '.join(each.name for each in self._sizes)}: {size / 1e9:.1f} GB, and at most "
+                            f"{self.most / 1e9:.1f} GB are fetched here: choose smaller models")  # fmt: skip
+        return f"{exact}{hash}{half}"
 
 
 def _read(text: str) -> dict[str, Any]:
@@ -102,8 +142,16 @@ def _read(text: str) -> dict[str, Any]:
     return data
 
 
-def _checked(value: Any, session: str, runs: Runs, key: str = "", depth: int = 0) -> Any:
-    """A part of a recipe with its models resolved; raises for what is not allowed."""
+def _checked(value: Any, named: Callable[[Any], str], largest: Mapping[str, int], key: str = "", depth: int = 0) -> Any:
+    """A part of a recipe with its models resolved; raises for what is not allowed.
+
+    Args:
+        value: the part.
+        named: resolves what names a model.
+        largest: values by key, beside those of ``LARGEST``.
+        key: under which the part stands.
+        depth: how deep.
+    """
     if depth > DEPTH:
         raise UserError("this recipe is nested too deeply")
     if isinstance(value, dict):
@@ -114,21 +162,22 @@ def _checked(value: Any, session: str, runs: Runs, key: str = "", depth: int = 0
         for name in value:
             if not PLAIN.fullmatch(name):
                 raise UserError(f"{name[:40]!r} is no key of a recipe")
-        return {name: _checked(inner, session, runs, name, depth + 1) for name, inner in value.items()}
+        return {name: _checked(inner, named, largest, name, depth + 1) for name, inner in value.items()}
     if isinstance(value, list):
         if len(value) > 64:
             raise UserError(f"{key} has {len(value)} entries: 64 are enough")
-        return [_checked(inner, session, runs, key, depth + 1) for inner in value]
+        return [_checked(inner, named, largest, key, depth + 1) for inner in value]
     if isinstance(value, str) and key != "teacher":
         if key in MODELS:
-            return resolve(value, session, runs)
+            return named(value)
         if not PLAIN.fullmatch(value):
             raise UserError(f"{key} must name nothing with a path, and {value[:40]!r} does")
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if value > LARGEST.get(key, float("inf")):
-            raise UserError(f"{key} is at most {LARGEST[key]:,} here, not {value:,}")
-        if value < LEAST.get(key, float("-inf")):
-            raise UserError(f"{key} is at least {LEAST[key]:g} here, not {value:g}")
+        most = largest.get(key, LARGEST.get(key, LARGEST_OTHER))
+        if not value <= most:  # NaN is not
+            raise UserError(f"{key} is at most {most:,} here, not {value:,}")
+        if value < (least := LEAST.get(key, -LARGEST_OTHER)):
+            raise UserError(f"{key} is at least {least:g} here, not {value:g}")
     return value
 
 
@@ -136,4 +185,4 @@ def _bundled() -> Iterator[str]:
     return (path.name for path in BUNDLED.iterdir() if (path / "config.json").is_file())
 
 
-__all__ = ["ID", "TEACHERS", "accept", "resolve"]
+__all__ = ["ID", "TEACHERS", "Weighing", "accept", "resolve"]

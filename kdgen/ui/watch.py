@@ -1,6 +1,7 @@
 """The right side of the Distill tab: a run as its folder shows it, again and again."""
 
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from kdgen.types import UserError
 from kdgen.ui import markup
 from kdgen.ui.charts import loss_chart, quality_chart
 from kdgen.ui.progress import Progress, follow
-from kdgen.ui.runs import Job, Runs
+from kdgen.ui.runs import SERVED, Job, Runs
 from kdgen.ui.words import say, words_for
 
 EVERY = 2.0
@@ -21,6 +22,8 @@ EVERY = 2.0
 
 CURVES_EVERY = 4.0
 """Seconds between new curves."""
+
+_packing = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -139,25 +142,36 @@ def _results(
     report = progress.report()
     known["results"] = True
     table = markup.table(report, words) if report else ""
-    student, recipe = packed(runs, job)
+    try:
+        student, recipe = packed(runs, job)
+    except UserError:
+        return [gr.skip()] * 4
     return [gr.update(visible=True), table, gr.update(value=str(student)), gr.update(value=str(recipe))]
 
 
 def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
-    """A finished run's student as a zip and its recipe, where they may be served from."""
+    """A finished run's student as a zip and its recipe, where they may be served from.
+
+    Raises:
+        UserError: for a run that is being deleted.
+    """
     run, place = runs.home(job) / "run", served(runs) / job.id
     student, recipe = place / f"{job.name}-student.zip", place / f"{job.name}.json"
-    if not student.is_file():
-        place.mkdir(parents=True, exist_ok=True)
-        made = shutil.make_archive(str(place / "partial"), "zip", run / "student")
-        Path(made).replace(student)
-    shutil.copyfile(run / "recipe.json", recipe)
+    try:
+        with _packing:
+            if not student.is_file():
+                place.mkdir(parents=True, exist_ok=True)
+                made = shutil.make_archive(str(place / "partial"), "zip", run / "student")
+                Path(made).replace(student)
+            shutil.copyfile(run / "recipe.json", recipe)
+    except FileNotFoundError:
+        raise UserError("this run was deleted") from None
     return student, recipe
 
 
 def served(runs: Runs) -> Path:
     """The only folder whose files the page may send."""
-    return (runs.limits.folder / "served").resolve()
+    return (runs.limits.folder / SERVED).resolve()
 
 
 def choices_of(runs: Runs, session: str, words: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -1,6 +1,8 @@
 """The named endpoints, as a program calls them."""
 
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,11 +97,76 @@ def test_a_run_that_fails_says_why_and_the_next_one_goes_on(client, session):
         ({"recipe": "x" * 1_000_000}, "longer than"),
         ({"recipe": preset("denoise").to_json().replace('"seed": 0,', '"sead": 0,', 1)}, "unknown key"),
         ({"session": "../../x"}, "no session"),
+        ({"settings": "seed=" + "9" * 5000}, "seed"),
+        ({"settings": "batch_size=" + "[" * 5000}, "batch_size"),
+        ({"settings": "stages.²=1"}, "not one of its"),
+        ({"settings": "x" * 1_000_000}, "longer than"),
+        ({"settings": "student.args.depth=1e9"}, "depth is at most"),
+        ({"settings": "task.args.num_steps=1000"}, "num_steps is at most 100"),
+        ({"settings": "stages.0.weight_decay=1e300"}, "weight_decay is at most"),
+        ({"recipe": preset("denoise").to_json().replace('"seed": 0,', '"seed": NaN,', 1)}, "seed"),
+        ({"recipe": preset("denoise").to_json().replace('"sigma": 25', '"sigma": Infinity', 1)}, "sigma"),
     ],
 )
 def test_hostile_recipes_are_refused_politely(client, arguments, said):
     with pytest.raises(AppError, match=said):
         client.predict(**{"preset": "denoise", "seconds": 2.0, **arguments}, api_name="/distill")
+
+
+def test_hostile_comparisons_are_refused_politely(client, session):
+    whole = {"names": "gan,run:0123456789ab", "photograph": None, "sigma": 25, "seed": 0, "num_images": 16,
+             "num_steps": 1, "session": session}  # fmt: skip
+    for arguments, said in (
+        ({"sigma": -5}, "sigma is a number in"),
+        ({"sigma": 1e9}, "sigma is a number in"),
+        ({"seed": 10**40}, "seed is a number in"),
+        ({"num_images": 10**9}, "num_images is a number in"),
+        ({"num_steps": 100_000}, "num_steps is a number in"),
+        ({"names": ",".join(f"acme/net-{number}" for number in range(7))}, "at most 6 models"),
+        ({"names": "denoiser,../../etc"}, "no id of the Hub"),
+        ({"session": "x"}, "no session"),
+    ):
+        with pytest.raises(AppError, match=said):
+            client.predict(*{**whole, **arguments}.values(), api_name="/compare")
+
+
+def test_what_names_no_run_is_refused_politely(client, session):
+    for what in ("/status", "/stop", "/delete", "/student"):
+        for run in ("../..", "x" * 100_000, None, 5, ["a"]):
+            with pytest.raises(AppError, match="no such run"):
+                client.predict(run, session, api_name=what)
+
+
+def test_many_callers_at_once_leave_every_run_in_one_state(client, server, session):
+    """Of eight that begin a run of a session at once two get one; of six that delete it one does; the line goes on."""
+
+    def together(count, *arguments, **more):
+        def one(_):
+            try:
+                return client.predict(*arguments, session=session, **more)
+            except AppError as error:
+                return str(error)
+
+        with ThreadPoolExecutor(count) as pool:
+            return list(pool.map(one, range(count)))
+
+    answers = together(8, preset="denoise", seconds=300, settings=TINY, api_name="/distill")
+    begun = [answer["run"] for answer in answers if isinstance(answer, dict)]
+    assert len(begun) == 2
+    assert all("2 runs" in answer for answer in answers if isinstance(answer, str))
+    for run in reversed(begun):
+        together(6, run=run, api_name="/stop")
+        assert ended(client, run, session)["state"] == "stopped"
+    for run in begun:
+        answers = together(6, run=run, api_name="/delete")
+        assert sorted(isinstance(answer, dict) for answer in answers) == [False] * 5 + [True]
+        assert not (server.folder / "runs" / run).exists()
+    last = client.predict(preset="denoise", seconds=300, settings=TINY, session=session, api_name="/distill")["run"]
+    while (state := client.predict(last, session, api_name="/status")["state"]) == "queued":
+        time.sleep(0.2)
+    assert state == "running"
+    client.predict(last, session, api_name="/stop")
+    assert ended(client, last, session)["state"] == "stopped"
 
 
 def _status(url: str) -> int:

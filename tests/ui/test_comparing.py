@@ -5,6 +5,8 @@ import pytest
 from kdgen.model import Model, load
 from kdgen.types import UserError
 from kdgen.ui import comparing
+from kdgen.ui.compare import Asked
+from kdgen.ui.limits import Limits
 
 
 def test_a_student_of_few_steps_is_measured_in_its_steps_beside_its_teacher(tmp_path, monkeypatch):
@@ -21,3 +23,16 @@ def test_a_student_of_few_steps_is_measured_in_its_steps_beside_its_teacher(tmp_
     assert len(calls) < 60, "counting MACs and timing, and two steps for its images"
     with pytest.raises(UserError, match="name that first"):
         comparing.measured({"few": student, "diffusion": teacher})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(name, value) for name in ("sigma", "seed", "num_images", "num_steps")
+     for value in (float("nan"), float("inf"), -1, 1e30, None, "5", True)]
+)  # fmt: skip
+def test_every_number_of_a_comparison_is_bounded(name, value):
+    good = {"sigma": 25, "seed": 0, "num_images": 16, "num_steps": 1.0}
+    asked = Asked.within(Limits(), **good)
+    assert (asked.seed, asked.num_images, asked.num_steps) == (0, 16, 1)
+    with pytest.raises(UserError, match=f"{name} is a number in"):
+        Asked.within(Limits(), **{**good, name: value})

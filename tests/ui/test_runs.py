@@ -8,6 +8,7 @@ from kdgen.types import UserError
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP, complaint, environment, execute
 from kdgen.ui.runs import Runs, new_session
+from kdgen.ui.watch import packed
 
 RECIPE = preset("denoise").lasting(seconds=5)
 
@@ -124,6 +125,92 @@ def test_a_failure_leaves_the_line_going(tmp_path):
     assert runs.get(first.id, session).state == "failed"
     assert "secret" not in runs.get(first.id, session).message
     assert runs.get(second.id, session).state == "done"
+
+
+def stopped(runs, slow, session):
+    """A run of a session that was stopped."""
+    job = runs.submit(RECIPE, session)
+    until(lambda: job.id in slow.begun)
+    runs.stop(job.id, session)
+    until(lambda: runs.get(job.id, session).state == "stopped")
+    return job
+
+
+def at_once(runs, *acts):
+    """What acts give that all arrive while somebody else is at the line, in the order in which they got through."""
+    gave = []
+
+    def go(act):
+        try:
+            gave.append(act())
+        except UserError as error:
+            gave.append(error)
+
+    threads = [threading.Thread(target=go, args=(act,)) for act in acts]
+    with runs._changed:
+        for thread in threads:
+            thread.start()
+            time.sleep(0.05)
+    for thread in threads:
+        thread.join()
+    return gave
+
+
+def test_two_resumes_at_once_run_a_job_once(tmp_path, slow):
+    runs, session = Runs(Limits(folder=tmp_path, per_session=9), slow), new_session()
+    job = stopped(runs, slow, session)
+    gave = at_once(runs, *[lambda: runs.resume(job.id, session)] * 4)
+    assert sorted(type(each).__name__ for each in gave) == ["Job", "UserError", "UserError", "UserError"]
+    slow.free.set()
+    until(lambda: runs.get(job.id, session).state == "done")
+    last = runs.submit(RECIPE, session)
+    until(lambda: runs.get(last.id, session).state == "done")
+    assert slow.begun == [job.id, job.id, last.id]
+
+
+@pytest.mark.parametrize("first", ["resume", "delete"])
+def test_resume_and_delete_at_once_leave_the_line_going(tmp_path, slow, first):
+    runs, session = Runs(Limits(folder=tmp_path, per_session=9), slow), new_session()
+    job = stopped(runs, slow, session)
+    busy = runs.submit(RECIPE, session)
+    until(lambda: busy.id in slow.begun)
+    acts = {"resume": lambda: runs.resume(job.id, session), "delete": lambda: runs.delete(job.id, session)}
+    gave = at_once(runs, acts.pop(first), *acts.values())
+    assert sum(isinstance(each, UserError) for each in gave) == 1
+    slow.free.set()
+    last = runs.submit(RECIPE, session)
+    until(lambda: runs.get(last.id, session).state == "done")
+    kept = [each.id for each in runs.mine(session)]
+    assert (job.id in kept) == (slow.begun.count(job.id) == 2) == (tmp_path / "runs" / job.id).exists()
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError])
+def test_no_failure_of_a_run_ends_the_line(tmp_path, error):
+    def executing(arguments, home, seconds):
+        if not done:
+            done.append(home.name)
+            raise error
+
+    done = []
+    runs, session = Runs(Limits(folder=tmp_path), lambda *given: executing(*given) or 0), new_session()
+    jobs = [runs.submit(RECIPE, session) for _ in range(2)]
+    until(lambda: all(runs.get(job.id, session).over for job in jobs))
+    assert [runs.get(job.id, session).state for job in jobs] == ["failed", "done"]
+
+
+def test_a_deleted_run_leaves_nothing_to_download(tmp_path, slow):
+    slow.free.set()
+    runs, session = Runs(Limits(folder=tmp_path), slow), new_session()
+    job = runs.submit(RECIPE, session)
+    until(lambda: runs.get(job.id, session).state == "done")
+    (tmp_path / "runs" / job.id / "run" / "student").mkdir(parents=True)
+    (tmp_path / "runs" / job.id / "run" / "recipe.json").write_text("{}")
+    student, _ = packed(runs, job)
+    assert student.is_file()
+    runs.delete(job.id, session)
+    assert not student.exists()
+    with pytest.raises(UserError, match="deleted"):
+        packed(runs, job)
 
 
 def test_a_new_server_takes_up_what_the_last_one_left(tmp_path, slow):

@@ -1,0 +1,72 @@
+"""What the app fetches for its visitors."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from kdgen.fetch import publishable
+from kdgen.hub import push
+from kdgen.model import Model
+from kdgen.presets import preset
+from kdgen.recipe import override
+from kdgen.types import UserError
+from kdgen.ui.limits import Limits
+from kdgen.ui.models import Models
+from kdgen.ui.runs import Runs, new_session
+from kdgen.ui.visitors import accept
+
+from .conftest import Place
+from .server import Hub
+
+Make = Callable[..., Model]
+
+
+def published(student: Make, place: Place, tmp_path: Path) -> str:
+    name = place.name("tiny")
+    student().save(tmp_path / "student")
+    push(tmp_path / "student", name)
+    return name
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_run_names_no_model_of_more_bytes_than_are_fetched(student: Make, place: Place, tmp_path: Path) -> None:
+    name = published(student, place, tmp_path)
+    runs = Runs(Limits(folder=tmp_path, download_bytes=100), lambda *given: 0)
+    for settings in (
+        [f"teacher={name}"],
+        [f"teacher=hub:{name}#decoder"],
+        [f"task.args.images={json.dumps(samples(name))}"],
+    ):
+        with pytest.raises(UserError, match=f"{name}: 0.0 GB, and at most 0.0 GB are fetched"):
+            accept(override(preset("denoise"), settings), new_session(), runs)
+    with pytest.raises(UserError, match="at most"):
+        Models(runs).get(name, new_session())
+    assert not Path(constants.HF_HUB_CACHE).exists()
+
+
+def samples(name: str) -> dict[str, object]:
+    return {"name": "samples", "args": {"model": name}}
+
+
+def test_what_was_weighed_is_what_a_run_fetches(student: Make, place: Place, tmp_path: Path, hub: Hub) -> None:
+    name = published(student, place, tmp_path)
+    runs = Runs(Limits(folder=tmp_path), lambda *given: 0)
+    recipe = override(preset("denoise"), [f"teacher={name}", f"task.args.images={json.dumps(samples(name))}"])
+    accepted = accept(recipe, new_session(), runs)
+    commit = hub.store.repos["model", name].commit("main")
+    assert accepted.teacher == f"hub:{name}@{commit}"
+    assert accepted.task.args["images"] == samples(f"hub:{name}@{commit}")
+
+
+def test_the_models_of_a_run_are_weighed_together(student: Make, place: Place, tmp_path: Path, hub: Hub) -> None:
+    one, two = (published(student, place, tmp_path) for _ in range(2))
+    repo = hub.store.repos["model", one]
+    size = sum(file.size for path, file in repo.commits[repo.commit("main")].items() if publishable(path))
+    runs = Runs(Limits(folder=tmp_path, download_bytes=size * 5 // 3), lambda *given: 0)
+    once = override(preset("denoise"), [f"teacher={one}", f"task.args.images={json.dumps(samples(one))}"])
+    accept(once, new_session(), runs)
+    with pytest.raises(UserError, match=f"{two} and {one}: 0.0 GB"):
+        accept(override(once, [f"task.args.images={json.dumps(samples(two))}"]), new_session(), runs)
