@@ -20,7 +20,7 @@ Imports go down this list only, and packages on one line never import each other
     diffusion
     presets
     recipe
-    taps · cache · checks · distance · schema > registry > types
+    taps · cache · checks · distance · schema · pixels > registry > types
 
 The public names are loaded when they are first used, so that ``import kdgen`` costs next to nothing.
 """

@@ -9,10 +9,11 @@ from kdgen.data.jitter import LIGHT, STRONG, Jitter, make_jitter
 from kdgen.data.labelled import Labelled, is_labelled
 from kdgen.data.mixture import Mixture
 from kdgen.data.photographs import Photographs
-from kdgen.data.pictures import Picture, Pictures, to_tensor
+from kdgen.data.pictures import Pictures, to_tensor
 from kdgen.data.seed import derive, generator
 from kdgen.data.source import Gallery, Images, make_images
 from kdgen.data.whole import border, framed
+from kdgen.pixels import Picture
 
 __all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "DeadLeaves", "Folder", "Gallery", "Idx", "Images", "Jitter",
            "Labelled", "Mixture", "Photographs", "Picture", "Pictures", "border", "derive", "dihedral", "framed",

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdgen.data.pictures import Picture, Pictures
+from kdgen.data.pictures import Pictures
+from kdgen.pixels import Picture, from_array
 from kdgen.types import UserError
 
 
@@ -17,7 +18,8 @@ class Arrays(Pictures):
     Args:
         images: several images as a list, or stacked in one array or tensor. NumPy arrays are ``(H, W)`` or
             ``(H, W, C)``, tensors ``(H, W)`` or ``(C, H, W)``; C is 1 or 3.
-        value_range: black and white of images in floating point; uint8 always is 0 to 255. Values beyond are kept.
+        value_range: black and white of images in floating point; integers are read as ``kdgen.pixels`` does: uint8 is
+            0 to 255. Values beyond are kept.
         scales: patches are shrunk by area averaging to one of these shares of their size, drawn at random.
 
     Raises:
@@ -50,12 +52,12 @@ def _picture(image: Any, value_range: tuple[float, float], index: int) -> Pictur
     array = np.asarray(image.detach().cpu().movedim(0, -1) if isinstance(image, Tensor) and image.ndim == 3 else image)
     array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 3)
-    if not fits or not array.size or not (array.dtype == np.uint8 or np.issubdtype(array.dtype, np.floating)):
+    if not fits or not array.size or not (array.dtype != bool and np.issubdtype(array.dtype, np.number)):
         raise UserError(
-            f"image {index} is {array.dtype} of shape {array.shape}: give uint8 or float, (H, W) or (H, W, C) "
+            f"image {index} is {array.dtype} of shape {array.shape}: give uint8, uint16 or float, (H, W) or (H, W, C) "
             "arrays or (C, H, W) tensors, C 1 or 3, as a list or stacked"
         )
-    if array.dtype == np.uint8:
-        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        return from_array(array).values
     black, white = value_range
     return ((array.astype(np.float32) - black) * (255 / (white - black))).astype(np.float32)

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from kdgen.data.jitter import STRONG, make_jitter
-from kdgen.data.pictures import Picture, Pictures, to_tensor
+from kdgen.data.pictures import Pictures, to_tensor
 from kdgen.data.seed import generator
 from kdgen.data.whole import framed
+from kdgen.pixels import Picture, frames, is_deep, open_image
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -22,31 +21,16 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 
 
 def read_picture(path: Path, background: float | None = None) -> Picture:
-    """Decode an image file.
+    """Decode an image file, upright by its EXIF tag; of several pages or frames the first.
 
     8-bit files stay as they are, composed on a ``background`` in 8-bit units or else with transparency dropped; 16-bit
-    greys are brought to 8-bit units without rounding; 32-bit float greys are taken to be in 8-bit units and keep values
-    beyond 0 to 255.
+    ones are brought to 8-bit units without rounding; 32-bit float greys are read as ``kdgen.pixels.from_image`` says
+    and keep values beyond 0 to 255.
 
     Raises:
         Exception: of many kinds, whatever the decoder makes of a damaged file.
     """
-    with Image.open(path) as image:
-        mode = image.mode
-        if mode.startswith("I"):
-            return np.asarray(image).astype(np.float32) / np.float32(257)
-        if mode == "F":
-            values = np.array(image, dtype=np.float32)
-            if not np.isfinite(values).all():
-                raise ValueError("it holds values that are not finite")
-            return values
-        picture: Image.Image = image
-        if image.has_transparency_data:
-            picture = image.convert("RGBA")
-            if background is not None:
-                behind = Image.new("RGBA", image.size, (*[round(background)] * 3, 255))
-                picture = Image.alpha_composite(behind, picture)
-        return np.array(picture.convert("L" if mode in ("1", "L", "LA", "La") else "RGB"))
+    return next(frames(path)).on(background)
 
 
 @register("images")
@@ -166,8 +150,8 @@ class Folder(Pictures):
 
     def _decoded_bytes(self, file: Path) -> int:
         try:
-            with Image.open(file) as image:
-                each = 4 if image.mode[0] in "IF" else len(image.getbands())
+            with open_image(file) as image:
+                each = 4 if image.mode[0] in "IF" else len(image.getbands()) * (4 if is_deep(image) else 1)
                 return image.width * image.height * each
         except Exception as error:
             self._skip(file, error)

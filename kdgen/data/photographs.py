@@ -6,7 +6,8 @@ from importlib.resources import as_file, files
 import numpy as np
 from PIL import Image
 
-from kdgen.data.pictures import Picture, Pictures
+from kdgen.data.pictures import Pictures
+from kdgen.pixels import Picture
 from kdgen.registry import register
 from kdgen.types import UserError
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from kdgen.data.seed import generator
+from kdgen.pixels import Picture
 from kdgen.types import UserError
-
-Picture = NDArray[Any]
-"""``(H, W)`` grey or ``(H, W, 3)`` colour, uint8, or float32 in the same 8-bit units where it may leave 0 to 255."""
 
 
 def to_tensor(picture: Picture, channels: int) -> Tensor:

@@ -4,16 +4,19 @@ import os
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, UnidentifiedImageError
 
+from kdgen.pixels import from_image
 from kdgen.types import UserError
 from kdgen.ui.limits import Limits
 
+WHITE = 255.0
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 
 
 def open_picture(path: str | os.PathLike[str], limits: Limits) -> Image.Image:
-    """An uploaded picture, upright, grey or RGB, and no larger than is worked on.
+    """An uploaded picture, upright, on white, grey or RGB of 8 bits, and no larger than is worked on.
 
     Raises:
         UserError: for what is no picture of a common kind, too large a one, and a damaged one.
@@ -33,9 +36,8 @@ def open_picture(path: str | os.PathLike[str], limits: Limits) -> Image.Image:
                     raise UserError(f"this picture has {width:,} x {height:,} pixels: 16 a side are the least")
                 image.draft("RGB", (2048, 2048))
                 image.load()
-                upright = ImageOps.exif_transpose(image)
-                grey = upright.mode in ("1", "L", "LA", "I", "I;16", "F")
-                return shrunk(upright.convert("L" if grey else "RGB"), limits.pixels)
+                values = from_image(image).on(WHITE)
+                return shrunk(Image.fromarray(values.clip(0, 255).round().astype(np.uint8)), limits.pixels)
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         bomb = not isinstance(error, UnidentifiedImageError)
         raise UserError("this picture is far too large" if bomb else "this is no PNG, JPEG, WebP, BMP, TIFF or GIF "
