@@ -1,7 +1,9 @@
 """The teacher's answers, cached on disk.
 
 A pool is a fixed set of inputs with the teacher's outputs, and its tapped features where asked for. It is computed
-once, memory-mapped, and shared by controls, seeds and later runs.
+once, memory-mapped, and shared by controls, seeds and later runs. What it gives is what the teacher says: an answer is
+flipped, rotated or cropped with its input only where the teacher was measured to follow; else inputs are, before it is
+asked.
 """
 
 import errno
@@ -11,7 +13,9 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
+from functools import cached_property
+from itertools import chain, count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,13 +24,17 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from kdgen.cache import cache_folder, checksums, make_room, short_hash
-from kdgen.data.augment import NUM_DIHEDRAL, dihedral
+from kdgen.data.augment import drawn
 from kdgen.data.seed import derive, generator
+from kdgen.equivariance import Equivariance, measured, of_features
 from kdgen.recipe import Pool
 from kdgen.teacher import Teacher
 from kdgen.types import Answer, Batch, Task, UserError
 
 FILL_BATCH = 16
+PROBED = 8
+"""Inputs that are turned and cropped to see whether the teacher's answers follow."""
+
 Stream = Iterator[tuple[Batch, Answer | None]]
 
 
@@ -44,17 +52,52 @@ class AnswerPool:
         teacher: who answers; None keeps inputs and truth.
         identity: a hash of the teacher's architecture and weights.
         paths: taps of the teacher to keep.
+        equivariance: what its answers follow, if that was found before; else it is measured when first needed.
     """
 
     def __init__(
-        self, task: Task, spec: Pool, *, teacher: Teacher | None, identity: str = "", paths: Sequence[str] = ()
+        self,
+        task: Task,
+        spec: Pool,
+        *,
+        teacher: Teacher | None,
+        identity: str = "",
+        paths: Sequence[str] = (),
+        equivariance: Equivariance | None = None,
     ) -> None:
-        self.task, self.spec, self.teacher, self.paths = task, spec, teacher, tuple(paths)
-        key = json.dumps([4, task.fingerprint(), spec.patches, spec.seed, identity, sorted(paths),
-                          teacher and teacher.precision])  # fmt: skip
-        self.folder = cache_folder("answers", spec.dir) / short_hash(key)
+        self.task, self.spec, self.teacher, self.paths, self.identity = task, spec, teacher, tuple(paths), identity
+        self._turn, self._crop = (spec.augment, spec.crop) if task.equivariant else (False, None)
         self._arrays: dict[str, Tensor] = {}
         self._checked = False
+        self._begun: Iterator[Batch] | None = None
+        if equivariance is not None:
+            self.equivariance = equivariance
+
+    @cached_property
+    def equivariance(self) -> Equivariance:
+        """What the teacher's answers follow. Raises UserError for a crop that it does not take."""
+        if self.teacher is None or not (self._turn or self._crop):
+            return Equivariance()
+        if self.paths:
+            return of_features(turn=self._turn, crop=self._crop is not None)
+        teacher, stream = self.teacher, self._inputs(0)
+        first = next(stream)
+        self._begun = chain([first], stream)
+        probe = first.split(FILL_BATCH // PROBED)[0].to(teacher.device)
+        return measured(lambda batch: teacher.answer(batch).output, probe, turn=self._turn, crop=self._crop)
+
+    @cached_property
+    def _before(self) -> tuple[bool, int | None]:
+        """Whether inputs are turned, and to what they are cropped, before the teacher is asked."""
+        follows = self.equivariance
+        return self._turn and not follows.turns, None if follows.crops else self._crop
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where it lies, by all that its content depends on."""
+        key = json.dumps([5, self.task.fingerprint(), self.spec.patches, self.spec.seed, self.identity,
+                          sorted(self.paths), self.teacher and self.teacher.precision, self._before])  # fmt: skip
+        return cache_folder("answers", self.spec.dir) / short_hash(key)
 
     @property
     def complete(self) -> bool:
@@ -94,13 +137,25 @@ class AnswerPool:
         finally:
             lock.release()
 
+    def _inputs(self, start: int) -> Iterator[Batch]:
+        """What the teacher is asked, from batch number ``start`` on; what it was measured on is not drawn again."""
+        begun, self._begun = self._begun, None
+        if begun is not None and not start:
+            return begun
+        return self.task.batches(batch_size=FILL_BATCH, seed=self.spec.seed, start=start)
+
     def _compute(self) -> Iterator[int]:
         done = self._filled()
-        stream = self.task.batches(batch_size=FILL_BATCH, seed=self.spec.seed, start=done // FILL_BATCH)
+        stream = self._inputs(done // FILL_BATCH)
         arrays: dict[str, np.memmap[Any, Any]] = {}
         flushed = time.monotonic()
         while done < self.spec.patches:
-            rows = self._row(next(stream), done)
+            batch = next(stream)
+            turn, crop = self._before
+            if turn or crop:
+                random = generator(self.spec.seed, "variant", done)
+                batch = drawn(batch, crop=crop, turn=turn, random=random).batch(batch)
+            rows = self._row(batch, done)
             if not arrays:
                 arrays = self._allocate(rows)
             fresh = min(FILL_BATCH, self.spec.patches - done)
@@ -190,7 +245,7 @@ class AnswerPool:
         return _batch(rows), answer
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0, truth: bool = False) -> Stream:
-        """Endless shuffled batches; where the task is equivariant, flipped, rotated and cropped, answers along.
+        """Endless shuffled batches; if the task is equivariant, flipped, rotated and cropped as far as answers follow.
 
         Args:
             batch_size: at most the size of the pool.
@@ -208,40 +263,14 @@ class AnswerPool:
             batch, answer = self[order[within : within + batch_size]]
             if truth:
                 batch, answer = self.task.renewed(batch, seed=derive(seed, "renew", number)), None
-            if self.task.equivariant:
-                batch, answer = self._augment(batch, answer, generator(seed, "augment", number))
+            follows = self.equivariance if answer is not None else Equivariance()
+            turn, crop = self._turn and follows.turns, self._crop if follows.crops else None
+            if turn or crop:
+                random, beside = generator(seed, "augment", number), [] if answer is None else [answer.output]
+                variant = drawn(batch, crop=crop, turn=turn, random=random, beside=beside)
+                batch = variant.batch(batch)
+                answer = None if answer is None else replace(answer, output=variant.of(answer.output))
             yield batch, answer
-
-    def _augment(self, batch: Batch, answer: Answer | None, random: torch.Generator) -> tuple[Batch, Answer | None]:
-        def draw(bound: int) -> int:
-            return int(torch.randint(bound, (), generator=random))
-
-        size = batch.x.shape[-1]
-        crop = min(self.spec.crop or size, size)
-        stride = 1
-        if answer is not None:
-            stride = max([1, *(size // t.shape[-1] for t in answer.taps.values() if t.ndim == 4)])
-        top, left = (stride * draw((size - crop) // stride + 1) for _ in range(2))
-        kinds = NUM_DIHEDRAL if self.spec.augment else 1
-        orientation = torch.randint(kinds, (len(batch.x),), generator=random)
-
-        def turn(t: Tensor) -> Tensor:
-            if t.ndim != 4:
-                return t
-            scale = t.shape[-1] / size
-            a, b, c = (round(v * scale) for v in (top, left, crop))
-            return dihedral(t[..., a : a + c, b : b + c], orientation)
-
-        turned = replace(
-            batch,
-            x=turn(batch.x),
-            teacher_x=None if batch.teacher_x is None else turn(batch.teacher_x),
-            y=None if batch.y is None else turn(batch.y),
-            cond={k: turn(v) for k, v in batch.cond.items()},
-        )
-        if answer is not None:
-            answer = Answer(output=turn(answer.output), taps={k: turn(v) for k, v in answer.taps.items()})
-        return turned, answer
 
 
 def _kept(name: str, value: Tensor) -> torch.dtype:

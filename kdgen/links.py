@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from kdgen import pictures
 from kdgen.answers import AnswerPool, Stream, live
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
+from kdgen.equivariance import Equivariance
 from kdgen.journal import Journal
 from kdgen.loss import make_terms
 from kdgen.model import Model, build_net
@@ -135,7 +136,9 @@ class Link:
         if recipe.pool.patches < recipe.batch_size:
             raise UserError(f"a pool of {recipe.pool.patches} patches is smaller than one batch of {recipe.batch_size}")
         identity = self.original.fingerprint() if self.original else ""
-        return AnswerPool(task, recipe.pool, teacher=self.teacher, identity=identity, paths=sorted(paths))
+        noted = self.place.journal.get(f"{self.leg}_equivariance")
+        return AnswerPool(task, recipe.pool, teacher=self.teacher, identity=identity, paths=sorted(paths),
+                          equivariance=Equivariance(**noted) if noted else None)  # fmt: skip
 
     def events(self) -> Iterator[Event]:
         """Ask the teacher and train, each from where it was left; nothing if the net is there already."""
@@ -144,7 +147,8 @@ class Link:
         if self.pool is not None:
             if self.place.team.leads:
                 yield from self._fill(self.pool)
-            self.place.team.wait()
+            found = self.pool.equivariance if self.place.team.leads else Equivariance()
+            self.pool.equivariance = self.place.team.told(found)
         length = Length(self.recipe.steps, self.recipe.seconds, self.place.team.told(self.place.preparing(self.leg)))
         if length.overrun:
             yield self._event("warning", message=_overrun(length))
@@ -164,16 +168,17 @@ class Link:
     def _fill(self, pool: AnswerPool) -> Iterator[Event]:
         """The teacher's answers, counted and timed; a pool that lay complete on disk took no time."""
         journal, leg, total = self.place.journal, self.leg, pool.spec.patches
-        before = float(journal.get(f"{leg}_answers", 0.0))
+        before, started, done = float(journal.get(f"{leg}_answers", 0.0)), time.perf_counter(), 0
+        journal.note(**{f"{leg}_equivariance": asdict(pool.equivariance)})
+        tried = time.perf_counter() - started
         if not pool.complete:
             journal.note(**{f"{leg}_answers": before, f"{leg}_answers_from_disk": False})
         elif journal.get(f"{leg}_answers_from_disk") is None:
             journal.note(**{f"{leg}_answers": 0.0, f"{leg}_answers_from_disk": True})
-        started, done = time.perf_counter(), 0
         for done in pool.fill():
             seconds = before + time.perf_counter() - started
             journal.note(**{f"{leg}_answers": seconds})
-            yield self._event("answers", done=done, total=total, seconds=seconds, from_disk=False)
+            yield self._event("answers", done=done, total=total, seconds=seconds, tried=tried, from_disk=False)
             if self.place.stopped():
                 return
         if not done:

@@ -112,7 +112,7 @@ def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str
     last, asked, seen = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
     for event in distill(short, folder / "run"):
         if event.kind == "answers":
-            asked[event.leg] = event.data["seconds"] / max(event.data["done"], 1)
+            asked[event.leg] = (event.data["seconds"] - event.data.get("tried", 0.0)) / max(event.data["done"], 1)
         if event.kind == "leg":
             each = event.data["seconds"] - event.data["tried"]
             seen[event.leg] = {"steps": event.data["steps"], "seconds": each, "asked": asked.get(event.leg, 0.0)}

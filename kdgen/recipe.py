@@ -83,8 +83,14 @@ class Pool(Strict):
     """The teacher's cached answers: a fixed pool of inputs, asked once, kept on disk and shared between runs."""
 
     patches: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
-    augment: bool = Field(True, description="flip and rotate inputs and answers together, where the task allows it")
-    crop: int | None = Field(None, ge=8, description="train on random crops of this many pixels; none: whole patches")
+    augment: bool = Field(
+        True,
+        description="flip and rotate inputs, where the task allows it: at every step, the answer with them, if the "
+        "teacher's answers were measured to follow; else once, before it is asked",
+    )
+    crop: int | None = Field(
+        None, ge=8, description="train on random crops of this many pixels, taken likewise; none: whole patches"
+    )
     dir: str | None = Field(None, description="where to keep it; default $KDGEN_CACHE or ~/.cache/kdgen")
     seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a pool")
     max_gib: float = Field(8.0, gt=0, description="all pools together are kept under this size; the oldest go first")

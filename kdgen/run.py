@@ -248,7 +248,12 @@ class _Run:
             IN_INT8: teacher is not None and teacher.precision == "int8",
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
         }
-        return [*self._muted(), *(line for line, holds in known.items() if holds)]
+        return [*self._muted(), *(line for line, holds in known.items() if holds), *self._followed()]
+
+    def _followed(self) -> list[str]:
+        """Whether the teachers' cached answers were turned and cropped with their inputs."""
+        found = (self.journal.get(f"{leg}_equivariance", {}) for leg, _ in self.chain)
+        return list(dict.fromkeys(note for each in found for note in each.get("notes", ())))
 
     def _muted(self) -> list[str]:
         """A line where there was a ground truth that had no part in the student's training, or not in some stages."""

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import time
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdgen.answers import AnswerPool
+from kdgen.data.augment import dihedral
 from kdgen.recipe import Pool
 from kdgen.registry import Use, build
 from kdgen.tasks import Denoise
@@ -34,6 +37,21 @@ class Negative(nn.Module):
         return -self.twice(x) / 2
 
 
+class Lopsided(nn.Module):
+    """A teacher as training leaves them: its filters have directions, and its borders are not its middle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+        generator = torch.Generator().manual_seed(5)
+        for parameter in self.parameters():
+            nn.init.normal_(parameter, std=0.5, generator=generator)
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        out: Tensor = self.last(self.first(x).relu())
+        return out
+
+
 def task(**args: object) -> Denoise:
     made: Denoise = build("task", Use(name="denoise", args={"sigma": 25, "patch": 16, **args}))  # type: ignore[dict-item]
     return made
@@ -45,19 +63,83 @@ def pool(folder: Path, net: nn.Module, *, paths: tuple[str, ...] = (), **spec: o
     return AnswerPool(task(), Pool(dir=str(folder), **{"patches": 40, **spec}), teacher=teacher, paths=paths)  # type: ignore[arg-type]
 
 
-def test_answers_stay_with_their_inputs_through_shuffling_flips_and_crops(tmp_path: Path) -> None:
-    made = pool(tmp_path, Negative(), paths=("twice",), crop=8)
+@pytest.mark.parametrize("paths", [(), ("first",)])
+@pytest.mark.parametrize("crop", [None, 8])
+def test_an_answer_is_what_the_teacher_says_to_the_input_as_it_is_given(
+    paths: tuple[str, ...], crop: int | None, tmp_path: Path
+) -> None:
+    net = Lopsided()
+    made = pool(tmp_path, net, paths=paths, crop=crop)
+    list(made.fill())
+    for batch, answer in islice(made.batches(batch_size=8, seed=3), 8):
+        assert answer is not None
+        assert batch.x.shape == (8, 1, crop or 16, crop or 16)
+        with torch.no_grad():
+            torch.testing.assert_close(answer.output, net(batch.x), atol=8e-3, rtol=2e-3)
+            for path in paths:
+                torch.testing.assert_close(answer.taps[path].float(), net.first(batch.x), atol=8e-3, rtol=2e-3)
+
+
+def test_features_stay_as_they_are_even_where_the_output_would_follow(tmp_path: Path) -> None:
+    class Half(Negative):
+        def __init__(self) -> None:
+            super().__init__()
+            self.edge = nn.Conv2d(1, 1, (1, 2), bias=False)
+
+        def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+            self.edge(x)
+            return super().forward(x)
+
+    net = Half()
+    made = pool(tmp_path, net, paths=("edge",), crop=8)
+    list(made.fill())
+    assert "features do not follow" in made.equivariance.notes[0]
+    for batch, answer in islice(made.batches(batch_size=8, seed=3), 6):
+        assert answer is not None
+        torch.testing.assert_close(answer.taps["edge"].float(), net.edge(batch.x).detach(), atol=2e-3, rtol=0)
+
+
+def test_answers_that_follow_are_turned_and_cropped_anew_at_every_epoch(tmp_path: Path) -> None:
+    made = pool(tmp_path, Negative(), crop=8)
     assert list(made.fill())[-1] == 40
-    batches = made.batches(batch_size=8, seed=3)
-    for _ in range(12):
-        batch, answer = next(batches)
+    seen = set()
+    for batch, answer in islice(made.batches(batch_size=8, seed=3), 25):
         assert answer is not None
         assert batch.x.shape == (8, 1, 8, 8)
         torch.testing.assert_close(answer.output, -batch.x, atol=2e-3, rtol=0)
-        torch.testing.assert_close(answer.taps["twice"].float(), 2 * batch.x, atol=4e-3, rtol=0)
         assert batch.y is not None
-        noise = (batch.x - batch.y).std().item()
-        assert noise == pytest.approx(2 * 25 / 255, rel=0.15)
+        assert (batch.x - batch.y).std().item() == pytest.approx(2 * 25 / 255, rel=0.15)
+        seen |= {tuple(image.flatten().tolist()) for image in batch.x}
+    assert len(seen) > 40
+
+
+def test_inputs_are_turned_before_a_teacher_whose_answers_do_not_follow(tmp_path: Path) -> None:
+    turned, plain = pool(tmp_path, Lopsided()), pool(tmp_path, Lopsided(), augment=False)
+    for each in (turned, plain):
+        list(each.fill())
+    assert turned.folder != plain.folder
+    index = torch.arange(40)
+    pairs = zip(turned[index][0].x, plain[index][0].x, strict=True)
+    orientations = [[torch.equal(dihedral(b[None], k)[0], a) for k in range(8)].index(True) for a, b in pairs]
+    assert set(orientations) == set(range(8))
+
+
+def test_the_truth_alone_is_turned_and_cropped_whatever_the_teacher_does(tmp_path: Path) -> None:
+    made = pool(tmp_path, Lopsided(), patches=8)
+    list(made.fill())
+    seen = {tuple(y.flatten().tolist()) for batch, answer in islice(made.batches(batch_size=8, seed=0, truth=True), 12)
+            for y in (batch.y if batch.y is not None else ())}  # fmt: skip
+    assert len(seen) > 40
+
+
+def test_what_was_found_before_is_not_measured_again(tmp_path: Path) -> None:
+    net = Lopsided()
+    teacher = Teacher(net, next(task().batches(batch_size=2, seed=0)), device=CPU)
+    spec = Pool(dir=str(tmp_path), patches=16)
+    found = AnswerPool(task(), spec, teacher=teacher).equivariance
+    assert not found.turns
+    told = AnswerPool(task(), spec, teacher=teacher, equivariance=replace(found, turns=True))
+    assert told.folder != AnswerPool(task(), spec, teacher=teacher).folder
 
 
 def test_a_batch_depends_on_seed_and_number_alone(tmp_path: Path) -> None:

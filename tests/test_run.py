@@ -1,13 +1,14 @@
 """Whole runs on tiny nets: what they leave behind, and what they refuse."""
 
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from support import drain, weights
+from support import drain, interrupt, weights
 
 import kdgen
 from kdgen import run
@@ -43,6 +44,25 @@ def test_the_same_recipe_gives_the_same_student(make: Make, tmp_path: Path) -> N
         drain(run.distill(make("controls=false"), tmp_path / name))
     drain(run.distill(make("controls=false", "seed=1"), tmp_path / "c"))
     assert weights(tmp_path / "a") == weights(tmp_path / "b") != weights(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["pool.crop=8"], ["answers were flipped and rotated|Inputs were flipped and rotated once", "cropped"]),
+        (['stages.0.methods=[{"name": "feature", "args": {"pairs": [["1", "1"]]}}]'], ["features do not follow"]),
+        (["pool.augment=false"], []),
+    ],
+)
+def test_the_report_says_whether_answers_were_turned_and_a_resumed_run_keeps_to_it(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], said: list[str]
+) -> None:
+    interrupt(make("controls=false", *settings), tmp_path / "run", step=2)
+    monkeypatch.setattr("kdgen.answers.measured", None)
+    drain(run.resume(tmp_path / "run"))
+    notes = [note for note in Report.read(tmp_path / "run").notes if "nputs" in note]
+    assert len(notes) == len(said)
+    assert all(re.search(pattern, note) for pattern, note in zip(said, notes, strict=True))
 
 
 def test_a_run_is_never_overwritten(make: Make, tmp_path: Path) -> None:
