@@ -1,4 +1,8 @@
-"""Arguments refused in one line: ``WHAT: ARGUMENT is ..., not VALUE``."""
+"""Refusals in one line: of arguments, ``WHAT: ARGUMENT is ..., not VALUE``, and of weights."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
 
 from kdgen.types import UserError
 
@@ -44,3 +48,37 @@ def check_sigma(what: str, value: object) -> None:
         UserError: with the range.
     """
     check_number(what, "sigma", value, 0, LARGEST_SIGMA)
+
+
+def check_numbers(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
+    """Refuse integers, complex and quantised numbers where a net computes with floats.
+
+    Args:
+        weights: of a file, by name.
+        wanted: those of the net that they are for; names that it has not are passed over.
+        where: the file or folder.
+
+    Raises:
+        UserError: with the first weight that is of the wrong kind.
+    """
+    for key, value in weights.items():
+        if key in wanted and wanted[key].is_floating_point() and not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            raise UserError(f"{where}: {key} is of {kind}, and its net computes with floats: bring the weights before "
+                            "they were quantised")  # fmt: skip
+
+
+def check_finite(net: nn.Module, where: str) -> None:
+    """Refuse parameters that are not finite and buffers that are no numbers; a mask may hold infinity.
+
+    Args:
+        net: the net with its weights.
+        where: the file or folder that they are from.
+
+    Raises:
+        UserError: with the first weight of the kind.
+    """
+    broken = (name for name, weight in net.named_parameters() if not weight.isfinite().all())
+    unknown = (name for name, buffer in net.named_buffers() if buffer.isnan().any())
+    if name := next(broken, None) or next(unknown, None):
+        raise UserError(f"the weights in {where} are damaged, {name} is not finite: fetch or train them again")

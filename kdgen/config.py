@@ -6,8 +6,9 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
+from kdgen.checks import check_finite
 from kdgen.registry import Use
-from kdgen.schema import Strict, explain_error
+from kdgen.schema import Strict, explain_error, read_json_text
 from kdgen.types import Net, UserError
 
 FORMAT: Final = 1
@@ -34,7 +35,7 @@ def is_student(folder: Path) -> bool:
     if not config.is_file():
         return False
     try:
-        known = json.loads(config.read_text(encoding="utf-8", errors="replace"))
+        known = json.loads(config.read_bytes())
     except (ValueError, RecursionError):
         return True
     return not isinstance(known, dict) or "_class_name" not in known
@@ -48,8 +49,10 @@ def read_config(folder: Path) -> Config:
     """
     file = folder / "config.json"
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_json_text(file)
         data = json.loads(text)
+    except UserError:
+        raise
     except (ValueError, RecursionError):
         raise UserError(f"{file} is damaged or no JSON: fetch it again") from None
     found = data.get("format", FORMAT) if isinstance(data, dict) else FORMAT
@@ -72,8 +75,7 @@ def check_net(net: Net, config: Config, folder: Path) -> None:
     Raises:
         UserError: for weights that are not finite, and images of other channels than the net's.
     """
-    if not all(bool(weight.isfinite().all()) for weight in net.parameters()):
-        raise UserError(f"the weights in {folder} are damaged, some are not finite: fetch or train them again")
+    check_finite(net, str(folder))
     own = getattr(net, "channels", config.channels)
     if own != config.channels:
         raise UserError(f"{folder / 'config.json'} is damaged: it says {config.channels} channels of a net of {own}")

@@ -17,13 +17,16 @@ from safetensors.torch import load_file
 import kdgen.zoo  # noqa: F401 - registers its nets
 from kdgen import registry
 from kdgen.adapters import HALVES, Half, known_folder, open_folder
-from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
+from kdgen.adapters.checkpoint import load_checkpoint
+from kdgen.adapters.declared_task import declared_task, try_once
+from kdgen.adapters.weight_files import check_content
+from kdgen.checks import check_numbers
 from kdgen.config import check_net, is_student, read_config
 from kdgen.data.photographs import Photographs
 from kdgen.fetch import HubId, fetch, hub_id
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Use
-from kdgen.schema import explain_error
+from kdgen.schema import explain_error, read_json_text
 from kdgen.types import Net, UserError
 
 BUNDLED = Path(__file__).parent / "zoo" / "weights"
@@ -108,7 +111,12 @@ def _student(folder: Path) -> Loaded:
         if callable(load_files):
             load_files(folder)
         else:
-            net.load_state_dict(load_file(folder / "model.safetensors"), strict=True)
+            check_content(folder / "model.safetensors")
+            weights = load_file(folder / "model.safetensors")
+            check_numbers(weights, net.state_dict(), str(folder))
+            net.load_state_dict(weights, strict=True)
+    except UserError:
+        raise
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: "
                         f"{' '.join(str(error).split())[:300]}") from None  # fmt: skip
@@ -129,14 +137,19 @@ def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:
 
 
 def _declaration(path: Path) -> Checkpoint:
-    spec = _declared(path.read_text(encoding="utf-8"), str(path))
+    spec = _declared(read_json_text(path), str(path))
     beside = path.parent / spec.file
     return spec.model_copy(update={"file": str(beside)}) if beside.exists() else spec
 
 
 def _foreign(spec: Checkpoint) -> Loaded:
-    net = load_checkpoint(spec)
-    channels = int(spec.net.args.get("channels", registry.default("net", spec.net.name, "channels") or 3))  # type: ignore[arg-type]
-    if spec.task.get("name", "denoise") == "denoise":
-        probe_checkpoint(spec, next(Photographs().images(channels))[1])
-    return Loaded(net, spec.name or Path(spec.file).stem, channels, spec.task)
+    task, net = declared_task(spec), spec.net
+    declared = task.get("channels", net.args.get("channels", registry.default("net", net.name, "channels")))
+    channels: Any = 3 if declared in (None, "both") else declared
+    restores = task.get("name", "denoise") == "denoise"
+    built = load_checkpoint(spec, next(Photographs().images(channels))[1] if restores else None)
+    if made := try_once(built, spec, task, channels):
+        if "channels" in task and made[0] != channels:
+            raise UserError(f"{spec.file}: task.channels is {channels}, and {net} makes images of {made[0]}")
+        channels, task = made[0], {"size": made[1], **task}
+    return Loaded(built, spec.name or Path(spec.file).stem, channels, task)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
 from kdgen.registry import Use, nearest
-from kdgen.schema import Strict, explain_error
+from kdgen.schema import Strict, explain_error, read_json_text
 from kdgen.types import UserError
 
 
@@ -224,11 +224,7 @@ def parse(data: Mapping[str, Any] | str, *, what: str = "recipe") -> Recipe:
 
 def read(path: Path) -> Recipe:
     """A recipe from a JSON file. Raises UserError as ``parse`` does, and for an unreadable file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the recipe {path}: {error}") from None
-    return parse(text, what=str(path))
+    return parse(read_json_text(path), what=str(path))
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:

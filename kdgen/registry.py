@@ -89,12 +89,17 @@ def build(kind: Kind, use: Use, **more: Any) -> Any:
     except UserError:
         raise
     except Exception:
-        _check_types(kind, use, thing)
+        check_types(kind, use)
         raise
 
 
-def _check_types(kind: Kind, use: Use, thing: Callable[..., Any]) -> None:
-    """Refuse arguments of a recipe that are not of the type their parameter is annotated with."""
+def check_types(kind: Kind, use: Use) -> None:
+    """Refuse arguments that are not of the type their parameter is annotated with; unknown ones are passed over.
+
+    Raises:
+        UserError: for the first that does not fit, and for an unknown name.
+    """
+    thing = get(kind, use.name)
     hints = get_type_hints(thing.__init__ if isinstance(thing, type) else thing)  # type: ignore[misc]
     for key, value in use.args.items():
         try:
@@ -107,9 +112,14 @@ def _check_types(kind: Kind, use: Use, thing: Callable[..., Any]) -> None:
             continue
 
 
+def arguments(kind: Kind, name: str) -> list[str]:
+    """The arguments that what a name stands for takes."""
+    return list(inspect.signature(get(kind, name)).parameters)
+
+
 def accepts(kind: Kind, name: str, argument: str) -> bool:
     """Whether what a name stands for takes an argument of this name."""
-    return argument in inspect.signature(get(kind, name)).parameters
+    return argument in arguments(kind, name)
 
 
 def accepted(kind: Kind, name: str, args: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,18 +1,37 @@
-"""Data that describes itself: strict models, their fields in words, and what does not fit them in one line."""
+"""Data that describes itself: read as people write it, its fields in words, what does not fit it in one line."""
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kdgen.registry import Use, nearest
+from kdgen.types import UserError
 
 
 class Strict(BaseModel):
     """Frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def read_json_text(path: Path) -> str:
+    """The text of a JSON file: UTF-8, or UTF-16 or UTF-32 as Windows writes them, with a byte order mark or without.
+
+    Raises:
+        UserError: for a file that cannot be read, and for text in another encoding, with how to save it.
+    """
+    try:
+        data = path.read_bytes()
+        return data.decode(json.detect_encoding(data))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{path} is not in UTF-8, see line {line}: save it as UTF-8 (in Notepad by Save as, Encoding; "
+                        "in PowerShell by `| Out-File -Encoding utf8`)") from None  # fmt: skip
 
 
 def explain_error(error: ValidationError, model: type[BaseModel]) -> str:

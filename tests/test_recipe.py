@@ -107,7 +107,7 @@ def test_every_key_is_documented() -> None:
 
 
 def test_an_unreadable_recipe_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read the recipe"):
+    with pytest.raises(UserError, match=r"cannot read .*none.json: No such file"):
         read(tmp_path / "none.json")
     (tmp_path / "bad.json").write_text('{"name": ')
     with pytest.raises(UserError) as refused:

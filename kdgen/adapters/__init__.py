@@ -1,7 +1,7 @@
 """Foreign nets made into kdgen's: those of diffusers, a declared checkpoint, or a module at hand."""
 
 from kdgen.adapters.autoencoders import autoencoder_kl, autoencoder_tiny
-from kdgen.adapters.checkpoint import load_checkpoint, probe_checkpoint
+from kdgen.adapters.checkpoint import load_checkpoint
 from kdgen.adapters.diffusion_pipeline import unet2d
 from kdgen.adapters.module import HALVES, Foreign, Half, from_module
 from kdgen.adapters.pretrained import known_folder, open_folder
@@ -16,6 +16,5 @@ __all__ = [
     "known_folder",
     "load_checkpoint",
     "open_folder",
-    "probe_checkpoint",
     "unet2d",
 ]

@@ -1,24 +1,22 @@
 """A checkpoint that somebody else trained, made a net by its declaration alone."""
 
 import inspect
-import warnings
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.adapters.module import Foreign
+from kdgen.adapters.state_dict import find_weights, plain, some
+from kdgen.adapters.weight_files import part_of, read_weights_file
+from kdgen.checks import check_finite, check_numbers
 from kdgen.recipe import Checkpoint
 from kdgen.types import UserError
 
-USUAL_KEYS = ("state_dict", "model_state_dict", "params_ema", "params", "model", "net")
 LATENTS: dict[str, Literal["in", "out"]] = {"generate": "in", "decode": "in", "encode": "out", "classify": "out"}
 """Tasks whose nets read or give what is no image."""
 
@@ -31,35 +29,39 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
 
     Args:
         spec: its file, architecture, range and prediction.
-        probe: a clean image ``(1, C, H, W)`` in [-1, 1] to check the declaration on, see ``probe_checkpoint``.
+        probe: a clean image ``(1, C, H, W)`` in [-1, 1] to check the declared range and prediction on, with noise.
 
     Returns:
         a net in evaluation mode on the CPU, called on images in [-1, 1].
 
     Raises:
-        UserError: if the file is missing, damaged or not of plain tensors, or does not fit its declaration.
+        UserError: if the file is missing, damaged, not of plain tensors or of values that are not finite, or does not
+            fit its declaration.
     """
     if "predicts" in spec.net.args:
         raise UserError("declare predicts beside range, not among the arguments of the net")
+    weights = find_weights(read_weights_file(Path(spec.file)), spec)
+    net = _built(spec, weights)
+    if probe is not None:
+        _probe(spec, weights, probe)
+    return net
+
+
+def _built(spec: Checkpoint, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The declared net with its weights, as ``load_checkpoint`` returns it."""
     own = registry.accepts("net", spec.net.name, "predicts")
     net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if own else {}))
-    _fill(net, _weights(spec), spec)
-    if probe is not None:
-        probe_checkpoint(spec, probe)
+    _fill(net, weights, spec)
     latents = LATENTS.get(str(spec.task.get("name")))
     return Foreign(net, range=spec.range, predicts="image" if own else spec.predicts, latents=latents).eval()
 
 
 @torch.inference_mode()
-def probe_checkpoint(spec: Checkpoint, clean: Tensor) -> None:
+def _probe(spec: Checkpoint, weights: Mapping[str, Tensor], clean: Tensor) -> None:
     """Check the declared range and prediction on an image with noise of sigma 25 (8-bit units).
 
     The same weights are read in every way there is; the declared one must be within 0.1 dB of the best. Weights that
     gain less than 1 dB in every way tell nothing and pass.
-
-    Args:
-        spec: the declaration.
-        clean: ``(1, C, H, W)`` in [-1, 1].
 
     Raises:
         UserError: with the figures seen, and what to declare.
@@ -69,7 +71,7 @@ def probe_checkpoint(spec: Checkpoint, clean: Tensor) -> None:
     noisy = clean + PROBE_SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
     seen: dict[tuple[tuple[float, float], str], float] = {}
     for limits, predicts in product([(0.0, 1.0), (-1.0, 1.0)], ["image", "residual"]):
-        net = load_checkpoint(spec.model_copy(update={"range": limits, "predicts": predicts}))
+        net = _built(spec.model_copy(update={"range": limits, "predicts": predicts}), weights)
         try:
             out = net(noisy, sigma=torch.full((1,), PROBE_SIGMA))
         except (RuntimeError, TypeError) as error:
@@ -92,77 +94,34 @@ def _psnr(image: Tensor, truth: Tensor) -> float:
     return float(10 * torch.log10(4 / (image.clamp(-1, 1) - truth).square().mean()))
 
 
-def _read(file: str) -> Any:
-    """What a file holds, read without running any code that it may carry."""
-    path = Path(file)
-    if not path.is_file():
-        raise UserError(f"no weights file at {file}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings(action="ignore"):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise UserError(f"cannot read {file}: give yourself permission to") from None
-    except SafetensorError:
-        raise UserError(f"{file} is damaged or no safetensors file: fetch it again") from None
-    except Exception as error:  # damage can surface as any error
-        if isinstance(error, UnpicklingError) and "global" in str(error).lower():
-            raise UserError(f"{file} is not a file of plain tensors: reading it would run code, so it is refused; "
-                            "save its state_dict alone, best as .safetensors") from None  # fmt: skip
-        raise UserError(f"{file} is damaged or not a file of plain tensors: fetch it again") from None
-
-
-def _weights(spec: Checkpoint) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by key, from under its key, without its prefix, renamed as declared."""
-    data = _read(spec.file)
-    if spec.key is not None:
-        if not isinstance(data, Mapping) or spec.key not in data:
-            raise UserError(f"{spec.file} has no key {spec.key!r}; it has {_some(data)}")
-        data = data[spec.key]
-    elif isinstance(data, Mapping):
-        data = next((data[key] for key in USUAL_KEYS if isinstance(data.get(key), Mapping)), data)
-    if not isinstance(data, Mapping) or not data or not all(isinstance(value, Tensor) for value in data.values()):
-        raise UserError(f"{spec.file} does not hold weights by name here; it has {_some(data)}: declare the key")
-    weights = {str(key).removeprefix(spec.prefix): value for key, value in data.items()
-               if str(key).startswith(spec.prefix)}  # fmt: skip
-    if not weights:
-        raise UserError(f"{spec.file} has no keys that begin with {spec.prefix!r}; it has {_some(data)}")
-    if spec.rename is None:
-        return weights
-    for begins in spec.rename:
-        if not any(key.startswith(begins) for key in weights):
-            raise UserError(f"{spec.file} has no keys that begin with {begins!r}; it has {_some(weights)}")
-    return {here + key.removeprefix(there): value for key, value in weights.items()
-            for there, here in spec.rename.items() if key.startswith(there)}  # fmt: skip
-
-
-def _some(data: Any, count: int = 4) -> str:
-    """The first few keys of a mapping, in words."""
-    if not isinstance(data, Mapping):
-        return f"a {type(data).__name__}"
-    listed = ", ".join(repr(str(key)) for key in list(data)[:count])
-    return (listed or "no keys") + (f" and {len(data) - count} more" if len(data) > count else "")
-
-
 def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> None:
     """Load weights strictly, with errors that say what to declare."""
     wanted = net.state_dict()
+    weights = plain(weights, wanted)
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = [key for key in wanted if key not in weights and key not in optional]
     unexpected = [key for key in weights if key not in wanted]
     if missing or unexpected:
         prefix = _common_prefix(unexpected, missing)
-        advice = f"declare prefix {spec.prefix + prefix!r}" if prefix else _check_arguments(spec)
-        lacks = [f"{what} {_some(dict.fromkeys(keys), 2)}"
+        lacks = [f"{what} {some(dict.fromkeys(keys), 2)}"
                  for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys]  # fmt: skip
+        if prefix:
+            advice = f"declare prefix {spec.prefix + prefix!r}"
+        elif part_of(spec.file):
+            advice = "it is one of several files: declare their .index.json"
+        elif any("parametrizations." in key for key in unexpected):
+            advice = "in its own code call torch.nn.utils.parametrize.remove_parametrizations, and save it again"
+        else:
+            advice = _check_arguments(spec)
         raise UserError(f"{spec.file} does not fit {spec.net}: {'; '.join(lacks)}: {advice}")
     for key, value in weights.items():
         if value.shape != wanted[key].shape:
             advice = _likely_argument(spec, value.shape, wanted[key].shape)
             raise UserError(f"{spec.file} does not fit {spec.net}: {key} is {tuple(value.shape)} in the file and "
                             f"{tuple(wanted[key].shape)} in the net: {advice}")  # fmt: skip
-    net.load_state_dict(dict(weights))
+    check_numbers(weights, wanted, spec.file)
+    net.load_state_dict(weights)
+    check_finite(net, spec.file)
 
 
 def _common_prefix(unexpected: list[str], missing: list[str]) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from kdgen.checks import check_finite
 from kdgen.taps import tappable
 from kdgen.types import UserError
 
@@ -112,10 +113,11 @@ def from_module(net: nn.Module, *, range: tuple[float, float] = (0.0, 1.0), pred
         a net in evaluation mode, that shares its weights with ``net``.
 
     Raises:
-        UserError: for another range or prediction.
+        UserError: for another range or prediction, and weights that are not finite.
     """
     if tuple(range) not in ((0.0, 1.0), (-1.0, 1.0)):
         raise UserError(f"a net's range is (0, 1) or (-1, 1), not {range}: rescale in a module of your own")
     if predicts not in ("image", "residual"):
         raise UserError(f'a net predicts "image" or "residual", not {predicts!r}')
+    check_finite(net, type(net).__name__)
     return Foreign(net, range=range, predicts=predicts).eval()

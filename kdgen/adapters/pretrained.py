@@ -18,7 +18,10 @@ from pydantic import JsonValue
 from torch import nn
 
 from kdgen import registry
+from kdgen.adapters.weight_files import check_content, check_kinds
+from kdgen.checks import check_finite
 from kdgen.registry import Use
+from kdgen.schema import read_json_text
 from kdgen.types import Net, UserError
 
 MODELS = {"UNet2DModel": "unet2d", "AutoencoderKL": "autoencoder_kl", "AutoencoderTiny": "autoencoder_tiny"}
@@ -111,9 +114,9 @@ def public(config: Mapping[str, Any]) -> dict[str, Any]:
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises UserError if it is missing or damaged."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror}") from None
+        data = json.loads(read_json_text(file))
+    except UserError:
+        raise
     except ValueError:
         raise UserError(f"{file} is damaged or no JSON: fetch it again") from None
     if not isinstance(data, dict):
@@ -139,13 +142,16 @@ def read_weights(model: nn.Module, folder: Path) -> None:
     """Load the weights of a model folder into a model of diffusers, which must be of the folder's architecture.
 
     Raises:
-        UserError: if they are missing, damaged, not safetensors, or do not fit.
+        UserError: if they are missing, damaged, not finite, not safetensors, or do not fit.
     """
     if not (folder / WEIGHTS).is_file() and not (folder / f"{WEIGHTS}.index.json").is_file():
         if pickles := sorted(file.name for file in folder.glob("*.bin")):
             raise UserError(f"{folder} holds its weights as a pickle, {pickles[0]}, which is never opened: load it in "
                             "plain diffusers and call its save_pretrained, which writes safetensors")  # fmt: skip
         raise UserError(f"no {WEIGHTS} in {folder}: fetch it again")
+    for file in folder.glob("*.safetensors"):
+        check_content(file)
+        check_kinds(file, model.state_dict())
     loader: Any = type(model)
     try:
         with _quiet():
@@ -162,6 +168,7 @@ def read_weights(model: nn.Module, folder: Path) -> None:
         model.load_state_dict(loaded.state_dict())
     except RuntimeError as error:
         raise UserError(f"the weights in {folder} are of another architecture: {_line(error)}") from None
+    check_finite(model, str(folder))
 
 
 def portable(model: nn.Module) -> nn.Module:

@@ -1,0 +1,179 @@
+"""Weights by name: found in what a checkpoint holds, and made plain where a parametrisation has split them."""
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdgen.recipe import Checkpoint
+from kdgen.types import UserError
+
+USUAL_KEYS = ("state_dict", "model_state_dict", "params", "model", "net", "module", "weights", "shadow")
+AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged?)(?:[_.]|$)", re.IGNORECASE)
+"""How parts of a checkpoint are called that hold a moving average of the weights: ``model_ema``, ``params_ema``."""
+
+COUNTERS = ("num_batches_tracked", "total_ops", "total_params", "n_averaged", "num_updates", "initted", "step")
+"""What counts beside weights, which a net has no use for: of batches, of operations (thop), of averaged steps."""
+
+
+def find_weights(data: Any, spec: Checkpoint) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name: from under its key, without its prefix, renamed as declared.
+
+    Where neither key nor prefix is declared, an average of the weights is taken before live ones. A warning says so,
+    and wherever live ones are taken beside an average.
+
+    Args:
+        data: what the file holds.
+        spec: its declaration.
+
+    Raises:
+        UserError: where there are none, with what there is.
+    """
+    found = _usual(_under(data, spec.key, spec.file) if spec.key else data, spec.file)
+    weights = _tensors(found)
+    if not weights:
+        raise UserError(f"{spec.file} does not hold weights by name here; it has {some(found)}: declare the key")
+    prefix = spec.prefix or _averaged_prefix(weights, spec.file)
+    kept = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    if not kept:
+        raise UserError(f"{spec.file} has no keys that begin with {prefix!r}; it has {some(weights)}")
+    average = next((head for head in _heads(weights) if AVERAGE.search(head)), None)
+    if average and not AVERAGE.search(prefix):
+        warnings.warn(f"{spec.file}: an average of the weights lies beside those of prefix {prefix!r}, which were "
+                      f"taken: declare prefix {f'{average}.'!r} for it", stacklevel=2)  # fmt: skip
+    if spec.rename is None:
+        return kept
+    for begins in spec.rename:
+        if not any(key.startswith(begins) for key in kept):
+            raise UserError(f"{spec.file} has no keys that begin with {begins!r}; it has {some(kept)}")
+    return {here + key.removeprefix(there): value for key, value in kept.items()
+            for there, here in spec.rename.items() if key.startswith(there)}  # fmt: skip
+
+
+def _under(data: Any, key: str, file: str) -> Any:
+    """What lies under a key, as it is or dotted: ``model.state_dict``."""
+    if isinstance(data, Mapping):
+        if key in data:
+            return data[key]
+        heads = [head for head in data if isinstance(data[head], Mapping) and key.startswith(f"{head}.")]
+        if heads:
+            return _under(data[heads[0]], key.removeprefix(f"{heads[0]}."), file)
+    raise UserError(f"{file} has no key {key!r}; it has {some(data)}")
+
+
+def _usual(data: Any, file: str) -> Any:
+    """The weights where training scripts put them, an average before live ones."""
+    path = _path(data) or []
+    found = data
+    for number, key in enumerate(path):
+        average = next((name for name in map(str, found) if AVERAGE.search(name) and _holds(found[name])), None)
+        if average == key:
+            others = dict.fromkeys(name for name in found if name != key and _holds(found[name]))
+            declare = f"; to take others, declare their key, of {some(others)}" if others else ""
+            warnings.warn(f"{file}: took the average of the weights, {'.'.join(path[: number + 1])!r}{declare}",
+                          stacklevel=2)  # fmt: skip
+        elif average:
+            warnings.warn(f"{file}: took the live weights, {key!r}: their average {average!r} has no names",
+                          stacklevel=2)  # fmt: skip
+        found = found[key]
+    return found
+
+
+def _path(data: Any) -> list[str] | None:
+    """The keys that lead to the weights; None where there are none by name."""
+    if not isinstance(data, Mapping):
+        return None
+    inner = {str(key): path for key, value in data.items() if (path := _path(value)) is not None}
+    averages = [key for key in inner if AVERAGE.search(key)]
+    for key in (*averages, *USUAL_KEYS):
+        if key in inner:
+            return [key, *inner[key]]
+    return [] if _tensors(data) else None
+
+
+def _averaged_prefix(weights: Mapping[str, Tensor], file: str) -> str:
+    """The prefix of an average that lies among the weights that it is of, as in ``ema_model.0.weight``."""
+    heads = _heads(weights)
+    average = next((head for head in heads if AVERAGE.search(head)), None)
+    if average is None or len(heads) == 1 or not any(key.count(".") > 1 for key in weights if key.startswith(average)):
+        return ""
+    warnings.warn(f"{file}: took the average of the weights, those of prefix {f'{average}.'!r}; to take others, "
+                  f"declare their prefix, of {some(heads)}", stacklevel=3)  # fmt: skip
+    return f"{average}."
+
+
+def _heads(weights: Mapping[str, Tensor]) -> dict[str, None]:
+    """What stands before the first dot of their names."""
+    return dict.fromkeys(key.partition(".")[0] for key in weights if "." in key)
+
+
+def _tensors(data: Any) -> dict[str, Tensor]:
+    """The tensors of a mapping by name."""
+    if not isinstance(data, Mapping):
+        return {}
+    return {str(key): value for key, value in data.items() if isinstance(value, Tensor)}
+
+
+def _holds(data: Any) -> bool:
+    """Whether there are tensors in a nested part of a checkpoint."""
+    if isinstance(data, Mapping):
+        return any(isinstance(value, Tensor) or _holds(value) for value in data.values())
+    return isinstance(data, Sequence) and any(isinstance(value, Tensor) for value in data)
+
+
+def some(data: Any, count: int = 4) -> str:
+    """The first few keys of a mapping, in words."""
+    if not isinstance(data, Mapping):
+        return f"a {type(data).__name__}"
+    listed = ", ".join(repr(str(key)) for key in list(data)[:count])
+    return (listed or "no keys") + (f" and {len(data) - count} more" if len(data) > count else "")
+
+
+def plain(weights: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+    """Weights without what a net has no use for, and each parametrised one as its net computed with it.
+
+    Weight and spectral normalisation are known by torch's names, those of its hooks and of its parametrizations.
+
+    Args:
+        weights: by name.
+        wanted: the names that the net has.
+    """
+    wanted = set(wanted)
+    kept = {key: value for key, value in weights.items()
+            if key in wanted or key.rpartition(".")[2] not in COUNTERS}  # fmt: skip
+    for name in wanted - kept.keys():
+        stem, dot, leaf = name.rpartition(".")
+        inner = f"{stem}{dot}parametrizations.{leaf}."
+        for parts, folded in (
+            ((f"{name}_orig", f"{name}_u", f"{name}_v"), _spectral),
+            ((f"{inner}original", f"{inner}0._u", f"{inner}0._v"), _spectral),
+            ((f"{name}_g", f"{name}_v"), _normed),
+            ((f"{inner}original0", f"{inner}original1"), _normed),
+        ):
+            if all(part in kept for part in parts):
+                kept[name] = folded(*(kept.pop(part) for part in parts))
+                break
+    return kept
+
+
+def _normed(g: Tensor, v: Tensor) -> Tensor:
+    """``w = g v / |v|``, Salimans & Kingma 2016 (arXiv 1602.07868), eq. 2, with a norm where ``g`` has one value."""
+    where = [d for d in range(v.dim()) if not g.dim() or g.shape[d] == 1]
+    w: Tensor = g.float() * v.float() / torch.linalg.vector_norm(v.float(), dim=where, keepdim=True)
+    return w.to(v.dtype)
+
+
+def _spectral(w: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """``w / (u^T W v)``, Miyato et al. 2018 (arXiv 1802.05957), eq. 9, with the vectors that training left.
+
+    ``W`` has the output channels first, which transposed convolutions have second: as the vectors fit it.
+    """
+    seen = [w.float().movedim(d, 0).flatten(1) for d in range(min(w.dim(), 2))]
+    norms = [torch.dot(u.float(), each @ v.float()) for each in seen if each.shape == (len(u), len(v))]
+    return (w / max(norms)).to(w.dtype) if norms else w
+
+
+__all__ = ["find_weights", "plain", "some"]
