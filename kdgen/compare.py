@@ -68,7 +68,7 @@ def measure(
         num_params=cost.num_params(net),
         macs=cost.macs(net, example.x, example.cond),
         latency_ms=cost.latency_ms(net, example.x, example.cond),
-        calls=calls_of(net) if callable(calls_of := getattr(task, "calls_of", None)) else getattr(task, "calls", 1),
+        calls=getattr(task, "teacher_calls" if net is reference else "calls", 1),
         size_bytes=cost.size_bytes(net),
         metrics=metrics,
         seconds=seconds,

@@ -269,7 +269,7 @@ class Link:
             pictures.samples(partial, place.task, nets, limit=1)
         elif isinstance(place.task, pictures.Drawn):
             if place.reference is not None and not self._teachers_drawings:
-                self._teachers_drawings = {"teacher": place.task.draw(place.reference, num_images=PREVIEWED)}
+                self._teachers_drawings = {"teacher": place.task.draw_teacher(place.reference, num_images=PREVIEWED)}
             drawn = {**self._teachers_drawings, "student": place.task.draw(student, num_images=PREVIEWED)}
             pictures.drawings(partial, drawn)
         if partial.exists():

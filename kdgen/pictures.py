@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from kdgen.convert import sheet, to_pictures
+from kdgen.devices import evaluating
 from kdgen.types import Batch
 
 ZOOM = 3
@@ -48,13 +49,23 @@ class Drawn(Protocol):
         """Images ``(num_images, C, H, W)`` in [-1, 1] of a net; equal seeds mean equal latents."""
         ...
 
+    def draw_teacher(self, net: nn.Module, *, num_images: int, seed: int = 0) -> Tensor:
+        """The same of the teacher, which may draw in a way of its own."""
+        ...
 
-def picture(path: Path, task: object, nets: Mapping[str, nn.Module], *, seed: int = 0) -> None:
-    """Write the picture that suits a task: restored images side by side, or images drawn from the same latents."""
+
+def picture(
+    path: Path, task: object, nets: Mapping[str, nn.Module], *, reference: nn.Module | None = None, seed: int = 0
+) -> None:
+    """Write the picture that suits a task: restored images side by side, or images drawn from the same latents.
+
+    ``reference`` is the one of the nets that is the teacher, if one is.
+    """
     if isinstance(task, Pictured):
         samples(path, task, nets, seed=seed)
     elif isinstance(task, Drawn):
-        drawings(path, {name: task.draw(net, num_images=DRAWN, seed=seed) for name, net in nets.items()})
+        ways = {name: task.draw_teacher if net is reference else task.draw for name, net in nets.items()}
+        drawings(path, {name: draw(nets[name], num_images=DRAWN, seed=seed) for name, draw in ways.items()})
 
 
 def drawings(path: Path, images: Mapping[str, Tensor]) -> None:
@@ -120,7 +131,8 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
     for caption, net in nets.items():
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
         at = batch.to(where)
-        columns[caption] = net.eval()(at.x, **at.cond)
+        with evaluating(net):
+            columns[caption] = net(at.x, **at.cond)
     arrays = {caption: _unit(x) for caption, x in columns.items()}
     truth = None if batch.y is None else _unit(batch.y)
     if truth is not None:

@@ -235,7 +235,8 @@ class _Run:
         student = place.home("student")
         write_text(student / "README.md", card(report, self.recipe, config=read_config(student), teacher=known))
         folder = place.folder
-        pictures.picture(folder / "samples.png", task, {each.label: each.net for each in nets})
+        shown = {each.label: each.net for each in nets}
+        pictures.picture(folder / "samples.png", task, shown, reference=place.reference)
         curves(folder / "curves.png", folder / "metrics.jsonl", headline=place.headline)
         yield self._event("report", path=str(folder / "report.json"), markdown=str(folder / "report.md"),
                           samples=str(folder / "samples.png"), curves=str(folder / "curves.png"))  # fmt: skip

@@ -85,3 +85,12 @@ def test_crop_lies_where_the_detail_is() -> None:
     truth[40:56, 20:36] = np.indices((16, 16)).sum(0)[..., None] % 2
     top, left = pictures.textured(truth, 16)
     assert (top, left) in {(39, 19), (40, 20), (39, 20), (40, 19)}
+
+
+def test_a_preview_leaves_a_net_as_it_trains(tmp_path: Path) -> None:
+    net = nn.Sequential(Scaled(1.0))
+    net.forward = lambda x, **cond: net[0](x, **cond)  # type: ignore[method-assign]
+    net.train()
+    net[0].eval()
+    pictures.samples(tmp_path / "preview.png", Images(), {"student": net}, limit=1)
+    assert (net.training, net[0].training) == (True, False)

@@ -78,7 +78,8 @@ def compare(
         report = comparison.assess(task, shown, title=use, reference=against, seed=seed)
     if out:
         report.save(out)
-        pictures.picture(out / "samples.png", task, {name: model.net for name, model in loaded.items()}, seed=seed)
+        nets_of = {name: model.net for name, model in loaded.items()}
+        pictures.picture(out / "samples.png", task, nets_of, reference=reference.net if reference else None, seed=seed)
         if curve and reference:
             _curve(reference, loaded, out, seed)
     if as_json:

@@ -105,6 +105,14 @@ class Consistency(Method):
         share = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
         return (t * (1 - share)).clamp(0, HIDDEN)
 
+    @torch.no_grad()
+    def _end(self, view: View) -> Tensor:
+        """What the teacher makes of the batch, guided where it is to be."""
+        if self.guidance == 1:
+            return view.teacher.float()
+        net, batch = guided(view.teacher_net, self.guidance, self.null_label), view.batch
+        return denoise(net, batch.x.float(), batch.cond["sigma"], conditions(batch))
+
     def loss(self, view: View) -> Tensor:
         """``w * |f(x_t, t) - sg f(x_r, r)|``, ``(B,)``."""
         batch = view.batch
@@ -115,10 +123,7 @@ class Consistency(Method):
             end = batch.y.float()
             nearer = noised(end, r / t, x - end)
         else:
-            end = view.teacher.float()
-            if self.guidance != 1:
-                with torch.no_grad():
-                    end = denoise(guided(view.teacher_net, self.guidance, self.null_label), x, t, cond)
+            end = self._end(view)
             nearer = euler_step(x, end, t, r)
         back = remembered(x.device)
         # The view's own answer was given with dropout that nobody remembers.

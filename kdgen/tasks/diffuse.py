@@ -81,7 +81,7 @@ class Diffuse(Drawing):
         self.num_classes: int = known if num_classes is None else num_classes
         if self.num_classes:
             self._check_classes(known)
-        self.calls = 2 * num_steps - 1
+        self.calls = self.teacher_calls = 2 * num_steps - 1
 
     def _check_classes(self, known: int) -> None:
         check_count("diffuse", "num_classes", self.num_classes)
@@ -161,13 +161,9 @@ class Diffuse(Drawing):
         """The teacher's images, drawn once for all runs: they are kept on disk."""
         known = self._known.setdefault(reference, {})
         if len(known.get(seed, ())) < count:
-            draw = partial(Diffuse.draw, self, self._guided(reference), num_images=count, seed=seed)
+            draw = partial(self.draw_teacher, reference, num_images=count, seed=seed)
             known[seed] = self._kept(reference, (self.num_steps, seed), count, draw)
         return known[seed][:count]
-
-    def _guided(self, reference: Net) -> Net:
-        """The teacher as it is drawn."""
-        return reference
 
     def _told(self) -> Sequence[JsonValue]:
         """What else the teacher's images depend on."""

@@ -35,6 +35,7 @@ class Drawing:
         num_images: how many are drawn to measure a net.
         features: the extractor of features whose distributions are compared.
         images: the data, where there is any.
+        calls, teacher_calls: of a student and of the teacher, that make an image.
     """
 
     channels: int
@@ -44,6 +45,8 @@ class Drawing:
     images: Images | None = None
     equivariant = False
     quick = 256
+    calls = 1
+    teacher_calls = 1
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Net, dict[int, Tensor]] = WeakKeyDictionary()
@@ -60,8 +63,12 @@ class Drawing:
         return self.headline
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
-        """Images of a net, ``(num_images, C, H, W)`` in [-1, 1] on the CPU; equal seeds mean equal latents."""
+        """Images of a student, ``(num_images, C, H, W)`` in [-1, 1] on the CPU; equal seeds mean equal latents."""
         raise NotImplementedError
+
+    def draw_teacher(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images of the teacher, as ``draw`` gives them; a task in which it draws in a way of its own says how."""
+        return self.draw(net, num_images=num_images, seed=seed)
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """How near the images of a net come to the teacher's and to the data.
@@ -111,7 +118,7 @@ class Drawing:
         """The first images of the teacher at the task's size, kept for as long as it lives: it never changes."""
         known = self._known.setdefault(reference, {})
         if len(known.get(seed, ())) < count:
-            known[seed] = fitted(self.draw(reference, num_images=count, seed=seed), self.size)
+            known[seed] = fitted(self.draw_teacher(reference, num_images=count, seed=seed), self.size)
         return known[seed][:count]
 
     def _real(self, count: int, seed: int) -> Tensor:

@@ -94,17 +94,13 @@ class FewSteps(Diffuse):
         self.sampler, self.steps, self.table = sampler, tuple(steps), table
         self.first, self.coupled = first, coupled
         self.highest = timesteps_of(table).sigma_max
-        self.calls, self.teacher_calls = self.steps[0], self.calls
+        self.calls = self.steps[0]
 
     def describe(self) -> dict[str, Any]:
         """Name, size and channels of the images, sampler, its table, and the steps to draw in."""
         return {"name": "diffuse", "size": self.size, "channels": self.channels, "sampler": self.sampler,
                 "steps": list(self.steps), "table": self.table,
                 **({"num_classes": self.num_classes} if self.num_classes else {})}  # fmt: skip
-
-    def calls_of(self, net: Net) -> int:
-        """Calls that make an image: as many as steps, and twice as many less one of the teacher."""
-        return self.teacher_calls if net in self._known else self.calls
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights and the images."""
@@ -138,10 +134,12 @@ class FewSteps(Diffuse):
         return loss if loss is None or weights is None else weights * loss
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
-        """Images from noise in the first number of steps; the teacher's by Heun's method, once it was a reference."""
-        if net in self._known:
-            return super().draw(self._guided(net), num_images=num_images, seed=seed)
+        """Images from noise in the first number of steps."""
         return self.draw_in(net, self.steps[0], num_images=num_images, seed=seed)
+
+    def draw_teacher(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images of the teacher from noise, by Heun's method."""
+        return super().draw(self._guided(net), num_images=num_images, seed=seed)
 
     def draw_in(self, net: Net, num_steps: int, *, num_images: int, seed: int = 0) -> Tensor:
         """Images of any net in a number of steps by the student's sampler, ``(num_images, C, H, W)`` in [-1, 1]."""
@@ -155,6 +153,7 @@ class FewSteps(Diffuse):
         return self._distribution(images, self._answers(reference, self.num_images, derive(seed, "reference")))
 
     def _guided(self, reference: Net) -> Net:
+        """The teacher as it is drawn."""
         return guided(reference, self.guidance, self.null_label)
 
     def _told(self) -> Sequence[JsonValue]:

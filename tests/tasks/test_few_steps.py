@@ -7,7 +7,7 @@ import torch
 from support import drain, interrupt, weights
 from torch import nn
 
-from kdgen import run
+from kdgen import pictures, run
 from kdgen.compare import Report, measure
 from kdgen.diffusion import edm_weight, karras, sample
 from kdgen.diffusion.few_steps import few_sigmas, sample_few
@@ -114,6 +114,20 @@ def test_the_student_is_measured_in_few_steps_and_the_teacher_in_many(teacher):
     assert "psnr" in few
     alone = few_steps(teacher, data=True).evaluate(student)
     assert "fd_features32@4" in alone
+
+
+def test_a_net_is_drawn_and_counted_alike_before_and_after_it_was_a_reference(teacher, tmp_path):
+    task, net = few_steps(teacher, steps=[2, 1]), load(teacher).net
+    before, row = task.draw(net, num_images=4), measure("model", net, task, name="x", reference=TinyDenoiser())
+    pictures.picture(tmp_path / "alone.png", task, {"net": net})
+    task.evaluate(net, reference=net)
+    assert torch.equal(task.draw(net, num_images=4), before)
+    assert not torch.equal(task.draw_teacher(net, num_images=4), before)
+    assert measure("model", net, task, name="x", reference=TinyDenoiser()).calls == row.calls == 2
+    pictures.picture(tmp_path / "after.png", task, {"net": net})
+    pictures.picture(tmp_path / "teacher.png", task, {"net": net}, reference=net)
+    drawn = [(tmp_path / f"{name}.png").read_bytes() for name in ("alone", "after", "teacher")]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_a_published_student_draws_in_its_advertised_steps(teacher, tmp_path):
