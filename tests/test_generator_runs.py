@@ -159,7 +159,8 @@ def test_controls_start_from_the_weights_the_student_starts_from(make_gan: Make,
     net, use = build_net(Use(name="mlp_generator", args={"latent": 4, "size": 8, "hidden": [8]}), channels=1)
     task = {"name": "generate", "latent": [4], "size": 8, "channels": 1}
     Model(net, name="twin", channels=1, task=task, use=use).save(tmp_path / "teacher")
-    game = {"methods": [{"name": "output"}], "objectives": [json.loads(GAME)], "lr": 1e-9}
+    game = {"methods": [{"name": "output"}], "objectives": [json.loads(GAME)], "lr": 1e-9,
+            "ratio": {"name": "fixed", "args": {"alpha": 0.5}}}  # fmt: skip
     recipe = make_gan(f"stages={json.dumps([game])}", "init=teacher", "steps=2", "task.args.num_images=4")
     drain(run.distill(recipe, tmp_path / "run"))
     report = Report.read(tmp_path / "run")

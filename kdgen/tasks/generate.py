@@ -21,7 +21,7 @@ class Generate(Drawing):
     """Make images from standard normal latents, as GAN generators and VAE decoders do.
 
     No data is needed: the teacher's images are the answers. There is no ground truth, so alpha is 1 unless the stage
-    names objectives, such as ``adversarial`` against ``images``.
+    names objectives, such as ``adversarial`` against ``images``, and a ratio below 1.
 
     Args:
         latent: size of a latent, or its shape ``[channels, height, width]``.
