@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen import pictures
+from kdgen.abilities import Adopting
 from kdgen.answers import AnswerPool, Stream, live
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
@@ -213,6 +214,8 @@ class Link:
         teacher = self.teacher if recipe.teacher is not None else None
         torch.manual_seed(derive(recipe.seed, "weights"))
         net, use = build_net(recipe.student, place.task.channels)
+        if teacher is not None and self.original is not None and isinstance(net, Adopting):
+            net.adopt(self.original.net)
         if recipe.init == "teacher" and self.original is not None:
             inherit(net, self.original.net)
         trainer = Trainer(

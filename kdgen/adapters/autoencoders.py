@@ -9,9 +9,12 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from kdgen.adapters.blocks import inherit_blocks
-from kdgen.adapters.pretrained import construct, portable, read_weights, write
+from kdgen.adapters.pretrained import construct, portable, read_json, read_weights, write
 from kdgen.registry import register
 from kdgen.types import UserError
+
+SCALES = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+"""What pipelines read of a model's configuration to scale latents before they decode them."""
 
 
 class Autoencoder(nn.Module):
@@ -39,13 +42,25 @@ class Autoencoder(nn.Module):
         image: Tensor = self.vae.decode(z).sample
         return image
 
+    def adopt(self, teacher: nn.Module) -> None:
+        """Have pipelines scale latents as they do for a teacher, whose latents this net learns."""
+        if isinstance(teacher, Autoencoder):
+            self._scale_as(teacher.vae.config)
+
+    def _scale_as(self, config: Mapping[str, Any]) -> None:
+        self.vae.register_to_config(**{key: config[key] for key in SCALES if key in config})
+
     def save_files(self, folder: Path) -> None:
         """Write the model as diffusers does, into the subfolder ``vae``."""
         write(portable(self.vae), folder / "vae")
 
     def load_files(self, folder: Path) -> None:
-        """Read the weights from the subfolder ``vae``. Raises UserError if they are damaged or do not fit."""
+        """Read the weights from the subfolder ``vae``, and how its latents are scaled.
+
+        Raises UserError if they are damaged or do not fit.
+        """
         read_weights(self.vae, folder / "vae")
+        self._scale_as(read_json(folder / "vae" / "config.json"))
 
     def describe(self) -> dict[str, JsonValue]:
         """The task that it was made for."""
@@ -53,15 +68,19 @@ class Autoencoder(nn.Module):
 
 
 class AutoencoderKl(Autoencoder):
-    """The net of ``autoencoder_kl``. Its submodule ``moments`` passes on what the encoder says, for taps to read."""
+    """The net of ``autoencoder_kl``.
+
+    Its submodules ``moments`` and ``latents`` pass on what the encoder says and the means of it, for taps to read.
+    """
 
     def __init__(self, vae: Any) -> None:
         super().__init__(vae)
-        self.moments = nn.Identity()
+        self.moments, self.latents = nn.Identity(), nn.Identity()
 
     def encode(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` in [-1, 1] to moments ``(B, 2Z, h, w)``: means, then logarithms of variances."""
         parameters: Tensor = self.moments(self.vae.encode(x).latent_dist.parameters)
+        self.latents(parameters.chunk(2, dim=1)[0])
         return parameters
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
@@ -85,9 +104,9 @@ class AutoencoderKl(Autoencoder):
         inherit_blocks(self.vae, teacher.vae)
 
     def taps(self) -> list[str]:
-        """The blocks of the encoder, the moments, and the blocks of the decoder, in order of use."""
+        """The blocks of the encoder, the moments, their means, and the blocks of the decoder, in order of use."""
         down, up = len(self.vae.encoder.down_blocks), len(self.vae.decoder.up_blocks)
-        inward = [*(f"vae.encoder.down_blocks.{i}" for i in range(down)), "vae.encoder.mid_block", "moments"]
+        inward = [*(f"vae.encoder.down_blocks.{i}" for i in range(down)), "vae.encoder.mid_block", "moments", "latents"]
         return [*inward, "vae.decoder.mid_block", *(f"vae.decoder.up_blocks.{i}" for i in range(up))]
 
 
