@@ -30,9 +30,12 @@ _COLUMNS = {
     "vendi": ("Vendi score", "{:.2f}"),
     "fid": ("FID", "{:.2f}"),
     "kid": ("KID", "{:.5f}"),
+    "latent_error": ("error of the latents, share of the teacher's variance", "{:.2%}"),
+    "psnr_teacher_decoder": ("PSNR (dB) of the teacher's decoder on its latents, to the teacher", "{:.2f}"),
+    "psnr_student_decoder": ("PSNR (dB) of its decoder on the teacher's latents, to the teacher", "{:.2f}"),
 }
 
-LOWER_IS_BETTER = ("fd_", "kd_", "fid", "kid", "perceptual", "error")
+LOWER_IS_BETTER = ("fd_", "kd_", "fid", "kid", "perceptual", "latent_error")
 """How the names of metrics begin that are distances."""
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from kdgen.abilities import Autoencoder
 from kdgen.checks import check_finite
 from kdgen.taps import tappable
 from kdgen.types import UserError
@@ -65,6 +66,7 @@ class Half(nn.Module):
     Attributes:
         net: the autoencoder, with methods ``encode(image)`` and ``decode(latents)``, less the other half.
         part: which of them is called, ``encode`` or ``decode``.
+        latent_channels: channels Z of its latents, where the autoencoder tells them.
     """
 
     def __init__(self, net: nn.Module, part: str) -> None:
@@ -75,6 +77,8 @@ class Half(nn.Module):
         halves = getattr(net, "halves", {})
         unused = [path for half, paths in halves.items() if half != part for path in paths]
         self.net, self.part = _without(net, unused), part
+        if isinstance(net, Autoencoder):
+            self.latent_channels = net.latent_channels
         self._taps = [path for path in tappable(net) if not any(f"{path}.".startswith(f"{gone}.") for gone in unused)]
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:

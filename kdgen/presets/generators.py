@@ -45,7 +45,7 @@ def diffuse(*, drawn: int, drawn_steps: int, num_images: int, num_steps: int) ->
 
 @register("preset")
 def gan() -> Recipe:
-    """A tenth of the bundled GAN, from its images alone."""
+    """A tenth of the multiply-accumulates of the bundled GAN, from its images alone."""
     return Recipe(
         name="gan",
         task=Use(name="generate", args={"latent": 64, "channels": 1, "size": 32}),
@@ -80,7 +80,11 @@ def high_to_low() -> Recipe:
 
 @register("preset")
 def autoencoder() -> Recipe:
-    """A tenth of the bundled autoencoder: the same latents, the same images, from procedural ones."""
+    """A fifteenth of the bundled autoencoder: the same latents, the same images, from procedural ones.
+
+    Of the latents the means are matched, which are what is decoded: beside logarithms of variances, which are larger,
+    their errors would not show.
+    """
     return Recipe(
         name="autoencoder",
         task=Use(name="autoencode", args={"images": LEAVES, "channels": 3, "loss": "l1"}),
@@ -88,7 +92,7 @@ def autoencoder() -> Recipe:
         student=Use(name="vae", args={"widths": [8, 16, 24], "sample": False}),
         stages=(
             Stage(
-                methods=(output(), Term(name="feature", weight=0.1, args={"pairs": [["moments", "moments"]]})),
+                methods=(output(), Term(name="feature", args={"pairs": [["latents", "latents"]]})),
                 ratio=Use(name="fixed", args={"alpha": 0.9}),
                 optimizer="muon",
                 lr=5e-3,
@@ -103,7 +107,7 @@ def autoencoder() -> Recipe:
 
 @register("preset")
 def vae() -> Recipe:
-    """A tenth of the bundled variational autoencoder, with its Gaussian latents.
+    """A fifteenth of the bundled variational autoencoder, with its Gaussian latents.
 
     Training decodes means: a student's variances hold its errors too, many times the noise of its teacher, which would
     blur what its decoder learns.
@@ -128,7 +132,7 @@ def vae() -> Recipe:
 
 @register("preset")
 def vae_decoder() -> Recipe:
-    """A tenth of the decoder of the bundled autoencoder, for the latents of its encoder."""
+    """A fifteenth of the decoder of the bundled autoencoder, for the latents of its encoder."""
     return Recipe(
         name="vae-decoder",
         task=Use(name="decode", args={"encoder": "vae", "images": LEAVES, "channels": 3, "loss": "l1"}),
@@ -146,7 +150,7 @@ def vae_decoder() -> Recipe:
 
 @register("preset")
 def diffusion() -> Recipe:
-    """A fifth of the bundled diffusion model, from images that it draws itself."""
+    """A fifth of the multiply-accumulates of the bundled diffusion model, from images that it draws itself."""
     return Recipe(
         name="diffusion",
         task=diffuse(drawn=300, drawn_steps=8, num_images=300, num_steps=8),
@@ -165,7 +169,7 @@ def diffusion() -> Recipe:
 
 @register("preset")
 def diffusion_blocks() -> Recipe:
-    """A fifth of the bundled diffusion model that starts from its weights and matches it block by block (BK-SDM).
+    """The student of ``diffusion``, started from its teacher's weights and matched block by block (BK-SDM).
 
     The last blocks on the way up are left out: they stand next to the output, which is matched itself, and at their
     resolution features would cost a fifth of the steps.

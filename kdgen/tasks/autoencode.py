@@ -1,13 +1,14 @@
 """Images to latents and back."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, islice
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from kdgen.abilities import Autoencoder
 from kdgen.checks import check_count
 from kdgen.data import Gallery, Images, derive, make_images
 from kdgen.devices import device_of, evaluating
@@ -16,10 +17,16 @@ from kdgen.drawing import CALL
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.registry import nearest, register
 from kdgen.tasks.drawing import Drawing
+from kdgen.tasks.latents import exchanged
 from kdgen.types import Batch, Metrics, Net, UserError
 
 BLOCK_PIXELS = 2**20
 """Pixels of the patches that a source is asked for at once."""
+
+EXCHANGED = (
+    "The error of the latents is the mean squared difference of a net's latents to the teacher's as a share of their "
+    "variance; each decoder on the other's latents is compared with the teacher's own images."
+)
 
 LOSSES = ("charbonnier", "l1", "l2")
 Loss = Literal["charbonnier", "l1", "l2"]
@@ -140,7 +147,9 @@ class Autoencode(Drawing):
 
         ``fd_*``, ``kd_*``, ``precision``, ``recall``, ``density`` and ``coverage`` compare the distribution of the
         reconstructions with that of the patches. Those ending in ``@teacher`` compare with what the teacher makes of
-        the same images. ``diversity`` and ``vendi`` are of the reconstructions alone.
+        the same images; where both have latents, so do ``latent_error``, ``psnr_teacher_decoder`` and
+        ``psnr_student_decoder`` (see ``exchanged``), which tell whether the halves can take the teacher's place.
+        ``diversity`` and ``vendi`` are of the reconstructions alone.
 
         Args:
             net: any net of the task.
@@ -148,23 +157,33 @@ class Autoencode(Drawing):
             seed: of which patches.
             limit: the first so many images only.
         """
+        taught = reference if reference is not net else None
+        exchange = {} if taught is None else dict(exchanged(net, taught, self.measured(seed, limit)))
         if self.whole:
-            return self._evaluate_whole(net, reference, limit)
+            return {**self._evaluate_whole(net, taught, limit), **exchange}
         num_images = min(limit or self.num_images, self.num_images)
         truth, out = self._real(num_images, seed), self.draw(net, num_images=num_images, seed=seed)
         figures = self._distribution(out, truth) | self._agreement(out, truth)
-        if reference is not None and reference is not net:
-            target = self._answers(reference, num_images, seed)
+        if taught is not None:
+            target = self._answers(taught, num_images, seed)
             beside = self._distribution(out, target) | self._agreement(out, target)
-            figures |= {f"{key}@teacher": value for key, value in beside.items()}
+            figures |= {f"{key}@teacher": value for key, value in beside.items()} | exchange
         return figures | (self._variety(out) if num_images > 1 else {})
 
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """On how many images of which size, and with which seed."""
         if self.whole:
-            return f"Measured on whole images, cut to multiples of {self.multiple} pixels."
-        return (f"Measured on {self.num_images:,} patches of {self.size}x{self.size} with seed {seed} "
-                f"(features {self.features}).")  # fmt: skip
+            on = f"Measured on whole images, cut to multiples of {self.multiple} pixels."
+        else:
+            on = (f"Measured on {self.num_images:,} patches of {self.size}x{self.size} with seed {seed} "
+                  f"(features {self.features}).")  # fmt: skip
+        return f"{on} {EXCHANGED}" if isinstance(reference, Autoencoder) else on
+
+    def measured(self, seed: int, limit: int | None = None) -> Iterable[Tensor]:
+        """The images that nets are measured on, ``(B, C, H, W)``: patches, or whole images one by one."""
+        if self.whole:
+            return self.whole_images(limit)
+        return torch.split(self._real(min(limit or self.num_images, self.num_images), seed), CALL)
 
     def whole_images(self, limit: int | None = None) -> Iterator[Tensor]:
         """The evaluation images, each ``(1, C, H, W)``, cut in the middle to multiples of ``multiple``."""
@@ -181,7 +200,7 @@ class Autoencode(Drawing):
         for y in self.whole_images(limit):
             out = self._through(net, y)
             row = {"psnr": psnr(out, y), "ssim": ssim(out, y), "sharpness": sharpness(out, y)}
-            if reference is not None and reference is not net:
+            if reference is not None:
                 target = self._through(reference, y)
                 row |= {"psnr@teacher": psnr(out, target), "ssim@teacher": ssim(out, target)}
             rows.append(row)

@@ -6,10 +6,11 @@ from typing import Any
 from torch import Tensor
 
 from kdgen.data import Images
-from kdgen.devices import device_of, evaluating, pick_device
+from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
+from kdgen.tasks.latents import encoded
 from kdgen.types import Net
 
 
@@ -17,7 +18,8 @@ from kdgen.types import Net
 class Decode(Autoencode):
     """Make images from the latents that an encoder gives for images: what the decoder of an autoencoder does.
 
-    The truth is the image that was encoded.
+    The truth is the image that was encoded. Where the encoder is the teacher's, ``psnr@teacher`` says how well a net
+    decodes the teacher's latents.
 
     Args:
         encoder: a model by reference or a declared checkpoint, whose ``encode``, or else whose output, gives the
@@ -60,17 +62,3 @@ class Decode(Autoencode):
     def seen(self, y: Tensor) -> Tensor:
         """The latents of images ``(B, C, H, W)``, on the CPU."""
         return encoded(self.encoder, y)
-
-
-def encoded(net: Net, y: Tensor) -> Tensor:
-    """Latents of images ``(B, C, H, W)`` on the CPU, by a net's ``encode`` or else by the net itself.
-
-    Where it gives means and logarithms of variances, which ``latent_channels`` tells, these are the means.
-    """
-    encode = getattr(net, "encode", net)
-    with evaluating(net):
-        z: Tensor = encode(y.to(device_of(net))).float().cpu()
-    return z[:, : getattr(net, "latent_channels", z.shape[1])].clone()
-
-
-__all__ = ["Decode", "encoded"]

@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from kdgen.data import Images
-from kdgen.devices import device_of, evaluating, pick_device
-from kdgen.drawing import CALL
+from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
+from kdgen.tasks.latents import decoded, encoded, latent_error
 from kdgen.types import Batch, Metrics, Net
 
 
@@ -60,35 +59,15 @@ class Encode(Autoencode):
         return decoded(self.decoder, out)
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
-        """The figures of ``autoencode`` for the decoded images, and ``error``, that of the latents.
+        """The figures of ``autoencode`` for the decoded images, and ``latent_error``.
 
-        It is the root of the mean squared difference to the teacher's latents as a share of their root mean square.
+        That is the mean squared difference to the teacher's latents as a share of their variance; of Gaussian latents
+        the means count. With the teacher's own decoder ``psnr@teacher`` says what it makes of a net's latents.
         """
         figures = dict(super().evaluate(net, reference=reference, seed=seed, limit=limit))
         if reference is not None and reference is not net:
-            num_images = min(limit or self.num_images, self.num_images)
-            images = self.whole_images(limit) if self.whole else torch.split(self._real(num_images, seed), CALL)
-            pairs = [(_latents(net, y), _latents(reference, y)) for y in images]
-            apart = sum((ours - theirs).square().sum().item() for ours, theirs in pairs)
-            figures["error"] = (apart / sum(theirs.square().sum().item() for _, theirs in pairs)) ** 0.5
+            images = list(self.measured(seed, limit))
+            ours, theirs = ([encoded(each, y) for y in images] for each in (net, reference))
+            if ours[0].shape == theirs[0].shape:
+                figures["latent_error"] = latent_error(ours, theirs)
         return figures
-
-
-def decoded(net: Net, z: Tensor) -> Tensor:
-    """Images ``(B, C, H, W)`` of latents on the CPU, by a net's ``decode`` or else by the net itself.
-
-    Of means and logarithms of variances, which ``latent_channels`` tells, the means are decoded.
-    """
-    decode = getattr(net, "decode", net)
-    with evaluating(net):
-        image: Tensor = decode(z[:, : getattr(net, "latent_channels", z.shape[1])].to(device_of(net))).float().cpu()
-    return image
-
-
-def _latents(net: Net, y: Tensor) -> Tensor:
-    with evaluating(net):
-        z: Tensor = net(y.to(device_of(net))).double().cpu()
-    return z
-
-
-__all__ = ["Encode", "decoded"]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.zoo.mlp_generator import MlpGenerator
-from kdgen.zoo.vae import FIRST_LOG_VARIANCE, Moments, draw
+from kdgen.zoo.vae import FIRST_LOG_VARIANCE, Means, Moments, draw
 
 
 class MlpVae(nn.Module):
@@ -20,10 +20,10 @@ class MlpVae(nn.Module):
 
     Attributes:
         latent_channels: size Z of its latents.
-        moments: a module that passes the moments on, for taps to read.
+        moments, latents: modules that pass on the moments and their means, for taps to read.
     """
 
-    halves: ClassVar = {"encode": ("fc1", "fc21", "fc22", "moments"), "decode": ("fc3", "fc4")}
+    halves: ClassVar = {"encode": ("fc1", "fc21", "fc22", "moments", "latents"), "decode": ("fc3", "fc4")}
 
     def __init__(self, channels: int, size: int, hidden: int, latent: int, sample: bool) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class MlpVae(nn.Module):
         pixels = channels * size**2
         self.fc1 = nn.Linear(pixels, hidden)
         self.fc21, self.fc22 = nn.Linear(hidden, latent), nn.Linear(hidden, latent)
-        self.moments = Moments()
+        self.moments, self.latents = Moments(), Means()
         self.fc3, self.fc4 = nn.Linear(latent, hidden), nn.Linear(hidden, pixels)
         self._initialise()
 
@@ -55,6 +55,7 @@ class MlpVae(nn.Module):
         """Images ``(B, C, size, size)`` in [-1, 1] to moments ``(B, 2Z)``: means, then logarithms of variances."""
         h = torch.relu(self.fc1((x.flatten(1) + 1) / 2))
         moments: Tensor = self.moments(torch.cat([self.fc21(h), self.fc22(h)], dim=1))
+        self.latents(moments)
         return moments
 
     def decode(self, z: Tensor) -> Tensor:
@@ -80,8 +81,8 @@ class MlpVae(nn.Module):
         return net.train(self.training)
 
     def taps(self) -> list[str]:
-        """The hidden layer of the encoder before its ReLU, the moments, and that of the decoder."""
-        return ["fc1", "moments", "fc3"]
+        """The hidden layer of the encoder before its ReLU, the moments, their means, and that of the decoder."""
+        return ["fc1", "moments", "latents", "fc3"]
 
 
 @register("net")

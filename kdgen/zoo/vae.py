@@ -29,6 +29,18 @@ class Moments(nn.Module):
         return torch.cat([mean, log_variance.clamp(-30, 20)], dim=1)
 
 
+class Means(nn.Module):
+    """Means ``(B, Z, ...)`` of Gaussian latents by their moments: what is decoded in use.
+
+    A module without weights, there to be tapped: beside logarithms of variances, which are larger, errors of means
+    would not show.
+    """
+
+    def forward(self, moments: Tensor) -> Tensor:
+        """``(B, 2Z, ...)`` to ``(B, Z, ...)``."""
+        return moments.chunk(2, dim=1)[0]
+
+
 def draw(moments: Tensor, *, sampled: bool) -> Tensor:
     """A sample of latents by their moments, or their mean: Kingma & Welling 2014 (arXiv 1312.6114), eq. 10.
 
@@ -62,7 +74,7 @@ class Encoder(nn.Module):
     Attributes:
         reduction: how many pixels along an edge become one latent.
         latent_channels: channels Z of its latents.
-        moments: a module that passes the moments on, for taps to read.
+        moments, latents: modules that pass on the moments and their means, for taps to read.
     """
 
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int, mean: bool = False) -> None:
@@ -77,7 +89,7 @@ class Encoder(nn.Module):
             self.levels.append(nn.Sequential(enter, nn.ReLU(), *(Block(width) for _ in range(blocks))))
             last = width
         self.tail = nn.Conv2d(last, 2 * latent, 3, padding=1)
-        self.moments = Moments()
+        self.moments, self.latents = Moments(), Means()
         _initialise(self)
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
@@ -95,11 +107,12 @@ class Encoder(nn.Module):
         for level in self.levels:
             h = level(h)
         moments: Tensor = self.moments(self.tail(h))
-        return draw(moments, sampled=False) if self.mean else moments
+        means: Tensor = self.latents(moments)
+        return means if self.mean else moments
 
     def taps(self) -> list[str]:
-        """The levels, from fine to coarse, and the moments."""
-        return [*(f"levels.{i}" for i in range(len(self.levels))), "moments"]
+        """The levels, from fine to coarse, the moments and their means."""
+        return [*(f"levels.{i}" for i in range(len(self.levels))), "moments", "latents"]
 
 
 class Decoder(nn.Module):
@@ -140,15 +153,15 @@ class Vae(nn.Module):
 
     Attributes:
         latent_channels: channels Z of its latents.
-        moments: the encoder's module that passes the moments on, for taps to read.
+        moments, latents: the encoder's modules that pass on the moments and their means, for taps to read.
     """
 
-    halves: ClassVar = {"encode": ("encoder", "moments"), "decode": ("decoder",)}
+    halves: ClassVar = {"encode": ("encoder", "moments", "latents"), "decode": ("decoder",)}
 
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int, sample: bool) -> None:
         super().__init__()
         self.encoder = Encoder(channels, latent, widths, blocks)
-        self.moments = self.encoder.moments
+        self.moments, self.latents = self.encoder.moments, self.encoder.latents
         self.decoder = Decoder(channels, latent, widths, blocks)
         self.channels, self.latent_channels, self.sample = channels, latent, sample
 
@@ -177,9 +190,9 @@ class Vae(nn.Module):
         return out if x.shape[1] == self.channels else out.mean(1, keepdim=True)
 
     def taps(self) -> list[str]:
-        """The levels of the encoder, the moments, and the levels of the decoder, in order of use."""
-        inward = [f"encoder.{path}" for path in self.encoder.taps() if path != "moments"]
-        return [*inward, "moments", *(f"decoder.{path}" for path in self.decoder.taps())]
+        """The levels of the encoder, the moments, their means, and the levels of the decoder, in order of use."""
+        inward = [f"encoder.levels.{i}" for i in range(len(self.encoder.levels))]
+        return [*inward, "moments", "latents", *(f"decoder.{path}" for path in self.decoder.taps())]
 
 
 def reflected(x: Tensor, multiple: int) -> Tensor:

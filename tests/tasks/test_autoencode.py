@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from kdgen.adapters import Half
 from kdgen.data import Folder, Idx
 from kdgen.metrics import Extractor, psnr
 from kdgen.metrics.perceptual import FeatureDistance
@@ -171,8 +172,51 @@ def test_halves_agree_with_the_whole(vae):
     task = Encode(vae, patch=32, **PHOTOS)
     assert task.evaluate(encoder) == pytest.approx(expected)
     figures = task.evaluate(Part(lambda x: 0.9 * teacher.encode(x)), reference=encoder)
-    assert figures["error"] == pytest.approx(0.1, rel=1e-4)
     assert figures["psnr@teacher"] > 20
+
+
+def apart(y, gain):
+    """The squared error of means that are ``gain`` times what they should be as a share of the variance."""
+    z = 2 * F.avg_pool2d(y, 4)
+    return ((1 - gain) ** 2 * z.square().mean() / z.var((0, 2, 3), unbiased=False).mean()).item()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_halves_are_measured_in_the_place_of_the_teachers(whole):
+    task = Autoencode(patch=32, whole=whole, images={"name": "photographs"}, num_images=20)
+    teacher, net = PooledAutoencoder(), PooledAutoencoder(gain=1.8)
+    figures = task.evaluate(net, reference=teacher, limit=2)
+    images = list(task.whole_images(2)) if whole else [task._real(2, 0)]
+    if not whole:
+        assert figures["latent_error"] == pytest.approx(apart(images[0], 0.9), rel=1e-4)
+    said = torch.cat([psnr(0.9 * pooled(y), pooled(y)) for y in images]).mean()
+    assert figures["psnr_teacher_decoder"] == pytest.approx(said.item(), abs=1e-3)
+    assert figures["psnr_student_decoder"] == 100
+    assert "each decoder on the other's latents" in task.provenance(reference=teacher)
+    for other in (None, teacher, nn.Identity()):
+        assert "latent_error" not in task.evaluate(teacher, reference=other, limit=2)
+    assert "decoder" not in task.provenance(reference=nn.Identity())
+
+
+def test_latents_of_another_shape_cannot_be_exchanged():
+    task, grey = Autoencode(patch=32, **PHOTOS), PooledAutoencoder()
+    grey.latent_channels, grey.decode = 2, lambda z: F.interpolate(z[:, :1].expand(-1, 3, -1, -1) / 2, scale_factor=4)
+    assert not {"latent_error", "psnr_student_decoder"} & set(
+        task.evaluate(grey, reference=PooledAutoencoder(), limit=2)
+    )
+
+
+def test_errors_of_means_do_not_hide_behind_logarithms_of_variances(vae):
+    task, teacher = Encode(vae, patch=32, **PHOTOS), PooledAutoencoder()
+    known = Half(teacher, "encode")
+
+    class Wrong(PooledAutoencoder):
+        def encode(self, x):
+            z, logarithms = super().encode(x).chunk(2, 1)
+            return torch.cat([0.5 * z, logarithms], 1)
+
+    figures = task.evaluate(Half(Wrong(), "encode"), reference=known)
+    assert figures["latent_error"] == pytest.approx(apart(task._real(60, 0), 0.5), rel=1e-4)
 
 
 def test_whole_images_are_cut_to_what_the_nets_take(vae):
