@@ -15,12 +15,13 @@ Imports go down this list only, and packages on one line never import each other
     tasks · methods · objectives · ratio · schedule · answers
     metrics · critics · teacher
     model
+    loading
     drawing · tiling · quantised
     zoo · adapters · data · devices · parallel · tracking · muon · convert · config · fetch
     diffusion
     presets
     recipe
-    taps · cache · checks · distance · schema · pixels > registry > types
+    taps · cache · checks · distance · schema · references · pixels > registry > types
 
 The public names are loaded when they are first used, so that ``import kdgen`` costs next to nothing.
 """

@@ -25,6 +25,7 @@ from kdgen.config import check_net, is_student, read_config
 from kdgen.data.photographs import Photographs
 from kdgen.fetch import HubId, fetch, hub_id
 from kdgen.recipe import Checkpoint
+from kdgen.references import beside
 from kdgen.registry import Use
 from kdgen.schema import explain_error, read_json_text
 from kdgen.types import Net, UserError
@@ -70,7 +71,7 @@ def load_net(
         return _from_hub(HubId(named.name, revision or named.revision), as_written=reference)
     if revision is not None:
         raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
-    path = Path(reference)
+    path = Path(reference).expanduser()
     if path.suffix == ".json" and path.is_file():
         return _foreign(_declaration(path))
     for folder in (path / "student", path, BUNDLED / str(reference)):
@@ -137,9 +138,7 @@ def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:
 
 
 def _declaration(path: Path) -> Checkpoint:
-    spec = _declared(read_json_text(path), str(path))
-    beside = path.parent / spec.file
-    return spec.model_copy(update={"file": str(beside)}) if beside.exists() else spec
+    return beside(_declared(read_json_text(path), str(path)), path.absolute().parent)
 
 
 def _foreign(spec: Checkpoint) -> Loaded:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
 
+from kdgen.references import FilePath, Names, beside
 from kdgen.registry import Use, nearest
 from kdgen.schema import Strict, explain_error, read_json_text
 from kdgen.types import UserError
@@ -16,7 +17,9 @@ class Checkpoint(Strict):
     """A net that somebody else trained, declared: its file, its architecture, and how it speaks."""
 
     name: str | None = Field(None, description="what to call it in tables; default the file's name")
-    file: str = Field(description="weights file: .safetensors, or a torch file of plain tensors (never unpickled)")
+    file: FilePath = Field(
+        description="weights file: .safetensors, what torch.save wrote, .npz, or an .index.json (never unpickled)"
+    )
     net: Use = Field(description="the architecture, see `kdgen list nets`")
     range: tuple[float, float] = Field((0.0, 1.0), description="values its images take: [0, 1] or [-1, 1]")
     predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
@@ -91,7 +94,9 @@ class Pool(Strict):
     crop: int | None = Field(
         None, ge=8, description="train on random crops of this many pixels, taken likewise; none: whole patches"
     )
-    dir: str | None = Field(None, description="where to keep it; default $KDGEN_CACHE or ~/.cache/kdgen")
+    dir: Annotated[str | None, Names("path")] = Field(
+        None, description="where to keep it; default $KDGEN_CACHE or ~/.cache/kdgen"
+    )
     seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a pool")
     max_gib: float = Field(8.0, gt=0, description="all pools together are kept under this size; the oldest go first")
 
@@ -104,6 +109,7 @@ class Recipe(Strict):
     task: Use = Field(description="where images come from and how results are measured, see `kdgen list tasks`")
     teacher: Annotated[
         str | Checkpoint | None,
+        Names("model"),
         Field(description="bundled name, run or student folder, or a declared checkpoint; null trains from scratch"),
     ] = None
     assistants: tuple[Assistant, ...] = Field((), description="nets between teacher and student, from large to small")
@@ -223,8 +229,12 @@ def parse(data: Mapping[str, Any] | str, *, what: str = "recipe") -> Recipe:
 
 
 def read(path: Path) -> Recipe:
-    """A recipe from a JSON file. Raises UserError as ``parse`` does, and for an unreadable file."""
-    return parse(read_json_text(path), what=str(path))
+    """A recipe from a JSON file; what it names by a relative path lies beside it.
+
+    Raises:
+        UserError: as ``parse`` does, and for a file that cannot be read.
+    """
+    return beside(parse(read_json_text(path), what=str(path)), path.absolute().parent)
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:

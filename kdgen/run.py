@@ -27,6 +27,7 @@ from kdgen.model import Model, build_net, load
 from kdgen.parallel import Team, together
 from kdgen.quantised import int8_pays
 from kdgen.recipe import Recipe
+from kdgen.references import beside
 from kdgen.schema import flat
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
@@ -52,7 +53,7 @@ def distill(
     """Train a student by a recipe, its controls with it, and report.
 
     Args:
-        recipe: what to do.
+        recipe: what to do; what it names by a relative path lies in the current folder.
         out: the run folder; default `runs/NAME`. It must not hold a run yet.
         teacher: a net of your own, called as ``net(x, **cond)`` on images in [-1, 1] or on latents
             (`kdgen.from_module` converts other ranges); the recipe's ``teacher`` is then just what to call it.
@@ -70,6 +71,7 @@ def distill(
         raise UserError(
             f"{folder} is not empty: `kdgen resume {folder}` goes on with its run, --out DIR starts another"
         )
+    recipe = beside(recipe, Path.cwd())
     recipe = pinned(recipe, commit_of) if teacher is None else recipe
     run = _Run(folder, recipe, teacher)
     if team.leads:

@@ -40,7 +40,7 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
     """
     if "predicts" in spec.net.args:
         raise UserError("declare predicts beside range, not among the arguments of the net")
-    weights = find_weights(read_weights_file(Path(spec.file)), spec)
+    weights = find_weights(read_weights_file(Path(spec.file).expanduser()), spec)
     net = _built(spec, weights)
     if probe is not None:
         _probe(spec, weights, probe)

@@ -14,6 +14,7 @@ from kdgen.data.pictures import Pictures, to_tensor
 from kdgen.data.seed import generator
 from kdgen.data.whole import framed
 from kdgen.pixels import Picture, frames, is_deep, open_image
+from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -58,7 +59,7 @@ class Folder(Pictures):
 
     def __init__(
         self,
-        path: str,
+        path: FilePath,
         scales: Sequence[float] = (1.0,),
         max_gib: float = 1.0,
         whole: bool = False,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdgen.data.seed import generator
 from kdgen.data.whole import framed
+from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -64,7 +65,7 @@ class Idx:
         UserError: for a file that is missing, damaged or of another kind, and as many labels as there are not images.
     """
 
-    def __init__(self, images: str, labels: str | None = None, size: int | None = None) -> None:
+    def __init__(self, images: FilePath, labels: FilePath | None = None, size: int | None = None) -> None:
         if size is not None and (not isinstance(size, int) or size < 1):
             raise UserError(f"idx: size is a size in pixels, 1 or more, not {size!r}")
         self.size = size

@@ -1,5 +1,7 @@
 """Match how the outputs look, by features of a fixed net."""
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,7 @@ from kdgen.methods.asking import check_outputs
 from kdgen.methods.pairing import outputs
 from kdgen.metrics.perceptual import Perceptual as Measure
 from kdgen.metrics.perceptual import perceptual
+from kdgen.references import Names
 from kdgen.registry import register
 from kdgen.types import Batch, Method, Net, UserError, View
 
@@ -28,7 +31,7 @@ class Perceptual(Method):
             1 or 3.
     """
 
-    def __init__(self, features: str = "features32") -> None:
+    def __init__(self, features: Annotated[str, Names("path", but=("features32",))] = "features32") -> None:
         super().__init__()
         if not isinstance(features, str):
             raise UserError(f"perceptual: features is features32 or the path of a file of weights, not {features!r}")

@@ -8,6 +8,7 @@ from torch import Tensor
 from kdgen.data import Images
 from kdgen.devices import pick_device
 from kdgen.model import load
+from kdgen.references import ModelReference
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
 from kdgen.tasks.latents import decoded, encoded, latent_error
@@ -35,7 +36,7 @@ class Encode(Autoencode):
 
     def __init__(
         self,
-        decoder: str | Mapping[str, Any],
+        decoder: ModelReference,
         images: Mapping[str, Any] | Images | None = None,
         channels: int = 3,
         patch: int = 32,

@@ -1,8 +1,6 @@
 """A teacher's own images with the noise it made them of: pairs for students that learn its trajectories' ends."""
 
-from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor
 
@@ -11,6 +9,7 @@ from kdgen.data import derive
 from kdgen.devices import pick_device
 from kdgen.diffusion import check_guidance, guided
 from kdgen.drawing import NUM_STEPS, denoise_noise, starting_noise
+from kdgen.references import ModelReference
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
 from kdgen.types import UserError
@@ -34,7 +33,7 @@ class Rollouts(Samples):
 
     def __init__(
         self,
-        model: str | Mapping[str, Any],
+        model: ModelReference,
         num_images: int = 2000,
         seed: int = 0,
         num_steps: int = NUM_STEPS,

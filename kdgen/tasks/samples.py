@@ -2,9 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from kdgen.checks import check_count
 from kdgen.data import derive, framed, generator
 from kdgen.devices import pick_device
 from kdgen.model import load
+from kdgen.references import ModelReference
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -41,7 +41,7 @@ class Samples:
 
     def __init__(
         self,
-        model: str | Mapping[str, Any],
+        model: ModelReference,
         num_images: int = 2000,
         seed: int = 0,
         size: int | None = None,

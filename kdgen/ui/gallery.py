@@ -156,7 +156,9 @@ def teacher_of(runs: Runs, job: Job) -> str:
         teacher = str(read(runs.home(job) / "run" / "recipe.json").teacher)
     except UserError:
         return ""
-    return f"run:{teacher.split('/')[1]}" if teacher.startswith("../") else teacher
+    whole, _, _ = teacher.partition("#")
+    own = Path(whole).is_relative_to(runs.folder.absolute())
+    return f"run:{Path(whole).parent.name}" if own else teacher
 
 
 def thumbnail(home: Path, task: str) -> str:

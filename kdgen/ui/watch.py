@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from kdgen.hub.scan import without_paths
 from kdgen.types import UserError
 from kdgen.ui import markup
 from kdgen.ui.charts import loss_chart, quality_chart
@@ -163,7 +164,8 @@ def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
                 place.mkdir(parents=True, exist_ok=True)
                 made = shutil.make_archive(str(place / "partial"), "zip", run / "student")
                 Path(made).replace(student)
-            shutil.copyfile(run / "recipe.json", recipe)
+            text, _ = without_paths((run / "recipe.json").read_text(encoding="utf-8"))
+            recipe.write_text(text, encoding="utf-8")
     except FileNotFoundError:
         raise UserError("this run was deleted") from None
     return student, recipe

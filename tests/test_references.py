@@ -1,0 +1,143 @@
+"""What recipes name on this machine: beside themselves, from wherever they are read."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdgen.model import load
+from kdgen.recipe import Recipe, read
+from kdgen.references import FilePath, renamed
+from kdgen.registry import Use, build, register
+from kdgen.run import distill, resume
+from kdgen.types import UserError
+from tests.support import call, drain
+
+CHAIN = {"name": "dncnn", "args": {"depth": 3, "width": 4, "channels": 1}}
+
+
+@pytest.fixture
+def project(tmp_path: Path, make: Callable[..., Recipe], monkeypatch: Any) -> Path:
+    """A recipe that names all it can beside itself; the current folder is another one."""
+    recipe = json.loads(make("steps=2", "controls=false").to_json())
+    torch.manual_seed(0)
+    net = build("net", Use.model_validate({**CHAIN, "args": {**CHAIN["args"], "predicts": "image"}}))
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    recipe["teacher"] = {"file": "net.pth", "net": CHAIN}
+    recipe["task"]["args"]["images"] = {
+        "name": "mixture", "args": {"sources": [{"name": "folder", "args": {"path": "pictures"}}]},
+    }  # fmt: skip
+    recipe["task"]["args"]["evaluate"] = {"name": "folder", "args": {"path": "./pictures"}}
+    recipe["pool"]["dir"] = "cache"
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    return tmp_path
+
+
+def test_a_recipe_names_what_lies_beside_it(project: Path) -> None:
+    assert call("distill", "../recipe.json", "--out", "run", "--quiet") == 0
+    kept = read(Path("run/recipe.json"))
+    assert kept.teacher.file == str(project / "net.pth")
+    assert (project / "cache").is_dir()
+    assert not (project / "elsewhere" / "cache").exists()
+
+
+def test_a_run_is_resumed_from_anywhere(project: Path, monkeypatch: Any) -> None:
+    drain(distill(read(Path("../recipe.json")), "run"))
+    monkeypatch.chdir("/")
+    assert [event.kind for event in resume(project / "elsewhere" / "run")][-1] == "done"
+    (project / "elsewhere" / "run" / "student" / "config.json").unlink()
+    assert [event.kind for event in resume(project / "elsewhere" / "run")][-1] == "done"
+    assert call("evaluate", str(project / "elsewhere" / "run")) == 0
+
+
+def test_a_moved_run_is_still_resumed(project: Path) -> None:
+    drain(distill(read(Path("../recipe.json")), "run"))
+    (project / "far" / "away").mkdir(parents=True)
+    (project / "elsewhere" / "run").rename(project / "far" / "away" / "run")
+    assert [event.kind for event in resume(project / "far" / "away" / "run")][-1] == "done"
+
+
+def test_what_is_set_on_the_command_line_lies_in_the_current_folder(project: Path) -> None:
+    (project / "elsewhere" / "own").mkdir()
+    assert call("distill", "../recipe.json", "--out", "run", "--quiet", "--set", "pool.dir=own") == 0
+    assert read(Path("run/recipe.json")).pool.dir == str(project / "elsewhere" / "own")
+
+
+def written(folder: Path, **changes: Any) -> Path:
+    data = {"name": "t", "task": {"name": "denoise"}, "student": CHAIN, "steps": 1, **changes}
+    (folder / "r.json").write_text(json.dumps(data))
+    return folder / "r.json"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "place"),
+    [
+        ("student", "student"),
+        ("./nothing", "nothing"),
+        ("../student#decoder", "../student#decoder"),
+        ("runs/late", "runs/late"),
+        ("student/config.json", "student/config.json"),
+        ("denoiser", None),
+        ("vae#encoder", None),
+        ("org/name", None),
+        ("hub:runs/late", None),
+        ("pictures", None),
+    ],
+)
+def test_a_model_is_meant_beside_the_recipe_where_it_can_be(tmp_path: Path, teacher: str, place: str | None) -> None:
+    for folder in ("student", "runs", "pictures"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "student" / "config.json").write_text("{}")
+    found = read(written(tmp_path, teacher=teacher)).teacher
+    assert found == (teacher if place is None else str((tmp_path / place).resolve()))
+
+
+def test_a_tilde_is_the_users(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    recipe = read(written(tmp_path, teacher="~/nets/a", pool={"dir": "~/pools"}))
+    assert (recipe.teacher, recipe.pool.dir) == (str(tmp_path / "home/nets/a"), str(tmp_path / "home/pools"))
+    with pytest.raises(UserError, match=str(tmp_path / "home/nets/a.pth")):
+        load({"file": "~/nets/a.pth", "net": CHAIN})
+
+
+def test_a_declaration_names_what_lies_beside_it_and_nothing_else(tmp_path: Path, monkeypatch: Any) -> None:
+    (tmp_path / "here").mkdir()
+    torch.save(build("net", Use.model_validate(CHAIN)).state_dict(), tmp_path / "here" / "net.pth")
+    (tmp_path / "net.json").write_text(json.dumps({"file": "net.pth", "net": CHAIN}))
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match=f"no weights file at {tmp_path / 'net.pth'}"):
+        load("../net.json")
+
+
+def test_every_mark_is_found_and_nothing_is_a_path_by_its_looks(tmp_path: Path) -> None:
+    @register("images")
+    class Shelf:
+        def __init__(self, folders: list[FilePath], title: str, other: FilePath | None = None) -> None: ...
+
+    args = {"folders": ["a", "b"], "title": "./c", "other": "d"}
+    task = {
+        "name": "decode",
+        "args": {"encoder": {"file": "e.pth", "net": CHAIN}, "images": {"name": "shelf", "args": args}},
+    }
+    methods = [{"name": "perceptual", "args": {"features": name}} for name in ("features32", "f.pth")]
+    recipe = read(written(tmp_path, task=task, teacher="denoiser", stages=[{"methods": methods}]))
+    seen: list[tuple[str, str]] = []
+
+    def note(what: str, text: str) -> str:
+        seen.append((what, Path(text).name))
+        return text
+
+    renamed(recipe, note)
+    assert seen == [
+        ("path", "e.pth"),
+        ("path", "a"),
+        ("path", "b"),
+        ("path", "d"),
+        ("model", "denoiser"),
+        ("path", "f.pth"),
+    ]
