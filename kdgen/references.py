@@ -124,8 +124,13 @@ def beside(thing: T, folder: Path) -> T:
     return renamed(thing, change)
 
 
+def told(thing: T) -> T:
+    """The same as it is told to others: of every absolute path in it the last part."""
+    return renamed(thing, lambda _, text: Path(text).name if os.path.isabs(text) else text)
+
+
 def _is_model(path: Path) -> bool:
     return path.is_file() or any((path / name).is_file() for name in MODEL_FILES)
 
 
-__all__ = ["FilePath", "ModelReference", "Names", "beside", "renamed"]
+__all__ = ["FilePath", "ModelReference", "Names", "beside", "renamed", "told"]

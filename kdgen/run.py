@@ -27,7 +27,7 @@ from kdgen.model import Model, build_net, load
 from kdgen.parallel import Team, together
 from kdgen.quantised import int8_pays
 from kdgen.recipe import Recipe
-from kdgen.references import beside
+from kdgen.references import beside, told
 from kdgen.schema import flat
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
@@ -225,7 +225,7 @@ class _Run:
         report = assess(
             task,
             nets,
-            title=str(self.recipe.task),
+            title=str(told(self.recipe).task),
             reference=place.reference,
             ground_truth=guided,
             seconds=spent if original is not None else None,
@@ -235,7 +235,7 @@ class _Run:
         report.save(place.folder)
         known = original.home if original is not None else None
         student = place.home("student")
-        write_text(student / "README.md", card(report, self.recipe, config=read_config(student), teacher=known))
+        write_text(student / "README.md", card(report, told(self.recipe), config=read_config(student), teacher=known))
         folder = place.folder
         shown = {each.label: each.net for each in nets}
         pictures.picture(folder / "samples.png", task, shown, reference=place.reference)

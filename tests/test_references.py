@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 
+from kdgen.hub.parcel import packed
 from kdgen.model import load
 from kdgen.recipe import Recipe, read
 from kdgen.references import FilePath, renamed
@@ -53,6 +55,18 @@ def test_a_run_is_resumed_from_anywhere(project: Path, monkeypatch: Any) -> None
     (project / "elsewhere" / "run" / "student" / "config.json").unlink()
     assert [event.kind for event in resume(project / "elsewhere" / "run")][-1] == "done"
     assert call("evaluate", str(project / "elsewhere" / "run")) == 0
+
+
+def test_what_a_run_tells_others_names_no_place_of_this_machine(project: Path) -> None:
+    assert call("distill", "../recipe.json", "--out", "run", "--quiet") == 0
+    for name in ("report.md", "report.json", "student/README.md", "student/config.json"):
+        assert str(project) not in Path("run", name).read_text(encoding="utf-8"), name
+    with TemporaryDirectory() as folder:
+        sent = packed(Path("run"), Path(folder), repo="org/name")
+        for path in Path(folder).rglob("*.*"):
+            assert str(project).encode() not in path.read_bytes(), path.name
+        assert sent.recipe is not None
+        assert sent.recipe.task.args["evaluate"]["args"]["path"] == "pictures"
 
 
 def test_a_moved_run_is_still_resumed(project: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import threading
 import time
 
@@ -5,6 +6,7 @@ import pytest
 
 from kdgen.presets import preset
 from kdgen.types import UserError
+from kdgen.ui.gallery import teacher_of
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP, complaint, environment, execute
 from kdgen.ui.runs import Runs, new_session
@@ -204,8 +206,11 @@ def test_a_deleted_run_leaves_nothing_to_download(tmp_path, slow):
     job = runs.submit(RECIPE, session)
     until(lambda: runs.get(job.id, session).state == "done")
     (tmp_path / "runs" / job.id / "run" / "student").mkdir(parents=True)
-    (tmp_path / "runs" / job.id / "run" / "recipe.json").write_text("{}")
-    student, _ = packed(runs, job)
+    recipe = {**RECIPE.model_dump(mode="json"), "teacher": str(tmp_path / "runs" / "0123456789ab" / "run")}
+    (tmp_path / "runs" / job.id / "run" / "recipe.json").write_text(json.dumps(recipe))
+    assert teacher_of(runs, job) == "run:0123456789ab"
+    student, downloaded = packed(runs, job)
+    assert str(tmp_path) not in downloaded.read_text()
     assert student.is_file()
     runs.delete(job.id, session)
     assert not student.exists()
