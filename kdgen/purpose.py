@@ -7,6 +7,7 @@ from typing import Any
 from kdgen import recipe as recipes
 from kdgen import registry
 from kdgen.data import make_images
+from kdgen.fit import Party, are_alike, check_fit
 from kdgen.model import Model
 from kdgen.registry import Use
 from kdgen.types import Task, UserError
@@ -19,6 +20,7 @@ def measuring_task(
     name: str | None = None,
     *,
     num_images: int | None = None,
+    teacher: Model | None = None,
 ) -> tuple[str, Any]:
     """The task that measures these models, in words and built: what the first of them was made for unless ``name``.
 
@@ -28,19 +30,35 @@ def measuring_task(
         sigma: noise level of denoisers.
         name: of another task.
         num_images: how many images are drawn, by tasks that draw.
+        teacher: a model that the others are measured against.
 
     Raises:
-        UserError: for arguments that do not fit, and for models that draw in different ways: one task draws for all.
+        UserError: for arguments that do not fit, for models that do not fit the task or each other, and for such as
+            draw in different ways: one task draws for all.
     """
     first = next(iter(models.values()))
+    made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
+    parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
+    parties += [Party(called=teacher.name, net=teacher.net, made_for=teacher.task)] if teacher is not None else []
+    for party in parties:
+        kind = str(party.made_for.get("name", "denoise"))
+        if name is None and not are_alike(kind, made_for):
+            raise UserError(f"{first.name} was made to {made_for} and {party.called} to {kind}: measure those together "
+                            "that were made for one task")  # fmt: skip
+        if name is not None and not are_alike(kind, name):
+            raise UserError(f"{party.called} was made to {kind}, not to {name}: measure it by {kind}")
     for model in models.values():
         if _sampler(model) != _sampler(first):
             raise UserError(f"{first.name} and {model.name} draw in different ways: compare those that draw alike, "
                             "beside their teacher")  # fmt: skip
-    made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
     name = name or made_for
-    if name == "denoise":
-        return _denoising(models, data, sigma)
+    words, task = _denoising(models, data, sigma) if name == "denoise" else _task(first, data, sigma, name, num_images)
+    check_fit(Use(name=name), task, [task.example()], parties)
+    return words, task
+
+
+def _task(first: Model, data: Path | None, sigma: float | None, name: str, num_images: int | None) -> tuple[str, Any]:
+    """A task by what the first model says of its own."""
     if sigma is not None:
         raise UserError(f"--sigma is for denoisers, and {first.name} was made to {name}: leave it out")
     drawn = {} if num_images is None else {"num_images": num_images}

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from kdgen.convert import write_text
 from kdgen.curves import curves
 from kdgen.devices import bfloat16_pays, machine, pick_device
 from kdgen.fetch import commit_of, pinned
+from kdgen.fit import Party, check_fit
 from kdgen.journal import Journal, stop_on_signals
 from kdgen.links import Link, Place
 from kdgen.model import Model, build_net, load
@@ -114,6 +116,7 @@ class _Run:
         self.recipe, self.journal = recipe, Journal(folder, writes=team.leads)
         device = pick_device(recipe.device)
         task = registry.build("task", recipe.task)
+        first = list(islice(task.batches(batch_size=2, seed=recipe.seed), 2))
         timed = not recipe.repeatable
         asks = timed and recipe.precision == "auto" and recipe.teacher is not None
         fast = (lambda: bfloat16_pays(device)) if timed else (lambda: recipe.precision == "bfloat16")
@@ -121,7 +124,7 @@ class _Run:
             folder=folder,
             journal=self.journal,
             task=task,
-            probe=next(task.batches(batch_size=2, seed=recipe.seed)),
+            probe=first[0],
             device=device,
             fast=self._settled("bfloat16_pays", fast, team),
             int8=asks and self._settled("int8_pays", lambda: int8_pays(device), team),
@@ -137,6 +140,7 @@ class _Run:
             self.place.reference = self.original.eval().to(whole).net
         self.drawing = drawing_seconds(getattr(task, "source", None), getattr(task, "images", None))
         self.chain = recipe.links()
+        check_fit(recipe.task, task, first, self._parties())
         self.place.first = self.chain[0][0]
         self.link = self._link(0)
         for number in range(1, len(self.chain)):
@@ -146,6 +150,15 @@ class _Run:
         """What a speed was found to be when the run began, so that it goes on computing in the same numbers."""
         noted = self.journal.get(name)
         return team.told(measured() if noted is None else bool(noted))
+
+    def _parties(self) -> Iterator[Party]:
+        """The teacher and every net that is to be trained, untrained."""
+        if (teacher := self.original) is not None:
+            yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
+        for number, (leg, recipe) in enumerate(self.chain):
+            net = build_net(recipe.student, self.place.task.channels)[0]
+            key = "student" if leg == "student" else f"assistants.{number}.student"
+            yield Party(called=f"the {leg.replace('_', ' ')} {recipe.student}", net=net, key=key, use=recipe.student)
 
     def _link(self, number: int, *, untrained: bool = False) -> Link:
         """A link of the chain; its teacher is the net before it, or a stand-in while that is untrained."""

@@ -191,6 +191,10 @@ class Task(Protocol):
         """One input, of the size at which the cost of a net is stated."""
         ...
 
+    def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
+        """The shape of an answer to this batch, less the batch; None where only the teacher says what an answer is."""
+        ...
+
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Quality of a net on the task's evaluation images, the first ``limit`` of them if given.
 

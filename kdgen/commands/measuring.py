@@ -58,7 +58,7 @@ def compare(
     reference = load(teacher) if teacher and (out or not same_recipe) else None
     task: Any = None
     if loaded:
-        use, task = measuring_task(loaded, data, sigma)
+        use, task = measuring_task(loaded, data, sigma, teacher=reference)
     if same_recipe:
         report = comparison.merge(same_recipe)
     else:
@@ -128,8 +128,9 @@ def evaluate(
     from kdgen.purpose import measuring_task
 
     loaded = load(model)
-    use, built = measuring_task({model: loaded}, data, sigma, task)
-    reference = load(teacher).net if teacher else None
+    against = load(teacher) if teacher else None
+    use, built = measuring_task({model: loaded}, data, sigma, task, teacher=against)
+    reference = against.net if against else None
     metrics = built.evaluate(loaded.net, reference=reference, seed=seed)
     said = built.provenance(reference=reference, seed=seed)
     if as_json:

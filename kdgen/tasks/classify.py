@@ -100,6 +100,10 @@ class Classify:
         """A flat image."""
         return Batch(x=torch.zeros(1, self.channels, self.patch, self.patch))
 
+    def answer_shape(self, batch: Batch) -> tuple[int, ...]:
+        """A logit for each class, ``(K,)``."""
+        return (self.num_classes,)
+
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """The share of images a net puts in their class, ``accuracy``, and in the teacher's, ``agreement``.
 

@@ -131,6 +131,10 @@ class Denoise:
         level = self.evaluate_sigmas[len(self.evaluate_sigmas) // 2]
         return Batch(x=torch.zeros(1, self.channels, 256, 256), cond={"sigma": torch.full((1,), 2 * level / 255)})
 
+    def answer_shape(self, batch: Batch) -> tuple[int, ...]:
+        """That of the noisy image, ``(C, H, W)``."""
+        return tuple(batch.x.shape[1:])
+
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """On which noise levels and with which seed."""
         levels = ", ".join(f"{sigma:g}" for sigma in self.evaluate_sigmas)

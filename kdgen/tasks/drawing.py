@@ -19,7 +19,7 @@ from kdgen.metrics import (
     ssim,
     vendi_score,
 )
-from kdgen.types import Metrics, Net, UserError
+from kdgen.types import Batch, Metrics, Net, UserError
 
 FEWEST = 200
 """Fewest images that a distance between distributions is worth measuring on."""
@@ -61,6 +61,10 @@ class Drawing:
     def taught_headline(self) -> str:
         """The same, for with a teacher it is the distance to the teacher's images."""
         return self.headline
+
+    def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
+        """An image ``(C, size, size)``."""
+        return self.channels, self.size, self.size
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images of a student, ``(num_images, C, H, W)`` in [-1, 1] on the CPU; equal seeds mean equal latents."""

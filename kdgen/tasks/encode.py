@@ -59,6 +59,9 @@ class Encode(Autoencode):
         """The images ``(B, C, H, W)`` that the decoder makes of latents, on the CPU."""
         return decoded(self.decoder, out)
 
+    def answer_shape(self, batch: Batch) -> None:
+        """None: only the teacher says what an image's latents are."""
+
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """The figures of ``autoencode`` for the decoded images, and ``latent_error``.
 
