@@ -121,8 +121,9 @@ class _Probe:
             try:
                 self.task.shown(out)
             except Exception as error:
-                raise UserError(f"{self.party.called} gives latents {_words(given)}, which the decoder of the task "
-                                f"does not take ({said(error)}): set task.args.decoder to its own") from error  # fmt: skip
+                message = (f"{self.party.called} gives latents {_words(given)}, which the decoder of the task does not "
+                           f"take ({said(error)}): set task.args.decoder to its own")  # fmt: skip
+                raise UserError(message) from error
 
     def _ask(self, x: Tensor) -> tuple[Tensor | None, str]:
         """The answer to ``x``, or None and why there is none."""
@@ -170,10 +171,8 @@ class _Probe:
         try:
             return input_shape(self.party.net, x, self.batch.cond)
         except UserError:
-            only = (
-                n for n in dict.fromkeys([*self._numbers(), *COUNTS]) if self._ask(mirrored(x, n, n))[0] is not None
-            )
-            side = next(only, None)
+            sides = dict.fromkeys([*self._numbers(), *COUNTS])
+            side = next((n for n in sides if self._ask(mirrored(x, n, n))[0] is not None), None)
         return None if side is None else InputShape(fixed=(side, side))
 
     def _numbers(self) -> list[int]:
