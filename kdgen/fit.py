@@ -94,8 +94,8 @@ class _Probe:
 
     def __init__(self, use: Use, task: Task, batch: Batch, party: Party) -> None:
         self.use, self.task, self.party = use, task, party
-        own = party.key == "teacher" and batch.teacher_x is not None
-        self.batch = replace(batch, x=batch.teacher_x if own else batch.x).to(device_of(party.net))
+        seen = batch.teacher_x if party.key == "teacher" else None
+        self.batch = replace(batch, x=batch.x if seen is None else seen).to(device_of(party.net))
         self.shows_latents = use.name in ("generate", "decode")
 
     def answer(self) -> Tensor:
@@ -107,19 +107,19 @@ class _Probe:
 
     def check(self, out: Tensor, wanted: tuple[int, ...], whose: str) -> None:
         """Refuse an answer of another shape than ``wanted``, ``(C, H, W)`` or ``(K,)``, which is of ``whose``."""
-        given, encodes = tuple(out.shape[1:]), isinstance(self.task, Encode)
+        given, encodes = tuple(out.shape[1:]), self.task if isinstance(self.task, Encode) else None
         resampled = self.use.name == "generate" and self.party.use is None
         like = (
             len(given) == len(wanted)
-            and (given[0] == wanted[0] or encodes)  # means alone, or logarithms of variances too: methods tell
+            and (given[0] == wanted[0] or encodes is not None)  # means alone, or logarithms of variances too: methods tell
             and (given[1:] == wanted[1:] or resampled)
         )
         if not like:
             raise UserError(f"{self.party.called} gives {_words(given)}, and {whose} {_words(wanted)}: "
                             f"{self._another_answer(given, wanted)}")  # fmt: skip
-        if encodes:
+        if encodes is not None:
             try:
-                self.task.shown(out)
+                encodes.shown(out)
             except Exception as error:
                 message = (f"{self.party.called} gives latents {_words(given)}, which the decoder of the task does not "
                            f"take ({said(error)}): set task.args.decoder to its own")  # fmt: skip

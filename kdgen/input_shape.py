@@ -174,7 +174,7 @@ class _Trial:
         out = self.answer(size)
         if out is None or self.ratio is None:
             return False
-        return self.ratio < 1 or out == (self.ratio * size[0], self.ratio * size[1])
+        return self.ratio < 1 or all(given == self.ratio * side for given, side in zip(out, size, strict=True))
 
 
 def _ratio(size: Size, out: Size | None) -> Fraction | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support import call, drain
 from torch import nn
 
@@ -20,14 +21,14 @@ from kdgen.types import UserError
 
 Make = Callable[..., Recipe]
 
-LEAVES = 'task.args.images={"name": "dead_leaves"}'
+IMAGES = 'task.args.images={"name": "folder", "args": {"path": "../pictures"}}'
 SMALL = ["pool.patches=16", "batch_size=8", "steps=2", "controls=false"]
-
-GREY_GAN: dict[str, object] = {"name": "generate", "latent": [64], "size": 32, "channels": 1}
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "pictures").mkdir()
+    Image.new("RGB", (64, 64), "grey").save(tmp_path / "pictures" / "grey.png")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
@@ -60,8 +61,8 @@ def generator(folder: Path, *, latent: int = 64, size: int = 32, channels: int =
         ("gan", ["student.args.size=16"], ["the student conv_generator", "gives 1x16x16", "1x32x32", "student.args.size to 32"]),
         ("gan", ["student.args.channels=3"], ["gives 3x32x32", "1x32x32", "student.args.channels to 1"]),
         ("gan", ["task.args.channels=3"], ["the teacher gan gives 1x32x32", "3x32x32", "task.args.channels to 1"]),
-        ("diffusion", ["task.args.channels=3", LEAVES], ["the teacher diffusion", "3x32x32", "task.args.channels to 1"]),
-        ("diffusion", ["task.args.size=30", LEAVES],
+        ("diffusion", ["task.args.channels=3"], ["the teacher diffusion", "3x32x32", "task.args.channels to 1"]),
+        ("diffusion", ["task.args.size=30"],
          ["the teacher diffusion", "1x30x30", "multiples of 8", "task.args.size to 32"]),
         ("vae-decoder", ["student.args.latent=16"], ["the student vae_decoder", "4x8x8", "student.args.latent to 4"]),
         ("vae-decoder", ["student.args.widths=[8,16]"],
@@ -77,14 +78,18 @@ def generator(folder: Path, *, latent: int = 64, size: int = 32, channels: int =
 def test_a_run_of_nets_that_do_not_fit_is_refused_in_a_line(
     preset: str, settings: list[str], said: list[str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert call("distill", preset, "--quiet", "--out", "run", *(f"--set={each}" for each in [*settings, *SMALL])) == 2
+    images = [] if preset == "gan" else [IMAGES]
+    settings = [f"--set={each}" for each in [*settings, *SMALL, *images]]
+    assert call("distill", preset, "--quiet", "--out", "run", *settings) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert [words for words in said if words not in line] == []
     assert os.listdir(here) == []
 
 
 def test_plan_refuses_what_distill_refuses(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("plan", "autoencoder", '--set=student={"name": "mlp_vae", "args": {"size": 16}}') == 2
+    assert (
+        call("plan", "autoencoder", f"--set={IMAGES}", '--set=student={"name": "mlp_vae", "args": {"size": 16}}') == 2
+    )
     assert "student.args.size to 32" in capsys.readouterr().err
     assert os.listdir(here) == []
 
@@ -139,7 +144,7 @@ def test_a_declared_teacher_of_other_channels(make: Make, tmp_path: Path) -> Non
         drain(run.distill(make(f"teacher={spec}", "task.args.channels=3"), tmp_path / "run"))
 
 
-ENCODE = ["task={}", 'task={"name": "encode", "args": {"decoder": "vae", "images": {"name": "dead_leaves"}}}',
+ENCODE = ['task={"name": "encode", "args": {"decoder": "vae", "images": {"name": "folder", "args": {"path": "pictures"}}}}',
           "teacher=vae#encoder", "steps=2", "controls=false"]  # fmt: skip
 
 
@@ -154,9 +159,12 @@ ENCODE = ["task={}", 'task={"name": "encode", "args": {"decoder": "vae", "images
          r"gives 4x16x16, and the teacher vae-encoder 8x8x8: set student.args.widths"),
     ],
 )  # fmt: skip
-def test_an_encoder_of_other_latents(make: Make, tmp_path: Path, settings: list[str], said: str) -> None:
+def test_an_encoder_of_other_latents(
+    make: Make, tmp_path: Path, settings: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):
-        drain(run.distill(make(*ENCODE[1:], *settings), tmp_path / "run"))
+        drain(run.distill(make(*ENCODE, *settings), tmp_path / "run"))
 
 
 def test_a_classifier_of_another_number_of_classes(make: Make, tmp_path: Path) -> None:
