@@ -109,11 +109,11 @@ class _Probe:
         """Refuse an answer of another shape than ``wanted``, ``(C, H, W)`` or ``(K,)``, which is of ``whose``."""
         given, encodes = tuple(out.shape[1:]), self.task if isinstance(self.task, Encode) else None
         resampled = self.use.name == "generate" and self.party.use is None
-        like = (
-            len(given) == len(wanted)
-            and (given[0] == wanted[0] or encodes is not None)  # means alone, or logarithms of variances too: methods tell
-            and (given[1:] == wanted[1:] or resampled)
-        )
+        compared = 1 if encodes is not None else 0  # moments hold twice the channels of means: methods tell which fit
+        if resampled:
+            like = len(given) == len(wanted) and given[0] == wanted[0]
+        else:
+            like = len(given) == len(wanted) and given[compared:] == wanted[compared:]
         if not like:
             raise UserError(f"{self.party.called} gives {_words(given)}, and {whose} {_words(wanted)}: "
                             f"{self._another_answer(given, wanted)}")  # fmt: skip

@@ -169,42 +169,33 @@ class Task(Protocol):
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches on the CPU. Batch number ``start + i`` depends on ``seed`` and its number alone."""
-        ...
 
     def renewed(self, batch: Batch, *, seed: int) -> Batch:
         """The same ground truth with the task's own randomness drawn anew: fresh noise, say."""
-        ...
 
     def fingerprint(self) -> str:
         """Changes whenever the task's batches would: the arguments, and the files behind them."""
-        ...
 
     def describe(self) -> Mapping[str, JsonValue]:
         """What a published model says of the task it was made for."""
-        ...
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
         """The task's own loss per image, ``(B,)``; None where there is no ground truth."""
-        ...
 
     def example(self) -> Batch:
         """One input, of the size at which the cost of a net is stated."""
-        ...
 
     def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
         """The shape of an answer to this batch, less the batch; None where only the teacher says what an answer is."""
-        ...
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Quality of a net on the task's evaluation images, the first ``limit`` of them if given.
 
         ``reference`` is the teacher, for tasks that measure how near a net comes to it.
         """
-        ...
 
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """A sentence on how the figures came about: on what, how many, which seed."""
-        ...
 
 
 class Learned(nn.Module):
