@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from kdgen.zoo.inherit import inherit
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CALIBRATED = 16
 """Inputs that the ranges of a teacher's 8-bit integers are taken from."""
+
+JUDGED = 8
+"""Other inputs, on which it is judged whether a teacher may answer in fewer bits."""
 
 PREVIEWED = 8
 """How many images of a net a preview shows."""
@@ -111,19 +115,20 @@ class Link:
         self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if place.fast else torch.float32)
         self.teacher: Teacher | None = None
         if original is not None:
+            faster = place.fast and recipe.precision != "float32"
             self.teacher = Teacher(
                 original.net,
-                place.probe,
+                self._drawn("precision", JUDGED) if faster or place.int8 else place.probe,
                 device=place.device,
-                bfloat16=place.fast and recipe.precision != "float32",
-                calibration=self._calibration if place.int8 else None,
+                bfloat16=faster,
+                calibration=partial(self._drawn, "calibration", CALIBRATED) if place.int8 else None,
                 slices=place.team if recipe.shard_teacher else None,
             )
         self.pool = self._pool()
         self._teachers_drawings: dict[str, Tensor] = {}
 
-    def _calibration(self) -> Batch:
-        return next(self.place.task.batches(batch_size=CALIBRATED, seed=derive(self.recipe.seed, "calibration")))
+    def _drawn(self, what: str, count: int) -> Batch:
+        return next(self.place.task.batches(batch_size=count, seed=derive(self.recipe.seed, what)))
 
     def _pool(self) -> AnswerPool | None:
         """The pool the recipe asks for, with the teacher's taps that the methods of all stages want."""
@@ -145,6 +150,8 @@ class Link:
         """Ask the teacher and train, each from where it was left; nothing if the net is there already."""
         if self.place.finished(self.leg):
             return
+        if self.teacher is not None and not all(found.passes for found in self.teacher.tried.values()):
+            yield self._event("warning", message=self.teacher.account())
         if self.pool is not None:
             if self.place.team.leads:
                 yield from self._fill(self.pool)
@@ -154,6 +161,10 @@ class Link:
         if length.overrun:
             yield self._event("warning", message=_overrun(length))
         yield from self._train(self.leg, self.recipe, length)
+
+    def release(self) -> None:
+        """Let go of the teacher and its answers when all is trained; the net that it was made of stays."""
+        self.teacher = self.pool = None
 
     def control(self, leg: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
         """Train the same net without the teacher; nothing if it is there already."""

@@ -1,6 +1,5 @@
 """Nets that only answer, with their chains of convolutions in 8-bit integers, for CPUs that multiply those faster."""
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,6 +13,7 @@ from kdgen.devices import convolution_seconds, median_seconds
 from kdgen.taps import taps
 from kdgen.types import Net
 from kdgen.zoo.chain import ConvChain
+from kdgen.zoo.fold import shared
 
 Pair = tuple[str, str]
 """The names of a convolution and of the ReLU after it."""
@@ -103,13 +103,13 @@ def has_chains(net: Net) -> bool:
 
 @torch.no_grad()
 def quantised(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Made:
-    """A copy of a net with its chains in 8-bit integers.
+    """A net with its chains in 8-bit integers; it holds the same weights everywhere else.
 
     A chain is three or more convolutions, each with a ReLU after it, one after another in an ``nn.Sequential``. The
     first convolution of each, which sees the input of the chain, and everything that is in no chain stay as they are.
     Ranges are those of the net's answer to ``x`` ``(B, C, H, W)``.
     """
-    out = copy.deepcopy(net)
+    out = shared(net)
     found = [(path, chain, pairs) for path, chain in _sequences(out) for pairs in _chains(chain)]
     relus = [_join(path, relu) for path, _, pairs in found for _, relu in pairs]
     with taps(out, relus) as seen:

@@ -20,7 +20,7 @@ from kdgen.compare import Contender, Role, Seconds, assess
 from kdgen.config import read_config
 from kdgen.convert import write_text
 from kdgen.curves import curves
-from kdgen.devices import bfloat16_pays, machine, pick_device
+from kdgen.devices import bfloat16_pays, contiguous, machine, pick_device
 from kdgen.fetch import commit_of, pinned
 from kdgen.fit import Party, check_fit
 from kdgen.journal import Journal, stop_on_signals
@@ -40,10 +40,6 @@ BEGUN = ".begun.json"
 FREE = ("controls", "evaluate_every", "checkpoint_every", "device", "pool.dir", "pool.max_gib")
 """What of a recipe may change while its run is interrupted: nothing that the student learns from."""
 
-IN_INT8 = (
-    "The teacher answered in 8-bit integers, which are faster here and, by root mean square on a sample, within one "
-    "level of an 8-bit image; precision bfloat16 or float32 is exacter."
-)
 ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
 ALONE = "Alpha stayed at 1 {}: the teacher was the only guide, the distance to the ground truth did not count."
 INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
@@ -217,9 +213,11 @@ class _Run:
 
     def _report(self, *, guided: bool) -> Iterator[Event]:
         """Measure every net and write the report and its pictures."""
-        place, task, original = self.place, self.place.task, self.original
+        place, task, original, notes = self.place, self.place.task, self.original, self._notes()
         nets: list[Contender] = []
+        self.link.release()
         if original is not None:
+            contiguous(original.net)
             nets.append(Contender(role="teacher", name=original.name, net=original.net, label="teacher"))
         roles: dict[str, Role] = {leg: "assistant" for leg, _ in self.chain[:-1]}
         roles |= {"student": "student", "control_steps": "control_steps", "control_seconds": "control_seconds"}
@@ -242,7 +240,7 @@ class _Run:
             reference=place.reference,
             ground_truth=guided,
             seconds=spent if original is not None else None,
-            notes=self._notes(),
+            notes=notes,
             machine=machine(place.device),
         )
         report.save(place.folder)
@@ -258,13 +256,12 @@ class _Run:
 
     def _notes(self) -> list[str]:
         """What else the report says of how nets were made."""
-        teacher = self.link.teacher
         known = {
             INHERITED: self.recipe.init == "teacher" and self.place.finished("control_seconds"),
-            IN_INT8: teacher is not None and teacher.precision == "int8",
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
         }
-        return [*self._muted(), *(line for line, holds in known.items() if holds), *self._followed()]
+        said = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
+        return [*self._muted(), *(line for line, holds in known.items() if holds), *said, *self._followed()]
 
     def _followed(self) -> list[str]:
         """Whether the teachers' cached answers were turned and cropped with their inputs."""

@@ -9,11 +9,13 @@ from kdgen.devices import Autocast, lay_out
 from kdgen.parallel import Team
 from kdgen.quantised import has_chains, in_floats, quantised
 from kdgen.taps import taps
+from kdgen.tolerance import Bound, Judged, judge
 from kdgen.types import Answer, Batch, Net
 from kdgen.zoo.fold import folded
 
-TOLERANCE = {"bfloat16": 0.5 * 2 / 255, "int8": 1.0 * 2 / 255}
-"""Root mean square error that an answer in [-1, 1] may have: half a level of an 8-bit image, and one."""
+BOUND = Bound(own=0.02, spread=4e-4)
+"""The most that an answer in fewer bits may be off: a fiftieth of the teacher's own squared error, which is 0.09 dB, or
+where no truth is known a fiftieth of the standard deviation of its output."""
 
 
 class Teacher(Autocast):
@@ -21,16 +23,22 @@ class Teacher(Autocast):
 
     Called as a net it computes in float32 or under autocast in bfloat16: convolutions do, the residual connection and
     the output stay in float32. Asked for an answer, which nobody differentiates, its chains of convolutions may compute
-    in 8-bit integers. Both are tried on a sample and refused past the ``TOLERANCE`` for their error against float32.
+    in 8-bit integers. Both are tried on a sample and refused past the ``BOUND`` of their error against float32.
+
+    It holds the weights of the net that it is made of, those aside that folding changes: they are kept once, in the
+    layout that it computes in.
 
     Args:
         net: any net.
-        sample: inputs to try bfloat16 on.
+        sample: inputs to try fewer bits on, with their truth where there is one.
         device: where it computes.
         bfloat16: whether that is fast there.
-        calibration: where 8-bit integers are fast: gives the inputs that their ranges are taken from and that they are
-            tried on, called only for a net that has such chains.
+        calibration: where 8-bit integers are fast: gives the inputs that their ranges are taken from, other ones than
+            the sample; called only for a net that has such chains.
         slices: processes that hold a slice of its weights each, and ask it together; None keeps it whole.
+
+    Attributes:
+        tried: how far off the faster numbers were found, by their names.
     """
 
     def __init__(
@@ -45,31 +53,45 @@ class Teacher(Autocast):
     ) -> None:
         likely = torch.bfloat16 if bfloat16 else torch.float32
         frozen = folded(net).eval().requires_grad_(False)
-        held = lay_out(frozen.to(device), likely) if slices is None else slices.sharded(frozen).to(device)
+        if slices is None:
+            same = _same_weights(net, frozen := frozen.to(device))
+            held = lay_out(frozen, likely)
+            for ours, theirs in same:
+                ours.data = theirs.data
+        else:
+            held = slices.sharded(frozen).to(device)
         super().__init__(held, device, torch.float32)
+        self.tried: dict[str, Judged] = {}
         self._whole: Autocast | None = None
         self._hidden: frozenset[str] = frozenset()
         if bfloat16:
             self._try_bfloat16(sample.to(device))
         if calibration is not None and slices is None and has_chains(self.net):
-            self._try_int8(calibration().to(device))
+            self._try_int8(calibration().to(device), sample.to(device))
 
     def _try_bfloat16(self, sample: Batch) -> None:
         exact = self.answer(sample).output
         self.dtype = torch.bfloat16
-        if not self._error(sample, exact) < TOLERANCE["bfloat16"]:
+        if not self._close("bfloat16", sample, exact):
             self.dtype = torch.float32
 
-    def _try_int8(self, sample: Batch) -> None:
+    def _try_int8(self, ranges: Batch, sample: Batch) -> None:
         with torch.no_grad():
             exact = self.net(_view(sample), **sample.cond)
-        made = quantised(self.net, _view(sample), sample.cond)
+        made = quantised(self.net, _view(ranges), ranges.cond)
         self._whole, self._hidden = Autocast(made.net, self.device, self.dtype), made.hidden
-        if not self._error(sample, exact) < TOLERANCE["int8"]:
+        if not self._close("int8", sample, exact):
             self._whole = None
 
-    def _error(self, sample: Batch, exact: Tensor) -> float:
-        return (self.answer(sample).output - exact).square().mean().sqrt().item()
+    def _close(self, name: str, sample: Batch, exact: Tensor) -> bool:
+        answer = self.answer(sample).output
+        self.tried[name] = judge(answer, exact.float(), BOUND, truth=sample.y, weight=sample.weight)
+        return self.tried[name].passes
+
+    def account(self) -> str:
+        """What it answers in and why, in a sentence; empty where nothing but float32 came into question."""
+        found = [f"{name} {'is' if seen.passes else 'would be'} off by {seen}" for name, seen in self.tried.items()]
+        return f"The teacher answers in {self.precision}: against float32, {'; '.join(found)}." if found else ""
 
     @property
     def precision(self) -> str:
@@ -85,6 +107,12 @@ class Teacher(Autocast):
         with taps(asked.net, paths) as seen:
             output = asked(_view(batch), **batch.cond)
         return Answer(output=output, taps=in_floats(asked.net, seen))
+
+
+def _same_weights(net: Net, other: Net) -> list[tuple[Tensor, Tensor]]:
+    """The parameters that two nets hold in the same memory."""
+    known = {p.data_ptr(): p for p in net.parameters() if p.numel()}
+    return [(known[p.data_ptr()], p) for p in other.parameters() if p.data_ptr() in known]
 
 
 def _view(batch: Batch) -> Tensor:

@@ -7,6 +7,12 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
+def shared(net: nn.Module) -> nn.Module:
+    """A copy of a net around the same weights, to which it gives no gradient: its layers can be exchanged alone."""
+    held = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in net.parameters()}
+    return copy.deepcopy(net, {**held, **{id(buffer): buffer for buffer in net.buffers()}})
+
+
 def folded(net: nn.Module) -> nn.Module:
     """A copy of a net, ready for use: parts fold themselves where they can, and batch norm is folded everywhere else.
 
@@ -14,9 +20,9 @@ def folded(net: nn.Module) -> nn.Module:
     architecture of the registry tells it in an attribute ``use``.
 
     Returns:
-        a net that shares nothing with ``net`` and gives in evaluation what ``net`` gives.
+        a net that gives in evaluation what ``net`` gives, and holds the same weights where nothing was folded.
     """
-    return fold_norm(_fold_parts(copy.deepcopy(net)))
+    return fold_norm(_fold_parts(shared(net)))
 
 
 def _fold_parts(net: nn.Module) -> nn.Module:
@@ -31,11 +37,11 @@ def _fold_parts(net: nn.Module) -> nn.Module:
 
 
 def fold_norm(net: nn.Module) -> nn.Module:
-    """A copy of a net with each batch norm folded into the convolution right before it in an ``nn.Sequential``.
+    """A net with each batch norm folded into the convolution right before it in an ``nn.Sequential``, as ``shared``.
 
     The place of a batch norm is kept by an ``nn.Identity``, so that dotted paths stay valid.
     """
-    out = copy.deepcopy(net).eval()
+    out = shared(net).eval()
     for chain in [module for module in out.modules() if isinstance(module, nn.Sequential)]:
         for (before, conv), (after, norm) in pairwise(list(chain.named_children())):
             if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None:
