@@ -6,10 +6,7 @@ flipped, rotated or cropped with its input only where the teacher was measured t
 asked.
 """
 
-import errno
 import json
-import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,15 +20,19 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from kdgen.cache import cache_folder, checksums, make_room, short_hash
+from kdgen.cache import cache_folder, short_hash
 from kdgen.data.augment import drawn
 from kdgen.data.seed import derive, generator
 from kdgen.equivariance import Equivariance, measured, of_features
 from kdgen.recipe import Pool
+from kdgen.shelf import Shelf
 from kdgen.teacher import Teacher
 from kdgen.types import Answer, Batch, Task, UserError
 
 FILL_BATCH = 16
+FLUSH_EVERY = 2.0
+"""Seconds between the moments at which what was answered is brought to the disk."""
+
 PROBED = 8
 """Inputs that are turned and cropped to see whether the teacher's answers follow."""
 
@@ -53,6 +54,9 @@ class AnswerPool:
         identity: a hash of the teacher's architecture and weights.
         paths: taps of the teacher to keep.
         equivariance: what its answers follow, if that was found before; else it is measured when first needed.
+
+    Attributes:
+        size: how many of its inputs are used, the first ones; all of them unless it is set lower.
     """
 
     def __init__(
@@ -67,8 +71,7 @@ class AnswerPool:
     ) -> None:
         self.task, self.spec, self.teacher, self.paths, self.identity = task, spec, teacher, tuple(paths), identity
         self._turn, self._crop = (spec.augment, spec.crop) if task.equivariant else (False, None)
-        self._arrays: dict[str, Tensor] = {}
-        self._checked = False
+        self.size = spec.patches
         self._begun: Iterator[Batch] | None = None
         if equivariance is not None:
             self.equivariance = equivariance
@@ -99,19 +102,29 @@ class AnswerPool:
                           sorted(self.paths), self.teacher and self.teacher.precision, self._before])  # fmt: skip
         return cache_folder("answers", self.spec.dir) / short_hash(key)
 
+    @cached_property
+    def _shelf(self) -> Shelf:
+        return Shelf(self.folder, self.spec.patches, int(self.spec.max_gib * 2**30))
+
     @property
     def complete(self) -> bool:
         """Whether all of the pool lies on disk as it was written."""
-        return self._filled() >= self.spec.patches and self._sound()
+        return self._shelf.filled >= self.size and self._shelf.sound
 
-    def fill(self) -> Iterator[int]:
+    def fill(self, until: float | None = None) -> Iterator[int]:
         """Compute what is missing, yielding the number of answers on disk as it grows.
 
-        A second process that wants the same pool waits here and then finds it filled.
+        A second process that wants the same pool waits here and then finds it filled. From here on no other pool's
+        need of room removes it.
+
+        Args:
+            until: when to stop asking, in seconds of ``time.monotonic``; one batch is asked at least.
 
         Raises:
-            UserError: for a pool larger than its bound, a full disk, or a teacher whose answer is not finite.
+            UserError: for a pool larger than its bound, a full disk, files that vanish, or a teacher whose answer is
+                not finite.
         """
+        shelf = self._shelf
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{self.folder}.lock")
         while True:
@@ -119,23 +132,21 @@ class AnswerPool:
                 lock.acquire(timeout=1)
                 break
             except Timeout:
-                yield self._filled()
+                yield shelf.filled
         try:
+            shelf.hold()
             if self.complete:
-                os.utime(self.folder)
+                shelf.touch()
             else:
-                if not self._sound():
-                    shutil.rmtree(self.folder, ignore_errors=True)
-                yield from self._compute()
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-            raise UserError(
-                f"the disk of {self.folder.parent} has no room for the pool: free space, choose another place with "
-                "--set pool.dir=DIR, or ask fewer answers with --set pool.patches=N"
-            ) from None
+                if not shelf.sound:
+                    shelf.clear()
+                yield from self._compute(until)
         finally:
             lock.release()
+
+    def close(self) -> None:
+        """Let other pools make room of this one, once it is not used any more."""
+        self._shelf.close()
 
     def _inputs(self, start: int) -> Iterator[Batch]:
         """What the teacher is asked, from batch number ``start`` on; what it was measured on is not drawn again."""
@@ -144,35 +155,33 @@ class AnswerPool:
             return begun
         return self.task.batches(batch_size=FILL_BATCH, seed=self.spec.seed, start=start)
 
-    def _compute(self) -> Iterator[int]:
-        done = self._filled()
+    def _compute(self, until: float | None = None) -> Iterator[int]:
+        shelf, done = self._shelf, self._shelf.filled
         stream = self._inputs(done // FILL_BATCH)
         arrays: dict[str, np.memmap[Any, Any]] = {}
         flushed = time.monotonic()
-        while done < self.spec.patches:
+        while done < self.size:
             batch = next(stream)
             turn, crop = self._before
             if turn or crop:
                 random = generator(self.spec.seed, "variant", done)
                 batch = drawn(batch, crop=crop, turn=turn, random=random).batch(batch)
-            rows = self._row(batch, done)
-            if not arrays:
-                arrays = self._allocate(rows)
+            rows = self._rows(batch, done)
+            arrays = arrays or shelf.open(rows)
             fresh = min(FILL_BATCH, self.spec.patches - done)
             for name, value in rows.items():
-                arrays[name][done : done + fresh] = value[:fresh].to(_kept(name, value)).cpu().numpy()
-            done += fresh
-            if done == self.spec.patches or time.monotonic() - flushed > 2:
-                for array in arrays.values():
-                    array.flush()
-                if done == self.spec.patches:
-                    (self.folder / "sums.json").write_text(json.dumps(checksums(self.folder)))
-                (self.folder / "filled").write_text(str(done))
-                flushed = time.monotonic()
+                arrays[name][done : done + fresh] = value[:fresh].cpu().numpy()
+            done, now = done + fresh, time.monotonic()
+            late = until is not None and now >= until
+            if done >= self.size or late or now - flushed > FLUSH_EVERY:
+                shelf.note(arrays, done)
+                flushed = now
                 yield done
+            if late:
+                return
 
-    def _row(self, batch: Batch, index: int) -> dict[str, Tensor]:
-        """One batch by column. The teacher answers the input as it is kept, rounding and all."""
+    def _rows(self, batch: Batch, index: int) -> dict[str, Tensor]:
+        """One batch by column, as it is kept. The teacher answers the input as it is kept, rounding and all."""
         parts = {"x": batch.x, "teacher_x": batch.teacher_x, "y": batch.y, "real": batch.real, "weight": batch.weight}
         rows = {name: value for name, value in parts.items() if value is not None}
         rows |= {f"cond.{k}": v for k, v in batch.cond.items()}
@@ -180,66 +189,20 @@ class AnswerPool:
         if self.teacher is not None:
             answer = self.teacher.answer(_batch(rows).to(self.teacher.device), self.paths)
             rows |= {"output": answer.output, **{f"tap.{k}": v for k, v in answer.taps.items()}}
-        for name, value in rows.items():
+        kept = {name: value.to(_kept(name, value)) for name, value in rows.items()}
+        for name, value in kept.items():
             if not value.isfinite().all():
-                raise UserError(f"inputs {index} to {index + len(value)} of the pool: {name} is not finite; "
-                                "look for NaN in the images or the teacher's weights")  # fmt: skip
-        return rows
-
-    def _allocate(self, rows: Mapping[str, Tensor]) -> dict[str, np.memmap[Any, Any]]:
-        shapes = {name: (self.spec.patches, *value.shape[1:]) for name, value in rows.items()}
-        dtypes = {name: torch.empty(0, dtype=_kept(name, value)).numpy().dtype for name, value in rows.items()}
-        size = sum(dtypes[name].itemsize * int(np.prod(shape)) for name, shape in shapes.items())
-        bound = int(self.spec.max_gib * 2**30)
-        if size > bound:
-            fit = self.spec.patches * bound // size
-            raise UserError(f"the pool would take {size / 2**30:.1f} GiB and pool.max_gib is {self.spec.max_gib:g}: "
-                            f"{fit} patches would fit, or 0 asks the teacher at every step")  # fmt: skip
-        if not self.folder.is_dir():
-            make_room(self.folder.parent, bound - size)
-            self._reserve(shapes, dtypes)
-        return {name: np.load(self.folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
-
-    def _reserve(self, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> None:
-        """Make the files with all of their space taken, or none: a full disk shows here and not in mid-write."""
-        partial = self.folder.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        try:
-            for name, shape in shapes.items():
-                path = partial / f"{name}.npy"
-                np.lib.format.open_memmap(path, "w+", dtypes[name], shape).flush()
-                with path.open("r+b") as file:
-                    if hasattr(os, "posix_fallocate"):
-                        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            os.replace(partial, self.folder)
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-
-    def _sound(self) -> bool:
-        """Whether files can be opened, and those of a whole pool have the checksums that were noted for them."""
-        try:
-            seen = checksums(self.folder) if not self._checked else {}
-            noted = self.folder / "sums.json"
-            whole = self._filled() >= self.spec.patches
-            self._checked = self._checked or (whole and seen == json.loads(noted.read_text()))
-            return self._checked or not whole
-        except (OSError, ValueError):
-            return False
-
-    def _filled(self) -> int:
-        try:
-            return int((self.folder / "filled").read_text())
-        except (OSError, ValueError):
-            return 0
+                where = f"inputs {index} to {index + len(value)} of the pool: {name}"
+                if rows[name].isfinite().all():
+                    raise UserError(
+                        f"{where} is too large for 16 bits: ask the teacher at every step, with --set pool.patches=0"
+                    )
+                raise UserError(f"{where} is not finite; look for NaN in the images or the teacher's weights")
+        return kept
 
     def __getitem__(self, index: Tensor) -> tuple[Batch, Answer | None]:
         """The inputs at ``index`` ``(B,)`` and their answers, in float32 on the CPU, taps in float16."""
-        if not self._arrays:
-            files = self.folder.glob("*.npy")
-            self._arrays = {f.stem: torch.from_numpy(np.load(f, mmap_mode="r+")) for f in files}
-        rows = {k: v[index] for k, v in self._arrays.items()}
+        rows = self._shelf.read(index)
         seen = {k.removeprefix("tap."): v for k, v in rows.items() if k.startswith("tap.")}
         answer = Answer(output=rows["output"].float(), taps=seen) if "output" in rows else None
         return _batch(rows), answer
@@ -253,12 +216,12 @@ class AnswerPool:
             start: number of the first batch.
             truth: leave the answers out and draw the task's randomness (its noise) anew at every batch.
         """
-        per_epoch = max(self.spec.patches // batch_size, 1)
+        per_epoch = max(self.size // batch_size, 1)
         epoch, order = -1, torch.empty(0)
         for number in count(start):
             if number // per_epoch != epoch:
                 epoch = number // per_epoch
-                order = torch.randperm(self.spec.patches, generator=generator(seed, "order", epoch))
+                order = torch.randperm(self.size, generator=generator(seed, "order", epoch))
             within = number % per_epoch * batch_size
             batch, answer = self[order[within : within + batch_size]]
             if truth:

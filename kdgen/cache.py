@@ -1,13 +1,14 @@
 """Where things are kept that can be made again, and arrays that are made once for all runs."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
@@ -80,14 +81,65 @@ def checksums(folder: Path) -> dict[str, int]:
     return sums
 
 
+class Hold:
+    """Keeps ``make_room`` from removing a folder, for as long as this or its process lives.
+
+    The folder need not be there yet, and any number of processes may hold it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = _lock_file(folder).open("a")
+        fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def close(self) -> None:
+        """Hold it no longer."""
+        self._file.close()
+
+
 def make_room(folder: Path, bound: int) -> None:
-    """Remove the folders in a folder that were used longest ago until the rest is within ``bound`` bytes."""
-    pools = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime, reverse=True)
+    """Remove the folders in a folder that were used longest ago until the rest is within ``bound`` bytes.
+
+    Those that a process holds stay, and count.
+    """
+    found = [(_held(pool), *known, pool) for pool in folder.iterdir() if (known := _known(pool)) is not None]
     total = 0
-    for pool in pools:
-        total += sum(f.stat().st_size for f in pool.iterdir())
+    for _, _, size, pool in sorted(found, reverse=True):
+        total += size
         if total > bound:
-            shutil.rmtree(pool, ignore_errors=True)
+            _remove(pool)
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder.with_suffix(".used")
+
+
+def _known(folder: Path) -> tuple[float, int] | None:
+    """When a folder was used last, and its bytes; None for one that is none, or gone by now."""
+    try:
+        return folder.stat().st_mtime, sum(file.stat().st_size for file in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _held(folder: Path) -> bool:
+    with _lock_file(folder).open("a") as file:
+        return not _locked(file)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that nobody holds."""
+    with _lock_file(folder).open("a") as file:
+        if _locked(file):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(file: TextIO) -> bool:
+    """Whether this process got a file for itself; until it is closed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _read(path: Path) -> Array | None:

@@ -164,6 +164,8 @@ class Link:
 
     def release(self) -> None:
         """Let go of the teacher and its answers when all is trained; the net that it was made of stays."""
+        if self.pool is not None:
+            self.pool.close()
         self.teacher = self.pool = None
 
     def control(self, leg: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:

@@ -98,7 +98,11 @@ class Pool(Strict):
         None, description="where to keep it; default $KDGEN_CACHE or ~/.cache/kdgen"
     )
     seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a pool")
-    max_gib: float = Field(8.0, gt=0, description="all pools together are kept under this size; the oldest go first")
+    max_gib: float = Field(
+        8.0,
+        gt=0,
+        description="all pools together are kept under this size: those used longest ago go first, those in use stay",
+    )
 
 
 class Recipe(Strict):

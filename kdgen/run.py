@@ -189,6 +189,7 @@ class _Run:
                           headline=place.headline, loss_lives=self._loss_lives(), settled=self.settled)  # fmt: skip
         yield from self.link.events()
         for number in range(1, len(self.chain)):
+            self.link.release()
             self.link = self._link(number)
             yield from self.link.events()
         guided = place.probe.y is not None or all(stage.objectives for stage in recipe.stages)

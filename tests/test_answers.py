@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import time
 from dataclasses import replace
 from itertools import islice
@@ -237,6 +238,7 @@ def test_pools_used_longest_ago_make_room(tmp_path: Path) -> None:
     for each, age in ((old, 100), (recent, 50)):
         list(each.fill())
         os.utime(each.folder, (time.time() - age, time.time() - age))
+        each.close()
     list(pool(tmp_path, Negative(), seed=3, max_gib=2.5 * size / 2**30).fill())
     assert not old.complete
     assert recent.complete
@@ -247,6 +249,57 @@ def test_a_teacher_whose_answer_is_not_finite_is_named(tmp_path: Path) -> None:
     net.twice.weight.data.fill_(float("nan"))
     with pytest.raises(UserError, match="output is not finite"):
         list(pool(tmp_path, net).fill())
+
+
+def test_an_answer_beyond_16_bits_is_refused_and_not_kept_as_infinite(tmp_path: Path) -> None:
+    net = Negative()
+    net.twice.weight.data.fill_(1e6)
+    with pytest.raises(UserError, match=r"output is too large for 16 bits: .* pool\.patches=0"):
+        list(pool(tmp_path, net).fill())
+
+
+def _crowd_out(folder: Path) -> None:
+    torch.set_num_threads(1)
+    list(pool(folder, Negative(), seed=9, max_gib=1e-4).fill())
+
+
+def test_pools_in_use_and_being_written_stay_whatever_room_another_process_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdgen.answers.FLUSH_EVERY", 0.0)
+    in_use, unused = pool(tmp_path, Negative(), seed=1), pool(tmp_path, Negative(), seed=2)
+    for each in (in_use, unused):
+        list(each.fill())
+    unused.close()
+    written = pool(tmp_path, Negative(), seed=3)
+    filling = written.fill()
+    assert next(filling) == 16
+    process = multiprocessing.get_context("spawn").Process(target=_crowd_out, args=(tmp_path,))
+    process.start()
+    process.join(240)
+    assert process.exitcode == 0
+    assert not unused.folder.exists()
+    assert list(filling)[-1] == 40
+    for each in (in_use, written):
+        batch, answer = each[torch.arange(40)]
+        assert answer is not None
+        torch.testing.assert_close(answer.output, -batch.x, atol=2e-3, rtol=0)
+
+
+def test_a_pool_whose_folder_somebody_removed_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdgen.answers.FLUSH_EVERY", 0.0)
+    made = pool(tmp_path, Negative())
+    filling = made.fill()
+    next(filling)
+    shutil.rmtree(made.folder)
+    with pytest.raises(UserError, match=r"answers in .* vanished while they were written: .*kdgen resume"):
+        next(filling)
+    list(made.fill())
+    shutil.rmtree(made.folder)
+    with pytest.raises(UserError, match="vanished"):
+        next(made.batches(batch_size=8, seed=0))
 
 
 def _fill(folder: Path) -> None:

@@ -156,7 +156,7 @@ def damaged_pool(bench: Bench, count: int) -> Counter[str]:
     """A file of the cached answers truncated, zeroed, or with flipped bits, before a run that would use them."""
     ends, dice = Counter[str](), random.Random(4)
     for number in range(count):
-        files = sorted(f for f in Path(bench.data["pool"]["dir"]).rglob("*") if f.is_file() and f.suffix != ".lock")
+        files = sorted(f for f in Path(bench.data["pool"]["dir"]).rglob("*") if f.is_file() and f.stat().st_size)
         file = dice.choice(files)
         file.write_bytes(damaged(file.read_bytes(), dice))
         run = bench.folder / f"pool-{number}"
