@@ -107,9 +107,14 @@ class AnswerPool:
         return Shelf(self.folder, self.spec.patches, int(self.spec.max_gib * 2**30))
 
     @property
+    def filled(self) -> int:
+        """How many answers lie on disk."""
+        return self._shelf.filled
+
+    @property
     def complete(self) -> bool:
-        """Whether all of the pool lies on disk as it was written."""
-        return self._shelf.filled >= self.size and self._shelf.sound
+        """Whether all that is used of the pool lies on disk as it was written."""
+        return self.filled >= self.size and self._shelf.sound
 
     def fill(self, until: float | None = None) -> Iterator[int]:
         """Compute what is missing, yielding the number of answers on disk as it grows.
@@ -132,7 +137,9 @@ class AnswerPool:
                 lock.acquire(timeout=1)
                 break
             except Timeout:
-                yield shelf.filled
+                yield self.filled
+                if until is not None and time.monotonic() >= until and self.filled:
+                    return
         try:
             shelf.hold()
             if self.complete:

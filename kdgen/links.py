@@ -1,8 +1,7 @@
 """A link of a chain: one net taught by the one before it, from the teacher's answers to the saved student."""
 
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from kdgen.recipe import Recipe
 from kdgen.registry import Use
 from kdgen.report import deciding, outdoes
 from kdgen.schedule import Length
+from kdgen.stock import Stock
 from kdgen.teacher import Teacher
 from kdgen.train import Source, Trainer
 from kdgen.types import Batch, Event, Task, UserError
@@ -124,7 +124,8 @@ class Link:
                 calibration=partial(self._drawn, "calibration", CALIBRATED) if place.int8 else None,
                 slices=place.team if recipe.shard_teacher else None,
             )
-        self.pool = self._pool()
+        pool = self._pool()
+        self.stock = None if pool is None else Stock(pool, leg=leg, journal=place.journal, team=place.team)
         self._teachers_drawings: dict[str, Tensor] = {}
 
     def _drawn(self, what: str, count: int) -> Batch:
@@ -152,69 +153,37 @@ class Link:
             return
         if self.teacher is not None and not all(found.passes for found in self.teacher.tried.values()):
             yield self._event("warning", message=self.teacher.account())
-        if self.pool is not None:
-            if self.place.team.leads:
-                yield from self._fill(self.pool)
-            found = self.pool.equivariance if self.place.team.leads else Equivariance()
-            self.pool.equivariance = self.place.team.told(found)
+        if self.stock is not None:
+            drawing = self.place.preparing(self.leg) - self.place.answering(self.leg)
+            yield from self.stock.fill(self.recipe.seconds, drawing, self.place.stopped)
         length = Length(self.recipe.steps, self.recipe.seconds, self.place.team.told(self.place.preparing(self.leg)))
-        if length.overrun:
+        if length.overrun and not (self.stock and self.stock.short):
             yield self._event("warning", message=_overrun(length))
         yield from self._train(self.leg, self.recipe, length)
 
     def release(self) -> None:
         """Let go of the teacher and its answers when all is trained; the net that it was made of stays."""
-        if self.pool is not None:
-            self.pool.close()
-        self.teacher = self.pool = None
+        if self.stock is not None:
+            self.stock.pool.close()
+        self.teacher = self.stock = None
 
     def control(self, leg: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
         """Train the same net without the teacher; nothing if it is there already."""
         if self.place.finished(leg):
             return
-        if self.pool is not None:
-            if self.place.team.leads:
-                yield from self._restock(self.pool)
-            self.place.team.wait()
+        if self.stock is not None:
+            yield from self.stock.refill(self.place.stopped)
         recipe = self.recipe.without_teacher(steps=steps, seconds=seconds)
         yield from self._train(leg, recipe, Length(steps, seconds))
-
-    def _fill(self, pool: AnswerPool) -> Iterator[Event]:
-        """The teacher's answers, counted and timed; a pool that lay complete on disk took no time."""
-        journal, leg, total = self.place.journal, self.leg, pool.spec.patches
-        before, started, done = float(journal.get(f"{leg}_answers", 0.0)), time.perf_counter(), 0
-        journal.note(**{f"{leg}_equivariance": asdict(pool.equivariance)})
-        tried = time.perf_counter() - started
-        if not pool.complete:
-            journal.note(**{f"{leg}_answers": before, f"{leg}_answers_from_disk": False})
-        elif journal.get(f"{leg}_answers_from_disk") is None:
-            journal.note(**{f"{leg}_answers": 0.0, f"{leg}_answers_from_disk": True})
-        for done in pool.fill():
-            seconds = before + time.perf_counter() - started
-            journal.note(**{f"{leg}_answers": seconds})
-            yield self._event("answers", done=done, total=total, seconds=seconds, tried=tried, from_disk=False)
-            if self.place.stopped():
-                return
-        if not done:
-            yield self._event("answers", done=total, total=total, seconds=before, from_disk=True)
-
-    def _restock(self, pool: AnswerPool) -> Iterator[Event]:
-        """The inputs again, in case they made room for another run's: nobody's seconds."""
-        started = time.perf_counter()
-        for done in pool.fill():
-            seconds = time.perf_counter() - started
-            yield self._event("answers", done=done, total=pool.spec.patches, seconds=seconds, from_disk=False)
-            if self.place.stopped():
-                return
 
     def _source(self, taught: bool) -> Source:
         """Batches with the teacher's cached answers, with the truth alone, or fresh ones that nobody answered."""
 
         def batches(seed: int, start: int) -> Stream:
             size = self.recipe.batch_size
-            if self.pool is None:
+            if self.stock is None:
                 return live(self.place.task, batch_size=size, seed=seed, start=start)
-            return self.pool.batches(batch_size=size, seed=seed, start=start, truth=not taught)
+            return self.stock.pool.batches(batch_size=size, seed=seed, start=start, truth=not taught)
 
         return batches
 

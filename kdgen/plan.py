@@ -16,6 +16,7 @@ from kdgen.metrics import cost
 from kdgen.model import build_net, load
 from kdgen.recipe import Recipe
 from kdgen.run import distill
+from kdgen.schedule import asking
 from kdgen.schema import Strict
 
 FEW, MORE = 2, 8
@@ -72,7 +73,7 @@ def plan(recipe: Recipe) -> Plan:
     legs = []
     for name, link in recipe.links():
         each = max((more[name]["seconds"] - few[name]["seconds"]) / (more[name]["steps"] - few[name]["steps"]), 1e-9)
-        asked = more[name]["asked"] * link.pool.patches
+        asked = min(more[name]["asked"] * link.pool.patches, asking(link.seconds, 0.0) or math.inf)
         steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - asked) / each), 1)
         net = build_net(link.student, task.channels)[0]
         legs.append(

@@ -124,7 +124,10 @@ class Recipe(Strict):
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="what is trained, one after another")
     steps: int | None = Field(None, gt=0, description="optimiser steps in all")
     seconds: float | None = Field(
-        None, gt=0, description="seconds in all, those for images and answers included; training has a third at least"
+        None,
+        gt=0,
+        description="seconds in all, those for images and answers included; training has a third at least, for which a "
+        "teacher that is dear to ask answers fewer inputs than `pool.patches`",
     )
     batch_size: int = Field(16, gt=0, description="images in a step")
     pool: Pool = Field(Pool(), description="the teacher's cached answers")

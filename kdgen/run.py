@@ -262,12 +262,14 @@ class _Run:
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
         }
         said = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
-        return [*self._muted(), *(line for line, holds in known.items() if holds), *said, *self._followed()]
+        return [*self._muted(), *(line for line, holds in known.items() if holds), *said, *self._answered()]
 
-    def _followed(self) -> list[str]:
-        """Whether the teachers' cached answers were turned and cropped with their inputs."""
-        found = (self.journal.get(f"{leg}_equivariance", {}) for leg, _ in self.chain)
-        return list(dict.fromkeys(note for each in found for note in each.get("notes", ())))
+    def _answered(self) -> list[str]:
+        """How many answers the teachers' seconds sufficed for, and whether these were turned with their inputs."""
+        get, lines = self.journal.get, list[str]()
+        for leg, _ in self.chain:
+            lines += [get(f"{leg}_short", ""), *get(f"{leg}_equivariance", {}).get("notes", ())]
+        return list(dict.fromkeys(filter(None, lines)))
 
     def _muted(self) -> list[str]:
         """A line where there was a ground truth that had no part in the student's training, or not in some stages."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kdgen.recipe import Stage
 
 LEAST = 1 / 3
-"""The share of a run's seconds that training has, however long images and answers took."""
+"""The share of a run's seconds that training has, however long images and answers take; and answers, beside images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,11 @@ class Length:
     def overrun(self) -> bool:
         """Whether so much is spent that training takes more than what is left."""
         return self.seconds is not None and self.seconds - self.spent < LEAST * self.seconds
+
+
+def asking(seconds: float | None, spent: float) -> float | None:
+    """Seconds for the teacher's answers: what images and training leave of a leg's, a third at least; None: no end."""
+    return None if seconds is None else max((1 - LEAST) * seconds - spent, LEAST * seconds)
 
 
 def learning_rate(stage: Stage, within: float) -> float:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from kdgen.answers import AnswerPool
-from kdgen.data.augment import dihedral
+from kdgen.data.augment import dihedral, inverse
 from kdgen.recipe import Pool
 from kdgen.registry import Use, build
 from kdgen.tasks import Denoise
@@ -344,3 +344,16 @@ def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
     assert expected is not None
     assert torch.equal(answer.output, expected.output)
     assert pool(tmp_path, Negative()).complete
+
+
+def test_a_pool_of_fewer_inputs_than_there_could_be_is_filled_to_those_and_grows_later(tmp_path: Path) -> None:
+    made = pool(tmp_path, Negative())
+    assert list(made.fill(until=0.0)) == [16]
+    assert not made.complete
+    made.size = made.filled
+    assert made.complete
+    stored = made[torch.arange(16)][0].x.flatten(1)
+    for batch, _ in islice(made.batches(batch_size=8, seed=0, truth=False), 6):
+        upright = [dihedral(batch.x, inverse(k)).flatten(1) for k in range(8)]
+        assert all(any((row == stored).all(1).any() for row in rows) for rows in zip(*upright, strict=True))
+    assert list(pool(tmp_path, Negative()).fill())[-1] == 40

@@ -1,13 +1,15 @@
 """A link's teacher and its answers within a run: held once, said, and asked within the run's seconds."""
 
 import gc
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from support import drain
-from torch import nn
+from torch import Tensor, nn
 
 from kdgen import run
 from kdgen.compare import Report
@@ -17,17 +19,32 @@ from kdgen.tolerance import Bound
 Make = Callable[..., Recipe]
 
 
+class Dear(nn.Module):
+    """A teacher of which sixteen answers take ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.seconds = nn.Conv2d(1, 1, 3, padding=1), seconds
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        time.sleep(self.seconds * len(x) / 16)
+        out: Tensor = self.conv(x)
+        return out
+
+
 def test_a_run_holds_the_weights_of_its_teacher_once(make: Make, tmp_path: Path) -> None:
-    recipe, most = make("controls=false", "precision=auto"), 0
-    gc.collect()
+    recipe, most, looked = make("controls=false", "precision=auto"), 0, set[str]()
     for event in run.distill(recipe, tmp_path / "run"):
-        if event.kind in ("answers", "step", "evaluate"):
+        if event.kind in {"answers", "evaluate", "checkpoint"} - looked:
+            looked.add(event.kind)
             gc.collect()
             inner = (
                 t for t in gc.get_objects() if type(t) in (torch.Tensor, nn.Parameter) and t.shape == (24, 24, 3, 3)
             )
             most = max(most, len({t.untyped_storage().data_ptr() for t in inner}))
     assert most == 1
+    assert len(looked) == 3
 
 
 @pytest.mark.parametrize("bound", [1.0, 0.0])
@@ -43,3 +60,33 @@ def test_what_the_teacher_answers_in_is_said_and_why(
     assert ("in bfloat16: against float32, bfloat16 is off by" in note) == bool(bound)
     assert ("in float32: against float32, bfloat16 would be off by" in note) == (not bound)
     assert warnings == ([] if bound else [note])
+
+
+def test_a_dear_teacher_stops_at_its_share_of_the_seconds_and_the_run_says_so(make: Make, tmp_path: Path) -> None:
+    recipe = make("seconds=6", "controls=false", "pool.patches=2000", "teacher=dear", "pool.augment=false")
+    events = drain(run.distill(recipe, tmp_path / "run", teacher=Dear(0.3)))
+    answers = [event.data for event in events if event.kind == "answers"]
+    noted = json.loads((tmp_path / "run" / "timing.json").read_text())
+    assert 16 <= answers[-1]["done"] == noted["student_inputs"] < 600
+    assert 3.9 < noted["student_answers"] < 5.5
+    assert 1.5 < noted["student_seconds"] < 3
+    (said,) = [event.data["message"] for event in events if event.kind == "warning"]
+    assert said.startswith(f"The teacher answered {answers[-1]['done']} of 2,000 inputs in 4 s, its share of the 6 s")
+    assert said in Report.read(tmp_path / "run").notes
+
+
+def test_a_resumed_run_keeps_to_the_answers_that_it_began_to_train_on(make: Make, tmp_path: Path) -> None:
+    recipe, folder = make("seconds=3", "controls=false", "pool.patches=800", "pool.augment=false"), tmp_path / "run"
+    running = run.distill(recipe, folder, teacher=Dear(0.3))
+    for event in running:
+        if event.kind == "checkpoint":
+            break
+    running.close()
+    noted = json.loads((folder / "timing.json").read_text())["student_inputs"]
+    drain(run.distill(make("seconds=3", "controls=false", "pool.patches=800", "pool.augment=false"), tmp_path / "more",
+                      teacher=Dear(0.3)))  # fmt: skip
+    again = drain(run.resume(folder, teacher=Dear(0.3)))
+    (answers,) = [event.data for event in again if event.kind == "answers"]
+    assert (answers["done"], answers["from_disk"]) == (noted, True)
+    more = json.loads((tmp_path / "more" / "timing.json").read_text())["student_inputs"]
+    assert more > noted

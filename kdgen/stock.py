@@ -1,0 +1,94 @@
+"""A leg's cached answers: asked within its share of the seconds, counted, timed, and noted in the run's journal."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from kdgen.answers import AnswerPool
+from kdgen.equivariance import Equivariance
+from kdgen.journal import Journal
+from kdgen.parallel import Team
+from kdgen.schedule import asking
+from kdgen.types import Event
+
+SHORT = (
+    "The teacher answered {done:,} of {total:,} inputs in {took:.0f} s, its share of the {seconds:g} s: training goes "
+    "on with those. They are kept, and another run of the same recipe asks on from there."
+)
+
+
+class Stock:
+    """The pool of a leg.
+
+    Args:
+        pool: of inputs, and answers where there is a teacher.
+        leg: whose.
+        journal: where it is noted how long it took, and how much of the pool is used.
+        team: the first of its processes fills the pool.
+    """
+
+    def __init__(self, pool: AnswerPool, *, leg: str, journal: Journal, team: Team) -> None:
+        self.pool, self.leg, self.journal, self.team = pool, leg, journal, team
+        pool.size = journal.get(f"{leg}_inputs", pool.spec.patches)
+
+    @property
+    def short(self) -> bool:
+        """Whether there was not the time to ask the teacher about all of its inputs."""
+        return self.pool.size < self.pool.spec.patches
+
+    def fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
+        """Ask the teacher what it has not answered yet, until its share of the leg's seconds is over.
+
+        The pool is then as large as what was answered, for all processes and for the controls too.
+
+        Args:
+            seconds: of the leg; None asks everything.
+            spent: seconds that went elsewhere before.
+            stopped: asked whether to leave.
+        """
+        pool = self.pool
+        if self.team.leads:
+            yield from self._fill(seconds, spent, stopped)
+        settled = (pool.equivariance, pool.size) if self.team.leads else (Equivariance(), 0)
+        pool.equivariance, pool.size = self.team.told(settled)
+
+    def _fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
+        pool, journal, leg, total = self.pool, self.journal, self.leg, self.pool.spec.patches
+        before, started, done = float(journal.get(f"{leg}_answers", 0.0)), time.perf_counter(), 0
+        share, took = asking(seconds, spent), before
+        until = None if share is None or self.short else time.monotonic() + share - before
+        journal.note(**{f"{leg}_equivariance": asdict(pool.equivariance)})
+        tried = time.perf_counter() - started
+        if not pool.complete:
+            journal.note(**{f"{leg}_answers": before, f"{leg}_answers_from_disk": False})
+        elif journal.get(f"{leg}_answers_from_disk") is None:
+            journal.note(**{f"{leg}_answers": 0.0, f"{leg}_answers_from_disk": True})
+        for done in pool.fill(until):
+            took = before + time.perf_counter() - started
+            journal.note(**{f"{leg}_answers": took})
+            yield self._answers(done, took, tried=tried, from_disk=False)
+            if stopped():
+                return
+        if not done:
+            yield self._answers(pool.size, before, tried=0.0, from_disk=True)
+        if (done := pool.filled) < pool.size:
+            pool.size, note = done, SHORT.format(done=done, total=total, took=took, seconds=seconds)
+            journal.note(**{f"{leg}_inputs": done, f"{leg}_short": note})
+            yield Event(kind="warning", leg=leg, data={"message": note})
+
+    def refill(self, stopped: Callable[[], bool]) -> Iterator[Event]:
+        """The inputs again, in case they made room for another run's: nobody's seconds."""
+        started = time.perf_counter()
+        for done in self.pool.fill() if self.team.leads else ():
+            yield self._answers(done, time.perf_counter() - started, tried=0.0, from_disk=False)
+            if stopped():
+                break
+        self.team.wait()
+
+    def _answers(self, done: int, seconds: float, **more: Any) -> Event:
+        data = {"done": done, "total": self.pool.spec.patches, "seconds": seconds, **more}
+        return Event(kind="answers", leg=self.leg, data=data)
+
+
+__all__ = ["Stock"]
