@@ -4,10 +4,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdgen.data.pictures import Pictures
+from kdgen.data.pictures import Pictures, to_tensor
+from kdgen.data.seed import generator, shuffled
+from kdgen.data.whole import framed
 from kdgen.pixels import Picture, from_array
 from kdgen.types import UserError
 
@@ -21,9 +24,10 @@ class Arrays(Pictures):
         value_range: black and white of images in floating point; integers are read as ``kdgen.pixels`` does: uint8 is
             0 to 255. Values beyond are kept.
         scales: patches are shrunk by area averaging to one of these shares of their size, drawn at random.
+        labels: the class of each image, 0 and up, where images are to be told from each other.
 
     Raises:
-        UserError: where there are no images, or one has another shape or type.
+        UserError: where there are no images, one has another shape or type, or labels are not one for each.
     """
 
     def __init__(
@@ -31,12 +35,18 @@ class Arrays(Pictures):
         images: Iterable[NDArray[Any] | Tensor],
         value_range: tuple[float, float] = (0.0, 1.0),
         scales: Sequence[float] = (1.0,),
+        labels: Iterable[int] | Tensor | None = None,
     ) -> None:
         super().__init__(scales)
         self._pictures = [_picture(image, value_range, i) for i, image in enumerate(images)]
         self._names = [f"image {i}" for i in range(len(self._pictures))]
         if not self._pictures:
             raise UserError("give at least one image")
+        known = [] if labels is None else [int(label) for label in labels]
+        if labels is not None and (len(known) != len(self._pictures) or min(known) < 0):
+            raise UserError(f"arrays: labels are one number from 0 up for each of {len(self._pictures)} images, not "
+                            f"{len(known)}")  # fmt: skip
+        self._labels = torch.tensor(known, dtype=torch.int64)
 
     @property
     def names(self) -> Sequence[str]:
@@ -46,6 +56,35 @@ class Arrays(Pictures):
     def picture(self, index: int) -> Picture:
         """The image at a position, in 8-bit units."""
         return self._pictures[index]
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest label; 0 without labels."""
+        return int(self._labels.max()) + 1 if len(self._labels) else 0
+
+    @property
+    def num_labelled(self) -> int:
+        """How many images there are."""
+        return len(self._pictures)
+
+    def fingerprint(self) -> str:
+        """A hash of the scales, of every pixel and of the labels."""
+        return f"{super().fingerprint()}-{self._labels.tolist()}"
+
+    def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Whole images in random order, each once before any comes twice, made square as by ``framed``.
+
+        Returns:
+            ``(count, channels, size, size)`` float32, and classes ``(count,)`` int64.
+
+        Raises:
+            UserError: where no labels were given.
+        """
+        if not len(self._labels):
+            raise UserError("these images have no labels: give arrays `labels` too")
+        index = shuffled(len(self._pictures), count, generator(seed, "pictures"))
+        x = [framed(to_tensor(self._pictures[i], channels), size) for i in index.tolist()]
+        return torch.cat(x), self._labels[index]
 
 
 def _picture(image: Any, value_range: tuple[float, float], index: int) -> Picture:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdgen.data.jitter import STRONG, make_jitter
 from kdgen.data.pictures import Pictures, to_tensor
-from kdgen.data.seed import generator
+from kdgen.data.seed import generator, shuffled
 from kdgen.data.whole import framed
 from kdgen.pixels import Picture, frames, is_deep, open_image
 from kdgen.references import FilePath
@@ -113,8 +113,13 @@ class Folder(Pictures):
         """Every picture is a class of its own."""
         return len(self._files)
 
+    @property
+    def num_labelled(self) -> int | None:
+        """None: each draw of a picture is changed otherwise."""
+        return None
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
-        """Random crops or whole pictures, ``(count, channels, size, size)`` float32; every picture equally likely."""
+        """Random crops, or whole pictures each once before any twice, ``(count, channels, size, size)`` float32."""
         if self.whole:
             x = self._whole(self._drawn(count, seed), size, channels)
         else:
@@ -138,7 +143,7 @@ class Folder(Pictures):
                 yield name, to_tensor(picture, channels)
 
     def _drawn(self, count: int, seed: int) -> Tensor:
-        return torch.randint(len(self._files), (count,), generator=generator(seed, "pictures"))
+        return shuffled(len(self._files), count, generator(seed, "pictures"))
 
     def _whole(self, index: Tensor, size: int, channels: int) -> Tensor:
         return torch.cat([self._framed(i, size, channels) for i in index.tolist()])

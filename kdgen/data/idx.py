@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdgen.data.seed import generator
+from kdgen.data.seed import generator, shuffled
 from kdgen.data.whole import framed
 from kdgen.references import FilePath
 from kdgen.registry import register
@@ -85,6 +85,11 @@ class Idx:
         """One more than the largest label; 0 without labels."""
         return 0 if self._labels is None else int(self._labels.max()) + 1
 
+    @property
+    def num_labelled(self) -> int:
+        """How many pictures there are."""
+        return len(self._pictures)
+
     def fingerprint(self) -> str:
         """A hash of every pixel and label."""
         digest = hashlib.sha256(repr((tuple(self._pictures.shape), self.size)).encode())
@@ -118,9 +123,7 @@ class Idx:
             yield name, self._images(torch.tensor([index]), self.size, channels)
 
     def _drawn(self, count: int, seed: int) -> Tensor:
-        random, total = generator(seed, "pictures"), len(self._pictures)
-        rounds = [torch.randperm(total, generator=random) for _ in range(-(-count // total))]
-        return torch.cat(rounds)[:count] if rounds else torch.empty(0, dtype=torch.int64)
+        return shuffled(len(self._pictures), count, generator(seed, "pictures"))
 
     def _images(self, index: Tensor, size: int | None, channels: int) -> Tensor:
         x = self._pictures[index][:, None].float().div_(127.5).sub_(1.0)

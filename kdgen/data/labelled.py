@@ -16,6 +16,11 @@ class Labelled(Protocol):
     @property
     def num_classes(self) -> int: ...  # noqa: D102
 
+    @property
+    def num_labelled(self) -> int | None:
+        """In how many draws each image comes once; None where every draw differs, by random changes say."""
+        ...
+
     def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
         """Whole images with their classes, a pure function of the arguments.
 

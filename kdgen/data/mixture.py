@@ -42,6 +42,11 @@ class Mixture:
         each = [getattr(source, "num_classes", 0) for source in self.sources]
         return sum(each) if all(each) else 0
 
+    @property
+    def num_labelled(self) -> int | None:
+        """None: sources are drawn at random."""
+        return None
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Patches of all sources in random order, ``(count, channels, size, size)`` float32."""
         origin = self._origin(count, seed)

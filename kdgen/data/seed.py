@@ -3,6 +3,7 @@
 import hashlib
 
 import torch
+from torch import Tensor
 
 
 def derive(seed: int, *parts: int | str | float) -> int:
@@ -18,3 +19,9 @@ def derive(seed: int, *parts: int | str | float) -> int:
 def generator(seed: int, *parts: int | str | float) -> torch.Generator:
     """A fresh CPU generator seeded with ``derive(seed, *parts)``."""
     return torch.Generator().manual_seed(derive(seed, *parts))
+
+
+def shuffled(total: int, count: int, random: torch.Generator) -> Tensor:
+    """Positions in ``range(total)`` in random order, ``(count,)`` int64, each once before any comes twice."""
+    rounds = [torch.randperm(total, generator=random) for _ in range(-(-count // total))]
+    return torch.cat(rounds)[:count] if rounds else torch.empty(0, dtype=torch.int64)

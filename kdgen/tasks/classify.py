@@ -1,7 +1,7 @@
 """Say which class an image belongs to."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -24,8 +24,9 @@ class Classify:
     """Say which class an image belongs to; nets answer with logits ``(B, K)``.
 
     Args:
-        images: labelled images to train on, ``{"name": ..., "args": {...}}``: ``idx`` with labels, ``folder``, where
-            each picture is a class of its own, or a ``mixture`` of such, whose classes stand side by side.
+        images: labelled images to train on, ``{"name": ..., "args": {...}}``: ``image_folder``, a folder for each
+            class; ``idx`` with labels; ``folder``, where each picture is a class of its own; or a ``mixture`` of such,
+            whose classes stand side by side. Those to evaluate on alone are enough to measure nets.
         channels: 1 grey, 3 colour.
         patch: height and width of images in pixels.
         evaluate: labelled images to evaluate on, with the same classes or the first few of them; if not given, those
@@ -33,7 +34,12 @@ class Classify:
         augment: random changes of every image in training, ``{"scale": 0.1, "shift": 0.08, "rotation": 0, "colour":
             0, "flip": 0}``; true stands for a scale of 0.1 and a shift of 0.08, false for none.
         smoothing: the share of each label that is spread over all classes, Szegedy et al. 2016, section 7.
-        num_images: how many images a net is evaluated on.
+        num_images: how many images a net is evaluated on at most; each counts once.
+        num_classes: of the nets; as many as the images to train on have, or else those to evaluate on. 0 is for nets
+            without a head, which give features: their figure is ``neighbours``, see ``evaluate``.
+
+    Attributes:
+        num_classes: of the nets.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -45,29 +51,47 @@ class Classify:
 
     def __init__(
         self,
-        images: Mapping[str, Any] | Labelled,
+        images: Mapping[str, Any] | Labelled | None = None,
         channels: int = 3,
         patch: int = 32,
         evaluate: Mapping[str, Any] | Labelled | None = None,
         augment: bool | Mapping[str, float] = True,
         smoothing: float = 0.0,
         num_images: int = 10_000,
+        num_classes: int | None = None,
     ) -> None:
         if channels not in (1, 3):
             raise UserError(f"classify: channels is 1 (grey) or 3 (colour), not {channels!r}")
         for name, value in (("patch", patch), ("num_images", num_images)):
             check_count("classify", name, value)
+        if num_classes is not None and (type(num_classes) is not int or num_classes < 0):
+            raise UserError(f"classify: num_classes is a number of classes, or 0 for nets without a head, not "
+                            f"{num_classes!r}")  # fmt: skip
         if not 0 <= smoothing < 1:
             raise UserError(f"classify: smoothing is a share from 0 to below 1, not {smoothing!r}")
         self.channels, self.patch, self.smoothing, self.num_images = channels, patch, smoothing, num_images
         self.jitter = (LIGHT if augment else None) if isinstance(augment, bool) else make_jitter(augment)
-        self.source = _labelled(images)
+        given = evaluate if images is None else images
+        if given is None:
+            raise UserError('classify: name labelled images, {"name": "image_folder", "args": {"path": ...}} with a '
+                            "folder for each class, or idx with its labels")  # fmt: skip
+        self.source = _labelled(given)
         self.held_out = evaluate is not None
-        self.gallery = self.source if evaluate is None else _labelled(evaluate)
-        self.num_classes = self.source.num_classes
-        if self.gallery.num_classes > self.num_classes:
-            raise UserError(f"classify: the images to train on have {self.num_classes} classes and those to evaluate "
-                            f"on {self.gallery.num_classes}: name images of the same classes")  # fmt: skip
+        self.gallery = self.source if evaluate is None or images is None else _labelled(evaluate)
+        self.num_classes = self.source.num_classes if num_classes is None else num_classes
+        self._check_classes(trained=images is not None)
+
+    def _check_classes(self, *, trained: bool) -> None:
+        """Refuse images whose labels cannot be those of the nets."""
+        ours, theirs = (getattr(source, "classes", None) for source in (self.source, self.gallery))
+        if ours and theirs and not all(name in ("", known) for name, known in zip(theirs, ours, strict=False)):
+            raise UserError(f"classify: the folders to train on are {_few(ours)} and those to evaluate on "
+                            f"{_few(theirs)}: give the latter `classes`, in the order of the former")  # fmt: skip
+        whose, found = "the images to train on have" if trained else "the nets have", self.gallery.num_classes
+        named = theirs is not None and not all(name.isdigit() for name in theirs if name) and not trained
+        if self.num_classes and (found > self.num_classes or (named and found < self.num_classes)):
+            raise UserError(f"classify: {whose} {self.num_classes} classes and those to evaluate on {found}: name "
+                            "images of the same classes, of folders their `classes`")  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """Name, number of classes, size and channels of the images."""
@@ -100,12 +124,15 @@ class Classify:
         """A flat image."""
         return Batch(x=torch.zeros(1, self.channels, self.patch, self.patch))
 
-    def answer_shape(self, batch: Batch) -> tuple[int, ...]:
-        """A logit for each class, ``(K,)``."""
-        return (self.num_classes,)
+    def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
+        """A logit for each class, ``(K,)``; None of nets without a head."""
+        return (self.num_classes,) if self.num_classes else None
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """The share of images a net puts in their class, ``accuracy``, and in the teacher's, ``agreement``.
+
+        Of nets without a head it is ``neighbours``: the share of images whose nearest other image, by the cosine of
+        their features, is of the same class. An answer that is not finite puts an image in no class.
 
         Args:
             net: any net that gives ``num_classes`` logits.
@@ -113,34 +140,61 @@ class Classify:
             seed: of which images, and in which order.
             limit: the first so many images only.
         """
-        num_images = min(limit or self.num_images, self.num_images)
+        num_images = min(limit or self.num_images, self._most)
         drawn = derive(seed, "evaluate")
         x, y = self.gallery.labelled(num_images, self.patch, channels=self.channels, seed=drawn)
+        if not self.num_classes:
+            return {"neighbours": _share(y[_nearest(_answers(net, x))] == y)}
         said = _classes(net, x)
         figures = {"accuracy": _share(said == y)}
         if reference is not None and reference is not net:
-            figures["agreement"] = _share(said == _classes(reference, x))
+            figures["agreement"] = _share((said == _classes(reference, x)) & (said >= 0))
         return figures
+
+    @property
+    def _most(self) -> int:
+        return min(self.num_images, self.gallery.num_labelled or self.num_images)
 
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """How many images of which kind, and which seed."""
         kind = "held-out images" if self.held_out else "draws of the training images"
-        return f"Accuracy is that on {self.num_images:,} {kind} of {self.gallery.num_classes} classes, seed {seed}."
+        what = "Accuracy is that" if self.num_classes else "The share whose nearest neighbour is of their class is that"
+        return f"{what} on {self._most:,} {kind} of {self.gallery.num_classes} classes, seed {seed}."
 
 
 def _labelled(described: Any) -> Labelled:
     source = make_images(described)
     if not is_labelled(source):
-        raise UserError(f"{type(source).__name__} knows no classes: name idx with its `labels`, a folder, or a mixture "
-                        "of such")  # fmt: skip
+        raise UserError(f"{type(source).__name__} knows no classes: name image_folder, idx with `labels`, a folder, "
+                        "or a mixture of such")  # fmt: skip
     labelled: Labelled = source
     return labelled
 
 
-def _classes(net: Net, x: Tensor) -> Tensor:
+def _answers(net: Net, x: Tensor) -> Tensor:
     where = device_of(net)
     with evaluating(net):
-        return torch.cat([net(part.to(where)).argmax(1).cpu() for part in torch.split(x, CALL)])
+        return torch.cat([net(part.to(where)).float().cpu() for part in torch.split(x, CALL)])
+
+
+def _classes(net: Net, x: Tensor) -> Tensor:
+    """The class of each image, -1 where the answer is not finite."""
+    logits = _answers(net, x)
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+
+
+def _nearest(features: Tensor) -> Tensor:
+    """The position of the nearest other one for each of ``(N, D)`` features, by cosine."""
+    unit = F.normalize(features, dim=1)
+    near = [unit[start : start + CALL] @ unit.T for start in range(0, len(unit), CALL)]
+    for number, part in enumerate(near):
+        at = torch.arange(len(part))
+        part[at, at + number * CALL] = -torch.inf
+    return torch.cat([part.argmax(1) for part in near])
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _share(right: Tensor) -> float:

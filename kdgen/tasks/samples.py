@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdgen.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.checks import check_count
-from kdgen.data import derive, framed, generator
+from kdgen.data import derive, framed, generator, shuffled
 from kdgen.devices import pick_device
 from kdgen.model import load
 from kdgen.references import ModelReference
@@ -71,8 +71,13 @@ class Samples:
         """Classes of a class-conditional model, which draws them in turn; 0 of any other."""
         return int(self._model.task.get("num_classes") or 0)
 
+    @property
+    def num_labelled(self) -> int:
+        """How many images there are."""
+        return self.num_images
+
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
-        """Whole images drawn at random, ``(count, channels, size, size)`` float32 in [-1, 1]."""
+        """Whole images in random order, each once before any twice, ``(count, channels, size, size)`` in [-1, 1]."""
         index = self._at_random(count, seed)
         return self._images(index, size, channels)
 
@@ -93,7 +98,7 @@ class Samples:
             yield name, self._images(torch.tensor([index]), self.size, channels)
 
     def _at_random(self, count: int, seed: int) -> Tensor:
-        return torch.randint(self.num_images, (count,), generator=generator(seed, "pictures"))
+        return shuffled(self.num_images, count, generator(seed, "pictures"))
 
     def _images(self, index: Tensor, size: int | None, channels: int) -> Tensor:
         x = torch.from_numpy(self._drawn[index.numpy()]).float().div_(127.5).sub_(1.0)

@@ -71,6 +71,66 @@ def test_accuracy_and_agreement(icons):
     assert "200 draws of the training images of 4 classes" in task.provenance()
 
 
+def coloured(folder, names):
+    for number, name in enumerate(names):
+        (folder / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = np.zeros((8, 8, 3), np.uint8)
+            pixels[..., number % 3] = 200 + i
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+    return {"name": "image_folder", "args": {"path": str(folder)}}
+
+
+class Brightest(nn.Module):
+    """Tells images by their brightest channel, and counts them."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, x, **cond):
+        self.seen += len(x)
+        return x.mean((2, 3))
+
+
+def test_each_labelled_image_is_evaluated_once(tmp_path):
+    task = build("task", Use(name="classify", args={"evaluate": coloured(tmp_path, "abc"), "patch": 8}))
+    net = Brightest()
+    assert task.evaluate(net) == {"accuracy": 1.0}
+    assert net.seen == 6
+    assert "6 held-out images of 3 classes" in task.provenance()
+
+
+def test_a_net_without_a_head_is_measured_by_its_neighbours(tmp_path):
+    task = Classify(evaluate=coloured(tmp_path, "abc"), patch=8, num_classes=0)
+    assert task.evaluate(Brightest()) == {"neighbours": 1.0}
+    assert (
+        task.evaluate(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3, bias=False)))["neighbours"]
+        >= 0
+    )
+
+
+def test_an_answer_that_is_not_finite_puts_an_image_in_no_class(tmp_path):
+    class Sometimes(Brightest):
+        def forward(self, x, **cond):
+            out = super().forward(x)
+            return torch.where(out.argmax(1, keepdim=True) == 0, torch.nan, out)
+
+    task = Classify(evaluate=coloured(tmp_path, "abc"), patch=8)
+    assert task.evaluate(Sometimes())["accuracy"] == pytest.approx(4 / 6)
+
+
+def test_folders_of_other_classes_than_those_trained_on_are_refused(tmp_path):
+    trained, other = coloured(tmp_path / "a", ["cat", "dog"]), coloured(tmp_path / "b", ["dog", "eel"])
+    with pytest.raises(UserError, match="train on are cat, dog and those to evaluate on dog, eel"):
+        Classify(trained, evaluate=other)
+    fewer = coloured(tmp_path / "c", ["dog"])
+    with pytest.raises(UserError, match="the nets have 2 classes and those to evaluate on 1"):
+        Classify(evaluate=fewer, num_classes=2)
+    fewer["args"]["classes"] = ["cat", "dog"]
+    assert Classify(trained, evaluate=fewer).num_classes == 2
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

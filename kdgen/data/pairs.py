@@ -1,0 +1,110 @@
+"""Pairs of pictures in two folders: damaged ones, and by the same names clean ones."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+
+from torch import Tensor
+
+from kdgen.data.folder import Folder
+from kdgen.data.pictures import Pictures, to_tensor
+from kdgen.pixels import Picture
+from kdgen.registry import register
+from kdgen.types import UserError
+
+
+@register("images")
+class Pairs(Pictures):
+    """Pairs of pictures, a damaged and a clean one of the same name and size: to train restorers on and measure them.
+
+    Names are paths within the folders; those of the two may differ in what follows the last dot. As a source of images
+    alone it gives the damaged ones.
+
+    Args:
+        damaged: folder of the damaged pictures, nested folders included.
+        clean: folder of the clean ones.
+        max_gib: what fits in so many GiB is decoded at once and kept.
+
+    Attributes:
+        clean: the clean pictures in the same order.
+
+    Raises:
+        UserError: for a folder that is missing, and for pictures that have no partner, one of another size, or cannot
+            be read.
+    """
+
+    def __init__(self, damaged: str, clean: str, max_gib: float = 1.0) -> None:
+        super().__init__()
+        self._damaged = _Half(damaged, max_gib / 2)
+        self.clean = _Half(clean, max_gib / 2)
+        ours, theirs = self._damaged.by_stem, self.clean.by_stem
+        for here, there, known, other in ((damaged, clean, ours, theirs), (clean, damaged, theirs, ours)):
+            if alone := sorted(known.keys() - other.keys()):
+                raise UserError(f"pairs: {len(alone)} of {len(known)} pictures in {here} have none of their name in "
+                                f"{there}, the first is {alone[0]}: complete the pairs, or take it out")  # fmt: skip
+        stems = sorted(ours)
+        self._damaged.order, self.clean.order = [ours[stem] for stem in stems], [theirs[stem] for stem in stems]
+        self._names = stems
+        for index, stem in enumerate(stems):
+            sizes = [half.picture(index).shape[1::-1] for half in (self._damaged, self.clean)]
+            if sizes[0] != sizes[1]:
+                (a, b), (c, d) = sizes
+                raise UserError(
+                    f"pairs: {stem} is {a}x{b} in {damaged} and {c}x{d} in {clean}: give both the same size"
+                )
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Paths within the folders, without what follows the last dot."""
+        return self._names
+
+    def picture(self, index: int) -> Picture:
+        """The damaged picture at a position of ``names``."""
+        return self._damaged.picture(index)
+
+    def fingerprint(self) -> str:
+        """A hash of the names, sizes and times of change of both folders."""
+        return f"pairs-{self._damaged.folder.fingerprint()}-{self.clean.folder.fingerprint()}"
+
+    def paired(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Random crops at the same places, damaged and clean, each ``(count, channels, size, size)`` float32."""
+        how = {"channels": channels, "seed": seed}
+        return self.patches(count, size, **how), self.clean.patches(count, size, **how)
+
+    def whole_pairs(self, channels: int) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """All pairs in order: name, damaged and clean, each ``(1, channels, H, W)`` float32."""
+        for index, name in enumerate(self._names):
+            yield name, to_tensor(self.picture(index), channels), to_tensor(self.clean.picture(index), channels)
+
+
+class _Half(Pictures):
+    """One folder of the two, its pictures in an order that is set from outside."""
+
+    def __init__(self, path: str, max_gib: float) -> None:
+        super().__init__()
+        self.folder, self.path = Folder(path, max_gib=max_gib), path
+        self._check()
+        self.by_stem: dict[str, int] = {}
+        for index, name in enumerate(self.folder.names):
+            stem = str(PurePosixPath(name).with_suffix(""))
+            if stem in self.by_stem:
+                raise UserError(f"pairs: {path} holds two pictures called {stem}: keep one of them")
+            self.by_stem[stem] = index
+        self.order = list(range(len(self.folder.names)))
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Paths within the folder."""
+        return [self.folder.names[index] for index in self.order]
+
+    def picture(self, index: int) -> Picture:
+        """The picture at a position of ``names``."""
+        picture = self.folder.picture(self.order[index])
+        self._check()
+        return picture
+
+    def _check(self) -> None:
+        if skipped := next(iter(self.folder.skipped), None):
+            raise UserError(f"pairs: {skipped} in {self.path} cannot be read: fetch it again, or take the pair out")
+
+
+__all__ = ["Pairs"]
