@@ -34,6 +34,12 @@ LIMITS = {
 }  # fmt: skip
 
 
+DAMAGED = "It was made for the damage of the images that it was trained on; what it does to other damage is not known."
+
+EVALUATED = ("denoise", "autoencode", "encode", "decode")
+"""Tasks that are measured on bundled photographs where no images to evaluate on are named."""
+
+
 def card(
     report: Report | None,
     recipe: Recipe | None,
@@ -64,6 +70,9 @@ def card(
     kind = str(task.get("name", recipe.task.name if recipe else "restore"))
     data = _metadata(report, recipe, kind, name, license, datasets)
     parts = [f"---\n{data.to_yaml()}\n---", f"# {name}", _opening(report, recipe, net, kind)]
+    row = report.find("student") if report else None
+    if row is not None and row.fault:
+        parts.append(f"**Do not use it: it {row.fault} when it was measured.**")
     parts += [f"![{picture.partition('.')[0]}]({picture})" for picture in pictures if picture != "curves.png"]
     if report is not None:
         table = report.to_markdown().replace(f"# {report.task}", "", 1).strip()
@@ -73,7 +82,7 @@ def card(
         parts += ["## Make it again", f"`kdgen distill recipe.json` with\n\n```json\n{recipe.to_json()}\n```"]
     if cost := _cost(report):
         parts += ["## Cost", cost]
-    parts += ["## Limits", _limits(report, kind)]
+    parts += ["## Limits", _limits(report, kind, task)]
     parts += ["## Licences", _licences(recipe, license, teacher)]
     return "\n\n".join(parts) + "\n"
 
@@ -115,9 +124,9 @@ def hub_teacher(recipe: Recipe | None) -> HubId | None:
 
 
 def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResult]:
-    """The student's figures, each with the images and the way it was measured."""
+    """The student's figures, each with the images and the way it was measured; none of a broken student."""
     row = report.find("student")
-    if row is None:
+    if row is None or row.fault:
         return []
     source = _evaluated_on(report, recipe)
     how = {"task": report.task, "seeds": row.num_seeds, "measured": " ".join(report.notes) or "by kdgen"}
@@ -141,9 +150,13 @@ def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResul
 def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
     """The images of the figures by the name of their source."""
     args: Mapping[str, Any] = recipe.task.args if recipe else {}
-    for key in ("evaluate", "images"):
+    own = not args.get("clean", True) and not args.get("sigma", 25)
+    paired = isinstance(images := args.get("images"), Mapping) and images.get("name") == "pairs"
+    known = recipe is not None and recipe.task.name in EVALUATED and not own and not paired
+    for key in ("evaluate",) if known else ("evaluate", "images"):
         if isinstance(source := args.get(key), Mapping) and "name" in source:
-            path = source.get("args", {}).get("path") if isinstance(source.get("args"), Mapping) else None
+            given = source.get("args", {}) if isinstance(source.get("args"), Mapping) else {}
+            path = given.get("path") or given.get("damaged")
             return Path(str(path)).name if path else str(source["name"])
     made = report.find("teacher") is not None and recipe is not None and recipe.task.name in ("generate", "diffuse")
     return "teacher" if made else "photographs"
@@ -178,8 +191,9 @@ def _cost(report: Report | None) -> str:
     return f"Training took {row.seconds:.0f} s{machine}, the teacher's answers included{steps}."
 
 
-def _limits(report: Report | None, kind: str) -> str:
-    said = [LIMITS.get(kind, "It does for other images than those it was trained on what nobody has measured.")]
+def _limits(report: Report | None, kind: str, task: Mapping[str, Any]) -> str:
+    other = "It does for other images than those it was trained on what nobody has measured."
+    said = [DAMAGED if "damage" in task else LIMITS.get(kind, other)]
     if report is None:
         said.append("It was not measured: this card has no figures.")
     else:

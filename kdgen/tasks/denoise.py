@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kdgen.data import NUM_DIHEDRAL, Gallery, Images, derive, dihedral, generator, make_images
+from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
 from kdgen.devices import device_of, evaluating
 from kdgen.distance import distance
 from kdgen.metrics import psnr, sharpness, ssim
@@ -34,18 +34,23 @@ class Denoise:
         sigma: standard deviation of the noise in 8-bit units, 0 to 100, or ``[low, high]`` to draw it for each image.
         channels: 1 grey, 3 colour, or ``"both"``: batches of even number are grey and those of odd number colour, for
             nets that take either.
-        images: where training patches come from, ``{"name": ..., "args": {...}}``; dead leaves if not given.
+        images: where training patches come from, ``{"name": ..., "args": {...}}``; dead leaves if not given. Of
+            ``pairs`` the damaged pictures are the input as they are and the clean ones the truth, whatever the damage.
         patch: height and width of training patches in pixels.
         clean: whether the images are free of noise. If not, they are noisy already with the declared ``sigma``; they
             are the input as they are, there is no ground truth and the teacher is the only guide. ``cond`` holds
-            ``sigma`` only where it is a single level, since within a range an image's own level is not known.
-        evaluate: whole clean images to evaluate on, likewise; bundled photographs if not given.
+            ``sigma`` only where it is a single level, since within a range an image's own level is not known. A
+            ``sigma`` of 0 says that the damage is another or not known.
+        evaluate: whole clean images to evaluate on, likewise, or ``pairs``; if not given the pairs to train on where
+            there are any, or else bundled photographs. Without clean images and with a ``sigma`` of 0 they are damaged
+            ones, those to train on if not given, and nets are measured by how near they come to the teacher.
         evaluate_sigmas: noise levels to evaluate at; by default ``sigma``, and for a range those of 15, 25 and 50 that
             lie within, or else its upper end.
         loss: ``"charbonnier"`` (see ``loss``), ``"l1"`` or ``"l2"``.
 
     Attributes:
         channels: of the images, 1 or 3; 3 for both.
+        has_truth: whether there are clean images to measure against; otherwise the teacher is what counts.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -53,7 +58,6 @@ class Denoise:
 
     channels: int
     equivariant = True
-    headline = taught_headline = "psnr"
     quick = 2
 
     def __init__(
@@ -78,9 +82,18 @@ class Denoise:
             raise UserError('clean=false needs noisy images: set images to {"name": "folder", "args": {"path": ...}}')
         self.both = channels == "both"
         self.channels = 3 if channels == "both" else channels
-        self.patch, self.clean, self.loss_name = patch, clean, loss
+        self.patch, self.loss_name = patch, loss
         self.source: Images = make_images(images if images is not None else {"name": "dead_leaves"})
-        self.gallery: Gallery = make_images(evaluate if evaluate is not None else {"name": "photographs"})
+        self.pairs = self.source if isinstance(self.source, Pairs) else None
+        if self.pairs is not None and not clean:
+            raise UserError("pairs have clean images: leave clean out")
+        self.noisy = not clean or self.pairs is not None
+        self.damaged = not clean and not self.high
+        own = evaluate is None and (self.pairs is not None or self.damaged)
+        self.held_out = not own
+        self.gallery: Gallery = self.source if own else make_images(evaluate or {"name": "photographs"})
+        self.has_truth = not self.damaged or isinstance(self.gallery, Pairs)
+        self.headline = self.taught_headline = "psnr" if self.has_truth else "psnr@teacher"
         if not hasattr(self.source, "patches"):
             raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
         if not isinstance(self.gallery, Gallery):
@@ -90,7 +103,8 @@ class Denoise:
     def describe(self) -> dict[str, Any]:
         """The task as a model's configuration states it: name, noise levels in 8-bit units, channels."""
         sigma: float | list[float] = self.low if self.low == self.high else [self.low, self.high]
-        return {"name": "denoise", "sigma": sigma, "channels": "both" if self.both else self.channels}
+        told = {"name": "denoise", "sigma": sigma, "channels": "both" if self.both else self.channels}
+        return told | ({"damage": "that of its training images"} if self.pairs is not None or self.damaged else {})
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches, ``x`` and ``y`` ``(B, C, patch, patch)``; each depends on seed, size and number alone.
@@ -106,15 +120,15 @@ class Denoise:
             yield self._batch(patches[number % length], generator(seed, "batch", number))
 
     def renewed(self, batch: Batch, *, seed: int) -> Batch:
-        """The same truth under fresh noise of the same level; a batch without truth as it is."""
-        if batch.y is None:
+        """The same truth under fresh noise of the same level; a batch of pairs or without truth as it is."""
+        if batch.y is None or self.noisy:
             return batch
         noise = torch.randn(batch.y.shape, generator=generator(seed, "noise"))
         return replace(batch, x=torch.addcmul(batch.y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the size of patches and the source of images."""
-        known = (self.describe(), self.patch, self.clean, self.source.fingerprint())
+        known = (self.describe(), self.patch, self.noisy, self.source.fingerprint())
         return hashlib.sha256(repr(known).encode()).hexdigest()
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
@@ -137,6 +151,11 @@ class Denoise:
 
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """On which noise levels and with which seed."""
+        seen = "" if self.held_out else ", those it was trained on"
+        if not self.has_truth:
+            return f"Measured against the teacher's answers to damaged images{seen}: there are no clean ones."
+        if isinstance(self.gallery, Pairs):
+            return f"Measured against the clean images of {len(self.gallery.names):,} pairs{seen}."
         levels = ", ".join(f"{sigma:g}" for sigma in self.evaluate_sigmas)
         return f"Measured against the clean images, noise of sigma {levels} with seed {seed}."
 
@@ -149,10 +168,13 @@ class Denoise:
 
         Args:
             net: any net for images of ``channels``.
-            reference: not needed: there is a truth.
+            reference: the teacher, for damaged images without clean ones: figures are then ``psnr@teacher`` and
+                ``ssim@teacher``.
             seed: of the noise.
             limit: use the first so many images only.
         """
+        if not self.has_truth:
+            return self._beside(net, reference, limit)
         figures: dict[float, dict[str, float]] = {}
         where = device_of(net)
         with evaluating(net):
@@ -174,6 +196,22 @@ class Denoise:
             means |= {f"{name}@{sigma:g}": value for sigma, row in figures.items() for name, value in row.items()}
         return means
 
+    def _beside(self, net: Net, reference: Net | None, limit: int | None) -> Metrics:
+        """How near a net comes to the teacher on images that have no truth; nothing of the teacher itself."""
+        if reference is None:
+            raise UserError("there are no clean images to measure against: name a teacher, or evaluate on `pairs`")
+        if net is reference:
+            return {}
+        rows = []
+        for _, batch in self.evaluation_images(limit=limit):
+            answers = []
+            for each in (net, reference):
+                at = batch.to(device_of(each))
+                with evaluating(each):
+                    answers.append(each(at.x, **at.cond).float().clamp(-1, 1).cpu())
+            rows.append([psnr(*answers).item(), ssim(*answers).item()])
+        return dict(zip(("psnr@teacher", "ssim@teacher"), _means(rows), strict=True))
+
     def evaluate_input(self, *, seed: int = 0, limit: int | None = None) -> Metrics:
         """The figures of the noisy images themselves, as ``evaluate`` gives them for a net."""
         return self.evaluate(_Untouched(), seed=seed, limit=limit)
@@ -181,7 +219,7 @@ class Denoise:
     def evaluation_images(
         self, *, seed: int = 0, limit: int | None = None, sigma: float | None = None
     ) -> Iterator[tuple[str, Batch]]:
-        """The evaluation images by name, each a batch of one with truth, as ``evaluate`` shows them to a net.
+        """The evaluation images by name, each a batch of one, with its truth if it has any, as ``evaluate`` shows them.
 
         Args:
             seed: of the noise.
@@ -189,9 +227,16 @@ class Denoise:
             sigma: noise level in 8-bit units; the middle one of those evaluated at if not given.
         """
         level = self.evaluate_sigmas[len(self.evaluate_sigmas) // 2] if sigma is None else float(sigma)
+        std = torch.full((1,), 2 * level / 255)
+        if isinstance(self.gallery, Pairs):
+            for name, x, y in islice(self.gallery.whole_pairs(self.channels), limit):
+                yield name, Batch(x=x, y=y, cond={"sigma": std})
+            return
         for index, (name, y) in enumerate(islice(self.gallery.images(self.channels), limit)):
+            if not self.has_truth:
+                yield name, Batch(x=y, cond={"sigma": std})
+                continue
             noise = torch.randn(y.shape, generator=generator(seed, "evaluate", index, level))
-            std = torch.full((1,), 2 * level / 255)
             yield name, Batch(x=y + std * noise, y=y, cond={"sigma": std})
 
     def _block(self, block: int, length: int, batch_size: int, seed: int) -> list[Tensor]:
@@ -199,17 +244,21 @@ class Denoise:
         channels = [(1 if number % 2 == 0 else 3) if self.both else self.channels for number in numbers]
         ready = {}
         for each in sorted(set(channels)):
-            patches = self.source.patches(
-                channels.count(each) * batch_size, self.patch, channels=each, seed=derive(seed, "block", block, each)
-            )
+            drawn, how = derive(seed, "block", block, each), (channels.count(each) * batch_size, self.patch)
+            if self.pairs is not None:
+                patches = torch.cat(self.pairs.paired(*how, channels=each, seed=drawn), 1)
+            else:
+                patches = self.source.patches(*how, channels=each, seed=drawn)
             ready[each] = iter(patches.view(-1, batch_size, *patches.shape[1:]))
         return [next(ready[each]) for each in channels]
 
     def _batch(self, patches: Tensor, random: torch.Generator) -> Batch:
         y = dihedral(patches, torch.randint(NUM_DIHEDRAL, (len(patches),), generator=random))
         std = 2 / 255 * (self.low + (self.high - self.low) * torch.rand(len(y), generator=random))
-        if not self.clean:
-            return Batch(x=y, cond={"sigma": std} if self.low == self.high else {})
+        if self.noisy:
+            cond = {"sigma": std} if self.low == self.high else {}
+            x, *truth = y.chunk(1 if self.pairs is None else 2, 1)
+            return Batch(x=x, y=truth[0] if truth else None, cond=cond)
         noise = torch.randn(y.shape, generator=random)
         return Batch(x=torch.addcmul(y, noise, std[:, None, None, None]), y=y, cond={"sigma": std})
 
@@ -218,8 +267,8 @@ class Denoise:
             if not given:
                 raise UserError("evaluate_sigmas holds no noise level: give at least one")
             return tuple(_range(sigma)[0] for sigma in given)
-        if self.low == self.high:
-            return (self.low,)
+        if self.low == self.high or isinstance(self.gallery, Pairs):
+            return (self.high,)
         return tuple(sigma for sigma in USUAL_SIGMAS if self.low <= sigma <= self.high) or (self.high,)
 
 
