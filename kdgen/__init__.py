@@ -9,9 +9,9 @@ Imports go down this list only, and packages on one line never import each other
     run
     links
     train · compare · step_curve · hub · export
-    learner
-    card · pictures · curves · checkpoint · loss · optimizers · journal
-    report · propose · purpose · usage
+    learner · ahead · best
+    card · pictures · curves · checkpoint · loss · optimizers · evaluation · verdict
+    report · propose · purpose · usage · journal
     tasks · methods · objectives · ratio · schedule · answers
     metrics · critics · teacher
     model
@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kdgen.adapters.module import from_module as from_module
+    from kdgen.evaluation import Evaluation as Evaluation
+    from kdgen.evaluation import evaluate as evaluate
     from kdgen.model import Model as Model
     from kdgen.model import load as load
     from kdgen.presets import preset as preset
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from kdgen.types import UserError as UserError
 
 _HOMES = {
+    "Evaluation": "evaluation",
     "Event": "types",
     "Model": "model",
     "Recipe": "recipe",
@@ -51,6 +54,7 @@ _HOMES = {
     "Use": "registry",
     "UserError": "types",
     "distill": "run",
+    "evaluate": "evaluation",
     "from_module": "adapters.module",
     "load": "model",
     "preset": "presets",

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import TracebackType
@@ -25,6 +25,8 @@ stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 LEGS = {"student": "student", "control_steps": "control, steps", "control_seconds": "control, seconds"}
 WIDE = 110
 """Columns from which a line has room for every term of the loss."""
+SIGNS = ("saturation", "contrast", "diversity_ratio")
+"""Figures of `kdgen.metrics.signs`, shown beside the quality."""
 PLAIN_EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 
@@ -73,21 +75,25 @@ class Quality:
 
     def __init__(self) -> None:
         self.headline = "psnr"
-        self.last: dict[str, float] = {}
+        self.last: dict[str, float | None] = {}
+        self.signs: dict[str, dict[str, float]] = {}
 
     def take(self, event: "Event") -> None:
         """Take note of what an event says."""
         self.headline = event.data.get("headline", self.headline)
         if event.kind == "evaluate" and self.headline in event.data:
             self.last[event.leg] = event.data[self.headline]
+            self.signs[event.leg] = {key: event.data[key] for key in SIGNS if event.data.get(key) is not None}
 
     def of(self, leg: str) -> str:
-        """In words; empty before the first evaluation."""
+        """In words, with the signs of what spoils images; empty before the first evaluation."""
         if leg not in self.last:
             return ""
         from kdgen.report import worded
 
-        return worded(self.headline, self.last[leg])
+        figure = self.last[leg]
+        signs = [f"{key.replace('_', ' ')} {value:.2f}" for key, value in self.signs[leg].items()]
+        return " · ".join([worded(self.headline, float("nan") if figure is None else figure), *signs])
 
 
 class Plain(Quiet):
@@ -220,6 +226,24 @@ def _what(event: "Event") -> str:
 
 def _share(event: "Event") -> float:
     return event.data["done"] / max(event.data["total"], 1) if event.kind == "answers" else event.progress
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int], None]]:
+    """While open, how many answers a net has given is shown on stderr: moving on a terminal, else now and then."""
+    last = time.monotonic()
+
+    def plain(count: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_EVERY:
+            last = time.monotonic()
+            stderr.print(f"{what}: {count:,} answers", markup=False)
+
+    if not stderr.is_terminal:
+        yield plain
+        return
+    with stderr.status(what) as status:
+        yield lambda count: status.update(f"{what}: {count:,} answers")
 
 
 def explain(error: Exception) -> tuple[int | None, str]:

@@ -1,8 +1,11 @@
 """The task that a model was made for: what measures it, and shows it inputs of the kind it will get."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from kdgen import recipe as recipes
 from kdgen import registry
@@ -12,24 +15,27 @@ from kdgen.model import Model
 from kdgen.registry import Use
 from kdgen.types import Task, UserError
 
+Data = str | os.PathLike[str] | Mapping[str, Any]
+"""A folder of images, an IDX file, or the description of a source of images."""
+
 
 def measuring_task(
     models: Mapping[str, Model],
-    data: Path | None,
+    data: Data | None,
     sigma: float | None = None,
-    name: str | None = None,
+    task: str | Mapping[str, Any] | Task | None = None,
     *,
     num_images: int | None = None,
     teacher: Model | None = None,
 ) -> tuple[str, Any]:
-    """The task that measures these models, in words and built: what the first of them was made for unless ``name``.
+    """The task that measures these models, in words and built: what the first was made for unless ``task``.
 
     Args:
         models: by name.
-        data: a folder of images or an IDX file to measure on.
+        data: what to measure on.
         sigma: noise level of denoisers.
-        name: of another task.
-        num_images: how many images are drawn, by tasks that draw.
+        task: another one by name, the description of one with all its arguments, or one itself.
+        num_images: how many images nets are measured on, by tasks that count them.
         teacher: a model that the others are measured against.
 
     Raises:
@@ -37,41 +43,63 @@ def measuring_task(
             draw in different ways: one task draws for all.
     """
     first = next(iter(models.values()))
+    use = _described(task) if isinstance(task, Mapping) else None
     made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
+    name = use.name if use else task if isinstance(task, str) else None
     parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
     parties += [Party(called=teacher.name, net=teacher.net, made_for=teacher.task)] if teacher is not None else []
     for party in parties:
         kind = str(party.made_for.get("name", "denoise"))
-        if name is None and not are_alike(kind, made_for):
+        if task is None and not are_alike(kind, made_for):
             raise UserError(f"{first.name} was made to {made_for} and {party.called} to {kind}: measure those together "
                             "that were made for one task")  # fmt: skip
-        if name is not None and not are_alike(kind, name):
+        if name is not None and party.made_for and not are_alike(kind, name):
             raise UserError(f"{party.called} was made to {kind}, not to {name}: measure it by {kind}")
     for model in models.values():
         if _sampler(model) != _sampler(first):
             raise UserError(f"{first.name} and {model.name} draw in different ways: compare those that draw alike, "
                             "beside their teacher")  # fmt: skip
-    name = name or made_for
-    words, task = _denoising(models, data, sigma) if name == "denoise" else _task(first, data, sigma, name, num_images)
-    check_fit(Use(name=name), task, [task.example()], parties)
-    return words, task
+    if task is not None and not isinstance(task, str | Mapping):
+        if data is not None or sigma is not None:
+            raise UserError("a task that is given whole has its own data and noise: leave data and sigma out")
+        name, (words, built) = str(task.describe()["name"]), (type(task).__name__, task)
+    elif (name := name or made_for) == "denoise" and use is None:
+        words, built = _denoising(models, data, sigma)
+    else:
+        told = dict(use.args) if use else _told(first, name)
+        words, built = _task(name, told, data, sigma, num_images)
+    check_fit(Use(name=name), built, [built.example()], parties)
+    return words, built
 
 
-def _task(first: Model, data: Path | None, sigma: float | None, name: str, num_images: int | None) -> tuple[str, Any]:
-    """A task by what the first model says of its own."""
+def _told(model: Model, name: str) -> dict[str, Any]:
+    """What a model says of its task that a task of this name takes."""
+    told = {key: value for key, value in model.task.items() if key != "name"}
+    told |= {"patch": told["size"]} if "size" in told else {}
+    told |= {"channels": model.channels} if model.channels else {}
+    return registry.accepted("task", name, told)
+
+
+def _task(
+    name: str, told: dict[str, Any], data: Data | None, sigma: float | None, num_images: int | None
+) -> tuple[str, Any]:
+    """A task in words and built, on other images if these are given."""
     if sigma is not None:
-        raise UserError(f"--sigma is for denoisers, and {first.name} was made to {name}: leave it out")
-    drawn = {} if num_images is None else {"num_images": num_images}
-    told = {"patch": first.task["size"], **first.task, **drawn} if "size" in first.task else {**first.task, **drawn}
-    known = registry.accepted("task", name, {key: value for key, value in told.items() if key != "name"})
-    use = Use(name=name, args=known)
+        raise UserError(f"--sigma is for denoisers, and the task is {name}: leave it out")
+    if num_images is not None and registry.accepts("task", name, "num_images"):
+        told["num_images"] = num_images
+    if name == "classify" and data is None and not {"images", "evaluate"} & told.keys():
+        raise UserError("classifiers are measured on labelled images: give data, a folder with a folder for each "
+                        "class, or an IDX file with its labels beside")  # fmt: skip
     given: dict[str, Any] = {}
     if data is not None and registry.accepts("task", name, "evaluate"):
-        given = {"evaluate": _images(data)}
+        given = {"evaluate": _labelled(data) if name == "classify" else _images(data)}
     elif data is not None:
         given = {"images": _images(data, whole=True)}
         given |= {"data": True} if registry.accepts("task", name, "data") else {}
-    return f"{use} on {data}" if data else str(use), registry.build("task", Use(name=name, args={**known, **given}))
+    words = Use(name=name, args=told)
+    return (f"{words} on {_words(data)}" if data else str(words),
+            registry.build("task", Use(name=name, args={**told, **given})))  # fmt: skip
 
 
 def task_of(model: Model) -> Task:
@@ -100,21 +128,48 @@ def _sampler(model: Model) -> list[Any]:
     return [model.task.get(key) for key in ("sampler", "table", "steps")]
 
 
-def _images(data: Path, **more: Any) -> dict[str, Any]:
-    """The source of images in a folder, or in a file in the IDX format of MNIST."""
-    if data.is_file():
+def _described(task: Mapping[str, Any]) -> Use:
+    try:
+        return Use.model_validate(task)
+    except ValidationError:
+        raise UserError(f'a task is described as {{"name": ..., "args": {{...}}}}, not as {task!r}') from None
+
+
+def _words(data: Data) -> str:
+    return str(_described(data)) if isinstance(data, Mapping) else str(data)
+
+
+def _images(data: Data, **more: Any) -> Mapping[str, Any]:
+    """The source of images in a folder, or in a file in the IDX format of MNIST; a description as it is."""
+    if isinstance(data, Mapping):
+        return data
+    if Path(data).is_file():
         return {"name": "idx", "args": {"images": str(data)}}
     return {"name": "folder", "args": {"path": str(data), **more}}
 
 
-def _denoising(models: Mapping[str, Model], data: Path | None, sigma: float | None) -> tuple[str, Any]:
-    channels = {model.channels for model in models.values() if model.task.get("channels") != "both"}
+def _labelled(data: Data) -> Mapping[str, Any]:
+    """The source of labelled images in a folder of folders, or in an IDX file whose labels lie beside it."""
+    if isinstance(data, Mapping):
+        return data
+    path = Path(data)
+    if not path.is_file():
+        return {"name": "image_folder", "args": {"path": str(path)}}
+    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if beside == path or not beside.is_file():
+        raise UserError(f"{path} has no labels beside it ({beside.name}): put them there, or give a folder with a "
+                        "folder for each class")  # fmt: skip
+    return {"name": "idx", "args": {"images": str(path), "labels": str(beside)}}
+
+
+def _denoising(models: Mapping[str, Model], data: Data | None, sigma: float | None) -> tuple[str, Any]:
+    channels = {model.channels for model in models.values() if model.channels and model.task.get("channels") != "both"}
     if len(channels) > 1:
         raise UserError("grey and colour models cannot be compared on the same images: compare them apart")
-    gallery = {"name": "photographs"} if data is None else {"name": "folder", "args": {"path": str(data)}}
+    gallery = {"name": "photographs"} if data is None else _images(data)
     if not channels:
         channels = {1 if data is not None and make_images(gallery).picture(0).ndim == 2 else 3}
     made_for = next(iter(models.values())).task.get("sigma", 25)
     args = {"sigma": made_for if sigma is None else sigma, "channels": channels.pop()}
-    words = f"{Use(name='denoise', args=args)} on {data or 'the bundled photographs'}"
+    words = f"{Use(name='denoise', args=args)} on {_words(data) if data else 'the bundled photographs'}"
     return words, registry.build("task", Use(name="denoise", args={**args, "evaluate": gallery}))

@@ -1,6 +1,7 @@
 """Measure: `compare` and `evaluate`."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,8 +9,8 @@ import typer
 from rich.progress import track
 
 from kdgen.arguments import register_all
-from kdgen.commands.options import Code, Json, Named, Seed, Sigma, Teacher
-from kdgen.console import print_report, stderr
+from kdgen.commands.options import Clean, Code, Json, Named, Seed, Sigma, Teacher
+from kdgen.console import counting, print_report, stderr
 
 app = typer.Typer()
 
@@ -28,8 +29,10 @@ Examples:
 def compare(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Models, or runs of one recipe.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder of images, or an IDX file; default a few bundled photographs.")
+        Path | None,
+        typer.Option(help="Folder of images (for classifiers one a class), or an IDX file; default photographs."),
     ] = None,
+    clean: Clean = None,
     sigma: Sigma = None,
     teacher: Teacher = None,
     seed: Seed = 0,
@@ -58,7 +61,7 @@ def compare(
     reference = load(teacher) if teacher and (out or not same_recipe) else None
     task: Any = None
     if loaded:
-        use, task = measuring_task(loaded, data, sigma, teacher=reference)
+        use, task = measuring_task(loaded, _source(data, clean), sigma, teacher=reference)
     if same_recipe:
         report = comparison.merge(same_recipe)
     else:
@@ -107,36 +110,56 @@ Examples:
 
 - `kdgen evaluate runs/denoise --data photographs --sigma 25`
 
-- `kdgen evaluate runs/gan --teacher gan`
+- `kdgen evaluate runs/gan --teacher gan --num-images 500`
+
+- `kdgen evaluate features32 --data pets/` (a folder for each class)
+
+- `kdgen evaluate runs/mine --data damaged/ --clean clean/` (pictures of the same names)
 """
 )
 def evaluate(
     model: Named,
     task: Annotated[str | None, typer.Option(help="See `kdgen list tasks`; default what it was made for.")] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of images, or an IDX file; default a few bundled photographs.")
+        Path | None,
+        typer.Option(help="Folder of images (for classifiers one a class), or an IDX file; default photographs."),
     ] = None,
+    clean: Clean = None,
     sigma: Sigma = None,
     teacher: Teacher = None,
+    num_images: Annotated[int | None, typer.Option(min=1, help="Measure on so many images at most.")] = None,
     seed: Seed = 0,
     code: Code = None,
     as_json: Json = False,
 ) -> None:
-    """Measure the quality of a model."""
+    """Measure the quality of a model. Exits with 1 where its answers hold values that are not finite."""
     register_all(code)
-    from kdgen.model import load
-    from kdgen.purpose import measuring_task
+    from kdgen.evaluation import evaluate as measure
 
-    loaded = load(model)
-    against = load(teacher) if teacher else None
-    use, built = measuring_task({model: loaded}, data, sigma, task, teacher=against)
-    reference = against.net if against else None
-    metrics = built.evaluate(loaded.net, reference=reference, seed=seed)
-    said = built.provenance(reference=reference, seed=seed)
+    with counting("evaluating") as told:
+        found = measure(model, task=task, data=_source(data, clean), sigma=sigma, teacher=teacher,
+                        num_images=num_images, seed=seed, told=told)  # fmt: skip
     if as_json:
-        print(json.dumps({"model": model, "task": use, "seed": seed, "metrics": dict(metrics), "measured": said}))
-        return
-    units = {"psnr": " dB", "sharpness": " of the truth's"}
-    for key, value in metrics.items():
-        print(f"{key:<16} {value:.4f}{units.get(key, '')}")
-    print(said)
+        metrics = {key: value if math.isfinite(value) else None for key, value in found.metrics.items()}
+        print(json.dumps({"model": model, "task": found.task, "seed": seed, "metrics": metrics,
+                          "measured": found.measured, "answers": found.answers,
+                          "not_finite": found.not_finite}))  # fmt: skip
+    else:
+        units = {"psnr": " dB", "sharpness": " of the truth's"}
+        for key, value in found.metrics.items():
+            print(f"{key:<16} {value:.4f}{units.get(key, '')}")
+        print(found.measured)
+    if found.fault:
+        stderr.print(f"kdgen: {model} {found.fault}", markup=False)
+        raise typer.Exit(1)
+
+
+def _source(data: Path | None, clean: Path | None) -> Any:
+    """What to measure on: a folder or a file, or the pairs of two folders."""
+    from kdgen.types import UserError
+
+    if clean is None:
+        return data
+    if data is None:
+        raise UserError("--clean is the other half of --data: name the folder of damaged pictures by --data")
+    return {"name": "pairs", "args": {"damaged": str(data), "clean": str(clean)}}

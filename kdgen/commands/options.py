@@ -22,6 +22,10 @@ Named = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for machines.")]
 Sigma = Annotated[float | None, typer.Option(help="Noise level in 8-bit units; default what the model was made for.")]
+Clean = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the clean pictures, where --data holds the damaged ones by the same names."),
+]
 Seed = Annotated[int, typer.Option(help="Seed of the noise or the latents.")]
 Teacher = Annotated[str | None, typer.Option(help="The model whose images theirs are measured against.")]
 Track = Annotated[
