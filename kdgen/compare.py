@@ -8,16 +8,12 @@ from statistics import fmean, stdev
 
 from torch import nn
 
-from kdgen.metrics import cost
+from kdgen.metrics import beyond, cost, watched
 from kdgen.pictures import Pictured
 from kdgen.recipe import read
-from kdgen.report import LOWER_IS_BETTER, ROLES, Report, Role, Row, Seconds, deciding, outdoes
+from kdgen.report import ROLES, Report, Role, Row, Seconds, deciding
 from kdgen.types import Task, UserError
-
-SAME = {"psnr": 0.05, "accuracy": 0.002}
-"""Two results closer than this are called the same; distances are where they differ by less than ``SAME_SHARE``."""
-
-SAME_SHARE = 0.03
+from kdgen.verdict import verdict
 
 LARGEST_DB = 100.0
 """What a perfect result counts as, in dB."""
@@ -39,6 +35,7 @@ def measure(
     limit: int | None = None,
     seconds: float | None = None,
     steps: int | None = None,
+    timed: bool = True,
 ) -> Row:
     """Measure quality and cost of one net.
 
@@ -52,27 +49,32 @@ def measure(
         limit: number of evaluation images; all by default.
         seconds: how long its training took, the teacher's answers included.
         steps: optimiser steps of its training.
+        timed: whether to take its latency here; several nets are better timed in turn, by ``in_turn``.
 
     Returns:
-        its row. A perfect result counts as 100 dB.
+        its row. A perfect result counts as 100 dB. Answers that are not finite are counted, and figures made from
+            them are NaN.
     """
-    figures = task.evaluate(_Unchanged() if net is None else net, reference=reference, seed=seed, limit=limit)
+    asked = _Unchanged() if net is None else net
+    with watched(asked) as seen:
+        figures = task.evaluate(asked, reference=reference, seed=seed, limit=limit)
     metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
-    metrics = {key: value for key, value in metrics.items() if math.isfinite(value)}
     if net is None:
-        return Row(role=role, name=name, metrics=metrics)
+        return Row(role=role, name=name, metrics=metrics, answers=seen.count, not_finite=seen.not_finite)
     example = task.example()
     return Row(
         role=role,
         name=name,
         num_params=cost.num_params(net),
         macs=cost.macs(net, example.x, example.cond),
-        latency_ms=cost.latency_ms(net, example.x, example.cond),
+        latency_ms=cost.latency_ms(net, example.x, example.cond) if timed else 0.0,
         calls=getattr(task, "teacher_calls" if net is reference else "calls", 1),
         size_bytes=cost.size_bytes(net),
         metrics=metrics,
         seconds=seconds,
         steps=steps,
+        answers=seen.count,
+        not_finite=seen.not_finite,
     )
 
 
@@ -115,6 +117,7 @@ class Contender:
         label: what to call it in pictures.
         seconds: how long it took to make, the teacher's images and answers included.
         steps: optimiser steps of its training.
+        kept: the step of its state, where that is not the last.
     """
 
     role: Role
@@ -123,6 +126,7 @@ class Contender:
     label: str
     seconds: float | None = None
     steps: int | None = None
+    kept: int | None = None
 
 
 def assess(
@@ -150,16 +154,28 @@ def assess(
         notes: further sentences, after the task's own on its figures.
         machine: what the nets were trained on.
     """
-    rows = [measure("input", None, task, name="noisy input", seed=seed)] if isinstance(task, Pictured) else []
-    rows += [
-        measure(each.role, each.net, task, name=each.name, reference=reference, seed=seed, seconds=each.seconds,
-                steps=each.steps)
-        for each in nets
-    ]  # fmt: skip
+    rows = []
+    if isinstance(task, Pictured):
+        rows.append(measure("input", None, task, name="noisy input", reference=reference, seed=seed))
+    measured = []
+    for each in nets:
+        row = measure(each.role, each.net, task, name=each.name, reference=reference, seed=seed, seconds=each.seconds,
+                      steps=each.steps, timed=False)  # fmt: skip
+        measured.append((row.model_copy(update={"kept": each.kept}), each.net))
+    rows += in_turn(measured, task)
     headline = deciding(task, taught=reference is not None)
+    spoilt = [f"Beware, {line}." for row in rows if row.role == "student" for line in beyond(row.metrics).values()]
+    said = [task.provenance(reference=reference, seed=seed), *spoilt, *notes]
     report = compare(rows, task=title, headline=headline, per=per_call(task), ground_truth=ground_truth,
-                     seconds=seconds, notes=[task.provenance(reference=reference, seed=seed), *notes])  # fmt: skip
+                     seconds=seconds, notes=said)  # fmt: skip
     return report.model_copy(update={"machine": machine})
+
+
+def in_turn(measured: Sequence[tuple[Row, nn.Module]], task: Task) -> list[Row]:
+    """Rows of nets with their latencies, for which the nets are called in turn."""
+    example = task.example()
+    times = cost.latencies_ms([net for _, net in measured], example.x, example.cond)
+    return [row.model_copy(update={"latency_ms": ms}) for (row, _), ms in zip(measured, times, strict=True)]
 
 
 def per_call(task: Task) -> str:
@@ -215,39 +231,6 @@ def of_one_recipe(folders: Sequence[Path]) -> list[Report] | None:
     return [Report.read(folder) for folder in folders]
 
 
-def verdict(report: Report) -> str:
-    """Whether the teacher helped, in words: the student's headline figure against both controls'."""
-    student, key = report.find("student"), report.headline
-    if student is None or report.find("teacher") is None or key not in student.metrics:
-        return ""
-    opening = "" if report.ground_truth else "There was no ground truth: alpha was 1, the teacher the only guide. "
-    controls = [row for row in (report.find("control_steps"), report.find("control_seconds")) if row is not None]
-    controls = [row for row in controls if key in row.metrics]
-    if not controls:
-        return f"{opening}Whether the teacher helped can't be told: no control was trained."
-    own = student.metrics[key]
-    judged = {row.role.removeprefix("control_"): _judge(key, own, row.metrics[key]) for row in controls}
-    if len({words for words, _ in judged.values()}) == 1:
-        words = next(iter(judged.values()))[0]
-        where = " and ".join(f"{gain} at equal {what}" for what, (_, gain) in judged.items())
-        return f"{opening}The teacher {words}: {where}, against the same student trained without it."
-    parts = "; at ".join(f"equal {what} it {words} ({gain})" for what, (words, gain) in judged.items())
-    return f"{opening}The teacher, against the same student trained without it: at {parts}."
-
-
-def _judge(key: str, own: float, control: float) -> tuple[str, str]:
-    """Whether the student's figure is better than a control's, and by how much."""
-    gain = own - control
-    if key.startswith(LOWER_IS_BETTER):
-        share = gain / control if control > 0 else 0.0
-        shown, same = f"{key} {own:.4g} against {control:.4g}, {share:+.0%}", abs(share) <= SAME_SHARE
-    else:
-        metric, _, level = key.partition("@")
-        shown = f"{gain:+.2f} dB" if metric == "psnr" else f"{metric} {gain:+.4f}"
-        shown, same = shown + f" to the {level}" * bool(level), abs(gain) <= SAME.get(metric, 0.0)
-    return ("made no difference" if same else "helped" if outdoes(key, own, control) else "did NOT help"), shown
-
-
 def _merge_rows(rows: Sequence[Row]) -> Row:
     first, count = rows[0], len(rows)
     keys = [key for key in first.metrics if all(key in row.metrics for row in rows)]
@@ -257,14 +240,20 @@ def _merge_rows(rows: Sequence[Row]) -> Row:
     return first.model_copy(
         update={
             "metrics": {key: fmean(values) for key, values in columns.items()},
-            "spread": {key: stdev(values) for key, values in columns.items()} if count > 1 else {},
+            "spread": {key: _spread(values) for key, values in columns.items()} if count > 1 else {},
             "num_seeds": count,
             "latency_ms": fmean(row.latency_ms for row in rows),
             "seconds": fmean(seconds) if seconds else None,
             "steps": round(fmean(steps)) if steps else None,
+            "answers": sum(row.answers for row in rows),
+            "not_finite": sum(row.not_finite for row in rows),
         }
     )
 
 
-__all__ = ["Contender", "Report", "Role", "Row", "Seconds", "assess", "compare", "measure", "merge", "of_one_recipe",
-           "per_call", "verdict"]  # fmt: skip
+def _spread(values: Sequence[float]) -> float:
+    return stdev(values) if all(map(math.isfinite, values)) else math.nan
+
+
+__all__ = ["Contender", "Report", "Role", "Row", "Seconds", "assess", "compare", "in_turn", "measure", "merge",
+           "of_one_recipe", "per_call", "verdict"]  # fmt: skip

@@ -1,6 +1,6 @@
-"""The curves of training: losses and quick evaluations against seconds."""
+"""The curves of training: losses, quick evaluations and what spoils images, against seconds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from kdgen.journal import read_events
+from kdgen.metrics.signs import BOUNDS
 from kdgen.report import heading
 
 COLOURS = {"assistant_1": "#009e73", "student": "#0072b2", "control_steps": "#d55e00", "control_seconds": "#e69f00"}
@@ -18,6 +19,8 @@ NOT_TERMS = frozenset({"alpha", "lr", "images_per_second", "seconds", "seconds_l
 def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
     """Write a picture of the losses and of the quick evaluations against seconds.
 
+    Of nets that draw there are also the signs of what spoils them, each in its own panel with its bounds as a band.
+
     Args:
         path: PNG file to write.
         log: the run's `metrics.jsonl`, an ``Event`` on each line. Where a resumed run repeats steps, the last time
@@ -25,9 +28,12 @@ def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
         headline: the metric to show.
     """
     legs = legs_of(read_events(log))
-    figure = Figure(figsize=(13, 4.8), dpi=120, layout="constrained")
+    shown = [sign for sign in BOUNDS if any(points_of(known, sign) for known in legs.values())]
+    figure = Figure(figsize=(13, 8.4 if shown else 4.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    losses, quality = figure.subplots(1, 2)
+    rows = [["losses"] * 3 + ["quality"] * 3, [sign for sign in shown for _ in range(6 // len(shown))]]
+    axes_of: dict[str, Any] = figure.subplot_mosaic(rows if shown else rows[:1], height_ratios=[3, 2] if shown else [1])
+    losses, quality = axes_of["losses"], axes_of["quality"]
     for leg, colour in COLOURS.items():
         steps, evaluations = legs.get(leg, {}).get("step", []), legs.get(leg, {}).get("evaluate", [])
         label = _title(leg)
@@ -38,12 +44,16 @@ def curves(path: Path, log: Path, *, headline: str = "psnr") -> None:
                 _line(losses, steps, term, f"{label}: {term}", shades.get(term, "#7f7f7f"), "-")
         elif steps:
             _line(losses, steps, "loss", f"{label}: loss", colour, "--")
-        measured = [(each["seconds"], each["data"][headline]) for each in evaluations if headline in each["data"]]
-        if measured:
-            quality.plot(*zip(*measured, strict=True), "o-", ms=3, color=colour, label=label)
+        for name, axes in (("quality", quality), *((sign, axes_of[sign]) for sign in shown)):
+            measured = points_of({"evaluate": evaluations}, headline if name == "quality" else name)
+            if measured:
+                axes.plot(*zip(*measured, strict=True), "o-", ms=3, color=colour, label=label)
     losses.set(title="losses, smoothed", xlabel="seconds of training", ylabel="loss", yscale="log")
     quality.set(title="quick evaluation", xlabel="seconds of training", ylabel=heading(headline))
-    for axes in (losses, quality):
+    for sign in shown:
+        axes_of[sign].axhspan(*BOUNDS[sign], color="#7f7f7f", alpha=0.15, lw=0)
+        axes_of[sign].set(title=sign.replace("_", " "), xlabel="seconds of training")
+    for axes in axes_of.values():
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.lines:
@@ -80,6 +90,12 @@ def legs_of(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[dic
             known[kind].pop()
         known[kind].append({**event, "seconds": clock[leg]})
     return legs
+
+
+def points_of(known: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[tuple[float, float]]:
+    """Seconds and figures of the quick evaluations of a leg; those that are no number are left out."""
+    return [(each["seconds"], value) for each in known.get("evaluate", ())
+            if isinstance(value := each["data"].get(metric), int | float)]  # fmt: skip
 
 
 def _line(axes: Any, steps: list[dict[str, Any]], term: str, label: str, colour: str, style: str) -> None:

@@ -102,6 +102,7 @@ def _noted(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             figures |= {f"{leg}_answers": data["seconds"], f"{leg}_answers_from_disk": data["from_disk"]}
         elif event["kind"] == "leg":
             figures |= {f"{leg}_steps": data["steps"], f"{leg}_seconds": data["seconds"]}
+            figures |= {f"{leg}_choice": data["choice"]} if "choice" in data else {}
     return figures
 
 

@@ -1,7 +1,7 @@
 """A link of a chain: one net taught by the one before it, from the teacher's answers to the saved student."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdgen import pictures
 from kdgen.abilities import Adopting
 from kdgen.answers import AnswerPool, Stream, live
+from kdgen.best import Best
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
 from kdgen.equivariance import Equivariance
@@ -21,7 +22,7 @@ from kdgen.model import Model, build_net
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.registry import Use
-from kdgen.report import deciding, outdoes
+from kdgen.report import deciding
 from kdgen.schedule import Length
 from kdgen.stock import Stock
 from kdgen.teacher import Teacher
@@ -216,17 +217,20 @@ class Link:
             stopped=place.stopped,
             team=place.team,
         )
+        best = Best(leg, folder=place.folder, journal=place.journal, task=place.task, headline=place.headline,
+                    reference=place.reference)  # fmt: skip
         for event in trainer.fit():
             if event.kind == "evaluate":
-                self._keep_best(self._model(trainer.average, leg, use), leg, event)
+                best.offer(self._model(trainer.average, leg, use), event)
                 if leg == "student":
                     self._preview(trainer.average)
             if event.kind == "leg" and place.team.leads:
                 place.journal.note(**{f"{leg}_steps": event.step, f"{leg}_seconds": event.data["seconds"]})
-                self._model(trainer.average, leg, use).save(place.home(leg))
+                best.choose(self._model(trainer.average, leg, use), event.step).save(place.home(leg))
+                if choice := place.journal.get(f"{leg}_choice"):
+                    event = replace(event, data={**event.data, "choice": choice})
             if event.kind == "stopped":
-                event = Event(kind="stopped", leg=leg, step=event.step, progress=event.progress,
-                              data={**event.data, "resume": again})  # fmt: skip
+                event = replace(event, data={**event.data, "resume": again})
             yield event
         place.team.wait()
 
@@ -235,16 +239,6 @@ class Link:
         task, name = self.place.task, self.recipe.name
         name = name if leg == "student" else f"{name}-{leg.replace('_', '-')}"
         return Model(net, name=name, channels=task.channels, task=task.describe(), use=use)
-
-    def _keep_best(self, now: Model, leg: str, event: Event) -> None:
-        """Save a net in `best/LEG` if no quick evaluation before was better: it may outdo the last."""
-        place = self.place
-        figure = event.data.get(place.headline)
-        known = place.journal.get(f"{leg}_best")
-        if figure is None or (known is not None and not outdoes(place.headline, figure, known)):
-            return
-        now.save(place.folder / "best" / leg)
-        place.journal.note(**{f"{leg}_best": figure, f"{leg}_best_step": event.step})
 
     def _preview(self, student: nn.Module) -> None:
         """Refresh `preview.png`: the student as it is beside the teacher, on few samples. None of the leg's seconds."""

@@ -1,6 +1,7 @@
 """What a student is trained on: the terms of a stage, weighted by its ratio."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from kdgen import registry
 from kdgen.data.seed import derive
 from kdgen.ratio import TASK, Ratio, Statistics, gradient_norms
 from kdgen.recipe import Recipe, Stage
+from kdgen.registry import Use
+from kdgen.taps import NoLayer
 from kdgen.types import Batch, Method, Net, Objective, Sight, Task, UserError, View
 
 Term = Method | Objective
@@ -28,13 +31,13 @@ def make_terms(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) 
         for position, use in enumerate(stage.methods):
             assert teacher is not None, "a recipe with methods has a teacher"
             method: Method = registry.build("method", use)
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.methods.{position}", use, teacher):
                 torch.manual_seed(derive(recipe.seed, "method", number, position))
                 method.attach(student, teacher, batch)
             terms[f"{number}.{position}.{use.name}"] = method
         for position, use in enumerate(stage.objectives):
             objective: Objective = registry.build("objective", use)
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.objectives.{position}", use, teacher):
                 torch.manual_seed(derive(recipe.seed, "objective", number, position))
                 objective.attach(student, batch)
             terms[f"{number}.own.{position}.{use.name}"] = objective
@@ -53,6 +56,18 @@ def check_ratio(number: int, stage: Stage) -> None:
         named = ", ".join(use.name for use in stage.methods)
         raise UserError(f"{where} 0, so that the methods of that stage ({named}) would never count: raise its alpha, "
                         "or leave them out")  # fmt: skip
+
+
+@contextmanager
+def _named(key: str, use: Use, teacher: Net | None) -> Iterator[None]:
+    """Errors of a term say which key of the recipe it stands at, and whose a missing layer is."""
+    try:
+        yield
+    except NoLayer as error:
+        whose = "the teacher" if error.net is teacher else "the student"
+        raise UserError(f"{key} ({use.name}) names a layer of {whose}, and {error}") from None
+    except UserError as error:
+        raise UserError(f"{key} ({use.name}): {error}") from None
 
 
 class Loss:

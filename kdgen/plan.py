@@ -66,8 +66,8 @@ def plan(recipe: Recipe) -> Plan:
     least = min([1 - sum(a.share for a in recipe.assistants), *(a.share for a in recipe.assistants)])
     scale = math.ceil(1 / least)
     with TemporaryDirectory() as folder:
-        few, _ = _trial(recipe, FEW * scale, Path(folder) / "few")
-        more, per_answer = _trial(recipe, MORE * scale, Path(folder) / "more")
+        few, _, _ = _trial(recipe, FEW * scale, Path(folder) / "few")
+        more, per_answer, guided = _trial(recipe, MORE * scale, Path(folder) / "more")
     task = registry.build("task", recipe.task)
     example = task.example()
     legs = []
@@ -92,7 +92,7 @@ def plan(recipe: Recipe) -> Plan:
         teacher = Net(num_params=cost.num_params(big), macs=cost.macs(big, example.x, example.cond))
     student = legs[-1]
     controls = 0.0
-    if recipe.controls and teacher is not None:
+    if recipe.controls and teacher is not None and guided:
         controls = student.steps / student.steps_per_second + sum(leg.seconds for leg in legs)
     return Plan(
         teacher=teacher,
@@ -104,14 +104,17 @@ def plan(recipe: Recipe) -> Plan:
     )
 
 
-def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """Run a few steps: by leg the steps, their seconds and the seconds for an answer; and the bytes of an answer."""
+def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str, Any]], int, bool]:
+    """Run a few steps: by leg steps, seconds, and those for an answer; an answer's bytes; whether controls are had."""
     patches = min(recipe.pool.patches, max(ASKED, recipe.batch_size))
     pool = recipe.pool.model_copy(update={"patches": patches, "dir": str(folder / "cache")})
     brief = {"pool": pool, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
     short = recipe.model_copy(update=brief).lasting(steps=steps)
     last, asked, seen = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
+    guided = True
     for event in distill(short, folder / "run"):
+        if event.kind == "start":
+            guided = event.data["guided"]
         if event.kind == "answers":
             asked[event.leg] = (event.data["seconds"] - event.data.get("tried", 0.0)) / max(event.data["done"], 1)
         if event.kind == "leg":
@@ -120,7 +123,7 @@ def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str
             if event.leg == last:
                 break
     arrays = [np.load(file, mmap_mode="r") for file in (folder / "cache").rglob("*.npy")]
-    return seen, sum(array.nbytes for array in arrays) // max(patches, 1)
+    return seen, sum(array.nbytes for array in arrays) // max(patches, 1), guided
 
 
 def _peak() -> int:

@@ -204,6 +204,10 @@ class Recipe(Strict):
         rest = 1 - sum(link.share for link in self.assistants)
         return [*chain, ("student", alone.model_copy(update=share(rest) if chain else {}))]
 
+    def guided(self, *, truth: bool) -> bool:
+        """Whether a net could be trained without the teacher: by the ground truth, or by objectives in every stage."""
+        return truth or all(stage.objectives for stage in self.stages)
+
     def lasting(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
         """The same recipe with another length."""
         return self.model_copy(update={"steps": steps, "seconds": seconds})

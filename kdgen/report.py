@@ -1,9 +1,10 @@
 """Teacher, student and controls as a table, as data, and in words."""
 
+import math
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from kdgen.schema import Strict, explain_error
 from kdgen.types import Task, UserError
@@ -26,6 +27,9 @@ _COLUMNS = {
     "ssim": ("SSIM", "{:.4f}"),
     "sharpness": ("sharpness (gradient energy, 1 = reference's)", "{:.3f}"),
     "perceptual": ("perceptual distance (features32)", "{:.4f}"),
+    "saturation": ("saturation (share of black and white values, less the reference's)", "{:+.3f}"),
+    "contrast": ("contrast (1 = reference's)", "{:.3f}"),
+    "diversity_ratio": ("diversity, 1 = reference's", "{:.3f}"),
     "diversity": ("diversity", "{:.4f}"),
     "vendi": ("Vendi score", "{:.2f}"),
     "fid": ("FID", "{:.2f}"),
@@ -40,7 +44,9 @@ LOWER_IS_BETTER = ("fd_", "kd_", "fid", "kid", "perceptual", "latent_error")
 
 
 class Row(Strict):
-    """One net of a report."""
+    """One net of a report. Figures that are not finite are kept, as the strings ``NaN`` and ``Infinity`` in JSON."""
+
+    model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
     role: Role = Field(description="what the net is to the others")
     name: str = Field(description="what it is called")
@@ -54,6 +60,17 @@ class Row(Strict):
     num_seeds: int = Field(1, ge=1, description="number of seeds that the metrics are means of")
     seconds: float | None = Field(None, ge=0, description="seconds its training took, the teacher's answers included")
     steps: int | None = Field(None, ge=0, description="optimiser steps of its training")
+    kept: int | None = Field(None, ge=0, description="the step whose state this is, where that is not the last")
+    answers: int = Field(0, ge=0, description="answers that it gave while it was measured")
+    not_finite: int = Field(0, ge=0, description="how many of these held values that are not finite")
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with its answers or figures, in words; empty where all of them are finite."""
+        if self.not_finite:
+            return f"gave NaN or infinite values in {self.not_finite:,} of {self.answers:,} answers"
+        names = [key for key, value in self.metrics.items() if not math.isfinite(value)]
+        return f"has figures that are no numbers: {', '.join(names)}" if names else ""
 
 
 def deciding(task: Task, *, taught: bool) -> str:
@@ -99,8 +116,10 @@ class Report(Strict):
         """The header and the cells of the report as text, with units; savings are against the teacher."""
         teacher = self.find("teacher")
         trained = any(row.steps is not None for row in self.rows)
+        broken = any(row.not_finite for row in self.rows)
         metrics = list(dict.fromkeys(key for row in self.rows for key in row.metrics))
         header = ["", "name", *(heading(key) for key in metrics)]
+        header += ["answers that are not finite"] if broken else []
         several = any(row.calls > 1 for row in self.rows)
         header += ["parameters", f"MACs {self.per}", "latency (ms)", "weights (kB)"]
         header += ["calls an image"] if several else []
@@ -109,10 +128,11 @@ class Report(Strict):
         cells = []
         for row in self.rows:
             line = [ROLES[row.role], row.name, *(_figure(row, key) for key in metrics)]
+            line += [f"{row.not_finite:,} of {row.answers:,}" if row.answers else "-"] if broken else []
             line += _costs(row)
             line += [str(row.calls) if row.num_params else "-"] if several else []
             line += _savings(row, teacher) if teacher else []
-            line += [_or_dash(row.steps, "{:,}"), _or_dash(row.seconds, "{:.0f}")] if trained else []
+            line += [_steps(row), _or_dash(row.seconds, "{:.0f}")] if trained else []
             cells.append(line)
         return header, cells
 
@@ -187,6 +207,8 @@ def heading(key: str) -> str:
 
 def worded(metric: str, value: float) -> str:
     """A figure in a few words, e.g. ``29.72 dB`` or ``fd_features32 0.91``."""
+    if not math.isfinite(value):
+        return f"{metric} is not a number"
     return f"{value:.2f} dB" if metric.partition("@")[0] == "psnr" else f"{metric} {value:.4g}"
 
 
@@ -211,6 +233,10 @@ def _savings(row: Row, teacher: Row) -> list[str]:
         (teacher.latency_ms, row.latency_ms),
     ]
     return [f"{theirs / own:.1f}x" if own and row is not teacher else "-" for theirs, own in pairs]
+
+
+def _steps(row: Row) -> str:
+    return _or_dash(row.steps, "{:,}") + (f", that of {row.kept:,} kept" if row.kept is not None else "")
 
 
 def _or_dash(value: float | None, text: str) -> str:

@@ -15,6 +15,7 @@ import kdgen.ratio
 import kdgen.tasks  # noqa: F401 - all four register their names
 from kdgen import pictures, registry
 from kdgen import recipe as recipes
+from kdgen.best import best_and_last, kept_step
 from kdgen.card import card
 from kdgen.compare import Contender, Role, Seconds, assess
 from kdgen.config import read_config
@@ -184,15 +185,16 @@ class _Run:
 
     def _events(self) -> Iterator[Event]:
         recipe, original, place = self.recipe, self.original, self.place
+        guided = recipe.guided(truth=place.probe.y is not None)
         yield self._event("start", student=str(recipe.student), teacher=original.name if original else None,
                           total_steps=recipe.steps, seconds=recipe.seconds, folder=str(place.folder),
-                          headline=place.headline, loss_lives=self._loss_lives(), settled=self.settled)  # fmt: skip
+                          headline=place.headline, guided=guided, loss_lives=self._loss_lives(),
+                          settled=self.settled)  # fmt: skip
         yield from self.link.events()
         for number in range(1, len(self.chain)):
             self.link.release()
             self.link = self._link(number)
             yield from self.link.events()
-        guided = place.probe.y is not None or all(stage.objectives for stage in recipe.stages)
         if recipe.controls and original is not None and guided:
             steps = int(self.journal.get("student_steps"))
             yield from self.link.control("control_steps", steps=steps)
@@ -226,7 +228,8 @@ class _Run:
             if place.finished(leg):
                 model = load(place.home(leg)).to(place.device)
                 nets.append(Contender(role=role, name=model.name, net=model.net, label=leg, seconds=self._seconds(leg),
-                                      steps=int(self.journal.get(f"{leg}_steps"))))  # fmt: skip
+                                      steps=int(self.journal.get(f"{leg}_steps")),
+                                      kept=kept_step(self.journal, leg)))  # fmt: skip
         spent = Seconds(
             answers=place.answering("student"),
             training=place.training("student"),
@@ -241,7 +244,7 @@ class _Run:
             reference=place.reference,
             ground_truth=guided,
             seconds=spent if original is not None else None,
-            notes=notes,
+            notes=[*notes, *filter(None, [best_and_last(self.journal, roles, place.headline)])],
             machine=machine(place.device),
         )
         report.save(place.folder)

@@ -24,6 +24,22 @@ class Length:
         assert self.training is not None
         return min(elapsed / self.training, 1.0)
 
+    def left(self, step: int, elapsed: float, since: tuple[int, float]) -> float | None:
+        """Seconds that are left.
+
+        Args:
+            step: steps that are done.
+            elapsed: seconds that are spent.
+            since: the step and the seconds that the speed is counted from: the first steps say little of the others.
+
+        Returns:
+            of a length in seconds the rest; of one in steps an estimate, None before a step tells the speed.
+        """
+        if self.steps is None:
+            return (1 - self.progress(step, elapsed)) * (self.training or 0.0)
+        done, spent = step - since[0], elapsed - since[1]
+        return (self.steps - step) * spent / done if done > 0 else None
+
     @property
     def training(self) -> float | None:
         """Seconds for training, None where the length is in steps."""

@@ -13,6 +13,18 @@ from kdgen.registry import nearest
 from kdgen.types import UserError
 
 
+class NoLayer(UserError):
+    """A net has no layer of a name.
+
+    Attributes:
+        net: that net.
+    """
+
+    def __init__(self, message: str, net: nn.Module) -> None:
+        super().__init__(message)
+        self.net = net
+
+
 def tappable(net: nn.Module) -> list[str]:
     """Dotted paths of the modules of a net that can be tapped, in order of definition.
 
@@ -26,13 +38,13 @@ def find(net: nn.Module, path: str) -> nn.Module:
     """The module at a dotted path.
 
     Raises:
-        UserError: if there is none, with the nearest paths.
+        NoLayer: if there is none, with the nearest paths.
     """
     try:
         return net.get_submodule(path)
     except AttributeError:
         known = [name for name, _ in net.named_modules() if name]
-        raise UserError(f"{type(net).__name__} has no layer {path!r}{nearest(path, known)}") from None
+        raise NoLayer(f"{type(net).__name__} has no layer {path!r}{nearest(path, known)}", net) from None
 
 
 @contextmanager

@@ -18,11 +18,12 @@ from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import derive
 from kdgen.devices import threads
 from kdgen.learner import Figures, Learner
+from kdgen.metrics import SignWatch, watched
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.schedule import Length
 from kdgen.teacher import Teacher
-from kdgen.types import Answer, Batch, Event, Metrics, Net, Task, UserError
+from kdgen.types import Answer, Batch, Event, Net, Task, UserError
 
 RETRIES = 3
 REPORT_EVERY = 0.25
@@ -96,7 +97,7 @@ class Trainer:
                             "set batch_size higher, or launch fewer")  # fmt: skip
         self.learner = Learner(recipe, task=task, student=student, teacher=teacher, probe=probe, device=device,
                                dtype=dtype, team=self.team)  # fmt: skip
-        self.state = State()
+        self.state, self.signs = State(), SignWatch()
         self.apart = device.type != "cpu"
         self.threads = torch.get_num_threads()
         self.tried = 0.0
@@ -156,6 +157,7 @@ class Trainer:
         began = time.perf_counter() - state.elapsed
         reported = evaluated = saved = state.elapsed
         reported_at = state.step
+        first: tuple[int, float] | None = None
         unread: list[Figures] = []
         while (progress := self.length.progress(state.step, state.elapsed)) < 1:
             batch, answer = next(stream)
@@ -173,15 +175,15 @@ class Trainer:
             state.elapsed, figures = elapsed, unread[-1]
             unread = []
             if state.elapsed - reported >= REPORT_EVERY:
-                left = state.elapsed * (1 / max(progress, 1e-6) - 1)
+                left = self.length.left(state.step, state.elapsed, first or (state.step, state.elapsed))
                 speed = (state.step - reported_at) * batch_size / (state.elapsed - reported)
                 yield self._event("step", **self._gathered(figures), seconds_left=left, images_per_second=speed,
                                   seconds=state.elapsed)  # fmt: skip
                 reported, reported_at = state.elapsed, state.step
+            first = first or (state.step, state.elapsed)
             if state.step in self.looks or state.elapsed - evaluated >= self.look_every:
                 evaluated, paused = state.elapsed, time.perf_counter()
-                if self.team.leads:
-                    yield self._event("evaluate", **self._quick_look(), seconds=state.elapsed)
+                yield from self._quick_look()
                 began += time.perf_counter() - paused
             if stop:
                 self.save()
@@ -223,10 +225,17 @@ class Trainer:
         except RuntimeError:  # the step itself copes with it or says what is wrong
             return 0
 
-    def _quick_look(self) -> Metrics:
-        """The figures of the moving average on a few images."""
-        with threads(self.threads):
-            return self.task.evaluate(self.average, reference=self.reference, limit=self.task.quick)
+    def _quick_look(self) -> Iterator[Event]:
+        """The figures of the moving average on a few images, None for one that is no number; and what is wrong."""
+        if not self.team.leads:
+            return
+        with threads(self.threads), watched(self.average) as seen:
+            known = self.task.evaluate(self.average, reference=self.reference, limit=self.task.quick)
+        figures = {key: value if math.isfinite(value) else None for key, value in known.items()}
+        broken = {"not_finite": seen.not_finite, "answers": seen.count} if seen.not_finite else {}
+        yield self._event("evaluate", **figures, **broken, seconds=self.state.elapsed)
+        for line in self.signs.told(figures, seen, self.length.progress(self.state.step, self.state.elapsed)):
+            yield self._event("warning", message=f"{self.leg} at step {self.state.step}: {line}")
 
     def _agreed(self, elapsed: float, finite: bool) -> tuple[float, bool, bool, bool]:
         """The first process's seconds; whether any is to stop, ran out of memory, or met a loss that is no number."""

@@ -39,6 +39,11 @@ def shared_data() -> Path:
 @pytest.fixture
 def make(tmp_path: Path) -> "Callable[..., Recipe]":
     """Recipes for a tiny denoiser of a tiny teacher, measured on one tiny picture, with settings applied."""
+    return tiny_recipes(tmp_path)
+
+
+def tiny_recipes(tmp_path: Path) -> "Callable[..., Recipe]":
+    """What ``make`` gives, in a folder."""
     import numpy as np
     import torch
     from PIL import Image

@@ -34,7 +34,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
         yield Event(kind="step", step=4, progress=0.5,
                     data={"loss": 0.01, "output": 0.02, "images_per_second": 300.0, "seconds": 1.0, "seconds_left": 61.0})  # fmt: skip
         yield Event(kind="warning", data={"message": "the loss was odd"})
-        yield Event(kind="evaluate", step=9, progress=1.0, data={"psnr": 28.5})
+        yield Event(kind="evaluate", step=9, progress=1.0, data={"psnr": 28.5, "contrast": 0.61})
         if seen["ending"] == "stopped":
             yield Event(kind="stopped", data={"reason": "asked to stop", "resume": f"kdgen resume {out}"})
             return

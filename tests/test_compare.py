@@ -1,15 +1,19 @@
 import json
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from kdgen.compare import Report, Row, Seconds, compare, measure, merge, of_one_recipe, verdict
+from kdgen.data import Arrays
 from kdgen.recipe import Recipe
 from kdgen.registry import Use
 from kdgen.report import deciding, worded
 from kdgen.tasks.autoencode import Autoencode
+from kdgen.tasks.denoise import Denoise
 from kdgen.types import Batch, UserError
 
 
@@ -151,9 +155,58 @@ def test_measure_counts_costs_and_caps_a_perfect_result() -> None:
     assert (measured.steps, measured.seconds) == (7, 3.0)
 
 
-def test_measure_of_the_input_costs_nothing_and_drops_what_is_not_a_number() -> None:
-    measured = measure("input", None, Fixed(psnr=20.2, sharpness=float("nan")), name="noisy input")  # type: ignore[arg-type]
+def test_measure_of_the_input_costs_nothing() -> None:
+    measured = measure("input", None, Fixed(psnr=20.2), name="noisy input")  # type: ignore[arg-type]
     assert (measured.num_params, measured.macs, measured.metrics) == (0, 0, {"psnr": 20.2})
+
+
+class Broken(nn.Module):
+    """Gives some value at the first pixel."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        out = x.clone()
+        out[:1, :, 0, 0] = self.value
+        return out
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("role", ["student", "control_steps", "teacher"])
+def test_answers_that_are_not_finite_are_printed_and_judged(role: str, value: float, tmp_path: Path) -> None:
+    task = Denoise()
+    values = {"teacher": 0.5, "student": 0.5, "control_steps": 0.4, role: value}
+    rows = [measure(each, Broken(v), task, name=f"my {each}", limit=2) for each, v in values.items()]  # type: ignore[arg-type]
+    made = compare(rows, task="denoise")
+    row = made.find(role)  # type: ignore[arg-type]
+    assert row is not None
+    assert (row.not_finite, row.answers) == (2, 2)
+    assert f"my {role} gave NaN or infinite values in 2 of 2 answers." in made.verdict
+    assert ("can't be told" in made.verdict) == (role != "teacher")
+    header, cells = made.table()
+    line = next(line for line in cells if line[1] == f"my {role}")
+    assert line[header.index("PSNR (dB)")] == "nan"
+    assert line[header.index("answers that are not finite")] == "2 of 2"
+    made.save(tmp_path)
+    again = Report.read(tmp_path)
+    assert again.verdict == made.verdict
+    assert str(again.rows) == str(made.rows)
+    json.loads((tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_one_broken_image_of_many_is_not_averaged_away() -> None:
+    class Sometimes(Broken):
+        def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) if x.shape[-1] < x.shape[-2] else x
+
+    task = Denoise(evaluate=Arrays([np.full((8, 8), 0.5), np.full((9, 8), 0.5), np.full((8, 8), 0.2)]))
+    row = measure("student", Sometimes(float("inf")), task, name="s")
+    assert (row.not_finite, row.answers) == (1, 3)
+    assert math.isnan(row.metrics["psnr"])
+    merged = merge([compare([row], task="denoise")] * 2)
+    assert "2 of 6 answers" in merged.verdict
 
 
 def test_runs_are_of_one_recipe_if_only_the_seed_differs(tmp_path: Path) -> None:

@@ -29,6 +29,11 @@ def test_curves_are_drawn_from_a_log_cut_short(tmp_path: Path) -> None:
     curves(tmp_path / "a.png", log(tmp_path / "a.jsonl", *steps, *quick))
     curves(tmp_path / "b.png", log(tmp_path / "b.jsonl", *steps[:40]))
     curves(tmp_path / "c.png", log(tmp_path / "c.jsonl"))
+    signs = {"saturation": 0.1, "contrast": 0.9, "diversity_ratio": 0.7}
+    drawn = [("evaluate", "student", step, {"fd": None, **signs, "seconds": float(step)}) for step in (1, 2)]
+    curves(tmp_path / "d.png", log(tmp_path / "d.jsonl", *steps, *drawn), headline="fd")
+    with Image.open(tmp_path / "d.png") as d:
+        assert d.size == (1560, 1008), "a row of panels for what spoils images"
     a, b, c = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB")) for name in "abc")
     assert a.shape == b.shape == c.shape == (576, 1560, 3)
     assert not np.array_equal(a, b)

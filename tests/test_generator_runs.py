@@ -79,6 +79,20 @@ def test_without_objectives_the_teacher_is_the_only_guide(make_gan: Make, tmp_pa
     assert (tmp_path / "run" / "curves.png").stat().st_size > 0
 
 
+def test_what_spoils_a_student_is_told_while_it_happens(make_gan: Make, tmp_path: Path) -> None:
+    ruin = [{"methods": [{"name": "output"}], "lr": 3.0, "clip": 0, "warmup": 0, "decay": "none"}]
+    recipe = make_gan(f"stages={json.dumps(ruin)}", "ema=0", "task.args.images=null")
+    events = drain(run.distill(recipe, tmp_path / "run"))
+    looks = [event.data for event in events if event.kind == "evaluate"]
+    assert all({"saturation", "contrast", "diversity_ratio"} <= look.keys() for look in looks)
+    assert looks[-1]["saturation"] > 0.5
+    said = [event.data["message"] for event in events if event.kind == "warning"]
+    assert any("student at step" in line and "images saturate" in line for line in said)
+    logged = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert '"diversity_ratio":' in logged
+    assert "Beware, the student's images saturate" in (tmp_path / "run" / "report.md").read_text()
+
+
 def test_with_objectives_there_are_controls_that_learn_from_these_alone(make_gan: Make, tmp_path: Path) -> None:
     events = drain(run.distill(make_gan(WITH_GAME, "evaluate_every=null"), tmp_path / "run"))
     report = Report.read(tmp_path / "run")

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def test_a_plan_of_a_chain_in_seconds_has_a_row_for_each_net(make: Make) -> None
     assert [leg.seconds for leg in found.legs] == [10, 30]
     assert found.control_seconds > 40
     assert found.seconds == pytest.approx(40 + found.control_seconds)
+
+
+def test_controls_that_are_never_trained_are_not_counted(make: Make, tmp_path: Path) -> None:
+    images = {"name": "folder", "args": {"path": str(tmp_path / "pictures")}}
+    task = {"patch": 16, "clean": False, "images": images, "evaluate": images}
+    recipe = make("steps=5", f"task.args={json.dumps(task)}")
+    assert recipe.controls
+    found = plan(recipe)
+    assert found.control_seconds == 0
 
 
 def test_the_command_says_what_is_counted_and_what_is_estimated(

@@ -11,7 +11,7 @@ import torch
 from support import drain, interrupt, weights
 
 import kdgen
-from kdgen import run
+from kdgen import registry, run
 from kdgen.compare import Report
 from kdgen.model import load
 from kdgen.recipe import Recipe
@@ -137,6 +137,34 @@ def test_colour_and_a_range_of_levels(make: Make, tmp_path: Path, student: dict[
     assert restored.shape == (3, 1, 5)
 
 
+def test_a_student_that_gives_nan_is_told_in_the_run_the_report_and_the_card(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class BreaksOnLarge(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 1, 1)
+
+        def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+            return self.conv(x) / (x.shape[-1] <= 16)
+
+    monkeypatch.setitem(registry._registered, "net", {**registry._registered["net"], "breaks": BreaksOnLarge})
+    recipe = make('student={"name": "breaks"}', "steps=8")
+    events = drain(run.distill(recipe, tmp_path / "run"))
+    said = [event.data["message"] for event in events if event.kind == "warning" and event.leg == "student"]
+    assert len(said) == 1
+    assert "gives NaN or infinite values in 1 of 1 answers" in said[0]
+    looks = [event.data for event in events if event.kind == "evaluate"]
+    assert looks
+    assert all(look["psnr"] is None and look["not_finite"] == 1 for look in looks)
+    report = Report.read(tmp_path / "run")
+    for role in ("student", "control, equal steps", "control, equal seconds"):
+        assert f"BROKEN: the {role} tiny" in report.verdict
+    card = (tmp_path / "run" / "student" / "README.md").read_text()
+    assert "**Do not use it: it gave NaN or infinite values in 1 of 1 answers when it was measured.**" in card
+    assert "model-index" not in card
+
+
 def test_a_plain_module_is_a_teacher(make: Make, tmp_path: Path) -> None:
     class Blur(torch.nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
@@ -153,7 +181,14 @@ def test_a_plain_module_is_a_teacher(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ('stages=[{"methods": [{"name": "feature", "args": {"pairs": [["no.such", "1"]]}}]}]', "no layer 'no.such'"),
+        (
+            'stages=[{"methods": [{"name": "feature", "args": {"pairs": [["no.such", "1"]]}}]}]',
+            r"stages\.0\.methods\.0 \(feature\) names a layer of the student, and \w+ has no layer 'no\.such'",
+        ),
+        (
+            'stages=[{"methods": [{"name": "output"}, {"name": "feature", "args": {"pairs": [["1", "not"]]}}]}]',
+            r"stages\.0\.methods\.1 \(feature\) names a layer of the teacher, and \w+ has no layer 'not'",
+        ),
         ('stages.0.ratio={"name": "fixed", "args": {"alpha": 1.5}}', r"alpha"),
         ('stages.0.methods=[{"name": "outputt"}]', "output"),
         ('student={"name": "dncnn", "args": {"widht": 3}}', "width"),
@@ -183,3 +218,10 @@ def test_measuring_takes_none_of_the_seconds_for_training(
     looks = [event.kind for event in events].count("evaluate")
     assert looks == 3
     assert leg.data["seconds"] < looks * pause
+
+
+def test_the_first_lines_of_progress_tell_no_more_time_than_there_is(make: Make, tmp_path: Path) -> None:
+    recipe = make("controls=false", "evaluate_every=null").lasting(seconds=1.0)
+    left = [event.data["seconds_left"] for event in run.distill(recipe, tmp_path / "run") if event.kind == "step"]
+    assert left
+    assert max(left) < 1.0

@@ -38,3 +38,9 @@ def test_stages_share_the_run_in_proportion() -> None:
     assert stage_at(stages, 0.375) == (0, pytest.approx(0.5))
     assert stage_at(stages, 0.75) == (1, pytest.approx(0.0))
     assert stage_at(stages, 1.0) == (1, 1.0)
+
+
+def test_seconds_left_are_the_rest_or_told_by_the_speed_after_the_first_steps() -> None:
+    assert Length(None, 40.0, spent=10.0).left(3, 6.0, (1, 5.0)) == pytest.approx(24.0)
+    assert Length(100, None).left(1, 5.0, (1, 5.0)) is None
+    assert Length(100, None).left(11, 6.0, (1, 5.0)) == pytest.approx(8.9)

@@ -93,7 +93,7 @@ def compare(
             "max_abs_error": max(row.max_abs_error for row in rows),
             "psnr": _psnr(pairs),
             "bytes": (cost.size_bytes(net), num_bytes),
-            "latency_ms": tuple(cost.latency_ms(each, example.x, example.cond) for each in (net, exported)),
+            "latency_ms": tuple(cost.latencies_ms([net, exported], example.x, example.cond)),
             "latency_shape": tuple(example.x.shape),
             "threads": torch.get_num_threads(),
             "headline": task.headline if quality else None,

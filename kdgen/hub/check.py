@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from kdgen.best import kept_step
 from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import generator
 from kdgen.devices import evaluating
@@ -48,11 +49,14 @@ def check(parcel: Parcel, given: Model | None = None) -> None:
 
 
 def trained(run: Path) -> Net | None:
-    """The net that a run trained, from its last checkpoint; None where that is not at hand.
+    """The net that a run trained, from its last checkpoint or, where that was kept, its best; None without these.
 
     Raises:
         UserError: if the checkpoint is not of the net in the recipe.
     """
+    if kept_step(Journal(run), "student") is not None:
+        best = run / "best" / "student"
+        return load(best).net if (best / "config.json").is_file() else None
     state, _ = Checkpoints(run / "checkpoints" / "student").load()
     if state is None or state["step"] != Journal(run).get("student_steps"):
         return None

@@ -1,6 +1,6 @@
 """What a result is worth and what it costs. Nothing here knows of tasks, recipes or data."""
 
-from kdgen.metrics.cost import latency_ms, macs, num_params, size_bytes
+from kdgen.metrics.cost import latencies_ms, latency_ms, macs, num_params, size_bytes
 from kdgen.metrics.distribution import (
     Gaussian,
     density_coverage,
@@ -13,9 +13,11 @@ from kdgen.metrics.distribution import (
 from kdgen.metrics.diversity import mean_pairwise_distance, sharpness_ratio, vendi_score
 from kdgen.metrics.extractors import Extractor, extractor
 from kdgen.metrics.fidelity import psnr, sharpness, ssim
+from kdgen.metrics.finite import Answers, watched
 from kdgen.metrics.perceptual import Perceptual, perceptual
+from kdgen.metrics.signs import BOUNDS, SignWatch, beyond, signs
 
-__all__ = ["Extractor", "Gaussian", "Perceptual", "density_coverage", "digest", "distances", "extractor",
-           "frechet_distance", "kernel_distance", "latency_ms", "macs", "mean_pairwise_distance", "num_params",
-           "perceptual", "precision_recall", "psnr", "sharpness", "sharpness_ratio", "size_bytes", "ssim",
-           "vendi_score"]  # fmt: skip
+__all__ = ["BOUNDS", "Answers", "Extractor", "Gaussian", "Perceptual", "SignWatch", "beyond", "density_coverage",
+           "digest", "distances", "extractor", "frechet_distance", "kernel_distance", "latencies_ms", "latency_ms",
+           "macs", "mean_pairwise_distance", "num_params", "perceptual", "precision_recall", "psnr", "sharpness",
+           "sharpness_ratio", "signs", "size_bytes", "ssim", "vendi_score", "watched"]  # fmt: skip

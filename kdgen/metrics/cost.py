@@ -1,9 +1,11 @@
 """What a net costs: parameters, multiply-accumulates, time, bytes."""
 
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -11,8 +13,11 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdgen.devices import evaluating, median_seconds
+from kdgen.devices import call_seconds, evaluating
 from kdgen.types import Net
+
+WARMUP = 3
+"""Calls of a net that are not counted."""
 
 
 def num_params(net: Net) -> int:
@@ -38,16 +43,38 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
 
 
 def latency_ms(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None, *, rounds: int = 15) -> float:
-    """Median time of one call of the net in milliseconds, on the device where it lies, after a warm-up.
+    """Median time of one call of a net in milliseconds, as ``latencies_ms`` takes it."""
+    return latencies_ms([net], x, cond, rounds=rounds)[0]
+
+
+def latencies_ms(
+    nets: Sequence[Net], x: Tensor, cond: Mapping[str, Tensor] | None = None, *, rounds: int = 15
+) -> list[float]:
+    """Median time of one call of each net in milliseconds, on the device where it lies, after a warm-up.
+
+    The nets are called in turn, so that what slows the machine for a while slows them alike; nets of one architecture
+    are timed as one, so that equal nets have equal figures.
 
     Args:
-        net: any net.
-        x: its input, ``(1, ...)``: an image or a latent.
-        cond: conditions the net needs, each ``(1, ...)``.
+        nets: any nets.
+        x: their input, ``(1, ...)``: an image or a latent.
+        cond: conditions the nets need, each ``(1, ...)``.
         rounds: how many times to measure.
     """
-    with _probe(net, x, cond) as (inner, conditions):
-        return 1000 * median_seconds(partial(net, inner, **conditions), inner.device, rounds, warmup=3)
+    first: dict[Any, int] = {}
+    like = [first.setdefault(_architecture(net), number) for number, net in enumerate(nets)]
+    times: dict[int, list[float]] = {number: [] for number in first.values()}
+    for _ in range(WARMUP + rounds):
+        for number, measured in times.items():
+            with _probe(nets[number], x, cond) as (inner, conditions):
+                measured += call_seconds(partial(nets[number], inner, **conditions), inner.device, 1)
+    return [1000 * statistics.median(times[number][WARMUP:]) for number in like]
+
+
+def _architecture(net: Net) -> Any:
+    """Equal for nets that compute the same with other weights, as far as their modules and the shapes of these tell."""
+    weights = tuple((name, tuple(t.shape), t.dtype, t.device) for name, t in net.state_dict().items())
+    return (type(net), repr(net), weights) if weights else net
 
 
 def size_bytes(net: Net) -> int:

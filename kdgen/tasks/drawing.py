@@ -16,6 +16,7 @@ from kdgen.metrics import (
     perceptual,
     psnr,
     sharpness_ratio,
+    signs,
     ssim,
     vendi_score,
 )
@@ -51,6 +52,7 @@ class Drawing:
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Net, dict[int, Tensor]] = WeakKeyDictionary()
         self._data: dict[tuple[int, int], Tensor] = {}
+        self._diversity: WeakKeyDictionary[Net, dict[int, float]] = WeakKeyDictionary()
 
     @property
     def headline(self) -> str:
@@ -81,7 +83,8 @@ class Drawing:
         ``fd_*``, ``kd_*``, ``precision``, ``recall``, ``density`` and ``coverage`` compare the distribution with that
         of as many images of the teacher from other latents, or without a teacher with the data; with both, those to
         the data end in ``@data``. ``diversity`` is the mean perceptual distance of two images, ``vendi`` the number of
-        unlike ones; ``sharpness`` is the gradient energy relative to the reference's.
+        unlike ones; ``sharpness`` is the gradient energy relative to the reference's. What spoils students beside it
+        is told by ``saturation``, ``contrast`` and ``diversity_ratio``, see ``kdgen.metrics.signs``.
 
         Args:
             net: any net of the task.
@@ -105,7 +108,13 @@ class Drawing:
             figures |= self._distribution(drawn, self._real(count, seed))
         else:
             raise UserError("there is nothing to compare with: name a teacher, or give the task `images`")
-        return figures | self._variety(drawn)
+        variety = self._variety(drawn)
+        if reference is None:
+            target, theirs = self._real(count, seed), mean_pairwise_distance(self._real(count, seed)[: self.quick])
+        else:
+            theirs = self._diversity_of(reference, seed)
+        ratio = variety["diversity"] / max(theirs, 1e-12)
+        return figures | signs(drawn, target) | {"diversity_ratio": ratio} | variety
 
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """How many images, which seed, and a hash of the features they were compared with."""
@@ -152,6 +161,14 @@ class Drawing:
             "diversity": mean_pairwise_distance(first),
             "vendi": vendi_score(extractor(self.features)(first)),
         }
+
+    def _diversity_of(self, reference: Net, seed: int) -> float:
+        """The mean perceptual distance of two of the teacher's first images, measured once."""
+        known = self._diversity.setdefault(reference, {})
+        if seed not in known:
+            images = self._answers(reference, self.num_images, derive(seed, "reference"))
+            known[seed] = mean_pairwise_distance(images[: self.quick])
+        return known[seed]
 
     def _distribution(self, drawn: Tensor, target: Tensor) -> dict[str, float]:
         figures = {"sharpness": sharpness_ratio(drawn, target)}

@@ -10,7 +10,8 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from kdgen.curves import NOT_TERMS, smooth
+from kdgen.curves import NOT_TERMS, points_of, smooth
+from kdgen.metrics.signs import BOUNDS
 from kdgen.report import heading
 from kdgen.ui.progress import Legs
 
@@ -52,14 +53,26 @@ def quality_chart(legs: Legs, headline: str, words: Mapping[str, str]) -> str:
     with rc_context(STYLE):
         drawn = False
         for leg, known in legs.items():
-            points = [
-                (each["seconds"], each["data"][headline]) for each in known["evaluate"] if headline in each["data"]
-            ]
+            points = points_of(known, headline)
             if points:
                 axes.plot(*zip(*points, strict=True), "o-", ms=4, lw=2, color=LEGS.get(leg, SHADES[3]),
                           label=words.get(leg, leg))  # fmt: skip
                 drawn = True
         return _svg(figure, axes, words["quality_alt"]) if drawn else ""
+
+
+def signs_chart(legs: Legs, words: Mapping[str, str]) -> str:
+    """What spoils the student's images, against seconds: saturation + 1, contrast and diversity, all 1 where none."""
+    figure, axes = _axes(words["seconds"], words["signs"])
+    with rc_context(STYLE):
+        drawn = False
+        for number, sign in enumerate(BOUNDS):
+            points = points_of(legs.get("student", {}), sign)
+            if points:
+                shifted = [(seconds, value + (sign == "saturation")) for seconds, value in points]
+                axes.plot(*zip(*shifted, strict=True), "o-", ms=4, lw=2, color=SHADES[number], label=words[sign])
+                drawn = True
+        return _svg(figure, axes, words["signs_alt"]) if drawn else ""
 
 
 def tradeoff_chart(points: Sequence[tuple[str, float, float]], quality: str, words: Mapping[str, str]) -> str:

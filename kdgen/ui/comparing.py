@@ -147,18 +147,20 @@ def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Rep
     said, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
     rows = [
         compare.measure("model" if number else "teacher", model.net, task, name=name, reference=first.net,
-                        limit=_limit(task))
+                        limit=_limit(task), timed=False)
         for number, (name, model) in enumerate(models)
     ]  # fmt: skip
+    rows = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
     drawn = isinstance(task, pictures.Drawn) and not isinstance(task, pictures.Pictured)
     notes = [task.provenance(reference=first.net)] if drawn else [task.provenance()]
     return compare.compare(rows, task=said, headline=task.headline, per=compare.per_call(task), notes=notes)
 
 
 def tradeoff(report: Report) -> tuple[list[tuple[str, float, float]], str]:
-    """Name, multiply-accumulates an image and quality of every model; and what the quality is called."""
+    """Name, multiply-accumulates an image and quality of every sound model; and what the quality is called."""
     key = report.headline
-    points = [(row.name, float(row.macs * row.calls), row.metrics[key]) for row in report.rows if key in row.metrics]
+    points = [(row.name, float(row.macs * row.calls), row.metrics[key])
+              for row in report.rows if key in row.metrics and not row.fault]  # fmt: skip
     return points, heading(key)
 
 

@@ -15,6 +15,8 @@ from kdgen.ui.progress import Progress
 from kdgen.ui.runs import Job
 
 Words = Mapping[str, str]
+WARNINGS = 3
+"""How many of the last warnings of a run are shown."""
 
 
 def notice(text: str, *, kind: str = "error") -> str:
@@ -77,12 +79,14 @@ def status(job: Job | None, place: int, progress: Progress, words: Words) -> str
     percent = round(100 * whole)
     steps = "".join(_phase(phase, progress, job, words) for phase in progress.phases)
     line = " &middot; ".join(f"<span>{escape(fact)}</span>" for fact in facts)
+    said = bullets(progress.warnings[-WARNINGS:])
     return (
         f'<div class="kd-status kd-{job.state}"><p class="kd-title"><strong>{escape(title)}</strong> '
         f"<span>{escape(job.name)}</span></p>"
         f'<div class="kd-bar" role="progressbar" aria-label="{escape(words["progress_of"].format(name=job.name))}" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
-        f'<p class="kd-facts">{line}</p>{f"<ol class=kd-phases>{steps}</ol>" if steps else ""}</div>'
+        f'<p class="kd-facts">{line}</p>{f"<ol class=kd-phases>{steps}</ol>" if steps else ""}'
+        f"{f'<div class=kd-hint>{said}</div>' if said else ''}</div>"
     )
 
 

@@ -79,10 +79,10 @@ def _follow(folder: Path, changed: int, size: int) -> Progress:
     except UserError:
         return Progress(folder)
     events = read_events(folder / "metrics.jsonl")
-    phases = phases_of(recipe)
     last = next((event for event in reversed(events) if event["kind"] in ("answers", "step", "leg", "report", "done")),
                 None)  # fmt: skip
     start: dict[str, Any] = next((event for event in events if event["kind"] == "start"), {"data": {}})
+    phases = phases_of(recipe, guided=bool(start["data"].get("guided", True)))
     said = tuple(str(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
     known = Progress(folder, phases=phases, headline=str(start["data"].get("headline", "psnr")),
                      legs=legs_of(events), warnings=said)  # fmt: skip
@@ -115,11 +115,10 @@ def _at(known: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) 
     )  # fmt: skip
 
 
-def phases_of(recipe: Recipe) -> tuple[str, ...]:
-    """What a run of a recipe goes through."""
+def phases_of(recipe: Recipe, *, guided: bool) -> tuple[str, ...]:
+    """What a run of a recipe goes through; ``guided`` where a net could be trained without the teacher."""
     answers = ("answers",) if recipe.pool.patches and recipe.teacher is not None else ()
     chain = tuple(name for name, _ in recipe.links())
-    guided = recipe.task.name not in ("generate",) or all(stage.objectives for stage in recipe.stages)
     controls = ("control_steps", "control_seconds") if recipe.controls and recipe.teacher and guided else ()
     return (*answers, *chain, *controls, "report")
 

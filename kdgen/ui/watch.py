@@ -13,7 +13,7 @@ import gradio as gr
 from kdgen.hub.scan import without_paths
 from kdgen.types import UserError
 from kdgen.ui import markup
-from kdgen.ui.charts import loss_chart, quality_chart
+from kdgen.ui.charts import loss_chart, quality_chart, signs_chart
 from kdgen.ui.progress import Progress, follow
 from kdgen.ui.runs import SERVED, Job, Runs
 from kdgen.ui.words import say, words_for
@@ -108,7 +108,8 @@ def _curves(progress: Progress, known: dict[str, Any], job: Job, words: Mapping[
         return gr.skip()
     known["count"], known["drawn"] = count, time.time()
     charts = [("loss_title", loss_chart(progress.legs, words)),
-              ("quality_title", quality_chart(progress.legs, progress.headline, words))]  # fmt: skip
+              ("quality_title", quality_chart(progress.legs, progress.headline, words)),
+              ("signs_title", signs_chart(progress.legs, words))]  # fmt: skip
     return "".join(f"<figure class=kd-figure><figcaption>{words[title]}</figcaption>{svg}</figure>"
                    for title, svg in charts if svg)  # fmt: skip
 

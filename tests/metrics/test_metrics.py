@@ -9,7 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
 from kdgen.data import Photographs
-from kdgen.metrics import latency_ms, macs, num_params, psnr, sharpness, size_bytes, ssim
+from kdgen.metrics import latencies_ms, latency_ms, macs, num_params, psnr, sharpness, size_bytes, ssim
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,21 @@ class Tiny(nn.Module):
 
     def forward(self, x, **cond):
         return self.up(self.norm(self.conv(x))[..., ::2, ::2]) * cond["gain"].view(-1, 1, 1, 1)
+
+
+def test_nets_are_timed_in_turn_and_equal_ones_as_one():
+    order = []
+
+    class Named(nn.Linear):
+        def forward(self, x, **cond):
+            order.append(self)
+            return super().forward(x)
+
+    small, twin, large = Named(4, 4), Named(4, 4), Named(4, 8)
+    times = latencies_ms([small, large, twin], torch.zeros(1, 4), rounds=5)
+    assert times[0] == times[2] > 0
+    assert order == [small, large] * (len(order) // 2)
+    assert len(order) >= 10
 
 
 def test_costs_of_a_known_net():

@@ -12,6 +12,7 @@ from kdgen.registry import Use, build
 from kdgen.tasks import Generate
 from kdgen.types import UserError
 
+SIGNS = ["saturation", "contrast", "diversity_ratio"]
 MADE = ["fd_features32", "kd_features32", "precision", "recall", "density", "coverage", "sharpness"]
 
 
@@ -89,7 +90,7 @@ def test_described_and_told_apart(task: Generate) -> None:
 def test_the_teacher_is_near_itself_and_farther_the_more_it_is_blurred(task: Generate) -> None:
     teacher = Drawer().eval()
     itself = task.evaluate(teacher, reference=teacher)
-    assert list(itself) == [*MADE, "diversity", "vendi"]
+    assert list(itself) == [*MADE, *SIGNS, "diversity", "vendi"]
     blurred = [task.evaluate(Drawer(blurs), reference=teacher) for blurs in (1, 3)]
     assert itself["fd_features32"] < blurred[0]["fd_features32"] < blurred[1]["fd_features32"]
     assert itself["fd_features32"] < 0.2 * blurred[1]["fd_features32"]
@@ -123,7 +124,7 @@ def test_data_stand_beside_the_teacher_or_in_its_place() -> None:
     assert [key for key in both if key.endswith("@data")] == [f"{key}@data" for key in MADE]
     assert both["fd_features32@data"] < both["fd_features32"]
     alone = task.evaluate(Drawer())
-    assert list(alone) == [*MADE, "diversity", "vendi"]
+    assert list(alone) == [*MADE, *SIGNS, "diversity", "vendi"]
     assert {key: both[f"{key}@data"] for key in MADE} == pytest.approx({key: alone[key] for key in MADE})
     with pytest.raises(UserError, match="nothing to compare with"):
         Generate(latent=16, size=16, num_images=220).evaluate(Drawer())
@@ -131,7 +132,7 @@ def test_data_stand_beside_the_teacher_or_in_its_place() -> None:
 
 def test_a_quick_look_measures_fewer_and_a_larger_teacher_is_resampled(task: Generate) -> None:
     figures = task.evaluate(Drawer(), reference=Drawer(scale=8).eval(), limit=40)
-    assert list(figures) == ["psnr", "ssim", "perceptual", "sharpness", "diversity", "vendi"]
+    assert list(figures) == ["psnr", "ssim", "perceptual", "sharpness", *SIGNS, "diversity", "vendi"]
     assert figures["psnr"] > 15
 
 

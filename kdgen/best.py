@@ -1,0 +1,120 @@
+"""The best state of a net: kept while it trains, and put beside the last one when it has ended."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdgen.convert import write_text
+from kdgen.devices import device_of
+from kdgen.journal import Journal
+from kdgen.metrics import watched
+from kdgen.model import Model, load
+from kdgen.report import ROLES, outdoes, worded
+from kdgen.types import Event, Task
+
+
+class Best:
+    """Keeps the state of a leg that did best in quick evaluations in `best/LEG`, with its figure in `best.json`.
+
+    Args:
+        leg: the net that is trained.
+        folder: of the run.
+        journal: its notes, of the choice at the end ``LEG_choice``.
+        task: measures.
+        headline: the metric that decides.
+        reference: the teacher that is measured against, or None.
+    """
+
+    def __init__(
+        self, leg: str, *, folder: Path, journal: Journal, task: Task, headline: str, reference: nn.Module | None
+    ) -> None:
+        self.leg, self.folder, self.journal = leg, folder / "best" / leg, journal
+        self.task, self.headline, self.reference = task, headline, reference
+
+    def offer(self, now: Model, event: Event) -> None:
+        """Keep a net if no quick evaluation before was better.
+
+        Args:
+            now: the net as it is.
+            event: its quick evaluation.
+        """
+        figure, known = event.data.get(self.headline), self._known()
+        if figure is None or (known is not None and not outdoes(self.headline, figure, known["figure"])):
+            return
+        now.save(self.folder)
+        known = {"figure": figure, "step": event.step, "seconds": event.data["seconds"]}
+        write_text(self.folder / "best.json", json.dumps(known) + "\n")
+
+    def choose(self, last: Model, steps: int) -> Model:
+        """Of the net as it ended and as it did best, the better one over the whole evaluation.
+
+        That is asked only where a quick evaluation of the last is worse than the best one.
+
+        Args:
+            last: the net as it ended.
+            steps: that it was trained for.
+        """
+        known = self._known()
+        if known is None or known["step"] >= steps:
+            return last
+        if not _better(self.headline, known["figure"], self._measured(last, self.task.quick)):
+            return last
+        best = load(self.folder).to(device_of(last.net))
+        ours, theirs = self._measured(best), self._measured(last)
+        kept = _better(self.headline, ours, theirs)
+        choice = {"best": [known["step"], known["seconds"], _plain(ours)],
+                  "last": [steps, _plain(theirs)], "kept": "best" if kept else "last"}  # fmt: skip
+        self.journal.note(**{f"{self.leg}_choice": choice})
+        return best if kept else last
+
+    def _known(self) -> dict[str, Any] | None:
+        try:
+            known: dict[str, Any] = json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return known
+
+    def _measured(self, model: Model, limit: int | None = None) -> float:
+        with watched(model.net):
+            figures = self.task.evaluate(model.net, reference=self.reference, limit=limit)
+        return float(figures.get(self.headline, math.nan))
+
+
+def kept_step(journal: Journal, leg: str) -> int | None:
+    """The step of a leg's state that was kept, where that is not the last."""
+    choice = journal.get(f"{leg}_choice")
+    return int(choice["best"][0]) if choice and choice["kept"] == "best" else None
+
+
+def best_and_last(journal: Journal, legs: Iterable[str], headline: str) -> str:
+    """A sentence on the nets whose best state was not their last; empty where there are none."""
+    told = {leg: choice for leg in legs if (choice := journal.get(f"{leg}_choice"))}
+    if not told:
+        return ""
+    said = "; ".join(_difference(leg, choice, headline) for leg, choice in told.items())
+    return (f"Best and last state differ: {said}. The better one was kept, by figures on the images of this "
+            "evaluation: a choice that favours them a little, made for all nets alike.")  # fmt: skip
+
+
+def _difference(leg: str, choice: dict[str, Any], headline: str) -> str:
+    (at, seconds, ours), (steps, theirs) = choice["best"], choice["last"]
+    name = next((words for role, words in ROLES.items() if role == leg), leg.replace("_", " "))
+    figures = [worded(headline, math.nan if figure is None else figure) for figure in (ours, theirs)]
+    return (f"{name}, {figures[0]} at step {at:,} ({seconds:.0f} s) and {figures[1]} at its last step {steps:,}, "
+            f"kept the {choice['kept']}")  # fmt: skip
+
+
+def _better(metric: str, value: float, other: float) -> bool:
+    """Whether a figure is better than another; any is better than one that is no number."""
+    return math.isfinite(value) and (not math.isfinite(other) or outdoes(metric, value, other))
+
+
+def _plain(figure: float) -> float | None:
+    return figure if math.isfinite(figure) else None
+
+
+__all__ = ["Best", "best_and_last", "kept_step"]
