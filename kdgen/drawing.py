@@ -22,16 +22,30 @@ Make = Callable[[Tensor, Mapping[str, Tensor]], Tensor]
 """Latents or noise, and the conditions that go with them, to images."""
 
 
-def draw_images(net: Net, latent: Sequence[int], num_images: int, seed: int, num_classes: int = 0) -> Tensor:
+def draw_images(
+    net: Net,
+    latent: Sequence[int],
+    num_images: int,
+    seed: int,
+    num_classes: int = 0,
+    labels: Sequence[int] | None = None,
+) -> Tensor:
     """Images of a generator from standard normal latents, ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
 
-    The first images are the same however many are drawn. Of a net with classes, they are of each class in turn.
+    The first images are the same however many are drawn. Of a net with classes, they are of each class in turn, or of
+    those of ``labels``.
     """
-    return _drawn(net, lambda z, cond: net(z, **cond), latent, num_images, seed, num_classes)
+    return _drawn(net, lambda z, cond: net(z, **cond), latent, num_images, seed, num_classes, labels)
 
 
 def denoise_noise(
-    net: Net, shape: Sequence[int], num_images: int, seed: int, num_steps: int, num_classes: int = 0
+    net: Net,
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    num_steps: int,
+    num_classes: int = 0,
+    labels: Sequence[int] | None = None,
 ) -> Tensor:
     """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``.
 
@@ -41,7 +55,7 @@ def denoise_noise(
     def make(noise: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         return sample(net, noise, sigmas=karras(num_steps), cond=cond)
 
-    return _drawn(net, make, shape, num_images, seed, num_classes)
+    return _drawn(net, make, shape, num_images, seed, num_classes, labels)
 
 
 def draw_few(
@@ -52,6 +66,7 @@ def draw_few(
     sigmas: Tensor,
     sampler: FewSampler,
     num_classes: int = 0,
+    labels: Sequence[int] | None = None,
 ) -> Tensor:
     """Images of a diffusion net in a call for each level above 0 (``sample_few``), like ``denoise_noise``."""
     numbers = count()
@@ -64,7 +79,7 @@ def draw_few(
 
         return sample_few(net, noise, sigmas=sigmas, sampler=sampler, cond=cond, fresh=fresh)
 
-    return _drawn(net, make, shape, num_images, seed, num_classes)
+    return _drawn(net, make, shape, num_images, seed, num_classes, labels)
 
 
 def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:
@@ -78,11 +93,20 @@ def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor
         yield start[: num_images - number * CALL]
 
 
-def _drawn(net: Net, make: Make, shape: Sequence[int], num_images: int, seed: int, num_classes: int = 0) -> Tensor:
+def _drawn(
+    net: Net,
+    make: Make,
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    num_classes: int,
+    labels: Sequence[int] | None,
+) -> Tensor:
     where, parts = device_of(net), []
+    turn = torch.tensor(range(num_classes) if labels is None else labels, device=where)
     with evaluating(net):
         for number, start in enumerate(_starts(shape, num_images, seed)):
             label = torch.arange(number * CALL, number * CALL + len(start), device=where)
-            cond = {"label": label % num_classes} if num_classes else {}
+            cond = {"label": turn[label % len(turn)]} if num_classes else {}
             parts.append(make(start.to(where), cond).float().cpu())
     return torch.cat(parts).clamp(-1, 1)

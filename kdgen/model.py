@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -83,42 +83,66 @@ class Model(nn.Module):
             out = out.view(batch, channels, *out.shape[-2:]) if self.channels == 1 else out.mean(1, keepdim=True)
         return out
 
-    def draw(self, num_images: int, *, seed: int = 0, num_steps: int | None = None) -> Tensor:
+    def draw(
+        self, num_images: int, *, seed: int = 0, num_steps: int | None = None, label: int | Sequence[int] | None = None
+    ) -> Tensor:
         """Draw images. The same seed gives the same images on one machine.
 
         Args:
             num_images: how many.
             seed: of the latents or the noise.
             num_steps: steps of a diffusion model's sampler; if not given what suits it, or was made for.
+            label: the class of a class-conditional model's images, or several that come in turn; all if not given.
 
         Returns:
             ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
 
         Raises:
-            UserError: for a model that makes no images of its own.
+            UserError: for a model that makes no images of its own, and a label that it does not know.
         """
         if num_images < 1:
             raise UserError(f"the number of images is at least 1, not {num_images}")
         num_steps = num_steps or next(iter(self.task.get("steps", ())), None)
         own = getattr(self.net, "generate", None)
+        labels = self._labels(label)
         if callable(own):
-            drawn: Tensor = own(num_images, seed=seed, num_steps=num_steps)
+            told = {} if labels is None else {"label": torch.tensor(labels)[torch.arange(num_images) % len(labels)]}
+            drawn: Tensor = own(num_images, seed=seed, num_steps=num_steps, **told)
             return drawn.cpu()
         kind, classes = self.task.get("name"), self.task.get("num_classes", 0)
         if kind == "generate":
-            return draw_images(self.net, self.task["latent"], num_images, seed, classes)
+            return draw_images(self.net, self.task["latent"], num_images, seed, classes, labels)
         if kind == "diffuse":
             shape = (self.channels, self.task["size"], self.task["size"])
             if num_steps and "sampler" in self.task:
                 sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
-                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"], classes)
-            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS, classes)
+                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"], classes, labels)
+            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS, classes, labels)
         raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
                         "name a generator or a diffusion model")  # fmt: skip
 
-    def generate(self, num_images: int = 1, *, seed: int = 0, num_steps: int | None = None) -> list[Image.Image]:
+    def generate(
+        self,
+        num_images: int = 1,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: int | Sequence[int] | None = None,
+    ) -> list[Image.Image]:
         """Draw images as PIL images; see ``draw``."""
-        return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps))
+        return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps, label=label))
+
+    def _labels(self, label: int | Sequence[int] | None) -> list[int] | None:
+        """The classes to draw; None for all of them in turn, or of a model without classes."""
+        if label is None:
+            return None
+        labels = [label] if isinstance(label, int) else list(label)
+        known = int(self.task.get("num_classes") or 0)
+        if not known:
+            raise UserError(f"{self.name} draws images without classes: leave label out")
+        if not labels or not all(0 <= each < known for each in labels):
+            raise UserError(f"{self.name} knows the classes 0 to {known - 1}, not {label}: name some of these")
+        return labels
 
     def _sigma(self, sigma: float | None) -> float:
         made_for = self.task.get("sigma", 25.0)

@@ -135,3 +135,41 @@ def test_mistakes_are_one_line_and_write_nothing(
     assert said.count("\n") == 1
     assert words in said
     assert not Path(out).exists()
+
+
+class ByClass(nn.Module):
+    """Draws flat images, brighter by class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.step = nn.Parameter(torch.tensor(0.25))
+
+    def forward(self, z: Tensor, label: Tensor) -> Tensor:
+        return (label * self.step - 0.5).view(-1, 1, 1, 1).expand(-1, 1, 4, 4).contiguous()
+
+
+def test_a_label_says_which_class_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from kdgen import registry
+
+    monkeypatch.setitem(registry._registered, "net", {**registry._registered["net"], "by_class": ByClass})
+    task = {"name": "generate", "latent": [2], "size": 4, "channels": 1, "num_classes": 3}
+    model = Model(ByClass(), name="classes", channels=1, task=task, use=Use(name="by_class"))
+
+    def drawn(label: int | list[int] | None) -> list[float]:
+        return model.draw(4, label=label)[:, 0, 0, 0].tolist()
+
+    assert drawn(None) == [-0.5, -0.25, 0.0, -0.5]
+    assert drawn(2) == [0.0] * 4
+    assert drawn([2, 1]) == [0.0, -0.25, 0.0, -0.25]
+    with pytest.raises(UserError, match="knows the classes 0 to 2, not 3"):
+        drawn(3)
+    model.save(tmp_path / "classes")
+    options = ["--num-images", "2", "--label", "2", "--label", "0"]
+    assert call("generate", str(tmp_path / "classes"), str(tmp_path / "out"), *options) == 0
+    levels = [int(np.asarray(Image.open(tmp_path / "out" / f"0000{i}.png"))[0, 0]) for i in range(2)]
+    assert levels == [128, 64]
+    capsys.readouterr()
+    assert call("generate", "gan", str(tmp_path / "x.png"), "--label", "1") == 2
+    assert "draws images without classes: leave label out" in capsys.readouterr().err

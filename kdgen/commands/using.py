@@ -20,6 +20,8 @@ Examples:
 - `kdgen generate gan images.png --num-images 64`
 
 - `kdgen generate runs/diffusion images/ --num-images 100 --seed 7 --num-steps 20` (a folder: one file an image)
+
+- `kdgen generate runs/digits sevens.png --label 7` (several: `--label 1 --label 7`, in turn)
 """
 )
 def generate(
@@ -28,6 +30,9 @@ def generate(
     num_images: Annotated[int, typer.Option(min=1, help="How many images.")] = 16,
     seed: Annotated[int, typer.Option(help="The same seed draws the same images on one machine.")] = 0,
     num_steps: Annotated[int | None, typer.Option(min=1, help="Steps of a diffusion model's sampler.")] = None,
+    label: Annotated[
+        list[int] | None, typer.Option(min=0, help="Class of a class-conditional model; several come in turn.")
+    ] = None,
     code: Code = None,
 ) -> None:
     """Draw images with a generator or a diffusion model."""
@@ -38,7 +43,7 @@ def generate(
 
     if target.suffix and target.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"{target} is no picture: name a .png, .jpg or .webp file, or a folder")
-    pictures = load(model).generate(num_images, seed=seed, num_steps=num_steps)
+    pictures = load(model).generate(num_images, seed=seed, num_steps=num_steps, label=label or None)
     if target.suffix:
         target.parent.mkdir(parents=True, exist_ok=True)
         sheet(pictures).save(target)
