@@ -105,7 +105,8 @@ class Learner:
         self.loss = Loss(index, stage, self.terms, self.task)
         if self.loss.ratio.adaptive:
             self.loss.compared = last_weights(self.student, self.probe.x, self.probe.cond, self.loss.student_paths)
-        self.optimizer = Optimizer(stage, self.student, self.loss.regressors)
+        last = last_weights(self.student, self.probe.x, self.probe.cond) if stage.optimizer == "muon" else []
+        self.optimizer = Optimizer(stage, self.student, self.loss.regressors, last)
         self.critics = critic_optimizer(self.loss.critics, stage.critic_lr) if self.loss.critics else None
 
     def step(self, batch: Batch, answer: Answer | None, *, number: int, progress: float, retries: int) -> Figures:

@@ -14,30 +14,36 @@ from kdgen.recipe import Stage
 SMALLEST_SIDE = 16
 """Matrices with fewer rows or columns than this are left to AdamW."""
 
+HIDDEN = (nn.Linear, nn.modules.conv._ConvNd)
+"""Layers whose weights may be Muon's. Parameters of any other module are left to AdamW, embeddings above all."""
+
 
 class Optimizer:
     """One or more optimisers that step together at one learning rate.
 
-    ``adamw`` and ``sgd`` (Nesterov momentum 0.9) are torch's. ``muon`` gives the inner weights of the student, each
-    reshaped to a matrix (outputs, inputs times kernel), to Muon, and everything else to AdamW. Muon replaces
-    each update by the nearest orthogonal matrix, in the spirit of Jordan et al. 2024, "Muon: an optimizer for hidden
-    layers"; its steps are scaled to AdamW's root mean square (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that one
-    learning rate suits both.
+    ``adamw`` is torch's, ``sgd`` is ``DecoupledSGD``. ``muon`` gives the inner weights of the student, each reshaped to
+    a matrix (outputs, inputs times kernel), to Muon, and everything else to AdamW: as Jordan et al. 2024 say ("Muon: an
+    optimizer for hidden layers"), embeddings and the output layer too. Muon replaces each update by the nearest
+    orthogonal matrix; its steps are scaled to AdamW's root mean square (Liu et al. 2025, arXiv 2502.16982, eq. 4), so
+    that one learning rate suits both. All decay weights apart from the gradient.
 
     Args:
         stage: name, learning rate and weight decay.
         student: the net to train.
         others: further parameters, such as regressors.
+        last: weights of the student's output layer, see ``kdgen.taps.last_weights``.
     """
 
-    def __init__(self, stage: Stage, student: nn.Module, others: Sequence[nn.Parameter]) -> None:
+    def __init__(
+        self, stage: Stage, student: nn.Module, others: Sequence[nn.Parameter], last: Sequence[Tensor] = ()
+    ) -> None:
         own = [p for p in student.parameters() if p.requires_grad]
         self.parameters = [*own, *others]
         self._matrices: list[tuple[nn.Parameter, Tensor]] = []
         rest, decay = self.parameters, stage.weight_decay
         self._parts: list[torch.optim.Optimizer] = []
         if stage.optimizer == "muon":
-            inner = [p for p in own if p.ndim >= 2 and min(p.shape[:2]) >= SMALLEST_SIDE]
+            inner = _inner(student, last)
             self._matrices = [(p, _matrix(p.detach(), p)) for p in inner]
             if inner:
                 views = [matrix for _, matrix in self._matrices]
@@ -45,7 +51,7 @@ class Optimizer:
             taken = {id(p) for p in inner}
             rest = [p for p in self.parameters if id(p) not in taken]
         if stage.optimizer == "sgd":
-            self._parts.append(torch.optim.SGD(rest, lr=stage.lr, momentum=0.9, nesterov=True, weight_decay=decay))
+            self._parts.append(DecoupledSGD(rest, lr=stage.lr, weight_decay=decay))
         elif rest:
             fused = rest[0].device.type in ("cpu", "cuda")
             self._parts.append(torch.optim.AdamW(rest, lr=stage.lr, betas=stage.betas, weight_decay=decay, fused=fused))
@@ -75,9 +81,41 @@ class Optimizer:
             part.load_state_dict(dict(state))
 
 
+class DecoupledSGD(torch.optim.SGD):
+    """SGD with Nesterov momentum 0.9 whose weight decay is no part of the gradient.
+
+    SGDW, Loshchilov & Hutter 2019 (arXiv 1711.05101), algorithm 1: weights lose ``lr * weight_decay`` of themselves.
+    """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
+        super().__init__(parameters, lr=lr, momentum=0.9, nesterov=True)
+        self._shrinking = weight_decay
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Step with the gradients that the parameters hold; those without one stay."""
+        for group in self.param_groups:
+            learning = [p for p in group["params"] if p.grad is not None]
+            if self._shrinking and learning:
+                torch._foreach_mul_(learning, 1 - group["lr"] * self._shrinking)
+        super().step(closure)
+
+
 def critic_optimizer(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
     """AdamW for critics, without momentum, as is usual for GANs (Karras et al. 2018, arXiv 1710.10196, appendix A)."""
     return torch.optim.AdamW(parameters, lr=lr, betas=(0.0, 0.99), weight_decay=0.0)
+
+
+def _inner(student: nn.Module, last: Sequence[Tensor]) -> list[nn.Parameter]:
+    """The weights of hidden layers that are large enough to be matrices."""
+    left = {id(weight) for weight in last}
+    layers = list(student.modules())
+    left |= {id(p) for layer in layers if not isinstance(layer, HIDDEN) for p in layer.parameters(recurse=False)}
+    weights = {id(layer.weight): layer.weight for layer in layers if isinstance(layer, HIDDEN)}
+    return [
+        p for p in student.parameters()
+        if p.requires_grad and id(p) in weights and id(p) not in left and min(p.shape[:2]) >= SMALLEST_SIDE
+    ]  # fmt: skip
 
 
 def _matrix(tensor: Tensor, parameter: Tensor) -> Tensor:

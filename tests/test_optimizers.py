@@ -7,6 +7,7 @@ from torch import nn
 from kdgen.muon import Muon
 from kdgen.optimizers import MovingAverage, Optimizer
 from kdgen.recipe import Stage
+from kdgen.taps import last_weights
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -37,6 +38,43 @@ def test_muon_learns_the_same_in_either_layout() -> None:
             optimizer.step(1e-2)
         results.append(net(x).detach())
     torch.testing.assert_close(*results, atol=2e-2, rtol=0)
+
+
+def test_muon_leaves_embeddings_the_output_layer_and_what_it_does_not_know_to_adamw() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(20, 32)
+            self.places = nn.Parameter(torch.zeros(20, 32))
+            self.inner = nn.Linear(32, 32)
+            self.tied = nn.Linear(32, 20)
+            self.tied.weight = self.embedding.weight
+            self.head = nn.Linear(32, 40)
+
+        def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+            hidden = self.inner(self.embedding(x) + self.places)
+            out: torch.Tensor = self.head(torch.relu(hidden) + self.tied(hidden) @ self.embedding.weight)
+            return out
+
+    net, x = Net(), torch.arange(20)[None]
+    optimizer = Optimizer(Stage(optimizer="muon"), net, [], last_weights(net, x, {}))
+    known = {id(p): name for name, p in net.named_parameters()}
+    assert [known[id(p)] for p, _ in optimizer._matrices] == ["inner.weight"]
+    net(x).square().mean().backward()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer.step(1e-2)
+    assert all(not torch.equal(p, before[name]) for name, p in net.named_parameters())
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
+def test_weight_decay_is_apart_from_the_gradient(name: str) -> None:
+    net = nn.Linear(16, 16, bias=False)
+    nn.init.ones_(net.weight)
+    optimizer = Optimizer(Stage(optimizer=name, lr=0.1, weight_decay=0.1), net, [])
+    for _ in range(3):
+        net.weight.grad = torch.zeros_like(net.weight)
+        optimizer.step(0.1)
+    torch.testing.assert_close(net.weight.detach(), torch.full((16, 16), 0.99**3))
 
 
 def test_a_moving_average_is_torchs_with_its_decay_warmed_up() -> None:

@@ -1,10 +1,13 @@
 """Forward hooks as a context manager."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
-from kdgen.taps import find, tappable, taps
+from kdgen.taps import find, last_weights, tappable, taps
 from kdgen.types import UserError
 
 
@@ -90,3 +93,26 @@ def test_the_first_tensor_of_a_tuple_is_read():
     with taps(net, ["0"]) as seen:
         net(torch.ones(1))
     assert torch.equal(seen["0"], torch.ones(1))
+
+
+def test_the_last_weights_are_those_nearest_to_the_output_and_to_each_tap(net):
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm = nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4)
+            self.tail = spectral_norm(nn.Conv2d(4, 1, 3, padding=1))
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x, *, sigma):
+            return x - sigma.view(-1, 1, 1, 1) * self.scale * self.tail(torch.relu(self.norm(self.first(x)))).tanh()
+
+    made, x, cond = Residual(), torch.rand(2, 1, 5, 5), {"sigma": torch.ones(2)}
+    before, state = deepcopy(made.state_dict()), torch.get_rng_state()
+    (last,) = last_weights(made, x, cond)
+    assert last is made.tail.parametrizations.weight.original
+    tapped = last_weights(made, x, cond, ["norm", "tail"])
+    assert [id(weight) for weight in tapped] == [id(last), id(made.first.weight)]
+    assert all(torch.equal(value, before[key]) for key, value in made.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [id(weight) for weight in last_weights(net, x, {})] == [id(net[1][1].weight)]
+    assert last_weights(nn.Identity(), x, {}) == []
