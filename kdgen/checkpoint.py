@@ -1,7 +1,6 @@
 """Checkpoints that are whole or not there: written beside, flushed, then renamed; the one before is kept."""
 
 import errno
-import io
 import os
 import zipfile
 from collections.abc import Mapping
@@ -21,23 +20,22 @@ class Checkpoints:
         self._known: int | None = None
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write a state of tensors and plain values.
+        """Write a state of tensors and plain values, one after another: no copy of the whole is made in memory.
 
         Raises:
             UserError: when the disk is full; the state saved before is untouched.
         """
         self.last.parent.mkdir(parents=True, exist_ok=True)
         partial = self.last.with_suffix(".partial")
-        data = io.BytesIO()
-        torch.save(dict(state), data)
         try:
             with partial.open("wb") as file:
-                file.write(data.getbuffer())
+                torch.save(dict(state), file)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            reason = error.__context__ if isinstance(error, RuntimeError) else error  # torch's hides the disk's
+            if not isinstance(reason, OSError) or reason.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             kept = f"the checkpoint of step {self._known} is kept" if self._known is not None else "none is kept yet"
             run = self.last.parents[2]

@@ -1,11 +1,14 @@
 """What runs survive: being stopped and killed, damaged checkpoints, losses that are not finite, a full disk."""
 
 import errno
+import io
 import os
 import pickle
 import signal
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -139,3 +142,42 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: py
     assert state is not None
     assert state["step"] == 3
     assert not damaged
+
+
+def test_a_disk_that_fills_anywhere_in_a_checkpoint_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"step": 4, "large": torch.zeros(4000), "many": [torch.zeros(9) for _ in range(9)], "text": "x" * 50}
+    folder, opened = tmp_path / "run" / "checkpoints" / "student", Path.open
+    checkpoints = Checkpoints(folder)
+    checkpoints.save({**state, "step": 3})
+    room = [0]
+
+    class Small(io.FileIO):
+        def write(self, data: Any) -> int:
+            if self.tell() + memoryview(data).nbytes > room[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    def small(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+        return Small(path, "w") if mode == "wb" else opened(path, mode, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", small)
+    size = checkpoints.last.stat().st_size
+    for room[0] in range(0, size, size // 40):
+        with pytest.raises(UserError, match="is full, so step 4 could not be saved; the checkpoint of step 3 is kept"):
+            checkpoints.save(state)
+        assert [path.name for path in folder.iterdir()] == ["last.pt"]
+    room[0] = size
+    checkpoints.save(state)
+    assert (checkpoints.load()[0] or {})["step"] == 4
+
+
+def test_a_checkpoint_takes_no_memory_of_its_own(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "run" / "checkpoints" / "student")
+    state = {"step": 1, "tensors": [torch.zeros(500_000) for _ in range(4)]}
+    tracemalloc.start()
+    checkpoints.save(state)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000, "the state of 8 MB was copied"
