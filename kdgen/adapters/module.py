@@ -52,6 +52,10 @@ class Foreign(nn.Module):
             out = inner - out
         return out if self.latents == "out" else (out - self.shift) / self.scale
 
+    def unwrapped(self) -> tuple[nn.Module, float, float, bool]:
+        """The net itself, scale and shift of what it reads, and whether it predicts what to subtract."""
+        return self.net, self.scale, self.shift, self.predicts == "residual"
+
     def taps(self) -> list[str]:
         """The paths that its net names."""
         return [f"net.{path}" for path in tappable(self.net)]

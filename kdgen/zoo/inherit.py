@@ -4,12 +4,23 @@ Channels are ranked by the L1 norm of their filters (Li et al. 2017, "Pruning Fi
 section 3.1); layers are kept at even distances, the first and last always.
 """
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 
 from kdgen.types import UserError
 from kdgen.zoo.fold import folded
 from kdgen.zoo.unet import Block, UNet
+
+
+@runtime_checkable
+class Wrapper(Protocol):
+    """A net that only translates for another, and says so."""
+
+    def unwrapped(self) -> tuple[nn.Module, float, float, bool]:
+        """The other net, scale and shift of the ``scale * x + shift`` that it reads, whether it gives a residual."""
+        ...
 
 
 @torch.no_grad()
@@ -23,7 +34,7 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
 
     Args:
         student: the net that starts.
-        teacher: where from; wrappers that hold their net as ``net`` are looked through.
+        teacher: where from; a ``Wrapper`` is looked through.
 
     Raises:
         UserError: for a pair that does not fit.
@@ -46,11 +57,10 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
 
 def _unwrap(teacher: nn.Module) -> tuple[nn.Module, float, float, str]:
     scale, shift, residual = 1.0, 0.0, False
-    while isinstance(inner := getattr(teacher, "net", None), nn.Module):
-        outer = getattr(teacher, "scale", 1.0)
-        scale, shift = scale * outer, shift * outer + getattr(teacher, "shift", 0.0)
-        residual |= getattr(teacher, "predicts", "image") == "residual"
-        teacher = inner
+    while isinstance(teacher, Wrapper):
+        teacher, outer, offset, subtracts = teacher.unwrapped()
+        scale, shift = scale * outer, shift * outer + offset
+        residual |= subtracts
     return teacher, scale, shift, "residual" if residual else _says(teacher)
 
 

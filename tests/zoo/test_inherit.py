@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from kdgen import registry
+from kdgen.adapters.module import from_module
 from kdgen.registry import Use
 from kdgen.types import UserError
 from kdgen.zoo.inherit import inherit
@@ -32,6 +33,33 @@ class Units(nn.Module):
     def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = (self.net(x / 2 + 0.5, sigma=sigma / 2) - 0.5) * 2
         return out
+
+    def unwrapped(self) -> tuple[nn.Module, float, float, bool]:
+        return self.net, self.scale, self.shift, False
+
+
+class Mine(nn.Module):
+    """A teacher of somebody's own, one of whose parts is called net."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.gain = net, nn.Parameter(torch.tensor(7.0))
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.gain * self.net(x, sigma=sigma)
+        return out
+
+
+def test_a_part_called_net_is_no_wrapped_net() -> None:
+    student = make("dncnn", depth=3, width=6)
+    with pytest.raises(UserError, match="a DnCNN cannot start from this Mine"):
+        inherit(student, Mine(make("dncnn", depth=3, width=6)))
+
+
+def test_a_foreign_net_is_looked_through() -> None:
+    student, teacher = make("dncnn", depth=3, width=6), make("dncnn", depth=3, width=6)
+    inherit(student, from_module(from_module(teacher, range=(-1, 1)), range=(-1, 1)))
+    assert torch.equal(student(X), teacher(X))
 
 
 @pytest.mark.parametrize(
