@@ -33,3 +33,12 @@ class Adopting(Protocol):
     def adopt(self, teacher: Net) -> None:
         """Take over what pipelines ask of a teacher besides its weights, so that this net drops into its place."""
         ...
+
+
+@runtime_checkable
+class Wrapper(Protocol):
+    """A net that only translates for another, and says so."""
+
+    def unwrapped(self) -> tuple[Net, float, float, bool]:
+        """The other net, scale and shift of the ``scale * x + shift`` that it reads, whether it gives a residual."""
+        ...

@@ -57,6 +57,9 @@ class AnswerPool:
 
     Attributes:
         size: how many of its inputs are used, the first ones; all of them unless it is set lower.
+
+    Raises:
+        UserError: for parts of the inputs of a task whose answers are no images of them.
     """
 
     def __init__(
@@ -69,6 +72,9 @@ class AnswerPool:
         paths: Sequence[str] = (),
         equivariance: Equivariance | None = None,
     ) -> None:
+        if spec.crop and not task.equivariant:
+            raise UserError(f"pool.crop is {spec.crop}, and parts of this task's inputs have not the same parts of the "
+                            "answers: set it to null")  # fmt: skip
         self.task, self.spec, self.teacher, self.paths, self.identity = task, spec, teacher, tuple(paths), identity
         self._turn, self._crop = (spec.augment, spec.crop) if task.equivariant else (False, None)
         self.size = spec.patches

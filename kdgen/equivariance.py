@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kdgen.data.augment import NUM_DIHEDRAL, Variant, drawn
+from kdgen.data.augment import Variant, drawn, strides, symmetries
 from kdgen.data.seed import generator
 from kdgen.tolerance import Bound, Judged, judge
 from kdgen.types import Batch, UserError
@@ -52,15 +52,15 @@ def measured(ask: Callable[[Batch], Tensor], batch: Batch, *, turn: bool, crop: 
     """What the answers of a teacher follow, on a batch.
 
     Args:
-        ask: gives its answer ``(B, C, H', W')`` to a batch.
-        batch: square images ``(B, C, H, H)``, with their truth where there is one.
-        turn: whether to flip and rotate, all eight ways.
+        ask: gives its answer ``(B, ..., H', W')`` to a batch.
+        batch: images ``(B, ..., H, W)``, with their truth where there is one.
+        turn: whether to flip and rotate, in all ways that keep their size.
         crop: height and width of parts to be taken; None for none.
 
     Raises:
         UserError: for a crop that the teacher does not take.
     """
-    whole, size = ask(batch), batch.x.shape[-1]
+    whole, (height, width) = ask(batch), batch.x.shape[-2:]
 
     def tried(variants: list[Variant]) -> Judged:
         pairs = [(each.of(whole), ask(view := each.batch(batch)), view) for each in variants]
@@ -72,11 +72,16 @@ def measured(ask: Callable[[Batch], Tensor], batch: Batch, *, turn: bool, crop: 
 
     notes, turns, crops = list[str](), True, True
     if turn:
-        ways = [torch.full((len(batch.x),), k, device=batch.x.device) for k in range(1, NUM_DIHEDRAL)]
-        found = tried([Variant(size=size, top=0, left=0, crop=size, orientation=way) for way in ways])
+        ways = [torch.full((len(batch.x),), k, device=batch.x.device) for k in range(1, symmetries(height, width))]
+        size = (height, width)
+        found = tried([Variant(size=size, top=0, left=0, part=size, orientation=way) for way in ways])
         turns = found.passes
         notes.append(_note("flipped and rotated", turns, found))
-    if crop is not None and crop < size:
+    if crop is not None and any(crop % step for step in strides(batch, [whole])):
+        found = Judged(share=float("inf"), bound=BOUND.spread, own=False)
+        crops = False
+        notes.append(_note("cropped", crops, found))
+    elif crop is not None and crop < max(height, width):
         random = generator(0, "equivariance")
         parts = [drawn(batch, crop=crop, turn=False, random=random, beside=[whole]) for _ in range(NUM_CROPS)]
         try:

@@ -14,6 +14,7 @@ from kdgen.abilities import Adopting
 from kdgen.answers import AnswerPool, Stream, live
 from kdgen.best import Best
 from kdgen.checkpoint import Checkpoints
+from kdgen.data.augment import check_crop
 from kdgen.data.seed import derive
 from kdgen.equivariance import Equivariance
 from kdgen.journal import Journal
@@ -36,6 +37,8 @@ CALIBRATED = 16
 
 JUDGED = 8
 """Other inputs, on which it is judged whether a teacher may answer in fewer bits."""
+
+WHOLE = "pool.crop is for cached inputs: with pool.patches 0 the student trains on whole inputs"
 
 PREVIEWED = 8
 """How many images of a net a preview shows."""
@@ -145,8 +148,10 @@ class Link:
             raise UserError(f"a pool of {recipe.pool.patches} patches is smaller than one batch of {recipe.batch_size}")
         identity = self.original.fingerprint() if self.original else ""
         noted = self.place.journal.get(f"{self.leg}_equivariance")
-        return AnswerPool(task, recipe.pool, teacher=self.teacher, identity=identity, paths=sorted(paths),
+        pool = AnswerPool(task, recipe.pool, teacher=self.teacher, identity=identity, paths=sorted(paths),
                           equivariance=Equivariance(**noted) if noted else None)  # fmt: skip
+        check_crop(recipe.pool.crop, self.place.probe)
+        return pool
 
     def events(self) -> Iterator[Event]:
         """Ask the teacher and train, each from where it was left; nothing if the net is there already."""
@@ -154,6 +159,8 @@ class Link:
             return
         if self.teacher is not None and not all(found.passes for found in self.teacher.tried.values()):
             yield self._event("warning", message=self.teacher.account())
+        if self.stock is None and self.recipe.pool.crop:
+            yield self._event("warning", message=WHOLE)
         if self.stock is not None:
             drawing = self.place.preparing(self.leg) - self.place.answering(self.leg)
             yield from self.stock.fill(self.recipe.seconds, drawing, self.place.stopped)

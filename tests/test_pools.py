@@ -1,5 +1,6 @@
 """Pools of answers to what is no picture: latents, labels, weights, views of the teacher's own."""
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.answers import AnswerPool, live
 from kdgen.recipe import Pool
 from kdgen.teacher import Teacher
-from kdgen.types import Batch
+from kdgen.types import Batch, UserError
 
 CPU = torch.device("cpu")
 MANY = 24
@@ -57,7 +59,7 @@ def filled(folder: Path, task: Any, net: nn.Module | None = None, **spec: object
 def test_latents_are_kept_as_they_are(tmp_path: Path) -> None:
     for shape in ((5,), (3, 4, 4)):
         task = Any(lambda size, random, shape=shape: Batch(x=torch.randn((size, *shape), generator=random)))
-        pool = filled(tmp_path / str(len(shape)), task, crop=8)
+        pool = filled(tmp_path / str(len(shape)), task)
         stored, _ = pool[torch.arange(MANY)]
         known = {tuple(row.tolist()) for row in stored.x.flatten(1)}
         for batch, answer in islice(pool.batches(batch_size=6, seed=1), 8):
@@ -71,7 +73,7 @@ def test_integers_survive_and_conditions_reach_the_teacher(tmp_path: Path) -> No
         label = torch.randint(0, 2**40, (size,), generator=random)
         return Batch(x=torch.ones(size, 1, 4, 4), y=label, cond={"label": label % 7, "level": label * 1e-9})
 
-    pool = filled(tmp_path, Any(made, equivariant=True), crop=8)
+    pool = filled(tmp_path, Any(made, equivariant=True))
     batch, answer = next(pool.batches(batch_size=8, seed=0))
     assert batch.y is not None
     assert batch.y.dtype == batch.cond["label"].dtype == torch.int64
@@ -147,3 +149,55 @@ def test_a_pool_in_use_is_the_last_to_make_room(tmp_path: Path) -> None:
     os.utime(pool.folder, (1, 1))
     assert list(filled(tmp_path, task).fill()) == []
     assert pool.folder.stat().st_mtime > 1
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_labels_of_each_pixel_and_truths_of_any_size_stay_in_step(tmp_path: Path, labelled: bool) -> None:
+    def made(size: int, random: torch.Generator) -> Batch:
+        small = torch.randint(50, (size, 1, 8, 8), generator=random).float()
+        x, y = F.interpolate(small, scale_factor=3), F.interpolate(small, scale_factor=2)
+        cond = {"classes": x[:, 0].long(), "tokens": small[:, 0]}
+        return Batch(x=x, y=y[:, 0].long() if labelled else y, cond=cond)
+
+    pool, cut = filled(tmp_path, Any(made, equivariant=True), crop=12), set()
+    for batch, _ in islice(pool.batches(batch_size=8, seed=2), 6):
+        assert batch.y is not None
+        assert (batch.x.shape[-2:], batch.y.shape[-2:]) == ((12, 12), (8, 8))
+        assert torch.equal(batch.x[:, 0, ::3, ::3], (batch.y if labelled else batch.y[:, 0])[..., ::2, ::2].float())
+        assert torch.equal(batch.cond["classes"], batch.x[:, 0].long())
+        assert batch.cond["tokens"].shape == (8, 8, 8)
+        cut.add(batch.x[0].sum().item())
+    assert len(cut) > 1
+
+
+@pytest.mark.parametrize(("shape", "ways"), [((1, 8, 12), 4), ((2, 3, 8, 8), 8)])
+def test_patches_that_are_not_square_are_flipped_and_videos_turned(
+    tmp_path: Path, shape: tuple[int, ...], ways: int
+) -> None:
+    def made(size: int, random: torch.Generator) -> Batch:
+        x = torch.arange(math.prod(shape)).float().view(shape).expand(size, *shape)
+        return Batch(x=x, y=x + 1)
+
+    seen = set()
+    for batch, answer in islice(filled(tmp_path, Any(made, equivariant=True)).batches(batch_size=8, seed=2), 12):
+        assert batch.x.shape[1:] == shape
+        assert batch.y is not None
+        assert answer is not None
+        assert torch.equal(batch.y, batch.x + 1)
+        assert torch.equal(answer.output, -batch.x)
+        seen |= {tuple(each) for each in batch.x.flatten(1).tolist()}
+    assert len(seen) == ways
+    cropped = filled(tmp_path, Any(made, equivariant=True), crop=8)
+    assert next(cropped.batches(batch_size=8, seed=0))[0].x.shape[-2:] == (8, 8)
+
+
+def test_a_crop_that_cannot_be_is_refused_and_says_what_can(tmp_path: Path) -> None:
+    def made(size: int, random: torch.Generator) -> Batch:
+        x = torch.rand((size, 1, 12, 20), generator=random)
+        return Batch(x=x, y=x[..., ::4, ::4])
+
+    with pytest.raises(UserError, match=r"pool\.crop is 8, and parts of this task's inputs .* set it to null"):
+        filled(tmp_path, Any(made), crop=8)
+    for crop in (16, 10):
+        with pytest.raises(UserError, match=f"pool.crop is {crop}, .* at most 12, a multiple of 4, or to null"):
+            filled(tmp_path, Any(made, equivariant=True), crop=crop)

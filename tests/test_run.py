@@ -115,6 +115,15 @@ def test_an_objective_that_cannot_count_is_refused_before_anything_is_written(ma
     assert not (tmp_path / "run").exists()
 
 
+def test_a_crop_is_never_passed_over_in_silence(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pool\.crop is 48, and inputs have 16x16 pixels: set it to at most 16, or to"):
+        next(run.distill(make("pool.crop=48"), tmp_path / "larger"))
+    assert not (tmp_path / "larger").exists()
+    events = run.distill(make("pool.crop=8", "pool.patches=0", "controls=false", "steps=1"), tmp_path / "fresh")
+    said = [event.data["message"] for event in drain(events) if event.kind == "warning"]
+    assert said == ["pool.crop is for cached inputs: with pool.patches 0 the student trains on whole inputs"]
+
+
 def test_uncached_and_without_a_teacher(make: Make, tmp_path: Path) -> None:
     drain(run.distill(make("pool.patches=0", "controls=false"), tmp_path / "uncached"))
     drain(run.distill(make("teacher=null", 'stages=[{"name": "train"}]', "pool.patches=0"), tmp_path / "alone"))

@@ -1,30 +1,36 @@
 """The eight flips and rotations of a square, the symmetry group D4; and parts of images, turned by it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from kdgen.types import Batch
+from kdgen.types import Batch, UserError
 
 NUM_DIHEDRAL = 8
+NUM_FLIPS = 4
+"""Those of them that keep height and width: rectangles have no more."""
 
 
 def dihedral(x: Tensor, k: int | Tensor) -> Tensor:
     """Flip and rotate images.
 
     Args:
-        x: ``(B, C, H, W)``, any range.
+        x: ``(B, ..., H, W)``, any range.
         k: which of the eight symmetries, 0 to 7: bit 2 transposes, then bit 1 flips rows and bit 0 columns; 0 leaves
-            the images as they are. A tensor ``(B,)`` chooses for each image by itself, and then H = W.
+            the images as they are. A tensor ``(B,)`` chooses for each image by itself, and then H = W if any is 4 or
+            above.
 
     Returns:
-        ``(B, C, H, W)``, or ``(B, C, W, H)`` for a ``k`` of 4 and above.
+        ``(B, ..., H, W)``, or ``(B, ..., W, H)`` for a ``k`` of 4 and above.
     """
     if isinstance(k, Tensor):
         for bit in (4, 2, 1):
-            x = torch.where((k & bit).bool().view(-1, 1, 1, 1), dihedral(x, bit), x)
+            chosen = (k & bit).bool()
+            if chosen.any():
+                x = torch.where(chosen.view(-1, *[1] * (x.ndim - 1)), dihedral(x, bit), x)
         return x
     x = x.transpose(-2, -1) if k & 4 else x
     axes = [axis for axis, bit in ((-2, 2), (-1, 1)) if k & bit]
@@ -36,29 +42,37 @@ def inverse(k: int) -> int:
     return 4 | (k & 1) << 1 | (k & 2) >> 1 if k & 4 else k
 
 
+def symmetries(height: int, width: int) -> int:
+    """How many of the eight, counted from 0, keep images of this size as large as they are."""
+    return NUM_DIHEDRAL if height == width else NUM_FLIPS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One way to see a batch of square images: a part of each, flipped or rotated.
+    """One way to see a batch of images: a part of each, flipped or rotated.
 
     Attributes:
         size: height and width of the whole images in pixels.
-        top, left, crop: where the part begins, and its height and width.
-        orientation: the symmetry of each image, ``(B,)``, 0 to 7.
+        top, left: where the part begins.
+        part: its height and width.
+        orientation: the symmetry of each image, ``(B,)``, 0 to 7; below 4 where the part is no square.
     """
 
-    size: int
+    size: tuple[int, int]
     top: int
     left: int
-    crop: int
+    part: tuple[int, int]
     orientation: Tensor
 
     def of(self, t: Tensor) -> Tensor:
-        """The same part of ``(B, C, H, W)``, which may be larger or smaller than the images; another rank as it is."""
-        if t.ndim != 4:
+        """The same part of ``(B, ..., H', W')``, which may be larger or smaller than the images; a vector stays."""
+        if t.ndim < 3:
             return t
-        scale = t.shape[-1] / self.size
-        top, left, crop = (round(v * scale) for v in (self.top, self.left, self.crop))
-        part = t[..., top : top + crop, left : left + crop]
+        (top, height), (left, width) = (
+            (at * there // whole, size * there // whole)
+            for at, size, there, whole in zip((self.top, self.left), self.part, t.shape[-2:], self.size, strict=True)
+        )
+        part = t[..., top : top + height, left : left + width]
         return dihedral(part, self.orientation) if self.orientation.any() else part
 
     def batch(self, batch: Batch) -> Batch:
@@ -68,26 +82,65 @@ class Variant:
             x=self.of(batch.x),
             teacher_x=None if batch.teacher_x is None else self.of(batch.teacher_x),
             y=None if batch.y is None else self.of(batch.y),
-            cond={key: self.of(value) for key, value in batch.cond.items()},
+            cond={key: self.of(t) if _is_map(t, batch) else t for key, t in batch.cond.items()},
         )
 
 
 def drawn(
     batch: Batch, *, crop: int | None, turn: bool, random: torch.Generator, beside: Iterable[Tensor] = ()
 ) -> Variant:
-    """A variant of a batch by chance. One that is smaller somewhere is cut where its pixels begin.
+    """A variant of a batch by chance, which begins and ends between pixels of each view, larger or smaller ones too.
 
     Args:
-        batch: ``x`` is ``(B, C, H, H)``.
-        crop: height and width of the part, at most H; None is the whole.
+        batch: ``x`` is ``(B, ..., H, W)``.
+        crop: height and width of the part; None is the whole.
         turn: whether to flip and rotate.
         random: where it is drawn from.
         beside: what else will be cut alike, an answer.
+
+    Raises:
+        UserError: for a part that is larger than the images, or that would cut through pixels of a view.
     """
-    size = batch.x.shape[-1]
-    crop = min(crop or size, size)
-    views = [batch.x, batch.teacher_x, batch.y, *batch.cond.values(), *beside]
-    stride = max([1, *(size // t.shape[-1] for t in views if t is not None and t.ndim == 4)])
-    top, left = (stride * int(torch.randint((size - crop) // stride + 1, (), generator=random)) for _ in range(2))
-    orientation = torch.randint(NUM_DIHEDRAL if turn else 1, (len(batch.x),), generator=random)
-    return Variant(size=size, top=top, left=left, crop=crop, orientation=orientation)
+    height, width = batch.x.shape[-2:]
+    check_crop(crop, batch)
+    part, steps = (crop or height, crop or width), strides(batch, beside)
+    top, left = (
+        step * int(torch.randint((whole - size) // step + 1, (), generator=random))
+        for step, whole, size in zip(steps, (height, width), part, strict=True)
+    )
+    kinds = symmetries(*part) if turn else 1
+    orientation = torch.randint(kinds, (len(batch.x),), generator=random)
+    return Variant(size=(height, width), top=top, left=left, part=part, orientation=orientation)
+
+
+def check_crop(crop: int | None, batch: Batch) -> None:
+    """Refuse a part that is larger than images ``(B, ..., H, W)``, or would cut through pixels of a view of theirs.
+
+    Raises:
+        UserError: saying what is possible.
+    """
+    if crop is None:
+        return
+    if batch.x.ndim < 3:
+        raise UserError(f"pool.crop is {crop}, and inputs {tuple(batch.x.shape[1:])} are no images: set it to null")
+    (height, width), step = batch.x.shape[-2:], math.lcm(*strides(batch))
+    if crop > min(height, width) or crop % step:
+        fit = "" if step == 1 else f", a multiple of {step}"
+        raise UserError(f"pool.crop is {crop}, and inputs have {height}x{width} pixels: set it to at most "
+                        f"{min(height, width)}{fit}, or to null")  # fmt: skip
+
+
+def strides(batch: Batch, beside: Iterable[Tensor] = ()) -> tuple[int, int]:
+    """How many rows and columns of the images lie between places where pixels of all views begin."""
+    views = [batch.x, batch.teacher_x, batch.y, *(t for t in batch.cond.values() if _is_map(t, batch)), *beside]
+    maps = [t for t in views if t is not None and t.ndim > 2]
+    down, across = (
+        math.lcm(*(size // math.gcd(size, t.shape[axis]) for t in maps))
+        for axis, size in ((-2, batch.x.shape[-2]), (-1, batch.x.shape[-1]))
+    )
+    return down, across
+
+
+def _is_map(t: Tensor, batch: Batch) -> bool:
+    """Whether a condition says something of each place: it has the images' rank, or exactly their height and width."""
+    return t.ndim >= max(batch.x.ndim, 3) or (t.ndim > 2 and t.shape[-2:] == batch.x.shape[-2:])

@@ -4,23 +4,13 @@ Channels are ranked by the L1 norm of their filters (Li et al. 2017, "Pruning Fi
 section 3.1); layers are kept at even distances, the first and last always.
 """
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from torch import Tensor, nn
 
+from kdgen.abilities import Wrapper
 from kdgen.types import UserError
 from kdgen.zoo.fold import folded
 from kdgen.zoo.unet import Block, UNet
-
-
-@runtime_checkable
-class Wrapper(Protocol):
-    """A net that only translates for another, and says so."""
-
-    def unwrapped(self) -> tuple[nn.Module, float, float, bool]:
-        """The other net, scale and shift of the ``scale * x + shift`` that it reads, whether it gives a residual."""
-        ...
 
 
 @torch.no_grad()
