@@ -20,6 +20,17 @@ def check_choice(what: str, argument: str, value: object, choices: tuple[str, ..
         raise UserError(f"{what}: {argument} is one of {', '.join(choices)}, not {value!r}")
 
 
+def check_square(what: str, size: object) -> None:
+    """Refuse the height and width of images that are not square.
+
+    Raises:
+        UserError: with what can be done with such a model.
+    """
+    if isinstance(size, list | tuple):
+        raise UserError(f"{what}: images are square here, not {'x'.join(map(str, size))}: kdgen generate draws those; "
+                        "to teach or to measure, set task.args.size to one number")  # fmt: skip
+
+
 def check_number(what: str, argument: str, value: object, low: float, high: float = float("inf")) -> None:
     """Refuse what is not a number in [low, high].
 

@@ -68,7 +68,7 @@ def load_net(
         task = {"name": "encode", "decoder": whole} if half == "encoder" else {"name": "decode", "encoder": whole}
         return Loaded(Half(known.net, HALVES[half]), f"{known.name}-{half}", known.channels, task)
     if isinstance(reference, str) and (named := hub_id(reference)):
-        return _from_hub(HubId(named.name, revision or named.revision), as_written=reference)
+        return _from_hub(named.at(revision or named.revision), as_written=reference)
     if revision is not None:
         raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
     path = Path(reference).expanduser()

@@ -33,6 +33,10 @@ class Autoencoder(nn.Module):
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
+        given, read = vae.config.out_channels, vae.config.in_channels
+        if given != read or read not in (1, 3):
+            raise UserError(f"an autoencoder reads and gives images of 1 or 3 channels; this one reads {read} and "
+                            f"gives {given}, which is not handled")  # fmt: skip
         self.vae = vae
         self.channels: int = vae.config.in_channels
         self.latent_channels: int = vae.config.latent_channels

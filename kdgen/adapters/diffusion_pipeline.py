@@ -39,7 +39,10 @@ class Denoiser2D(nn.Module):
         self.num_classes: int | None = unet.config.num_class_embeds
         self.predicts: str = scheduler.config.prediction_type
         self._check()
-        self.timesteps = Timesteps(scheduler.alphas_cumprod)
+        alphas = scheduler.alphas_cumprod
+        if scheduler.config.get("rescale_betas_zero_snr"):  # some write a small number in the place of its last 0
+            alphas = torch.cat([alphas[:-1], torch.zeros_like(alphas[-1:])])
+        self.timesteps = Timesteps(alphas)
 
     def _check(self) -> None:
         config = self.unet.config
@@ -48,6 +51,14 @@ class Denoiser2D(nn.Module):
         if config.out_channels != config.in_channels:
             raise UserError(f"a unet2d gives as many channels as it reads; this one gives {config.out_channels} of "
                             f"{config.in_channels} (it predicts variances, perhaps), which is not handled")  # fmt: skip
+        if config.in_channels not in (1, 3):
+            raise UserError(f"a unet2d is one of images of 1 or 3 channels; this one has {config.in_channels} (it is "
+                            "one of latents, perhaps), which is not handled")  # fmt: skip
+        halvings = len(config.block_out_channels) - 1
+        sides = [self.size] if isinstance(self.size, int) else self.size or []
+        if any(side % 2**halvings for side in sides):
+            raise UserError(f"a unet2d halves its images {halvings} times: its sample_size is a multiple of "
+                            f"{2**halvings}, not {self.size}, of which it draws nothing")  # fmt: skip
         if config.time_embedding_type == "fourier" or config.class_embed_type is not None:
             raise UserError("a unet2d is told the timestep by a positional or learned embedding, and the class by a "
                             "table of num_class_embeds; another kind is not handled")  # fmt: skip
@@ -247,7 +258,10 @@ def unet2d(
             "clip_sample": True,
             "timestep_spacing": "trailing",
         }
-    name = "DDIMScheduler" if pipeline == "DDIMPipeline" else str(scheduler.get("_class_name", "DDPMScheduler"))
+    name = str(scheduler.get("_class_name", "DDPMScheduler"))
     if name not in SCHEDULERS:
         raise UserError(f"a unet2d has one of the schedulers {', '.join(SCHEDULERS)}, not {name}")
-    return Denoiser2D(construct("UNet2DModel", config), construct(name, scheduler), pipeline)
+    made = construct(name, scheduler)
+    if pipeline == "DDIMPipeline" and name != "DDIMScheduler":  # the same table, by the defaults of its own class
+        made = construct("DDIMScheduler", public(made.config))
+    return Denoiser2D(construct("UNet2DModel", config), made, pipeline)

@@ -7,6 +7,7 @@ import copy
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +30,11 @@ MODELS = {"UNet2DModel": "unet2d", "AutoencoderKL": "autoencoder_kl", "Autoencod
 
 PIPELINES = ("DDIMPipeline", "DDPMPipeline")
 SCHEDULERS = (
-    "DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler",
-    "EulerAncestralDiscreteScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler", "LCMScheduler",
-    "LMSDiscreteScheduler", "PNDMScheduler", "UniPCMultistepScheduler",
+    "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler", "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler",
+    "LCMScheduler", "LMSDiscreteScheduler", "PNDMScheduler", "SASolverScheduler", "TCDScheduler",
+    "UniPCMultistepScheduler",
 )  # fmt: skip
 """Schedulers whose table of noise levels is understood."""
 
@@ -39,6 +42,8 @@ STEPPED = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "LCM
 """Schedulers that DDPMPipeline drives rightly: they neither scale the net's input nor lack a generator."""
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+VARIANT = re.compile(r"diffusion_pytorch_model(?:\.safetensors\.index)?\.(?P<name>\w+)\.(?:safetensors|json)")
+"""Names of weights in another precision, say ``fp16``, which plain diffusers opens by that name."""
 
 
 def open_folder(folder: Path) -> tuple[Net, Use, int, dict[str, JsonValue]]:
@@ -80,7 +85,10 @@ def _part(folder: Path, name: str) -> Path:
 
 def _pipeline(folder: Path) -> Use:
     index = read_json(folder / "model_index.json")
-    pipeline = _known("pipeline", index.get("_class_name"), PIPELINES, folder)
+    if (name := index.get("_class_name")) not in PIPELINES and (folder / "vae" / "config.json").is_file():
+        raise UserError(f"{folder} holds a {name}, which is not handled: handled are {', '.join(PIPELINES)}, and its "
+                        "autoencoder by itself: write /vae behind its name")  # fmt: skip
+    pipeline = _known("pipeline", name, PIPELINES, folder)
     classes = {part: (index.get(part) or [None, None])[-1] for part in ("unet", "scheduler")}
     _known("unet", classes["unet"], ("UNet2DModel",), folder)
     name = _known("scheduler", classes["scheduler"], SCHEDULERS, folder)
@@ -144,11 +152,15 @@ def read_weights(model: nn.Module, folder: Path) -> None:
     Raises:
         UserError: if they are missing, damaged, not finite, not safetensors, or do not fit.
     """
+    variant = None
     if not (folder / WEIGHTS).is_file() and not (folder / f"{WEIGHTS}.index.json").is_file():
-        if pickles := sorted(file.name for file in folder.glob("*.bin")):
+        variants = [found["name"] for file in folder.glob("*") if (found := VARIANT.fullmatch(file.name))]
+        variant = min(variants, key=lambda name: (name != "fp16", name), default=None)
+        if variant is None and (pickles := sorted(file.name for file in folder.glob("*.bin"))):
             raise UserError(f"{folder} holds its weights as a pickle, {pickles[0]}, which is never opened: load it in "
                             "plain diffusers and call its save_pretrained, which writes safetensors")  # fmt: skip
-        raise UserError(f"no {WEIGHTS} in {folder}: fetch it again")
+        if variant is None:
+            raise UserError(f"no {WEIGHTS} in {folder}: fetch it again")
     for file in folder.glob("*.safetensors"):
         check_content(file)
         check_kinds(file, model.state_dict())
@@ -156,7 +168,7 @@ def read_weights(model: nn.Module, folder: Path) -> None:
     try:
         with _quiet():
             loaded, told = loader.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, output_loading_info=True
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
             )
     except Exception as error:  # damage can surface as any error
         raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: {_line(error)}") from None

@@ -81,7 +81,7 @@ def pull(
     from kdgen.fetch import HubId
 
     id = HubId.read(name)
-    print(hub.pull(HubId(id.name, revision or id.revision), to))
+    print(hub.pull(id.at(revision or id.revision), to))
 
 
 @app.command(

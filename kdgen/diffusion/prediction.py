@@ -29,7 +29,7 @@ Process = Literal["exploding", "preserving", "flow"]
 """
 
 NO_IMAGE = 2.0**-24
-"""What an ``alphas_cumprod`` of 0 counts as, so that its noise level, 4096, is finite."""
+"""What an ``alphas_cumprod`` of 0 counts as at most, so that its noise level, 4096 or more, is finite."""
 
 
 def to_denoised(kind: Prediction, prediction: Tensor, x: Tensor, sigma: Tensor) -> Tensor:
@@ -115,7 +115,8 @@ class Timesteps:
         sigma_min, sigma_max: noise levels of the first and the last step.
 
     Args:
-        alphas_cumprod: the table ``a``, ``(T,)`` in [0, 1), falling. A 0, where no image is left, counts as 2^-24.
+        alphas_cumprod: the table ``a``, ``(T,)`` in [0, 1), falling. A 0, where no image is left, counts as 2^-24, or
+            as a quarter of the value before it where that is less.
 
     Raises:
         UserError: for a table that is no such thing.
@@ -125,7 +126,7 @@ class Timesteps:
         alphas = alphas_cumprod.detach().cpu().double()
         if alphas.ndim != 1 or len(alphas) < 2 or not bool(((alphas >= 0) & (alphas < 1)).all()):
             raise UserError("give alphas_cumprod as a list of two or more values in [0, 1)")
-        alphas = torch.where(alphas == 0, NO_IMAGE, alphas)
+        alphas = torch.where(alphas == 0, alphas[:-1].min().div(4).clamp(max=NO_IMAGE), alphas)
         self._table = 0.5 * (torch.log1p(-alphas) - alphas.log())
         if not bool((self._table.diff() > 0).all()):
             raise UserError("give alphas_cumprod in falling order, from almost no noise to almost only noise")

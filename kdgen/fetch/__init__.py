@@ -2,7 +2,7 @@
 
 from kdgen.fetch.failures import WorldError, explained, patiently
 from kdgen.fetch.ids import HubId, hub_id, pinned
-from kdgen.fetch.repository import PAGES, api, commit_of, copy_published, fetch, publishable
+from kdgen.fetch.repository import PAGES, api, commit_of, copy_published, fetch, fetchable, publishable
 
 __all__ = [
     "PAGES",
@@ -13,6 +13,7 @@ __all__ = [
     "copy_published",
     "explained",
     "fetch",
+    "fetchable",
     "hub_id",
     "patiently",
     "pinned",

@@ -103,6 +103,9 @@ def _line(error: BaseException, what: str, kept: str, *, writing: bool) -> UserE
         return UserError(f"{what}: HF_HUB_OFFLINE forbids to reach the Hub, and the cache lacks it: unset it")
     if isinstance(error, LocalTokenNotFoundError):
         return UserError(f"{what}: nobody is logged in to the Hub: {LOGIN}")
+    if isinstance(error, UnicodeEncodeError | httpx2.LocalProtocolError):
+        return UserError(f"{what}: the token holds a character that no token has, a curly quote or a space perhaps: "
+                         f"copy it again, without quotes; {LOGIN}")  # fmt: skip
     if isinstance(error, HFValidationError):
         return UserError(f"{what} is no id of the Hub: write ORG/NAME, of letters, digits, '-', '_' and '.'")
     if isinstance(error, HfHubHTTPError):
@@ -172,7 +175,8 @@ def _wait(error: BaseException, pause: float, *, again: bool) -> float | None:
         return max(pause, asked) if asked <= LONGEST_WAIT else None
     if isinstance(root, httpx2.ConnectError | httpx2.ConnectTimeout):
         return pause if pause <= 2 else None
-    return pause if isinstance(root, httpx2.TransportError) and again else None
+    passes = isinstance(root, httpx2.TransportError) and not isinstance(root, httpx2.LocalProtocolError)
+    return pause if passes and again else None
 
 
 def _asked(response: Any) -> float:

@@ -1,8 +1,8 @@
-"""Ids of the Hub as users write them: ``org/name``, ``hub:org/name``, ``hub:org/name@revision``."""
+"""Ids of the Hub as users write them: ``org/name``, ``hub:org/name``, ``hub:org/name@revision``, ``org/name/vae``."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ MODELS = ("teacher", "model", "encoder", "decoder")
 _WRITTEN = re.compile(r"(?P<prefix>hub:)?(?P<name>[^@:\s]+)(?:@(?P<revision>\S+))?")
 _PART = r"[A-Za-z0-9]|[A-Za-z0-9][\w.-]*[A-Za-z0-9_]"
 _NAME = re.compile(rf"(?:{_PART})/(?:{_PART})")
+_INNER = re.compile(rf"(?P<name>(?:{_PART})/(?:{_PART}))(?:/(?P<part>unet|vae))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,34 +26,42 @@ class HubId:
     Attributes:
         name: ``org/name``.
         revision: a branch, tag or commit; None for the newest commit of the main branch.
+        part: the folder within it that holds the model that is meant, ``vae`` or ``unet``; None for all of it.
     """
 
     name: str
     revision: str | None = None
+    part: str | None = None
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """An id from ``org/name``, with ``hub:`` before and ``@revision`` behind it or without.
+        """An id from ``org/name`` or ``org/name/vae``, with ``hub:`` before and ``@revision`` behind it or without.
 
         Raises:
             UserError: for anything the Hub has no repository for.
         """
         written = _WRITTEN.fullmatch(text)
-        name = written["name"] if written else ""
+        inner = _INNER.fullmatch(written["name"]) if written else None
+        name = inner["name"] if inner else ""
         bad = not _NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git") or len(name) > 96
         if written is None or bad or ".." in (written["revision"] or ""):
             raise UserError(f"{text!r} is no id of the Hub: write ORG/NAME, of letters, digits, '-', '_' and '.'")
-        return cls(name, written["revision"])
+        return cls(name, written["revision"], inner["part"] if inner else None)
+
+    def at(self, revision: str | None) -> Self:
+        """The same at another revision."""
+        return replace(self, revision=revision)
 
     def __str__(self) -> str:
-        return f"hub:{self.name}" + (f"@{self.revision}" if self.revision else "")
+        part = f"/{self.part}" if self.part else ""
+        return f"hub:{self.name}{part}" + (f"@{self.revision}" if self.revision else "")
 
 
 def hub_id(reference: str) -> HubId | None:
     """The repository that a reference names, or None where it means something on this machine.
 
     ``hub:org/name`` always means the Hub. ``org/name`` does unless there is a file or folder ``org`` here, whatever
-    it holds: ``runs/denoise`` is a run.
+    it holds: ``runs/denoise`` is a run. ``org/name/vae`` is a folder within a repository.
 
     Raises:
         UserError: for ``hub:`` before something that is no id.
@@ -60,7 +69,7 @@ def hub_id(reference: str) -> HubId | None:
     if reference.startswith("hub:"):
         return HubId.read(reference)
     written = _WRITTEN.fullmatch(reference)
-    if written is None or not _NAME.fullmatch(written["name"]) or Path(written["name"].partition("/")[0]).exists():
+    if written is None or not _INNER.fullmatch(written["name"]) or Path(written["name"].partition("/")[0]).exists():
         return None
     return HubId.read(reference)
 
@@ -81,7 +90,7 @@ def pinned(recipe: Recipe, commit: Callable[[HubId], str]) -> Recipe:
         if named is None:
             return text
         exact = named.revision is not None and COMMIT.fullmatch(named.revision)
-        return f"{named if exact else HubId(named.name, commit(named))}{half}{which}"
+        return f"{named if exact else named.at(commit(named))}{half}{which}"
 
     def walk(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):

@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -10,7 +10,12 @@ from pathlib import Path, PurePosixPath
 
 import httpx2
 from huggingface_hub import HfApi, get_cached_repo_tree, snapshot_download
-from huggingface_hub.errors import CachedRepoTreeNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    CachedRepoTreeNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from kdgen.fetch.failures import PASSING, SILENCE, explained, patiently
 from kdgen.fetch.ids import HubId
@@ -22,6 +27,12 @@ PARTS = ("unet", "vae", "scheduler")
 CONFIGS = ("config.json", "model_index.json", "scheduler_config.json")
 WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*-of-*.safetensors",
            "diffusion_pytorch_model.safetensors.index.json")  # fmt: skip
+VARIANTS = (
+    "diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model-*-of-*.fp16.safetensors",
+    "diffusion_pytorch_model.fp16-*-of-*.safetensors", "diffusion_pytorch_model.safetensors.index.fp16.json",
+)  # fmt: skip
+"""Weights in half precision, which are fetched where there are no others."""
+
 PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
 """What a run tells of its student."""
 
@@ -41,7 +52,7 @@ class Fetched:
     Attributes:
         id: what was asked for.
         commit: what that means.
-        folder: the files.
+        folder: the files; of a part of a repository, those of that part.
     """
 
     id: HubId
@@ -57,13 +68,26 @@ def publishable(path: str) -> bool:
     return folder in PARTS and any(fnmatchcase(name, known) for known in (*CONFIGS, *WEIGHTS))
 
 
+def fetchable(paths: Iterable[str], part: str | None = None) -> list[str]:
+    """Of all paths in a repository those of a student or a model, or of one of its parts.
+
+    Weights in half precision are among them in a folder that holds no others.
+    """
+    places = [place for path in paths if (place := PurePosixPath(path)).parent.as_posix() == part or part is None]
+    usual = {place.parent for place in places if any(fnmatchcase(place.name, known) for known in WEIGHTS)}
+
+    def wanted(place: PurePosixPath) -> bool:
+        half = place.parent not in usual and any(fnmatchcase(place.name, known) for known in VARIANTS)
+        return publishable(str(place)) or (half and place.parent.as_posix() in (".", *PARTS))
+
+    return [str(place) for place in places if wanted(place)]
+
+
 def copy_published(source: Path, target: Path) -> None:
     """Copy the files of a student from a folder, the cache's too, and no others that lie there."""
-    for path in source.rglob("*"):
-        name = path.relative_to(source)
-        if path.is_file() and publishable(name.as_posix()):
-            (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / name)
+    for name in fetchable(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
 
 
 def fetch(
@@ -100,9 +124,9 @@ def fetch(
 
         folder = load([path for path in wanted if PurePosixPath(path).name in CONFIGS])
         if check is not None:
-            check(folder)
+            check(folder / (id.part or ""))
         folder = load(wanted)
-    return Fetched(id, folder.name, folder)
+    return Fetched(id, folder.name, folder / (id.part or ""))
 
 
 def commit_of(id: HubId, *, token: str | None = None) -> str:
@@ -134,6 +158,8 @@ def _listed(id: HubId, cache: Path | None, token: str | None) -> tuple[list[str]
     try:
         known = [file.path for file in get_cached_repo_tree(id.name, revision=id.revision, cache_dir=cache)]
     except CachedRepoTreeNotFoundError:
+        known = _in_snapshot(id, cache)
+    if not known:
         return patiently(ask), False
     try:
         return ask(), False
@@ -145,6 +171,15 @@ def _listed(id: HubId, cache: Path | None, token: str | None) -> tuple[list[str]
     return known, True
 
 
+def _in_snapshot(id: HubId, cache: Path | None) -> list[str]:
+    """The paths that lie in the cache without a list of what there should be, as other programs leave them."""
+    try:
+        folder = Path(snapshot_download(id.name, revision=id.revision, cache_dir=cache, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return []
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
 def _accepted(id: HubId, paths: list[str]) -> list[str]:
     """Those paths that are fetched.
 
@@ -154,7 +189,9 @@ def _accepted(id: HubId, paths: list[str]) -> list[str]:
     for path in paths:
         if not SOUND.fullmatch(path) or ".." in path.split("/"):
             raise UserError(f"{id.name} is refused: it holds a file {path!r}, a path that leads elsewhere")
-    wanted = [path for path in paths if publishable(path)]
+    if id.part and not any(path.startswith(f"{id.part}/") for path in paths):
+        raise UserError(f"{id.name} has no folder {id.part}: leave that out of its name")
+    wanted = fetchable(paths, id.part)
     if not any(path.endswith(".safetensors") for path in wanted):
         if pickles := sorted(path for path in paths if path.endswith(PICKLES)):
             raise UserError(f"{id.name} holds its weights as {pickles[0]}, which may run code when it is read and "

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from kdgen.cache import cache_folder, fingerprint, kept_array, short_hash
-from kdgen.checks import check_count
+from kdgen.checks import check_count, check_square
 from kdgen.data import Images, derive, generator, make_images
 from kdgen.data.labelled import is_labelled
 from kdgen.diffusion import edm_weight, log_normal
@@ -66,6 +66,7 @@ class Diffuse(Drawing):
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        check_square("diffuse", size)
         for name, value in (("channels", channels), ("size", size), ("num_images", num_images),
                             ("num_steps", num_steps)):  # fmt: skip
             check_count("diffuse", name, value)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kdgen.fetch import HubId, api, explained, publishable
+from kdgen.fetch import HubId, api, explained, fetchable
 from kdgen.fetch.failures import SILENCE
 from kdgen.fetch.ids import MODELS
 from kdgen.loading import BUNDLED
@@ -124,8 +124,9 @@ class Weighing:
         id = HubId.read(name)
         with explained(id.name):
             info = api(False).model_info(id.name, revision=id.revision, files_metadata=True, timeout=SILENCE)  # type: ignore[arg-type]
-        exact = HubId(id.name, info.sha)
-        self._sizes[exact] = sum(file.size or 0 for file in info.siblings or () if publishable(file.rfilename))
+        exact = id.at(info.sha)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+        self._sizes[exact] = sum(sizes[path] for path in fetchable(sizes, id.part))
         if (size := sum(self._sizes.values())) > self.most:
             raise UserError(f"{' and '.join(each.name for each in self._sizes)}: {size / 1e9:.1f} GB, and at most "
                             f"{self.most / 1e9:.1f} GB are fetched here: choose smaller models")  # fmt: skip

@@ -131,6 +131,19 @@ def test_a_wrong_token_is_told_when_reading_too(
     assert "does not accept the token" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("token", ["hf_\u201cabc\u201d", "hf_a\nb"])
+@pytest.mark.parametrize("arguments", [["pull", "acme/any"], ["list", "hub"]])
+def test_a_token_that_none_can_be_is_told_at_once(
+    hub: Hub, token: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: token)
+    assert call(*arguments) == 2
+    said = capsys.readouterr().err
+    assert "the token holds a character that no token has" in said
+    assert said.count("\n") == 1
+    assert "abc" not in said
+
+
 def test_what_is_to_be_private_is_never_sent_to_a_public_place(place: Place, student: Callable[..., Model]) -> None:
     name = place.name("open")
     before = push(student(), name).commit

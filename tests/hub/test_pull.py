@@ -160,6 +160,51 @@ def test_what_was_pulled_works_without_the_hub(
         load(place.name("never"))
 
 
+def test_what_another_program_left_whole_in_the_cache_works_without_the_hub(
+    hub: Hub, place: Place, student: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, commit = place.name("laid"), "a" * 40
+    repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    student().save(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    hub.seen.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert load(name).fingerprint() == student().fingerprint()
+    assert commit_of(HubId(name)) == commit
+    assert load(f"{name}@{commit}").fingerprint() == student().fingerprint()
+    (repository / "snapshots" / commit / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="holds no weights"):
+        load(name)
+    assert hub.seen == []
+
+
+def test_a_folder_of_a_repository_and_weights_in_half_precision_alone(
+    hub: Hub, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from diffusers import AutoencoderKL
+
+    blocks = {"down_block_types": ["DownEncoderBlock2D"], "up_block_types": ["UpDecoderBlock2D"]}
+    vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=4, **blocks)
+    vae.half().save_pretrained(tmp_path / "vae", variant="fp16")
+    files = {f"vae/{path.name}": path.read_bytes() for path in (tmp_path / "vae").iterdir()}
+    others = {"model_index.json": b'{"_class_name": "StableDiffusionPipeline"}', "unet/config.json": b"{}",
+              "unet/diffusion_pytorch_model.safetensors": b"x"}  # fmt: skip
+    hub.store.plant(name := place.name("sd"), {**files, **others})
+    with pytest.raises(UserError, match="autoencoder by itself: write /vae behind its name"):
+        load(name)
+    hub.seen.clear()
+    opened = load(f"{name}/vae")
+    assert torch.equal(opened.net.vae.decoder.conv_in.weight, vae.decoder.conv_in.weight.float())  # type: ignore
+    assert not any("/unet/" in line for line in hub.seen)
+    assert load(f"hub:{name}/vae@main#decoder").task["name"] == "decode"
+    assert call("pull", f"{name}/vae", "--to", "here") == 0
+    assert load("here").fingerprint() == opened.fingerprint()
+    hub.store.plant(other := place.name("alone"), files)
+    with pytest.raises(UserError, match="no folder unet"):
+        load(f"{other}/unet")
+
+
 def test_a_download_that_is_cut_short_is_taken_up(hub: Hub, place: Place, student: Make) -> None:
     name = place.name("cut")
     student().push_to_hub(name)
@@ -216,6 +261,8 @@ def test_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").mkdir()
     assert hub_id("a/b") is None, "a folder of that name means a path"
     assert hub_id("hub:a/b") == HubId("a/b")
+    assert hub_id("hub:a/b/vae@v1") == hub_id("hub:a/b/vae").at("v1") == HubId("a/b", "v1", "vae")  # type: ignore[union-attr]
+    assert str(HubId("a/b", "v1", "vae")) == "hub:a/b/vae@v1"
     for text in ("hub:a", "hub:a/../b", "hub:a/b@../../x", "hub:a--b/c", "hub:a/b c"):
         with pytest.raises(UserError, match="no id of the Hub"):
             hub_id(text)
