@@ -27,7 +27,11 @@ class Checkpoint(Strict):
     rename: dict[str, str] | None = Field(
         None, description="what its keys begin with and what that becomes; keys that begin otherwise are left out"
     )
-    key: str | None = Field(None, description="where in the file the weights are, if they lie under a key")
+    key: str | None = Field(
+        None,
+        description="where in the file the weights are, dotted if nested; none: where trainers put them, a moving "
+        "average before live ones",
+    )
     task: dict[str, JsonValue] = Field(
         {}, description='what it was made for, e.g. {"name": "generate", "latent": [100]}; none: restoring images'
     )
