@@ -4,7 +4,7 @@ Imports go down this list only, and packages on one line never import each other
 
     __main__ · ui
     commands
-    arguments · console · files
+    arguments · console · files · streams
     tune · plan
     run
     links

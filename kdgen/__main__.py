@@ -7,6 +7,7 @@ import typer
 
 from kdgen.commands import exporting, listing, measuring, planning, proposing, publishing, training, using
 from kdgen.console import explain, plain_warnings, stderr
+from kdgen.streams import secure, settle
 
 app = typer.Typer(
     name="kdgen",
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0 when all is done, 2 for a mistake to mend, 3 for a full disk or a Hub out of reach, 130 after a signal.
     """
+    secure()
     with plain_warnings():
         try:
             app(list(arguments) if arguments is not None else None, prog_name="kdgen")
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 raise
             stderr.print(f"kdgen: {message}", markup=False)
             sys.exit(code)
+        finally:
+            settle()
 
 
 if __name__ == "__main__":

@@ -91,6 +91,8 @@ def licence(folder: Path | None) -> str | None:
     """What the card in a folder says the licence is, None if there is no card or it does not say."""
     try:
         text = (folder / "README.md").read_text(encoding="utf-8") if folder else ""
+        if not text.lstrip().startswith("---"):  # there is no metadata, which ModelCard would complain of
+            return None
         found = ModelCard(text, ignore_metadata_errors=True).data.get("license")
     except (OSError, ValueError):
         return None

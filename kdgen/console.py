@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from kdgen.types import Event
 
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-stdout = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+stdout = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 140)
 
 LEGS = {"student": "student", "control_steps": "control, steps", "control_seconds": "control, seconds"}
 WIDE = 110
@@ -270,8 +270,10 @@ def plain_warnings() -> Iterator[None]:
     def form(message: Any, category: Any, *place: Any, **more: Any) -> str:
         return f"kdgen: {message}\n" if category is UserWarning else before(message, category, *place, **more)
 
-    warnings.formatwarning = form
-    try:
-        yield
-    finally:
-        warnings.formatwarning = before
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Image size", module="PIL")  # a restored picture may be large
+        warnings.formatwarning = form
+        try:
+            yield
+        finally:
+            warnings.formatwarning = before

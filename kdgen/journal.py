@@ -108,7 +108,9 @@ def _noted(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """SIGINT and SIGTERM ask to save and leave; a second one ends at once.
+    """SIGINT, SIGTERM and SIGHUP ask to save and leave; a second one ends at once, but for SIGHUP, which comes twice.
+
+    A SIGHUP that is ignored, as under ``nohup``, stays so.
 
     Yields:
         whether one came. Outside the main thread none is caught.
@@ -118,12 +120,17 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
         yield asked.is_set
         return
 
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+
     def ask(number: int, frame: object) -> None:
-        if asked.is_set():
+        if asked.is_set() and number != hangup:
             raise KeyboardInterrupt
         asked.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        wanted.append(hangup)
+    before = {number: signal.signal(number, ask) for number in wanted}
     try:
         yield asked.is_set
     finally:

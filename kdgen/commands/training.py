@@ -1,15 +1,17 @@
 """Train: `distill` and `resume`."""
 
 import json
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdgen.arguments import find_recipe, free_folder, register_all
 from kdgen.commands.options import Code, Json, Quiet, Track
-from kdgen.console import make_display, print_report, stdout
+from kdgen.console import headline, make_display, print_report, stderr, stdout
+from kdgen.streams import left, settle
 
 if TYPE_CHECKING:
     from kdgen.types import Event
@@ -93,16 +95,29 @@ def resume(
 
 
 def _follow(events: Iterator["Event"], *, quiet: bool, as_json: bool) -> None:
-    last: dict[str, Mapping[str, Any]] = {}
+    last: dict[str, Event] = {}
+    heard = True
     with make_display(quiet=quiet, as_json=as_json) as display:
         for event in events:
-            display.show(event)
-            last[event.kind] = event.data
+            last[event.kind] = event
+            try:
+                if heard:
+                    display.show(event)
+            except (OSError, SystemExit) as error:
+                if not left(error):
+                    raise
+                heard = False
+                settle()
+                stderr.print("kdgen: nobody reads this any more: saving", markup=False)
+                signal.raise_signal(signal.SIGINT)
     if "stopped" in last:
+        if not heard:
+            stderr.print(headline(last["stopped"]), markup=False)
         raise typer.Exit(130)
     if as_json or "done" not in last:
         return
-    folder = Path(last["done"]["folder"])
+    done = last["done"].data
+    folder = Path(done["folder"])
     if quiet:
         print(folder)
         return
@@ -110,7 +125,7 @@ def _follow(events: Iterator["Event"], *, quiet: bool, as_json: bool) -> None:
         from kdgen.report import Report
 
         print_report(Report.read(folder))
-    stdout.print(f"\nstudent:  {last['done']['student']}", markup=False)
+    stdout.print(f"\nstudent:  {done['student']}", markup=False)
     for what, name in (("report", "report.md"), ("pictures", "samples.png"), ("curves", "curves.png")):
         if (folder / name).is_file():
             stdout.print(f"{what + ':':<9} {folder / name}", markup=False)
