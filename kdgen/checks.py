@@ -1,6 +1,7 @@
 """Refusals in one line: of arguments, ``WHAT: ARGUMENT is ..., not VALUE``, and of weights."""
 
 from collections.abc import Mapping
+from numbers import Real
 
 from torch import Tensor, nn
 
@@ -37,7 +38,7 @@ def check_number(what: str, argument: str, value: object, low: float, high: floa
     Raises:
         UserError: with the range.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, Real) or not low <= float(value) <= high:
         limits = f"of at least {low:g}" if high == float("inf") else f"in [{low:g}, {high:g}]"
         raise UserError(f"{what}: {argument} is a number {limits}, not {value!r}")
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from kdgen import registry, tiling
 from kdgen.cache import fingerprint
+from kdgen.checks import check_sigma
 from kdgen.config import Config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.diffusion.few_steps import few_sigmas
@@ -67,7 +69,8 @@ class Model(nn.Module):
             ``(B, C, H, W)``, clamped to [-1, 1].
 
         Raises:
-            UserError: if the model was made for a range of noise levels and none is given, or not for images at all.
+            UserError: for a sigma that is no noise level, if the model was made for a range of them and none is given,
+                and if it was not made for images at all.
         """
         if (kind := self.task.get("name")) in ("generate", "decode", "encode", "classify"):
             raise UserError(f"{self.name} restores no images, it was made to {kind}: name a denoiser or an autoencoder")
@@ -144,9 +147,24 @@ class Model(nn.Module):
             raise UserError(f"{self.name} knows the classes 0 to {known - 1}, not {label}: name some of these")
         return labels
 
+    def check_sigma(self, sigma: float) -> None:
+        """Refuse what is no noise level in 8-bit units; warn of one that is far from what the model was made for.
+
+        Raises:
+            UserError: with the range.
+        """
+        check_sigma(self.name, sigma)
+        made_for = self.task.get("sigma", sigma)
+        low, high = (made_for, made_for) if isinstance(made_for, int | float) else made_for
+        if not low / 2 <= sigma <= 2 * high:
+            span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            warnings.warn(f"{self.name} was made for noise of sigma {span}, and {sigma:g} is far from that",
+                          stacklevel=2)  # fmt: skip
+
     def _sigma(self, sigma: float | None) -> float:
         made_for = self.task.get("sigma", 25.0)
         if sigma is not None:
+            self.check_sigma(sigma)
             return float(sigma)
         if isinstance(made_for, int | float):
             return float(made_for)

@@ -170,6 +170,9 @@ def _denoising(models: Mapping[str, Model], data: Data | None, sigma: float | No
     if not channels:
         channels = {1 if data is not None and make_images(gallery).picture(0).ndim == 2 else 3}
     made_for = next(iter(models.values())).task.get("sigma", 25)
+    if sigma is not None:
+        for model in models.values():
+            model.check_sigma(sigma)
     args = {"sigma": made_for if sigma is None else sigma, "channels": channels.pop()}
     words = f"{Use(name='denoise', args=args)} on {_words(data) if data else 'the bundled photographs'}"
     return words, registry.build("task", Use(name="denoise", args={**args, "evaluate": gallery}))

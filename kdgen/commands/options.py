@@ -5,6 +5,15 @@ from typing import Annotated
 
 import typer
 
+
+def _noise_level(sigma: float | None) -> float | None:
+    if sigma is not None:
+        from kdgen.checks import check_sigma
+
+        check_sigma("--sigma", sigma)
+    return sigma
+
+
 Code = Annotated[
     list[Path] | None,
     typer.Option(
@@ -21,7 +30,12 @@ Named = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for machines.")]
-Sigma = Annotated[float | None, typer.Option(help="Noise level in 8-bit units; default what the model was made for.")]
+Sigma = Annotated[
+    float | None,
+    typer.Option(
+        callback=_noise_level, help="Noise level in 8-bit units, 0 to 100; default what the model was made for."
+    ),
+]
 Clean = Annotated[
     Path | None,
     typer.Option(help="Folder of the clean pictures, where --data holds the damaged ones by the same names."),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kdgen.checks import LARGEST_SIGMA
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
 from kdgen.devices import device_of, evaluating
 from kdgen.distance import distance
@@ -17,7 +18,6 @@ from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.registry import nearest, register
 from kdgen.types import Batch, Metrics, Net, UserError
 
-LARGEST_SIGMA = 100.0
 BLOCK_PIXELS = 2**20
 USUAL_SIGMAS = (15.0, 25.0, 50.0)
 LOSSES = ("l1", "l2", "charbonnier")
