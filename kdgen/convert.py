@@ -35,12 +35,18 @@ def from_picture(image: Any) -> tuple[Tensor, Callable[[Tensor], Any]]:
         return _from_tensor(image)
     if isinstance(image, Image.Image):
         kind = image
-        pixels = from_image(image)
-        return _to_tensor(pixels), lambda out: _as_image(pixels.like(_to_unit(out)), kind)
+        x, back = from_pixels(from_image(image))
+        return x, lambda out: _as_image(back(out), kind)
     if isinstance(image, np.ndarray):
-        pixels = from_array(image)
-        return _to_tensor(pixels), lambda out: pixels.like(_to_unit(out))
+        return from_pixels(from_array(image))
     raise UserError("a picture is a PIL image, an array (H, W) or (H, W, C), or a tensor (C, H, W) or (B, C, H, W)")
+
+
+def from_pixels(pixels: Pixels) -> tuple[Tensor, Callable[[Tensor], NDArray[Any]]]:
+    """What ``from_picture`` gives, for a picture that was read: the function gives an array in the form it came in."""
+    x = torch.from_numpy(np.array(pixels.values, dtype=np.float32)).div_(127.5).sub_(1.0)
+    x = (x[None] if x.ndim == 2 else x.movedim(-1, 0))[None].contiguous()
+    return x, lambda out: pixels.like(_to_unit(out))
 
 
 def _from_tensor(image: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
@@ -60,11 +66,6 @@ def _from_tensor(image: Tensor) -> tuple[Tensor, Callable[[Tensor], Any]]:
         return (out if image.ndim == 4 else out[0]).to(dtype)
 
     return (x if x.ndim == 4 else x[None]), back
-
-
-def _to_tensor(pixels: Pixels) -> Tensor:
-    x = torch.from_numpy(np.array(pixels.values, dtype=np.float32)).div_(127.5).sub_(1.0)
-    return (x[None] if x.ndim == 2 else x.movedim(-1, 0))[None].contiguous()
 
 
 def _to_unit(x: Tensor) -> NDArray[np.float32]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -159,15 +159,23 @@ def frames(path: Path) -> Iterator[Pixels]:
             yield _deep(image, again)
 
 
-def open_image(path: Path) -> Image.Image:
-    """Open an image file; raises UserError for one of more pixels than Pillow takes."""
-    try:
-        return Image.open(path)
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise UserError(
-            f"it has more than {most:,} pixels, the most that are read at once: cut it into parts"
-        ) from None
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """Open an image file. Pillow is given no name, for it maps files by name, and mapped TIFFs with a turn are garbled.
+
+    Raises:
+        UserError: for one of more pixels than Pillow takes.
+    """
+    with path.open("rb") as file:
+        try:
+            image = Image.open(file)
+        except Image.DecompressionBombError:
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            raise UserError(
+                f"it has more than {most:,} pixels, the most that are read at once: cut it into parts"
+            ) from None
+        with image:
+            yield image
 
 
 def _deep(image: Image.Image, again: Image.Image) -> Pixels:

@@ -1,13 +1,10 @@
 """One reader of pictures for the command line, the app and Python."""
 
-import struct
-import zlib
-
 import numpy as np
 import pytest
 import torch
+from drawn import COLOUR, RAMP, Half, png16
 from PIL import Image
-from torch import Tensor, nn
 
 from kdgen.data import read_picture
 from kdgen.model import Model
@@ -17,54 +14,9 @@ from kdgen.ui.limits import Limits
 from kdgen.ui.uploads import open_picture
 
 
-class Half(nn.Module):
-    """Every pixel half as far from black."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.factor = nn.Parameter(torch.tensor(0.5))
-
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        return (x + 1) * self.factor - 1
-
-
 @pytest.fixture
 def half() -> Model:
     return Model(Half(), name="half", channels=1)
-
-
-RAMP = np.linspace(0, 255, 24 * 32).reshape(24, 32)
-COLOUR = np.stack([RAMP, RAMP[::-1], RAMP[:, ::-1]], axis=2)
-
-
-def png16(path, array):
-    """A 16-bit PNG of C channels, which Pillow writes for greys alone; rows are filtered in all ways in turn."""
-    height, width, channels = array.shape
-    data = array.astype(">u2").reshape(height, -1).view(np.uint8).astype(int)
-    step, above, rows = 2 * channels, np.zeros(data.shape[1], int), b""
-    for number, row in enumerate(data):
-        left = np.concatenate([np.zeros(step, int), row[:-step]])
-        corner = np.concatenate([np.zeros(step, int), above[:-step]])
-        guess = left + above - corner
-        near = np.stack([abs(guess - left), abs(guess - above), abs(guess - corner)]).argmin(0)
-        paeth = np.choose(near, [left, above, corner])
-        kind = number % 5
-        filtered = (row - [0, left, above, (left + above) // 2, paeth][kind]) % 256
-        rows += bytes([kind]) + filtered.astype(np.uint8).tobytes()
-        above = row
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    )
-    return path
-
-
-def near(out, expected, white):
-    assert np.abs(out.astype(float) / white - expected / 255).max() <= 0.51 / min(white, 65535)
 
 
 @pytest.mark.parametrize("values", [RAMP, RAMP[..., None], COLOUR], ids=["HW", "HW1", "HWC"])

@@ -25,7 +25,7 @@ from PIL import Image
 from kdgen import presets
 from kdgen.checkpoint import Checkpoints
 from kdgen.console import explain
-from kdgen.files import restore_file
+from kdgen.files import Unreadable, restore_file
 from kdgen.model import Model, build_net, load
 from kdgen.recipe import parse
 from kdgen.registry import Use, names
@@ -248,8 +248,10 @@ def images(count: int, folder: Path) -> Tally:
         source.write_bytes(damaged(whole[suffix], dice))
 
         def restored(source: Path = source) -> bool:
-            reason = restore_file(model, source, folder / "out.png", 25)
-            return reason is None or "\n" not in reason
+            try:
+                return all("\n" not in note for note in restore_file(model, source, folder / "out.png", 25))
+            except Unreadable as reason:
+                return "\n" not in str(reason)
 
         tally.add(restored)
     return tally

@@ -70,9 +70,12 @@ def restore(
     sigma: Sigma = None,
     code: Code = None,
 ) -> None:
-    """Restore an image or a folder of images. Damaged images are named and skipped."""
+    """Restore an image or a folder of images, upright, with their depth, transparency and colour profiles.
+
+    Damaged images are named and skipped; what the format of a restored file cannot hold is named.
+    """
     register_all(code)
-    from kdgen.files import pairs, restore_file
+    from kdgen.files import Unreadable, pairs, restore_file
     from kdgen.model import load
     from kdgen.types import UserError
 
@@ -80,10 +83,16 @@ def restore(
     loaded = load(model)
     skipped = 0
     for read, write in track(files, "restoring", console=stderr, disable=not stderr.is_terminal):
-        reason = restore_file(loaded, read, write, sigma)
-        if reason:
+        try:
+            lost = restore_file(loaded, read, write, sigma)
+        except Unreadable as error:
+            if len(files) == 1:
+                raise UserError(f"no image could be restored, {read}: {error}") from None
             skipped += 1
-            stderr.print(f"kdgen: skipped {read}: {reason}", markup=False)
+            stderr.print(f"kdgen: skipped {read}: {error}", markup=False)
+            continue
+        if lost:
+            stderr.print(f"kdgen: {read}: {'; '.join(lost)}", markup=False)
     if skipped == len(files):
         raise UserError("no image could be restored")
     stderr.print(f"{len(files) - skipped} of {len(files)} restored to {target}", markup=False)

@@ -1,6 +1,7 @@
 """A folder of image files."""
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -18,7 +19,34 @@ from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+KINDS = "PNG, JPEG, WebP, TIFF, BMP or GIF"
+
+UNREAD = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jxl",
+          ".nef", ".orf", ".pgm", ".ppm", ".psd", ".raf", ".rw2", ".tga")  # fmt: skip
+"""Endings of other image files."""
+
+
+def image_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The image files in a folder and in those within, linked ones too, without hidden files.
+
+    Returns:
+        those of kinds that are read, and those of other kinds, each sorted.
+    """
+    found: dict[bool, list[Path]] = {True: [], False: []}
+    above: dict[str, frozenset[str]] = {}
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        outer = above.get(os.path.dirname(place), frozenset())
+        if real in outer:  # a link to where it lies in
+            folders.clear()
+            continue
+        above[place] = outer | {real}
+        for name in names:
+            path = Path(place, name)
+            if name[0] != "." and (suffix := path.suffix.lower()) in (*SUFFIXES, *UNREAD):
+                found[suffix in SUFFIXES].append(path)
+    return sorted(found[True]), sorted(found[False])
 
 
 def read_picture(path: Path, background: float | None = None) -> Picture:
@@ -36,7 +64,7 @@ def read_picture(path: Path, background: float | None = None) -> Picture:
 
 @register("images")
 class Folder(Pictures):
-    """A folder of PNG, JPEG, WebP and TIFF images, nested folders included.
+    """A folder of PNG, JPEG, WebP, TIFF, BMP and GIF images, nested and linked folders included.
 
     Colour becomes grey and grey colour as a task asks. Float TIFFs hold values in 8-bit units and are never clipped,
     so a noisy picture can be kept as it is.
@@ -74,9 +102,12 @@ class Folder(Pictures):
         self.path = Path(path).expanduser()
         if not self.path.is_dir():
             raise UserError(f"there is no folder {path}: give the path of a folder of images")
-        found = sorted(p for p in self.path.rglob("*") if p.suffix.lower() in SUFFIXES and p.name[0] != ".")
+        found, others = image_files(self.path)
+        if others:
+            warnings.warn(f"{path}: passed over {len(others)} of kinds that are not read, the first is "
+                          f"{self._name(others[0])}", stacklevel=2)  # fmt: skip
         if not found:
-            raise UserError(f"the folder {path} holds no PNG, JPEG, WebP or TIFF image: put images in, or name another")
+            raise UserError(f"the folder {path} holds no {KINDS} image: put images in, or name another")
         self.skipped: list[str] = []
         sizes = {file: size for file in found if (size := self._decoded_bytes(file))}
         self._files = list(sizes)
