@@ -11,7 +11,7 @@ from kdgen.fetch import HubId
 from kdgen.recipe import Checkpoint, Recipe
 from kdgen.registry import Use
 from kdgen.report import Report, heading
-from kdgen.usage import with_kdgen, without_kdgen
+from kdgen.usage import needs_code, with_kdgen, without_kdgen
 
 PIPELINES = {"denoise": "image-to-image", "generate": "unconditional-image-generation",
              "diffuse": "unconditional-image-generation", "classify": "image-classification",
@@ -73,6 +73,9 @@ def card(
     row = report.find("student") if report else None
     if row is not None and row.fault:
         parts.append(f"**Do not use it: it {row.fault} when it was measured.**")
+    if needs_code(net):
+        parts.append(f"**Its net, `{net.name}`, is no part of kdgen: nobody can open it without that code.** Exported "
+                     "by `kdgen export --format onnx` it opens without.")  # fmt: skip
     parts += [f"![{picture.partition('.')[0]}]({picture})" for picture in pictures if picture != "curves.png"]
     if report is not None:
         table = report.to_markdown().replace(f"# {report.task}", "", 1).strip()

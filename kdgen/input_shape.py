@@ -18,6 +18,9 @@ MULTIPLES = (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 24, 32, 64)
 COMMON = (64 * 3, 64 * 7)
 """Numbers of which each of ``MULTIPLES`` divides one."""
 
+USUAL = (28, 32, 64, 128, 224, 512)
+"""Height and width of what most nets take that take one size."""
+
 LARGEST = 256
 """Height and width up to which sizes are tried first, for a net that may be shown large pictures."""
 
@@ -56,7 +59,19 @@ class InputShape:
         return tall, wide
 
 
-ANY = InputShape()
+def declared(multiple: int | None, min_size: int | None) -> InputShape | None:
+    """The sizes that somebody declares, None where nothing is declared.
+
+    Raises:
+        UserError: for what is no whole number of at least 1.
+    """
+    if multiple is None and min_size is None:
+        return None
+    for argument, value in (("multiple", multiple), ("min_size", min_size)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise UserError(f"{argument} is a whole number of pixels, at least 1, not {value!r}")
+    each = multiple or 1
+    return InputShape(each, max(-(-(min_size or 1) // each) * each, each))
 
 
 @runtime_checkable
@@ -95,7 +110,7 @@ def fitted(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Ten
     """A net's answer to images of any size: padded by mirroring, below and to the right, where it needs that, and cut.
 
     Args:
-        net: any net.
+        net: any net. It is asked about other sizes only if it fails at this one, or its answer does not fit it.
         x: ``(B, C, H, W)``; inputs of another rank are passed as they are.
         cond: its conditions.
 
@@ -106,10 +121,22 @@ def fitted(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Ten
     if x.ndim != 4:
         return _call(net, x, told)
     height, width = x.shape[-2:]
+    declares = isinstance(net, Shaped) and net.input_shape is not None
+    if not declares and net not in _found:
+        try:
+            out = _call(net, x, told)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a foreign net's code raises whatever it does
+            if input_shape(net, x, told).takes(height, width):
+                raise error
+        else:
+            if out.ndim != 4 or _ratio((height, width), (out.shape[-2], out.shape[-1])) is not None:
+                return out
     shape = input_shape(net, x, told)
-    tall, wide = shape.at_least(height, width)
-    if (tall, wide) == (height, width):
+    if shape.takes(height, width):
         return _call(net, x, told)
+    tall, wide = shape.at_least(height, width)
     if tall < height or wide < width:
         raise UserError(f"this net takes images of {shape}, not {height}x{width}: cut or shrink them")
     out = _call(net, mirrored(x, tall, wide), told)
@@ -150,7 +177,8 @@ class _Trial:
         """A size that is taken."""
         height, width = self.like.shape[-2:]
         small = min(height, LARGEST), min(width, LARGEST)
-        for size in (small, *(InputShape(common).at_least(*small) for common in COMMON), (height, width)):
+        rounded = (InputShape(common).at_least(*small) for common in COMMON)
+        for size in (small, *rounded, (height, width), *((side, side) for side in USUAL)):
             self.ratio = _ratio(size, self.answer(size))
             if self.ratio is not None:
                 return size

@@ -114,9 +114,9 @@ class Model(nn.Module):
             return drawn.cpu()
         kind, classes = self.task.get("name"), self.task.get("num_classes", 0)
         if kind == "generate":
-            return draw_images(self.net, self.task["latent"], num_images, seed, classes, labels)
+            return draw_images(self.net, self._told("latent"), num_images, seed, classes, labels)
         if kind == "diffuse":
-            shape = (self.channels, self.task["size"], self.task["size"])
+            shape = (self.channels, self._told("size"), self._told("size"))
             if num_steps and "sampler" in self.task:
                 sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
                 return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"], classes, labels)
@@ -160,6 +160,12 @@ class Model(nn.Module):
             span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             warnings.warn(f"{self.name} was made for noise of sigma {span}, and {sigma:g} is far from that",
                           stacklevel=2)  # fmt: skip
+
+    def _told(self, key: str) -> Any:
+        """What its task says of itself."""
+        if key not in self.task:
+            raise UserError(f"{self.name} does not say the {key} it draws with: declare task.{key}")
+        return self.task[key]
 
     def _sigma(self, sigma: float | None) -> float:
         made_for = self.task.get("sigma", 25.0)

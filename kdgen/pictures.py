@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from kdgen.convert import sheet, to_pictures
 from kdgen.devices import evaluating
+from kdgen.input_shape import fitted
 from kdgen.types import Batch
 
 ZOOM = 3
@@ -132,7 +133,7 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
         at = batch.to(where)
         with evaluating(net):
-            columns[caption] = net(at.x, **at.cond)
+            columns[caption] = fitted(net, at.x, at.cond)
     arrays = {caption: _unit(x) for caption, x in columns.items()}
     truth = None if batch.y is None else _unit(batch.y)
     if truth is not None:

@@ -1,5 +1,6 @@
 """Large images through a net tile by tile: what it gives for the whole, in the memory of a tile."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -7,6 +8,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from kdgen.input_shape import fitted, input_shape
 from kdgen.types import Net
 
 LIMIT = 2**20
@@ -50,7 +52,7 @@ def apply(net: Net, x: Tensor, sigma: Tensor, *, limit: int = LIMIT, tile: int =
 
     Args:
         net: called as ``net(x, sigma=sigma)``, one whose answer is not as large as ``x`` is shown the whole.
-        x: ``(B, C, H, W)`` in [-1, 1].
+        x: ``(B, C, H, W)`` in [-1, 1]; continued by mirroring where the net needs other sizes, and cut again.
         sigma: noise levels ``(B,)`` in units of the image range.
         limit: pixels ``B * H * W`` above which tiles are used.
         tile: height and width of what a tile contributes.
@@ -58,17 +60,20 @@ def apply(net: Net, x: Tensor, sigma: Tensor, *, limit: int = LIMIT, tile: int =
     Returns:
         the answer, float32.
     """
+    taken = input_shape(net, x[:1], {"sigma": sigma[:1]})
+    if taken.fixed is not None and (x.shape[-2] > taken.fixed[0] or x.shape[-1] > taken.fixed[1]):
+        side = min(taken.fixed)
+        return _tiled(net, x, sigma, Overlap(side // 8, 1, exact=False), side - 2 * (side // 8))
     if x.shape[0] * x.shape[-2] * x.shape[-1] <= limit:
         return _call(net, x, sigma)
     if net not in _known:
-        _known[net] = _overlap(net, x[:1, :, :1, :1], sigma[:1])
+        _known[net] = _overlap(net, x[:1, :, :1, :1], sigma[:1], taken.multiple)
     laid = _known[net]
     return _call(net, x, sigma) if laid is None else _tiled(net, x, sigma, laid, tile)
 
 
 def _call(net: Net, x: Tensor, sigma: Tensor) -> Tensor:
-    out: Tensor = net(x, sigma=sigma).float()
-    return out
+    return fitted(net, x, {"sigma": sigma}).float()
 
 
 def _tiled(net: Net, x: Tensor, sigma: Tensor, laid: Overlap, tile: int) -> Tensor:
@@ -109,7 +114,7 @@ def _ramp(begin: int, end: int, extent: int, margin: int) -> Tensor:
     return torch.minimum(rise, fall).clamp(max=1)
 
 
-def _overlap(net: Net, like: Tensor, sigma: Tensor) -> Overlap | None:
+def _overlap(net: Net, like: Tensor, sigma: Tensor, multiple: int) -> Overlap | None:
     """How tiles are laid for a net: by its receptive field where it has one, checked on noise.
 
     None for a net whose answer is of another size.
@@ -117,6 +122,7 @@ def _overlap(net: Net, like: Tensor, sigma: Tensor) -> Overlap | None:
     if _call(net, like.new_zeros(1, like.shape[1], PROBE, PROBE), sigma).shape[-2:] != (PROBE, PROBE):
         return None
     margin, align = _field(net, like, sigma)
+    align = math.lcm(align, multiple)
     found = Overlap(margin, align, exact=True)
     if margin <= TILE // 2 and _agrees(net, like, sigma, found):
         return found

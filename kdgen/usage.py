@@ -102,6 +102,14 @@ def with_kdgen(repo: str, kind: str, task: Mapping[str, Any]) -> str:
     return f'{imports}\nstudent = kdgen.load("{repo}")\n{use}'
 
 
+def needs_code(net: Use) -> bool:
+    """Whether a net is of somebody's own code, so that kdgen alone cannot build it."""
+    try:
+        return not inspect.unwrap(registry.get("net", net.name)).__module__.startswith("kdgen.")
+    except UserError:
+        return True
+
+
 def without_kdgen(repo: str, net: Use, task: Mapping[str, Any]) -> tuple[str, str]:
     """In words, and in lines: how a student is used where kdgen is not installed.
 

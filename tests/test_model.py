@@ -133,3 +133,10 @@ def test_the_bundled_teacher_denoises_grey_and_colour_at_every_level() -> None:
         task = build("task", Use(name="denoise", args={"sigma": sigma, "channels": channels}))
         noisy, clean = task.evaluate_input(limit=2)["psnr"], task.evaluate(teacher.net, limit=2)["psnr"]
         assert clean - noisy > gain, (channels, sigma, noisy, clean)
+
+
+@pytest.mark.parametrize(("task", "key"), [({"name": "generate"}, "latent"), ({"name": "diffuse"}, "size")])
+def test_a_model_that_does_not_say_what_it_draws_with_is_refused(task: dict[str, object], key: str) -> None:
+    model = Model(torch.nn.Identity(), name="mine", channels=1, task=task)
+    with pytest.raises(UserError, match=f"mine does not say the {key} it draws with: declare task.{key}"):
+        model.generate(1)

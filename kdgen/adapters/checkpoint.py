@@ -14,6 +14,7 @@ from kdgen.adapters.module import Foreign
 from kdgen.adapters.state_dict import find_weights, plain, some
 from kdgen.adapters.weight_files import part_of, read_weights_file
 from kdgen.checks import check_finite, check_numbers
+from kdgen.input_shape import declared, fitted, said
 from kdgen.recipe import Checkpoint
 from kdgen.types import UserError
 
@@ -53,7 +54,9 @@ def _built(spec: Checkpoint, weights: Mapping[str, Tensor]) -> nn.Module:
     net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if own else {}))
     _fill(net, weights, spec)
     latents = LATENTS.get(str(spec.task.get("name")))
-    return Foreign(net, range=spec.range, predicts="image" if own else spec.predicts, latents=latents).eval()
+    sizes = declared(spec.multiple, spec.min_size)
+    predicts = "image" if own else spec.predicts
+    return Foreign(net, range=spec.range, predicts=predicts, latents=latents, input_shape=sizes).eval()
 
 
 @torch.inference_mode()
@@ -73,16 +76,18 @@ def _probe(spec: Checkpoint, weights: Mapping[str, Tensor], clean: Tensor) -> No
     for limits, predicts in product([(0.0, 1.0), (-1.0, 1.0)], ["image", "residual"]):
         net = _built(spec.model_copy(update={"range": limits, "predicts": predicts}), weights)
         try:
-            out = net(noisy, sigma=torch.full((1,), PROBE_SIGMA))
-        except (RuntimeError, TypeError) as error:
+            out = fitted(net, noisy, {"sigma": torch.full((1,), PROBE_SIGMA)})
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a foreign net's code raises whatever it does
             raise UserError(f"{spec.file}: {spec.net} does not take an image {tuple(clean.shape)}: "
-                            f"{str(error).splitlines()[0]}") from None  # fmt: skip
+                            f"{said(error)}") from None  # fmt: skip
         if out.shape != clean.shape:
             raise UserError(f"{spec.file}: {spec.net} makes {tuple(out.shape)} of an image {tuple(clean.shape)}")
         seen[limits, predicts] = _psnr(out, clean)
-    declared, best = (spec.range, spec.predicts), max(seen, key=lambda way: seen[way])
-    if seen[best] >= _psnr(noisy, clean) + 1 and seen[declared] < seen[best] - 0.1:
-        raise UserError(f"{spec.file}: declared {_say(*declared)}: {seen[declared]:.1f} dB; "
+    told, best = (spec.range, spec.predicts), max(seen, key=lambda way: seen[way])
+    if seen[best] >= _psnr(noisy, clean) + 1 and seen[told] < seen[best] - 0.1:
+        raise UserError(f"{spec.file}: declared {_say(*told)}: {seen[told]:.1f} dB; "
                         f"{_say(*best)} gives {seen[best]:.1f} dB: declare that")  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdgen.abilities import Autoencoder
 from kdgen.checks import check_finite
+from kdgen.input_shape import InputShape, declared
 from kdgen.taps import tappable
 from kdgen.types import UserError
 
@@ -24,6 +25,7 @@ class Foreign(nn.Module):
         scale, shift: it reads ``scale * x + shift`` for an image ``x`` in [-1, 1], and ``scale * sigma``.
         predicts: "image", or "residual" for what is to be subtracted from its input.
         latents: "in" or "out" where it reads or gives latents, which are passed on as they are.
+        input_shape: the heights and widths that it takes, where they were declared.
     """
 
     def __init__(
@@ -33,9 +35,10 @@ class Foreign(nn.Module):
         range: tuple[float, float],
         predicts: str,
         latents: Literal["in", "out"] | None = None,
+        input_shape: InputShape | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.latents = net, latents
+        self.net, self.latents, self.input_shape = net, latents, input_shape
         self.scale, self.shift = (range[1] - range[0]) / 2, (range[1] + range[0]) / 2
         self.predicts = predicts
         parameters = inspect.signature(net.forward).parameters.values()
@@ -109,13 +112,22 @@ def _without(net: nn.Module, paths: Sequence[str]) -> nn.Module:
     return slim
 
 
-def from_module(net: nn.Module, *, range: tuple[float, float] = (0.0, 1.0), predicts: str = "image") -> Foreign:
+def from_module(
+    net: nn.Module,
+    *,
+    range: tuple[float, float] = (0.0, 1.0),
+    predicts: str = "image",
+    multiple: int | None = None,
+    min_size: int | None = None,
+) -> Foreign:
     """Make a net out of any module that maps images to images.
 
     Args:
         net: called as ``net(x)`` on ``(B, C, H, W)``; a ``sigma`` in its signature gets the noise level ``(B,)``.
         range: values its images take, ``(0, 1)`` or ``(-1, 1)``.
         predicts: "image", or "residual" for what is to be subtracted from its input.
+        multiple: what height and width of its images must be a multiple of; found by trying if not given.
+        min_size: their least height and width; likewise.
 
     Returns:
         a net in evaluation mode, that shares its weights with ``net``.
@@ -128,4 +140,4 @@ def from_module(net: nn.Module, *, range: tuple[float, float] = (0.0, 1.0), pred
     if predicts not in ("image", "residual"):
         raise UserError(f'a net predicts "image" or "residual", not {predicts!r}')
     check_finite(net, type(net).__name__)
-    return Foreign(net, range=range, predicts=predicts).eval()
+    return Foreign(net, range=range, predicts=predicts, input_shape=declared(multiple, min_size)).eval()

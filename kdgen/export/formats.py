@@ -4,14 +4,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from kdgen.export.graph import Signature, program, quiet, signature
+from kdgen.export.graph import Signature, program, quiet, signature, without_bound
 from kdgen.export.inputs import conditions, training_inputs
 from kdgen.export.onnx import OnnxNet, needs_onnx, write_int8, write_onnx
 from kdgen.export.parity import Parity, compare
@@ -85,6 +85,23 @@ class Opened(nn.Module):
         return self
 
 
+class InParts(nn.Module):
+    """A net that takes no more than so many inputs at once, called on any number."""
+
+    def __init__(self, net: nn.Module, largest_batch: int) -> None:
+        super().__init__()
+        self.net, self.largest_batch = net, largest_batch
+
+    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        """What the net answers, part by part."""
+        parts = Batch(x=x, cond=cond).split(-(-len(x) // self.largest_batch))
+        return torch.cat([self.net(part.x, **part.cond) for part in parts])
+
+    def eval(self) -> "InParts":
+        """The same: a program has no modes."""
+        return self
+
+
 def export(
     model: Model, out: str | os.PathLike[str] | None = None, *, format: str = "onnx", task: Task | None = None
 ) -> Exported:
@@ -120,6 +137,8 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with _whole(path, folder="." not in chosen.suffix) as partial:
         exported = chosen.write(made, partial)
+        if made.called.largest_batch is not None:
+            exported = InParts(exported, made.called.largest_batch)
         parity = compare(model, task, exported, net=net, format=format, path=path, called=made.called,
                          num_bytes=_size(partial), quality=not chosen.exact)  # fmt: skip
         if chosen.exact and not parity.max_abs_error <= TOLERANCE:
@@ -132,7 +151,7 @@ def export(
 
 def _onnx(made: Made, path: Path) -> nn.Module:
     write_onnx(made.program(), path, made.called.conditions)
-    made.called = replace(made.called, largest_batch=None)
+    made.called = without_bound(made.called)
     return OnnxNet(path)
 
 
@@ -146,7 +165,7 @@ def _torch_export(made: Made, path: Path) -> nn.Module:
 def _int8(made: Made, path: Path) -> nn.Module:
     batch = training_inputs(made.model, made.task, count=CALIBRATED)
     write_int8(made.program(), path, made.called.conditions, batch)
-    made.called = replace(made.called, largest_batch=None)
+    made.called = without_bound(made.called)
     return OnnxNet(path)
 
 

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -13,11 +14,8 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic
 
 from kdgen.devices import evaluating
-from kdgen.export.inputs import conditions
+from kdgen.input_shape import InputShape, input_shape, mirrored, said
 from kdgen.types import Batch, Net, UserError
-
-MULTIPLES = (1, 2, 4, 8, 16, 32)
-"""What heights and widths are tried as multiples of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,22 +25,40 @@ class Signature:
     Attributes:
         conditions: names of its inputs behind ``x``, each ``(B,)``.
         shape: of one ``x``, without the batch.
-        multiple: any height and width that is a multiple of this is taken; None where both are fixed.
-        largest_batch: None where there is no bound.
+        sizes: the heights and widths that are taken; None for inputs that have none.
+        largest_batch: None where there is no bound; 1 where the batch is fixed.
     """
 
     conditions: tuple[str, ...]
     shape: tuple[int, ...]
-    multiple: int | None
+    sizes: InputShape | None
     largest_batch: int | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether height and width are free."""
+        return self.sizes is not None and self.sizes.fixed is None
 
     @property
     def inputs(self) -> dict[str, list[str | int]]:
         """The shape of every input, with a word where it is free."""
-        free = {1: ["height", "width"]}.get(self.multiple or 0, [f"{self.multiple}*height", f"{self.multiple}*width"])
-        rest: list[str | int] = [*self.shape] if self.multiple is None else [self.shape[0], *free]
-        batch = "batch" if self.largest_batch is None else f"batch, up to {self.largest_batch}"
+        batch: str | int = "batch" if self.largest_batch is None else f"batch, up to {self.largest_batch}"
+        batch = 1 if self.largest_batch == 1 else batch
+        rest: list[str | int] = [*self.shape]
+        if self.free and self.sizes is not None:
+            times = "" if self.sizes.multiple == 1 else f"{self.sizes.multiple}*"
+            least = "" if self.sizes.min_size <= self.sizes.multiple else f", {self.sizes.min_size} or more"
+            rest[1:] = [f"{times}height{least}", f"{times}width{least}"]
         return {"x": [batch, *rest], **{name: [batch] for name in self.conditions}}
+
+    def fixed_at(self, *size: int) -> "Signature":
+        """The same with one height and width."""
+        return replace(self, sizes=None if self.sizes is None else InputShape(fixed=(size[0], size[1])))
+
+
+def without_bound(called: Signature) -> Signature:
+    """The same where the bound of torch's program on its batch does not hold, as in ONNX; a fixed one does."""
+    return called if called.largest_batch == 1 else replace(called, largest_batch=None)
 
 
 class Positional(nn.Module):
@@ -71,8 +87,9 @@ def signature(net: Net, example: Batch) -> Signature:
             raise UserError(f"the net does not take what its task shows it, {tuple(example.x.shape)}: name the task of "
                             f"the model with --recipe ({str(error).splitlines()[0]})") from None  # fmt: skip
         names = tuple(name for name in example.cond if _reads(net, example, name, whole))
-    shape = tuple(example.x.shape[1:])
-    return Signature(conditions=names, shape=shape, multiple=_multiple(net, example, names))
+    told = {name: example.cond[name] for name in names}
+    sizes = input_shape(net, example.x, told) if example.x.ndim == 4 else None
+    return Signature(conditions=names, shape=tuple(example.x.shape[1:]), sizes=sizes)
 
 
 def _reads(net: Net, example: Batch, name: str, whole: Tensor) -> bool:
@@ -84,69 +101,60 @@ def _reads(net: Net, example: Batch, name: str, whole: Tensor) -> bool:
         return True
 
 
-def _multiple(net: Net, example: Batch, names: tuple[str, ...]) -> int | None:
-    """The least number whose odd multiples a net takes as height and width."""
-    if example.x.ndim != 4:
-        return None
-    cond = {name: example.cond[name].expand(1) for name in names}
-    with evaluating(net):
-        for multiple in MULTIPLES:
-            x = torch.zeros(1, example.x.shape[1], 5 * multiple, 7 * multiple)
-            try:
-                net(x, **cond)
-            except (RuntimeError, ValueError, IndexError):
-                continue
-            return multiple
-    return None
-
-
 def program(net: Net, example: Batch, called: Signature) -> tuple[ExportedProgram, Signature]:
     """The net as a program of torch.export with a free batch size, and free height and width where it can.
 
     Returns:
-        the program, and how it can be called: as asked, or with less freedom where torch finds that some is missing.
+        the program, and how it can be called: as asked, or with less freedom where torch finds that some is missing. A
+        batch that the net's code fixes is one of 1.
 
     Raises:
         UserError: if torch cannot trace it.
     """
-    x = example.x[:1] if called.multiple is None else example.x[:1, :, : 5 * called.multiple, : 7 * called.multiple]
-    two = Batch(x=torch.cat([x, x]), cond={key: torch.cat([value[:1]] * 2) for key, value in example.cond.items()})
-    fixed = replace(called, multiple=None)
-    tries = [(called, Dim("batch", min=1)), (called, Dim.AUTO), (fixed, Dim.AUTO)]
-    for asked, batch in tries if called.multiple is not None else tries[1:]:
-        given = (
-            two if asked.multiple is not None else Batch(x=example.x[:1].repeat(2, *[1] * (x.ndim - 1)), cond=two.cond)
-        )
+    fixed = called.fixed_at(*example.x.shape[-2:])
+    asked = [called, fixed] if called.free else [fixed]
+    free: list[tuple[Any, bool]] = [(Dim("batch", min=1), False), (Dim.AUTO, False), (Dim.AUTO, True)]
+    failure = ""
+    for one, (batch, strict) in [*product(asked, free), *((one, (None, False)) for one in asked)]:
         try:
-            made = _traced(net, given, asked, batch)
+            made = _traced(net, example, one, batch, strict=strict)
+            least, most = _batches(made)
         except Exception as error:  # tracing runs all of a foreign net's code, and raises whatever that does
-            failure = _first(error)
+            failure = said(error)
+            continue
+        if batch is not None and least == most:  # as code that asks for len(x) burns it in
             continue
         for node in made.graph.nodes:
             node.meta.pop("stack_trace", None)  # paths of this machine
-        return made, replace(asked, largest_batch=_largest_batch(made))
+        return made, replace(one, largest_batch=most)
     raise UserError(f"torch cannot trace the net ({failure}): write its forward without branches on sizes or values")
 
 
-def _traced(net: Net, example: Batch, called: Signature, batch: Any) -> ExportedProgram:
-    free = {0: batch}
-    if called.multiple is not None:
-        free |= {2: called.multiple * Dim("height", min=1), 3: called.multiple * Dim("width", min=1)}
-    told = tuple({0: batch} for _ in called.conditions)
-    wrapped, given = Positional(net, called.conditions).eval(), conditions(example, called.conditions)
+def _traced(net: Net, example: Batch, called: Signature, batch: Any, *, strict: bool) -> ExportedProgram:
+    """The program with such a batch, None for a fixed one of 1; ``strict`` reads the code rather than running it."""
+    x, free = example.x[:1], {} if batch is None else {0: batch}
+    if called.free and called.sizes is not None:
+        multiple, least = called.sizes.multiple, called.sizes.min_size // called.sizes.multiple
+        x = mirrored(x, *(max(side, least | 1) * multiple for side in (5, 7)))
+        free |= {2: multiple * Dim("height", min=least), 3: multiple * Dim("width", min=least)}
+    count = 1 if batch is None else 2
+    given = (x.repeat(count, *[1] * (x.ndim - 1)),
+             *(torch.cat([example.cond[name][:1]] * count) for name in called.conditions))  # fmt: skip
+    told = tuple({} if batch is None else {0: batch} for _ in called.conditions)
+    wrapped = Positional(net, called.conditions).eval()
     with quiet(), torch.no_grad(), _untold():  # no size is told by the example's
-        return torch.export.export(wrapped, given, dynamic_shapes=(free, *([told] if told else [])), strict=False,
+        return torch.export.export(wrapped, given, dynamic_shapes=(free, *([told] if told else [])), strict=strict,
                                    prefer_deferred_runtime_asserts_over_guards=True)  # fmt: skip
 
 
-def _largest_batch(made: ExportedProgram) -> int | None:
-    """The largest batch a program takes, None where there is no bound."""
+def _batches(made: ExportedProgram) -> tuple[int, int | None]:
+    """The smallest and the largest batch that a program takes, None where there is no bound."""
     x = next(node for node in made.graph.nodes if node.name == made.graph_signature.user_inputs[0])
     size = x.meta["val"].shape[0]
     if isinstance(size, int):
-        return size
-    upper = made.range_constraints[size.node.expr].upper
-    return int(upper) if upper.is_Integer else None
+        return size, size
+    known = made.range_constraints[size.node.expr]
+    return int(known.lower), int(known.upper) if known.upper.is_Integer else None
 
 
 def _untold() -> AbstractContextManager[None]:
@@ -165,8 +173,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from kdgen.data.source import Gallery
+from kdgen.input_shape import InputShape, mirrored
 from kdgen.model import Model
 from kdgen.pictures import Pictured
 from kdgen.tasks.autoencode import Autoencode
@@ -34,16 +35,22 @@ def training_inputs(model: Model, task: Task, *, count: int, seed: int = 0) -> B
     return next(iter(task.batches(batch_size=count, seed=seed)))
 
 
-def sizes(batch: Batch, multiple: int | None) -> Iterator[Batch]:
-    """A batch as it is, and doubled and cut to odd multiples of ``multiple`` where height and width are free."""
-    if multiple is None:
+def at_sizes(batch: Batch, taken: InputShape | None) -> Iterator[Batch]:
+    """A batch as near its own size as is taken, and doubled and cut to odd sizes where height and width are free.
+
+    Args:
+        batch: ``x`` ``(B, C, H, W)``, or of another rank.
+        taken: the heights and widths; None for inputs that have none, which are given as they are.
+    """
+    if taken is None:
         yield batch
         return
+    multiple = taken.multiple
     height, width = (side // multiple for side in batch.x.shape[-2:])
-    yield Batch(x=batch.x[..., : height * multiple, : width * multiple], cond=batch.cond)
+    yield Batch(x=mirrored(batch.x, *taken.at_least(height * multiple, width * multiple)), cond=batch.cond)
     for tall, wide in ((_odd(height - 1), _odd(width - 4)), (_odd(height // 5), _odd(width // 3))):
-        if tall > 0 and wide > 0:
-            x = batch.x[..., : tall * multiple, : wide * multiple]
+        if min(tall, wide) > 0 and taken.takes(tall * multiple, wide * multiple):
+            x = mirrored(batch.x, tall * multiple, wide * multiple)
             yield Batch(x=torch.cat([x, x.flip(-1)]), cond={k: torch.cat([v, v]) for k, v in batch.cond.items()})
 
 

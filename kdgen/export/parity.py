@@ -13,7 +13,7 @@ from torch import nn
 from kdgen.convert import write_text
 from kdgen.devices import evaluating, machine
 from kdgen.export.graph import Signature
-from kdgen.export.inputs import evaluation_inputs, sizes
+from kdgen.export.inputs import at_sizes, evaluation_inputs
 from kdgen.metrics import cost
 from kdgen.model import Model
 from kdgen.schema import Strict
@@ -73,7 +73,7 @@ def compare(
         quality: whether to measure both on the task.
         net: the student's net, ready for use.
     """
-    batches = [each for batch in evaluation_inputs(model, task) for each in sizes(batch, called.multiple)]
+    batches = [each for batch in evaluation_inputs(model, task) for each in at_sizes(batch, called.sizes)]
     pairs = [(_answer(net, batch), _answer(exported, batch)) for batch in batches]
     rows = [Agreement(shape=tuple(batch.x.shape), max_abs_error=_largest(ours, theirs), psnr=_psnr([(ours, theirs)]))
             for batch, (ours, theirs) in zip(batches, pairs, strict=True)]  # fmt: skip

@@ -19,6 +19,7 @@ from kdgen.model import Model, load
 from kdgen.recipe import Recipe, parse
 from kdgen.report import Report
 from kdgen.types import UserError
+from kdgen.usage import needs_code
 
 OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "timing.json",
        ".begun.json", ".lock", "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip
@@ -82,6 +83,10 @@ def packed(
         raise UserError(f"{source} holds no finished student: name a run that is done, or the folder of a student")
     named = frozenset({repo, *_hub_ids(run / "recipe.json")})
     parcel = Parcel(folder, named, student, None if run == student else run, read_config(student))
+    if needs_code(parcel.config.net):
+        raise UserError(f"nothing was sent: {student} is of the net {parcel.config.net.name}, your own, that nobody "
+                        f"can open without its code: `kdgen export {student} --format onnx` writes a file that opens "
+                        "without it, publish that")  # fmt: skip
     if parcel.run and outside(student, parcel.run):
         raise UserError(f"{student} is a symbolic link out of its run: name the folder that it leads to")
     _take_student(parcel)

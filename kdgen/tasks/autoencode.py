@@ -14,6 +14,7 @@ from kdgen.data import Gallery, Images, derive, make_images
 from kdgen.devices import device_of, evaluating
 from kdgen.distance import distance
 from kdgen.drawing import CALL
+from kdgen.input_shape import fitted
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.registry import nearest, register
 from kdgen.tasks.drawing import Drawing
@@ -211,7 +212,7 @@ class Autoencode(Drawing):
     def _through(self, net: Net, y: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` through a net, in [-1, 1] on the CPU."""
         with evaluating(net):
-            return self.shown(net(self.seen(y).to(device_of(net))).float().cpu()).clamp(-1, 1)
+            return self.shown(fitted(net, self.seen(y).to(device_of(net))).float().cpu()).clamp(-1, 1)
 
 
 __all__ = ["Autoencode", "Loss"]

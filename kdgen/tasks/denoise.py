@@ -14,6 +14,7 @@ from kdgen.checks import LARGEST_SIGMA
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
 from kdgen.devices import device_of, evaluating
 from kdgen.distance import distance
+from kdgen.input_shape import fitted
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.registry import nearest, register
 from kdgen.types import Batch, Metrics, Net, UserError
@@ -184,7 +185,7 @@ class Denoise:
                     batch = batch.to(where)
                     truth = batch.y
                     assert truth is not None
-                    out = net(batch.x, **batch.cond).float().clamp(-1, 1)
+                    out = fitted(net, batch.x, batch.cond).float().clamp(-1, 1)
                     rows.append([psnr(out, truth).item(), ssim(out, truth).item(), sharpness(out, truth).item()])
                 if not rows:
                     raise UserError("there is no image to evaluate on: give a folder with readable images")

@@ -16,6 +16,7 @@ from kdgen import compare, pictures
 from kdgen.convert import from_picture, sheet, to_pictures
 from kdgen.data import generator
 from kdgen.data.photographs import Photographs
+from kdgen.input_shape import fitted
 from kdgen.model import Model
 from kdgen.purpose import measuring_task
 from kdgen.report import Report, heading
@@ -72,7 +73,7 @@ class _As(torch.nn.Module):
     def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
         if self.model.task.get("name") == "autoencode":
             grey = x.shape[1] == 1
-            out: torch.Tensor = self.model.net(x.expand(-1, self.model.channels, -1, -1))
+            out: torch.Tensor = fitted(self.model.net, x.expand(-1, self.model.channels, -1, -1))
             return out.mean(1, keepdim=True) if grey else out
         return self.model.restore(x, self.sigma)
 

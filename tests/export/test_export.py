@@ -6,9 +6,12 @@ import pytest
 import torch
 from support import call
 
+from kdgen import registry
+from kdgen.arguments import register_all
 from kdgen.export import export
 from kdgen.export.graph import Signature, program, signature
-from kdgen.export.inputs import sizes
+from kdgen.export.inputs import at_sizes
+from kdgen.input_shape import InputShape
 from kdgen.model import Model, build_net, load
 from kdgen.purpose import task_of
 from kdgen.registry import Use
@@ -116,16 +119,24 @@ def test_programs_of_all_families_equal_their_nets(use: Use, task: dict[str, obj
 
 
 def _batch(called: Signature, size: int) -> Batch:
-    shape = called.shape if called.multiple is None else (called.shape[0], 3 * size, 2 * size + 1)
+    shape = called.shape if not called.free else (called.shape[0], 3 * size, 2 * size + 1)
     return Batch(x=torch.rand(3, *shape), cond={name: torch.full((3,), 0.2) for name in called.conditions})
 
 
 def test_sizes_are_odd_multiples() -> None:
     batch = Batch(x=torch.zeros(1, 1, 64, 50), cond={"sigma": torch.ones(1)})
-    assert [tuple(each.x.shape) for each in sizes(batch, 1)] == [(1, 1, 64, 50), (2, 1, 63, 45), (2, 1, 11, 15)]
-    assert [tuple(each.x.shape) for each in sizes(batch, 4)] == [(1, 1, 64, 48), (2, 1, 60, 28), (2, 1, 12, 12)]
-    assert [each.cond["sigma"].shape[0] for each in sizes(batch, 4)] == [1, 2, 2]
-    assert list(sizes(batch, None)) == [batch]
+    assert [tuple(each.x.shape) for each in at_sizes(batch, InputShape())] == [
+        (1, 1, 64, 50),
+        (2, 1, 63, 45),
+        (2, 1, 11, 15),
+    ]
+    assert [tuple(each.x.shape) for each in at_sizes(batch, InputShape(4, 4))] == [
+        (1, 1, 64, 48),
+        (2, 1, 60, 28),
+        (2, 1, 12, 12),
+    ]
+    assert [each.cond["sigma"].shape[0] for each in at_sizes(batch, InputShape(4, 4))] == [1, 2, 2]
+    assert list(at_sizes(batch, None)) == [batch]
 
 
 def test_an_export_that_comes_out_different_is_not_kept(
@@ -150,7 +161,7 @@ def test_a_missing_package_is_named_with_the_command(
 
 def test_a_task_that_does_not_fit_is_told() -> None:
     generator = student(Use(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}))
-    with pytest.raises(UserError, match=r"does not take what its task shows it.*--recipe"):
+    with pytest.raises(UserError, match=r"does not take the images of the task denoise.*--recipe"):
         export(generator, format="torch-export")
     with pytest.raises(UserError, match="no format is called 'onix'; the nearest: onnx"):
         export(generator, format="onix")
@@ -162,3 +173,73 @@ def test_the_command_prints_the_table(denoiser: Model, tmp_path: Path, capsys: p
     shown = capsys.readouterr().out
     for words in ("kilobytes", "psnr", "largest difference", "safetensors-fp16"):
         assert words in shown
+
+
+class Counting(torch.nn.Module):
+    """A generator that asks how many latents it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main = torch.nn.ConvTranspose2d(8, 1, 4)
+
+    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.main(x.view(len(x), -1, 1, 1)))
+
+
+class OneByOne(Counting):
+    """One that makes its images in a loop."""
+
+    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        return torch.cat([super(OneByOne, self).forward(each[None]) for each in x])
+
+
+class Least(torch.nn.Module):
+    """A restorer that needs 20 pixels and multiples of 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        if min(x.shape[-2:]) < 20 or x.shape[-1] % 4 or x.shape[-2] % 4:
+            raise ValueError("too small")
+        return x - self.conv(x)
+
+
+GENERATE: dict[str, object] = {"name": "generate", "latent": [8], "size": 4, "channels": 1}
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch-export", "int8"])
+@pytest.mark.parametrize(
+    ("net", "task", "inputs"),
+    [
+        (Counting(), GENERATE, {"x": ["batch", 8]}),
+        (OneByOne(), GENERATE, {"x": [1, 8]}),
+        (Least(), {"name": "denoise", "sigma": 25},
+         {"x": ["batch", 1, "4*height, 20 or more", "4*width, 20 or more"]}),
+    ],
+    ids=["len", "loop", "least"],
+)  # fmt: skip
+def test_nets_that_ask_for_their_batch_or_a_size(
+    net: torch.nn.Module, task: dict[str, object], inputs: object, format: str, tmp_path: Path
+) -> None:
+    if format != "torch-export":
+        pytest.importorskip("onnxruntime")
+    done = export(Model(net, name="own", channels=1, task=task), tmp_path / "out", format=format)
+    assert done.parity.inputs == inputs
+    assert done.parity.max_abs_error < (0.3 if format == "int8" else 1e-4)
+
+
+def test_a_student_of_one_size_is_compared_at_that(tmp_path: Path) -> None:
+    use = Use(name="mlp_vae", args={"size": 32, "hidden": 16, "latent": 4})
+    done = student(use, {"name": "autoencode", "size": 32, "channels": 1}).export(tmp_path / "o", format="torch-export")
+    assert done.parity.inputs == {"x": ["batch", 1, 32, 32]}
+    assert {row.shape for row in done.parity.agreement} == {(1, 1, 32, 32)}
+
+
+def test_the_dcgan_of_the_examples_is_exported(tmp_path: Path) -> None:
+    if "dcgan" not in registry.names("net"):
+        register_all([Path(__file__).parents[2] / "examples" / "dcgan.py"])
+    task: dict[str, object] = {"name": "generate", "latent": [8], "size": 64, "channels": 1}
+    model = student(Use(name="dcgan", args={"latent": 8, "width": 4}), task)
+    assert model.export(tmp_path / "d.pt2", format="torch-export").parity.inputs == {"x": ["batch", 8]}

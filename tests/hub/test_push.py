@@ -15,11 +15,15 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from PIL import Image, ImageChops
 
 import kdgen
+from kdgen import registry
+from kdgen.card import card
 from kdgen.commands import publishing
+from kdgen.config import read_config
 from kdgen.convert import sheet, to_pictures
 from kdgen.hub import push
 from kdgen.hub.gallery import gallery
-from kdgen.model import Model, load
+from kdgen.model import Model, build_net, load
+from kdgen.registry import Use
 from kdgen.types import UserError
 
 from .conftest import Place, call
@@ -243,3 +247,22 @@ def test_the_published_recipe_and_report_are_the_runs_own(place: Place, trained:
     ours, theirs = (json.loads((folder / "report.json").read_text()) for folder in (trained, got))
     assert [row["metrics"] for row in theirs["rows"]] == [row["metrics"] for row in ours["rows"]]
     assert kdgen.Recipe.model_validate_json((got / "recipe.json").read_text()).steps == 3
+
+
+def test_a_student_of_somebodys_own_code_is_not_published(place: Place, tmp_path: Path) -> None:
+    def own_net(channels: int = 1) -> torch.nn.Module:
+        return torch.nn.Conv2d(channels, channels, 3, padding=1)
+
+    registry.register("net")(own_net)
+    try:
+        net, use = build_net(Use(name="own_net"), 1)
+        Model(net, name="mine", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(tmp_path / "mine")
+        name = place.name("mine")
+        with pytest.raises(UserError, match=r"mine is of the net own_net, your own, .*`kdgen export .*--format onnx`"):
+            push(tmp_path / "mine", name)
+        with pytest.raises(RepositoryNotFoundError):
+            files_of(name)
+        config = read_config(tmp_path / "mine")
+        assert "`own_net`, is no part of kdgen: nobody can open it without that code" in card(None, None, config=config)
+    finally:
+        del registry._registered["net"]["own_net"]
