@@ -23,14 +23,10 @@ class Checkpoint(Strict):
     net: Use = Field(description="the architecture, see `kdgen list nets`")
     range: tuple[float, float] = Field((0.0, 1.0), description="values its images take: [0, 1] or [-1, 1]")
     predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
-    multiple: int | None = Field(
-        None, ge=1, description="what height and width of its images must be a multiple of; none: found by trying"
-    )
+    multiple: int | None = Field(None, ge=1, description="of its images' height and width; none: found by trying")
     min_size: int | None = Field(None, ge=1, description="their least height and width; none: found by trying")
     prefix: str = Field("", description="prefix of its keys, dropped before loading")
-    rename: dict[str, str] | None = Field(
-        None, description="what its keys begin with and what that becomes; keys that begin otherwise are left out"
-    )
+    rename: dict[str, str] | None = Field(None, description="how its keys begin, to what that becomes; no others stay")
     key: str | None = Field(
         None,
         description="where in the file the weights are, dotted if nested; none: where trainers put them, a moving "
