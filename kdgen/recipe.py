@@ -28,12 +28,10 @@ class Checkpoint(Strict):
     prefix: str = Field("", description="prefix of its keys, dropped before loading")
     rename: dict[str, str] | None = Field(None, description="how its keys begin, to what that becomes; no others stay")
     key: str | None = Field(
-        None,
-        description="where in the file the weights are, dotted if nested; none: where trainers put them, a moving "
-        "average before live ones",
+        None, description="where in it the weights are, dotted if nested; none: the usual places, averages first"
     )
     task: dict[str, JsonValue] = Field(
-        {}, description='what it was made for, e.g. {"name": "generate", "latent": [100]}; none: restoring images'
+        {}, description='e.g. {"name": "generate", "latent": [100]}; none: restoring images'
     )
 
     @field_validator("range")
