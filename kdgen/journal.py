@@ -100,6 +100,8 @@ def _noted(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
             figures |= data["settled"]
         elif event["kind"] == "answers":
             figures |= {f"{leg}_answers": data["seconds"], f"{leg}_answers_from_disk": data["from_disk"]}
+        elif event["kind"] == "warning" and "inputs" in data:
+            figures |= {f"{leg}_inputs": data["inputs"], f"{leg}_short": data["message"]}
         elif event["kind"] == "leg":
             figures |= {f"{leg}_steps": data["steps"], f"{leg}_seconds": data["seconds"]}
             figures |= {f"{leg}_choice": data["choice"]} if "choice" in data else {}

@@ -27,9 +27,7 @@ class Checkpoint(Strict):
     min_size: int | None = Field(None, ge=1, description="their least height and width; none: found by trying")
     prefix: str = Field("", description="prefix of its keys, dropped before loading")
     rename: dict[str, str] | None = Field(None, description="how its keys begin, to what that becomes; no others stay")
-    key: str | None = Field(
-        None, description="where in it the weights are, dotted if nested; none: the usual places, averages first"
-    )
+    key: str | None = Field(None, description="where in it the weights are, dotted if nested; an average by default")
     task: dict[str, JsonValue] = Field(
         {}, description='e.g. {"name": "generate", "latent": [100]}; none: restoring images'
     )
@@ -96,9 +94,7 @@ class Pool(Strict):
     crop: int | None = Field(
         None, ge=8, description="train on random crops of this many pixels, taken likewise; none: whole patches"
     )
-    dir: Annotated[str | None, Names("path")] = Field(
-        None, description="where to keep it; default $KDGEN_CACHE or ~/.cache/kdgen"
-    )
+    dir: Annotated[str | None, Names("path")] = Field(None, description="default $KDGEN_CACHE or ~/.cache/kdgen")
     seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a pool")
     max_gib: float = Field(
         8.0,

@@ -75,7 +75,7 @@ class Stock:
         if (done := pool.filled) < pool.size:
             pool.size, note = done, SHORT.format(done=done, total=total, took=took, seconds=seconds)
             journal.note(**{f"{leg}_inputs": done, f"{leg}_short": note})
-            yield Event(kind="warning", leg=leg, data={"message": note})
+            yield Event(kind="warning", leg=leg, data={"message": note, "inputs": done})
 
     def refill(self, stopped: Callable[[], bool]) -> Iterator[Event]:
         """The inputs again, in case they made room for another run's: nobody's seconds."""

@@ -12,8 +12,8 @@ import torch
 from kdgen.hub.parcel import packed
 from kdgen.model import load
 from kdgen.recipe import Recipe, read
-from kdgen.references import FilePath, renamed
-from kdgen.registry import Use, build, register
+from kdgen.references import FilePath, _marks, renamed
+from kdgen.registry import Use, _registered, arguments, build, names
 from kdgen.run import distill, resume
 from kdgen.types import UserError
 from tests.support import call, drain
@@ -128,11 +128,11 @@ def test_a_declaration_names_what_lies_beside_it_and_nothing_else(tmp_path: Path
         load("../net.json")
 
 
-def test_every_mark_is_found_and_nothing_is_a_path_by_its_looks(tmp_path: Path) -> None:
-    @register("images")
+def test_every_mark_is_found_and_nothing_is_a_path_by_its_looks(tmp_path: Path, monkeypatch: Any) -> None:
     class Shelf:
         def __init__(self, folders: list[FilePath], title: str, other: FilePath | None = None) -> None: ...
 
+    monkeypatch.setitem(_registered["images"], "shelf", Shelf)
     args = {"folders": ["a", "b"], "title": "./c", "other": "d"}
     task = {
         "name": "decode",
@@ -155,3 +155,9 @@ def test_every_mark_is_found_and_nothing_is_a_path_by_its_looks(tmp_path: Path) 
         ("model", "denoiser"),
         ("path", "f.pth"),
     ]
+
+
+def test_every_bundled_source_says_what_names_files() -> None:
+    marks = {name: set(_marks("images", name)) for name in names("images")}
+    named = {"path", "damaged", "clean", "images", "labels", "model"}
+    assert {name: set(arguments("images", name)) & named for name in marks} == marks

@@ -8,6 +8,7 @@ from torch import Tensor
 from kdgen.data.folder import Folder
 from kdgen.data.seed import generator
 from kdgen.pixels import Picture
+from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -33,7 +34,7 @@ class ImageFolder(Folder):
 
     def __init__(
         self,
-        path: str,
+        path: FilePath,
         classes: Sequence[str] | None = None,
         max_gib: float = 1.0,
         background: float | None = 1.0,

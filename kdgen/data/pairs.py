@@ -8,6 +8,7 @@ from torch import Tensor
 from kdgen.data.folder import Folder
 from kdgen.data.pictures import Pictures, to_tensor
 from kdgen.pixels import Picture
+from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -32,7 +33,7 @@ class Pairs(Pictures):
             be read.
     """
 
-    def __init__(self, damaged: str, clean: str, max_gib: float = 1.0) -> None:
+    def __init__(self, damaged: FilePath, clean: FilePath, max_gib: float = 1.0) -> None:
         super().__init__()
         self._damaged = _Half(damaged, max_gib / 2)
         self.clean = _Half(clean, max_gib / 2)
