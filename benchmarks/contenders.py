@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from workloads import Workload
 
 from kdgen import distill, load
+from kdgen.conditions import call
 from kdgen.data.seed import derive
 from kdgen.loss import make_terms
 from kdgen.model import build_net
@@ -89,9 +90,9 @@ def hand_written(work: Workload, seed: int, *, bfloat16: bool = False) -> Traine
         batch = next(start.batches)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             with torch.no_grad(), taps(teacher, theirs) as wanted:
-                target = teacher(batch.x, **batch.cond)
+                target = call(teacher, batch.x, batch.cond)
             with taps(student, ours) as seen:
-                out = student(batch.x, **batch.cond)
+                out = call(student, batch.x, batch.cond)
         loss = start.loss(batch, out.float(), target.float())
         if ours:
             parts = [
@@ -129,7 +130,7 @@ class Held(nn.Module):
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """What the net gives."""
-        return self.net(x, **cond)
+        return call(self.net, x, cond)
 
 
 def modelopt(work: Workload, seed: int) -> Trained:

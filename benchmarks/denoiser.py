@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from kdgen import Recipe, distill, load
+from kdgen.conditions import call
 from kdgen.metrics import psnr
 from kdgen.recipe import Checkpoint, Pool, Stage, Term
 from kdgen.registry import Use, build
@@ -66,7 +67,7 @@ def quality(net: torch.nn.Module, sets: Mapping[str, Path]) -> dict[str, float]:
     for name, path in sets.items():
         folder = {"name": "folder", "args": {"path": str(path)}}
         images = build("task", Use(name="denoise", args={"sigma": 25, "evaluate": folder})).evaluation_images()
-        each = [psnr(net(batch.x, **batch.cond).clamp(-1, 1), batch.y).item() for _, batch in images]
+        each = [psnr(call(net, batch.x, batch.cond).clamp(-1, 1), batch.y).item() for _, batch in images]
         figures[name] = statistics.fmean(each)
     return figures
 

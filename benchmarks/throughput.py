@@ -29,6 +29,7 @@ from contenders import Contender, Start, contenders
 from torch import nn
 from workloads import Workload, workloads
 
+from kdgen.conditions import call
 from kdgen.data.seed import derive
 from kdgen.devices import machine
 
@@ -43,7 +44,7 @@ def held_out_loss(work: Workload, student: nn.Module) -> float:
     """A student's loss against the teacher on images that none was trained on, in float32."""
     start = Start(work, 0)
     batch = next(start.task.batches(batch_size=HELD_OUT, seed=derive(work.recipe.seed, "held out")))
-    own, teacher = student.eval()(batch.x, **batch.cond), work.teacher(batch.x, **batch.cond)
+    own, teacher = (call(net, batch.x, batch.cond) for net in (student.eval(), work.teacher))
     return start.loss(batch, own.float(), teacher.float()).item()
 
 

@@ -25,7 +25,7 @@ class Dcgan(nn.Module):
             last, wide = wide, wide // 2
         self.main = nn.Sequential(*layers, nn.ConvTranspose2d(last, channels, 4, 2, 1, bias=False), nn.Tanh())
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Draw."""
         image: Tensor = self.main(x.view(len(x), -1, 1, 1))
         return image

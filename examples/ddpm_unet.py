@@ -69,7 +69,7 @@ class DdpmUnet(nn.Module):
         self.conv_out = nn.Conv2d(a, 1, 3, padding=1)
         self.timesteps = Timesteps(alphas_cumprod(linear_betas()))
 
-    def forward(self, x: Tensor, *, sigma: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, sigma: Tensor) -> Tensor:
         """The denoised image, ``(B, 1, 28, 28)``, of ``x = y + sigma * n``."""
         scaled = x * scale_in("epsilon", sigma).view(-1, 1, 1, 1)
         noise = self.noise(scaled, self.timesteps.timestep(sigma).round().long())

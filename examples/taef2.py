@@ -68,7 +68,7 @@ class Taef2Decoder(nn.Sequential):
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)]
         super().__init__(*layers, *(Residual() for _ in range(last)), nn.Conv2d(WIDTH, 3, 3, padding=1))
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Decode; the published weights say [0, 1]."""
         image: Tensor = super().forward(x)
         return 2 * image - 1

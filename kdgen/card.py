@@ -178,7 +178,9 @@ def _opening(report: Report | None, recipe: Recipe | None, net: Use, kind: str) 
     else:
         teacher = f"[{base.name}](https://huggingface.co/{base.name}) as teacher" if base else \
                   f"the teacher `{recipe.teacher}`"  # fmt: skip
-    return f"A `{net}` made by kdgen with {teacher}, for {report.task if report else recipe.task}."
+    start = recipe.init.name or recipe.init.file if isinstance(recipe.init, Checkpoint) else recipe.init
+    further = "" if start in ("random", "teacher") else f", trained further from `{start}`"
+    return f"A `{net}` made by kdgen with {teacher}{further}, for {report.task if report else recipe.task}."
 
 
 def _use(repo: str, kind: str, net: Use, task: Mapping[str, Any]) -> str:
@@ -212,6 +214,8 @@ def _licences(recipe: Recipe | None, license: str | None, teacher: Path | None) 
     lines = [f"- this student: {license or 'not stated by its publisher'}"]
     if recipe is not None and recipe.teacher is not None:
         lines.append(f"- its teacher: {licence(teacher) or 'not known'}")
+    if recipe is not None and recipe.init not in ("random", "teacher"):
+        lines.append("- the model that it was trained further from: not known")
     if recipe is not None:
         named = sorted(_sources(recipe.task.args)) or (["dead_leaves"] if recipe.task.name == "denoise" else [])
         lines += [f"- {name.replace('_', ' ')}: {SOURCES.get(name, 'not known')}" for name in named]

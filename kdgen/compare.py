@@ -20,7 +20,7 @@ LARGEST_DB = 100.0
 
 
 class _Unchanged(nn.Module):
-    def forward(self, x: object, **cond: object) -> object:
+    def forward(self, x: object) -> object:
         return x
 
 

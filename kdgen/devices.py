@@ -15,6 +15,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
+from kdgen.conditions import conditions_of
 from kdgen.types import Net, UserError
 
 LANES = 16
@@ -155,6 +156,7 @@ class Autocast(nn.Module):
     def __init__(self, net: Net, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__()
         self.net, self.device, self.dtype = net, device, dtype
+        self.conditions = conditions_of(net)
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """The net's answer to ``x`` ``(B, C, H, W)`` in float32."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdgen import registry
+from kdgen.conditions import call
 from kdgen.devices import device_of
 from kdgen.input_shape import InputShape, asked, input_shape, mirrored, said
 from kdgen.registry import Use
@@ -129,7 +130,7 @@ class _Probe:
         """The answer to ``x``, or None and why there is none."""
         try:
             with asked(self.party.net):
-                out = self.party.net(x, **self.batch.cond)
+                out = call(self.party.net, x, self.batch.cond)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a foreign net's code raises whatever it does

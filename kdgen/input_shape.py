@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from kdgen.conditions import call
 from kdgen.types import Net, UserError
 
 MULTIPLES = (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 24, 32, 64)
@@ -119,12 +120,12 @@ def fitted(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Ten
     """
     told = cond or {}
     if x.ndim != 4:
-        return _call(net, x, told)
+        return call(net, x, told)
     height, width = x.shape[-2:]
     declares = isinstance(net, Shaped) and net.input_shape is not None
     if not declares and net not in _found:
         try:
-            out = _call(net, x, told)
+            out = call(net, x, told)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a foreign net's code raises whatever it does
@@ -135,11 +136,11 @@ def fitted(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Ten
                 return out
     shape = input_shape(net, x, told)
     if shape.takes(height, width):
-        return _call(net, x, told)
+        return call(net, x, told)
     tall, wide = shape.at_least(height, width)
     if tall < height or wide < width:
         raise UserError(f"this net takes images of {shape}, not {height}x{width}: cut or shrink them")
-    out = _call(net, mirrored(x, tall, wide), told)
+    out = call(net, mirrored(x, tall, wide), told)
     if out.ndim != 4:
         return out
     return out[..., : height * out.shape[-2] // tall, : width * out.shape[-1] // wide]
@@ -156,11 +157,6 @@ def _back_and_forth(length: int, wanted: int) -> Tensor:
     period = max(2 * (length - 1), 1)
     index = torch.arange(wanted) % period
     return torch.minimum(index, period - index)
-
-
-def _call(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-    out: Tensor = net(x, **cond)
-    return out
 
 
 class _Trial:
@@ -189,7 +185,7 @@ class _Trial:
         if size not in self._known:
             with asked(self.net):
                 try:
-                    out = _call(self.net, mirrored(self.like, *size), self.cond)
+                    out = call(self.net, mirrored(self.like, *size), self.cond)
                     self._known[size] = (out.shape[-2], out.shape[-1]) if out.ndim == 4 else size
                 except torch.OutOfMemoryError:
                     raise

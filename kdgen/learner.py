@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
 
+from kdgen.conditions import call
 from kdgen.data.seed import derive
 from kdgen.devices import Autocast, lay_out
 from kdgen.loss import Loss, make_terms
@@ -210,7 +211,7 @@ class Learner:
     def rehearsal(self, batch: Batch) -> Callable[[], None]:
         """What runs a copy of the student forward and backward on a batch, to no effect."""
         student = copy.deepcopy(self.autocast)
-        return lambda: backward(student(batch.x, **batch.cond).square().mean())
+        return lambda: backward(call(student, batch.x, batch.cond).square().mean())
 
     def _answer(self, batch: Batch, answer: Answer | None) -> Answer | None:
         """What the teacher says to a batch where that is read, known already or asked for."""
@@ -224,7 +225,7 @@ class Learner:
     def _look(self, batch: Batch, answer: Answer | None, progress: float) -> Sight:
         """The student's answer as the terms of the loss see it, beside the teacher's, each where it is read."""
         with taps(self.student, self.loss.student_paths) as seen:
-            out = self.autocast(batch.x, **batch.cond) if "student" in self.loss.reads else None
+            out = call(self.autocast, batch.x, batch.cond) if "student" in self.loss.reads else None
         if self.teacher is None:
             return Sight(
                 batch=batch, student_output=out, student_taps=seen, student_net=self.autocast, progress=progress,

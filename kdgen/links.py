@@ -19,7 +19,7 @@ from kdgen.data.seed import derive
 from kdgen.equivariance import Equivariance
 from kdgen.journal import Journal
 from kdgen.loss import make_terms
-from kdgen.model import Model, build_net
+from kdgen.model import Model, build_net, load
 from kdgen.parallel import Team
 from kdgen.recipe import Recipe
 from kdgen.registry import Use
@@ -28,8 +28,7 @@ from kdgen.schedule import Length
 from kdgen.stock import Stock
 from kdgen.teacher import Teacher
 from kdgen.train import Source, Trainer
-from kdgen.types import Batch, Event, Task, UserError
-from kdgen.zoo.inherit import inherit
+from kdgen.types import Batch, Event, Net, Task, UserError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 CALIBRATED = 16
@@ -128,9 +127,16 @@ class Link:
                 calibration=partial(self._drawn, "calibration", CALIBRATED) if place.int8 else None,
                 slices=place.team if recipe.shard_teacher else None,
             )
+        self.start = original if recipe.init == "teacher" else None
+        if recipe.init not in ("random", "teacher"):
+            self.start = load(recipe.init)
         pool = self._pool()
         self.stock = None if pool is None else Stock(pool, leg=leg, journal=place.journal, team=place.team)
         self._teachers_drawings: dict[str, Tensor] = {}
+
+    def _fresh(self) -> tuple[Net, Use]:
+        """The student with its first weights, and all its arguments."""
+        return build_net(self.recipe.student, self.place.task.channels, self.place.task.describe(), self.start)
 
     def _drawn(self, what: str, count: int) -> Batch:
         return next(self.place.task.batches(batch_size=count, seed=derive(self.recipe.seed, what)))
@@ -138,7 +144,7 @@ class Link:
     def _pool(self) -> AnswerPool | None:
         """The pool the recipe asks for, with the teacher's taps that the methods of all stages want."""
         recipe, task, paths = self.recipe, self.place.task, set[str]()
-        student = build_net(recipe.student, task.channels)[0].to(self.place.device)
+        student = self._fresh()[0].to(self.place.device)
         net = self.teacher.net if self.teacher else None
         for term in make_terms(recipe, student, net, self.place.probe.to(self.place.device)).values():
             paths |= set(getattr(term, "teacher_taps", ()))
@@ -203,11 +209,9 @@ class Link:
             return
         teacher = self.teacher if recipe.teacher is not None else None
         torch.manual_seed(derive(recipe.seed, "weights"))
-        net, use = build_net(recipe.student, place.task.channels)
+        net, use = self._fresh()
         if teacher is not None and self.original is not None and isinstance(net, Adopting):
             net.adopt(self.original.net)
-        if recipe.init == "teacher" and self.original is not None:
-            inherit(net, self.original.net)
         trainer = Trainer(
             recipe,
             leg=leg,

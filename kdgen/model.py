@@ -20,12 +20,15 @@ from kdgen.checks import check_sigma
 from kdgen.config import Config
 from kdgen.convert import from_picture, to_pictures, write_text
 from kdgen.diffusion.few_steps import few_sigmas
-from kdgen.drawing import NUM_STEPS, denoise_noise, draw_few, draw_images
+from kdgen.drawing import NUM_STEPS, Generating, denoise_noise, draw_few, draw_images
 from kdgen.loading import load_net
+from kdgen.parts import Drawn
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Use
+from kdgen.settled import check_settled, settled_by
 from kdgen.types import Net, UserError
 from kdgen.zoo.fold import folded
+from kdgen.zoo.inherit import inherit
 
 
 class Model(nn.Module):
@@ -87,15 +90,25 @@ class Model(nn.Module):
         return out
 
     def draw(
-        self, num_images: int, *, seed: int = 0, num_steps: int | None = None, label: int | Sequence[int] | None = None
+        self,
+        num_images: int,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: int | Sequence[int] | None = None,
+        progress: Drawn | None = None,
     ) -> Tensor:
-        """Draw images. The same seed gives the same images on one machine.
+        """Draw images, as many at once as fit into memory.
+
+        The same seed gives the same images on one machine, and the first of them are the same, up to the rounding of
+        sums, however many are drawn.
 
         Args:
             num_images: how many.
             seed: of the latents or the noise.
             num_steps: steps of a diffusion model's sampler; if not given what suits it, or was made for.
             label: the class of a class-conditional model's images, or several that come in turn; all if not given.
+            progress: told, as it goes on, how many are drawn and of how many.
 
         Returns:
             ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
@@ -106,21 +119,21 @@ class Model(nn.Module):
         if num_images < 1:
             raise UserError(f"the number of images is at least 1, not {num_images}")
         num_steps = num_steps or next(iter(self.task.get("steps", ())), None)
-        own = getattr(self.net, "generate", None)
         labels = self._labels(label)
-        if callable(own):
+        if isinstance(self.net, Generating):
             told = {} if labels is None else {"label": torch.tensor(labels)[torch.arange(num_images) % len(labels)]}
-            drawn: Tensor = own(num_images, seed=seed, num_steps=num_steps, **told)
-            return drawn.cpu()
+            return self.net.generate(num_images, seed=seed, num_steps=num_steps, progress=progress, **told).cpu()
         kind, classes = self.task.get("name"), self.task.get("num_classes", 0)
         if kind == "generate":
-            return draw_images(self.net, self._told("latent"), num_images, seed, classes, labels)
+            return draw_images(self.net, self._told("latent"), num_images, seed, classes, labels, progress)
         if kind == "diffuse":
             shape = (self.channels, self._told("size"), self._told("size"))
             if num_steps and "sampler" in self.task:
                 sigmas = few_sigmas(num_steps, self.task.get("table", "linear"))
-                return draw_few(self.net, shape, num_images, seed, sigmas, self.task["sampler"], classes, labels)
-            return denoise_noise(self.net, shape, num_images, seed, num_steps or NUM_STEPS, classes, labels)
+                few = self.task["sampler"]
+                return draw_few(self.net, shape, num_images, seed, sigmas, few, classes, labels, progress)
+            steps = num_steps or NUM_STEPS
+            return denoise_noise(self.net, shape, num_images, seed, steps, classes, labels, progress)
         raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
                         "name a generator or a diffusion model")  # fmt: skip
 
@@ -131,9 +144,10 @@ class Model(nn.Module):
         seed: int = 0,
         num_steps: int | None = None,
         label: int | Sequence[int] | None = None,
+        progress: Drawn | None = None,
     ) -> list[Image.Image]:
         """Draw images as PIL images; see ``draw``."""
-        return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps, label=label))
+        return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps, label=label, progress=progress))
 
     def _labels(self, label: int | Sequence[int] | None) -> list[int] | None:
         """The classes to draw; None for all of them in turn, or of a model without classes."""
@@ -240,8 +254,52 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
     return model.eval()
 
 
-def build_net(use: Use, channels: int) -> tuple[Net, Use]:
-    """A net by name, with its channels set by the task where the recipe leaves them open; and all its arguments."""
-    if "channels" not in use.args and registry.accepts("net", use.name, "channels"):
-        use = Use(name=use.name, args={**use.args, "channels": channels})
-    return registry.build("net", use), registry.spelled_out("net", use)
+def build_net(
+    use: Use, channels: int, task: Mapping[str, Any] | None = None, start: Model | None = None
+) -> tuple[Net, Use]:
+    """A net by name, and all its arguments; those that are left open and that the task settles are the task's.
+
+    Args:
+        use: the net.
+        channels: of the task's images.
+        task: what it says of itself. Of one that draws or classifies, nets take the size of images, the size of latents
+            and the number of classes too.
+        start: whose weights it has at first, as ``inherit`` says; None for random ones.
+
+    Raises:
+        UserError: as ``registry.build`` does, for another size or fewer classes than the task has, and for a start that
+            does not fit.
+    """
+    settled = {"channels": channels, **settled_by(task or {})}
+    known = ["channels"] if use.args.get("config") else list(settled)
+    fitting = registry.accepted("net", use.name, {key: settled[key] for key in known})
+    use = Use(name=use.name, args={**fitting, **use.args})
+    made, spelled = registry.build("net", use), registry.spelled_out("net", use)
+    check_settled(spelled, settled, by_size=(task or {}).get("name") == "diffuse")
+    if start is not None:
+        try:
+            inherit(made, start.net)
+        except UserError as error:
+            raise UserError(f"{use.name} cannot start from {start.name}: {error}") from None
+    return made, spelled
+
+
+def check_classes(teacher: Model, task: Mapping[str, Any]) -> None:
+    """Refuse a teacher of classes that a task does not tell, or that tells more of them.
+
+    Args:
+        teacher: who is told them.
+        task: what it says of itself.
+
+    Raises:
+        UserError: with the key to change.
+    """
+    theirs, told = teacher.task.get("num_classes") or 0, task.get("num_classes") or 0
+    if not theirs or task.get("name") != teacher.task.get("name"):
+        return
+    if not told:
+        raise UserError(f"{teacher.name} is told one of {theirs} classes and the task tells none: set "
+                        f"task.args.num_classes to {theirs}, with images that have classes")  # fmt: skip
+    if told > theirs:
+        raise UserError(f"{teacher.name} knows {theirs} classes and the task tells {told}: set task.args.num_classes "
+                        f"to {theirs}, or take images of its classes")  # fmt: skip

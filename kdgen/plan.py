@@ -75,7 +75,7 @@ def plan(recipe: Recipe) -> Plan:
         each = max((more[name]["seconds"] - few[name]["seconds"]) / (more[name]["steps"] - few[name]["steps"]), 1e-9)
         asked = min(more[name]["asked"] * link.pool.patches, asking(link.seconds, 0.0) or math.inf)
         steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - asked) / each), 1)
-        net = build_net(link.student, task.channels)[0]
+        net = build_net(link.student, task.channels, task.describe())[0]
         legs.append(
             Leg(
                 leg=name,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdgen.conditions import call
 from kdgen.devices import convolution_seconds, median_seconds
 from kdgen.taps import taps
 from kdgen.types import Net
@@ -113,7 +114,7 @@ def quantised(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Made:
     found = [(path, chain, pairs) for path, chain in _sequences(out) for pairs in _chains(chain)]
     relus = [_join(path, relu) for path, _, pairs in found for _, relu in pairs]
     with taps(out, relus) as seen:
-        out(x, **cond)
+        call(out, x, cond)
     hidden: set[str] = set()
     for path, chain, pairs in found:
         ranges = [seen[name].max().item() for _, relu in pairs if (name := _join(path, relu)) in seen]

@@ -78,7 +78,7 @@ class Assistant(Strict):
 
     student: Use = Field(description="the net, see `kdgen list nets`")
     share: float = Field(0.5, gt=0, lt=1, description="its share of the steps or seconds of the whole recipe")
-    init: Literal["random", "teacher"] = Field("random", description="first weights, as for the student")
+    init: str | Checkpoint = Field("random", description="first weights, as for the student")
     stages: tuple[Stage, ...] | None = Field(None, min_length=1, description="how it is trained; none: as the student")
 
 
@@ -116,8 +116,9 @@ class Recipe(Strict):
     ] = None
     assistants: tuple[Assistant, ...] = Field((), description="nets between teacher and student, from large to small")
     student: Use = Field(description="the net to train, see `kdgen list nets`")
-    init: Literal["random", "teacher"] = Field(
-        "random", description="first weights: random, or the channels and layers of the teacher that matter most"
+    init: str | Checkpoint = Field(
+        "random",
+        description="first weights: random; teacher, those of it that matter most; or any model's, to go on from",
     )
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="what is trained, one after another")
     steps: int | None = Field(None, gt=0, description="optimiser steps in all")

@@ -18,6 +18,7 @@ from kdgen import recipe as recipes
 from kdgen.best import best_and_last, kept_step
 from kdgen.card import card
 from kdgen.compare import Contender, Role, Seconds, assess
+from kdgen.conditions import check_reads
 from kdgen.config import read_config
 from kdgen.convert import write_text
 from kdgen.curves import curves
@@ -26,7 +27,7 @@ from kdgen.fetch import commit_of, pinned
 from kdgen.fit import Party, check_fit
 from kdgen.journal import Journal, stop_on_signals
 from kdgen.links import Link, Place
-from kdgen.model import Model, build_net, load
+from kdgen.model import Model, build_net, check_classes, load
 from kdgen.parallel import Team, together
 from kdgen.quantised import int8_pays
 from kdgen.recipe import Recipe
@@ -44,6 +45,7 @@ FREE = ("controls", "evaluate_every", "checkpoint_every", "device", "pool.dir", 
 ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
 ALONE = "Alpha stayed at 1 {}: the teacher was the only guide, the distance to the ground truth did not count."
 INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
+BEGUN_FROM = "The student starts from the weights of {}, and so do its controls where there are any."
 
 
 def distill(
@@ -150,10 +152,13 @@ class _Run:
 
     def _parties(self) -> Iterator[Party]:
         """The teacher and every net that is to be trained, untrained."""
+        task = self.place.task
         if (teacher := self.original) is not None:
+            check_classes(teacher, task.describe())
             yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
         for number, (leg, recipe) in enumerate(self.chain):
-            net = build_net(recipe.student, self.place.task.channels)[0]
+            net = build_net(recipe.student, task.channels, task.describe())[0]
+            check_reads(f"the task {recipe.task.name}", net, task.needs)
             key = "student" if leg == "student" else f"assistants.{number}.student"
             yield Party(called=f"the {leg.replace('_', ' ')} {recipe.student}", net=net, key=key, use=recipe.student)
 
@@ -164,8 +169,9 @@ class _Run:
         if number:
             before, made = self.chain[number - 1]
             if untrained and not self.place.finished(before):
-                net, use = build_net(made.student, self.place.task.channels)
-                teacher = Model(net, name=before, channels=self.place.task.channels, use=use).eval()
+                task = self.place.task
+                net, use = build_net(made.student, task.channels, task.describe())
+                teacher = Model(net, name=before, channels=task.channels, use=use).eval()
             else:
                 teacher = load(self.place.home(before))
         return Link(leg, recipe, self.place, teacher)
@@ -261,6 +267,8 @@ class _Run:
     def _notes(self) -> list[str]:
         """What else the report says of how nets were made."""
         known = {
+            BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init
+            not in ("random", "teacher"),
             INHERITED: self.recipe.init == "teacher" and self.place.finished("control_seconds"),
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
         }

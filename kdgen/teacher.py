@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from kdgen.conditions import call
 from kdgen.devices import Autocast, lay_out
 from kdgen.parallel import Team
 from kdgen.quantised import has_chains, in_floats, quantised
@@ -77,7 +78,7 @@ class Teacher(Autocast):
 
     def _try_int8(self, ranges: Batch, sample: Batch) -> None:
         with torch.no_grad():
-            exact = self.net(_view(sample), **sample.cond)
+            exact = call(self.net, _view(sample), sample.cond)
         made = quantised(self.net, _view(ranges), ranges.cond)
         self._whole, self._hidden = Autocast(made.net, self.device, self.dtype), made.hidden
         if not self._close("int8", sample, exact):
@@ -105,7 +106,7 @@ class Teacher(Autocast):
         """The answer to a batch, with the outputs of the modules at ``paths``."""
         asked = self if self._whole is None or self._hidden.intersection(paths) else self._whole
         with taps(asked.net, paths) as seen:
-            output = asked(_view(batch), **batch.cond)
+            output = call(asked, _view(batch), batch.cond)
         return Answer(output=output, taps=in_floats(asked.net, seen))
 
 

@@ -27,11 +27,13 @@ Metrics = Mapping[str, float]
 """Figures by name: ``psnr`` in dB, ``ssim`` in [-1, 1], ``sharpness`` as a ratio to the truth's, and so on."""
 
 Net = nn.Module
-"""A module called as ``net(x, **cond)``; it ignores conditions it has no use for.
+"""A module called as ``net(x, **cond)`` with the conditions that it reads, and those alone.
+
+It declares these in ``conditions: frozenset[str]``, else they are what its ``forward`` names behind ``x``. To leave one
+unread that a task, method or sampler needs is an error; ``kdgen.conditions.call`` leaves out what is merely offered.
 
 A restorer maps an image to an image, a generator latents ``(B, Z)`` to images, a diffusion model a noisy image and its
-``sigma`` to the denoised image, an encoder an image to latents, a classifier an image to logits ``(B, K)``. Images are
-``(B, C, H, W)`` in [-1, 1].
+``sigma`` to the denoised image, an encoder an image to latents, a classifier an image to logits ``(B, K)``.
 """
 
 
@@ -156,9 +158,9 @@ class Task(Protocol):
     Attributes:
         channels: of its images, 1 or 3.
         equivariant: whether an input flipped or rotated has the answer flipped or rotated.
-        headline: the metric that decides which of two nets is better.
-        taught_headline: the one that decides where there is a teacher to be near to.
+        headline, taught_headline: the metric that decides which of two nets is better, without and with a teacher.
         quick: number of images that tell enough during training.
+        needs: conditions that a student has to read; others of its batches are merely offered.
     """
 
     channels: int
@@ -166,6 +168,7 @@ class Task(Protocol):
     headline: str
     taught_headline: str
     quick: int
+    needs: frozenset[str]
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches on the CPU. Batch number ``start + i`` depends on ``seed`` and its number alone."""
@@ -189,10 +192,7 @@ class Task(Protocol):
         """The shape of an answer to this batch, less the batch; None where only the teacher says what an answer is."""
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
-        """Quality of a net on the task's evaluation images, the first ``limit`` of them if given.
-
-        ``reference`` is the teacher, for tasks that measure how near a net comes to it.
-        """
+        """Quality of a net on the first ``limit`` evaluation images; ``reference`` is the teacher to be near to."""
 
     def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """A sentence on how the figures came about: on what, how many, which seed."""

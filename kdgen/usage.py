@@ -49,7 +49,7 @@ def denoise(x{sigma}):  # x (B, {channels}, H, W) in [-1, 1]; H and W are even
     "mlp_generator": """
 *hidden, last = sorted({{int(key.split(".")[0]) for key in w}})
 
-def draw(z):  # z = torch.randn(B, {latent}); returns (B, {channels}, {size}, {size}) in [-1, 1]
+def draw(z{label}):  # z = torch.randn(B, {latent}); returns (B, {channels}, {size}, {size}) in [-1, 1]{classes}
     for i in hidden:
         z = F.leaky_relu(F.linear(z, w[f"{{i}}.weight"], w[f"{{i}}.bias"]), {slope})
     h = F.linear(z, w[f"{{last}}.weight"], w[f"{{last}}.bias"])
@@ -59,7 +59,7 @@ def norm(h, name):
     mean, var, scale, shift = (w[f"{{name}}.{{key}}"] for key in ("running_mean", "running_var", "weight", "bias"))
     return F.relu(F.batch_norm(h, mean, var, scale, shift))
 
-def draw(z):  # z = torch.randn(B, {latent}); returns (B, {channels}, {size}, {size}) in [-1, 1]
+def draw(z{label}):  # z = torch.randn(B, {latent}); returns (B, {channels}, {size}, {size}) in [-1, 1]{classes}
     h = norm((z @ w["stem.weight"].T).view(len(z), -1, 4, 4), "norm")
     for i in range({stages}):
         h = F.conv2d(F.interpolate(h, scale_factor=2), w[f"stages.{{i}}.conv.weight"], padding=1)
@@ -81,6 +81,7 @@ classes = {{"class_labels": torch.tensor([0])}}  # one an image
 pipeline.unet.register_forward_pre_hook(lambda net, args, told: (args, {{**told, **classes}}), with_kwargs=True)
 pipeline({steps}).images[0].save("image.png")"""
 
+CLASS = "\n    z = torch.cat([z, F.one_hot(label, {num_classes})], dim=1)"
 LEVEL = "\n    h = torch.cat([torch.full_like(h[:, :1], 2 * sigma / 255), h], dim=1)"
 
 
@@ -138,6 +139,8 @@ def without_kdgen(repo: str, net: Use, task: Mapping[str, Any]) -> tuple[str, st
         args: dict[str, Any] = registry.spelled_out("net", net).args
         told_sigma = net.name == "ffdnet" or args.get("sigma_map")
         facts = {**args, "repo": repo, "sigma": ", sigma" if told_sigma else "", "level": LEVEL if told_sigma else "",
+                 "label": ", label" if args.get("num_classes") else "",
+                 "classes": CLASS.format(num_classes=args["num_classes"]) if args.get("num_classes") else "",
                  "less": "x - " if args.get("predicts") == "residual" else "",
                  "half": " / 2" if args.get("output") == "sigmoid" else "",
                  "stages": (args.get("size", 4) // 4).bit_length() - 1}  # fmt: skip

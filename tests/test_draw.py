@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdgen.convert import sheet, to_pictures
 from kdgen.diffusion import GaussianMixture
 from kdgen.model import Model, build_net, load
+from kdgen.parts import Drawn
 from kdgen.registry import Use
 from kdgen.types import UserError
 
@@ -73,7 +74,9 @@ def test_pictures_are_those_of_the_tensor(gan: Model, diffusion: Model) -> None:
 
 def test_a_net_with_a_way_of_its_own_to_draw_uses_it() -> None:
     class Own(nn.Module):
-        def generate(self, num_images: int, *, seed: int = 0, num_steps: int | None = None) -> Tensor:
+        def generate(
+            self, num_images: int, *, seed: int = 0, num_steps: int | None = None, progress: Drawn | None = None
+        ) -> Tensor:
             return torch.full((num_images, 1, 2, 2), float(seed + (num_steps or 0)))
 
     assert Model(Own(), name="own", channels=1).draw(3, seed=4, num_steps=2).unique().tolist() == [6]
@@ -173,3 +176,56 @@ def test_a_label_says_which_class_is_drawn(
     capsys.readouterr()
     assert call("generate", "gan", str(tmp_path / "x.png"), "--label", "1") == 2
     assert "draws images without classes: leave label out" in capsys.readouterr().err
+
+
+@pytest.fixture
+def pipeline() -> Model:
+    """A diffusion model of diffusers whose every step adds noise, of three classes."""
+    torch.manual_seed(0)
+    args = {"size": 8, "block_out_channels": [8, 16], "norm_num_groups": 4, "attention_levels": 0}
+    use = Use.model_validate({"name": "unet2d", "args": {**args, "num_class_embeds": 3, "pipeline": "DDPMPipeline"}})
+    net, use = build_net(use, channels=1)
+    return Model(net, name="p", channels=1, task={"name": "diffuse", "size": 8, "num_classes": 3}, use=use).eval()
+
+
+def test_a_pipeline_draws_in_batches_that_fit_and_the_same_images_in_any(
+    pipeline: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    pipeline.net.unet.register_forward_pre_hook(lambda net, args: sizes.append(len(args[0])))  # type: ignore[union-attr]
+    told: list[tuple[int, int]] = []
+    whole = pipeline.draw(250, seed=1, num_steps=2, progress=lambda done, of: told.append((done, of)))
+    assert sizes == [100, 100, 100, 100, 50, 50]
+    assert told == [(100, 250), (200, 250), (250, 250)]
+    torch.testing.assert_close(pipeline.draw(7, seed=1, num_steps=2), whole[:7], atol=1e-5, rtol=0)
+    assert (whole[0] - whole[3]).abs().max() > 0.1
+    sizes.clear()
+    monkeypatch.setattr("kdgen.parts.PIXELS", 3 * 64)
+    torch.testing.assert_close(pipeline.draw(7, seed=1, num_steps=2), whole[:7], atol=1e-5, rtol=0)
+    assert sizes == [3, 3, 3, 3, 1, 1]
+
+
+def test_where_memory_runs_out_fewer_are_drawn_at_once(gan: Model, pipeline: Model) -> None:
+    for model, part in ((gan, gan.net), (pipeline, pipeline.net.unet)):
+        few = model.draw(9, seed=2, num_steps=2)
+
+        def full(net: nn.Module, args: tuple[Tensor, ...]) -> None:
+            if len(args[0]) > 3:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+        hook = part.register_forward_pre_hook(full)  # type: ignore[union-attr]
+        torch.testing.assert_close(model.draw(9, seed=2, num_steps=2), few, atol=1e-5, rtol=0)
+        hook.remove()
+
+
+@pytest.mark.parametrize("steps", [None, 2])
+def test_large_images_are_drawn_few_at_once_and_the_same(steps: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    means = torch.tensor([-0.5, 0.5]).view(2, 1, 1, 1).expand(2, 1, 4, 4).contiguous()
+    task = {"name": "diffuse", "size": 4, "channels": 1, "sampler": "consistency"}
+    model = Model(GaussianMixture(means, std=0.05), name="known", channels=1, task=task)
+    drawn = model.draw(150, seed=1, num_steps=steps)
+    sizes: list[int] = []
+    model.net.register_forward_pre_hook(lambda net, args: sizes.append(len(args[0])))
+    monkeypatch.setattr("kdgen.parts.PIXELS", 40 * 16)
+    assert torch.equal(model.draw(150, seed=1, num_steps=steps), drawn)
+    assert max(sizes) == 40

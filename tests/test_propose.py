@@ -8,9 +8,11 @@ from torch import nn
 import kdgen.tasks  # noqa: F401 - registers its names
 from kdgen import registry
 from kdgen.__main__ import main
+from kdgen.conditions import call, conditions_of
+from kdgen.families import FAMILIES, Shapes
 from kdgen.metrics import cost
 from kdgen.model import Model, build_net, load
-from kdgen.propose import FAMILIES, Proposal, Shapes, propose
+from kdgen.propose import Proposal, propose
 from kdgen.registry import Use
 from kdgen.types import Task, UserError
 
@@ -58,7 +60,7 @@ def test_largest_within_the_bound(family: str, args: Any, name: str, asked: Any,
     assert found.use.name == family
     net = check(found, teacher, what, fraction)
     example = what.example()
-    assert net.eval()(example.x, **example.cond).isfinite().all()
+    assert call(net.eval(), example.x, example.cond).isfinite().all()
 
 
 def test_one_width_more_would_be_too_much() -> None:
@@ -93,10 +95,11 @@ def test_bundled_denoiser_gets_a_grey_student_for_grey_images() -> None:
     check(found, teacher, what, 0.1)
 
 
-@pytest.mark.parametrize(("sigma", "told"), [(25, False), ([0, 55], True)])
-def test_another_family(sigma: Any, told: bool) -> None:
+@pytest.mark.parametrize("sigma", [25, [0, 55]])
+@pytest.mark.parametrize("told", [False, True])
+def test_a_student_of_another_family_is_told_what_its_teacher_is(sigma: Any, told: bool) -> None:
     what = task("denoise", sigma=sigma, channels=3)
-    teacher = model("unet", channels=3, widths=[16, 32], blocks=1)
+    teacher = model("unet", channels=3, widths=[16, 32], blocks=1, blind=not told)
     found = propose(teacher, what, fraction=0.1, family="half_res")
     assert (found.use.name, found.use.args["sigma_map"]) == ("half_res", told)
     check(found, teacher, what, 0.1)
@@ -169,3 +172,93 @@ def test_command_prints_a_student_for_set(tmp_path: Any, capsys: pytest.CaptureF
     said = capsys.readouterr()
     assert Use.model_validate(json.loads(said.out)).name == "conv_generator"
     assert "parameters" in said.err
+
+
+class ConvGan(nn.Module):
+    """A class-conditional GAN of 28x28 as people write them: few weights, used at many places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 16)
+        self.start = nn.Linear(32, 16 * 49)
+        self.layers = nn.Sequential(
+            nn.Upsample(scale_factor=2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.Upsample(scale_factor=2),
+            nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 3, padding=1), nn.Tanh(),
+        )  # fmt: skip
+
+    def forward(self, z: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return self.layers(self.start(torch.cat([z, self.embed(label)], 1)).view(-1, 16, 7, 7))
+
+
+@pytest.mark.parametrize("size", [28, 32])
+def test_a_conditional_gan_gets_a_student_that_reads_labels_and_has_no_more_weights(size: int) -> None:
+    teacher = Model(ConvGan().eval(), name="cgan", channels=1)
+    what = task("generate", latent=16, size=size, num_classes=10)
+    found = propose(teacher, what, fraction=0.2)
+    assert found.num_params <= cost.num_params(teacher.net)
+    assert found.use.args["num_classes"] == 10
+    net = registry.build("net", found.use)
+    assert conditions_of(net) == {"label"}
+    z = torch.randn(2, 16)
+    assert not torch.equal(net(z, label=torch.tensor([0, 0])), net(z, label=torch.tensor([1, 1])))
+
+
+def test_a_diffusion_student_is_told_classes_as_its_teacher_is() -> None:
+    small: dict[str, Any] = {"size": 8, "norm_num_groups": 4, "attention_levels": 0, "num_class_embeds": 3}
+    teacher = model("unet2d", **small, block_out_channels=[16, 32])
+    what = task("diffuse", size=8)
+    what.num_classes, what.needs = 3, frozenset({"sigma", "label"})  # type: ignore[attr-defined]
+    assert propose(teacher, what, fraction=0.5).use.args["num_class_embeds"] == 3
+    teacher.use = None
+    assert propose(teacher, what, fraction=0.5).use.args["num_class_embeds"] == 3
+
+
+def test_a_net_that_does_not_read_what_the_teacher_does_is_refused() -> None:
+    teacher = model("unet", channels=1, widths=[16, 32], blocks=1)
+    with pytest.raises(UserError, match="unet tells a net 'sigma', which this DnCNN does not read; nets that can: "):
+        propose(teacher, task("denoise", sigma=25), fraction=0.5, family="dncnn")
+
+
+CODE = """
+from torch import nn
+from kdgen.registry import register
+
+class Net(nn.Module):
+    def __init__(self, channels, width, depth):
+        super().__init__()
+        if depth < 2:
+            raise ValueError("two layers at least")
+        inner = [layer for _ in range(depth - 2) for layer in (nn.Conv2d(width, width, 3, padding=1), nn.ReLU())]
+        self.layers = nn.Sequential(nn.Conv2d(channels, width, 3, padding=1), nn.GroupNorm(2, width), *inner,
+                                    nn.Conv2d(width, channels, 3, padding=1))
+    def forward(self, x):
+        return x - self.layers(x)
+
+@register("net")
+def mine(channels=3, width=16, depth=4):
+    return Net(channels, width, depth)
+
+@register("net")
+def deep(channels=3, depth=9):
+    return Net(channels, 8, depth)
+"""
+
+
+def test_a_net_of_the_users_own_is_scaled_by_its_width_or_depth(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text(CODE)
+    made = model("dncnn", depth=8, width=32)
+    made.task = {"name": "denoise", "sigma": 25, "channels": 1}
+    made.save(tmp_path / "teacher")
+    code = ["--code", str(tmp_path / "own.py")]
+    for name, key, more in (("mine", "width", code), ("deep", "depth", [])):
+        with pytest.raises(SystemExit) as stop:
+            main(["propose", str(tmp_path / "teacher"), "--macs", "0.1", "--net", name, *more])
+        assert not stop.value.code
+        use = Use.model_validate(json.loads(capsys.readouterr().out))
+        found = registry.build("net", use)
+        share = cost.macs(found, torch.zeros(1, 1, 64, 64)) / cost.macs(made.net, torch.zeros(1, 1, 64, 64))
+        assert 0.06 < share <= 0.1
+        assert use.args["channels"] == 1
+        assert use.args[key] != registry.default("net", name, key)

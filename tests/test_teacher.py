@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdgen.conditions import call
 from kdgen.data.augment import dihedral
 from kdgen.model import build_net
 from kdgen.quantised import int8_pays
@@ -34,7 +35,7 @@ def error(a: Answer, b: Answer) -> float:
 def own_error(net: nn.Module, batch: Batch) -> float:
     assert batch.y is not None
     with torch.no_grad():
-        return (net(batch.x, **batch.cond) - batch.y).square().mean().item()
+        return (call(net, batch.x, batch.cond) - batch.y).square().mean().item()
 
 
 class Far(nn.Module):

@@ -3,6 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen import tiling
+from kdgen.conditions import call
 from kdgen.model import build_net, load
 from kdgen.registry import Use
 
@@ -48,7 +49,7 @@ def test_tiles_give_what_the_whole_gives(use: Use) -> None:
     assert laid is not None
     assert laid.exact
     assert laid.margin < 100
-    torch.testing.assert_close(tiled, net(x, sigma=sigma), atol=1e-5, rtol=0)
+    torch.testing.assert_close(tiled, call(net, x, {"sigma": sigma}), atol=1e-5, rtol=0)
 
 
 @torch.inference_mode()

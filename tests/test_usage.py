@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from kdgen.conditions import call as called
 from kdgen.model import Model, build_net
 from kdgen.registry import Use
 from kdgen.usage import with_kdgen, without_kdgen
@@ -53,7 +54,7 @@ def test_lines_of_plain_torch(
         else:
             x, sigma = torch.randn(2, channels, 8, 12), 15.0
             told = {"sigma": sigma} if "sigma" in code else {}
-            ours = net(x, sigma=torch.full((2,), 2 * sigma / 255))
+            ours = called(net, x, {"sigma": torch.full((2,), 2 * sigma / 255)})
             theirs = lines["denoise"](x, **told)
     assert ours.shape == theirs.shape
     assert (ours - theirs).abs().max() < 1e-5

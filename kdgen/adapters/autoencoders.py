@@ -26,6 +26,7 @@ class Autoencoder(nn.Module):
         latent_channels: channels Z of its latents.
     """
 
+    conditions: frozenset[str] = frozenset()
     halves: ClassVar = {
         "encode": ("vae.encoder", "vae.quant_conv", "moments", "latents"),
         "decode": ("vae.decoder", "vae.post_quant_conv"),
@@ -87,12 +88,11 @@ class AutoencoderKl(Autoencoder):
         self.latents(parameters.chunk(2, dim=1)[0])
         return parameters
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Images to images: a sample of the latents is decoded in training, their mean in evaluation.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1]; height and width are multiples of the encoder's reduction.
-            cond: ignored.
         """
         mean, log_variance = self.encode(x).chunk(2, dim=1)
         if self.training:
@@ -126,12 +126,11 @@ class AutoencoderTiny(Autoencoder):
         z: Tensor = self.latents(self.vae.encode(x).latents)
         return z
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Images to images, without the rounding of latents to bytes that diffusers' own ``forward`` puts between.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1]; height and width are multiples of the encoder's reduction.
-            cond: ignored.
         """
         return self.decode(self.encode(x))
 

@@ -9,12 +9,16 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from kdgen.adapters.blocks import inherit_blocks
+from kdgen.adapters.pipeline_images import pipeline_images, told_classes, told_ends
 from kdgen.adapters.pretrained import PIPELINES, SCHEDULERS, construct, portable, public, read_weights, write
 from kdgen.adapters.times import match_times
+from kdgen.conditions import check_told
 from kdgen.diffusion.prediction import Prediction, Timesteps, scale_in, spread, to_denoised
+from kdgen.parts import Drawn
 from kdgen.registry import register
 from kdgen.types import UserError
 
+Told = Tensor | None
 KINDS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
 """What diffusers calls a prediction, and what ``kdgen.diffusion`` calls it."""
 
@@ -29,15 +33,20 @@ class Denoiser2D(nn.Module):
         channels: channels C of its images.
         size: height and width of its images, None if its configuration does not say.
         num_classes: of a class-conditional net, else None.
+        until: whether it is told the noise level at which its step ends, for average velocities.
+        conditions: that it reads: ``sigma``, and ``label`` or ``until``.
     """
 
-    def __init__(self, unet: Any, scheduler: Any, pipeline: str) -> None:
+    def __init__(self, unet: Any, scheduler: Any, pipeline: str, until: bool = False) -> None:
         super().__init__()
-        self.unet, self.scheduler, self.pipeline = unet, scheduler, pipeline
+        self.unet, self.scheduler, self.pipeline, self.until = unet, scheduler, pipeline, until
         self.channels: int = unet.config.in_channels
         self.size: int | Sequence[int] | None = unet.config.sample_size
         self.num_classes: int | None = unet.config.num_class_embeds
         self.predicts: str = scheduler.config.prediction_type
+        self.conditions = frozenset(
+            name for name, read in (("sigma", True), ("label", self.num_classes is not None), ("until", until)) if read
+        )
         self._check()
         alphas = scheduler.alphas_cumprod
         if scheduler.config.get("rescale_betas_zero_snr"):  # some write a small number in the place of its last 0
@@ -59,48 +68,66 @@ class Denoiser2D(nn.Module):
         if any(side % 2**halvings for side in sides):
             raise UserError(f"a unet2d halves its images {halvings} times: its sample_size is a multiple of "
                             f"{2**halvings}, not {self.size}, of which it draws nothing")  # fmt: skip
-        if config.time_embedding_type == "fourier" or config.class_embed_type is not None:
+        if self.until and self.num_classes is not None:
+            raise UserError("a unet2d has one embedding beside that of time: set until or num_class_embeds, not both")
+        if config.time_embedding_type == "fourier" or config.class_embed_type != ("timestep" if self.until else None):
             raise UserError("a unet2d is told the timestep by a positional or learned embedding, and the class by a "
                             "table of num_class_embeds; another kind is not handled")  # fmt: skip
 
-    def forward(self, x: Tensor, *, sigma: Tensor | None = None, label: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, sigma: Told = None, label: Told = None, until: Told = None) -> Tensor:
         """Denoise.
 
         Args:
             x: ``y + sigma * n``, ``(B, C, H, W)``, of an image ``y`` in [-1, 1] and standard normal noise ``n``.
             sigma: the noise level ``(B,)`` in units of the image range.
             label: classes ``(B,)``, read by a class-conditional net.
-            cond: ignored.
+            until: the noise level ``(B,)`` at which the step ends, at most ``sigma``, read by a net of average
+                velocities: the straight line to its answer leads to where the trajectory is at that level (Geng et al.
+                2025, arXiv 2505.13447, eq. 12). At 0, as where none is told, that is the end of the trajectory.
 
         Returns:
             the estimate of ``y``, ``(B, C, H, W)``.
 
         Raises:
-            UserError: without ``sigma``, and for a class-conditional net without ``label``.
+            UserError: without ``sigma``, for a class-conditional net without ``label``, and where told what it does not
+                read.
         """
         if sigma is None:
             raise UserError("a unet2d is told the noise level: call it with sigma (B,)")
         if self.num_classes is not None and label is None:
             raise UserError(f"this unet2d is told the class, one of {self.num_classes}: call it with label (B,)")
+        check_told(self, label=label, until=until)
         kind = KINDS[self.predicts]
         t = self.timesteps.timestep(sigma)
         if self.unet.config.time_embedding_type == "learned":
             t = t.round().long()
         told = {} if self.num_classes is None else {"class_labels": label}
+        if self.until:
+            told = {"class_labels": self.timesteps.timestep(torch.zeros_like(sigma) if until is None else until)}
         out: Tensor = self.unet(x * spread(scale_in(kind, sigma), x), t, **told).sample
         return to_denoised(kind, out, x, sigma)
 
     @torch.no_grad()
     def generate(
-        self, num_images: int, *, seed: int = 0, num_steps: int | None = None, label: Tensor | None = None
+        self,
+        num_images: int,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: Tensor | None = None,
+        progress: Drawn | None = None,
     ) -> Tensor:
         """Draw images with the pipeline of diffusers, the same as it draws from the written folder by itself.
 
+        The first images are the same however many are drawn, and up to rounding however many at once: each has a
+        generator of its own, see ``pipeline_images``.
+
         Args:
-            num_images: N, all drawn in one call: ``pipeline(N, generator=torch.Generator().manual_seed(seed))``.
+            num_images: N.
             seed: of the noise.
             num_steps: of the scheduler; by default the pipeline's own number, 50 of DDIM and all of DDPM.
             label: classes ``(N,)`` for a class-conditional net; by default all in turn.
+            progress: told how many are drawn.
 
         Returns:
             ``(N, C, H, W)`` in [-1, 1] on the CPU.
@@ -116,24 +143,20 @@ class Denoiser2D(nn.Module):
             raise UserError("this unet2d does not know the size of its images: give its configuration a sample_size")
         pipe = self._pipeline(self.unet)
         pipe.set_progress_bar_config(disable=True)
+
+        def tell(begin: int, end: int) -> Any:
+            if self.until:
+                return told_ends(pipe.scheduler)
+            if self.num_classes is not None:
+                return told_classes(self.num_classes, label, begin, end)
+            return lambda unet, args, told: (args, told)
+
         training = self.training
-        hook = self.unet.register_forward_pre_hook(self._telling(num_images, label), with_kwargs=True)
         try:
             self.eval()
-            noise = torch.Generator().manual_seed(seed)
-            drawn = pipe(num_images, generator=noise, num_inference_steps=steps, output_type="np").images
+            return pipeline_images(pipe, tell, num_images, seed=seed, num_steps=steps, progress=progress)
         finally:
-            hook.remove()
             self.train(training)
-        return torch.from_numpy(drawn).movedim(-1, 1).contiguous() * 2 - 1
-
-    def _telling(self, num_images: int, label: Tensor | None) -> Any:
-        """A hook that tells the net its classes, which a pipeline without conditions does not."""
-        if self.num_classes is None:
-            return lambda unet, args, told: (args, told)
-        label = torch.arange(num_images) % self.num_classes if label is None else label
-        label = label.to(self.unet.device)
-        return lambda unet, args, told: (args, {**told, "class_labels": label})
 
     def _pipeline(self, unet: nn.Module) -> Any:
         """A pipeline of diffusers around a model, with a scheduler of its own."""
@@ -194,6 +217,7 @@ def unet2d(
     norm_num_groups: int = 8,
     dropout: float = 0.0,
     num_class_embeds: int | None = None,
+    until: bool = False,
     prediction_type: str = "v_prediction",
     num_train_timesteps: int = 1000,
     beta_schedule: str = "linear",
@@ -216,6 +240,9 @@ def unet2d(
         norm_num_groups: groups of its normalisation; divides all channels.
         dropout: share of features dropped in training.
         num_class_embeds: number of classes of a class-conditional net.
+        until: whether it is told the noise level at which a step ends, as ``mean_flow`` with ``until`` and the sampler
+            ``average`` do; diffusers sees a second embedding of a timestep. It starts at nothing, so that weights of a
+            net without it mean what they meant.
         prediction_type: ``epsilon``, ``v_prediction`` or ``sample``.
         num_train_timesteps: noise levels in its table.
         beta_schedule: the table: ``linear``, ``scaled_linear`` or ``squaredcos_cap_v2``.
@@ -249,6 +276,8 @@ def unet2d(
             "dropout": dropout,
             "num_class_embeds": num_class_embeds,
         }
+    if until:
+        config = {**config, "class_embed_type": "timestep"}
     if scheduler is None:
         scheduler = {
             "_class_name": pipeline.replace("Pipeline", "Scheduler"),
@@ -264,4 +293,8 @@ def unet2d(
     made = construct(name, scheduler)
     if pipeline == "DDIMPipeline" and name != "DDIMScheduler":  # the same table, by the defaults of its own class
         made = construct("DDIMScheduler", public(made.config))
-    return Denoiser2D(construct("UNet2DModel", config), made, pipeline)
+    unet = construct("UNet2DModel", config)
+    if until:
+        for parameter in unet.class_embedding.linear_2.parameters():
+            nn.init.zeros_(parameter)
+    return Denoiser2D(unet, made, pipeline, until)

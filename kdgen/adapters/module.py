@@ -1,7 +1,6 @@
 """A net of somebody else's, called as kdgen calls nets: its range and its prediction are converted."""
 
 import copy
-import inspect
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 
 from kdgen.abilities import Autoencoder
 from kdgen.checks import check_finite
+from kdgen.conditions import conditions_of
 from kdgen.input_shape import InputShape, declared
 from kdgen.taps import tappable
 from kdgen.types import UserError
@@ -21,7 +21,8 @@ class Foreign(nn.Module):
     """A net that reads and gives another range of values, or predicts what to subtract.
 
     Attributes:
-        net: the net itself. It gets those conditions that its ``forward`` names, all if it takes any.
+        net: the net itself.
+        conditions: those that it reads.
         scale, shift: it reads ``scale * x + shift`` for an image ``x`` in [-1, 1], and ``scale * sigma``.
         predicts: "image", or "residual" for what is to be subtracted from its input.
         latents: "in" or "out" where it reads or gives latents, which are passed on as they are.
@@ -41,16 +42,14 @@ class Foreign(nn.Module):
         self.net, self.latents, self.input_shape = net, latents, input_shape
         self.scale, self.shift = (range[1] - range[0]) / 2, (range[1] + range[0]) / 2
         self.predicts = predicts
-        parameters = inspect.signature(net.forward).parameters.values()
-        self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        self._takes = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        self.conditions = conditions_of(net)
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` in [-1, 1], with conditions in its units, to the same, or from or to latents."""
         inner = x if self.latents == "in" else x * self.scale + self.shift
         if "sigma" in cond:
             cond["sigma"] = cond["sigma"] * self.scale
-        out: Tensor = self.net(inner, **{k: v for k, v in cond.items() if self._takes_any or k in self._takes})
+        out: Tensor = self.net(inner, **cond)
         if self.predicts == "residual":
             out = inner - out
         return out if self.latents == "out" else (out - self.shift) / self.scale
@@ -76,6 +75,8 @@ class Half(nn.Module):
         latent_channels: channels Z of its latents, where the autoencoder tells them.
     """
 
+    conditions: frozenset[str] = frozenset()
+
     def __init__(self, net: nn.Module, part: str) -> None:
         super().__init__()
         if part not in HALVES.values() or not callable(getattr(net, part, None)):
@@ -88,8 +89,8 @@ class Half(nn.Module):
             self.latent_channels = net.latent_channels
         self._taps = [path for path in tappable(net) if not any(f"{path}.".startswith(f"{gone}.") for gone in unused)]
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        """Images ``(B, C, H, W)`` to latents, or latents ``(B, Z, h, w)`` to images; conditions are ignored."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` to latents, or latents ``(B, Z, h, w)`` to images."""
         out: Tensor = getattr(self.net, self.part)(x)
         return out
 
@@ -123,7 +124,9 @@ def from_module(
     """Make a net out of any module that maps images to images.
 
     Args:
-        net: called as ``net(x)`` on ``(B, C, H, W)``; a ``sigma`` in its signature gets the noise level ``(B,)``.
+        net: called as ``net(x)`` on ``(B, C, H, W)``; a ``sigma`` in its signature gets the noise level ``(B,)``,
+            and any other name there the condition of that name. One that takes ``**cond`` alone may declare which it
+            reads, as ``conditions``, a frozenset of names.
         range: values its images take, ``(0, 1)`` or ``(-1, 1)``.
         predicts: "image", or "residual" for what is to be subtracted from its input.
         multiple: what height and width of its images must be a multiple of; found by trying if not given.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import track
+from rich.progress import Progress, track
 
 from kdgen.arguments import register_all
 from kdgen.commands.options import Code, Named, Sigma
@@ -43,7 +43,11 @@ def generate(
 
     if target.suffix and target.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise UserError(f"{target} is no picture: name a .png, .jpg or .webp file, or a folder")
-    pictures = load(model).generate(num_images, seed=seed, num_steps=num_steps, label=label or None)
+    loaded = load(model)
+    with Progress(console=stderr, disable=not stderr.is_terminal) as bars:
+        bar = bars.add_task("drawing", total=num_images)
+        pictures = loaded.generate(num_images, seed=seed, num_steps=num_steps, label=label or None,
+                                   progress=lambda done, of: bars.update(bar, completed=done))  # fmt: skip
     if target.suffix:
         target.parent.mkdir(parents=True, exist_ok=True)
         sheet(pictures).save(target)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from kdgen.conditions import call, check_reads
 from kdgen.diffusion.prediction import Timesteps, spread
 from kdgen.diffusion.schedules import alphas_cumprod, cosine_betas, linear_betas
 from kdgen.types import Net, UserError
@@ -100,7 +101,7 @@ def sample_few(
         ``(B, C, H, W)``, not clamped. Gradients flow.
 
     Raises:
-        UserError: for an unknown sampler.
+        UserError: for an unknown sampler, and for ``average`` of a net that does not read ``until``.
     """
     x = noise * sigmas[0].item()
     for sigma, following in pairwise(sigmas.tolist()):
@@ -121,10 +122,11 @@ def few_step(
     """One step of ``sample_few``: from images at level ``sigma`` to those at level ``following``."""
     if sampler not in get_args(FewSampler):
         raise UserError(f"a sampler of few steps is one of {', '.join(get_args(FewSampler))}, not {sampler!r}")
+    if sampler == "average":
+        check_reads("the sampler average", net, {"until"})
     level, to = (torch.full((len(x),), value, dtype=x.dtype, device=x.device) for value in (sigma, following))
     told = {**(cond or {}), "sigma": level} | ({"until": to} if sampler == "average" else {})
-    denoised: Tensor = net(x, **told)
-    denoised = denoised.to(x.dtype)
+    denoised = call(net, x, told).to(x.dtype)
     if following == 0:
         return denoised
     if sampler == "consistency":

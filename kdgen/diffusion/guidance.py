@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.checks import check_number
+from kdgen.conditions import call, check_reads, conditions_of
 from kdgen.types import Net, UserError
 
 
@@ -17,20 +18,25 @@ class Guidance(nn.Module):
         net: called as ``net(x, sigma=(B,), label=(B,), **cond)``.
         scale: how far to go from the unconditional answer towards and past the conditional one.
         null_label: the label that tells the net of no class.
+
+    Raises:
+        UserError: for a net that does not read ``label``.
     """
 
     def __init__(self, net: Net, scale: float, null_label: int) -> None:
         super().__init__()
         self.net, self.scale, self.null_label = net, scale, null_label
+        check_reads("guidance", net, {"label"})
+        read = conditions_of(net)
+        self.conditions = None if read is None else read | {"sigma", "label"}
 
     def forward(self, x: Tensor, *, sigma: Tensor, label: Tensor, **cond: Tensor) -> Tensor:
         """The guided denoised image, ``(B, C, H, W)``, of ``x`` ``(B, C, H, W)``, ``sigma`` and ``label`` ``(B,)``."""
         if self.scale == 1:
-            alone: Tensor = self.net(x, sigma=sigma, label=label, **cond)
-            return alone
+            return call(self.net, x, {**cond, "sigma": sigma, "label": label})
         labels = torch.cat([label, torch.full_like(label, self.null_label)])
         twice = {name: torch.cat([value, value]) for name, value in cond.items()}
-        both: Tensor = self.net(torch.cat([x, x]), sigma=torch.cat([sigma, sigma]), label=labels, **twice)
+        both = call(self.net, torch.cat([x, x]), {**twice, "sigma": torch.cat([sigma, sigma]), "label": labels})
         conditional, unconditional = both.chunk(2)
         return torch.lerp(unconditional, conditional, self.scale)
 

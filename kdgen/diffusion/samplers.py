@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Generator, Tensor
 
+from kdgen.conditions import call
 from kdgen.types import Net, UserError
 
 Solver = Literal["heun", "euler"]
@@ -78,8 +79,7 @@ def trajectory(
 
     def denoise(x: Tensor, sigma: float) -> Tensor:
         level = torch.full((len(x),), sigma, dtype=noise.dtype, device=x.device)
-        out: Tensor = net(x.to(noise.dtype), sigma=level, **conditions)
-        return out.to(x.dtype)
+        return call(net, x.to(noise.dtype), {**conditions, "sigma": level}).to(x.dtype)
 
     x = noise.to(torch.float64 if precise else noise.dtype) * levels[0]
     for sigma, following in pairwise(levels):

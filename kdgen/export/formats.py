@@ -74,6 +74,7 @@ class Opened(nn.Module):
         super().__init__()
         with quiet():
             self.net, self.called = torch.export.load(path).module(), called
+        self.conditions = frozenset(called.conditions)
 
     def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
         """``x`` and the conditions that the program takes, to its answer."""

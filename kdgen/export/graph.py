@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic
 
+from kdgen.conditions import call
 from kdgen.devices import evaluating
 from kdgen.input_shape import InputShape, input_shape, mirrored, said
 from kdgen.types import Batch, Net, UserError
@@ -82,7 +83,7 @@ def signature(net: Net, example: Batch) -> Signature:
     """
     with evaluating(net):
         try:
-            whole = net(example.x, **example.cond)
+            whole = call(net, example.x, example.cond)
         except (RuntimeError, TypeError, UserError) as error:
             raise UserError(f"the net does not take what its task shows it, {tuple(example.x.shape)}: name the task of "
                             f"the model with --recipe ({str(error).splitlines()[0]})") from None  # fmt: skip
@@ -96,7 +97,7 @@ def _reads(net: Net, example: Batch, name: str, whole: Tensor) -> bool:
     """Whether a net's answer depends on being told a condition."""
     rest = {key: value for key, value in example.cond.items() if key != name}
     try:
-        return not torch.equal(net(example.x, **rest), whole)
+        return not torch.equal(call(net, example.x, rest), whole)
     except (RuntimeError, TypeError, UserError):
         return True
 

@@ -67,6 +67,7 @@ class OnnxNet(nn.Module):
         options.log_severity_level = 3
         self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self.names = [each.name for each in self.session.get_inputs()]
+        self.conditions = frozenset(self.names) - {"x"}
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """``x`` and the conditions that the file names, to its answer on the CPU."""

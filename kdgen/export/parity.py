@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from kdgen.conditions import call
 from kdgen.convert import write_text
 from kdgen.devices import evaluating, machine
 from kdgen.export.graph import Signature
@@ -107,7 +108,7 @@ def compare(
 
 def _answer(net: nn.Module, batch: Batch) -> torch.Tensor:
     with evaluating(net):
-        out: torch.Tensor = net(batch.x, **batch.cond).float()
+        out = call(net, batch.x, batch.cond).float()
     return out
 
 

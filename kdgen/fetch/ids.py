@@ -10,7 +10,7 @@ from kdgen.recipe import Recipe, parse
 from kdgen.types import UserError
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-MODELS = ("teacher", "model", "encoder", "decoder")
+MODELS = ("teacher", "init", "model", "encoder", "decoder")
 """Keys of a recipe whose values name models."""
 
 _WRITTEN = re.compile(r"(?P<prefix>hub:)?(?P<name>[^@:\s]+)(?:@(?P<revision>\S+))?")
@@ -77,7 +77,7 @@ def hub_id(reference: str) -> HubId | None:
 def pinned(recipe: Recipe, commit: Callable[[HubId], str]) -> Recipe:
     """The recipe with every id of the Hub in it bound to the commit that it means now.
 
-    These are its teacher, the models that its task names, and whatever begins with ``hub:``.
+    These are its teacher, what nets start from, the models that its task names, and whatever begins with ``hub:``.
 
     Args:
         recipe: as the user wrote it.
@@ -101,5 +101,7 @@ def pinned(recipe: Recipe, commit: Callable[[HubId], str]) -> Recipe:
         return pin(value) if names_a_model else value
 
     data = recipe.model_dump(mode="json")
-    walked = {**data, "teacher": walk(data["teacher"], "teacher"), "task": walk(data["task"])}
+    walked = {**data, "teacher": walk(data["teacher"], "teacher"), "task": walk(data["task"]),
+              "init": walk(data["init"], "init"),
+              "assistants": [{**link, "init": walk(link["init"], "init")} for link in data["assistants"]]}  # fmt: skip
     return recipe if walked == data else parse(walked)

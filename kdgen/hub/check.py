@@ -62,7 +62,8 @@ def trained(run: Path) -> Net | None:
     if state is None or state["step"] != Journal(run).get("student_steps"):
         return None
     recipe = read(run / "recipe.json")
-    net, _ = build_net(recipe.student, load(run).channels)
+    made = load(run)
+    net, _ = build_net(recipe.student, made.channels, made.task)
     try:
         net.load_state_dict(state["average"]["net"])
     except RuntimeError:

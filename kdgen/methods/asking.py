@@ -6,6 +6,7 @@ from typing import get_args
 from torch import Tensor
 
 from kdgen.checks import check_choice
+from kdgen.conditions import call
 from kdgen.distance import Distance
 from kdgen.types import Batch, Net, UserError
 
@@ -17,8 +18,7 @@ def check_distance(method: str, argument: str, value: object) -> None:
 
 def ask(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
     """A net's answer to ``x`` ``(B, C, H, W)`` under ``cond``, float32."""
-    answer: Tensor = net(x, **cond)
-    return answer.float()
+    return call(net, x, cond).float()
 
 
 def check_outputs(method: str, student: Tensor, teacher: Tensor, *, images: bool = False) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from kdgen.checks import check_choice, check_number
+from kdgen.conditions import check_reads
 from kdgen.diffusion import check_guidance, flow_sigma, flow_time, guided, spread
 from kdgen.methods.rollout import (
     check_diffusion,
@@ -55,7 +56,8 @@ class MeanFlow(Method):
         guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
 
     Raises:
-        UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
+        UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images,
+            and with ``until`` for a student that does not read it.
     """
 
     reads = frozenset()
@@ -84,7 +86,9 @@ class MeanFlow(Method):
         self.power, self.c, self.warmup, self.guidance, self.null_label = power, c, warmup, guidance, null_label
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
-        """Check that batches are of diffusion. Raises UserError where they are not."""
+        """Check batches and student. Raises UserError for those of no diffusion, and one that reads no ``until``."""
+        if self.until:
+            check_reads("mean_flow with until", student, {"until"})
         check_diffusion("mean_flow", student, teacher, batch)
 
     def loss(self, view: View) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from kdgen.conditions import call
 from kdgen.taps import find, tappable, taps
 from kdgen.types import Batch, Method, Net, UserError
 
@@ -64,7 +65,7 @@ def probe(
         UserError: for a path the net does not have, with the nearest ones.
     """
     with _untouched(net), taps(net, paths) as seen:
-        output = net(x[:2], **{key: value[:2] for key, value in cond.items()})
+        output = call(net, x[:2], {key: value[:2] for key, value in cond.items()})
         return output, {path: tensor for path, tensor in seen.items() if isinstance(tensor, Tensor)}
 
 

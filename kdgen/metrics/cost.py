@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdgen.conditions import call
 from kdgen.devices import call_seconds, evaluating
 from kdgen.types import Net
 
@@ -38,7 +39,7 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
         cond: conditions the net needs, each ``(1, ...)``.
     """
     with _probe(net, x, cond) as (inner, conditions), _plain_attention(), FlopCounterMode(display=False) as counter:
-        net(inner, **conditions)
+        call(net, inner, conditions)
     return int(counter.get_total_flops()) // 2
 
 
@@ -67,7 +68,7 @@ def latencies_ms(
     for _ in range(WARMUP + rounds):
         for number, measured in times.items():
             with _probe(nets[number], x, cond) as (inner, conditions):
-                measured += call_seconds(partial(nets[number], inner, **conditions), inner.device, 1)
+                measured += call_seconds(partial(call, nets[number], inner, conditions), inner.device, 1)
     return [1000 * statistics.median(times[number][WARMUP:]) for number in like]
 
 

@@ -48,6 +48,7 @@ class Classify:
     equivariant = False
     headline = taught_headline = "accuracy"
     quick = 1000
+    needs: frozenset[str] = frozenset()
 
     def __init__(
         self,

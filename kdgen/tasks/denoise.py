@@ -60,6 +60,7 @@ class Denoise:
     channels: int
     equivariant = True
     quick = 2
+    needs: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -274,7 +275,7 @@ class Denoise:
 
 
 class _Untouched(nn.Module):
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return x
 
 

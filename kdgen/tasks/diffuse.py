@@ -83,6 +83,7 @@ class Diffuse(Drawing):
         if self.num_classes:
             self._check_classes(known)
         self.calls = self.teacher_calls = 2 * num_steps - 1
+        self.needs = frozenset({"sigma", "label"} if self.num_classes else {"sigma"})
 
     def _check_classes(self, known: int) -> None:
         check_count("diffuse", "num_classes", self.num_classes)

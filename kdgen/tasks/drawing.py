@@ -37,6 +37,7 @@ class Drawing:
         features: the extractor of features whose distributions are compared.
         images: the data, where there is any.
         calls, teacher_calls: of a student and of the teacher, that make an image.
+        needs: conditions that a student has to read.
     """
 
     channels: int
@@ -48,6 +49,7 @@ class Drawing:
     quick = 256
     calls = 1
     teacher_calls = 1
+    needs: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Net, dict[int, Tensor]] = WeakKeyDictionary()

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from kdgen.checks import check_count
+from kdgen.conditions import conditions_of
 from kdgen.data import Images, derive
 from kdgen.diffusion import check_guidance, guided
 from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas, timesteps_of
@@ -92,6 +93,7 @@ class FewSteps(Diffuse):
             raise UserError('few_steps: coupled needs the noise of each image: set images to {"name": "rollouts", '
                             '"args": {"model": TEACHER}}')  # fmt: skip
         self.sampler, self.steps, self.table = sampler, tuple(steps), table
+        self.needs |= {"until"} if sampler == "average" else set()
         self.first, self.coupled = first, coupled
         self.highest = timesteps_of(table).sigma_max
         self.calls = self.steps[0]
@@ -142,9 +144,14 @@ class FewSteps(Diffuse):
         return super().draw(self._guided(net), num_images=num_images, seed=seed)
 
     def draw_in(self, net: Net, num_steps: int, *, num_images: int, seed: int = 0) -> Tensor:
-        """Images of any net in a number of steps by the student's sampler, ``(num_images, C, H, W)`` in [-1, 1]."""
+        """Images of any net in a number of steps by the student's sampler, ``(num_images, C, H, W)`` in [-1, 1].
+
+        One that knows no average velocities, a teacher say, goes by Euler's steps in place of ``average``.
+        """
         shape, sigmas = (self.channels, self.size, self.size), few_sigmas(num_steps, self.table)
-        return draw_few(net, shape, num_images, seed, sigmas, self.sampler, self.num_classes)
+        velocities = self.sampler == "average" and "until" not in (conditions_of(net) or ())
+        sampler: FewSampler = "euler" if velocities else self.sampler
+        return draw_few(net, shape, num_images, seed, sigmas, sampler, self.num_classes)
 
     def apart(self, images: Tensor, reference: Net | None, *, seed: int = 0) -> Metrics:
         """How far images are, as a distribution, from ``num_images`` of the teacher's from other noise, or the data."""

@@ -57,6 +57,7 @@ class Generate(Drawing):
         self.num_classes = num_classes
         if num_classes:
             check_count("generate", "num_classes", num_classes)
+        self.needs = frozenset({"label"} if num_classes else ())
 
     def describe(self) -> dict[str, Any]:
         """Name, shape of the latents, size and channels of the images, and classes where there are any."""

@@ -54,7 +54,7 @@ class Samples:
         self.num_images, self.seed, self.size, self.num_steps = num_images, seed, size, num_steps
         self.seconds: float | None = None
         self._model = load(model)
-        key = json.dumps([1, self._model.fingerprint(), num_images, seed, num_steps])
+        key = json.dumps([2, self._model.fingerprint(), num_images, seed, num_steps])
         self.path = cache_folder("samples") / f"{short_hash(key)}.npy"
 
     @property

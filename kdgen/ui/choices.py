@@ -11,11 +11,12 @@ import kdgen.objectives
 import kdgen.ratio
 import kdgen.tasks  # noqa: F401 - all four register their names
 from kdgen import registry
+from kdgen.families import FAMILIES
 from kdgen.fetch.ids import MODELS
 from kdgen.metrics import cost
 from kdgen.model import Model, build_net
 from kdgen.presets import preset
-from kdgen.propose import FAMILIES, propose
+from kdgen.propose import propose
 from kdgen.recipe import Pool, Recipe, Stage, Term, override
 from kdgen.registry import Use
 from kdgen.schema import Strict
@@ -188,7 +189,7 @@ def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
     built = registry.build("task", Use.model_validate_json(task))
     example, own = built.example(), getattr(built, "calls", 1)
     many = getattr(built, "teacher_calls", own)
-    net, _ = build_net(Use.model_validate_json(student), built.channels)
+    net, _ = build_net(Use.model_validate_json(student), built.channels, built.describe())
     try:
         made = [(net, own), (teacher.net, many)]
         student_cost, teacher_cost = (

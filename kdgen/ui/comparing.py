@@ -70,7 +70,7 @@ class _As(torch.nn.Module):
         super().__init__()
         self.model, self.sigma = model, sigma
 
-    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.model.task.get("name") == "autoencode":
             grey = x.shape[1] == 1
             out: torch.Tensor = fitted(self.model.net, x.expand(-1, self.model.channels, -1, -1))

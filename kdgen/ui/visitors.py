@@ -155,6 +155,10 @@ def _checked(value: Any, named: Callable[[Any], str], largest: Mapping[str, int]
     """
     if depth > DEPTH:
         raise UserError("this recipe is nested too deeply")
+    if key == "init" and value in ("random", "teacher"):
+        return value
+    if key == "init" and not isinstance(value, str):
+        raise UserError("a checkpoint is a file of this machine: publish the model on the Hub and name it ORG/NAME")
     if isinstance(value, dict):
         source = key in ("images", "evaluate") or (key == "sources" and "name" in value)
         if source and (name := value.get("name")) not in IMAGES:

@@ -22,9 +22,11 @@ class ConvChain(nn.Sequential):
         predicts: "residual" where the chain gives what is to be subtracted from the input, "image" otherwise.
         num_maps: input channels, the first ones, that are a noise-level map and no image.
         use: the registered name and all arguments.
+        conditions: that it reads.
     """
 
     num_maps = 0
+    conditions: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -66,8 +68,8 @@ class ConvChain(nn.Sequential):
         initialise(self)
         self.predicts, self.use = predicts, use
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:  # type: ignore[override]
-        """``(B, C, H, W)`` of any size to the same; conditions are ignored."""
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, H, W)`` of any size to the same."""
         out = self.chain(x)
         return x - out if self.predicts == "residual" else out
 

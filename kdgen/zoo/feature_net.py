@@ -28,6 +28,8 @@ class FeatureNet(nn.Module):
         classes: number of logits; 0 for a net without a head, whose answer are the features.
     """
 
+    conditions: frozenset[str] = frozenset()
+
     def __init__(self, channels: int, width: int, classes: int) -> None:
         super().__init__()
         if channels not in (1, 3) or width < 1 or classes < 0:
@@ -51,8 +53,8 @@ class FeatureNet(nn.Module):
         """The last map averaged over positions, ``(B, D)`` with D four times the width."""
         return self.maps(x)[-1].mean((2, 3))
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        """Logits ``(B, K)`` of images ``(B, 1 or C, H, W)`` in [-1, 1], at least 8x8; conditions are ignored."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits ``(B, K)`` of images ``(B, 1 or C, H, W)`` in [-1, 1], at least 8x8."""
         logits: Tensor = self.head(self.features(x))
         return logits
 

@@ -13,6 +13,7 @@ class FFDNet(ConvChain):
     """The net of ``ffdnet``."""
 
     num_maps = 1
+    conditions = frozenset({"sigma"})
 
     def __init__(self, channels: int, *, depth: int, width: int, norm: Norm, bias: bool, predicts: Predicts) -> None:
         use = Use(name="ffdnet", args={"channels": channels, "depth": depth, "width": width, "norm": norm,
@@ -21,7 +22,7 @@ class FFDNet(ConvChain):
             4 * channels + 1, 4 * channels, depth=depth, width=width, norm=norm, bias=bias, predicts=predicts, use=use
         )
 
-    def forward(self, x: Tensor, *, sigma: Tensor | None = None, **cond: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, *, sigma: Tensor | None = None) -> Tensor:
         """``(B, C, H, W)`` of any size, with noise of level ``sigma`` ``(B,)`` in the same units, to the same."""
         height, width = x.shape[-2:]
         half = F.pixel_unshuffle(pad_to_multiple(x, 2), 2)

@@ -17,9 +17,9 @@ from kdgen.zoo.unet import Block, UNet
 def inherit(student: nn.Module, teacher: nn.Module) -> None:
     """Write weights of a teacher into a student, which is changed in place.
 
-    Fits: the same architecture in the same size, which is copied exactly; a chain of convolutions (dncnn, ffdnet)
-    from one at least as deep and wide; a unet from one at least as wide, with as many blocks or more; a net with a
-    method ``inherit(teacher)`` of its own, as that says.
+    Fits: a net with a method ``inherit(teacher)`` of its own, as that says; the same architecture in the same size,
+    which is copied exactly; a chain of convolutions (dncnn, ffdnet) from one at least as deep and wide; a unet from one
+    at least as wide, with as many blocks or more.
     A teacher that reads other units, say [0, 1], is converted.
 
     Args:
@@ -31,10 +31,10 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
     """
     inner, scale, shift, predicts = _unwrap(teacher)
     same_units, agree = (scale, shift) == (1.0, 0.0), predicts == _says(student)
-    if same_units and agree and type(student) is type(inner) and _shapes(student) == _shapes(inner):
-        student.load_state_dict(inner.state_dict())
-    elif same_units and callable(own := getattr(student, "inherit", None)):
+    if same_units and callable(own := getattr(student, "inherit", None)):
         own(inner)
+    elif same_units and agree and type(student) is type(inner) and _shapes(student) == _shapes(inner):
+        student.load_state_dict(inner.state_dict())
     elif same_units and isinstance(student, UNet) and isinstance(inner, UNet):
         _inherit_unet(student, inner)
     elif agree and _chain(student) and _chain(inner := folded(inner)):

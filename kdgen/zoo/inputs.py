@@ -1,4 +1,4 @@
-"""What several nets do to their inputs: padding to a multiple, and a map of the noise level."""
+"""What several nets do to their inputs: padding to a multiple, a map of the noise level, the class beside latents."""
 
 import torch
 import torch.nn.functional as F
@@ -26,3 +26,18 @@ def level_map(sigma: Tensor | None, like: Tensor) -> Tensor:
     if sigma is None:
         raise UserError("this net is told the noise level: call it with sigma (B,), or pick a blind net")
     return sigma.to(like).view(-1, 1, 1, 1).expand(like.shape[0], 1, *like.shape[-2:])
+
+
+def with_class(z: Tensor, label: Tensor | None, num_classes: int) -> Tensor:
+    """Latents ``(B, Z)`` with the class behind them, ``num_classes`` entries of which one is 1; without classes as is.
+
+    Mirza & Osindero 2014 (arXiv 1411.1784), section 3.2.
+
+    Raises:
+        UserError: if there are classes and no ``label`` ``(B,)``.
+    """
+    if not num_classes:
+        return z
+    if label is None:
+        raise UserError(f"this net is told the class, one of {num_classes}: call it with label (B,)")
+    return torch.cat([z, F.one_hot(label.long(), num_classes).to(z)], dim=1)

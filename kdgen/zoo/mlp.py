@@ -19,6 +19,7 @@ class PatchMLP(nn.Module):
     """
 
     window: Tensor
+    conditions: frozenset[str] = frozenset()
 
     def __init__(self, channels: int, patch: int, stride: int, width: int, depth: int) -> None:
         super().__init__()
@@ -34,7 +35,7 @@ class PatchMLP(nn.Module):
         bell = torch.signal.windows.gaussian(patch, std=patch / 4)
         self.register_buffer("window", torch.outer(bell, bell).view(1, 1, -1, 1), persistent=False)
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` in [-1, 1] of any size to the same: the weighted mean of what all patches say of a pixel."""
         batch, channels, height, width = x.shape
         margin = self.patch - self.stride

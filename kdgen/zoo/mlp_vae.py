@@ -23,6 +23,7 @@ class MlpVae(nn.Module):
         moments, latents: modules that pass on the moments and their means, for taps to read.
     """
 
+    conditions: frozenset[str] = frozenset()
     halves: ClassVar = {"encode": ("fc1", "fc21", "fc22", "moments", "latents"), "decode": ("fc3", "fc4")}
 
     def __init__(self, channels: int, size: int, hidden: int, latent: int, sample: bool) -> None:
@@ -63,12 +64,11 @@ class MlpVae(nn.Module):
         pixels = 2 * torch.sigmoid(self.fc4(torch.relu(self.fc3(z)))) - 1
         return pixels.view(z.shape[0], self.channels, self.size, self.size)
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Images to images: a sample of the latents is decoded in training if so built, otherwise their mean.
 
         Args:
             x: ``(B, C, size, size)`` in [-1, 1].
-            cond: ignored.
         """
         return self.decode(draw(self.encode(x), sampled=self.sample and self.training))
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdgen.conditions import check_told
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.zoo.inputs import level_map, pad_to_multiple
@@ -17,6 +18,7 @@ class HalfRes(nn.Module):
         if width < 1 or blocks < 0:
             raise UserError(f"half_res has a width of at least 1 and no negative blocks, not {width} and {blocks}")
         self.channels, self.sigma_map = channels, sigma_map
+        self.conditions = frozenset({"sigma"} if sigma_map else ())
         self.head = nn.Conv2d(4 * channels + sigma_map, width, 3, padding=1)
         self.body = nn.ModuleList(
             nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
@@ -35,17 +37,17 @@ class HalfRes(nn.Module):
                 nn.init.zeros_(module.bias)
         self.tail.weight.mul_(0.02)
 
-    def forward(self, x: Tensor, *, sigma: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, sigma: Tensor | None = None) -> Tensor:
         """Denoise.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1], any size; a net of three channels takes grey images ``(B, 1, H, W)`` too.
             sigma: the noise level ``(B,)`` in units of the image range, read by a net with a noise-level map.
-            cond: ignored.
 
         Returns:
             an image as large as ``x``.
         """
+        check_told(self, sigma=sigma)
         height, width = x.shape[-2:]
         h = F.pixel_unshuffle(pad_to_multiple(x, 2).expand(-1, self.channels, -1, -1), 2)
         if self.sigma_map:

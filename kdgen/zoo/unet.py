@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from kdgen.conditions import check_told
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.zoo.inputs import level_map, pad_to_multiple
@@ -38,6 +39,7 @@ class UNet(nn.Module):
         if not widths or min(widths) < 1 or blocks < 1:
             raise UserError(f"a U-Net has at least one width and one block, not widths {widths} and {blocks} blocks")
         self.channels, self.widths, self.blocks, self.blind = channels, tuple(widths), blocks, blind
+        self.conditions = frozenset(() if blind else {"sigma"})
         steps = list(pairwise(widths))
 
         def level(width: int) -> nn.Sequential:
@@ -61,13 +63,12 @@ class UNet(nn.Module):
                 gain = {"first": 2**0.5, "second": 0.1, "tail": 0.1}.get(name.rpartition(".")[2], 1.0)
                 nn.init.normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
 
-    def forward(self, x: Tensor, *, sigma: Tensor | None = None, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, sigma: Tensor | None = None) -> Tensor:
         """Denoise.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1], any size; a net of three channels takes grey images ``(B, 1, H, W)`` too.
-            sigma: the noise level ``(B,)`` in units of the image range; a blind net ignores it.
-            cond: ignored.
+            sigma: the noise level ``(B,)`` in units of the image range, read unless the net is blind.
 
         Returns:
             an image as large as ``x``.
@@ -75,6 +76,7 @@ class UNet(nn.Module):
         Raises:
             UserError: without ``sigma``, unless the net is blind.
         """
+        check_told(self, sigma=sigma)
         height, width = x.shape[-2:]
         inner = pad_to_multiple(x, 2 ** len(self.down)).expand(-1, self.channels, -1, -1)
         h: Tensor = self.head(inner if self.blind else torch.cat([inner, level_map(sigma, inner)], dim=1))

@@ -77,6 +77,8 @@ class Encoder(nn.Module):
         moments, latents: modules that pass on the moments and their means, for taps to read.
     """
 
+    conditions: frozenset[str] = frozenset()
+
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int, mean: bool = False) -> None:
         super().__init__()
         _check(channels, latent, widths, blocks)
@@ -92,13 +94,12 @@ class Encoder(nn.Module):
         self.moments, self.latents = Moments(), Means()
         _initialise(self)
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Encode.
 
         Args:
             x: images ``(B, C, H, W)`` in [-1, 1], any size; at the lower and right border they are continued by
                 reflection to a multiple of the reduction. A net of three channels takes grey ones too.
-            cond: ignored.
 
         Returns:
             moments ``(B, 2Z, h, w)``, means and then logarithms of variances; or the means ``(B, Z, h, w)`` alone.
@@ -122,6 +123,8 @@ class Decoder(nn.Module):
         latent_channels: channels Z of its latents.
     """
 
+    conditions: frozenset[str] = frozenset()
+
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int) -> None:
         super().__init__()
         _check(channels, latent, widths, blocks)
@@ -136,8 +139,8 @@ class Decoder(nn.Module):
         self.tail = nn.Conv2d(last, channels, 3, padding=1)
         _initialise(self)
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        """Latents ``(B, Z, h, w)`` to images ``(B, C, H, W)`` about [-1, 1], not clamped; conditions are ignored."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Latents ``(B, Z, h, w)`` to images ``(B, C, H, W)`` about [-1, 1], not clamped."""
         for level in self.levels:
             x = level(x)
         out: Tensor = self.tail(x)
@@ -156,6 +159,7 @@ class Vae(nn.Module):
         moments, latents: the encoder's modules that pass on the moments and their means, for taps to read.
     """
 
+    conditions: frozenset[str] = frozenset()
     halves: ClassVar = {"encode": ("encoder", "moments", "latents"), "decode": ("decoder",)}
 
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int, sample: bool) -> None:
@@ -175,12 +179,11 @@ class Vae(nn.Module):
         image: Tensor = self.decoder(z)
         return image
 
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Images to images: a sample of the latents is decoded in training if so built, otherwise their mean.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1], any size; a net of three channels takes grey images too.
-            cond: ignored.
 
         Returns:
             as large as ``x``; about [-1, 1], not clamped.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import kdgen.zoo  # noqa: F401
 from kdgen.adapters.checkpoint import load_checkpoint
+from kdgen.conditions import call
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Use, build
 from kdgen.taps import tappable, taps
@@ -113,7 +114,7 @@ def test_range_and_prediction_are_converted(saved: tuple[Path, dict[str, Tensor]
     chain.load_state_dict(weights)
     for predicts, expected in (("image", chain((x + 1) / 2)), ("residual", (x + 1) / 2 - chain((x + 1) / 2))):
         net = load_checkpoint(declare(file, predicts=predicts))
-        assert torch.allclose(net(x, sigma=torch.ones(2)), expected * 2 - 1, atol=1e-5)
+        assert torch.allclose(call(net, x, {"sigma": torch.ones(2)}), expected * 2 - 1, atol=1e-5)
         assert not net.training
     with taps(net, tappable(net)) as seen:
         net(x)

@@ -33,7 +33,9 @@ def noisy(alpha: Tensor) -> tuple[Tensor, Tensor]:
 def plain_images(folder: Path, **call: Any) -> Tensor:
     pipe = DDIMPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    images = pipe(generator=torch.Generator().manual_seed(7), output_type="np", **call).images
+    seeds = torch.randint(2**63 - 1, (call["batch_size"],), generator=torch.Generator().manual_seed(7)).tolist()
+    own = [torch.Generator().manual_seed(seed) for seed in seeds]
+    images = pipe(generator=own, output_type="np", **call).images
     return torch.from_numpy(images).movedim(-1, 1) * 2 - 1
 
 
@@ -127,7 +129,9 @@ def test_a_folder_of_plain_diffusers_opens_and_is_written_alike(folder: Path, tm
     assert (channels, task) == (3, {"name": "diffuse", "channels": 3, "size": 8})
     pipe = DDPMPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    images = pipe(2, generator=torch.Generator().manual_seed(5), num_inference_steps=4, output_type="np").images
+    seeds = torch.randint(2**63 - 1, (2,), generator=torch.Generator().manual_seed(5)).tolist()
+    own = [torch.Generator().manual_seed(seed) for seed in seeds]
+    images = pipe(2, generator=own, num_inference_steps=4, output_type="np").images
     assert torch.equal(net.generate(2, seed=5, num_steps=4), torch.from_numpy(images).movedim(-1, 1) * 2 - 1)
     net.save_files(tmp_path)
     for part in ("model_index.json", "scheduler/scheduler_config.json"):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.adapters.module import Half, from_module
+from kdgen.conditions import call
 from kdgen.metrics import cost
 from kdgen.model import load
 from kdgen.registry import Use
@@ -35,10 +36,13 @@ class Add(nn.Module):
 def test_range_prediction_and_conditions() -> None:
     level = torch.tensor([0.1, 0.2])
     unit = (X + 1) / 2
-    assert torch.allclose(from_module(Halve())(X, sigma=level), unit / 2 * 2 - 1)
-    assert torch.allclose(from_module(Halve(), predicts="residual")(X, sigma=level), unit / 2 * 2 - 1)
-    assert torch.allclose(from_module(Halve(), range=(-1, 1))(X, label=level), X / 2)
-    assert torch.allclose(from_module(Add())(X, sigma=level, label=level), X + level.view(2, 1, 1, 1), atol=1e-6)
+    assert torch.allclose(call(from_module(Halve()), X, {"sigma": level}), unit / 2 * 2 - 1)
+    assert torch.allclose(call(from_module(Halve(), predicts="residual"), X, {"sigma": level}), unit / 2 * 2 - 1)
+    assert torch.allclose(call(from_module(Halve(), range=(-1, 1)), X, {"label": level}), X / 2)
+    told = call(from_module(Add()), X, {"sigma": level, "label": level})
+    assert torch.allclose(told, X + level.view(2, 1, 1, 1), atol=1e-6)
+    with pytest.raises(TypeError, match="label"):
+        from_module(Add())(X, sigma=level, label=level)
     assert level.tolist() == pytest.approx([0.1, 0.2])
 
 

@@ -37,10 +37,10 @@ def test_a_class_conditional_net(tmp_path: Path) -> None:
     assert not torch.equal(drawn, opened.generate(4, seed=2, num_steps=2, label=torch.ones(4).long()))  # type: ignore[operator]
 
 
-def test_an_unconditional_net_ignores_labels_and_needs_sigma() -> None:
+def test_an_unconditional_net_refuses_labels_and_needs_sigma() -> None:
     net, x = tiny(), torch.zeros(1, 1, 8, 8)
-    with torch.no_grad():
-        assert torch.equal(net(x, sigma=torch.ones(1), label=torch.ones(1).long()), net(x, sigma=torch.ones(1)))
+    with pytest.raises(UserError, match="does not read 'label'"):
+        net(x, sigma=torch.ones(1), label=torch.ones(1).long())
     with pytest.raises(UserError, match="sigma"):
         net(x)
 

@@ -24,7 +24,8 @@ import torch
 assert importlib.util.find_spec("kdgen") is None, "kdgen is installed here"
 from diffusers import DDPMPipeline
 pipe = DDPMPipeline.from_pretrained(sys.argv[1])
-images = pipe(4, generator=torch.Generator().manual_seed(7), num_inference_steps=5).images
+seeds = torch.randint(2**63 - 1, (4,), generator=torch.Generator().manual_seed(7)).tolist()
+images = pipe(4, generator=[torch.Generator().manual_seed(seed) for seed in seeds], num_inference_steps=5).images
 for number, image in enumerate(images):
     image.save(f"{sys.argv[2]}/{number:05}.png")
 """

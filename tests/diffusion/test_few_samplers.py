@@ -12,6 +12,8 @@ MIXTURE = GaussianMixture(torch.tensor([-0.6, 0.5]).view(2, 1, 1, 1), std=[0.15,
 
 
 class Recording(nn.Module):
+    conditions = frozenset({"sigma", "until"})
+
     def __init__(self):
         super().__init__()
         self.seen = []

@@ -28,6 +28,8 @@ PIXEL = GaussianMixture(torch.tensor([-0.6, 0.5]).view(2, 1, 1, 1).double(), std
 
 
 class Counting(nn.Module):
+    conditions = frozenset({"sigma", "label"})
+
     def __init__(self, net):
         super().__init__()
         self.net, self.calls = net, 0

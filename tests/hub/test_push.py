@@ -81,7 +81,8 @@ def test_a_diffusion_student_opens_in_plain_diffusers(place: Place, student: Mak
 
     pipe = DDIMPipeline.from_pretrained(tmp_path / "here")
     pipe.set_progress_bar_config(disable=True)
-    noise = torch.Generator().manual_seed(3)
+    seeds = torch.randint(2**63 - 1, (2,), generator=torch.Generator().manual_seed(3)).tolist()
+    noise = [torch.Generator().manual_seed(seed) for seed in seeds]
     plain = pipe(2, generator=noise, num_inference_steps=2, output_type="np").images
     assert torch.equal(torch.from_numpy(plain).movedim(-1, 1) * 2 - 1, drawn)
 

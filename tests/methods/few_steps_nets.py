@@ -30,15 +30,16 @@ class Student(nn.Module):
     def __init__(self, pixels: int = 1, width: int = 64, dropout: float = 0.0, until: bool = False) -> None:
         super().__init__()
         self.until, self.pixels = until, pixels
+        self.conditions = frozenset({"sigma", "until"} if until else {"sigma"})
         self.layers = nn.Sequential(
             nn.Linear(pixels + 2, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, width), nn.SiLU(),
             nn.Linear(width, width), nn.SiLU(), nn.Linear(width, pixels),
         )  # fmt: skip
 
-    def forward(self, x: Tensor, *, sigma: Tensor, **cond: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *, sigma: Tensor, until: Tensor | None = None) -> Tensor:
         level, data = sigma.view(-1, 1), 0.6
         flat = x.flatten(1)
-        ends = cond["until"].view(-1, 1) if self.until and "until" in cond else torch.zeros_like(level)
+        ends = torch.zeros_like(level) if until is None else until.view(-1, 1)
         size = (level**2 + data**2).sqrt()
         told = torch.cat([flat / size, level.log() / 4, ends / (1 + ends)], 1)
         out = data**2 / size**2 * flat + level * data / size * self.layers(told)

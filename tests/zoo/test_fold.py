@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from kdgen import registry
+from kdgen.conditions import call
 from kdgen.registry import Use
 from kdgen.zoo.fold import fold_norm, folded
 
@@ -22,13 +23,13 @@ def test_folding_is_exact_and_keeps_paths(with_statistics: Change, name: str, bi
     x, sigma = torch.rand(2, 1, 9, 8).double(), torch.full((2,), 0.2).double()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     out = folded(net)
-    assert torch.allclose(out(x, sigma=sigma), net(x, sigma=sigma), atol=1e-12)
+    assert torch.allclose(call(out, x, {"sigma": sigma}), call(net, x, {"sigma": sigma}), atol=1e-12)
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in out.modules())
     assert [path for path, _ in out.named_modules()] == [path for path, _ in net.named_modules()]
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
     rebuilt = registry.build("net", out.use).double()
     rebuilt.load_state_dict(out.state_dict())
-    assert torch.equal(rebuilt(x, sigma=sigma), out(x, sigma=sigma))
+    assert torch.equal(call(rebuilt, x, {"sigma": sigma}), call(out, x, {"sigma": sigma}))
 
 
 def test_nothing_to_fold_gives_an_equal_copy() -> None:

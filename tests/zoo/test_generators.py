@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import kdgen.zoo  # noqa: F401
 from kdgen import registry
 from kdgen.adapters.checkpoint import load_checkpoint
+from kdgen.conditions import call
 from kdgen.metrics import num_params
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Use
@@ -78,7 +79,7 @@ def test_conditions_are_ignored_and_images_do_not_mix(name: str) -> None:
     net, x = small(name)
     net.eval()
     out = net(x)
-    assert torch.equal(net(x, sigma=torch.ones(2), label=torch.zeros(2)), out)
+    assert torch.equal(call(net, x, {"sigma": torch.ones(2), "label": torch.zeros(2)}), out)
     assert torch.allclose(net(x[:1]), out[:1], atol=1e-5)
 
 

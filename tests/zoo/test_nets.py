@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import kdgen.zoo  # noqa: F401
 from kdgen import registry
+from kdgen.conditions import call
 from kdgen.metrics import macs, num_params
 from kdgen.presets import preset
 from kdgen.registry import Use
@@ -53,17 +54,17 @@ def test_the_costs_that_the_documentation_states() -> None:
 def test_any_size(name: str, channels: int, size: tuple[int, int]) -> None:
     x = torch.rand(2, channels, *size) * 2 - 1
     net = small(name, channels=channels)
-    out = net(x, sigma=sigma(2), label=torch.zeros(2))
+    out = call(net, x, {"sigma": sigma(2), "label": torch.zeros(2)})
     assert out.shape == x.shape
     assert out.isfinite().all()
-    alone = net(x[:1], sigma=sigma(1))
+    alone = call(net, x[:1], {"sigma": sigma(1)})
     assert torch.allclose(out[:1], alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_fresh_net_is_near_the_identity(name: str) -> None:
     x = torch.rand(2, 1, 16, 16) * 2 - 1
-    assert (small(name, channels=1)(x, sigma=sigma(2)) - x).std() < 0.5 * x.std()
+    assert (call(small(name, channels=1), x, {"sigma": sigma(2)}) - x).std() < 0.5 * x.std()
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -74,7 +75,7 @@ def test_taps_are_there_and_in_order(name: str) -> None:
     for path in paths:
         net.get_submodule(path).register_forward_hook(lambda *_, path=path: order.append(path))
     with taps(net, paths) as seen:
-        net(torch.rand(1, 1, 9, 9), sigma=sigma(1))
+        call(net, torch.rand(1, 1, 9, 9), {"sigma": sigma(1)})
     assert len(paths) >= 2
     assert order == paths
     assert all(tap.ndim == 4 for tap in seen.values())
@@ -83,7 +84,7 @@ def test_taps_are_there_and_in_order(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_gradients_reach_every_weight(name: str) -> None:
     net = small(name, channels=1)
-    net(torch.rand(2, 1, 12, 12) * 2 - 1, sigma=sigma(2)).square().mean().backward()
+    call(net, torch.rand(2, 1, 12, 12) * 2 - 1, {"sigma": sigma(2)}).square().mean().backward()
     for key, weight in net.named_parameters():
         assert weight.grad is not None, key
         assert weight.grad.isfinite().all(), key
@@ -93,9 +94,9 @@ def test_gradients_reach_every_weight(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_bfloat16_autocast_is_close(name: str) -> None:
     net, x = small(name, channels=1), torch.rand(1, 1, 16, 16) * 2 - 1
-    exact = net(x, sigma=sigma(1))
+    exact = call(net, x, {"sigma": sigma(1)})
     with torch.autocast("cpu", torch.bfloat16):
-        out = net(x, sigma=sigma(1))
+        out = call(net, x, {"sigma": sigma(1)})
     assert out.dtype == torch.float32
     assert torch.allclose(out, exact, atol=0.02)
 
@@ -114,8 +115,8 @@ def test_known_sizes() -> None:
 @pytest.mark.parametrize("name", ["unet", "half_res"])
 def test_a_colour_net_answers_grey_as_the_mean_of_its_three_channels(name: str) -> None:
     net, x = small(name, channels=3), torch.rand(2, 1, 8, 9)
-    expected = net(x.expand(-1, 3, -1, -1), sigma=sigma(2)).mean(1, keepdim=True)
-    assert torch.allclose(net(x, sigma=sigma(2)), expected, atol=1e-6)
+    expected = call(net, x.expand(-1, 3, -1, -1), {"sigma": sigma(2)}).mean(1, keepdim=True)
+    assert torch.allclose(call(net, x, {"sigma": sigma(2)}), expected, atol=1e-6)
 
 
 def test_unet_without_biases_scales_with_its_input() -> None:

@@ -1,0 +1,99 @@
+"""Conditions of nets: which of them a net reads, and the one place where those that it does not read are left out."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, Protocol, get_type_hints, runtime_checkable
+
+from torch import Tensor
+
+from kdgen import registry
+from kdgen.types import Net, UserError
+
+
+@runtime_checkable
+class Conditioned(Protocol):
+    """A net that declares what it reads; None stands for a net that takes whatever it is told and does not say."""
+
+    @property
+    def conditions(self) -> frozenset[str] | None:
+        """Names, such as ``sigma``, ``label`` and ``until``."""
+
+
+def conditions_of(net: Net) -> frozenset[str] | None:
+    """The conditions that a net reads: those it declares, or else those that its ``forward`` names behind the input.
+
+    None for one that takes any (``**cond``), names none and declares nothing.
+    """
+    if isinstance(net, Conditioned):
+        return net.conditions
+    return _named(getattr(net.forward, "__func__", net.forward), inspect.ismethod(net.forward))
+
+
+def call(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    """A net's answer to ``x`` under what a task offers: conditions that the net does not read are left out here.
+
+    What must be read is refused before, by ``check_reads``.
+
+    Args:
+        net: any net.
+        x: ``(B, ...)``.
+        cond: by name, each ``(B, ...)``.
+    """
+    read = conditions_of(net)
+    told = cond if read is None else {name: value for name, value in cond.items() if name in read}
+    answer: Tensor = net(x, **told)
+    return answer
+
+
+def check_reads(who: str, net: Net, names: Iterable[str]) -> None:
+    """Refuse a net that does not read what it has to.
+
+    Args:
+        who: what tells the net these conditions, e.g. ``mean_flow with until``.
+        net: the net.
+        names: of the conditions.
+
+    Raises:
+        UserError: naming the net, the condition, and nets that read it.
+    """
+    read, called = conditions_of(net), type(net).__name__
+    for name in sorted(names):
+        if read is None:
+            raise UserError(f"{who} tells a net {name!r}, and {called} takes any condition without saying which it "
+                            f"reads: declare `conditions = frozenset({{{name!r}}})` on it")  # fmt: skip
+        if name not in read:
+            known = ", ".join(nets_reading(name)) or "none that is registered"
+            raise UserError(f"{who} tells a net {name!r}, which this {called} does not read; nets that can: {known}")
+
+
+def check_told(net: Conditioned, **told: Tensor | None) -> None:
+    """Refuse, in a net whose arguments settle what it reads, a condition that it does not: None stands for untold.
+
+    Raises:
+        UserError: naming the condition.
+    """
+    for name, value in told.items():
+        if value is not None and name not in (net.conditions or ()):
+            raise UserError(f"this {type(net).__name__} does not read {name!r}: leave it out")
+
+
+def nets_reading(name: str) -> list[str]:
+    """The registered nets whose ``forward`` names a condition, with the argument that makes them read it, if so called.
+
+    What a net's function is annotated to return tells its class.
+    """
+    found = []
+    for key in registry.names("net"):
+        made: Any = registry.get("net", key)
+        kind = made if isinstance(made, type) else get_type_hints(made).get("return")
+        if isinstance(kind, type) and issubclass(kind, Net) and name in (_named(kind.forward, bound=True) or ()):
+            found.append(f"{key} with {name}" if registry.accepts("net", key, name) else key)
+    return found
+
+
+@cache
+def _named(forward: Callable[..., Any], bound: bool) -> frozenset[str] | None:
+    parameters = list(inspect.signature(forward).parameters.values())[2 if bound else 1 :]
+    named = frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    return named if named or all(p.kind is not p.VAR_KEYWORD for p in parameters) else None
