@@ -282,24 +282,3 @@ def build_net(
         except UserError as error:
             raise UserError(f"{use.name} cannot start from {start.name}: {error}") from None
     return made, spelled
-
-
-def check_classes(teacher: Model, task: Mapping[str, Any]) -> None:
-    """Refuse a teacher of classes that a task does not tell, or that tells more of them.
-
-    Args:
-        teacher: who is told them.
-        task: what it says of itself.
-
-    Raises:
-        UserError: with the key to change.
-    """
-    theirs, told = teacher.task.get("num_classes") or 0, task.get("num_classes") or 0
-    if not theirs or task.get("name") != teacher.task.get("name"):
-        return
-    if not told:
-        raise UserError(f"{teacher.name} is told one of {theirs} classes and the task tells none: set "
-                        f"task.args.num_classes to {theirs}, with images that have classes")  # fmt: skip
-    if told > theirs:
-        raise UserError(f"{teacher.name} knows {theirs} classes and the task tells {told}: set task.args.num_classes "
-                        f"to {theirs}, or take images of its classes")  # fmt: skip

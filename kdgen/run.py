@@ -27,12 +27,13 @@ from kdgen.fetch import commit_of, pinned
 from kdgen.fit import Party, check_fit
 from kdgen.journal import Journal, stop_on_signals
 from kdgen.links import Link, Place
-from kdgen.model import Model, build_net, check_classes, load
+from kdgen.model import Model, build_net, load
 from kdgen.parallel import Team, together
 from kdgen.quantised import int8_pays
 from kdgen.recipe import Recipe
 from kdgen.references import beside, told
 from kdgen.schema import flat
+from kdgen.settled import check_classes
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import Event, UserError
 
@@ -154,7 +155,7 @@ class _Run:
         """The teacher and every net that is to be trained, untrained."""
         task = self.place.task
         if (teacher := self.original) is not None:
-            check_classes(teacher, task.describe())
+            check_classes(teacher.name, teacher.task, task.describe())
             yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
         for number, (leg, recipe) in enumerate(self.chain):
             net = build_net(recipe.student, task.channels, task.describe())[0]

@@ -36,3 +36,25 @@ def check_settled(use: Use, settled: Mapping[str, Any], *, by_size: bool) -> Non
         if number is not None and isinstance(own, int) and 0 < own < number:
             raise UserError(f"{use.name} has {key} {own} and the task {number} classes: leave {key} out of its "
                             f"arguments, or set it to {number} or more")  # fmt: skip
+
+
+def check_classes(teacher: str, made_for: Mapping[str, Any], task: Mapping[str, Any]) -> None:
+    """Refuse a teacher of classes that a task does not tell, or that tells more of them.
+
+    Args:
+        teacher: what it is called.
+        made_for: the task that it says it was made for.
+        task: what it says of itself.
+
+    Raises:
+        UserError: with the key to change.
+    """
+    theirs, told = made_for.get("num_classes") or 0, task.get("num_classes") or 0
+    if not theirs or task.get("name") != made_for.get("name"):
+        return
+    if not told:
+        raise UserError(f"{teacher} is told one of {theirs} classes and the task tells none: set "
+                        f"task.args.num_classes to {theirs}, with images that have classes")  # fmt: skip
+    if told > theirs:
+        raise UserError(f"{teacher} knows {theirs} classes and the task tells {told}: set task.args.num_classes "
+                        f"to {theirs}, or take images of its classes")  # fmt: skip
