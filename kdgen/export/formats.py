@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from kdgen.conditions import conditions_of
 from kdgen.export.graph import Signature, program, quiet, signature, without_bound
 from kdgen.export.inputs import conditions, training_inputs
 from kdgen.export.onnx import OnnxNet, needs_onnx, write_int8, write_onnx
@@ -92,6 +93,7 @@ class InParts(nn.Module):
     def __init__(self, net: nn.Module, largest_batch: int) -> None:
         super().__init__()
         self.net, self.largest_batch = net, largest_batch
+        self.conditions = conditions_of(net)
 
     def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
         """What the net answers, part by part."""
