@@ -273,7 +273,8 @@ def test_data_on_the_command_line_are_what_is_measured_against(tmp_path: Path) -
         Image.fromarray(picture.numpy()).save(tmp_path / "pictures" / f"{number:02}.png")
     known = pixels.flatten(1) / 127.5 - 1
     for name in ("diffuse", "generate", "autoencode"):
-        model = Model(torch.nn.Identity(), name="any", channels=1, task={"name": name, "size": 8, "channels": 1})
+        model = Model(torch.nn.Unflatten(1, (1, 8, 8)) if name == "generate" else torch.nn.Identity(), name="any",
+                      channels=1, task={"name": name, "size": 8, "channels": 1})  # fmt: skip
         for data in (idx, tmp_path / "pictures"):
             _, task = measuring_task({"any": model}, data)
             assert task.images is not None
