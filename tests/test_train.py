@@ -91,7 +91,7 @@ def test_reading_figures_late_changes_nothing_and_still_catches_a_nan(
         return batch, answer
 
     monkeypatch.setattr(AnswerPool, "__getitem__", poisoned)
-    events = drain(run.distill(make("controls=false"), tmp_path / "poisoned"))
+    events = drain(run.distill(make("controls=false", "evaluate_every=null"), tmp_path / "poisoned"))
     (said,) = [event.data["message"] for event in events if event.kind == "warning"]
     assert "not finite at step 10: back to step 5" in said
     assert all(value.isfinite().all() for value in load_file(tmp_path / "poisoned/student/model.safetensors").values())

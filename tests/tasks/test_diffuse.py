@@ -156,6 +156,7 @@ def test_unfit_arguments_are_refused(args: dict[str, object], words: str) -> Non
 
 class DrawnByClass(Drawn):
     num_classes = 2
+    num_labelled = None
 
     def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
         return mixture().draw(count, generator(seed, "mixture"))
