@@ -87,7 +87,8 @@ class Stock:
         self.team.wait()
 
     def _answers(self, done: int, seconds: float, **more: Any) -> Event:
-        data = {"done": done, "total": self.pool.spec.patches, "seconds": seconds, **more}
+        data = {"done": done, "total": self.pool.spec.patches, "seconds": seconds,
+                "equivariance": asdict(self.pool.equivariance), **more}  # fmt: skip
         return Event(kind="answers", leg=self.leg, data=data)
 
 

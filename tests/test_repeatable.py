@@ -9,6 +9,8 @@ import torch
 from support import call, drain, weights
 
 from kdgen import run, train
+from kdgen.presets import preset
+from kdgen.presets.steps import STEPS, repeatable
 from kdgen.recipe import Recipe
 from kdgen.types import UserError
 
@@ -59,6 +61,14 @@ def test_what_cannot_be_repeated_is_refused(make: Make, capsys: pytest.CaptureFi
     assert call("distill", "denoise", "--repeatable", "--seconds", "5") == 2
     assert call("distill", "gan-gpu", "--repeatable") == 2
     assert "give --steps N" in " ".join(capsys.readouterr().err.split())
+
+
+def test_every_preset_that_is_said_to_be_repeatable_is() -> None:
+    for name, steps in STEPS.items():
+        recipe = repeatable(preset(name))
+        assert (recipe.name, recipe.steps, recipe.seconds, recipe.repeatable) == (name, steps, None, True)
+    with pytest.raises(UserError, match="give --steps N"):
+        repeatable(preset("gan-gpu"))
 
 
 def edited(folder: Path, **changes: object) -> None:
@@ -114,6 +124,9 @@ def test_timings_that_a_power_cut_emptied_are_made_anew(make: Make, tmp_path: Pa
     (tmp_path / "run" / "report.json").unlink()
     assert drain(run.resume(tmp_path / "run"))[-1].kind == events[-1].kind == "done"
     after = json.loads((tmp_path / "run" / "timing.json").read_text())
-    lasting = {key for key in before if "_best" not in key}
-    assert {key: after[key] for key in lasting} == pytest.approx({key: before[key] for key in lasting}, abs=0.05)
+    seconds = {key for key in before if key.endswith(("_seconds", "_answers"))}
+    assert {key: after[key] for key in seconds} == pytest.approx({key: before[key] for key in seconds}, abs=0.05)
+    assert {key: after[key] for key in before if key not in seconds} == {
+        key: before[key] for key in before if key not in seconds
+    }
     assert (tmp_path / "run" / "report.json").is_file()

@@ -103,9 +103,9 @@ def test_the_best_by_quick_evaluations_is_kept_beside_the_last(teacher: Path, tm
     recipe = small("consistency", teacher, "evaluate_every=0.01", "steps=6")
     events = drain(run.distill(recipe, tmp_path / "run"))
     seen = [(e.data["fd_features32"], e.step) for e in events if e.kind == "evaluate"]
-    timing = json.loads((tmp_path / "run" / "timing.json").read_text())
+    kept = json.loads((tmp_path / "run" / "best" / "student" / "best.json").read_text())
     assert len(seen) > 2
-    assert (timing["student_best"], timing["student_best_step"]) == min(seen)
+    assert (kept["figure"], kept["step"]) == min(seen)
     task, best = build("task", recipe.task), load(tmp_path / "run" / "best" / "student")
     figures = task.evaluate(best.net, reference=load(teacher).net, limit=task.quick)
     assert figures["fd_features32"] == pytest.approx(min(seen)[0], rel=1e-4)
