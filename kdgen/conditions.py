@@ -40,10 +40,14 @@ def call(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         x: ``(B, ...)``.
         cond: by name, each ``(B, ...)``.
     """
-    read = conditions_of(net)
-    told = cond if read is None else {name: value for name, value in cond.items() if name in read}
-    answer: Tensor = net(x, **told)
+    answer: Tensor = net(x, **read_of(net, cond))
     return answer
+
+
+def read_of(net: Net, cond: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Of the conditions that a task offers those that a net reads."""
+    read = conditions_of(net)
+    return cond if read is None else {name: value for name, value in cond.items() if name in read}
 
 
 def check_reads(who: str, net: Net, names: Iterable[str]) -> None:

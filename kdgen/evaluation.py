@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from kdgen import model as models
 from kdgen.metrics import watched
-from kdgen.model import Model, load
+from kdgen.model import Model
 from kdgen.purpose import measuring_task
 from kdgen.report import Row
 from kdgen.types import Task
@@ -92,7 +93,7 @@ def evaluate(
 
 def _model(given: str | os.PathLike[str] | Model | nn.Module) -> Model:
     if isinstance(given, str | Path) or not isinstance(given, nn.Module):
-        return load(given)
+        return models.load(given)
     if isinstance(given, Model):
         return given
     return Model(given, name=type(given).__name__, channels=getattr(given, "channels", 0))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
 
-from kdgen.conditions import call
+from kdgen.conditions import call, read_of
 from kdgen.data.seed import derive
 from kdgen.devices import Autocast, lay_out
 from kdgen.loss import Loss, make_terms
@@ -104,9 +104,10 @@ class Learner:
         stage = self.recipe.stages[index]
         self.stage, self._shown = index, {}
         self.loss = Loss(index, stage, self.terms, self.task)
+        told = read_of(self.student, self.probe.cond)
         if self.loss.ratio.adaptive:
-            self.loss.compared = last_weights(self.student, self.probe.x, self.probe.cond, self.loss.student_paths)
-        last = last_weights(self.student, self.probe.x, self.probe.cond) if stage.optimizer == "muon" else []
+            self.loss.compared = last_weights(self.student, self.probe.x, told, self.loss.student_paths)
+        last = last_weights(self.student, self.probe.x, told) if stage.optimizer == "muon" else []
         self.optimizer = Optimizer(stage, self.student, self.loss.regressors, last)
         self.critics = critic_optimizer(self.loss.critics, stage.critic_lr) if self.loss.critics else None
 

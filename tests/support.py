@@ -110,3 +110,37 @@ def learner_of(
     asked = Teacher(teacher, probe, device=cpu) if teacher else None
     return Learner(recipe, task=task, student=student, teacher=asked, probe=probe, device=cpu, dtype=torch.float32,
                    team=Team("cpu"))  # fmt: skip
+
+
+def tiny_recipes(tmp_path: Path) -> Callable[..., Recipe]:
+    """What ``make`` gives, in a folder."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    from kdgen.model import Model, build_net
+    from kdgen.recipe import override, parse
+    from kdgen.registry import Use
+
+    torch.manual_seed(0)
+    net, use = build_net(Use(name="dncnn", args={"depth": 3, "width": 24}), channels=1)
+    Model(net, name="tiny", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(tmp_path / "teacher")
+    (tmp_path / "pictures").mkdir()
+    ramp = np.add.outer(np.arange(24), 7 * np.arange(24)).astype(np.uint8)
+    Image.fromarray(ramp).save(tmp_path / "pictures" / "ramp.png")
+    pictures = {"name": "folder", "args": {"path": str(tmp_path / "pictures")}}
+    whole = {
+        "name": "tiny",
+        "task": {"name": "denoise", "args": {"sigma": 25, "patch": 16, "evaluate": pictures}},
+        "teacher": str(tmp_path / "teacher"),
+        "student": {"name": "dncnn", "args": {"depth": 3, "width": 16}},
+        "stages": [{"methods": [{"name": "output"}]}],
+        "steps": 12,
+        "batch_size": 4,
+        "pool": {"patches": 32, "dir": str(tmp_path / "cache")},
+        "precision": "float32",
+        "checkpoint_every": 0.01,
+        "evaluate_every": 0.05,
+        "device": "cpu",
+    }
+    return lambda *settings: override(parse(whole), settings)

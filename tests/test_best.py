@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_recipes
-from support import drain, weights
+from support import drain, tiny_recipes, weights
 
 from kdgen import run
 from kdgen.compare import Report

@@ -103,6 +103,7 @@ def test_a_log_or_a_terminal_that_is_gone_does_too(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_a_hangup_may_come_twice(number: int, quick: Make, tmp_path: Path) -> None:
     asked, events = False, []
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored
     for event in run.distill(quick(), tmp_path / "run"):
         events.append(event)
         if event.kind == "checkpoint" and not asked:

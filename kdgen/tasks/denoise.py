@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.checks import LARGEST_SIGMA
+from kdgen.conditions import call
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
 from kdgen.devices import device_of, evaluating
 from kdgen.distance import distance
@@ -210,7 +211,7 @@ class Denoise:
             for each in (net, reference):
                 at = batch.to(device_of(each))
                 with evaluating(each):
-                    answers.append(each(at.x, **at.cond).float().clamp(-1, 1).cpu())
+                    answers.append(call(each, at.x, at.cond).float().clamp(-1, 1).cpu())
             rows.append([psnr(*answers).item(), ssim(*answers).item()])
         return dict(zip(("psnr@teacher", "ssim@teacher"), _means(rows), strict=True))
 

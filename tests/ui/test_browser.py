@@ -24,7 +24,7 @@ def fill(page, label, value):
 def test_from_preset_to_comparison(opened, tmp_path):
     page = opened()
     page.get_by_text("GAN", exact=True).first.click()
-    page.locator(".kd-about p", has_text="tenth of the bundled GAN").wait_for()
+    page.locator(".kd-about p", has_text="of the bundled GAN").wait_for()
     page.get_by_text("Denoiser", exact=True).first.click()
     page.locator(".kd-about p", has_text="small grey denoiser").wait_for()
     page.locator("#kd-advanced button").first.click()
@@ -104,7 +104,7 @@ def test_by_keyboard_alone(opened):
     page.locator("#kd-kinds input").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
-    page.locator(".kd-about p", has_text="tenth of the bundled GAN").wait_for()
+    page.locator(".kd-about p", has_text="of the bundled GAN").wait_for()
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "kd-start":
