@@ -138,12 +138,15 @@ def device_of(net: Net) -> torch.device:
 
 
 @contextmanager
-def evaluating(net: Net) -> Iterator[None]:
-    """The net in evaluation mode and no gradients; its modes are left as they were."""
+def evaluating(net: Net, *, inference: bool = True) -> Iterator[None]:
+    """The net in evaluation mode and no gradients; its modes are left as they were.
+
+    Without ``inference`` mode what the net keeps of a call can still be trained with.
+    """
     modes = {module: module.training for module in net.modules()}
     net.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode() if inference else torch.no_grad():
             yield
     finally:
         for module, mode in modes.items():

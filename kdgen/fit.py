@@ -9,8 +9,8 @@ from torch import Tensor
 
 from kdgen import registry
 from kdgen.conditions import call
-from kdgen.devices import device_of
-from kdgen.input_shape import InputShape, asked, input_shape, mirrored, said
+from kdgen.devices import device_of, evaluating
+from kdgen.input_shape import InputShape, input_shape, mirrored, said
 from kdgen.registry import Use
 from kdgen.tasks import Encode
 from kdgen.types import Batch, Net, Task, UserError
@@ -129,7 +129,7 @@ class _Probe:
     def _ask(self, x: Tensor) -> tuple[Tensor | None, str]:
         """The answer to ``x``, or None and why there is none."""
         try:
-            with asked(self.party.net):
+            with evaluating(self.party.net, inference=False):
                 out = call(self.party.net, x, self.batch.cond)
         except torch.OutOfMemoryError:
             raise

@@ -1,7 +1,6 @@
 """Which heights and widths a net takes: found by trying, once for each net, and images fitted to them."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdgen.conditions import call
+from kdgen.devices import evaluating
 from kdgen.types import Net, UserError
 
 MULTIPLES = (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 24, 32, 64)
@@ -183,7 +183,7 @@ class _Trial:
     def answer(self, size: Size) -> Size | None:
         """The height and width of what the net gives for a size, ``size`` if it gives no image; None if it fails."""
         if size not in self._known:
-            with asked(self.net):
+            with evaluating(self.net, inference=False):
                 try:
                     out = call(self.net, mirrored(self.like, *size), self.cond)
                     self._known[size] = (out.shape[-2], out.shape[-1]) if out.ndim == 4 else size
@@ -230,19 +230,6 @@ def _least(trial: _Trial, multiple: int, known: int) -> int:
 
 def _odd(number: int) -> int:
     return number - 1 + number % 2
-
-
-@contextmanager
-def asked(net: Net) -> Iterator[None]:
-    """The net in evaluation mode and no gradients, but no inference mode: what it keeps can be trained with."""
-    modes = {module: module.training for module in net.modules()}
-    net.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def said(error: BaseException, length: int = 200) -> str:
