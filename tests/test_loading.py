@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from support import call
 from torch import Tensor
 
 import kdgen.tasks  # noqa: F401 - registers what declarations name
@@ -17,7 +18,6 @@ from kdgen.model import Model, build_net, load
 from kdgen.recipe import Checkpoint, read
 from kdgen.registry import Use, build
 from kdgen.types import UserError
-from tests.support import call
 
 GENERATOR = {"name": "mlp_generator", "args": {"latent": 8, "size": 12, "channels": 1, "hidden": [4]}}
 CHAIN = {"name": "dncnn", "args": {"depth": 3, "width": 4, "channels": 1}}

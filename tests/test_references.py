@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import call, drain
 
 from kdgen.hub.parcel import packed
 from kdgen.model import load
@@ -16,7 +17,6 @@ from kdgen.references import FilePath, _marks, renamed
 from kdgen.registry import Use, _registered, arguments, build, names
 from kdgen.run import distill, resume
 from kdgen.types import UserError
-from tests.support import call, drain
 
 CHAIN = {"name": "dncnn", "args": {"depth": 3, "width": 4, "channels": 1}}
 
