@@ -141,7 +141,7 @@ def assess(
     notes: Sequence[str] = (),
     machine: str = "",
 ) -> Report:
-    """Measure nets on a task, its input too where they restore it, and report.
+    """Measure nets on a task, its input too where that has the shape of an answer, and report.
 
     Args:
         task: measures them.
@@ -154,8 +154,8 @@ def assess(
         notes: further sentences, after the task's own on its figures.
         machine: what the nets were trained on.
     """
-    rows = []
-    if isinstance(task, Pictured):
+    rows, example = [], task.example()
+    if isinstance(task, Pictured) and task.answer_shape(example) == example.x.shape[1:]:
         rows.append(measure("input", None, task, name="noisy input", reference=reference, seed=seed))
     measured = []
     for each in nets:

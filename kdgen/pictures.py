@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import matplotlib
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
@@ -92,7 +93,8 @@ def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: 
     """Write a picture of nets side by side on evaluation images.
 
     Columns are the input, each net and the truth, with PSNR. Below each stand a threefold zoom into the patch with
-    the most detail, and the absolute error there, in one colour scale for all columns of an image.
+    the most detail, and the absolute error there, in one colour scale for all columns of an image. What is larger or
+    smaller than the truth, or without truth than the largest, is resampled to its size (bicubic).
 
     Args:
         path: PNG file to write.
@@ -134,7 +136,8 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
         at = batch.to(where)
         with evaluating(net):
             columns[caption] = fitted(net, at.x, at.cond)
-    arrays = {caption: _unit(x) for caption, x in columns.items()}
+    size = batch.y.shape[-2:] if batch.y is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
+    arrays = {caption: _unit(_sized(x, size)) for caption, x in columns.items()}
     truth = None if batch.y is None else _unit(batch.y)
     if truth is not None:
         arrays["truth"] = truth
@@ -165,6 +168,11 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
         elif errors:
             band.paste(_legend(scale * 255), (x, y + TILE))
     return band
+
+
+def _sized(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Images ``(B, C, H, W)`` resampled to a height and width, where they are of another."""
+    return x if x.shape[-2:] == size else F.interpolate(x.float(), size, mode="bicubic", antialias=True)
 
 
 def _unit(x: Tensor) -> Array:

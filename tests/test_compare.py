@@ -1,5 +1,6 @@
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdgen.compare import Report, Row, Seconds, compare, measure, merge, of_one_recipe, verdict
+from kdgen.compare import Contender, Report, Row, Seconds, assess, compare, measure, merge, of_one_recipe, verdict
 from kdgen.data import Arrays
+from kdgen.metrics import psnr
 from kdgen.recipe import Recipe
 from kdgen.registry import Use
 from kdgen.report import deciding, worded
@@ -158,6 +160,36 @@ def test_measure_counts_costs_and_caps_a_perfect_result() -> None:
 def test_measure_of_the_input_costs_nothing() -> None:
     measured = measure("input", None, Fixed(psnr=20.2), name="noisy input")  # type: ignore[arg-type]
     assert (measured.num_params, measured.macs, measured.metrics) == (0, 0, {"psnr": 20.2})
+
+
+class Doubling:
+    """Images of half the height and width of their truth."""
+
+    channels, headline, taught_headline = 1, "psnr", "psnr"
+
+    def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
+        y = torch.linspace(-1, 1, 64).expand(1, 1, 64, 64)
+        yield "ramp", Batch(x=nn.functional.avg_pool2d(y, 2), y=y)
+
+    def evaluate(
+        self, net: nn.Module, *, reference: nn.Module | None = None, seed: int = 0, limit: int | None = None
+    ) -> dict[str, float]:
+        _, batch = next(self.evaluation_images())
+        return {"psnr": psnr(net(batch.x), batch.y).item()}  # type: ignore[arg-type]
+
+    def example(self) -> Batch:
+        return Batch(x=torch.zeros(1, 1, 32, 32))
+
+    def answer_shape(self, batch: Batch) -> tuple[int, ...]:
+        return 1, 2 * batch.x.shape[-2], 2 * batch.x.shape[-1]
+
+    def provenance(self, *, reference: nn.Module | None = None, seed: int = 0) -> str:
+        return "one ramp"
+
+
+def test_inputs_that_are_no_answers_are_not_measured_as_such() -> None:
+    net = Contender(role="student", name="up", net=nn.Upsample(scale_factor=2), label="student")
+    assert [row.role for row in assess(Doubling(), [net], title="doubling").rows] == ["student"]  # type: ignore[arg-type]
 
 
 class Broken(nn.Module):

@@ -80,6 +80,18 @@ def test_samples_without_truth_have_neither_truth_nor_errors(tmp_path: Path) -> 
     assert picture.shape[0] == 2 * (2 * LINE + round(TILE * 40 / 60) + TILE + 3 * GAP)
 
 
+def test_an_input_smaller_than_its_truth_stands_beside_it_at_its_size(tmp_path: Path) -> None:
+    class Halves(Images):
+        def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
+            for name, batch in super().evaluation_images(seed=seed, limit=limit):
+                yield name, Batch(x=nn.functional.avg_pool2d(batch.x, 2), y=batch.y)
+
+    nets = {"student": nn.Upsample(scale_factor=2)}
+    pictures.samples(tmp_path / "a.png", Halves(128, 200), nets, limit=1)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (GAP + 3 * (TILE + GAP), 3 * LINE + round(TILE * 128 / 200) + 2 * TILE + 3 * GAP)
+
+
 def test_crop_lies_where_the_detail_is() -> None:
     truth = np.zeros((64, 80, 1), np.float32)
     truth[40:56, 20:36] = np.indices((16, 16)).sum(0)[..., None] % 2
