@@ -48,12 +48,13 @@ def check_ratio(number: int, stage: Stage) -> None:
     """Refuse terms that never count. Raises UserError naming the key of the ratio."""
     least, largest = registry.build("ratio", stage.ratio).bounds()
     where = f"stages.{number}.ratio, {stage.ratio}, leaves alpha at"
-    if stage.methods and stage.objectives and least == 1:
-        named = ", ".join(use.name for use in stage.objectives)
+    methods, objectives = ([use.name for use in uses if use.weight] for uses in (stage.methods, stage.objectives))
+    if methods and objectives and least == 1:
+        named = ", ".join(objectives)
         raise UserError(f"{where} 1, so that the objectives of that stage ({named}) would never count: lower its "
                         "alpha, say to 0.9, or leave them out")  # fmt: skip
-    if stage.methods and largest == 0:
-        named = ", ".join(use.name for use in stage.methods)
+    if methods and largest == 0:
+        named = ", ".join(methods)
         raise UserError(f"{where} 0, so that the methods of that stage ({named}) would never count: raise its alpha, "
                         "or leave them out")  # fmt: skip
 

@@ -286,7 +286,9 @@ class _Run:
     def _muted(self) -> list[str]:
         """A line where there was a ground truth that had no part in the student's training, or not in some stages."""
         stages = self.recipe.stages
-        taught = [s.name for s in stages if s.methods and registry.build("ratio", s.ratio).bounds()[0] == 1]
+        counts = [any(use.weight for use in s.methods) for s in stages]
+        taught = [s.name for s, methods in zip(stages, counts, strict=True)
+                  if methods and registry.build("ratio", s.ratio).bounds()[0] == 1]  # fmt: skip
         if self.place.probe.y is None or not taught:
             return []
         return [ALONE.format("throughout" if len(taught) == len(stages) else f"in the stages {', '.join(taught)}")]

@@ -234,3 +234,9 @@ def test_the_first_lines_of_progress_tell_no_more_time_than_there_is(make: Make,
     left = [event.data["seconds_left"] for event in run.distill(recipe, tmp_path / "run") if event.kind == "step"]
     assert left
     assert max(left) < 1.0
+
+
+def test_the_report_does_not_say_alpha_was_1_where_methods_weigh_nothing(make: Make, tmp_path: Path) -> None:
+    stage = '{"methods": [{"name": "output", "weight": 0}], "objectives": [{"name": "sharpness"}], "share": 0.5}'
+    drain(run.distill(make(f"stages=[{stage}]", "controls=false", "steps=2"), tmp_path / "run"))
+    assert "Alpha stayed at 1" not in (tmp_path / "run" / "report.md").read_text()

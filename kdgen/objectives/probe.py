@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from kdgen.conditions import read_of
 from kdgen.taps import taps
 from kdgen.types import Batch, Net, UserError
 
@@ -38,7 +39,7 @@ def probe_tap(objective: str, student: Net, batch: Batch, tap: str) -> Tensor:
 
 def _run(student: Net, batch: Batch) -> Tensor:
     buffers = {name: buffer.clone() for name, buffer in student.named_buffers()}
-    cond = {key: value[:2] for key, value in batch.cond.items()}
+    cond = {key: value[:2] for key, value in read_of(student, batch.cond).items()}
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         out: Tensor = functional_call(student, buffers, (batch.x[:2],), cond)
     return out

@@ -210,3 +210,13 @@ def test_diversity_pairs_images_of_one_label():
     loss = Diversity(1e-9).loss(sight)
     # sorted by label the order is 0, 2, 1, 3: the pairs are (0, 2), (2, 1), (1, 3), (3, 0)
     torch.testing.assert_close(loss, torch.tensor([1 / 3, 2 / 4, 9 / 2, 12 / 5]))
+
+
+@pytest.mark.parametrize("name", ["adversarial", "diversity", "sharpness"])
+def test_a_net_is_not_told_what_it_does_not_read(name, batch):
+    class Blind(Scale):
+        def forward(self, x):
+            return self.a * x
+
+    told = Batch(x=batch.x, y=batch.y, real=batch.real, cond={"sigma": torch.ones(len(batch.x))})
+    build("objective", Use(name=name)).attach(Blind(0.5), told)
