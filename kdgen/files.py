@@ -160,6 +160,8 @@ def _about(source: Path, form: Form) -> About:
             options["exif"] = exif
         elif len(exif):
             lost.append("its EXIF is lost")
+        if image.mode in ("CMYK", "LAB"):
+            lost.append(f"its {image.mode} became RGB")
         if {"xmp", "XML:com.adobe.xmp"} & info.keys():
             lost.append("its XMP is lost")
         if dpi := info.get("dpi"):
@@ -195,11 +197,13 @@ def _fitting(pixels: Pixels, form: Form) -> tuple[Pixels, list[str]]:
     if pixels.alpha is not None and not form.alpha:
         if float(pixels.alpha.min()) < WHITE:
             lost.append("its transparency is lost, it lies on white")
-        pixels = replace(pixels, values=pixels.on(WHITE), alpha=None)
+        pixels = replace(pixels, values=pixels.on(WHITE), alpha=None, ndim=pixels.values.ndim)
+    floats = np.issubdtype(pixels.dtype, np.floating)
     if pixels.dtype != np.uint8 and not form.deep:
-        lost.append("its 16 bits became 8")
+        lost.append("its floating point became 8 bits" if floats else "its 16 bits became 8")
         pixels = replace(pixels, dtype=np.dtype(np.uint8), white=WHITE)
     elif pixels.dtype != np.uint8:
+        lost += ["its floating point became 16 bits"] * floats
         pixels = replace(pixels, dtype=np.dtype(np.uint16), white=65535.0)
     return pixels, lost
 

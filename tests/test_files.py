@@ -215,3 +215,25 @@ def test_sigma_is_checked_in_python_too_and_far_ones_are_warned_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(GREY, sigma=np.float32(50))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".gif"])
+def test_grey_with_opacity_is_written_where_there_is_none(half: Model, tmp_path: Path, suffix: str) -> None:
+    for number, depth in enumerate((np.uint8, np.uint16)):
+        array = np.full((6, 5, 2), np.iinfo(depth).max // 2, depth)
+        if depth == np.uint8:
+            Image.fromarray(array).save(tmp_path / "0.png")
+        else:
+            png16(tmp_path / "1.png", array)
+        told = restore_file(half, tmp_path / f"{number}.png", tmp_path / f"{number}{suffix}", 25)
+        if suffix != ".gif":
+            assert "its transparency is lost, it lies on white" in told
+        assert read(tmp_path / f"{number}{suffix}").shape[:2] == (6, 5)
+
+
+def test_colours_and_numbers_that_become_others_are_told(half: Model, tmp_path: Path) -> None:
+    Image.new("CMYK", (5, 6), (10, 20, 30, 40)).save(tmp_path / "ink.tif")
+    assert restore_file(half, tmp_path / "ink.tif", tmp_path / "a.tif", 25) == ["its CMYK became RGB"]
+    Image.fromarray(np.full((6, 5), 0.5, np.float32)).save(tmp_path / "float.tif")
+    assert restore_file(half, tmp_path / "float.tif", tmp_path / "b.tif", 25) == ["its floating point became 16 bits"]
+    assert restore_file(half, tmp_path / "float.tif", tmp_path / "c.jpg", 25) == ["its floating point became 8 bits"]
