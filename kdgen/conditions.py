@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any, Protocol, get_type_hints, runtime_checkable
 
 from torch import Tensor
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from kdgen import registry
 from kdgen.types import Net, UserError
@@ -23,10 +24,13 @@ class Conditioned(Protocol):
 def conditions_of(net: Net) -> frozenset[str] | None:
     """The conditions that a net reads: those it declares, or else those that its ``forward`` names behind the input.
 
-    None for one that takes any (``**cond``), names none and declares nothing.
+    None for one that takes any (``**cond``), names none and declares nothing. A wrapper for many devices reads what its
+    module does.
     """
     if isinstance(net, Conditioned):
         return net.conditions
+    if isinstance(net, DataParallel | DistributedDataParallel):
+        return conditions_of(net.module)
     return _named(getattr(net.forward, "__func__", net.forward), inspect.ismethod(net.forward))
 
 

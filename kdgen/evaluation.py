@@ -4,17 +4,18 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from kdgen import model as models
+from kdgen.checks import check_count
 from kdgen.metrics import watched
 from kdgen.model import Model
 from kdgen.purpose import measuring_task
+from kdgen.recipe import Checkpoint
 from kdgen.report import Row
-from kdgen.types import Task
+from kdgen.types import Task, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def evaluate(
     """Measure the quality of a model.
 
     Args:
-        model: by reference as for ``kdgen.load``, a model, or a net of your own, which needs a ``task``.
+        model: by reference as for ``kdgen.load``, a model, or a net of your own, a denoiser unless ``task`` says else.
         task: its name, its description ``{"name": ..., "args": {...}}``, or a task itself; by default what the model
             was made for.
         data: a folder of images (for classifiers a folder for each class), an IDX file, or the description of a source
@@ -70,6 +71,10 @@ def evaluate(
     Raises:
         UserError: for what does not fit together.
     """
+    if num_images is not None:
+        check_count("evaluate", "num_images", num_images)
+    if type(seed) is not int:
+        raise UserError(f"evaluate: seed is a whole number, not {seed!r}")
     measured = _model(model)
     against = None if teacher is None else _model(teacher)
     use, built = measuring_task({measured.name: measured}, data, sigma, task, num_images=num_images, teacher=against)
@@ -92,8 +97,10 @@ def evaluate(
 
 
 def _model(given: str | os.PathLike[str] | Model | nn.Module) -> Model:
-    if isinstance(given, str | Path) or not isinstance(given, nn.Module):
+    if isinstance(given, str | os.PathLike | Checkpoint | Mapping):
         return models.load(given)
+    if not isinstance(given, nn.Module):
+        raise UserError(f"a model is a reference, a declaration or a module, not {given!r}")
     if isinstance(given, Model):
         return given
     return Model(given, name=type(given).__name__, channels=getattr(given, "channels", 0))

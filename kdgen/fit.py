@@ -79,6 +79,7 @@ def check_fit(use: Use, task: Task, batches: Sequence[Batch], parties: Iterable[
                 whose, shape = only_teacher_knows.setdefault(batch.x.shape, (party.called, out.shape[1:]))
             assert shape is not None
             probe.check(out, tuple(shape), whose)
+        _check_channels(use, task, party)
 
 
 def _other_kind(party: Party, use: Use) -> str:
@@ -88,6 +89,14 @@ def _other_kind(party: Party, use: Use) -> str:
     half = {"encode": "encoder", "decode": "decoder"}.get(use.name) if kind == "autoencode" else None
     own = f" (MODEL#{half} is that half of it)" if half else ""
     return f"set {party.key} to a model that was made to {use.name}{own}, or task to {kind}"
+
+
+def _check_channels(use: Use, task: Task, party: Party) -> None:
+    """Refuse a net made for other channels than the task's, though it takes these too."""
+    own = party.use.args.get("channels") if party.use is not None else None
+    if type(own) is int and own != task.channels:
+        raise UserError(f"{party.called} has {own} channels, and the task {use.name} {task.channels}: set "
+                        f"{party.key}.args.channels to {task.channels}, or task.args.channels to {own}")  # fmt: skip
 
 
 class _Probe:
@@ -149,6 +158,9 @@ class _Probe:
         latent = self.party.made_for.get("latent")
         if self.shows_latents and latent is not None and latent != list(x.shape[1:]):
             return f"it was made for {_words(latent)}: {self._change(names, None, latent)}"
+        kinds = {weight.dtype for weight in self.party.net.parameters() if weight.is_floating_point()}
+        if odd := sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}):
+            return f"its weights are of {odd[0]}: call .float() on it"
         if (count := self._count_taken()) is not None:
             what = "numbers" if x.ndim == 2 else "channel" if count == 1 else "channels"
             return f"it takes {count} {what}: {self._change(names, x.shape[1], count)}"
@@ -165,12 +177,13 @@ class _Probe:
         return None
 
     def _sizes_taken(self) -> InputShape | None:
-        """Other heights and widths that the net takes."""
+        """Other heights and widths that the net takes; None where it is not the size that it minds."""
         x = self.batch.x
         if x.ndim != 4:
             return None
         try:
-            return input_shape(self.party.net, x, self.batch.cond)
+            shape = input_shape(self.party.net, x, self.batch.cond)
+            return None if shape.takes(*x.shape[-2:]) else shape
         except UserError:
             sides = dict.fromkeys([*self._numbers(), *COUNTS])
             side = next((n for n in sides if self._ask(mirrored(x, n, n))[0] is not None), None)

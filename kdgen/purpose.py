@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from kdgen import recipe as recipes
 from kdgen import registry
-from kdgen.data import make_images
+from kdgen.data import Gallery, make_images
 from kdgen.fit import Party, are_alike, check_fit
 from kdgen.model import Model
 from kdgen.registry import Use
@@ -42,6 +42,10 @@ def measuring_task(
         UserError: for arguments that do not fit, for models that do not fit the task or each other, and for such as
             draw in different ways: one task draws for all.
     """
+    if not isinstance(data, str | os.PathLike | Mapping | None):
+        raise UserError(f"data is a folder, an IDX file or the description of a source of images, not {data!r}")
+    if task is not None and not isinstance(task, str | Mapping | Task):
+        raise UserError(f"a task is a name, a description or a task itself, not {task!r}")
     first = next(iter(models.values()))
     use = _described(task) if isinstance(task, Mapping) else None
     made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
@@ -50,7 +54,7 @@ def measuring_task(
     parties += [Party(called=teacher.name, net=teacher.net, made_for=teacher.task)] if teacher is not None else []
     for party in parties:
         kind = str(party.made_for.get("name", "denoise"))
-        if task is None and not are_alike(kind, made_for):
+        if task is None and party.made_for and not are_alike(kind, made_for):
             raise UserError(f"{first.name} was made to {made_for} and {party.called} to {kind}: measure those together "
                             "that were made for one task")  # fmt: skip
         if name is not None and party.made_for and not are_alike(kind, name):
@@ -168,7 +172,7 @@ def _denoising(models: Mapping[str, Model], data: Data | None, sigma: float | No
         raise UserError("grey and colour models cannot be compared on the same images: compare them apart")
     gallery = {"name": "photographs"} if data is None else _images(data)
     if not channels:
-        channels = {1 if data is not None and make_images(gallery).picture(0).ndim == 2 else 3}
+        channels = {1 if data is not None and _are_grey(gallery) else 3}
     made_for = next(iter(models.values())).task.get("sigma", 25)
     if sigma is not None:
         for model in models.values():
@@ -176,3 +180,11 @@ def _denoising(models: Mapping[str, Model], data: Data | None, sigma: float | No
     args = {"sigma": made_for if sigma is None else sigma, "channels": channels.pop()}
     words = f"{Use(name='denoise', args=args)} on {_words(data) if data else 'the bundled photographs'}"
     return words, registry.build("task", Use(name="denoise", args={**args, "evaluate": gallery}))
+
+
+def _are_grey(gallery: Mapping[str, Any]) -> bool:
+    """Whether the first whole image of a source is grey: its three channels are one."""
+    source = make_images(gallery)
+    if not isinstance(source, Gallery):
+        raise UserError(f"{type(source).__name__} holds no whole images: evaluate on a folder or photographs")
+    return next((bool((image == image[:, :1]).all()) for _, image in source.images(3)), False)

@@ -18,7 +18,7 @@ that is ``2 * sigma / 255``.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import JsonValue
 from torch import Tensor, device, nn
@@ -152,6 +152,7 @@ def _computed(whose: str, output: Tensor | None) -> Tensor:
     return output
 
 
+@runtime_checkable
 class Task(Protocol):
     """Where batches come from, what the ground truth is, how a result is measured.
 

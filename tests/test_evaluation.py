@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,3 +110,47 @@ def test_a_broken_model_is_told_and_ends_with_1(
     shown = capsys.readouterr()
     assert json.loads(shown.out, parse_constant=pytest.fail)["metrics"]["psnr"] is None
     assert "gave NaN or infinite values in 1 of 1 answers" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"num_images": 0}, "num_images is a whole number of at least 1, not 0"),
+        ({"num_images": -1}, "num_images is a whole number of at least 1, not -1"),
+        ({"num_images": 2.5}, "num_images is a whole number of at least 1, not 2.5"),
+        ({"seed": "a"}, "seed is a whole number, not 'a'"),
+        ({"data": b"photos"}, "data is a folder, an IDX file or the description of a source of images, not b'photos'"),
+        ({"data": ["a.png"]}, "data is a folder, an IDX file or the description of a source of images, not \\['a.png'"),
+        ({"data": {"name": "dead_leaves"}}, "DeadLeaves holds no whole images: evaluate on a folder or photographs"),
+        ({"task": 3}, "a task is a name, a description or a task itself, not 3"),
+        ({"model": None}, "a model is a reference, a declaration or a module, not None"),
+        ({"model": Half}, "a model is a reference, a declaration or a module, not <class"),
+    ],
+)
+def test_odd_arguments_from_python_are_refused_in_a_line(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        kdgen.evaluate(**{"model": "denoiser", "sigma": 25, **given})
+
+
+def test_a_denoiser_is_measured_on_an_idx_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "t10k-images-idx3-ubyte"
+    file.write_bytes(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 16, 0, 0, 0, 16]) + bytes([100] * 512))
+    assert call("evaluate", "denoiser", "--data", str(file), "--sigma", "25", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["answers"] == 2
+
+
+def test_a_module_may_be_the_teacher_of_a_bundled_model() -> None:
+    class Clothes(nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return z[:, :1, None, None].expand(-1, 1, 32, 32).tanh()
+
+    assert kdgen.evaluate("gan", teacher=Clothes(), num_images=8).answers == 8
+
+
+def test_a_module_wrapped_for_many_devices_is_told_what_its_module_reads() -> None:
+    class Blind(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 0.5 * x
+
+    found = kdgen.evaluate(nn.DataParallel(Blind()), task="denoise", sigma=25, num_images=1)
+    assert found.metrics == kdgen.evaluate(Blind(), task="denoise", sigma=25, num_images=1).metrics

@@ -59,6 +59,7 @@ def generator(folder: Path, *, latent: int = 64, size: int = 32, channels: int =
         ("gan", ["teacher=vae"], ["the teacher vae", "autoencode", "the task is generate"]),
         ("gan", ["student.args.latent=10"], ["the student conv_generator", "takes 10 numbers", "student.args.latent to 64"]),
         ("gan", ["student.args.size=16"], ["the student conv_generator", "gives 1x16x16", "1x32x32", "student.args.size to 32"]),
+        ("denoise", ["student.args.channels=3"], ["has 3 channels, and the task denoise 1", "student.args.channels to 1"]),
         ("gan", ["student.args.channels=3"], ["gives 3x32x32", "1x32x32", "student.args.channels to 1"]),
         ("gan", ["task.args.channels=3"], ["the teacher gan gives 1x32x32", "3x32x32", "task.args.channels to 1"]),
         ("diffusion", ["task.args.channels=3"], ["the teacher diffusion", "3x32x32", "task.args.channels to 1"]),
@@ -187,3 +188,38 @@ def test_a_net_that_breaks_is_named_with_its_own_words(make: Make, tmp_path: Pat
         UserError, match=r"the teacher mine does not take .*1x16x16: KeyError: 'no such thing': set teacher"
     ):
         drain(kdgen.distill(make("teacher=mine"), tmp_path / "run", teacher=from_module(Broken())))
+
+
+class Wrong(nn.Module):
+    """A grey teacher whose answers are of the wrong kind, or whose weights are."""
+
+    def __init__(self, answer: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.conv, self.answer = nn.Conv2d(1, 1, 1), answer
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.answer(self.conv(x))
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize(
+    ("teacher", "said"),
+    [
+        (Wrong(lambda y: (y, y)), "answers with a tuple, not with a tensor"),
+        (Wrong(lambda y: {"sample": y}), "answers with a dict, not with a tensor"),
+        (Wrong(lambda y: y.detach().numpy()), "answers with a ndarray, not with a tensor"),
+        (Wrong(lambda y: y.view(1, 1, *y.shape[-2:])), "RuntimeError: shape"),
+        (Wrong(lambda y: y).half(), "its weights are of float16: call .float()"),
+        (Wrong(lambda y: y).double(), "its weights are of float64: call .float()"),
+    ],
+)
+def test_a_teacher_of_ones_own_is_refused_for_what_is_wrong_with_it(
+    make: Make, tmp_path: Path, teacher: nn.Module, said: str, foreign: bool
+) -> None:
+    with pytest.raises(UserError, match=r"the teacher mine does not take .*1x16x16: ") as error:
+        drain(
+            kdgen.distill(make("teacher=mine"), tmp_path / "run", teacher=from_module(teacher) if foreign else teacher)
+        )
+    assert said in str(error.value)
+    assert "any size" not in str(error.value)
+    assert not (tmp_path / "run").exists()

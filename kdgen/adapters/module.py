@@ -50,6 +50,8 @@ class Foreign(nn.Module):
         if "sigma" in cond:
             cond["sigma"] = cond["sigma"] * self.scale
         out: Tensor = self.net(inner, **cond)
+        if not isinstance(out, Tensor):
+            raise UserError(f"it answers with a {type(out).__name__}, not with a tensor (B, ...)")
         if self.predicts == "residual":
             out = inner - out
         return out if self.latents == "out" else (out - self.shift) / self.scale
