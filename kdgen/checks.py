@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from numbers import Real
 
+import torch
 from torch import Tensor, nn
 
 from kdgen.types import UserError
@@ -63,7 +64,7 @@ def check_sigma(what: str, value: object) -> None:
 
 
 def check_numbers(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], where: str) -> None:
-    """Refuse integers, complex and quantised numbers where a net computes with floats.
+    """Refuse integers, complex, quantised, sparse and missing numbers where a net computes with floats.
 
     Args:
         weights: of a file, by name.
@@ -74,6 +75,10 @@ def check_numbers(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], w
         UserError: with the first weight that is of the wrong kind.
     """
     for key, value in weights.items():
+        if value.is_meta:
+            raise UserError(f"{where}: {key} has a shape and no values: save it from the device that holds it")
+        if value.layout is not torch.strided:
+            raise UserError(f"{where}: {key} is sparse: save its to_dense()")
         if key in wanted and wanted[key].is_floating_point() and not value.is_floating_point():
             kind = str(value.dtype).removeprefix("torch.")
             raise UserError(f"{where}: {key} is of {kind}, and its net computes with floats: bring the weights before "
@@ -81,7 +86,9 @@ def check_numbers(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], w
 
 
 def check_finite(net: nn.Module, where: str) -> None:
-    """Refuse parameters that are not finite and buffers that are no numbers; a mask may hold infinity.
+    """Refuse parameters that are not finite, buffers that are no numbers, and variances of batch norm below 0.
+
+    A mask may hold infinity.
 
     Args:
         net: the net with its weights.
@@ -90,7 +97,15 @@ def check_finite(net: nn.Module, where: str) -> None:
     Raises:
         UserError: with the first weight of the kind.
     """
+    held = [*net.named_parameters(), *net.named_buffers()]
+    if name := next((name for name, weight in held if weight.is_meta), None):
+        raise UserError(f"the weights in {where} are on the meta device, {name} has no values: load them first")
     broken = (name for name, weight in net.named_parameters() if not weight.isfinite().all())
     unknown = (name for name, buffer in net.named_buffers() if buffer.isnan().any())
+    below = (name for name, buffer in net.named_buffers() if name.endswith("running_var") and buffer.lt(0).any())
     if name := next(broken, None) or next(unknown, None):
         raise UserError(f"the weights in {where} are damaged, {name} is not finite: fetch or train them again")
+    if name := next(below, None):
+        raise UserError(
+            f"the weights in {where} are damaged, {name} holds variances below 0: fetch or train them again"
+        )

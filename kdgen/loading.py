@@ -150,5 +150,7 @@ def _foreign(spec: Checkpoint) -> Loaded:
     if made := try_once(built, spec, task, channels):
         if "channels" in task and made[0] != channels:
             raise UserError(f"{spec.file}: task.channels is {channels}, and {net} makes images of {made[0]}")
+        if task.get("size", made[1]) != made[1]:
+            raise UserError(f"{spec.file}: task.size is {task['size']}, and {net} makes images of {made[1]}")
         channels, task = made[0], {"size": made[1], **task}
     return Loaded(built, spec.name or Path(spec.file).stem, channels, task)

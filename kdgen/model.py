@@ -73,7 +73,7 @@ class Model(nn.Module):
 
         Raises:
             UserError: for a sigma that is no noise level, if the model was made for a range of them and none is given,
-                and if it was not made for images at all.
+                if it was not made for images at all, and for answers that are not finite.
         """
         if (kind := self.task.get("name")) in ("generate", "decode", "encode", "classify"):
             raise UserError(f"{self.name} restores no images, it was made to {kind}: name a denoiser or an autoencoder")
@@ -84,7 +84,9 @@ class Model(nn.Module):
         if channels != self.channels:
             x = x.flatten(0, 1).unsqueeze(1) if self.channels == 1 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         level = torch.full((len(x),), 2 * self._sigma(sigma) / 255, device=where)
-        out = tiling.apply(self.net, x, level).clamp(-1, 1)
+        out = tiling.apply(self.net, x, level)
+        self._check_finite(out)
+        out = out.clamp(-1, 1)
         if channels != self.channels:
             out = out.view(batch, channels, *out.shape[-2:]) if self.channels == 1 else out.mean(1, keepdim=True)
         return out
@@ -114,8 +116,14 @@ class Model(nn.Module):
             ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
 
         Raises:
-            UserError: for a model that makes no images of its own, and a label that it does not know.
+            UserError: for a model that makes no images of its own, a label that it does not know, and images that are
+                not finite.
         """
+        images = self._drawn(num_images, seed, num_steps, label, progress)
+        self._check_finite(images)
+        return images
+
+    def _drawn(self, num_images: int, seed: int, num_steps: int | None, label: Any, progress: Drawn | None) -> Tensor:
         if num_images < 1:
             raise UserError(f"the number of images is at least 1, not {num_images}")
         num_steps = num_steps or next(iter(self.task.get("steps", ())), None)
@@ -148,6 +156,11 @@ class Model(nn.Module):
     ) -> list[Image.Image]:
         """Draw images as PIL images; see ``draw``."""
         return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps, label=label, progress=progress))
+
+    def _check_finite(self, images: Tensor) -> None:
+        if not images.isfinite().all():
+            raise UserError(f"{self.name} makes images that are not finite: its weights are damaged, or not of this "
+                            "architecture")  # fmt: skip
 
     def _labels(self, label: int | Sequence[int] | None) -> list[int] | None:
         """The classes to draw; None for all of them in turn, or of a model without classes."""

@@ -140,3 +140,15 @@ def test_a_model_that_does_not_say_what_it_draws_with_is_refused(task: dict[str,
     model = Model(torch.nn.Identity(), name="mine", channels=1, task=task)
     with pytest.raises(UserError, match=f"mine does not say the {key} it draws with: declare task.{key}"):
         model.generate(1)
+
+
+def test_answers_that_are_not_finite_are_no_pictures(grey: Model) -> None:
+    for weight in grey.parameters():
+        weight.data.fill_(1e30)
+    with pytest.raises(UserError, match="grey makes images that are not finite: its weights"):
+        grey(Image.new("L", (7, 5), 100))
+    hot, use = build_net(Use(name="mlp_generator", args={"latent": 4, "size": 8, "hidden": [4]}), channels=1)
+    hot.register_forward_hook(lambda net, args, out: out * float("nan"))
+    drawing = Model(hot, name="hot", channels=1, task={"name": "generate", "latent": [4]}, use=use).eval()
+    with pytest.raises(UserError, match="hot makes images that are not finite: its weights"):
+        drawing.generate(2)

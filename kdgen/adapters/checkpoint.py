@@ -41,7 +41,8 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
     """
     if "predicts" in spec.net.args:
         raise UserError("declare predicts beside range, not among the arguments of the net")
-    weights = find_weights(read_weights_file(Path(spec.file).expanduser()), spec)
+    weights, prefix = find_weights(read_weights_file(Path(spec.file).expanduser()), spec)
+    spec = spec.model_copy(update={"prefix": prefix})
     net = _built(spec, weights)
     if probe is not None:
         _probe(spec, weights, probe)
@@ -130,9 +131,14 @@ def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> No
 
 
 def _common_prefix(unexpected: list[str], missing: list[str]) -> str:
-    """What all unexpected keys begin with and the missing ones lack; empty if there is nothing of the kind."""
+    """What the missing keys lack to be among the unexpected ones; empty if there is nothing of the kind.
+
+    Of several that of most keys, as a parametrised weight has several for each, and the shortest of those.
+    """
     ends = [key.removesuffix(missing[0]) for key in unexpected if missing and key.endswith(missing[0])]
-    return next((end for end in sorted(ends, key=len) if all(key.startswith(end) for key in unexpected)), "")
+    fit = [end for end in ends if all(key.startswith(end) for key in unexpected)
+           or all(end + key in unexpected for key in missing)]  # fmt: skip
+    return min(fit, key=lambda end: (-sum(key.startswith(end) for key in unexpected), len(end)), default="")
 
 
 def _arguments(spec: Checkpoint) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.recipe import Checkpoint
@@ -70,7 +70,8 @@ def try_once(net: nn.Module, spec: Checkpoint, task: Mapping[str, Any], channels
     Raises:
         UserError: for a net that does not take what its task says, or makes something else of it.
     """
-    told = {"label": torch.zeros(1, dtype=torch.long)} if task.get("num_classes") else {}
+    classes = task.get("num_classes") or 0
+    told = {"label": torch.tensor([classes - 1])} if classes else {}
     if task.get("name") in ("generate", "decode") and "latent" in task:
         x, what = torch.zeros(1, *task["latent"]), "latent"
     elif task.get("name") == "diffuse":
@@ -81,9 +82,21 @@ def try_once(net: nn.Module, spec: Checkpoint, task: Mapping[str, Any], channels
     try:
         out = net(x, **told)
     except Exception as error:  # what does not fit can surface as any error
+        reason = " ".join(str(error).split())[:200]
+        if classes > 1 and _takes(net, x, told | {"label": torch.tensor([0])}):
+            raise UserError(f"{spec.file}: {spec.net} does not take class {classes - 1} of {classes}: set "
+                            "task.num_classes to as many as it knows") from None  # fmt: skip
         raise UserError(f"{spec.file}: {spec.net} does not take {tuple(x.shape)}, which task.{what} says: "
-                        f"{' '.join(str(error).split())[:200]}") from None  # fmt: skip
+                        f"{reason}") from None  # fmt: skip
     if out.dim() != 4 or out.shape[1] not in (1, 3) or (what == "size" and out.shape != x.shape):
         raise UserError(f"{spec.file}: {spec.net} makes {tuple(out.shape)} of {tuple(x.shape)}, which is no image of "
                         "its task: check task and net")  # fmt: skip
     return int(out.shape[1]), int(out.shape[-1])
+
+
+def _takes(net: nn.Module, x: Tensor, told: Mapping[str, Tensor]) -> bool:
+    try:
+        net(x, **told)
+    except Exception:  # a foreign net's code raises whatever it does
+        return False
+    return True

@@ -15,11 +15,15 @@ USUAL_KEYS = ("state_dict", "model_state_dict", "params", "model", "net", "modul
 AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged?)(?:[_.]|$)", re.IGNORECASE)
 """How parts of a checkpoint are called that hold a moving average of the weights: ``model_ema``, ``params_ema``."""
 
-COUNTERS = ("num_batches_tracked", "total_ops", "total_params", "n_averaged", "num_updates", "initted", "step")
+COUNTERS = ("num_batches_tracked", "total_ops", "total_params", "n_averaged", "num_updates", "initted", "step", "decay")
 """What counts beside weights, which a net has no use for: of batches, of operations (thop), of averaged steps."""
 
+WRAPPED = "model."
+UNDOTTED = "model_ema."
+"""What weights begin with in latent diffusion's checkpoints, and their average, whose names have lost their dots."""
 
-def find_weights(data: Any, spec: Checkpoint) -> dict[str, Tensor]:
+
+def find_weights(data: Any, spec: Checkpoint) -> tuple[dict[str, Tensor], str]:
     """The tensors of a checkpoint by name: from under its key, without its prefix, renamed as declared.
 
     Where neither key nor prefix is declared, an average of the weights is taken before live ones. A warning says so,
@@ -29,11 +33,14 @@ def find_weights(data: Any, spec: Checkpoint) -> dict[str, Tensor]:
         data: what the file holds.
         spec: its declaration.
 
+    Returns:
+        the tensors, and the prefix that was dropped.
+
     Raises:
         UserError: where there are none, with what there is.
     """
     found = _usual(_under(data, spec.key, spec.file) if spec.key else data, spec.file)
-    weights = _tensors(found)
+    weights = _dotted(_tensors(found))
     if not weights:
         raise UserError(f"{spec.file} does not hold weights by name here; it has {some(found)}: declare the key")
     prefix = spec.prefix or _averaged_prefix(weights, spec.file)
@@ -45,12 +52,12 @@ def find_weights(data: Any, spec: Checkpoint) -> dict[str, Tensor]:
         warnings.warn(f"{spec.file}: an average of the weights lies beside those of prefix {prefix!r}, which were "
                       f"taken: declare prefix {f'{average}.'!r} for it", stacklevel=2)  # fmt: skip
     if spec.rename is None:
-        return kept
+        return kept, prefix
     for begins in spec.rename:
         if not any(key.startswith(begins) for key in kept):
             raise UserError(f"{spec.file} has no keys that begin with {begins!r}; it has {some(kept)}")
     return {here + key.removeprefix(there): value for key, value in kept.items()
-            for there, here in spec.rename.items() if key.startswith(there)}  # fmt: skip
+            for there, here in spec.rename.items() if key.startswith(there)}, prefix  # fmt: skip
 
 
 def _under(data: Any, key: str, file: str) -> Any:
@@ -103,6 +110,13 @@ def _averaged_prefix(weights: Mapping[str, Tensor], file: str) -> str:
     warnings.warn(f"{file}: took the average of the weights, those of prefix {f'{average}.'!r}; to take others, "
                   f"declare their prefix, of {some(heads)}", stacklevel=3)  # fmt: skip
     return f"{average}."
+
+
+def _dotted(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose average has its dots again: ``model_ema.0weight`` for ``model.0.weight``."""
+    inner = [key.removeprefix(WRAPPED) for key in weights if key.startswith(WRAPPED)]
+    names = {UNDOTTED + key.replace(".", ""): UNDOTTED + key for key in inner}
+    return {names.get(key, key): value for key, value in weights.items()}
 
 
 def _heads(weights: Mapping[str, Tensor]) -> dict[str, None]:

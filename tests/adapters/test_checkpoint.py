@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import kdgen.zoo  # noqa: F401
 from kdgen.adapters.checkpoint import load_checkpoint
 from kdgen.conditions import call
+from kdgen.model import load
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Use, build
 from kdgen.taps import tappable, taps
@@ -218,3 +219,31 @@ def test_other_mistakes(saved: tuple[Path, dict[str, Tensor]]) -> None:
     torch.save(weights["0.weight"], file)
     assert "a Tensor" in refused(declare(file))
     assert "beside range" in refused(declare(file, net=Use(name="dncnn", args={"predicts": "image"})))
+
+
+def test_weights_without_values_or_in_coordinates_are_refused_in_a_line(saved: tuple[Path, dict[str, Tensor]]) -> None:
+    file, weights = saved
+    first = weights["0.weight"]
+    torch.save({**weights, "0.weight": first.to("meta")}, file)
+    assert "0.weight has a shape and no values: save it from the device that holds it" in refused(declare(file))
+    torch.save({**weights, "0.weight": first.to_sparse()}, file)
+    assert "0.weight is sparse: save its to_dense()" in refused(declare(file))
+
+
+def test_a_variance_below_zero_is_damaged(saved: tuple[Path, dict[str, Tensor]]) -> None:
+    file, weights = saved
+    key = next(key for key in weights if key.endswith("running_var"))
+    torch.save({**weights, key: -torch.ones_like(weights[key])}, file)
+    assert f"are damaged, {key} holds variances below 0" in refused(declare(file))
+
+
+def test_the_last_class_and_the_size_that_a_declaration_tells_are_tried(tmp_path: Path) -> None:
+    use = Use(name="mlp_generator", args={"latent": 4, "size": 8, "hidden": [4], "num_classes": 3})
+    torch.save(build("net", use).state_dict(), tmp_path / "g.pth")
+    task = {"name": "generate", "latent": [4], "size": 8, "num_classes": 5}
+    with pytest.raises(UserError, match=r"does not take class 4 of 5: set task\.num_classes") as error:
+        load({"file": str(tmp_path / "g.pth"), "net": use.model_dump(), "task": task})
+    assert "\n" not in str(error.value)
+    load({"file": str(tmp_path / "g.pth"), "net": use.model_dump(), "task": {**task, "num_classes": 3}})
+    with pytest.raises(UserError, match=r"task\.size is 16, and mlp_generator.* makes images of 8"):
+        load({"file": str(tmp_path / "g.pth"), "net": use.model_dump(), "task": {**task, "num_classes": 3, "size": 16}})

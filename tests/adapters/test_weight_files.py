@@ -231,12 +231,40 @@ def test_the_average_is_taken_and_said(
 def test_live_weights_beside_an_average_are_never_taken_in_silence(tmp_path: Path, weights: dict[str, Tensor]) -> None:
     flat = {f"model.{key}": value for key, value in weights.items()}
     flat |= {f"model_ema.{key.replace('.', '')}": value for key, value in weights.items()}
+    flat |= {"model_ema.decay": torch.ones(()), "model_ema.num_updates": torch.ones(())}
     torch.save({"state_dict": flat}, tmp_path / "latent.ckpt")
     with pytest.warns(UserWarning, match="an average of the weights lies beside.*'model_ema.'"):
         assert loads(declare(tmp_path / "latent.ckpt", prefix="model."), weights)
     torch.save({"model": weights, "ema": {"decay": 0.9, "shadow_params": list(weights.values())}}, tmp_path / "list.pt")
     with pytest.warns(UserWarning, match="took the live weights, 'model': their average 'ema' has no names"):
         assert loads(declare(tmp_path / "list.pt"), weights)
+
+
+def test_an_average_whose_names_lost_their_dots_is_taken(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    flat = {f"model.{key}": value for key, value in weights.items()}
+    flat |= {f"model_ema.{key.replace('.', '')}": value for key, value in other(weights).items()}
+    flat |= {"model_ema.decay": torch.ones(()), "model_ema.num_updates": torch.ones(())}
+    torch.save({"state_dict": flat}, tmp_path / "latent.ckpt")
+    with pytest.warns(UserWarning, match=r"took the average of the weights, those of prefix 'model_ema\.'"):
+        assert loads(declare(tmp_path / "latent.ckpt"), other(weights))
+
+
+@pytest.mark.parametrize(
+    ("heads", "prefix"),
+    [
+        (("net.", "loss.vgg."), "net."),
+        (("model.module.", "ema_model.module."), "ema_model.module."),
+        (("_orig_mod.", "criterion."), "_orig_mod."),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_prefix_that_fits_is_suggested_whatever_lies_beside(
+    tmp_path: Path, weights: dict[str, Tensor], heads: tuple[str, str], prefix: str
+) -> None:
+    torch.save({f"{head}{key}": value for head in heads for key, value in weights.items()}, tmp_path / "net.ckpt")
+    with pytest.raises(UserError, match=f"declare prefix {prefix!r}"):
+        load_checkpoint(declare(tmp_path / "net.ckpt"))
+    assert loads(declare(tmp_path / "net.ckpt", prefix=prefix), weights)
 
 
 def test_counters_beside_weights_are_left_out(tmp_path: Path, weights: dict[str, Tensor]) -> None:
@@ -327,7 +355,7 @@ def test_published_files_are_read(shared_data: Path) -> None:
         warnings.simplefilter("always")
         for name, count in least.items():
             file = shared_data / name
-            assert len(find_weights(read_weights_file(file), declare(file))) >= count, name
+            assert len(find_weights(read_weights_file(file), declare(file))[0]) >= count, name
     assert [str(each.message).partition(": ")[2] for each in told] == [
         "took the average of the weights, 'params_ema'; to take others, declare their key, of 'params'"
     ]
