@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError
 
 from kdgen.types import UserError
 
@@ -108,7 +109,7 @@ def check_types(kind: Kind, use: Use) -> None:
             )
         except ValidationError as error:
             raise UserError(f"{kind} {use.name!r}: {key} is {value!r}: {error.errors()[0]['msg'].lower()}") from None
-        except (PydanticUserError, TypeError):  # a type that only a type checker knows
+        except (PydanticUserError, SchemaError, TypeError):  # a type that only a type checker knows
             continue
 
 

@@ -10,6 +10,7 @@ from kdgen.registry import Use, build
 from kdgen.types import UserError
 
 
+@runtime_checkable
 class Images(Protocol):
     """A source of training patches."""
 

@@ -12,12 +12,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import kdgen.tasks
 import kdgen.zoo  # noqa: F401
 from kdgen.adapters.checkpoint import load_checkpoint
+from kdgen.adapters.declared_task import declared_task
 from kdgen.conditions import call
 from kdgen.model import load
 from kdgen.recipe import Checkpoint
-from kdgen.registry import Use, build
+from kdgen.registry import Use, arguments, build
 from kdgen.taps import tappable, taps
 from kdgen.types import UserError
 
@@ -247,3 +249,17 @@ def test_the_last_class_and_the_size_that_a_declaration_tells_are_tried(tmp_path
     load({"file": str(tmp_path / "g.pth"), "net": use.model_dump(), "task": {**task, "num_classes": 3}})
     with pytest.raises(UserError, match=r"task\.size is 16, and mlp_generator.* makes images of 8"):
         load({"file": str(tmp_path / "g.pth"), "net": use.model_dump(), "task": {**task, "num_classes": 3, "size": 16}})
+
+
+@pytest.mark.parametrize("key", ["images", "evaluate"])
+@pytest.mark.parametrize("name", ["denoise", "classify", "autoencode", "diffuse", "generate", "few_steps"])
+def test_sources_of_images_in_a_declared_task_are_checked(
+    saved: tuple[Path, dict[str, Tensor]], name: str, key: str
+) -> None:
+    if key not in arguments("task", name):
+        pytest.skip(f"{name} has no {key}")
+    task = {"name": name, "latent": [4], "size": 8}
+    declared_task(declare(saved[0], task={**task, key: {"name": "folder", "args": {"path": "photos"}}}))
+    with pytest.raises(UserError, match=f"task: .*{key} is 'photos': ") as error:
+        declared_task(declare(saved[0], task={**task, key: "photos"}))
+    assert "\n" not in str(error.value)
