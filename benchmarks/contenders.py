@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from workloads import Workload
 
 from kdgen import distill, load
-from kdgen.conditions import call
+from kdgen.conditions import call, conditions_of
 from kdgen.data.seed import derive
+from kdgen.devices import pick_device
 from kdgen.loss import make_terms
 from kdgen.model import build_net
 from kdgen.recipe import Pool
@@ -39,14 +40,15 @@ Contender = Callable[[Workload, int], Trained]
 
 
 class Start:
-    """What every contender begins with, as kdgen does for this recipe and seed."""
+    """What every contender begins with, as kdgen does for this recipe and seed, on its device."""
 
     def __init__(self, work: Workload, seed: int) -> None:
         recipe = work.recipe
         self.task = build("task", recipe.task)
-        self.teacher = work.teacher
+        self.device = pick_device(recipe.device)
+        self.teacher = work.teacher.to(self.device)
         torch.manual_seed(derive(recipe.seed, "weights"))
-        self.student = build_net(recipe.student, self.task.channels)[0].train()
+        self.student = build_net(recipe.student, self.task.channels)[0].to(self.device).train()
         self.batches = self.task.batches(batch_size=recipe.batch_size, seed=derive(recipe.seed, "data", 0))
         self.lr = recipe.stages[0].lr
         names = [use.name for use in recipe.stages[0].methods]
@@ -54,10 +56,14 @@ class Start:
         self.pairs: list[tuple[str, str]] = []
         self.regressors = nn.ModuleList()
         if "feature" in names:
-            probe = next(self.task.batches(batch_size=2, seed=recipe.seed))
+            probe = next(self.task.batches(batch_size=2, seed=recipe.seed)).to(self.device)
             method = make_terms(recipe, self.student, self.teacher, probe)["0.1.feature"]
             self.pairs = [(pair.student.path, pair.teacher.path) for pair in method.pairs]
             self.regressors = method.regressors
+
+    def batch(self) -> Batch:
+        """The next batch, where the nets are."""
+        return next(self.batches).to(self.device)
 
     def optimizer(self) -> torch.optim.Optimizer:
         """AdamW over the student and the regressors, as everybody makes it."""
@@ -76,8 +82,15 @@ def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return F.mse_loss(student, teacher) / teacher.square().mean().clamp_min(1e-12)
 
 
-def hand_written(work: Workload, seed: int, *, bfloat16: bool = False) -> Trained:
-    """The loop everybody writes: hooks for features, the teacher under ``no_grad``, the loss read at every step."""
+def hand_written(work: Workload, seed: int, *, bfloat16: bool = False, backend: str | None = None) -> Trained:
+    """The loop everybody writes: hooks for features, the teacher under ``no_grad``, the loss read at every step.
+
+    Args:
+        work: what to do.
+        seed: as every contender takes it; the recipe's own decides.
+        bfloat16: under autocast, channels last.
+        backend: of ``torch.compile`` for both nets; they are compiled before the steps. None runs them as they are.
+    """
     start = Start(work, seed)
     student, teacher, regressors = start.student, start.teacher, start.regressors
     layout = torch.channels_last if bfloat16 else torch.contiguous_format
@@ -85,14 +98,15 @@ def hand_written(work: Workload, seed: int, *, bfloat16: bool = False) -> Traine
     teacher.to(memory_format=layout)
     optimizer = start.optimizer()
     ours, theirs = [pair[0] for pair in start.pairs], [pair[1] for pair in start.pairs]
-    began = time.perf_counter()
-    for _ in range(work.steps):
-        batch = next(start.batches)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    asked: nn.Module = teacher if backend is None else Compiled(teacher, backend)
+    learning: nn.Module = student if backend is None else Compiled(student, backend)
+
+    def backward(batch: Batch) -> Tensor:
+        with torch.autocast(start.device.type, torch.bfloat16, enabled=bfloat16):
             with torch.no_grad(), taps(teacher, theirs) as wanted:
-                target = call(teacher, batch.x, batch.cond)
+                target = call(asked, batch.x, batch.cond)
             with taps(student, ours) as seen:
-                out = call(student, batch.x, batch.cond)
+                out = call(learning, batch.x, batch.cond)
         loss = start.loss(batch, out.float(), target.float())
         if ours:
             parts = [
@@ -102,11 +116,33 @@ def hand_written(work: Workload, seed: int, *, bfloat16: bool = False) -> Traine
             loss = loss + torch.stack(parts).mean()
         optimizer.zero_grad()
         loss.backward()
+        return loss
+
+    began = time.perf_counter()
+    if backend is not None:
+        backward(next(start.task.batches(batch_size=work.recipe.batch_size, seed=1)).to(start.device)).item()
+    before = time.perf_counter() - began
+    began = time.perf_counter()
+    for _ in range(work.steps):
+        loss = backward(start.batch())
         optimizer.step()
         loss.item()
     seconds = (time.perf_counter() - began) / work.steps
     teacher.to(memory_format=torch.contiguous_format)
-    return Trained(seconds, student)
+    return Trained(seconds, student, before)
+
+
+class Compiled(nn.Module):
+    """A net as ``torch.compile`` makes it, which reads the conditions that the net reads."""
+
+    def __init__(self, net: nn.Module, backend: str) -> None:
+        super().__init__()
+        self.conditions, self._compiled = conditions_of(net), (torch.compile(net, backend=backend),)
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """What the net gives."""
+        out: Tensor = self._compiled[0](x, **cond)
+        return out
 
 
 class Criterion(nn.modules.loss._Loss):
@@ -133,7 +169,7 @@ class Held(nn.Module):
         return call(self.net, x, cond)
 
 
-def modelopt(work: Workload, seed: int) -> Trained:
+def modelopt(work: Workload, seed: int, *, bfloat16: bool = False) -> Trained:
     """The plain loop around a student that NVIDIA's modelopt has made a distillation model of."""
     from modelopt.torch import distill as mtd
 
@@ -156,9 +192,10 @@ def modelopt(work: Workload, seed: int) -> Trained:
     model.train()
     began = time.perf_counter()
     for _ in range(work.steps):
-        now[:] = [next(start.batches)]
-        model(now[0].x, **now[0].cond)
-        loss = model.compute_kd_loss()
+        now[:] = [start.batch()]
+        with torch.autocast(start.device.type, torch.bfloat16, enabled=bfloat16):
+            model(now[0].x, **now[0].cond)
+            loss = model.compute_kd_loss()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -43,8 +43,9 @@ SAME = 0.05
 def held_out_loss(work: Workload, student: nn.Module) -> float:
     """A student's loss against the teacher on images that none was trained on, in float32."""
     start = Start(work, 0)
-    batch = next(start.task.batches(batch_size=HELD_OUT, seed=derive(work.recipe.seed, "held out")))
-    own, teacher = (call(net, batch.x, batch.cond) for net in (student.eval(), work.teacher))
+    held_out = next(start.task.batches(batch_size=HELD_OUT, seed=derive(work.recipe.seed, "held out")))
+    batch = held_out.to(start.device)
+    own, teacher = (call(net, batch.x, batch.cond) for net in (student.to(start.device).eval(), start.teacher))
     return start.loss(batch, own.float(), teacher.float()).item()
 
 
