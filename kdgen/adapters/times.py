@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kdgen.adapters.blocks import evenly
+from kdgen.devices import device_of
 from kdgen.diffusion.prediction import Timesteps
 
 FITTED = 300
@@ -27,12 +28,12 @@ def match_times(student: Any, own: Timesteps, teacher: Any, given: Timesteps) ->
     Returns:
         the root mean square that is left, as a share of the embedding's own.
     """
-    where = next(teacher.parameters()).device
+    there, here = device_of(teacher), device_of(student)
     steps = torch.arange(len(own), dtype=torch.float64)
     sigma = own.sigma(steps)
     with torch.no_grad():
-        goal = teacher.time_embedding(teacher.time_proj(given.timestep(sigma).float().to(where)))
-        told = student.time_proj(steps.float().to(where))
+        goal = teacher.time_embedding(teacher.time_proj(given.timestep(sigma).float().to(there))).to(here)
+        told = student.time_proj(steps.float().to(here))
         goal = evenly(goal, torch.empty(len(goal), student.time_embedding.linear_2.out_features))
     net = student.time_embedding
     optimizer: Any = torch.optim.LBFGS(

@@ -92,7 +92,7 @@ def _inherit_chain(student: nn.Module, teacher: nn.Module, scale: float, shift: 
     inputs = torch.arange(small[0].in_channels)
     for layer, source in zip(small, kept, strict=True):
         weight = source.weight
-        bias = torch.zeros(len(weight)) if source.bias is None else source.bias
+        bias = weight.new_zeros(len(weight)) if source.bias is None else source.bias
         if source is big[0]:
             bias = bias + shift * weight[:, int(getattr(teacher, "num_maps", 0)) :].sum((1, 2, 3))
             weight = weight * scale
