@@ -10,9 +10,9 @@ from torch import Tensor
 from kdgen import registry
 from kdgen.conditions import call
 from kdgen.devices import device_of, evaluating
-from kdgen.input_shape import InputShape, input_shape, mirrored, said
+from kdgen.input_shape import InputShape, Shaped, input_shape, mirrored, said
 from kdgen.registry import Use
-from kdgen.tasks import Encode
+from kdgen.tasks import Autoencode, Denoise, Encode
 from kdgen.types import Batch, Net, Task, UserError
 
 ALIKE = (frozenset({"diffuse", "few_steps"}), frozenset({"generate", "decode"}))
@@ -73,13 +73,29 @@ def check_fit(use: Use, task: Task, batches: Sequence[Batch], parties: Iterable[
         for batch in shown:
             probe = _Probe(use, task, batch, party)
             out = probe.answer()
-            wanted = task.answer_shape(batch)
+            wanted = task.answer_shape(probe.batch)
             whose, shape = f"the task {use.name}", wanted
             if wanted is None:
                 whose, shape = only_teacher_knows.setdefault(batch.x.shape, (party.called, out.shape[1:]))
             assert shape is not None
             probe.check(out, tuple(shape), whose)
+            _check_whole(use, task, party, batch)
         _check_channels(use, task, party)
+
+
+def _check_whole(use: Use, task: Task, party: Party, batch: Batch) -> None:
+    """Refuse a net of one size that a task is to measure on larger images, which are not taken in tiles."""
+    if not isinstance(task, Autoencode) or not task.whole:
+        return
+    sizes = input_shape(party.net, batch.x.to(device_of(party.net)), batch.cond)
+    if sizes.fixed is None:
+        return
+    for y in task.whole_images():
+        height, width = task.seen(y).shape[-2:]
+        if height > sizes.fixed[0] or width > sizes.fixed[1]:
+            what = f"{'latents' if use.name == 'decode' else 'images'} of {height}x{width}"
+            raise UserError(f"{party.called} takes {sizes}, and on whole images it is measured on {what}: "
+                            "set task.args.whole to false")  # fmt: skip
 
 
 def _other_kind(party: Party, use: Use) -> str:
@@ -111,6 +127,8 @@ class _Probe:
     def answer(self) -> Tensor:
         """What the net says to the batch. Raises UserError where it does not take that."""
         out, reason = self._ask(self.batch.x)
+        if out is None and self.party.key is None and isinstance(self.task, Denoise):
+            out, reason = self._ask_at_its_size() or (None, reason)
         if out is None:
             raise UserError(f"{self.party.called} does not take {self._shown()}: {self._what_it_takes(reason)}")
         return out
@@ -135,11 +153,23 @@ class _Probe:
                            f"take ({said(error)}): set task.args.decoder to its own")  # fmt: skip
                 raise UserError(message) from error
 
+    def _ask_at_its_size(self) -> tuple[Tensor | None, str] | None:
+        """The answer at a size that the net takes, where it is measured on images of any, whole or in tiles."""
+        try:
+            taken = input_shape(self.party.net, self.batch.x, self.batch.cond)
+        except UserError:
+            return None
+        self.batch = replace(self.batch, x=mirrored(self.batch.x, *taken.at_least(*self.batch.x.shape[-2:])))
+        return self._ask(self.batch.x)
+
     def _ask(self, x: Tensor) -> tuple[Tensor | None, str]:
         """The answer to ``x``, or None and why there is none."""
+        net = self.party.net
+        if isinstance(net, Shaped) and net.input_shape and x.ndim == 4 and not net.input_shape.takes(*x.shape[-2:]):
+            return None, f"it is declared to take {net.input_shape}"
         try:
-            with evaluating(self.party.net, inference=False):
-                out = call(self.party.net, x, self.batch.cond)
+            with evaluating(net, inference=False):
+                out = call(net, x, self.batch.cond)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a foreign net's code raises whatever it does

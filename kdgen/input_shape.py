@@ -1,6 +1,6 @@
 """Which heights and widths a net takes: found by trying, once for each net, and images fitted to them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol, runtime_checkable
@@ -19,11 +19,11 @@ MULTIPLES = (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 24, 32, 64)
 COMMON = (64 * 3, 64 * 7)
 """Numbers of which each of ``MULTIPLES`` divides one."""
 
-USUAL = (28, 32, 64, 128, 224, 512)
-"""Height and width of what most nets take that take one size."""
-
 LARGEST = 256
 """Height and width up to which sizes are tried first, for a net that may be shown large pictures."""
+
+USUAL = (28, 32, 64, 128, 224, 512, *range(4, LARGEST, 4))
+"""Height and width of what nets take that take one size: the usual ones, then others that are."""
 
 Size = tuple[int, int]
 
@@ -60,17 +60,41 @@ class InputShape:
         return tall, wide
 
 
-def declared(multiple: int | None, min_size: int | None) -> InputShape | None:
+class TooLarge(UserError):
+    """Images are larger than the one size that a net takes, ``taken``: height and width."""
+
+    def __init__(self, taken: Size, height: int, width: int) -> None:
+        super().__init__(
+            f"this net takes images of {InputShape(fixed=taken)}, not {height}x{width}: cut or shrink them"
+        )
+        self.taken = taken
+
+
+def declared(
+    multiple: int | None, min_size: int | None, size: int | tuple[int, int] | None = None
+) -> InputShape | None:
     """The sizes that somebody declares, None where nothing is declared.
 
+    Args:
+        multiple: as in ``InputShape``.
+        min_size: likewise.
+        size: the one height and width, in place of these.
+
     Raises:
-        UserError: for what is no whole number of at least 1.
+        UserError: for what is no whole number of at least 1, and for a size beside the others.
     """
-    if multiple is None and min_size is None:
-        return None
-    for argument, value in (("multiple", multiple), ("min_size", min_size)):
+    sides = size if size is None or isinstance(size, Sequence) else (size, size)
+    for argument, value in (("multiple", multiple), ("min_size", min_size), *(("size", side) for side in sides or ())):
         if value is not None and (type(value) is not int or value < 1):
             raise UserError(f"{argument} is a whole number of pixels, at least 1, not {value!r}")
+    if sides is not None:
+        if len(sides) != 2:
+            raise UserError(f"size is a number of pixels, or height and width, not {size!r}")
+        if multiple is not None or min_size is not None:
+            raise UserError("size is the one size that a net takes: leave multiple and min_size out beside it")
+        return InputShape(fixed=(sides[0], sides[1]))
+    if multiple is None and min_size is None:
+        return None
     each = multiple or 1
     return InputShape(each, max(-(-(min_size or 1) // each) * each, each))
 
@@ -116,7 +140,7 @@ def fitted(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Ten
         cond: its conditions.
 
     Raises:
-        UserError: for images larger than the only size that a net takes.
+        TooLarge: for images larger than the one size that a net takes.
     """
     told = cond or {}
     if x.ndim != 4:
@@ -139,7 +163,7 @@ def fitted(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Ten
         return call(net, x, told)
     tall, wide = shape.at_least(height, width)
     if tall < height or wide < width:
-        raise UserError(f"this net takes images of {shape}, not {height}x{width}: cut or shrink them")
+        raise TooLarge((tall, wide), height, width)
     out = call(net, mirrored(x, tall, wide), told)
     if out.ndim != 4:
         return out
@@ -150,6 +174,12 @@ def mirrored(x: Tensor, height: int, width: int) -> Tensor:
     """Images ``(B, C, H, W)`` continued to a height and width by mirroring them, as often as that takes."""
     down, right = (_back_and_forth(*sides).to(x.device) for sides in zip(x.shape[-2:], (height, width), strict=True))
     return x.index_select(-2, down).index_select(-1, right)
+
+
+def middle(x: Tensor, height: int, width: int) -> Tensor:
+    """The middle ``(..., height, width)`` of images, which is all of a side that is no longer."""
+    top, left = (max(0, (side - part) // 2) for side, part in zip(x.shape[-2:], (height, width), strict=True))
+    return x[..., top : top + height, left : left + width]
 
 
 def _back_and_forth(length: int, wanted: int) -> Tensor:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from kdgen import tiling
 from kdgen.convert import sheet, to_pictures
 from kdgen.devices import evaluating
-from kdgen.input_shape import fitted
 from kdgen.types import Batch
 
 ZOOM = 3
@@ -135,7 +135,7 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
         at = batch.to(where)
         with evaluating(net):
-            columns[caption] = fitted(net, at.x, at.cond)
+            columns[caption] = tiling.whole(net, at.x, at.cond)
     size = batch.y.shape[-2:] if batch.y is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
     arrays = {caption: _unit(_sized(x, size)) for caption, x in columns.items()}
     truth = None if batch.y is None else _unit(batch.y)

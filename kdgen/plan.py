@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import Field
+from torch import nn
 
 from kdgen import registry
+from kdgen.input_shape import InputShape, input_shape
 from kdgen.metrics import cost
 from kdgen.model import build_net, load
 from kdgen.recipe import Recipe
 from kdgen.run import distill
 from kdgen.schedule import asking
 from kdgen.schema import Strict
+from kdgen.types import Batch
 
 FEW, MORE = 2, 8
 """Steps of the two trials. The difference is what is measured, so that what only the first steps take is left out."""
@@ -31,6 +34,7 @@ class Net(Strict):
 
     num_params: int = Field(description="number of parameters")
     macs: int = Field(description="multiply-accumulates of one call on the task's example")
+    sizes: str | None = Field(None, description="heights and widths that it takes, where these are not free")
 
 
 class Leg(Strict):
@@ -79,7 +83,7 @@ def plan(recipe: Recipe) -> Plan:
         legs.append(
             Leg(
                 leg=name,
-                net=Net(num_params=cost.num_params(net), macs=cost.macs(net, example.x, example.cond)),
+                net=_counted(net, example),
                 steps_per_second=1 / each,
                 steps=steps,
                 answer_seconds=asked,
@@ -89,7 +93,7 @@ def plan(recipe: Recipe) -> Plan:
     teacher = None
     if recipe.teacher is not None:
         big = load(recipe.teacher).net
-        teacher = Net(num_params=cost.num_params(big), macs=cost.macs(big, example.x, example.cond))
+        teacher = _counted(big, example)
     student = legs[-1]
     controls = 0.0
     if recipe.controls and teacher is not None and guided:
@@ -101,6 +105,15 @@ def plan(recipe: Recipe) -> Plan:
         seconds=sum(leg.seconds for leg in legs) + controls,
         disk_bytes=per_answer * recipe.pool.patches,
         memory_bytes=_peak(),
+    )
+
+
+def _counted(net: nn.Module, example: Batch) -> Net:
+    taken = input_shape(net, example.x, example.cond) if example.x.ndim == 4 else InputShape()
+    return Net(
+        num_params=cost.num_params(net),
+        macs=cost.macs(net, example.x, example.cond),
+        sizes=None if taken == InputShape() else str(taken),
     )
 
 

@@ -100,6 +100,8 @@ def _made(use: Use, example: Batch, whole: int) -> Proposal | None:
     """A net with its cost as a share of ``whole``; None for arguments that it refuses, too few layers, say."""
     try:
         net: Net = registry.build("net", use)
+        with evaluating(net):
+            call(net, example.x, example.cond)  # as it is: nothing is continued or cut to a size that it takes
         macs = cost.macs(net, example.x, example.cond)
     except (UserError, ValueError, RuntimeError):
         return None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import Field, JsonValue, PositiveInt, ValidationError, field_validator, model_validator
 
 from kdgen.references import FilePath, Names, beside
 from kdgen.registry import Use, nearest
@@ -25,6 +25,7 @@ class Checkpoint(Strict):
     predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
     multiple: int | None = Field(None, ge=1, description="of its images' height and width; none: found by trying")
     min_size: int | None = Field(None, ge=1, description="their least height and width; none: found by trying")
+    size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(None, description="their one size, h or [h, w]")
     prefix: str = Field("", description="prefix of its keys, dropped before loading")
     rename: dict[str, str] | None = Field(None, description="how its keys begin, to what that becomes; no others stay")
     key: str | None = Field(None, description="where in it the weights are, dotted if nested; an average by default")

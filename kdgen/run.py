@@ -15,6 +15,7 @@ import kdgen.ratio
 import kdgen.tasks  # noqa: F401 - all four register their names
 from kdgen import pictures, registry
 from kdgen import recipe as recipes
+from kdgen.adapters.reading import check_module
 from kdgen.best import best_and_last, kept_step
 from kdgen.card import card
 from kdgen.compare import Contender, Role, Seconds, assess
@@ -22,6 +23,7 @@ from kdgen.conditions import check_reads
 from kdgen.config import read_config
 from kdgen.convert import write_text
 from kdgen.curves import curves
+from kdgen.data.photographs import Photographs
 from kdgen.devices import bfloat16_pays, contiguous, machine, pick_device
 from kdgen.fetch import commit_of, pinned
 from kdgen.fit import Party, check_fit
@@ -141,6 +143,8 @@ class _Run:
         self.drawing = drawing_seconds(getattr(task, "source", None), getattr(task, "images", None))
         self.chain = recipe.links()
         check_fit(recipe.task, task, first, self._parties())
+        if teacher is not None and recipe.task.name == "denoise":
+            check_module(f"the teacher {recipe.teacher}", teacher, next(Photographs().images(task.channels))[1])
         self.place.first = self.chain[0][0]
         self.link = self._link(0)
         for number in range(1, len(self.chain)):

@@ -1,14 +1,14 @@
 """Large images through a net tile by tile: what it gives for the whole, in the memory of a tile."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from kdgen.input_shape import fitted, input_shape
+from kdgen.input_shape import Size, TooLarge, fitted, input_shape
 from kdgen.types import Net
 
 LIMIT = 2**20
@@ -60,30 +60,47 @@ def apply(net: Net, x: Tensor, sigma: Tensor, *, limit: int = LIMIT, tile: int =
     Returns:
         the answer, float32.
     """
+    cond = {"sigma": sigma}
     taken = input_shape(net, x[:1], {"sigma": sigma[:1]})
-    if taken.fixed is not None and (x.shape[-2] > taken.fixed[0] or x.shape[-1] > taken.fixed[1]):
-        side = min(taken.fixed)
-        return _tiled(net, x, sigma, Overlap(side // 8, 1, exact=False), side - 2 * (side // 8))
-    if x.shape[0] * x.shape[-2] * x.shape[-1] <= limit:
-        return _call(net, x, sigma)
+    if taken.fixed is not None or x.shape[0] * x.shape[-2] * x.shape[-1] <= limit:
+        return whole(net, x, cond).float()
     if net not in _known:
-        _known[net] = _overlap(net, x[:1, :, :1, :1], sigma[:1], taken.multiple)
+        _known[net] = _overlap(net, x[:1, :, :1, :1], {"sigma": sigma[:1]}, taken.multiple)
     laid = _known[net]
-    return _call(net, x, sigma) if laid is None else _tiled(net, x, sigma, laid, tile)
+    return _call(net, x, cond) if laid is None else _tiled(net, x, cond, laid, tile)
 
 
-def _call(net: Net, x: Tensor, sigma: Tensor) -> Tensor:
-    return fitted(net, x, {"sigma": sigma}).float()
+def whole(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
+    """A net's answer to whole inputs of any size, by tiles only where images are larger than the one that it takes.
+
+    Args:
+        net: any net; one that takes one size alone gives images of that size and as many channels.
+        x: ``(B, C, H, W)``; inputs of another rank are passed as they are.
+        cond: its conditions.
+    """
+    try:
+        return fitted(net, x, cond)
+    except TooLarge as error:
+        return _of_one_size(net, x, cond or {}, error.taken)
 
 
-def _tiled(net: Net, x: Tensor, sigma: Tensor, laid: Overlap, tile: int) -> Tensor:
+def _of_one_size(net: Net, x: Tensor, cond: Mapping[str, Tensor], size: Size) -> Tensor:
+    side = min(size)
+    return _tiled(net, x, cond, Overlap(side // 8, 1, exact=False), side - 2 * (side // 8))
+
+
+def _call(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    return fitted(net, x, cond).float()
+
+
+def _tiled(net: Net, x: Tensor, cond: Mapping[str, Tensor], laid: Overlap, tile: int) -> Tensor:
     height, width = x.shape[-2:]
     out, weights = torch.zeros_like(x, dtype=torch.float32), x.new_zeros(height, width)
     for top, bottom in _spans(height, tile, laid.align):
         for left, right in _spans(width, tile, laid.align):
             a, b = _reach(top, bottom, height, laid)
             c, d = _reach(left, right, width, laid)
-            made = _call(net, x[..., a:b, c:d], sigma)
+            made = _call(net, x[..., a:b, c:d], cond)
             if laid.exact:
                 out[..., top:bottom, left:right] = made[..., top - a : bottom - a, left - c : right - c]
                 continue
@@ -114,22 +131,22 @@ def _ramp(begin: int, end: int, extent: int, margin: int) -> Tensor:
     return torch.minimum(rise, fall).clamp(max=1)
 
 
-def _overlap(net: Net, like: Tensor, sigma: Tensor, multiple: int) -> Overlap | None:
+def _overlap(net: Net, like: Tensor, cond: Mapping[str, Tensor], multiple: int) -> Overlap | None:
     """How tiles are laid for a net: by its receptive field where it has one, checked on noise.
 
     None for a net whose answer is of another size.
     """
-    if _call(net, like.new_zeros(1, like.shape[1], PROBE, PROBE), sigma).shape[-2:] != (PROBE, PROBE):
+    if _call(net, like.new_zeros(1, like.shape[1], PROBE, PROBE), cond).shape[-2:] != (PROBE, PROBE):
         return None
-    margin, align = _field(net, like, sigma)
+    margin, align = _field(net, like, cond)
     align = math.lcm(align, multiple)
     found = Overlap(margin, align, exact=True)
-    if margin <= TILE // 2 and _agrees(net, like, sigma, found):
+    if margin <= TILE // 2 and _agrees(net, like, cond, found):
         return found
     return Overlap(FEATHER, align, exact=False)
 
 
-def _field(net: Net, like: Tensor, sigma: Tensor) -> tuple[int, int]:
+def _field(net: Net, like: Tensor, cond: Mapping[str, Tensor]) -> tuple[int, int]:
     """The radius of all convolutions in a row, in pixels of the image, and the coarsest of their strides."""
     radius, coarsest = 0.0, 1
 
@@ -144,18 +161,18 @@ def _field(net: Net, like: Tensor, sigma: Tensor) -> tuple[int, int]:
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     hooks: list[Callable[[], None]] = [m.register_forward_hook(seen).remove for m in convolutions]
     try:
-        _call(net, like.new_zeros(1, like.shape[1], PROBE, PROBE), sigma)
+        _call(net, like.new_zeros(1, like.shape[1], PROBE, PROBE), cond)
     finally:
         for remove in hooks:
             remove()
     return round(radius) + coarsest, coarsest
 
 
-def _agrees(net: Net, like: Tensor, sigma: Tensor, laid: Overlap) -> bool:
+def _agrees(net: Net, like: Tensor, cond: Mapping[str, Tensor], laid: Overlap) -> bool:
     """Whether tiles give what the whole gives for an image of noise, which every wider view would change."""
     noise = torch.Generator().manual_seed(0)
     side = 3 * (laid.margin + laid.align) + 1
     x = torch.rand((1, like.shape[1], side, side), generator=noise).to(like) * 2 - 1
-    whole = _call(net, x, sigma)
-    tiled = _tiled(net, x, sigma, laid, laid.margin + laid.align)
-    return bool((whole - tiled).abs().max() <= EXACT)
+    at_once = _call(net, x, cond)
+    tiled = _tiled(net, x, cond, laid, laid.margin + laid.align)
+    return bool((at_once - tiled).abs().max() <= EXACT)

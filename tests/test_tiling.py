@@ -56,9 +56,9 @@ def test_tiles_give_what_the_whole_gives(use: Use) -> None:
 def test_too_small_a_margin_is_seen() -> None:
     net = build_net(Use(name="dncnn", args={"depth": 8, "width": 8}), channels=1)[0].eval()
     x, sigma = torch.zeros(1, 1, 1, 1), torch.tensor([0.2])
-    assert tiling._field(net, x, sigma) == (9, 1)
-    assert tiling._agrees(net, x, sigma, tiling.Overlap(8, 1, exact=True))
-    assert not tiling._agrees(net, x, sigma, tiling.Overlap(3, 1, exact=True))
+    assert tiling._field(net, x, {"sigma": sigma}) == (9, 1)
+    assert tiling._agrees(net, x, {"sigma": sigma}, tiling.Overlap(8, 1, exact=True))
+    assert not tiling._agrees(net, x, {"sigma": sigma}, tiling.Overlap(3, 1, exact=True))
 
 
 @torch.inference_mode()

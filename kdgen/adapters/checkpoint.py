@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,18 +10,16 @@ from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.adapters.module import Foreign
+from kdgen.adapters.reading import Way, check_reading
 from kdgen.adapters.state_dict import find_weights, plain, some
 from kdgen.adapters.weight_files import part_of, read_weights_file
 from kdgen.checks import check_finite, check_numbers
-from kdgen.input_shape import declared, fitted, said
+from kdgen.input_shape import declared
 from kdgen.recipe import Checkpoint
 from kdgen.types import UserError
 
 LATENTS: dict[str, Literal["in", "out"]] = {"generate": "in", "decode": "in", "encode": "out", "classify": "out"}
 """Tasks whose nets read or give what is no image."""
-
-PROBE_SIGMA = 2 * 25 / 255
-PROBE_SIZE = 128
 
 
 def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
@@ -45,7 +42,12 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
     spec = spec.model_copy(update={"prefix": prefix})
     net = _built(spec, weights)
     if probe is not None:
-        _probe(spec, weights, probe)
+
+        def read_as(way: Way) -> nn.Module:
+            return _built(spec.model_copy(update={"range": way[0], "predicts": way[1]}), weights)
+
+        told = (spec.range, spec.predicts)
+        check_reading(spec.file, str(spec.net), read_as, told, probe, lambda way: "declare that")
     return net
 
 
@@ -55,49 +57,9 @@ def _built(spec: Checkpoint, weights: Mapping[str, Tensor]) -> nn.Module:
     net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if own else {}))
     _fill(net, weights, spec)
     latents = LATENTS.get(str(spec.task.get("name")))
-    sizes = declared(spec.multiple, spec.min_size)
+    sizes = declared(spec.multiple, spec.min_size, spec.size)
     predicts = "image" if own else spec.predicts
     return Foreign(net, range=spec.range, predicts=predicts, latents=latents, input_shape=sizes).eval()
-
-
-@torch.inference_mode()
-def _probe(spec: Checkpoint, weights: Mapping[str, Tensor], clean: Tensor) -> None:
-    """Check the declared range and prediction on an image with noise of sigma 25 (8-bit units).
-
-    The same weights are read in every way there is; the declared one must be within 0.1 dB of the best. Weights that
-    gain less than 1 dB in every way tell nothing and pass.
-
-    Raises:
-        UserError: with the figures seen, and what to declare.
-    """
-    top, left = (max(0, (n - PROBE_SIZE) // 2) for n in clean.shape[-2:])
-    clean = clean[..., top : top + PROBE_SIZE, left : left + PROBE_SIZE]
-    noisy = clean + PROBE_SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0))
-    seen: dict[tuple[tuple[float, float], str], float] = {}
-    for limits, predicts in product([(0.0, 1.0), (-1.0, 1.0)], ["image", "residual"]):
-        net = _built(spec.model_copy(update={"range": limits, "predicts": predicts}), weights)
-        try:
-            out = fitted(net, noisy, {"sigma": torch.full((1,), PROBE_SIGMA)})
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # a foreign net's code raises whatever it does
-            raise UserError(f"{spec.file}: {spec.net} does not take an image {tuple(clean.shape)}: "
-                            f"{said(error)}") from None  # fmt: skip
-        if out.shape != clean.shape:
-            raise UserError(f"{spec.file}: {spec.net} makes {tuple(out.shape)} of an image {tuple(clean.shape)}")
-        seen[limits, predicts] = _psnr(out, clean)
-    told, best = (spec.range, spec.predicts), max(seen, key=lambda way: seen[way])
-    if seen[best] >= _psnr(noisy, clean) + 1 and seen[told] < seen[best] - 0.1:
-        raise UserError(f"{spec.file}: declared {_say(*told)}: {seen[told]:.1f} dB; "
-                        f"{_say(*best)} gives {seen[best]:.1f} dB: declare that")  # fmt: skip
-
-
-def _say(limits: tuple[float, float], predicts: str) -> str:
-    return f"range [{limits[0]:g}, {limits[1]:g}], {predicts}"
-
-
-def _psnr(image: Tensor, truth: Tensor) -> float:
-    return float(10 * torch.log10(4 / (image.clamp(-1, 1) - truth).square().mean()))
 
 
 def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> None:

@@ -23,6 +23,7 @@ class Foreign(nn.Module):
     Attributes:
         net: the net itself.
         conditions: those that it reads.
+        way: the range of its values and what it predicts, as declared.
         scale, shift: it reads ``scale * x + shift`` for an image ``x`` in [-1, 1], and ``scale * sigma``.
         predicts: "image", or "residual" for what is to be subtracted from its input.
         latents: "in" or "out" where it reads or gives latents, which are passed on as they are.
@@ -40,6 +41,7 @@ class Foreign(nn.Module):
     ) -> None:
         super().__init__()
         self.net, self.latents, self.input_shape = net, latents, input_shape
+        self.way = (range, predicts)
         self.scale, self.shift = (range[1] - range[0]) / 2, (range[1] + range[0]) / 2
         self.predicts = predicts
         self.conditions = conditions_of(net)
@@ -55,6 +57,11 @@ class Foreign(nn.Module):
         if self.predicts == "residual":
             out = inner - out
         return out if self.latents == "out" else (out - self.shift) / self.scale
+
+    def read_as(self, way: tuple[tuple[float, float], str]) -> "Foreign":
+        """The same net, with its weights, as one of another range and prediction."""
+        other = Foreign(self.net, range=way[0], predicts=way[1], latents=self.latents, input_shape=self.input_shape)
+        return other.train(self.training)
 
     def unwrapped(self) -> tuple[nn.Module, float, float, bool]:
         """The net itself, scale and shift of what it reads, and whether it predicts what to subtract."""
@@ -122,8 +129,12 @@ def from_module(
     predicts: str = "image",
     multiple: int | None = None,
     min_size: int | None = None,
+    size: int | tuple[int, int] | None = None,
 ) -> Foreign:
     """Make a net out of any module that maps images to images.
+
+    As the teacher of a denoiser it is tried on a picture before anything is done: a range or a prediction with which it
+    does much worse than with another is refused then.
 
     Args:
         net: called as ``net(x)`` on ``(B, C, H, W)``; a ``sigma`` in its signature gets the noise level ``(B,)``,
@@ -133,6 +144,7 @@ def from_module(
         predicts: "image", or "residual" for what is to be subtracted from its input.
         multiple: what height and width of its images must be a multiple of; found by trying if not given.
         min_size: their least height and width; likewise.
+        size: the one size that it takes, in place of these: a number, or height and width; likewise.
 
     Returns:
         a net in evaluation mode, that shares its weights with ``net``.
@@ -145,4 +157,5 @@ def from_module(
     if predicts not in ("image", "residual"):
         raise UserError(f'a net predicts "image" or "residual", not {predicts!r}')
     check_finite(net, type(net).__name__)
-    return Foreign(net, range=range, predicts=predicts, input_shape=declared(multiple, min_size)).eval()
+    sizes = declared(multiple, min_size, size)
+    return Foreign(net, range=(range[0], range[1]), predicts=predicts, input_shape=sizes).eval()

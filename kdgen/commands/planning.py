@@ -58,6 +58,9 @@ def plan(
     if found.control_seconds:
         table.add_row("controls", "", "", "", "", "", clock(found.control_seconds))
     stdout.print(table)
+    for name, net in {"teacher": found.teacher, **{leg.leg: leg.net for leg in found.legs}}.items():
+        if net is not None and net.sizes is not None:
+            stdout.print(f"\n{name} takes {net.sizes}", markup=False)
     stdout.print(
         f"\n{clock(found.seconds)} in all but for quick evaluations and the report; memory up to "
         f"{found.memory_bytes / 2**30:.2f} GiB; {found.disk_bytes / 2**20:.1f} MiB of disk for cached answers.\n"

@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from kdgen.conditions import conditions_of
 from kdgen.export.graph import Signature, program, quiet, signature, without_bound
-from kdgen.export.inputs import conditions, training_inputs
+from kdgen.export.inputs import at_sizes, conditions, training_inputs
 from kdgen.export.onnx import OnnxNet, needs_onnx, write_int8, write_onnx
 from kdgen.export.parity import Parity, compare
 from kdgen.model import Model, load
@@ -46,16 +46,17 @@ class Exported:
 
 @dataclass(slots=True, kw_only=True)
 class Made:
-    """A student on its way out: the model, its net ready for use, its task and how it is called."""
+    """A student on its way out: the model, its net ready for use, its task, an input that it takes, and how."""
 
     model: Model
     net: Net
     task: Task
+    example: Batch
     called: Signature
 
     def program(self) -> ExportedProgram:
         """The net as torch.export's program; it settles how the net is called."""
-        made, self.called = program(self.net, self.task.example(), self.called)
+        made, self.called = program(self.net, self.example, self.called)
         return made
 
 
@@ -136,13 +137,14 @@ def export(
         needs_onnx()
     model = model.eval().cpu()
     net, task = folded(model.net).eval(), task or task_of(model)
-    made = Made(model=model, net=net, task=task, called=signature(net, task.example()))
+    called, example = signature(net, task.example())
+    made = Made(model=model, net=net, task=task, example=example, called=called)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _whole(path, folder="." not in chosen.suffix) as partial:
         exported = chosen.write(made, partial)
         if made.called.largest_batch is not None:
             exported = InParts(exported, made.called.largest_batch)
-        parity = compare(model, task, exported, net=net, format=format, path=path, called=made.called,
+        parity = compare(model, task, exported, net=net, example=example, format=format, path=path, called=made.called,
                          num_bytes=_size(partial), quality=not chosen.exact)  # fmt: skip
         if chosen.exact and not parity.max_abs_error <= TOLERANCE:
             raise UserError(f"as {format} {model.name} differs from itself by {parity.max_abs_error:.2g}, more than "
@@ -166,7 +168,7 @@ def _torch_export(made: Made, path: Path) -> nn.Module:
 
 
 def _int8(made: Made, path: Path) -> nn.Module:
-    batch = training_inputs(made.model, made.task, count=CALIBRATED)
+    batch = next(at_sizes(training_inputs(made.model, made.task, count=CALIBRATED), made.called.sizes))
     write_int8(made.program(), path, made.called.conditions, batch)
     made.called = without_bound(made.called)
     return OnnxNet(path)

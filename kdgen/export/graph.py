@@ -75,14 +75,17 @@ class Positional(nn.Module):
         return out
 
 
-def signature(net: Net, example: Batch) -> Signature:
-    """How a net can be called, found by calling it.
+def signature(net: Net, example: Batch) -> tuple[Signature, Batch]:
+    """How a net can be called, found by calling it, and the example as near its own size as the net takes.
 
     Raises:
-        UserError: if it does not take the example.
+        UserError: if it does not take the example at any size.
     """
     with evaluating(net):
         try:
+            if example.x.ndim == 4:
+                size = input_shape(net, example.x, example.cond).at_least(*example.x.shape[-2:])
+                example = replace(example, x=mirrored(example.x, *size))
             whole = call(net, example.x, example.cond)
         except (RuntimeError, TypeError, UserError) as error:
             raise UserError(f"the net does not take what its task shows it, {tuple(example.x.shape)}: name the task of "
@@ -90,7 +93,7 @@ def signature(net: Net, example: Batch) -> Signature:
         names = tuple(name for name in example.cond if _reads(net, example, name, whole))
     told = {name: example.cond[name] for name in names}
     sizes = input_shape(net, example.x, told) if example.x.ndim == 4 else None
-    return Signature(conditions=names, shape=tuple(example.x.shape[1:]), sizes=sizes)
+    return Signature(conditions=names, shape=tuple(example.x.shape[1:]), sizes=sizes), example
 
 
 def _reads(net: Net, example: Batch, name: str, whole: Tensor) -> bool:

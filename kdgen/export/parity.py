@@ -59,7 +59,7 @@ class Parity(Strict):
 
 def compare(
     model: Model, task: Task, exported: nn.Module, *, format: str, path: Path, num_bytes: int, called: Signature,
-    quality: bool, net: nn.Module,
+    quality: bool, net: nn.Module, example: Batch,
 ) -> Parity:  # fmt: skip
     """Measure an exported net against the student.
 
@@ -73,12 +73,12 @@ def compare(
         called: how it is called.
         quality: whether to measure both on the task.
         net: the student's net, ready for use.
+        example: an input that it takes, on which both are timed.
     """
     batches = [each for batch in evaluation_inputs(model, task) for each in at_sizes(batch, called.sizes)]
     pairs = [(_answer(net, batch), _answer(exported, batch)) for batch in batches]
     rows = [Agreement(shape=tuple(batch.x.shape), max_abs_error=_largest(ours, theirs), psnr=_psnr([(ours, theirs)]))
             for batch, (ours, theirs) in zip(batches, pairs, strict=True)]  # fmt: skip
-    example = task.example()
     figures: dict[str, tuple[float, float]] = {}
     if quality:
         both = [task.evaluate(each, reference=net, limit=task.quick) for each in (net, exported)]

@@ -10,10 +10,10 @@ from kdgen.checkpoint import Checkpoints
 from kdgen.data.seed import generator
 from kdgen.devices import evaluating
 from kdgen.hub.parcel import Parcel
-from kdgen.input_shape import fitted
 from kdgen.journal import Journal
 from kdgen.model import Model, build_net, load
 from kdgen.recipe import read
+from kdgen.tiling import whole
 from kdgen.types import Net, UserError
 
 CLOSE = 1e-3
@@ -85,7 +85,7 @@ def _answer(net: Net, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
     where = next((p.device for p in net.parameters()), torch.device("cpu"))
     try:
         with evaluating(net):
-            out = fitted(net, x.to(where), {key: value.to(where) for key, value in cond.items()})
+            out = whole(net, x.to(where), {key: value.to(where) for key, value in cond.items()})
     except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"nothing was sent: the net cannot be called as its task says, on {list(x.shape)}: "
                         f"{' '.join(str(error).split())[:200]}") from None  # fmt: skip

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdgen.conditions import call
 from kdgen.devices import call_seconds, evaluating
+from kdgen.tiling import whole
 from kdgen.types import Net
 
 WARMUP = 3
@@ -27,7 +27,7 @@ def num_params(net: Net) -> int:
 
 
 def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
-    """Multiply-accumulates of one call of the net.
+    """Multiply-accumulates of one call of the net, or of those that a larger image takes where it takes one size.
 
     Convolutions, transposed convolutions, linear layers, matrix products and attention are counted, as half of the
     floating-point operations that ``torch.utils.flop_counter`` sees; activations, norms and resampling are not. The
@@ -38,8 +38,11 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
         x: its input, ``(1, ...)``: an image or a latent.
         cond: conditions the net needs, each ``(1, ...)``.
     """
-    with _probe(net, x, cond) as (inner, conditions), _plain_attention(), FlopCounterMode(display=False) as counter:
-        call(net, inner, conditions)
+    with _probe(net, x, cond) as (inner, conditions), _plain_attention():
+        if x.ndim == 4:
+            whole(net, inner, conditions)  # what sizes it takes is tried before anything is counted
+        with FlopCounterMode(display=False) as counter:
+            whole(net, inner, conditions)
     return int(counter.get_total_flops()) // 2
 
 
@@ -68,7 +71,7 @@ def latencies_ms(
     for _ in range(WARMUP + rounds):
         for number, measured in times.items():
             with _probe(nets[number], x, cond) as (inner, conditions):
-                measured += call_seconds(partial(call, nets[number], inner, conditions), inner.device, 1)
+                measured += call_seconds(partial(whole, nets[number], inner, conditions), inner.device, 1)
     return [1000 * statistics.median(times[number][WARMUP:]) for number in like]
 
 

@@ -11,13 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.checks import LARGEST_SIGMA
-from kdgen.conditions import call
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
 from kdgen.devices import device_of, evaluating
 from kdgen.distance import distance
-from kdgen.input_shape import fitted
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.registry import nearest, register
+from kdgen.tiling import whole
 from kdgen.types import Batch, Metrics, Net, UserError
 
 BLOCK_PIXELS = 2**20
@@ -165,9 +164,9 @@ class Denoise:
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Quality on the evaluation images: ``psnr`` in dB, ``ssim``, ``sharpness``, averaged over images and levels.
 
-        Each image gets noise of its own, the same for every net; the net sees whole images one by one, and its output
-        is clamped to [-1, 1]. With several noise levels each also stands by itself, as ``psnr@15``. The net is
-        evaluated where it lies and its modes are left as they were.
+        Each image gets noise of its own, the same for every net; the net sees whole images one by one, in tiles if it
+        takes one size alone, and its output is clamped to [-1, 1]. With several noise levels each also stands by
+        itself, as ``psnr@15``. The net is evaluated where it lies and its modes are left as they were.
 
         Args:
             net: any net for images of ``channels``.
@@ -187,7 +186,7 @@ class Denoise:
                     batch = batch.to(where)
                     truth = batch.y
                     assert truth is not None
-                    out = fitted(net, batch.x, batch.cond).float().clamp(-1, 1)
+                    out = whole(net, batch.x, batch.cond).float().clamp(-1, 1)
                     rows.append([psnr(out, truth).item(), ssim(out, truth).item(), sharpness(out, truth).item()])
                 if not rows:
                     raise UserError("there is no image to evaluate on: give a folder with readable images")
@@ -211,7 +210,7 @@ class Denoise:
             for each in (net, reference):
                 at = batch.to(device_of(each))
                 with evaluating(each):
-                    answers.append(call(each, at.x, at.cond).float().clamp(-1, 1).cpu())
+                    answers.append(whole(each, at.x, at.cond).float().clamp(-1, 1).cpu())
             rows.append([psnr(*answers).item(), ssim(*answers).item()])
         return dict(zip(("psnr@teacher", "ssim@teacher"), _means(rows), strict=True))
 

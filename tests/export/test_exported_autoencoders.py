@@ -1,0 +1,30 @@
+"""Autoencoders of diffusers, exported and opened at other sizes than they say."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL
+
+from kdgen.export import export
+from kdgen.model import load
+
+
+@pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("part", ["", "#decoder", "#encoder"])
+def test_an_autoencoder_in_onnx_takes_other_sizes_than_its_own(part: str, attention: bool, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    AutoencoderKL(
+        block_out_channels=(4, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4, mid_block_add_attention=attention, sample_size=16,
+    ).save_pretrained(tmp_path / "vae")  # fmt: skip
+    model = load(f"{tmp_path / 'vae'}{part}")
+    done = export(model, tmp_path / "vae.onnx")
+    session = runtime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
+    channels = 4 if part == "#decoder" else 3
+    for size in ((16, 16), (32, 48), (8, 20)):
+        x = torch.randn(2, channels, *size, generator=torch.Generator().manual_seed(0))
+        (out,) = session.run(None, {"x": x.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(out), model.net(x), atol=1e-4, rtol=0)
