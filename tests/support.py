@@ -144,3 +144,36 @@ def tiny_recipes(tmp_path: Path) -> Callable[..., Recipe]:
         "device": "cpu",
     }
     return lambda *settings: override(parse(whole), settings)
+
+
+SMALL_UNET = {"block_out_channels": [8, 16], "norm_num_groups": 4, "attention_levels": 0}
+
+
+def small_diffusion(home: Path, **args: Any) -> str:
+    """A diffusion model of grey images of 8x8, saved in a folder."""
+    from kdgen.model import Model, build_net
+    from kdgen.registry import Use
+
+    torch.manual_seed(0)
+    net, use = build_net(Use(name="unet2d", args={**SMALL_UNET, "size": 8, **args}), channels=1)
+    made: Any = net
+    Model(net, name=home.name, channels=1, task=made.describe(), use=use).save(home)
+    return str(home)
+
+
+def taught_by(teacher: str, student: dict[str, Any], method: dict[str, Any], task: str, **told: Any) -> dict[str, Any]:
+    """A recipe of two steps on a few images of a small diffusion model, its teacher; ``task`` is told more."""
+    images = {"name": "samples", "args": {"model": teacher, "num_images": 8, "num_steps": 2}}
+    return {
+        "name": "small",
+        "task": {"name": task, "args": {"images": images, "size": 8, "num_images": 4, "num_steps": 2, **told}},
+        "teacher": teacher,
+        "student": student,
+        "stages": [{"methods": [method]}],
+        "steps": 2,
+        "batch_size": 4,
+        "pool": {"patches": 0},
+        "controls": False,
+        "device": "cpu",
+        "precision": "float32",
+    }

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 import torch
+from support import SMALL_UNET, drain, small_diffusion, taught_by
 from support import call as command
-from support import drain
 from torch import Tensor, nn
 
 from kdgen import from_module, registry, run
 from kdgen.conditions import Conditioned, call, conditions_of, nets_reading
 from kdgen.diffusion.few_steps import few_sigmas, sample_few
-from kdgen.model import Model, build_net, load
+from kdgen.model import build_net, load
 from kdgen.recipe import parse
 from kdgen.registry import Use
 from kdgen.types import Batch, UserError
 
-TINY = {"size": 8, "block_out_channels": [8, 16], "norm_num_groups": 4, "attention_levels": 0}
+TINY = {**SMALL_UNET, "size": 8}
 IMAGE, LATENT = (2, 1, 8, 8), (2, 6)
 CONDITIONS = {"sigma": torch.tensor([0.2, 0.4]), "label": torch.tensor([0, 2]), "until": torch.tensor([0.1, 0.05])}
 OTHERS = {"sigma": torch.tensor([0.6, 0.3]), "label": torch.tensor([1, 0]), "until": torch.tensor([0.0, 0.0])}
@@ -117,29 +117,12 @@ def test_mean_flow_refuses_a_student_that_does_not_read_until() -> None:
 def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A diffusion model of grey images of 8x8, saved."""
     monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
-    torch.manual_seed(0)
-    net, use = build_net(Use(name="unet2d", args=TINY), channels=1)
-    Model(net, name="t", channels=1, task={"name": "diffuse", "size": 8, "channels": 1}, use=use).save(tmp_path / "t")
-    return str(tmp_path / "t")
+    return small_diffusion(tmp_path / "t")
 
 
 def recipe(teacher: str, student: dict[str, Any], sampler: str, method: dict[str, Any]) -> dict[str, Any]:
-    images = {"name": "samples", "args": {"model": teacher, "num_images": 8, "num_steps": 2}}
-    task = {"images": images, "size": 8, "sampler": sampler, "steps": [2, 1], "num_images": 4, "num_steps": 2}
-    return {
-        "name": "few",
-        "task": {"name": "few_steps", "args": task},
-        "teacher": teacher,
-        "student": {"name": "unet2d", "args": {**TINY, **student}},
-        "init": "teacher",
-        "stages": [{"methods": [{"name": "mean_flow", "args": method}]}],
-        "steps": 2,
-        "batch_size": 4,
-        "pool": {"patches": 0},
-        "controls": False,
-        "device": "cpu",
-        "precision": "float32",
-    }
+    net, by = {"name": "unet2d", "args": {**TINY, **student}}, {"name": "mean_flow", "args": method}
+    return {**taught_by(teacher, net, by, "few_steps", sampler=sampler, steps=[2, 1]), "init": "teacher"}
 
 
 @pytest.mark.parametrize(

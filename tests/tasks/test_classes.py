@@ -6,46 +6,23 @@ from typing import Any
 
 import pytest
 import torch
-from support import call, drain
+from support import SMALL_UNET, call, drain, small_diffusion, taught_by
 
 from kdgen import run
-from kdgen.model import Model, build_net, load
+from kdgen.model import build_net, load
 from kdgen.recipe import parse
 from kdgen.registry import Use
 from kdgen.types import UserError
 
-TINY = {"block_out_channels": [8, 16], "norm_num_groups": 4, "attention_levels": 0}
-
-
-def diffusion(home: Path, **args: Any) -> str:
-    """A saved diffusion model of grey images of 8x8."""
-    torch.manual_seed(0)
-    net, use = build_net(Use(name="unet2d", args={**TINY, "size": 8, **args}), channels=1)
-    made: Any = net
-    Model(net, name=home.name, channels=1, task=made.describe(), use=use).save(home)
-    return str(home)
+OUTPUT = {"name": "output"}
 
 
 def recipe(teacher: str, student: dict[str, Any], **task: Any) -> dict[str, Any]:
-    images = {"name": "samples", "args": {"model": teacher, "num_images": 8, "num_steps": 2}}
-    told = {"images": images, "size": 8, "num_images": 4, "num_steps": 2, **task}
-    return {
-        "name": "classes",
-        "task": {"name": "diffuse", "args": told},
-        "teacher": teacher,
-        "student": student,
-        "stages": [{"methods": [{"name": "output"}]}],
-        "steps": 2,
-        "batch_size": 4,
-        "pool": {"patches": 0},
-        "controls": False,
-        "device": "cpu",
-        "precision": "float32",
-    }
+    return taught_by(teacher, student, OUTPUT, "diffuse", **task)
 
 
 def unet(**args: Any) -> dict[str, Any]:
-    return {"name": "unet2d", "args": {**TINY, **args}}
+    return {"name": "unet2d", "args": {**SMALL_UNET, **args}}
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +31,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_student_of_a_teacher_with_classes_is_told_them_and_has_the_size_of_its_task(tmp_path: Path) -> None:
-    teacher = diffusion(tmp_path / "t", num_class_embeds=5)
+    teacher = small_diffusion(tmp_path / "t", num_class_embeds=5)
     drain(run.distill(parse(recipe(teacher, unet())), tmp_path / "run"))
     made: Any = load(tmp_path / "run")
     assert made.task["num_classes"] == 5
@@ -84,7 +61,7 @@ def test_a_student_that_does_not_fit_is_refused_in_a_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    data = recipe(diffusion(tmp_path / "t", **teacher), student, **task)
+    data = recipe(small_diffusion(tmp_path / "t", **teacher), student, **task)
     (tmp_path / "r.json").write_text(json.dumps(data))
     assert call("distill", str(tmp_path / "r.json"), "--out", str(tmp_path / "run"), "--quiet") == 2
     line = capsys.readouterr().err
@@ -94,7 +71,10 @@ def test_a_student_that_does_not_fit_is_refused_in_a_line(
 
 
 def test_a_teacher_of_fewer_classes_than_the_task_is_refused(tmp_path: Path) -> None:
-    many, few = diffusion(tmp_path / "many", num_class_embeds=5), diffusion(tmp_path / "few", num_class_embeds=3)
+    many, few = (
+        small_diffusion(tmp_path / "many", num_class_embeds=5),
+        small_diffusion(tmp_path / "few", num_class_embeds=3),
+    )
     data = recipe(many, unet()) | {"teacher": few}
     with pytest.raises(UserError, match=r"few knows 3 classes and the task tells 5: set task.args.num_classes to 3"):
         drain(run.distill(parse(data), tmp_path / "run"))
