@@ -74,12 +74,15 @@ class Stage(Strict):
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 clips nothing")
 
 
+Start = Annotated[str | Checkpoint, Names("model", but=("random", "teacher"))]
+
+
 class Assistant(Strict):
     """A net between teacher and student: taught by the one before it, it teaches the one after it."""
 
     student: Use = Field(description="the net, see `kdgen list nets`")
     share: float = Field(0.5, gt=0, lt=1, description="its share of the steps or seconds of the whole recipe")
-    init: str | Checkpoint = Field("random", description="first weights, as for the student")
+    init: Start = Field("random", description="first weights, as for the student")
     stages: tuple[Stage, ...] | None = Field(None, min_length=1, description="how it is trained; none: as the student")
 
 
@@ -117,10 +120,7 @@ class Recipe(Strict):
     ] = None
     assistants: tuple[Assistant, ...] = Field((), description="nets between teacher and student, from large to small")
     student: Use = Field(description="the net to train, see `kdgen list nets`")
-    init: str | Checkpoint = Field(
-        "random",
-        description="first weights: random; teacher, those of it that matter most; or any model's, to go on from",
-    )
+    init: Start = Field("random", description="first weights: random; teacher, what matters most of it; or any model's")
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="what is trained, one after another")
     steps: int | None = Field(None, gt=0, description="optimiser steps in all")
     seconds: float | None = Field(

@@ -111,6 +111,42 @@ def test_a_model_is_meant_beside_the_recipe_where_it_can_be(tmp_path: Path, teac
     assert found == (teacher if place is None else str((tmp_path / place).resolve()))
 
 
+@pytest.mark.parametrize(
+    ("init", "place"),
+    [
+        ("../other-run", "../other-run"),
+        ("~/x", "home/x"),
+        ("student", "student"),
+        ("random", None),
+        ("teacher", None),
+        ("denoiser", None),
+    ],
+)
+def test_first_weights_lie_beside_the_recipe(tmp_path: Path, monkeypatch: Any, init: str, place: str | None) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for folder in ("student", "random", "teacher"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text("{}")
+    wanted = init if place is None else str((tmp_path / place).resolve())
+    recipe = read(written(tmp_path, teacher="denoiser", init=init, assistants=[{"student": CHAIN, "init": init}]))
+    assert [recipe.init, recipe.assistants[0].init] == [wanted, wanted]
+
+
+def test_a_declared_start_lies_beside_the_recipe(tmp_path: Path) -> None:
+    init = {"file": "net.pth", "net": CHAIN}
+    assert read(written(tmp_path, init=init)).init.file == str(tmp_path / "net.pth")
+
+
+def test_a_student_goes_on_from_a_run_beside_its_recipe(project: Path) -> None:
+    assert call("distill", "../recipe.json", "--out", "../first", "--quiet") == 0
+    (project / "more").mkdir()
+    recipe = json.loads((project / "first" / "recipe.json").read_text())
+    (project / "more" / "recipe.json").write_text(json.dumps({**recipe, "init": "../first"}))
+    assert call("distill", "../more/recipe.json", "--out", "run", "--quiet") == 0
+    assert read(Path("run/recipe.json")).init == str(project / "first")
+    assert str(project) not in Path("run/student/README.md").read_text(encoding="utf-8")
+
+
 def test_a_tilde_is_the_users(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     recipe = read(written(tmp_path, teacher="~/nets/a", pool={"dir": "~/pools"}))

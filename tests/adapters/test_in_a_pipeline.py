@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+)
+from diffusers.image_processor import VaeImageProcessor
 from support import drain
 
 from kdgen import run
@@ -87,3 +94,27 @@ def test_a_student_drops_into_the_pipeline_of_its_teacher(tmp_path: Path, teache
     with torch.no_grad():
         by_kdgen = load(folder).net.decode(asked[0])
     torch.testing.assert_close((by_kdgen / 2 + 0.5).clamp(0, 1), by_teacher, atol=1e-5, rtol=0)
+
+
+def test_a_student_drops_into_a_pipeline_that_shifts_its_latents(tmp_path: Path, teacher: AutoencoderKL) -> None:
+    """As those of Stable Diffusion 3 and Flux do, which need more than diffusers: their lines around the autoencoder."""
+    folder = distilled(tmp_path, STUDENTS["kl"], init="teacher")
+    shown = VaeImageProcessor(vae_scale_factor=2)
+    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+
+    @torch.no_grad()
+    def through(vae: AutoencoderKL) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents as a pipeline denoises them, and the image that it shows of such."""
+        latents = vae.encode(shown.preprocess(picture)).latent_dist.mode()
+        latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+        z = latents / vae.config.scaling_factor + vae.config.shift_factor
+        return latents, shown.postprocess(vae.decode(z, return_dict=False)[0], output_type="pt")
+
+    student = AutoencoderKL.from_pretrained(folder, subfolder="vae").eval()
+    latents, by_teacher = through(teacher)
+    torch.testing.assert_close(through(student), (latents, by_teacher), atol=1e-5, rtol=0)
+    with torch.no_grad():
+        by_kdgen = load(folder).net.decode(latents / SCALES["scaling_factor"] + SCALES["shift_factor"])
+    torch.testing.assert_close((by_kdgen / 2 + 0.5).clamp(0, 1), by_teacher, atol=1e-5, rtol=0)
+    student.register_to_config(shift_factor=0.0)
+    assert (through(student)[0] - latents).abs().max() > 0.01, "the shift counts"
