@@ -23,6 +23,7 @@ stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 140)
 
 LEGS = {"student": "student", "control_steps": "control, steps", "control_seconds": "control, seconds"}
+DRAWN = "images of a model"
 WIDE = 110
 """Columns from which a line has room for every term of the loss."""
 SIGNS = ("saturation", "contrast", "diversity_ratio")
@@ -46,6 +47,10 @@ class Display(Protocol):
         """Show one event."""
         ...
 
+    def drawn(self, done: int, total: int) -> None:
+        """Show how many images a model has drawn to train on, before anything happens."""
+        ...
+
 
 class Quiet:
     """Shows warnings only, on stderr."""
@@ -60,6 +65,9 @@ class Quiet:
         """Print a warning; pass over everything else."""
         if event.kind == "warning":
             stderr.print(f"kdgen: {event.data['message']}", markup=False)
+
+    def drawn(self, done: int, total: int) -> None:
+        """Pass over it."""
 
 
 class Lines(Quiet):
@@ -107,15 +115,20 @@ class Plain(Quiet):
         """Print the event if it opens or ends something, or if the last line is old enough."""
         super().show(event)
         self.quality.take(event)
-        line = headline(event)
         if event.kind in ("step", "answers"):
-            what, now = _what(event), time.monotonic()
-            if now - self.last.get(what, float("-inf")) < PLAIN_EVERY and _share(event) < 1:
-                return
-            self.last[what] = now
-            line = f"{what}: {_share(event):.0%}, {figures(event, self.quality.of(event.leg))}"
-        if line:
+            self._line(_what(event), _share(event), figures(event, self.quality.of(event.leg)))
+        elif line := headline(event):
             stderr.print(line, markup=False)
+
+    def drawn(self, done: int, total: int) -> None:
+        """Print how many, now and then."""
+        self._line(DRAWN, done / total, f"{done:,} of {total:,}")
+
+    def _line(self, what: str, share: float, text: str) -> None:
+        now = time.monotonic()
+        if now - self.last.get(what, float("-inf")) >= PLAIN_EVERY or share >= 1:
+            self.last[what] = now
+            stderr.print(f"{what}: {share:.0%}, {text}", markup=False)
 
 
 class Live(Quiet):
@@ -144,15 +157,21 @@ class Live(Quiet):
         super().show(event)
         self.quality.take(event)
         if event.kind in ("step", "answers"):
-            what = _what(event)
-            if what not in self.bars:
-                self.bars[what] = self.progress.add_task(what, total=1.0, figures="")
             text = figures(event, self.quality.of(event.leg), terms=stderr.width >= WIDE)
-            self.progress.update(self.bars[what], completed=_share(event), figures=text)
+            self._move(_what(event), _share(event), text)
         elif event.kind == "leg" and LEGS.get(event.leg, event.leg) in self.bars:
             self.progress.update(self.bars[LEGS.get(event.leg, event.leg)], completed=1.0, figures=headline(event))
         elif line := headline(event):
             self.progress.console.print(line, markup=False)
+
+    def drawn(self, done: int, total: int) -> None:
+        """Move a bar of its own."""
+        self._move(DRAWN, done / total, f"{done:,} of {total:,}")
+
+    def _move(self, what: str, share: float, text: str) -> None:
+        if what not in self.bars:
+            self.bars[what] = self.progress.add_task(what, total=1.0, figures="")
+        self.progress.update(self.bars[what], completed=share, figures=text)
 
 
 def make_display(*, quiet: bool, as_json: bool) -> Display:

@@ -99,8 +99,8 @@ def _noted(events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         if event["kind"] == "start":
             figures |= data["settled"]
         elif event["kind"] == "answers":
-            figures |= {f"{leg}_answers": data["seconds"], f"{leg}_answers_from_disk": data["from_disk"],
-                        f"{leg}_equivariance": data["equivariance"]}  # fmt: skip
+            figures |= {f"{leg}_answers": data["seconds"], f"{leg}_answers_from_disk": data["from_disk"]}
+            figures |= {f"{leg}_equivariance": data["equivariance"]} if "equivariance" in data else {}
         elif event["kind"] == "warning" and "inputs" in data:
             figures |= {f"{leg}_inputs": data["inputs"], f"{leg}_short": data["message"]}
         elif event["kind"] == "leg":

@@ -1,6 +1,8 @@
 """Many images drawn in parts that fit into memory."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor
@@ -10,6 +12,24 @@ IMAGES, PIXELS = 100, 2**20
 
 Drawn = Callable[[int, int], None]
 """Told how many images are drawn, and of how many, as it goes on."""
+
+
+_listener: ContextVar[Drawn | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def telling(listener: Drawn) -> Iterator[None]:
+    """While open, a listener is told how many images a model has drawn that are to be trained on."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
+
+
+def listening() -> Drawn | None:
+    """Who is told, None for nobody."""
+    return _listener.get()
 
 
 def at_once(pixels: int) -> int:

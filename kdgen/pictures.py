@@ -157,7 +157,7 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
     _text(draw, (GAP, 2), f"{name}, {guide.shape[1]}x{guide.shape[0]}", bold=True)
     for column, (caption, array) in enumerate(arrays.items()):
         x, y = GAP + column * (TILE + GAP), LINE
-        quality = "" if truth is None or array is truth else f"{_psnr(array, truth):.2f} dB"
+        quality = "" if truth is None or array is truth else _quality(array, truth)
         _text(draw, (x, y), _title(caption), room=TILE - 76 * bool(quality))
         _text(draw, (x + TILE - 72, y), quality)
         band.paste(_thumbnail(array, box, whole), (x, y := y + LINE))
@@ -181,13 +181,16 @@ def _unit(x: Tensor) -> Array:
     return array
 
 
-def _psnr(array: Array, truth: Array) -> float:
+def _quality(array: Array, truth: Array) -> str:
+    """The PSNR in words, 100 dB at most."""
     error = float(np.mean((array.astype(np.float64) - truth) ** 2))
-    return 100.0 if error == 0 else min(100.0, -10 * math.log10(error))
+    if not math.isfinite(error):
+        return "not finite"
+    return f"{100.0 if error == 0 else min(100.0, -10 * math.log10(error)):.2f} dB"
 
 
 def _picture(array: Array) -> Image.Image:
-    octets = (array * 255).round().astype(np.uint8)
+    octets = (np.nan_to_num(array) * 255).round().astype(np.uint8)
     return Image.fromarray(octets[..., 0] if octets.shape[2] == 1 else octets).convert("RGB")
 
 

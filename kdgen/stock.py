@@ -31,6 +31,7 @@ class Stock:
     def __init__(self, pool: AnswerPool, *, leg: str, journal: Journal, team: Team) -> None:
         self.pool, self.leg, self.journal, self.team = pool, leg, journal, team
         pool.size = journal.get(f"{leg}_inputs", pool.spec.patches)
+        self._said = False
 
     @property
     def short(self) -> bool:
@@ -75,6 +76,7 @@ class Stock:
         if (done := pool.filled) < pool.size:
             pool.size, note = done, SHORT.format(done=done, total=total, took=took, seconds=seconds)
             journal.note(**{f"{leg}_inputs": done, f"{leg}_short": note})
+            yield self._answers(done, took, tried=tried, from_disk=False)
             yield Event(kind="warning", leg=leg, data={"message": note, "inputs": done})
 
     def refill(self, stopped: Callable[[], bool]) -> Iterator[Event]:
@@ -87,8 +89,10 @@ class Stock:
         self.team.wait()
 
     def _answers(self, done: int, seconds: float, **more: Any) -> Event:
-        data = {"done": done, "total": self.pool.spec.patches, "seconds": seconds,
-                "equivariance": asdict(self.pool.equivariance), **more}  # fmt: skip
+        """An event that counts answers, of all that are used; the first one says what they follow, too."""
+        data = {"done": done, "total": self.pool.size, "seconds": seconds, **more}
+        data |= {} if self._said else {"equivariance": asdict(self.pool.equivariance)}
+        self._said = True
         return Event(kind="answers", leg=self.leg, data=data)
 
 

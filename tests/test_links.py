@@ -71,6 +71,8 @@ def test_a_dear_teacher_stops_at_its_share_of_the_seconds_and_the_run_says_so(ma
     events = drain(run.distill(recipe, tmp_path / "run", teacher=Dear(0.3)))
     answers = [event.data for event in events if event.kind == "answers"]
     noted = json.loads((tmp_path / "run" / "timing.json").read_text())
+    assert answers[-1]["done"] == answers[-1]["total"], "the bar ends full"
+    assert ["equivariance" in each for each in answers] == [True] + [False] * (len(answers) - 1)
     assert 16 <= answers[-1]["done"] == noted["student_inputs"] < 600
     assert 3.9 < noted["student_answers"] < 5.5
     assert 1.5 < noted["student_seconds"] < 3

@@ -92,6 +92,14 @@ def test_an_input_smaller_than_its_truth_stands_beside_it_at_its_size(tmp_path: 
         assert image.size == (GAP + 3 * (TILE + GAP), 3 * LINE + round(TILE * 128 / 200) + 2 * TILE + 3 * GAP)
 
 
+def test_what_is_not_finite_is_not_measured_in_db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("kdgen.pictures._text", lambda draw, at, text, **more: written.append(text))
+    pictures.samples(tmp_path / "s.png", Images(), {"student": Scaled(float("nan")), "teacher": Scaled(1.0)}, limit=1)
+    assert sum("dB" in text for text in written) == 2, "the input's and the teacher's"
+    assert written.count("not finite") == 1
+
+
 def test_crop_lies_where_the_detail_is() -> None:
     truth = np.zeros((64, 80, 1), np.float32)
     truth[40:56, 20:36] = np.indices((16, 16)).sum(0)[..., None] % 2

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from kdgen.arguments import find_recipe, register_all
 from kdgen.commands.options import Code, Json
-from kdgen.console import clock, stderr, stdout
+from kdgen.console import clock, make_display, stderr, stdout
 
 app = typer.Typer()
 
@@ -34,6 +34,7 @@ def plan(
 ) -> None:
     """Estimate the memory, the disk and the time of a run before it, from a few of its steps."""
     register_all(code)
+    from kdgen.parts import telling
     from kdgen.plan import plan as estimate
     from kdgen.recipe import override
     from kdgen.report import count
@@ -44,7 +45,8 @@ def plan(
     given = [f"{key}={json.dumps(value)}" for key, value in {"steps": steps, "seconds": seconds}.items()
              if value is not None]  # fmt: skip
     stderr.print("measuring a few steps", markup=False)
-    found = estimate(override(find_recipe(recipe), [*(settings or ()), *given]))
+    with make_display(quiet=as_json, as_json=False) as display, telling(display.drawn):
+        found = estimate(override(find_recipe(recipe), [*(settings or ()), *given]))
     if as_json:
         print(found.model_dump_json())
         return

@@ -97,7 +97,9 @@ def resume(
 def _follow(events: Iterator["Event"], *, quiet: bool, as_json: bool) -> None:
     last: dict[str, Event] = {}
     heard = True
-    with make_display(quiet=quiet, as_json=as_json) as display:
+    from kdgen.parts import telling
+
+    with make_display(quiet=quiet, as_json=as_json) as display, telling(display.drawn):
         for event in events:
             last[event.kind] = event
             try:

@@ -67,7 +67,7 @@ class Folder(Pictures):
     """A folder of PNG, JPEG, WebP, TIFF, BMP and GIF images, nested and linked folders included.
 
     Colour becomes grey and grey colour as a task asks. Float TIFFs hold values in 8-bit units and are never clipped,
-    so a noisy picture can be kept as it is.
+    so a noisy picture can be kept as it is. Of several pages or frames the first is taken, and a warning says so.
 
     Args:
         path: the folder.
@@ -109,7 +109,11 @@ class Folder(Pictures):
         if not found:
             raise UserError(f"the folder {path} holds no {KINDS} image: put images in, or name another")
         self.skipped: list[str] = []
-        sizes = {file: size for file in found if (size := self._decoded_bytes(file))}
+        several: list[Path] = []
+        sizes = {file: size for file in found if (size := self._decoded_bytes(file, several))}
+        if several:
+            warnings.warn(f"{path}: only the first page or frame is taken of {len(several)} that have several, the "
+                          f"first is {self._name(several[0])}: save the others as files", stacklevel=2)  # fmt: skip
         self._files = list(sizes)
         mean_bytes = sum(sizes.values()) / max(len(sizes), 1)
         room = int(max_gib * 2**30 / max(mean_bytes, 1))
@@ -185,9 +189,11 @@ class Folder(Pictures):
     def _name(self, file: Path) -> str:
         return file.relative_to(self.path).as_posix()
 
-    def _decoded_bytes(self, file: Path) -> int:
+    def _decoded_bytes(self, file: Path, several: list[Path]) -> int:
+        """How large a file is when it is decoded; it is noted among ``several`` if it has several pages or frames."""
         try:
             with open_image(file) as image:
+                several += [file] * (getattr(image, "n_frames", 1) > 1)
                 each = 4 if image.mode[0] in "IF" else len(image.getbands()) * (4 if is_deep(image) else 1)
                 return image.width * image.height * each
         except Exception as error:

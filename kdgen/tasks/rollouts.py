@@ -9,6 +9,7 @@ from kdgen.data import derive
 from kdgen.devices import pick_device
 from kdgen.diffusion import check_guidance, guided
 from kdgen.drawing import NUM_STEPS, denoise_noise, starting_noise
+from kdgen.parts import listening
 from kdgen.references import ModelReference
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
@@ -70,7 +71,8 @@ class Rollouts(Samples):
         net = guided(self._model.net.to(pick_device("auto")), self.guidance, self.null_label)
         assert self.num_steps is not None
         seed = derive(self.seed, "samples")
-        return denoise_noise(net, self.shape, self.num_images, seed, self.num_steps, self.num_classes)
+        return denoise_noise(net, self.shape, self.num_images, seed, self.num_steps, self.num_classes,
+                             progress=listening())  # fmt: skip
 
 
 __all__ = ["Rollouts"]

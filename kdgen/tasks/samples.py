@@ -14,6 +14,7 @@ from kdgen.checks import check_count
 from kdgen.data import derive, framed, generator, shuffled
 from kdgen.devices import pick_device
 from kdgen.model import load
+from kdgen.parts import listening
 from kdgen.references import ModelReference
 from kdgen.registry import register
 from kdgen.types import UserError
@@ -126,7 +127,8 @@ class Samples:
     def _made(self) -> Tensor:
         """The images anew, ``(num_images, C, H, W)`` in [-1, 1]."""
         model = self._model.to(pick_device("auto"))
-        return model.draw(self.num_images, seed=derive(self.seed, "samples"), num_steps=self.num_steps)
+        return model.draw(self.num_images, seed=derive(self.seed, "samples"), num_steps=self.num_steps,
+                          progress=listening())  # fmt: skip
 
 
 def drawing_seconds(*sources: object) -> float | None:

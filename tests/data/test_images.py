@@ -133,6 +133,20 @@ def test_damaged_files_are_named_and_skipped(pictures, max_gib):
     assert x.isfinite().all()
 
 
+def test_files_of_several_pages_are_told_of_once(tmp_path):
+    pages = [Image.fromarray(noise8(9, 9, seed=i)) for i in range(3)]
+    for name in ("a.tif", "b.gif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    save(tmp_path / "c.png", noise8(9, 9))
+    with pytest.warns(UserWarning, match="only the first page or frame is taken of 2 .* the first is a.tif") as seen:
+        source = Folder(tmp_path)
+    assert len(seen) == 1
+    assert source.names == ["a.tif", "b.gif", "c.png"]
+    with warnings.catch_warnings(action="error"):
+        (_, first), *_ = source.images(1)
+    assert torch.equal(first, to_tensor(np.asarray(pages[0]), 1))
+
+
 def test_folders_without_images_are_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="no folder"):
         Folder(str(tmp_path / "absent"))

@@ -1,14 +1,17 @@
 """A model's own images as data: drawn once, kept, and the same for every run."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from support import call
 from torch import nn
 
 from kdgen.data import Gallery, derive, make_images
 from kdgen.model import Model
+from kdgen.parts import telling
 from kdgen.registry import Use, register
 from kdgen.tasks import Samples
 from kdgen.tasks.samples import drawing_seconds
@@ -41,6 +44,26 @@ def generator(folder, channels=1, seed=0):
     model = Model(TinyGenerator(channels), name="tiny", channels=channels, task=task, use=use).eval()
     model.save(folder)
     return model
+
+
+def test_a_run_says_how_many_images_are_drawn_for_it(cache, tmp_path, make, capsys):
+    generator(tmp_path / "gan")
+    images = {"name": "samples", "args": {"model": str(tmp_path / "gan"), "num_images": 230}}
+    recipe = make(f"task.args.images={json.dumps(images)}", "steps=1", "controls=false")
+    (tmp_path / "recipe.json").write_text(recipe.to_json())
+    for number, lines in enumerate((2, 0)):
+        assert call("distill", str(tmp_path / "recipe.json"), "--out", str(tmp_path / f"run{number}")) == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("images of a model")]
+        assert len(said) == lines
+        assert said[-1:] == ["images of a model: 100%, 230 of 230"] * (lines > 0)
+
+
+def test_rollouts_tell_how_many_are_drawn(cache):
+    source = make_images({"name": "rollouts", "args": {"model": "diffusion", "num_images": 3, "num_steps": 2}})
+    told = []
+    with telling(lambda done, total: told.append((done, total))):
+        source.patches(1, source.shape[-1], channels=source.shape[0], seed=0)
+    assert told == [(3, 3)]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
