@@ -97,6 +97,8 @@ def build(kind: Kind, use: Use, **more: Any) -> Any:
 def check_types(kind: Kind, use: Use) -> None:
     """Refuse arguments that are not of the type their parameter is annotated with; unknown ones are passed over.
 
+    A number in quotes is text.
+
     Raises:
         UserError: for the first that does not fit, and for an unknown name.
     """
@@ -105,7 +107,7 @@ def check_types(kind: Kind, use: Use) -> None:
     for key, value in use.args.items():
         try:
             TypeAdapter(hints.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
-                value, strict=isinstance(value, bool)
+                value, strict=isinstance(value, bool | str)
             )
         except ValidationError as error:
             raise UserError(f"{kind} {use.name!r}: {key} is {value!r}: {error.errors()[0]['msg'].lower()}") from None

@@ -76,3 +76,12 @@ def test_use_reads_like_a_call_and_refuses_unknown_keys():
     assert str(Use(name="fixed", args={"alpha": 1.0})) == "fixed(alpha=1.0)"
     with pytest.raises(ValueError, match="extra"):
         Use(name="fixed", alpha=1.0)  # type: ignore[call-arg]
+
+
+def test_a_number_in_quotes_is_text():
+    @register("net")
+    def narrow(width: int = 3) -> int:
+        return width if width < 9 else 9
+
+    with pytest.raises(UserError, match="net 'narrow': width is '8': input should be a valid integer"):
+        build("net", Use(name="narrow", args={"width": "8"}))
