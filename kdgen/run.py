@@ -259,8 +259,7 @@ class _Run:
             machine=machine(place.device),
         )
         report.save(place.folder)
-        known = original.home if original is not None else None
-        student = place.home("student")
+        known, student = original.home if original is not None else None, place.home("student")
         write_text(student / "README.md", card(report, told(self.recipe), config=read_config(student), teacher=known))
         folder = place.folder
         shown = {each.label: each.net for each in nets}
