@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from kdgen.convert import from_picture, sheet, to_pictures
 from kdgen.data.photographs import Photographs
-from kdgen.model import load
+from kdgen.models.model import load
+from kdgen.utils.convert import from_picture, sheet, to_pictures
 
 CARDS = Path(__file__).parents[1] / "kdgen" / "ui" / "cards"
 SIDE = 220

@@ -11,14 +11,14 @@ import argparse
 import os
 from pathlib import Path
 
-from kdgen import Recipe, Use, distill, preset, resume
+from kdgen import Recipe, Spec, distill, preset, resume
 from kdgen.recipe import Assistant
-from kdgen.report import Report
+from kdgen.report.report import Report
 
 ASSISTANTS = {
-    "gan": Use(name="conv_generator", args={"latent": 64, "width": 18}),
-    "diffusion": Use(name="unet2d", args={"block_out_channels": [8, 24, 48, 64]}),
-    "autoencoder": Use(name="vae", args={"widths": [16, 32, 48], "sample": False}),
+    "gan": Spec(name="conv_generator", args={"latent": 64, "width": 18}),
+    "diffusion": Spec(name="unet2d", args={"block_out_channels": [8, 24, 48, 64]}),
+    "autoencoder": Spec(name="vae", args={"widths": [16, 32, 48], "sample": False}),
 }
 
 
@@ -26,8 +26,8 @@ def report(recipe: Recipe, folder: Path) -> Report:
     """The report of a run, trained unless it is there."""
     os.environ["KDGEN_CACHE"] = str(folder.parent / "cache" / folder.name)  # each pays for its own answers
     for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
-        if event.kind in ("leg", "warning", "stopped"):
-            print(f"{folder.name} {event.leg}: {dict(event.data)}", flush=True)
+        if event.kind in ("phase", "warning", "stopped"):
+            print(f"{folder.name} {event.phase}: {dict(event.data)}", flush=True)
         if event.kind == "stopped":
             raise SystemExit(130)
     return Report.read(folder)
@@ -50,9 +50,9 @@ def main() -> None:
             made = report(recipe, args.out / f"{args.preset}-{args.seconds:g}s-{name}-{seed}")
             for row in made.rows:
                 if row.role in ("assistant", "student"):
-                    shown = (f"{row.metrics[key]:.4g}" for key in ("psnr", made.headline))
+                    shown = (f"{row.metrics[key]:.4g}" for key in ("psnr", made.primary_metric))
                     lines.append(f"| {name} | {row.role} | {seed} | {' | '.join(shown)} | {row.seconds:.0f} |")
-    print(f"\n| | | seed | PSNR to the teacher (dB) | {made.headline} | seconds |\n|---|---|---:|---:|---:|---:|")
+    print(f"\n| | | seed | PSNR to the teacher (dB) | {made.primary_metric} | seconds |\n|---|---|---:|---:|---:|---:|")
     print("\n".join(lines))
 
 

@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from workloads import Workload
 
 from kdgen import distill, load
-from kdgen.conditions import call, conditions_of
-from kdgen.data.seed import derive
-from kdgen.devices import pick_device
-from kdgen.loss import make_terms
-from kdgen.model import build_net
-from kdgen.recipe import Pool
+from kdgen.models.model import build_net
+from kdgen.recipe import CacheSpec
 from kdgen.registry import build
-from kdgen.taps import taps
+from kdgen.training.loss import make_terms
 from kdgen.types import Batch
+from kdgen.utils.conditions import call, conditions_of
+from kdgen.utils.devices import pick_device
+from kdgen.utils.hooks import capture_outputs
+from kdgen.utils.seed import derive
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,9 @@ def hand_written(work: Workload, seed: int, *, bfloat16: bool = False, backend: 
 
     def backward(batch: Batch) -> Tensor:
         with torch.autocast(start.device.type, torch.bfloat16, enabled=bfloat16):
-            with torch.no_grad(), taps(teacher, theirs) as wanted:
+            with torch.no_grad(), capture_outputs(teacher, theirs) as wanted:
                 target = call(asked, batch.x, batch.cond)
-            with taps(student, ours) as seen:
+            with capture_outputs(student, ours) as seen:
                 out = call(learning, batch.x, batch.cond)
         loss = start.loss(batch, out.float(), target.float())
         if ours:
@@ -211,13 +211,15 @@ def kdgen(work: Workload, seed: int, *, precision: str = "auto", cached: bool = 
     """
     folder = Path(tempfile.mkdtemp())
     patches = work.steps * work.recipe.batch_size if cached else 0
-    pool = Pool(patches=patches, dir=str(folder / "cache"), seed=derive(work.recipe.seed, "data", 0), augment=False)
+    pool = CacheSpec(
+        patches=patches, dir=str(folder / "cache"), seed=derive(work.recipe.seed, "data", 0), augment=False
+    )
     recipe = work.recipe.lasting(steps=work.steps).model_copy(update={"pool": pool, "precision": precision})
     training = before = 0.0
     for event in distill(recipe, folder / "run", teacher=work.teacher):
         if event.kind == "answers":
             before = event.data["seconds"]
-        if event.kind == "leg":
+        if event.kind == "phase":
             training = event.data["seconds"] - event.data["tried"]
             before += event.data["tried"]
             break

@@ -27,15 +27,15 @@ from typing import Any
 import torch
 
 from kdgen import Recipe, distill, load
-from kdgen.conditions import call
 from kdgen.metrics import psnr
-from kdgen.recipe import Checkpoint, Pool, Stage, Term
-from kdgen.registry import Use, build
+from kdgen.recipe import CacheSpec, Checkpoint, Stage, Term
+from kdgen.registry import Spec, build
+from kdgen.utils.conditions import call
 
 
 def teacher_in(data: Path) -> Checkpoint:
     """The published DnCNN-S for sigma 25, declared."""
-    net = Use(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False})
+    net = Spec(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False})
     file = str(data / "dncnn-saoyan" / "DnCNN-S-25" / "net.pth")
     return Checkpoint(file=file, net=net, predicts="residual", prefix="module.dncnn.")
 
@@ -46,13 +46,13 @@ def recipe(name: str, seconds: float, seed: int, *, teacher: Checkpoint | None, 
     methods = (Term(name="output", args={"loss": "l1"}),) if teacher else ()
     return Recipe(
         name=name,
-        task=Use(name="denoise", args={"sigma": 25, "channels": 1, "loss": "l1", "images": dict(images)}),
+        task=Spec(name="denoise", args={"sigma": 25, "channels": 1, "loss": "l1", "images": dict(images)}),
         teacher=teacher,
-        student=Use(name="half_res"),
+        student=Spec(name="half_res"),
         stages=(Stage(methods=methods, optimizer="muon", lr=5e-3),),
         seconds=seconds,
         batch_size=8,
-        pool=Pool(patches=patches, crop=48, dir=str(cache), seed=seed),
+        pool=CacheSpec(patches=patches, crop=48, dir=str(cache), seed=seed),
         seed=seed,
         controls=controls,
         evaluate_every=None,
@@ -66,7 +66,7 @@ def quality(net: torch.nn.Module, sets: Mapping[str, Path]) -> dict[str, float]:
     figures = {}
     for name, path in sets.items():
         folder = {"name": "folder", "args": {"path": str(path)}}
-        images = build("task", Use(name="denoise", args={"sigma": 25, "evaluate": folder})).evaluation_images()
+        images = build("task", Spec(name="denoise", args={"sigma": 25, "evaluate": folder})).evaluation_images()
         each = [psnr(call(net, batch.x, batch.cond).clamp(-1, 1), batch.y).item() for _, batch in images]
         figures[name] = statistics.fmean(each)
     return figures
@@ -92,15 +92,15 @@ def runs(seconds: float, seed: int, args: argparse.Namespace, work: Path) -> Ite
         folder = work / f"{name}-{seconds:g}s-{seed}"
         last = "control_seconds" if controls else "student"
         for event in distill(whole, folder):
-            if event.kind in ("leg", "warning"):
-                print(f"  seed {seed} {name} {event.leg}: {dict(event.data)}", flush=True)
-            if (event.kind, event.leg) == ("leg", last):
+            if event.kind in ("phase", "warning"):
+                print(f"  seed {seed} {name} {event.phase}: {dict(event.data)}", flush=True)
+            if (event.kind, event.phase) == ("phase", last):
                 break
         shutil.rmtree(cache)
         yield name, folder / "student"
         if controls:
-            for leg in ("control_steps", "control_seconds"):
-                yield leg, folder / "controls" / leg
+            for phase in ("control_steps", "control_seconds"):
+                yield phase, folder / "controls" / phase
 
 
 def main() -> None:

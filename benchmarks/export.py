@@ -11,9 +11,9 @@ import json
 import tempfile
 from pathlib import Path
 
-from kdgen.arguments import register_all
+from kdgen.cli.arguments import register_all
 from kdgen.export import FORMATS, Parity, export
-from kdgen.model import load
+from kdgen.models.model import load
 from kdgen.types import UserError
 
 MODELS = ("denoiser", "gan", "vae", "vae#decoder", "diffusion")
@@ -24,13 +24,13 @@ def row(name: str, parity: Parity) -> str:
     before, after = parity.bytes
     torch_ms, ms = parity.latency_ms
     quality = ["", ""]
-    if parity.headline in parity.quality:
-        quality = [f"{value:.4g}" for value in parity.quality[parity.headline]]
+    if parity.primary_metric in parity.quality:
+        quality = [f"{value:.4g}" for value in parity.quality[parity.primary_metric]]
     near = "equal" if parity.psnr is None else f"{parity.psnr:.1f}"
     odd = sum(any(side % 2 for side in each.shape[2:]) for each in parity.agreement)
     cells = [name, parity.format, f"{before / 1000:,.0f}", f"{after / 1000:,.0f}", f"{torch_ms:.2f}", f"{ms:.2f}",
              f"{torch_ms / ms:.2f}", f"{parity.max_abs_error:.1e}", near, f"{odd} of {len(parity.agreement)}",
-             parity.headline or "", *quality]  # fmt: skip
+             parity.primary_metric or "", *quality]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 

@@ -28,13 +28,13 @@ import torch
 from torch import Tensor
 
 from kdgen import Model, Recipe, distill, load, preset, resume
-from kdgen.devices import machine, pick_device
-from kdgen.diffusion.few_steps import few_sigmas
-from kdgen.drawing import draw_few
+from kdgen.diffusion.few_steps import trailing_sigmas
 from kdgen.metrics import cost
+from kdgen.models.sampling import draw_few
 from kdgen.recipe import override
 from kdgen.registry import build
-from kdgen.report import Report, count
+from kdgen.report.report import Report, count
+from kdgen.utils.devices import machine, pick_device
 
 PRESETS = ("consistency-distillation", "consistency-adversarial", "distribution-matching", "few-steps-baseline",
            "score-identity", "consistency", "progressive", "rectified-flow", "mean-flow", "few-steps-control",
@@ -96,7 +96,7 @@ def of_teacher(teacher: Model, task: Any) -> Iterator[Line]:
     macs = cost.macs(net, task.example().x, task.example().cond)
 
     def line(steps: int, calls: int, figures: Any, draw: Callable[[int], Tensor]) -> Line:
-        return Line(model=f"{teacher.name}, the teacher", steps=steps, calls=calls, fd=figures[task.headline],
+        return Line(model=f"{teacher.name}, the teacher", steps=steps, calls=calls, fd=figures[task.primary_metric],
                     precision=figures["precision"], recall=figures["recall"], ms_per_image=timed(draw),
                     macs=macs)  # fmt: skip
 
@@ -104,7 +104,7 @@ def of_teacher(teacher: Model, task: Any) -> Iterator[Line]:
     for steps in (*STEPS, 8):
 
         def draw(number: int, steps: int = steps) -> Tensor:
-            return draw_few(net, shape, number, 0, few_sigmas(steps, table), "euler")
+            return draw_few(net, shape, number, 0, trailing_sigmas(steps, table), "euler")
 
         yield line(steps, steps, task.apart(draw(task.num_images), net), draw)
     many = task.num_steps
@@ -138,7 +138,7 @@ def of_run(name: str, folder: Path, recipe: Recipe, task: Any, teacher: Model) -
             figures = {key.removesuffix(f"@{steps}"): value for key, value in row.metrics.items()}
             if recipe.teacher is None:  # its report compares with the images that it learnt from
                 figures = dict(task.apart(draw(task.num_images), teacher.net))
-            fd, precision, recall = (figures[key] for key in (task.headline, "precision", "recall"))
+            fd, precision, recall = (figures[key] for key in (task.primary_metric, "precision", "recall"))
             yield Line(model=name, steps=steps, calls=steps, fd=fd, precision=precision, recall=recall,
                        ms_per_image=timed(draw), macs=row.macs, seconds=rows[-1].seconds)  # fmt: skip
 
@@ -163,7 +163,7 @@ def drawn(task: Any, net: Any, num_images: int, seed: int) -> Tensor:
 
 def from_noise(name: str, seeds: Sequence[int], task: Any, teacher: Model, draw: Callable[[int], Tensor]) -> None:
     """Print how far images are, drawn from the noise of each seed: their mean, and the sample standard deviation."""
-    found = [task.apart(draw(seed), teacher.net)[task.headline] for seed in seeds]
+    found = [task.apart(draw(seed), teacher.net)[task.primary_metric] for seed in seeds]
     each = ", ".join(f"{value:.2f}" for value in found)
     print(f"{name}, other noise: {each}; mean {mean(found):.2f} ± {stdev(found):.2f}", flush=True)
 
@@ -187,7 +187,7 @@ def main() -> None:
     lines = list(of_teacher(teacher.eval(), task))
     if args.noise:
         table: Any = getattr(teacher.net, "timesteps", "linear")
-        shape, eight = (task.channels, task.size, task.size), few_sigmas(8, table)
+        shape, eight = (task.channels, task.size, task.size), trailing_sigmas(8, table)
         from_noise("the teacher in 8 steps", args.noise, task, teacher,
                    lambda seed: draw_few(teacher.net, shape, args.num_images, seed, eight, "euler"))  # fmt: skip
     for name in args.presets:
@@ -196,8 +196,8 @@ def main() -> None:
         next(task.batches(batch_size=1, seed=0))  # so that its images lie on disk
         begun, done = (folder / "recipe.json").is_file(), (folder / "report.json").is_file()
         for event in () if done else resume(folder) if begun else distill(recipe, folder):
-            if event.kind in ("leg", "warning", "evaluate"):
-                print(f"{name} {event.leg} at step {event.step}: {dict(event.data)}", flush=True)
+            if event.kind in ("phase", "warning", "evaluate"):
+                print(f"{name} {event.phase} at step {event.step}: {dict(event.data)}", flush=True)
         lines += of_run(name, folder, recipe, task, teacher)
         show(lines)
         two = next((home for home, rung in homes(folder, recipe) if rung in (None, 2)), None)

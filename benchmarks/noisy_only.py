@@ -55,7 +55,7 @@ def main() -> None:
         if who:
             plan = override(plan, ["task.args.clean=false"])
         for event in distill(plan, work / name.replace(" ", "-")):
-            if event.kind == "leg":
+            if event.kind == "phase":
                 print(f"{name}: {event.step} steps", flush=True)
         rows[name] = quality(load(work / name.replace(" ", "-")).net, sets)
     shutil.rmtree(work)

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from kdgen import Recipe, distill, preset, resume
-from kdgen.report import ROLES, Report, Row, count
+from kdgen.report.report import ROLES, Report, Row, count
 
 PRESETS = ("gan", "gan-to-mlp", "high-to-low", "vae", "vae-decoder", "autoencoder", "diffusion", "diffusion-blocks")
 METRICS = {
@@ -48,8 +48,8 @@ def run(recipe: Recipe, folder: Path) -> bool:
     os.environ["KDGEN_CACHE"] = str(folder.parent / "cache" / folder.name)
     started = time.perf_counter()
     for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
-        if event.kind in ("leg", "warning", "stopped"):
-            print(f"{folder.name} {event.leg}: {dict(event.data)}", flush=True)
+        if event.kind in ("phase", "warning", "stopped"):
+            print(f"{folder.name} {event.phase}: {dict(event.data)}", flush=True)
         if event.kind == "stopped":
             return False
     print(f"{folder.name}: {time.perf_counter() - started:.0f} s for the whole run", flush=True)

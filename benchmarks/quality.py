@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from kdgen import distill
-from kdgen.arguments import find_recipe, register_all
+from kdgen.cli.arguments import find_recipe, register_all
 
 
 def main() -> None:
@@ -29,22 +29,24 @@ def main() -> None:
     register_all(None)
     recipe = find_recipe(args.recipe).lasting(seconds=args.seconds)
     recipe = recipe.model_copy(update={"evaluate_every": args.seconds / args.points})
-    headline, answers = "", 0.0
+    primary_metric, answers = "", 0.0
     curves: dict[str, list[tuple[float, float]]] = {}
     for event in distill(recipe, args.out):
         if event.kind == "start":
-            headline = event.data["headline"]
-        if event.kind == "answers" and event.leg == "student" and not event.data["from_disk"]:
+            primary_metric = event.data["primary_metric"]
+        if event.kind == "answers" and event.phase == "student" and not event.data["from_disk"]:
             answers = event.data["seconds"]
-        if event.kind == "evaluate" and headline in event.data:
-            spent = event.data["seconds"] + (answers if event.leg == "student" else 0.0)
-            curves.setdefault(event.leg, []).append((spent, event.data[headline]))
-    (args.out / "quality.json").write_text(json.dumps({"headline": headline, "curves": curves}, indent=2) + "\n")
+        if event.kind == "evaluate" and primary_metric in event.data:
+            spent = event.data["seconds"] + (answers if event.phase == "student" else 0.0)
+            curves.setdefault(event.phase, []).append((spent, event.data[primary_metric]))
+    (args.out / "quality.json").write_text(
+        json.dumps({"primary_metric": primary_metric, "curves": curves}, indent=2) + "\n"
+    )
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for leg, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=leg.replace("_", " "))
-        print(f"{leg}: " + ", ".join(f"{seconds:.0f} s {value:.3f}" for seconds, value in points))
-    axes.set(xlabel="seconds, the teacher's answers included", ylabel=headline)
+    for phase, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="o", label=phase.replace("_", " "))
+        print(f"{phase}: " + ", ".join(f"{seconds:.0f} s {value:.3f}" for seconds, value in points))
+    axes.set(xlabel="seconds, the teacher's answers included", ylabel=primary_metric)
     axes.legend()
     figure.savefig(args.out / "quality.png", dpi=150)
 

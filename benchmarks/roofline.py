@@ -25,16 +25,16 @@ import torch
 from torch import nn
 from workloads import Workload, workloads
 
-import kdgen.learner
+import kdgen.training.train_step
 from kdgen import Recipe, distill, load, preset
-from kdgen.devices import call_seconds, channels_last, machine
-from kdgen.learner import Learner
 from kdgen.metrics import macs
-from kdgen.model import build_net
-from kdgen.optimizers import Optimizer
-from kdgen.quantised import QuantisedConv, int8_pays
+from kdgen.models.model import build_net
 from kdgen.registry import build
-from kdgen.train import Trainer
+from kdgen.training.int8 import QuantisedConv, int8_pays
+from kdgen.training.optimizers import Optimizer
+from kdgen.training.train_step import Learner
+from kdgen.training.trainer import Trainer
+from kdgen.utils.devices import call_seconds, channels_last, machine
 
 PARTS = ("teacher forward", "student forward", "student backward", "optimiser", "batch")
 NETS = PARTS[:4]
@@ -80,7 +80,11 @@ class Timed:
         self.places = [
             (Learner, "_answer", lambda learner, *args: clock.answering(learner, *args)),
             (Learner, "_look", clock.around("student forward", Learner._look)),
-            (kdgen.learner, "backward", clock.around("student backward", kdgen.learner.backward)),
+            (
+                kdgen.training.train_step,
+                "backward",
+                clock.around("student backward", kdgen.training.train_step.backward),
+            ),
             (Optimizer, "step", clock.around("optimiser", Optimizer.step)),
             (Trainer, "_stream", lambda trainer, make=Trainer._stream: clock.batches(make(trainer))),
         ]
@@ -131,7 +135,7 @@ def measure(name: str, recipe: Recipe, teacher: nn.Module, steps: int, pool: int
     clock, seconds, dtype = Clock(), 0.0, ""
     with Timed(clock):
         for event in distill(recipe, folder / "run", teacher=teacher):
-            if event.kind == "leg":
+            if event.kind == "phase":
                 seconds = event.data["seconds"]
                 break
     dtype = torch.load(folder / "run" / "checkpoints" / "student" / "last.pt")["dtype"]

@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from workloads import denoiser, denoising_teacher
 
-from kdgen.devices import machine
-from kdgen.model import Model
-from kdgen.recipe import Pool, Recipe
-from kdgen.registry import Use
+from kdgen.models.model import Model
+from kdgen.recipe import CacheSpec, Recipe
+from kdgen.registry import Spec
+from kdgen.utils.devices import machine
 
 SCRIPT = "from kdgen.__main__ import main; main()"
 AXES: dict[str, tuple[int, ...]] = {
@@ -71,12 +71,12 @@ def images_per_second(recipe: Recipe, processes: int, threads: int, folder: Path
     if any(codes):
         raise SystemExit("a run failed; its message stands above")
     lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    (leg,) = (line["data"] for line in lines if line["kind"] == "leg")
-    return recipe.batch_size * leg["steps"] / leg["seconds"]
+    (phase,) = (line["data"] for line in lines if line["kind"] == "phase")
+    return recipe.batch_size * phase["steps"] / phase["seconds"]
 
 
 @dataclass(slots=True)
-class Place:
+class RunContext:
     """One value on one axis, its recipe, and the images a second of each round."""
 
     axis: str
@@ -95,9 +95,9 @@ class Place:
         }  # fmt: skip
 
 
-def places(axes: Sequence[str], work: Path) -> list[Place]:
+def places(axes: Sequence[str], work: Path) -> list[RunContext]:
     """All that is measured, the base of the ratios among them, with a teacher that lies in a folder."""
-    use = Use(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False})
+    use = Spec(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False})
     teacher = Model(denoising_teacher(None), name="large", channels=1, task={"name": "denoise", "sigma": 25}, use=use)
     teacher.save(work / "teacher")
     found = []
@@ -105,9 +105,9 @@ def places(axes: Sequence[str], work: Path) -> list[Place]:
         for value in AXES[axis] if axis in axes else BASE[1:]:
             changed, processes = plan(axis, value)
             recipe = denoiser(**changed)
-            pool = Pool(patches=max(recipe.batch_size, 16), dir=str(work / "cache"))
+            pool = CacheSpec(patches=max(recipe.batch_size, 16), dir=str(work / "cache"))
             update = {"teacher": str(work / "teacher"), "pool": pool}
-            found.append(Place(axis, value, recipe.model_copy(update=update), processes))
+            found.append(RunContext(axis, value, recipe.model_copy(update=update), processes))
     return found
 
 

@@ -26,7 +26,7 @@ import tempfile, kdgen
 recipe = kdgen.preset("denoise").lasting(steps=1)
 recipe = recipe.model_copy(update={"pool": recipe.pool.model_copy(update={"patches": 0}), "controls": False})
 for event in kdgen.distill(recipe, tempfile.mkdtemp() + "/run"):
-    if event.kind == "leg":
+    if event.kind == "phase":
         break
 """
 LOAD = """

@@ -19,21 +19,21 @@ from denoiser import teacher_in
 from torch import nn
 
 from kdgen import Recipe, distill, load
-from kdgen.data.seed import derive
-from kdgen.model import build_net
-from kdgen.recipe import Pool, Stage, Term
-from kdgen.registry import Use, build
-from kdgen.schedule import learning_rate
+from kdgen.models.model import build_net
+from kdgen.recipe import CacheSpec, Stage, Term
+from kdgen.registry import Spec, build
+from kdgen.training.schedule import learning_rate
+from kdgen.utils.seed import derive
 
 STAGE = Stage(methods=(Term(name="output", args={"loss": "l1"}),), optimizer="adamw", lr=4e-3, clip=0.0)
-STUDENT = Use(name="half_res")
+STUDENT = Spec(name="half_res")
 PATCH, BATCH = 48, 16
 
 
-def task(data: Path) -> Use:
+def task(data: Path) -> Spec:
     """Dead leaves to train on, Set12 to evaluate on."""
     folder = {"name": "folder", "args": {"path": str(data / "denoise-sets" / "Set12")}}
-    return Use(name="denoise", args={"sigma": 25, "patch": PATCH, "evaluate": folder})
+    return Spec(name="denoise", args={"sigma": 25, "patch": PATCH, "evaluate": folder})
 
 
 def plain(data: Path, steps: int, seed: int) -> tuple[float, nn.Module]:
@@ -62,14 +62,14 @@ def kdgen(data: Path, steps: int, seed: int, patches: int) -> tuple[float, float
     work = Path(tempfile.mkdtemp())
     recipe = Recipe(
         name="steps", task=task(data), teacher=teacher_in(data), student=STUDENT, stages=(STAGE,), steps=steps,
-        seed=seed, batch_size=BATCH, pool=Pool(patches=patches, dir=str(work / "cache")), ema=0.0, controls=False,
+        seed=seed, batch_size=BATCH, pool=CacheSpec(patches=patches, dir=str(work / "cache")), ema=0.0, controls=False,
         evaluate_every=None, checkpoint_every=1e9,
     )  # fmt: skip
     training = answers = 0.0
     for event in distill(recipe, work / "run"):
         if event.kind == "answers":
             answers = event.data["seconds"]
-        if event.kind == "leg":
+        if event.kind == "phase":
             training = event.data["seconds"]
     student = load(work / "run").net
     shutil.rmtree(work)

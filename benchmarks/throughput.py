@@ -29,9 +29,9 @@ from contenders import Contender, Start, contenders
 from torch import nn
 from workloads import Workload, workloads
 
-from kdgen.conditions import call
-from kdgen.data.seed import derive
-from kdgen.devices import machine
+from kdgen.utils.conditions import call
+from kdgen.utils.devices import machine
+from kdgen.utils.seed import derive
 
 HELD_OUT = 64
 """Images that the students' losses are compared on."""

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from kdgen import load, tiling
+from kdgen import load
 from kdgen.data.dead_leaves import DeadLeaves
+from kdgen.models import tiling
 
 
 def photograph(megapixels: float) -> torch.Tensor:

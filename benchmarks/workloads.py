@@ -9,9 +9,9 @@ from denoiser import teacher_in
 from torch import nn
 
 from kdgen import Recipe, load
-from kdgen.model import build_net
-from kdgen.recipe import Pool, Stage, Term
-from kdgen.registry import Use
+from kdgen.models.model import build_net
+from kdgen.recipe import CacheSpec, Stage, Term
+from kdgen.registry import Spec
 
 PHOTOGRAPHS = {"name": "photographs"}
 """Five photographs that scikit-image carries: real images on every machine, and cheap to cut patches from."""
@@ -38,18 +38,18 @@ class Workload:
     steps: int
 
 
-def _recipe(name: str, task: Use, student: Use, terms: tuple[Term, ...], batch_size: int, lr: float) -> Recipe:
+def _recipe(name: str, task: Spec, student: Spec, terms: tuple[Term, ...], batch_size: int, lr: float) -> Recipe:
     stage = Stage(methods=terms, lr=lr, warmup=0, decay="none", clip=0)
     return Recipe(
         name=name, task=task, teacher=name, student=student, stages=(stage,), steps=1, batch_size=batch_size, ema=0.0,
-        pool=Pool(patches=0), controls=False, evaluate_every=None, checkpoint_every=1e9, device="cpu",
+        pool=CacheSpec(patches=0), controls=False, evaluate_every=None, checkpoint_every=1e9, device="cpu",
     )  # fmt: skip
 
 
 def denoiser(*terms: Term, width: int = 24, patch: int = 48, batch_size: int = 16) -> Recipe:
     """A 17-layer DnCNN into one of 7 layers on photographs under noise of sigma 25."""
-    task = Use(name="denoise", args={"sigma": 25, "patch": patch, "images": PHOTOGRAPHS})
-    student = Use(name="dncnn", args={"depth": 7, "width": width})
+    task = Spec(name="denoise", args={"sigma": 25, "patch": patch, "images": PHOTOGRAPHS})
+    student = Spec(name="dncnn", args={"depth": 7, "width": width})
     return _recipe("denoiser", task, student, terms or (OUTPUT,), batch_size, 2e-3)
 
 
@@ -58,7 +58,7 @@ def denoising_teacher(data: Path | None) -> nn.Module:
     if data is not None:
         return load(teacher_in(data)).net.eval()
     torch.manual_seed(0)
-    net, _ = build_net(Use(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False}), 1)
+    net, _ = build_net(Spec(name="dncnn", args={"depth": 17, "width": 64, "norm": True, "bias": False}), 1)
     return net.eval()
 
 
@@ -71,10 +71,10 @@ def workloads(data: Path | None = None) -> Mapping[str, Workload]:
     big = denoising_teacher(data)
     within = "" if data is None else "net."  # the declared checkpoint lies in a net that converts its ranges
     features = Term(name="feature", args={"pairs": [[ours, f"{within}{theirs}"] for ours, theirs in PAIRS]})
-    diffuse = Use(name="diffuse", args={"images": PHOTOGRAPHS, "channels": 1, "size": 32})
-    unet = Use(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]})
-    generate = Use(name="generate", args={"latent": 64, "channels": 1, "size": 32})
-    generator = Use(name="conv_generator", args={"latent": 64, "width": 10})
+    diffuse = Spec(name="diffuse", args={"images": PHOTOGRAPHS, "channels": 1, "size": 32})
+    unet = Spec(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]})
+    generate = Spec(name="generate", args={"latent": 64, "channels": 1, "size": 32})
+    generator = Spec(name="conv_generator", args={"latent": 64, "width": 10})
     diffusion = _recipe("diffusion", diffuse, unet, (Term(name="output"),), 32, 1e-3)
     gan = _recipe("gan", generate, generator, (OUTPUT,), 32, 2e-3)
     return {

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import typer
 
-from kdgen.commands import exporting, listing, measuring, planning, proposing, publishing, training, using
-from kdgen.console import explain, plain_warnings, stderr
-from kdgen.streams import secure, settle
+from kdgen.cli.commands import exporting, listing, measuring, planning, proposing, publishing, training, using
+from kdgen.cli.console import explain, plain_warnings, stderr
+from kdgen.cli.streams import secure, settle
 
 app = typer.Typer(
     name="kdgen",

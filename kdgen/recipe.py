@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, PositiveInt, ValidationError, field_validator, model_validator
 
-from kdgen.references import FilePath, Names, beside
-from kdgen.registry import Use, nearest
-from kdgen.schema import Strict, explain_error, read_json_text
+from kdgen.registry import Spec, nearest
 from kdgen.types import UserError
+from kdgen.utils.references import FilePath, Names, beside
+from kdgen.utils.schema import Strict, explain_error, read_json_text
 
 
 class Checkpoint(Strict):
@@ -20,7 +20,7 @@ class Checkpoint(Strict):
     file: FilePath = Field(
         description="weights file: .safetensors, what torch.save wrote, .npz, or an .index.json (never unpickled)"
     )
-    net: Use = Field(description="the architecture, see `kdgen list nets`")
+    net: Spec = Field(description="the architecture, see `kdgen list nets`")
     range: tuple[float, float] = Field((0.0, 1.0), description="values its images take: [0, 1] or [-1, 1]")
     predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
     multiple: int | None = Field(None, ge=1, description="of its images' height and width; none: found by trying")
@@ -41,7 +41,7 @@ class Checkpoint(Strict):
         return value
 
 
-class Term(Use):
+class Term(Spec):
     """A method or an objective, and its weight in the loss of a stage."""
 
     weight: float = Field(1.0, ge=0, description="weight in its side of the loss; an adaptive ratio scales it further")
@@ -56,8 +56,8 @@ class Stage(Strict):
     objectives: tuple[Term, ...] = Field(
         (), description="terms of the student's own loss beside its distance to the truth, see `kdgen list objectives`"
     )
-    ratio: Use = Field(
-        Use(name="fixed", args={"alpha": 1.0}),
+    ratio: Spec = Field(
+        Spec(name="fixed", args={"alpha": 1.0}),
         description="the distillation ratio alpha in [0, 1], see `kdgen list ratios`: 1 is the teacher alone, below it "
         "objectives and the ground truth count too; alpha is 0 without methods",
     )
@@ -66,7 +66,9 @@ class Stage(Strict):
     )
     lr: float = Field(2e-3, gt=0, description="peak learning rate")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averaging of gradients and their squares")
-    critic_lr: float = Field(2e-4, gt=0, description="peak learning rate of critics, by AdamW with betas 0 and 0.99")
+    discriminator_lr: float = Field(
+        2e-4, gt=0, description="peak learning rate of critics, by AdamW with betas 0 and 0.99"
+    )
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the stage in which the rate rises from 0")
     decay: Literal["cosine", "linear", "none"] = Field("cosine", description="how the rate falls after the warm-up")
     final: float = Field(0.0, ge=0, le=1, description="the rate at the end of the stage, as a share of the peak")
@@ -80,13 +82,13 @@ Start = Annotated[str | Checkpoint, Names("model", but=("random", "teacher"))]
 class Assistant(Strict):
     """A net between teacher and student: taught by the one before it, it teaches the one after it."""
 
-    student: Use = Field(description="the net, see `kdgen list nets`")
+    student: Spec = Field(description="the net, see `kdgen list nets`")
     share: float = Field(0.5, gt=0, lt=1, description="its share of the steps or seconds of the whole recipe")
     init: Start = Field("random", description="first weights, as for the student")
     stages: tuple[Stage, ...] | None = Field(None, min_length=1, description="how it is trained; none: as the student")
 
 
-class Pool(Strict):
+class CacheSpec(Strict):
     """The teacher's cached answers: a fixed pool of inputs, asked once, kept on disk and shared between runs."""
 
     patches: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
@@ -112,14 +114,14 @@ class Recipe(Strict):
 
     format: Literal[1] = Field(1, description="version of this format")
     name: str = Field(description="names the default run folder", pattern=r"^[\w.-]+$")
-    task: Use = Field(description="where images come from and how results are measured, see `kdgen list tasks`")
+    task: Spec = Field(description="where images come from and how results are measured, see `kdgen list tasks`")
     teacher: Annotated[
         str | Checkpoint | None,
         Names("model"),
         Field(description="bundled name, run or student folder, or a declared checkpoint; null trains from scratch"),
     ] = None
     assistants: tuple[Assistant, ...] = Field((), description="nets between teacher and student, from large to small")
-    student: Use = Field(description="the net to train, see `kdgen list nets`")
+    student: Spec = Field(description="the net to train, see `kdgen list nets`")
     init: Start = Field("random", description="first weights: random; teacher, what matters most of it; or any model's")
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="what is trained, one after another")
     steps: int | None = Field(None, gt=0, description="optimiser steps in all")
@@ -130,7 +132,7 @@ class Recipe(Strict):
         "teacher that is dear to ask answers fewer inputs than `pool.patches`",
     )
     batch_size: int = Field(16, gt=0, description="images in a step")
-    pool: Pool = Field(Pool(), description="the teacher's cached answers")
+    pool: CacheSpec = Field(CacheSpec(), description="the teacher's cached answers")
     shard_teacher: bool = Field(
         False,
         description="each process holds a slice of the teacher (FSDP), for one too large for a device; it is asked at "
@@ -190,7 +192,7 @@ class Recipe(Strict):
         return self
 
     def links(self) -> "list[tuple[str, Recipe]]":
-        """The chain as recipes with one student each, by the name of its leg: the assistants', then the student's."""
+        """The chain as recipes with one student each, by the name of its phase: the assistants', then the student's."""
         alone = self.model_copy(update={"assistants": ()})
 
         def share(of: float) -> dict[str, float | int | None]:
@@ -216,9 +218,9 @@ class Recipe(Strict):
         """The control of this recipe: the same student, first weights, data, optimiser, stages and objectives.
 
         It differs by the teacher's guidance alone, so first weights that are the teacher's stay: the recipe is one for
-        ``kdgen.links``, which knows whose they are.
+        ``kdgen.training.chain``, which knows whose they are.
         """
-        stages = tuple(s.model_copy(update={"methods": (), "ratio": Use(name="fixed", args={"alpha": 0.0})})
+        stages = tuple(s.model_copy(update={"methods": (), "ratio": Spec(name="fixed", args={"alpha": 0.0})})
                        for s in self.stages)  # fmt: skip
         alone = {"teacher": None, "assistants": (), "stages": stages, "controls": False}
         return self.model_copy(update=alone).lasting(steps=steps, seconds=seconds)
@@ -297,4 +299,4 @@ def _entry(where: Any, part: str, key: str) -> int | str:
     return part
 
 
-__all__ = ["Assistant", "Checkpoint", "Pool", "Recipe", "Stage", "Term", "override", "parse", "read"]
+__all__ = ["Assistant", "CacheSpec", "Checkpoint", "Recipe", "Stage", "Term", "override", "parse", "read"]

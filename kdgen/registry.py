@@ -1,4 +1,4 @@
-"""Names for things a recipe can ask for: ``Use(name, args)``, ``register``, ``build``, ``names``.
+"""Names for things a recipe can ask for: ``Spec(name, args)``, ``register``, ``build``, ``names``.
 
 A recipe holds names and plain arguments, never code. What a name stands for is registered by the module that
 defines it, or by a file of the user's own given as ``--code``.
@@ -22,7 +22,7 @@ T = TypeVar("T", bound=Callable[..., Any])
 _registered: dict[str, dict[str, Callable[..., Any]]] = {}
 
 
-class Use(BaseModel):
+class Spec(BaseModel):
     """A registered thing and the arguments to build it with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +69,7 @@ def get(kind: Kind, name: str) -> Callable[..., Any]:
         raise UserError(f"no {kind} is called {name!r}{nearest(name, names(kind))}") from None
 
 
-def build(kind: Kind, use: Use, **more: Any) -> Any:
+def build(kind: Kind, use: Spec, **more: Any) -> Any:
     """Call what ``use`` names with its arguments and ``more``.
 
     Raises:
@@ -94,7 +94,7 @@ def build(kind: Kind, use: Use, **more: Any) -> Any:
         raise
 
 
-def check_types(kind: Kind, use: Use) -> None:
+def check_types(kind: Kind, use: Spec) -> None:
     """Refuse arguments that are not of the type their parameter is annotated with; unknown ones are passed over.
 
     A number in quotes is text.
@@ -136,12 +136,12 @@ def default(kind: Kind, name: str, argument: str) -> Any:
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
 
-def spelled_out(kind: Kind, use: Use) -> Use:
+def spelled_out(kind: Kind, use: Spec) -> Spec:
     """The same with every argument that has a default written down, so that it outlives a change of defaults."""
     parameters = inspect.signature(get(kind, use.name)).parameters.values()
     plain = (bool, int, float, str, list, tuple, dict, type(None))
     defaults = {p.name: p.default for p in parameters if isinstance(p.default, plain)}
-    return Use.model_validate({"name": use.name, "args": json.loads(json.dumps({**defaults, **use.args}))})
+    return Spec.model_validate({"name": use.name, "args": json.loads(json.dumps({**defaults, **use.args}))})
 
 
 def summary(kind: Kind, name: str) -> str:

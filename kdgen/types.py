@@ -30,7 +30,8 @@ Net = nn.Module
 """A module called as ``net(x, **cond)`` with the conditions that it reads, and those alone.
 
 It declares these in ``conditions: frozenset[str]``, else they are what its ``forward`` names behind ``x``. To leave one
-unread that a task, method or sampler needs is an error; ``kdgen.conditions.call`` leaves out what is merely offered.
+unread that a task, method or sampler needs is an error; ``kdgen.utils.conditions.call`` leaves out what is merely
+offered.
 
 A restorer maps an image to an image, a generator latents ``(B, Z)`` to images, a diffusion model a noisy image and its
 ``sigma`` to the denoised image, an encoder an image to latents, a classifier an image to logits ``(B, K)``.
@@ -82,21 +83,21 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class TeacherOutput:
     """What the teacher said to a batch: its output ``(B, C, H, W)``, and its taps by dotted path where asked for."""
 
     output: Tensor
-    taps: Mapping[str, Tensor] = field(default_factory=dict)
+    features: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def split(self, parts: int) -> "list[Answer]":
+    def split(self, parts: int) -> "list[TeacherOutput]":
         """The answers to the batch's parts, as ``Batch.split`` makes them."""
-        seen = {path: value.tensor_split(parts) for path, value in self.taps.items()}
+        seen = {path: value.tensor_split(parts) for path, value in self.features.items()}
         outputs = self.output.tensor_split(parts)
-        return [Answer(output=out, taps={k: v[i] for k, v in seen.items()}) for i, out in enumerate(outputs)]
+        return [TeacherOutput(output=out, features={k: v[i] for k, v in seen.items()}) for i, out in enumerate(outputs)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class LossInputs:
     """One training step as the student's own objective sees it.
 
     Tensors are float32 on the training device except taps, which keep the dtype the nets compute in. What no term of
@@ -105,14 +106,14 @@ class Sight:
     Attributes:
         batch: the inputs and, where there are any, the ground truth and images of the data.
         student_output: what the student gives, ``(B, C, H, W)``, or None where it was not asked; see ``student``.
-        student_taps: intermediate outputs by dotted path, those that some term of the loss asked for.
+        student_features: intermediate outputs by dotted path, those that some term of the loss asked for.
         student_net: the net itself, for inputs of a term's own.
         progress: the share of the run that is done, in [0, 1].
     """
 
     batch: Batch
     student_output: Tensor | None = None
-    student_taps: Mapping[str, Tensor]
+    student_features: Mapping[str, Tensor]
     student_net: Net
     progress: float = 0.0
 
@@ -123,19 +124,19 @@ class Sight:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View(Sight):
-    """One training step as a method sees it: ``Sight``, and the teacher.
+class DistillationInputs(LossInputs):
+    """One training step as a method sees it: ``LossInputs``, and the teacher.
 
     Attributes:
         teacher_output: what the teacher says, ``(B, C, H, W)``, without gradient, or None where it was not asked; see
             ``teacher``.
-        teacher_taps: its intermediate outputs by dotted path.
+        teacher_features: its intermediate outputs by dotted path.
         teacher_net: the net itself, for Jacobians, trajectories and inputs of a method's own.
         student_ema: the moving average of the student.
     """
 
     teacher_output: Tensor | None = None
-    teacher_taps: Mapping[str, Tensor]
+    teacher_features: Mapping[str, Tensor]
     teacher_net: Net
     student_ema: Net
 
@@ -166,15 +167,15 @@ class Task(Protocol):
 
     channels: int
     equivariant: bool
-    headline: str
-    taught_headline: str
-    quick: int
+    primary_metric: str
+    taught_primary_metric: str
+    quick_eval_images: int
     needs: frozenset[str]
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches on the CPU. Batch number ``start + i`` depends on ``seed`` and its number alone."""
 
-    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+    def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The same ground truth with the task's own randomness drawn anew: fresh noise, say."""
 
     def fingerprint(self) -> str:
@@ -195,15 +196,15 @@ class Task(Protocol):
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Quality of a net on the first ``limit`` evaluation images; ``reference`` is the teacher to be near to."""
 
-    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """A sentence on how the figures came about: on what, how many, which seed."""
 
 
-class Learned(nn.Module):
+class LossTerm(nn.Module):
     """What methods and objectives share. They own regressors and critics, which never ship with the student.
 
     Attributes:
-        student_taps: dotted paths of the student's modules whose outputs the term wants to see.
+        student_layers: dotted paths of the student's modules whose outputs the term wants to see.
         lives: between what its loss normally lies during a run, for one that says little by its value; else None.
         reads: which outputs it reads of what it is shown, ``student`` and ``teacher``; what no term of a stage reads is
             not computed.
@@ -211,17 +212,17 @@ class Learned(nn.Module):
             inputs, which grow with the square of a diffusion model's noise level; for nothing else.
     """
 
-    student_taps: tuple[str, ...] = ()
+    student_layers: tuple[str, ...] = ()
     weighted: bool = False
     lives: tuple[float, float] | None = None
     reads: frozenset[str] = frozenset()
 
     def critics(self) -> Iterator[nn.Parameter]:
-        """Those of its parameters that learn from ``critic_loss``; all others learn with the student."""
+        """Those of its parameters that learn from ``discriminator_loss``; all others learn with the student."""
         return iter(())
 
 
-class Objective(Learned):
+class Objective(LossTerm):
     """A term of the student's own objective, beside its distance to the truth: it knows no teacher."""
 
     reads = frozenset({"student"})
@@ -233,7 +234,7 @@ class Objective(Learned):
             UserError: for a tap that the net does not have, or a batch that lacks what the term needs.
         """
 
-    def loss(self, sight: Sight) -> Tensor | None:
+    def loss(self, inputs: LossInputs) -> Tensor | None:
         """The loss per image, ``(B,)``, float32.
 
         None says that the student is not to learn from this step, in which critics may catch up, say. Where all terms
@@ -241,19 +242,20 @@ class Objective(Learned):
         """
         raise NotImplementedError
 
-    def critic_loss(self, sight: Sight) -> Tensor | None:
+    def discriminator_loss(self, inputs: LossInputs) -> Tensor | None:
         """The loss per image of its critics on the same step, ``(B,)``, without gradient to the student."""
         return None
 
 
-class Method(Learned):
+class Method(LossTerm):
     """One way to move knowledge.
 
     Attributes:
-        student_taps, teacher_taps: dotted paths of the modules whose outputs the method wants in its ``View``.
+        student_layers, teacher_layers: dotted paths of the modules whose outputs the method wants in its
+            ``DistillationInputs``.
     """
 
-    teacher_taps: tuple[str, ...] = ()
+    teacher_layers: tuple[str, ...] = ()
     reads = frozenset({"student", "teacher"})
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
@@ -263,16 +265,16 @@ class Method(Learned):
             UserError: for a tap that a net does not have.
         """
 
-    def loss(self, view: View) -> Tensor | None:
+    def loss(self, inputs: DistillationInputs) -> Tensor | None:
         """The transfer loss per image, ``(B,)``, float32; None as for an ``Objective``."""
         raise NotImplementedError
 
-    def critic_loss(self, view: View) -> Tensor | None:
+    def discriminator_loss(self, inputs: DistillationInputs) -> Tensor | None:
         """The loss per image of its critics on the same step, ``(B,)``, without gradient to the student."""
         return None
 
 
-Kind = Literal["start", "answers", "step", "evaluate", "checkpoint", "warning", "leg", "report", "stopped", "done"]
+Kind = Literal["start", "answers", "step", "evaluate", "checkpoint", "warning", "phase", "report", "stopped", "done"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,17 +282,18 @@ class Event:
     """Something that happened in a run; the stream of them is all that the command line and the app see.
 
     Attributes:
-        kind: ``start`` opens a run; ``leg`` closes a leg; ``answers`` counts the teacher's cached answers; ``step``,
-            ``evaluate``, ``checkpoint`` and ``warning`` come from the training loop; ``report``, ``stopped`` and
-            ``done`` end a run.
-        leg: which net is being trained: ``assistant_1`` and so on, ``student``, ``control_steps``, ``control_seconds``.
-        step: optimiser steps done in this leg.
-        progress: share of the leg that is done, in [0, 1].
+        kind: ``start`` opens a run; ``phase`` closes a phase; ``answers`` counts the teacher's cached answers;
+            ``step``, ``evaluate``, ``checkpoint`` and ``warning`` come from the training loop; ``report``, ``stopped``
+            and ``done`` end a run.
+        phase: which net is being trained: ``assistant_1`` and so on, ``student``, ``control_steps``,
+            ``control_seconds``.
+        step: optimiser steps done in this phase.
+        progress: share of the phase that is done, in [0, 1].
         data: figures of this kind of event, all JSON values.
     """
 
     kind: Kind
-    leg: str = "student"
+    phase: str = "student"
     step: int = 0
     progress: float = 0.0
     data: Mapping[str, Any] = field(default_factory=dict)

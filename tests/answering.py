@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from kdgen.answers import AnswerPool
-from kdgen.recipe import Pool
-from kdgen.registry import Use, build
+from kdgen.recipe import CacheSpec
+from kdgen.registry import Spec, build
 from kdgen.tasks import Denoise
-from kdgen.teacher import Teacher
+from kdgen.training.teacher import Teacher
+from kdgen.training.teacher_cache import TeacherCache
 
 CPU = torch.device("cpu")
 
@@ -44,11 +44,11 @@ class Lopsided(nn.Module):
 
 
 def task(**args: object) -> Denoise:
-    made: Denoise = build("task", Use(name="denoise", args={"sigma": 25, "patch": 16, **args}))  # type: ignore[dict-item]
+    made: Denoise = build("task", Spec(name="denoise", args={"sigma": 25, "patch": 16, **args}))  # type: ignore[dict-item]
     return made
 
 
-def pool(folder: Path, net: nn.Module, *, paths: tuple[str, ...] = (), **spec: object) -> AnswerPool:
+def pool(folder: Path, net: nn.Module, *, paths: tuple[str, ...] = (), **spec: object) -> TeacherCache:
     probe = next(task().batches(batch_size=2, seed=0))
     teacher = Teacher(net, probe, device=CPU, bfloat16=False)
-    return AnswerPool(task(), Pool(dir=str(folder), **{"patches": 40, **spec}), teacher=teacher, paths=paths)  # type: ignore[arg-type]
+    return TeacherCache(task(), CacheSpec(dir=str(folder), **{"patches": 40, **spec}), teacher=teacher, paths=paths)  # type: ignore[arg-type]

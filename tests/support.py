@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import nn
 
-import kdgen.ratio  # noqa: F401
-from kdgen import run
+import kdgen.training.loss_weighting  # noqa: F401
 from kdgen.__main__ import main
-from kdgen.learner import Learner
-from kdgen.parallel import Team
 from kdgen.recipe import Recipe, parse
-from kdgen.teacher import Teacher
+from kdgen.training import run
+from kdgen.training.teacher import Teacher
+from kdgen.training.train_step import Learner
 from kdgen.types import Batch, Event
+from kdgen.utils.distributed import Team
 
 
 def call(*arguments: str) -> int:
@@ -36,17 +36,17 @@ def drain(events: Iterable[Event]) -> list[Event]:
     return list(events)
 
 
-def weights(folder: Path, leg: str = "student") -> bytes:
-    """What a leg of a run has learnt."""
-    home = {"student": "", "assistant": "assistants", "control": "controls"}[leg.partition("_")[0]]
-    return (folder / home / leg / "model.safetensors").read_bytes()
+def weights(folder: Path, phase: str = "student") -> bytes:
+    """What a phase of a run has learnt."""
+    home = {"student": "", "assistant": "assistants", "control": "controls"}[phase.partition("_")[0]]
+    return (folder / home / phase / "model.safetensors").read_bytes()
 
 
-def interrupt(recipe: Recipe, folder: Path, *, step: int, leg: str = "student") -> None:
-    """Begin a run, or go on with it, and drop it after a checkpoint of a leg at this step or later."""
+def interrupt(recipe: Recipe, folder: Path, *, step: int, phase: str = "student") -> None:
+    """Begin a run, or go on with it, and drop it after a checkpoint of a phase at this step or later."""
     running = run.resume(folder) if folder.exists() else run.distill(recipe, folder)
     for event in running:
-        if event.kind == "checkpoint" and event.leg == leg and event.step >= step:
+        if event.kind == "checkpoint" and event.phase == phase and event.step >= step:
             break
     else:
         raise AssertionError("the run was over before it could be interrupted")
@@ -103,7 +103,7 @@ def kill_when(recipe: Recipe, folder: Path, met: Callable[[dict[str, Any]], bool
 def learner_of(
     stage: dict[str, Any], student: nn.Module, teacher: nn.Module | None, probe: Batch, task: Any, **more: Any
 ) -> Learner:
-    """What learns in a leg of one stage, on the CPU, with nets and a task of a test's own."""
+    """What learns in a phase of one stage, on the CPU, with nets and a task of a test's own."""
     recipe = parse({"name": "test", "task": {"name": "denoise"}, "teacher": "test" if teacher else None,
                     "student": {"name": "dncnn"}, "stages": [stage], "steps": 1, **more})  # fmt: skip
     cpu = torch.device("cpu")
@@ -118,12 +118,12 @@ def tiny_recipes(tmp_path: Path) -> Callable[..., Recipe]:
     import torch
     from PIL import Image
 
-    from kdgen.model import Model, build_net
+    from kdgen.models.model import Model, build_net
     from kdgen.recipe import override, parse
-    from kdgen.registry import Use
+    from kdgen.registry import Spec
 
     torch.manual_seed(0)
-    net, use = build_net(Use(name="dncnn", args={"depth": 3, "width": 24}), channels=1)
+    net, use = build_net(Spec(name="dncnn", args={"depth": 3, "width": 24}), channels=1)
     Model(net, name="tiny", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(tmp_path / "teacher")
     (tmp_path / "pictures").mkdir()
     ramp = np.add.outer(np.arange(24), 7 * np.arange(24)).astype(np.uint8)
@@ -151,11 +151,11 @@ SMALL_UNET = {"block_out_channels": [8, 16], "norm_num_groups": 4, "attention_le
 
 def small_diffusion(home: Path, **args: Any) -> str:
     """A diffusion model of grey images of 8x8, saved in a folder."""
-    from kdgen.model import Model, build_net
-    from kdgen.registry import Use
+    from kdgen.models.model import Model, build_net
+    from kdgen.registry import Spec
 
     torch.manual_seed(0)
-    net, use = build_net(Use(name="unet2d", args={**SMALL_UNET, "size": 8, **args}), channels=1)
+    net, use = build_net(Spec(name="unet2d", args={**SMALL_UNET, "size": 8, **args}), channels=1)
     made: Any = net
     Model(net, name=home.name, channels=1, task=made.describe(), use=use).save(home)
     return str(home)

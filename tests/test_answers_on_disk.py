@@ -12,10 +12,10 @@ import torch
 from answering import CPU, Negative, pool, task
 from PIL import Image
 
-from kdgen.answers import AnswerPool
 from kdgen.data.augment import dihedral, inverse
-from kdgen.recipe import Pool
-from kdgen.teacher import Teacher
+from kdgen.recipe import CacheSpec
+from kdgen.training.teacher import Teacher
+from kdgen.training.teacher_cache import TeacherCache
 from kdgen.types import UserError
 
 
@@ -30,14 +30,14 @@ def test_answers_are_asked_once_and_shared(tmp_path: Path) -> None:
 
 def test_another_teacher_seed_or_task_is_another_pool(tmp_path: Path) -> None:
     teacher = Teacher(Negative(), next(task().batches(batch_size=2, seed=0)), device=CPU, bfloat16=False)
-    spec = Pool(dir=str(tmp_path), patches=16)
+    spec = CacheSpec(dir=str(tmp_path), patches=16)
     folders = {
-        AnswerPool(task(), spec, teacher=teacher, identity="a").folder,
-        AnswerPool(task(), spec, teacher=teacher, identity="b").folder,
-        AnswerPool(task(), spec, teacher=None).folder,
-        AnswerPool(task(sigma=30), spec, teacher=teacher, identity="a").folder,
-        AnswerPool(task(), spec.model_copy(update={"seed": 1}), teacher=teacher, identity="a").folder,
-        AnswerPool(task(), spec, teacher=teacher, identity="a", paths=["twice"]).folder,
+        TeacherCache(task(), spec, teacher=teacher, identity="a").folder,
+        TeacherCache(task(), spec, teacher=teacher, identity="b").folder,
+        TeacherCache(task(), spec, teacher=None).folder,
+        TeacherCache(task(sigma=30), spec, teacher=teacher, identity="a").folder,
+        TeacherCache(task(), spec.model_copy(update={"seed": 1}), teacher=teacher, identity="a").folder,
+        TeacherCache(task(), spec, teacher=teacher, identity="a", paths=["twice"]).folder,
     }
     assert len(folders) == 6
 
@@ -96,7 +96,7 @@ def _crowd_out(folder: Path) -> None:
 def test_pools_in_use_and_being_written_stay_whatever_room_another_process_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdgen.answers.FLUSH_EVERY", 0.0)
+    monkeypatch.setattr("kdgen.training.teacher_cache.FLUSH_EVERY", 0.0)
     in_use, unused = pool(tmp_path, Negative(), seed=1), pool(tmp_path, Negative(), seed=2)
     for each in (in_use, unused):
         list(each.fill())
@@ -119,7 +119,7 @@ def test_pools_in_use_and_being_written_stay_whatever_room_another_process_needs
 def test_a_pool_whose_folder_somebody_removed_is_said_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdgen.answers.FLUSH_EVERY", 0.0)
+    monkeypatch.setattr("kdgen.training.teacher_cache.FLUSH_EVERY", 0.0)
     made = pool(tmp_path, Negative())
     filling = made.fill()
     next(filling)

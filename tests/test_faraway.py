@@ -15,9 +15,9 @@ import sys
 import torch
 
 import faraway
-import kdgen.adapters
+import kdgen.models.adapters
 from kdgen import load
-from kdgen.model import Model, build_net
+from kdgen.models.model import Model, build_net
 from kdgen.registry import Use, build
 
 

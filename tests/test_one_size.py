@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 import kdgen
 from kdgen import registry
-from kdgen.adapters import from_module
-from kdgen.compare import Report
 from kdgen.export import export
-from kdgen.input_shape import InputShape, input_shape
 from kdgen.metrics import cost
-from kdgen.model import Model, load
-from kdgen.plan import plan
+from kdgen.models.adapters import from_module
+from kdgen.models.input_shape import InputShape, input_shape
+from kdgen.models.model import Model, load
 from kdgen.recipe import Recipe
+from kdgen.report.compare import Report
 from kdgen.tasks import Denoise
+from kdgen.training.estimate import plan
 from kdgen.types import UserError
 
 Make = Callable[..., Recipe]
@@ -113,7 +113,7 @@ def test_a_student_of_one_size_is_trained_measured_and_used(make: Make, tmp_path
 def test_a_plan_says_which_sizes_are_taken(make: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = make('student={"name": "one_size"}', "controls=false")
     found = plan(recipe)
-    assert [leg.net.sizes for leg in found.legs] == ["16x16 alone"]
+    assert [phase.net.sizes for phase in found.phases] == ["16x16 alone"]
     assert found.teacher is not None
     assert found.teacher.sizes is None
     (tmp_path / "mine.json").write_text(recipe.to_json())

@@ -5,14 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import kdgen.methods
-import kdgen.ratio
-import kdgen.tasks
-import kdgen.zoo  # noqa: F401
 from kdgen import presets, registry
 from kdgen.recipe import Recipe, override, parse, read
-from kdgen.schema import document
 from kdgen.types import UserError
+from kdgen.utils.schema import document
 
 SMALL = {"name": "small", "task": {"name": "denoise"}, "student": {"name": "dncnn"}, "steps": 10}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from kdgen import registry
-from kdgen.registry import Use, build, get, names, nearest, register, summary
+from kdgen.registry import Spec, build, get, names, nearest, register, summary
 from kdgen.types import UserError
 
 
@@ -42,7 +42,7 @@ def test_build_passes_arguments():
     def denoise(sigma, *, seed=0):
         return sigma, seed
 
-    assert build("task", Use(name="denoise", args={"sigma": 25}), seed=3) == (25, 3)
+    assert build("task", Spec(name="denoise", args={"sigma": 25}), seed=3) == (25, 3)
 
 
 def test_what_is_unknown_or_missing_is_named():
@@ -51,11 +51,11 @@ def test_what_is_unknown_or_missing_is_named():
         return sigma
 
     with pytest.raises(UserError, match="no task is called 'denoize'; the nearest: denoise"):
-        build("task", Use(name="denoize"))
+        build("task", Spec(name="denoize"))
     with pytest.raises(UserError, match="'denoise' has no argument 'sigm'; the nearest: sigma"):
-        build("task", Use(name="denoise", args={"sigm": 25}))
+        build("task", Spec(name="denoise", args={"sigm": 25}))
     with pytest.raises(UserError, match="missing a required argument: 'sigma'"):
-        build("task", Use(name="denoise"))
+        build("task", Spec(name="denoise"))
 
 
 def test_keyword_arguments_of_any_name():
@@ -63,7 +63,7 @@ def test_keyword_arguments_of_any_name():
     def free(**options):
         return options
 
-    assert build("net", Use(name="free", args={"anything": 1})) == {"anything": 1}
+    assert build("net", Spec(name="free", args={"anything": 1})) == {"anything": 1}
 
 
 def test_nearest():
@@ -73,9 +73,9 @@ def test_nearest():
 
 
 def test_use_reads_like_a_call_and_refuses_unknown_keys():
-    assert str(Use(name="fixed", args={"alpha": 1.0})) == "fixed(alpha=1.0)"
+    assert str(Spec(name="fixed", args={"alpha": 1.0})) == "fixed(alpha=1.0)"
     with pytest.raises(ValueError, match="extra"):
-        Use(name="fixed", alpha=1.0)  # type: ignore[call-arg]
+        Spec(name="fixed", alpha=1.0)  # type: ignore[call-arg]
 
 
 def test_a_number_in_quotes_is_text():
@@ -84,4 +84,4 @@ def test_a_number_in_quotes_is_text():
         return width if width < 9 else 9
 
     with pytest.raises(UserError, match="net 'narrow': width is '8': input should be a valid integer"):
-        build("net", Use(name="narrow", args={"width": "8"}))
+        build("net", Spec(name="narrow", args={"width": "8"}))

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from faults import fuzz, runs, tiny
 from faults.bench import Bench
 
-from kdgen.arguments import register_all
+from kdgen.cli.arguments import register_all
 
 PLAIN = {"methods": [{"name": "output"}], "optimizer": "sgd", "lr": 0.05}
 """A stage whose result depends smoothly on rounding, for what is compared to a tolerance."""

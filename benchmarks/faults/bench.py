@@ -15,7 +15,7 @@ import torchmetrics.functional.image  # noqa: F401
 from faults import tiny
 
 from kdgen.__main__ import main
-from kdgen.model import load
+from kdgen.models.model import load
 from kdgen.types import UserError
 
 LONGEST = 300

@@ -23,13 +23,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kdgen import presets
-from kdgen.checkpoint import Checkpoints
-from kdgen.console import explain
-from kdgen.files import Unreadable, restore_file
-from kdgen.model import Model, build_net, load
+from kdgen.cli.console import explain
+from kdgen.cli.files import Unreadable, restore_file
+from kdgen.models.model import Model, build_net, load
 from kdgen.recipe import parse
-from kdgen.registry import Use, names
-from kdgen.run import _Run
+from kdgen.registry import Spec, names
+from kdgen.training.checkpoint import Checkpoints
+from kdgen.training.run import _Run
 
 HANG = 30
 """Seconds after which a case counts as hanging."""
@@ -186,7 +186,7 @@ def built(count: int, tiny: dict[str, Any], folder: Path) -> Tally:
 def a_student(folder: Path) -> Path:
     """A small student folder."""
     torch.manual_seed(0)
-    net, use = build_net(Use(name="half_res", args={"width": 8, "blocks": 1}), channels=1)
+    net, use = build_net(Spec(name="half_res", args={"width": 8, "blocks": 1}), channels=1)
     Model(net, name="small", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(folder)
     return folder
 

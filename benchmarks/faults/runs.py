@@ -24,8 +24,8 @@ from faults.fuzz import damaged
 from PIL import Image
 
 from kdgen.__main__ import main
-from kdgen.answers import AnswerPool
-from kdgen.model import load
+from kdgen.models.model import load
+from kdgen.training.teacher_cache import TeacherCache
 
 
 def killed(bench: Bench, count: int, *, seed: int = 0) -> Counter[str]:
@@ -172,11 +172,11 @@ def damaged_pool(bench: Bench, count: int) -> Counter[str]:
 def not_finite(bench: Bench, count: int) -> Counter[str]:
     """NaN in one batch, and in all from one on."""
     ends = Counter[str]()
-    whole = AnswerPool.__getitem__
+    whole = TeacherCache.__getitem__
     for number in range(count):
         calls = iter(range(10**9))
 
-        def poisoned(self: AnswerPool, index: torch.Tensor, first: int = 7 * number, lasting: bool = number % 2 == 1,
+        def poisoned(self: TeacherCache, index: torch.Tensor, first: int = 7 * number, lasting: bool = number % 2 == 1,
                      calls: Iterator[int] = calls) -> Any:  # fmt: skip
             batch, answer = whole(self, index)
             call = next(calls)
@@ -185,7 +185,7 @@ def not_finite(bench: Bench, count: int) -> Counter[str]:
             return batch, answer
 
         run = bench.folder / f"nan-{number}"
-        end = bench.distill(run, before=lambda poisoned=poisoned: setattr(AnswerPool, "__getitem__", poisoned))
+        end = bench.distill(run, before=lambda poisoned=poisoned: setattr(TeacherCache, "__getitem__", poisoned))
         finite = end != "done" or all(bool(p.isfinite().all()) for p in load(run).parameters())
         ends[f"{'lasting' if number % 2 else 'once'}: {end if finite else 'wrong'}"] += 1
     return ends

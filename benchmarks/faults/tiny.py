@@ -7,15 +7,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdgen.model import Model, build_net
-from kdgen.registry import Use
+from kdgen.models.model import Model, build_net
+from kdgen.registry import Spec
 
 
 def make(folder: Path, **changes: Any) -> dict[str, Any]:
     """Write what the run needs into a folder, and give its recipe as data."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    net, use = build_net(Use(name="dncnn", args={"depth": 3, "width": 24}), channels=1)
+    net, use = build_net(Spec(name="dncnn", args={"depth": 3, "width": 24}), channels=1)
     Model(net, name="teacher", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(folder / "teacher")
     (folder / "pictures").mkdir(exist_ok=True)
     ramp = np.add.outer(np.arange(24), 7 * np.arange(24)).astype(np.uint8)

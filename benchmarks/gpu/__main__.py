@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["KDGEN_CACHE"] = f"{scratch}/cache"
         for name in args.only:
             left = args.limit - (time.monotonic() - began)
-            bound = left if args.quick else min(BOUNDS[name], left)
-            setup = Setup(device=args.device, quick=args.quick, scratch=Path(scratch, name),
+            bound = left if args.quick_eval_images else min(BOUNDS[name], left)
+            setup = Setup(device=args.device, quick=args.quick_eval_images, scratch=Path(scratch, name),
                           deadline=time.monotonic() + bound, seconds=args.seconds)  # fmt: skip
             told = (name, setup, ledger)
             process = (
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _register(code: Sequence[Path] | None) -> None:
-    from kdgen.arguments import register_all
+    from kdgen.cli.arguments import register_all
 
     register_all(code)
 
@@ -115,7 +115,7 @@ def _part(name: str, setup: Setup, ledger: Ledger) -> None:
     """One part, in a process that may lose its GPU without the others losing theirs."""
     import torch
 
-    from kdgen.devices import machine, pick_device
+    from kdgen.utils.devices import machine, pick_device
 
     threading.Thread(target=_with_parent, daemon=True).start()
     device = pick_device(setup.device)

@@ -12,12 +12,12 @@ from torch.overrides import TorchFunctionMode
 
 from gpu.ledger import Item, Outcome, Setup
 from kdgen import registry
-from kdgen.devices import pick_device
-from kdgen.learner import Learner
-from kdgen.parallel import Team
 from kdgen.recipe import parse
-from kdgen.teacher import Teacher
+from kdgen.training.teacher import Teacher
+from kdgen.training.train_step import Learner
 from kdgen.types import Batch
+from kdgen.utils.devices import pick_device
+from kdgen.utils.distributed import Team
 
 STEPS = 2
 FIGURES = 2e-3
@@ -37,7 +37,7 @@ NEEDED: dict[tuple[str, str], dict[str, Any]] = {
 """What small nets need, and what makes a term do all that it can."""
 
 OUTPUT = {"name": "output"}
-Use = Mapping[str, Any]
+Spec = Mapping[str, Any]
 
 
 class Net(nn.Module):
@@ -107,7 +107,7 @@ class Steps:
     moved: Tensor
 
 
-def taken(stage: Use, device: torch.device, *, taught: bool) -> Steps:
+def taken(stage: Spec, device: torch.device, *, taught: bool) -> Steps:
     """The steps of a stage, from the same weights every time."""
     torch.manual_seed(0)
     student, teacher, probe = Net(), Net(24), batch_of(0)
@@ -129,7 +129,7 @@ def _weights(learner: Learner) -> Tensor:
     return torch.cat([p.detach().double().cpu().flatten() for p in learner.student.parameters()])
 
 
-def compared(stage: Use, device: torch.device, *, taught: bool, weights: float = WEIGHTS) -> Outcome:
+def compared(stage: Spec, device: torch.device, *, taught: bool, weights: float = WEIGHTS) -> Outcome:
     """How far the steps there are from those on the CPU."""
     with SameDraws(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         there, here = (taken(stage, where, taught=taught) for where in (device, torch.device("cpu")))
@@ -171,7 +171,7 @@ def items(setup: Setup) -> Iterator[Item]:
     for kind in kinds:
         for name in registry.names(kind):
             for args in documented(kind, name):
-                if setup.quick and args:
+                if setup.quick_eval_images and args:
                     continue
                 use = {"name": name, "args": {**NEEDED.get((kind, name), {}), **args}}
                 told = ", ".join(f"{key}={value}" for key, value in args.items())

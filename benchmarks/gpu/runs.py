@@ -11,13 +11,13 @@ from torch import Tensor
 
 from gpu.ledger import Item, Outcome, Setup
 from kdgen import Recipe, distill, load, resume
-from kdgen.conditions import call
-from kdgen.devices import bfloat16_pays, convolution_seconds, evaluating, pick_device
-from kdgen.learner import Learner
-from kdgen.parallel import Team
 from kdgen.recipe import parse
 from kdgen.registry import build
+from kdgen.training.train_step import Learner
 from kdgen.types import Event
+from kdgen.utils.conditions import call
+from kdgen.utils.devices import bfloat16_pays, convolution_seconds, evaluating, pick_device
+from kdgen.utils.distributed import Team
 
 SAME = 1e-3
 """Most that weights of two runs may be apart, of themselves, where one was interrupted."""
@@ -33,21 +33,21 @@ def recipe(setup: Setup, cache: Path) -> Recipe:
     """A small student of the bundled denoiser, from dead leaves, whose weights depend smoothly on rounding."""
     return parse({
         "name": "runs", "teacher": "denoiser",
-        "task": {"name": "denoise", "args": {"sigma": 25, "patch": 16 if setup.quick else 48}},
+        "task": {"name": "denoise", "args": {"sigma": 25, "patch": 16 if setup.quick_eval_images else 48}},
         "student": {"name": "dncnn", "args": {"depth": 3, "width": 16}},
         "stages": [{"methods": [{"name": "output"}], "optimizer": "sgd", "lr": 0.05}],
-        "steps": 8 if setup.quick else 60, "batch_size": 4 if setup.quick else 16, "precision": "float32",
-        "pool": {"patches": 16 if setup.quick else 128, "dir": str(cache)}, "repeatable": True, "controls": False,
-        "evaluate_every": None, "checkpoint_every": 1e-6, "device": setup.device,
+        "steps": 8 if setup.quick_eval_images else 60, "batch_size": 4 if setup.quick_eval_images else 16, "precision":
+        "float32", "pool": {"patches": 16 if setup.quick_eval_images else 128, "dir": str(cache)}, "repeatable": True,
+        "controls": False, "evaluate_every": None, "checkpoint_every": 1e-6, "device": setup.device,
     })  # fmt: skip
 
 
 def trained(events: Iterator[Event], until: Callable[[Event], bool] = lambda event: False) -> Event:
-    """Train to the end of the student's leg, or until an event; nothing is measured."""
+    """Train to the end of the student's phase, or until an event; nothing is measured."""
     for event in events:
-        if event.kind in ("leg", "stopped") or until(event):
+        if event.kind in ("phase", "stopped") or until(event):
             return event
-    raise AssertionError("a run ended without a leg")
+    raise AssertionError("a run ended without a phase")
 
 
 def weights(folder: Path) -> Tensor:
@@ -134,7 +134,7 @@ def items(setup: Setup) -> Iterator[Item]:
     yield Item("asked at every step", asked)
     yield Item("mixed precision", mixed)
     for name in ("denoiser", "vae", "gan", "diffusion"):
-        yield Item(f"model {name}", partial(modelled, name, device, quick=setup.quick))
+        yield Item(f"model {name}", partial(modelled, name, device, quick=setup.quick_eval_images))
 
 
 def in_bfloat16(plain: Recipe, device: torch.device) -> str:

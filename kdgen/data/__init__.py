@@ -12,10 +12,10 @@ from kdgen.data.mixture import Mixture
 from kdgen.data.pairs import Pairs
 from kdgen.data.photographs import Photographs
 from kdgen.data.pictures import Pictures, to_tensor
-from kdgen.data.seed import derive, generator, shuffled
 from kdgen.data.source import Gallery, Images, make_images
 from kdgen.data.whole import border, framed
-from kdgen.pixels import Picture
+from kdgen.utils.image_io import Picture
+from kdgen.utils.seed import derive, generator, shuffled
 
 __all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "DeadLeaves", "Folder", "Gallery", "Idx", "ImageFolder",
            "Images", "Jitter", "Labelled", "Mixture", "Pairs", "Photographs", "Picture", "Pictures", "border",

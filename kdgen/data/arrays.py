@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdgen.data.pictures import Pictures, to_tensor
-from kdgen.data.seed import generator, shuffled
 from kdgen.data.whole import framed
-from kdgen.pixels import Picture, from_array
 from kdgen.types import UserError
+from kdgen.utils.image_io import Picture, from_array
+from kdgen.utils.seed import generator, shuffled
 
 
 class Arrays(Pictures):
@@ -21,8 +21,8 @@ class Arrays(Pictures):
     Args:
         images: several images as a list, or stacked in one array or tensor. NumPy arrays are ``(H, W)`` or
             ``(H, W, C)``, tensors ``(H, W)`` or ``(C, H, W)``; C is 1 or 3.
-        value_range: black and white of images in floating point; integers are read as ``kdgen.pixels`` does: uint8 is
-            0 to 255. Values beyond are kept.
+        value_range: black and white of images in floating point; integers are read as ``kdgen.utils.image_io`` does:
+            uint8 is 0 to 255. Values beyond are kept.
         scales: patches are shrunk by area averaging to one of these shares of their size, drawn at random.
         labels: the class of each image, 0 and up, where images are to be told from each other.
 

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from kdgen.data.seed import derive, generator
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.utils.seed import derive, generator
 
 CANVAS = 256
 SUPERSAMPLING = 2

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from kdgen.data.jitter import STRONG, make_jitter
 from kdgen.data.pictures import Pictures, to_tensor
-from kdgen.data.seed import generator, shuffled
 from kdgen.data.whole import framed
-from kdgen.pixels import Picture, frames, is_deep, open_image
-from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.utils.image_io import Picture, frames, is_deep, open_image
+from kdgen.utils.references import FilePath
+from kdgen.utils.seed import generator, shuffled
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 KINDS = "PNG, JPEG, WebP, TIFF, BMP or GIF"
@@ -53,8 +53,8 @@ def read_picture(path: Path, background: float | None = None) -> Picture:
     """Decode an image file, upright by its EXIF tag; of several pages or frames the first.
 
     8-bit files stay as they are, composed on a ``background`` in 8-bit units or else with transparency dropped; 16-bit
-    ones are brought to 8-bit units without rounding; 32-bit float greys are read as ``kdgen.pixels.from_image`` says
-    and keep values beyond 0 to 255.
+    ones are brought to 8-bit units without rounding; 32-bit float greys are read as ``kdgen.utils.image_io.from_image``
+    says and keep values beyond 0 to 255.
 
     Raises:
         Exception: of many kinds, whatever the decoder makes of a damaged file.

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdgen.data.seed import generator, shuffled
 from kdgen.data.whole import framed
-from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.utils.references import FilePath
+from kdgen.utils.seed import generator, shuffled
 
 
 def read_idx(path: str | Path, dimensions: int) -> NDArray[np.uint8]:

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from kdgen.data.folder import Folder
-from kdgen.data.seed import generator
-from kdgen.pixels import Picture
-from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.utils.image_io import Picture
+from kdgen.utils.references import FilePath
+from kdgen.utils.seed import generator
 
 
 @register("images")

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from kdgen.data.labelled import Labelled
-from kdgen.data.seed import derive, generator
 from kdgen.data.source import Images, make_images
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.utils.seed import derive, generator
 
 
 @register("images")

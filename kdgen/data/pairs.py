@@ -7,10 +7,10 @@ from torch import Tensor
 
 from kdgen.data.folder import Folder
 from kdgen.data.pictures import Pictures, to_tensor
-from kdgen.pixels import Picture
-from kdgen.references import FilePath
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.utils.image_io import Picture
+from kdgen.utils.references import FilePath
 
 
 @register("images")

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from kdgen.data.pictures import Pictures
-from kdgen.pixels import Picture
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.utils.image_io import Picture
 
 FILES = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg")
 LARGEST = 256

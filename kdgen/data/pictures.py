@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from kdgen.data.seed import generator
-from kdgen.pixels import Picture
 from kdgen.types import UserError
+from kdgen.utils.image_io import Picture
+from kdgen.utils.seed import generator
 
 
 def to_tensor(picture: Picture, channels: int) -> Tensor:

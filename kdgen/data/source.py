@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 from pydantic import ValidationError
 from torch import Tensor
 
-from kdgen.registry import Use, build
+from kdgen.registry import Spec, build
 from kdgen.types import UserError
 
 
@@ -48,12 +48,12 @@ def make_images(source: Any) -> Any:
     Raises:
         UserError: for a malformed description, an unknown name, or arguments that do not fit.
     """
-    if not isinstance(source, Use | Mapping):
+    if not isinstance(source, Spec | Mapping):
         if not (hasattr(source, "patches") or hasattr(source, "images")):
             raise UserError(f'images are described as {{"name": ..., "args": {{...}}}}, not as {source!r}')
         return source
     try:
-        use = Use.model_validate(source)
+        use = Spec.model_validate(source)
     except ValidationError:
         raise UserError(f'images are described as {{"name": ..., "args": {{...}}}}, not as {source!r}') from None
     return build("images", use)

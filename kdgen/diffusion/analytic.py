@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from kdgen.diffusion.prediction import spread
+from kdgen.diffusion.prediction import append_dims
 
 
 class GaussianMixture(nn.Module):
@@ -67,11 +67,11 @@ class GaussianMixture(nn.Module):
         component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         centre = self.means[component]
         noise = torch.randn(centre.shape, generator=generator, dtype=centre.dtype, device=centre.device)
-        return centre + spread(self.std[component], centre) * noise, component
+        return centre + append_dims(self.std[component], centre) * noise, component
 
     def cdf(self, x: Tensor, sigma: float) -> Tensor:
         """The share of noisy data under each value of ``x``, pixel by pixel, in the shape ``(B, C, H, W)`` of ``x``."""
-        means, weights = self.means.to(x), spread(self.weights, self.means).to(x)
-        widened = spread((self.std**2 + sigma**2).sqrt(), self.means).to(x)
+        means, weights = self.means.to(x), append_dims(self.weights, self.means).to(x)
+        widened = append_dims((self.std**2 + sigma**2).sqrt(), self.means).to(x)
         under: Tensor = torch.special.ndtr((x[:, None] - means) / widened)
         return (weights * under).sum(1)

@@ -7,10 +7,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from kdgen.conditions import call, check_reads
-from kdgen.diffusion.prediction import Timesteps, spread
+from kdgen.diffusion.prediction import Timesteps, append_dims
 from kdgen.diffusion.schedules import alphas_cumprod, cosine_betas, linear_betas
 from kdgen.types import Net, UserError
+from kdgen.utils.conditions import call, check_reads
 
 FewSampler = Literal["consistency", "euler", "average"]
 """How a student of few steps draws.
@@ -27,7 +27,7 @@ Table = Literal["linear", "cosine"]
 _TABLES: dict[str, Timesteps] = {}
 
 
-def few_sigmas(num_steps: int, table: Table | Timesteps = "linear") -> Tensor:
+def trailing_sigmas(num_steps: int, table: Table | Timesteps = "linear") -> Tensor:
     """The noise levels of a student of ``num_steps`` steps: those at equal distances in its table, from the last.
 
     Of ``T`` timesteps, step ``i`` of ``k`` has timestep ``round(T (k - i) / k) - 1``, the ``trailing`` spacing of
@@ -75,7 +75,7 @@ def euler_step(x: Tensor, denoised: Tensor, sigma: Tensor, to: Tensor) -> Tensor
         sigma: ``(B,)``, above 0.
         to: ``(B,)``, at least 0.
     """
-    return torch.lerp(denoised, x, spread(to / sigma, x))
+    return torch.lerp(denoised, x, append_dims(to / sigma, x))
 
 
 def sample_few(
@@ -92,7 +92,7 @@ def sample_few(
     Args:
         net: called as ``net(x, sigma=(B,), **cond)``; returns the denoised images.
         noise: standard normal, ``(B, C, H, W)``.
-        sigmas: noise levels, ``(k + 1,)``, falling to 0, see ``few_sigmas``.
+        sigmas: noise levels, ``(k + 1,)``, falling to 0, see ``trailing_sigmas``.
         sampler: how to go from one level to the next.
         cond: further conditions for the net, each ``(B, ...)``.
         fresh: given images, standard normal noise of their shape, for ``consistency``.

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from kdgen.checks import check_number
-from kdgen.conditions import call, check_reads, conditions_of
 from kdgen.types import Net, UserError
+from kdgen.utils.conditions import call, check_reads, conditions_of
+from kdgen.utils.validation import check_number
 
 
 class Guidance(nn.Module):

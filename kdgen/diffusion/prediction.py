@@ -159,7 +159,7 @@ class Timesteps:
         return self._table
 
 
-def spread(values: Tensor, like: Tensor) -> Tensor:
+def append_dims(values: Tensor, like: Tensor) -> Tensor:
     """One value for each image, ``(B,)``, as ``(B, 1, ...)`` with the dimensions, dtype and device of ``like``."""
     return values.to(like.dtype).to(like.device).view(-1, *[1] * (like.ndim - 1))
 
@@ -184,7 +184,7 @@ def _coefficients(kind: Prediction, sigma: Tensor) -> tuple[Tensor, Tensor]:
 def _combine(a: Tensor, x: Tensor, b: Tensor, y: Tensor) -> Tensor:
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     x, y = x.to(dtype), y.to(dtype)
-    return spread(a, x) * x + spread(b, y) * y
+    return append_dims(a, x) * x + append_dims(b, y) * y
 
 
 def _float64(values: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Generator, Tensor
 
-from kdgen.conditions import call
 from kdgen.types import Net, UserError
+from kdgen.utils.conditions import call
 
 Solver = Literal["heun", "euler"]
 """How the ODE is solved: with error of second or of first order in the length of a step."""
@@ -55,7 +55,7 @@ def trajectory(
         net: called as ``net(x, sigma=(B,), **cond)`` in the dtype of ``noise``; returns the denoised images.
         noise: standard normal, ``(B, C, H, W)``. To start from images ``x`` of noise level ``sigmas[0]``, give
             ``x / sigmas[0]``.
-        sigmas: noise levels, ``(n + 1,)``, falling to 0, for example ``karras(n)``.
+        sigmas: noise levels, ``(n + 1,)``, falling to 0, for example ``karras_sigmas(n)``.
         method: ``heun`` or ``euler``.
         cond: further conditions for the net, each ``(B, ...)``.
         churn: how much fresh noise all steps together add; 0 adds none.

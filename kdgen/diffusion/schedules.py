@@ -13,7 +13,7 @@ from kdgen.diffusion.prediction import Prediction, Timesteps, from_denoised
 from kdgen.types import UserError
 
 
-def karras(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
+def karras_sigmas(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
     """The noise levels of a sampler, Karras et al. 2022 (arXiv 2206.00364), eq. 5.
 
     Returns:

@@ -11,16 +11,16 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from kdgen.conditions import conditions_of
 from kdgen.export.graph import Signature, program, quiet, signature, without_bound
 from kdgen.export.inputs import at_sizes, conditions, training_inputs
 from kdgen.export.onnx import OnnxNet, needs_onnx, write_int8, write_onnx
 from kdgen.export.parity import Parity, compare
-from kdgen.model import Model, load
-from kdgen.purpose import task_of
+from kdgen.models.model import Model, load
+from kdgen.models.nets.fold import folded
 from kdgen.registry import nearest
+from kdgen.tasks.infer_task import task_of
 from kdgen.types import Batch, Net, Task, UserError
-from kdgen.zoo.fold import folded
+from kdgen.utils.conditions import conditions_of
 
 TOLERANCE = 1e-4
 """Largest difference to the student that a format in float32 may have anywhere, of images in [-1, 1]."""

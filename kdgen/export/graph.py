@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic
 
-from kdgen.conditions import call
-from kdgen.devices import evaluating
-from kdgen.input_shape import InputShape, input_shape, mirrored, said
+from kdgen.models.input_shape import InputShape, input_shape, mirrored, said
 from kdgen.types import Batch, Net, UserError
+from kdgen.utils.conditions import call
+from kdgen.utils.devices import evaluating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

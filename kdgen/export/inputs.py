@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from kdgen.data.source import Gallery
-from kdgen.input_shape import InputShape, mirrored
-from kdgen.model import Model
-from kdgen.pictures import Pictured
+from kdgen.models.input_shape import InputShape, mirrored
+from kdgen.models.model import Model
+from kdgen.report.sample_grids import Pictured
 from kdgen.tasks.autoencode import Autoencode
 from kdgen.tasks.diffuse import Diffuse
 from kdgen.types import Batch, Task
@@ -31,7 +31,7 @@ def training_inputs(model: Model, task: Task, *, count: int, seed: int = 0) -> B
     """A batch as the task trains on it; a diffusion net is shown images that it draws itself, under noise."""
     if isinstance(task, Diffuse):
         y = task.draw(model.net, num_images=count, seed=seed)
-        return task.renewed(Batch(x=y, y=y), seed=seed)
+        return task.resample_noise(Batch(x=y, y=y), seed=seed)
     return next(iter(task.batches(batch_size=count, seed=seed)))
 
 

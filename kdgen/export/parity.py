@@ -10,15 +10,15 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from kdgen.conditions import call
-from kdgen.convert import write_text
-from kdgen.devices import evaluating, machine
 from kdgen.export.graph import Signature
 from kdgen.export.inputs import at_sizes, evaluation_inputs
 from kdgen.metrics import cost
-from kdgen.model import Model
-from kdgen.schema import Strict
+from kdgen.models.model import Model
 from kdgen.types import Batch, Task
+from kdgen.utils.conditions import call
+from kdgen.utils.convert import write_text
+from kdgen.utils.devices import evaluating, machine
+from kdgen.utils.schema import Strict
 
 PACKAGES = ("kdgen", "torch", "onnx", "onnxruntime")
 
@@ -46,7 +46,7 @@ class Parity(Strict):
     latency_ms: tuple[float, float] = Field(description="one call of the student in torch, and of what was exported")
     latency_shape: tuple[int, ...] = Field(description="of the input of that call")
     threads: int = Field(description="of both")
-    headline: str | None = Field(None, description="the metric that decides for its task")
+    primary_metric: str | None = Field(None, description="the metric that decides for its task")
     quality: dict[str, tuple[float, float]] = Field({}, description="figures of its task: the student's, the export's")
     measured: str | None = Field(None, description="how these came about")
     machine: str = Field(description="where all this was measured")
@@ -81,7 +81,7 @@ def compare(
             for batch, (ours, theirs) in zip(batches, pairs, strict=True)]  # fmt: skip
     figures: dict[str, tuple[float, float]] = {}
     if quality:
-        both = [task.evaluate(each, reference=net, limit=task.quick) for each in (net, exported)]
+        both = [task.evaluate(each, reference=net, limit=task.quick_eval_images) for each in (net, exported)]
         figures = {key: (both[0][key], value) for key, value in both[1].items() if key in both[0]}
     return Parity.model_validate(
         {
@@ -97,9 +97,9 @@ def compare(
             "latency_ms": tuple(cost.latencies_ms([net, exported], example.x, example.cond)),
             "latency_shape": tuple(example.x.shape),
             "threads": torch.get_num_threads(),
-            "headline": task.headline if quality else None,
+            "primary_metric": task.primary_metric if quality else None,
             "quality": figures,
-            "measured": task.provenance(reference=net) if quality else None,
+            "measured": task.describe_evaluation(reference=net) if quality else None,
             "machine": machine(torch.device("cpu")),
             "versions": _versions(),
         }

@@ -5,16 +5,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from kdgen.best import kept_step
-from kdgen.checkpoint import Checkpoints
-from kdgen.data.seed import generator
-from kdgen.devices import evaluating
 from kdgen.hub.parcel import Parcel
-from kdgen.journal import Journal
-from kdgen.model import Model, build_net, load
+from kdgen.models.model import Model, build_net, load
+from kdgen.models.tiling import whole
 from kdgen.recipe import read
-from kdgen.tiling import whole
+from kdgen.report.run_log import Journal
+from kdgen.training.best_student import kept_step
+from kdgen.training.checkpoint import Checkpoints
 from kdgen.types import Net, UserError
+from kdgen.utils.devices import evaluating
+from kdgen.utils.seed import generator
 
 CLOSE = 1e-3
 """Largest difference that folding a net for use may make to its output, in units of images in [-1, 1]."""

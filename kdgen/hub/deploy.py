@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 from huggingface_hub import RepoCard
 
-from kdgen.fetch import HubId, api, commit_of, explained
 from kdgen.hub.push import BARE, Pushed, commit, open_repository
 from kdgen.hub.scan import objection, outside
+from kdgen.models.hub_cache import HubId, api, commit_of, explained
 from kdgen.types import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 
-from kdgen.convert import sheet, to_pictures
 from kdgen.data import framed
 from kdgen.data.photographs import Photographs
-from kdgen.data.seed import generator
-from kdgen.model import Model
+from kdgen.models.model import Model
 from kdgen.types import UserError
+from kdgen.utils.convert import sheet, to_pictures
+from kdgen.utils.seed import generator
 
 DRAWN = 16
 SIZE = 144

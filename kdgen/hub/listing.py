@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData, ModelInfo, constants, get_session
 
-from kdgen.fetch import api, explained, patiently
+from kdgen.models.hub_cache import api, explained, patiently
 
 
 @dataclass(frozen=True, slots=True)

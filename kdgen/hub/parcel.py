@@ -9,17 +9,17 @@ from pathlib import Path
 
 from huggingface_hub import constants
 
-from kdgen import card as cards
-from kdgen.config import Config, read_config
-from kdgen.fetch import PAGES, copy_published, fetch, publishable
 from kdgen.hub.gallery import gallery
 from kdgen.hub.scan import objection, outside, without_paths
-from kdgen.loading import BUNDLED
-from kdgen.model import Model, load
+from kdgen.models.config import Config, read_config
+from kdgen.models.hub_cache import PAGES, copy_published, fetch, publishable
+from kdgen.models.loading import BUNDLED
+from kdgen.models.model import Model, load
 from kdgen.recipe import Recipe, parse
-from kdgen.report import Report
+from kdgen.report import model_card as cards
+from kdgen.report.report import Report
+from kdgen.report.usage_snippets import needs_code
 from kdgen.types import UserError
-from kdgen.usage import needs_code
 
 OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "timing.json",
        ".begun.json", ".lock", "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip

@@ -3,8 +3,8 @@
 import shutil
 from pathlib import Path
 
-from kdgen.fetch import HubId, copy_published
-from kdgen.model import load
+from kdgen.models.hub_cache import HubId, copy_published
+from kdgen.models.model import load
 from kdgen.types import UserError
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
-from kdgen.fetch import HubId, WorldError, api, explained, fetch, patiently, publishable
-from kdgen.fetch.failures import SILENCE
 from kdgen.hub.check import check
 from kdgen.hub.parcel import packed, settled
-from kdgen.model import Model
+from kdgen.models.hub_cache import HubId, WorldError, api, explained, fetch, patiently, publishable
+from kdgen.models.hub_cache.failures import SILENCE
+from kdgen.models.model import Model
 from kdgen.types import UserError
 
 BARE = {".gitattributes", ".gitignore", "README.md", "LICENSE"}

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdgen.devices import call_seconds, evaluating
-from kdgen.tiling import whole
+from kdgen.models.tiling import whole
 from kdgen.types import Net
+from kdgen.utils.devices import call_seconds, evaluating
 
 WARMUP = 3
 """Calls of a net that are not counted."""

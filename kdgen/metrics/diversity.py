@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.devices import device_of, evaluating, pick_device
 from kdgen.metrics.fidelity import FLAT, gradient_energy
 from kdgen.metrics.perceptual import Perceptual, perceptual
+from kdgen.utils.devices import device_of, evaluating, pick_device
 
 CALL = 100
 """Images in one call of a net."""

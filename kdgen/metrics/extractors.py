@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdgen.devices import device_of, evaluating, pick_device
-from kdgen.model import load
+from kdgen.models.model import load
 from kdgen.registry import nearest
 from kdgen.types import Net, UserError
+from kdgen.utils.devices import device_of, evaluating, pick_device
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION}"

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdgen.model import load
+from kdgen.models.model import load
 from kdgen.types import Net, UserError
 
 SMALLEST = 21

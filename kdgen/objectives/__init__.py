@@ -1,7 +1,7 @@
 """Terms of a student's own objective, one idea a file; importing the package registers them all.
 
 A new objective is one new file: an ``Objective`` under ``@register("objective")``, and a line here. It sees a
-``Sight`` of the training step, in which there is no teacher, and gives its loss per image, ``(B,)`` in float32.
+``LossInputs`` of the training step, in which there is no teacher, and gives its loss per image, ``(B,)`` in float32.
 """
 
 from kdgen.objectives.adversarial import Adversarial

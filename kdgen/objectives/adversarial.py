@@ -4,19 +4,19 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from kdgen.critics import Critic, Game, GameLoss, check_game, known_labels
+from kdgen.models.discriminators import Discriminator, GanKind, GanLoss, check_gan_loss, known_labels
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
-from kdgen.types import Batch, Net, Objective, Sight, UserError
+from kdgen.types import Batch, LossInputs, Net, Objective, UserError
 
 
 @register("objective")
 class Adversarial(Objective):
     """Look like real images to a critic that learns alongside: a GAN (Goodfellow et al. 2014, arXiv 1406.2661).
 
-    The critic is a convolutional one (``kdgen.critics.Critic``), spectrally normalised for ``hinge`` and plain for
-    ``relativistic``; the game is ``kdgen.critics.Game``. Real images are the batch's own ``real``, else the truth
-    ``y``; where they are of another size they are resampled to the student's.
+    The critic is a convolutional one (``kdgen.models.discriminators.Discriminator``), spectrally normalised for
+    ``hinge`` and plain for ``relativistic``; the game is ``kdgen.models.discriminators.GanLoss``. Real images are the
+    batch's own ``real``, else the truth ``y``; where they are of another size they are resampled to the student's.
 
     Args:
         width: of the critic's first layer.
@@ -34,19 +34,19 @@ class Adversarial(Objective):
             number of classes.
     """
 
-    game: Game
+    game: GanLoss
 
     def __init__(
         self,
         width: int = 32,
-        loss: GameLoss = "hinge",
+        loss: GanKind = "hinge",
         penalty: float = 0.0,
         every: int = 8,
         augment: bool = False,
         classes: int | None = None,
     ) -> None:
         super().__init__()
-        check_game("adversarial", width=width, loss=loss, penalty=penalty, every=every, classes=classes)
+        check_gan_loss("adversarial", width=width, loss=loss, penalty=penalty, every=every, classes=classes)
         self.width, self.kind = width, loss
         self.penalty, self.every, self.augment, self.classes = penalty, every, augment, classes
 
@@ -60,24 +60,26 @@ class Adversarial(Objective):
             raise UserError("adversarial: the real images of this task have no labels to judge them by: set `classes` "
                             "to 0 for a critic that has no regard to the class")  # fmt: skip
         size = (out.shape[2], out.shape[3])
-        critic = Critic(out.shape[1], size, self.width, normalized=self.kind == "hinge", classes=self.classes or 0)
-        game = Game(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)
+        critic = Discriminator(
+            out.shape[1], size, self.width, normalized=self.kind == "hinge", classes=self.classes or 0
+        )
+        game = GanLoss(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)
         self.game = game.to(real.device)
 
-    def loss(self, sight: Sight) -> Tensor:
+    def loss(self, inputs: LossInputs) -> Tensor:
         """What the student wants small: ``(B,)``, below zero where the critic of ``hinge`` is taken in."""
-        return self.game.student_loss(sight.student, _real(sight.batch), self._label(sight))
+        return self.game.student_loss(inputs.student, _real(inputs.batch), self._label(inputs))
 
-    def critic_loss(self, sight: Sight) -> Tensor:
+    def discriminator_loss(self, inputs: LossInputs) -> Tensor:
         """What the critic wants small, ``(B,)``."""
-        return self.game.critic_loss(sight.student, _real(sight.batch), self._label(sight))
+        return self.game.discriminator_loss(inputs.student, _real(inputs.batch), self._label(inputs))
 
     def critics(self) -> Iterator[nn.Parameter]:
         """The critic's parameters."""
         return self.game.learning()
 
-    def _label(self, sight: Sight) -> Tensor | None:
-        return known_labels("adversarial", sight.batch, self.classes)
+    def _label(self, inputs: LossInputs) -> Tensor | None:
+        return known_labels("adversarial", inputs.batch, self.classes)
 
 
 def _real(batch: Batch) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kdgen.registry import register
-from kdgen.types import Batch, Net, Objective, Sight, UserError
+from kdgen.types import Batch, LossInputs, Net, Objective, UserError
 
 
 @register("objective")
@@ -33,9 +33,9 @@ class Diversity(Objective):
         if len(batch.x) < 2:
             raise UserError("diversity compares the images of a batch: set batch_size to 2 or more")
 
-    def loss(self, sight: Sight) -> Tensor:
+    def loss(self, inputs: LossInputs) -> Tensor:
         """``1 / (ratio + epsilon)``, ``(B,)``, for each image and its neighbour."""
-        batch = sight.batch
+        batch = inputs.batch
         order = torch.arange(len(batch.x), device=batch.x.device)
         if "label" in batch.cond:
             order = torch.argsort(batch.cond["label"].flatten(), stable=True)
@@ -44,5 +44,5 @@ class Diversity(Objective):
         def apart(each: Tensor) -> Tensor:
             return (each.float() - each[neighbour].float()).flatten(1).abs().mean(1)
 
-        outputs, latents = apart(sight.student), apart(batch.x)
+        outputs, latents = apart(inputs.student), apart(batch.x)
         return latents / (outputs + self.epsilon * latents).clamp_min(1e-12)

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
-from kdgen.objectives.probe import probe_tap
+from kdgen.objectives.probe import probe_layer
 from kdgen.registry import register
-from kdgen.types import Batch, Net, Objective, Sight, UserError
+from kdgen.types import Batch, LossInputs, Net, Objective, UserError
 
 
 @register("objective")
@@ -27,21 +27,21 @@ class Kl(Objective):
 
     def __init__(self, tap: str = "moments") -> None:
         super().__init__()
-        self.student_taps = (tap,)
+        self.student_layers = (tap,)
 
     def attach(self, student: Net, batch: Batch) -> None:
         """Check the tap. Raises UserError where it gives no moments."""
-        (tap,) = self.student_taps
-        shape = tuple(probe_tap("kl", student, batch, tap).shape)
+        (tap,) = self.student_layers
+        shape = tuple(probe_layer("kl", student, batch, tap).shape)
         if batch.x.dim() != 4:
             raise UserError("kl is for encoders of images, but the student is given latents: leave it out")
         if len(shape) < 2 or shape[1] % 2:
             raise UserError(f"kl reads moments (2Z, ...), but layer {tap!r} of the student gives {shape[1:]}: "
                             "name another")  # fmt: skip
 
-    def loss(self, sight: Sight) -> Tensor:
+    def loss(self, inputs: LossInputs) -> Tensor:
         """The KL per value of the image, ``(B,)``."""
-        mean, log_variance = sight.student_taps[self.student_taps[0]].float().chunk(2, dim=1)
+        mean, log_variance = inputs.student_features[self.student_layers[0]].float().chunk(2, dim=1)
         log_variance = log_variance.clamp(-30, 20)
         each = (mean.square() + log_variance.exp() - log_variance - 1) / 2
-        return each.flatten(1).sum(1) / sight.batch.x[0].numel()
+        return each.flatten(1).sum(1) / inputs.batch.x[0].numel()

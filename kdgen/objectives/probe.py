@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from kdgen.conditions import read_of
-from kdgen.taps import taps
 from kdgen.types import Batch, Net, UserError
+from kdgen.utils.conditions import read_of
+from kdgen.utils.hooks import capture_outputs
 
 
 def probe(objective: str, student: Net, batch: Batch) -> Tensor:
@@ -24,13 +24,13 @@ def probe(objective: str, student: Net, batch: Batch) -> Tensor:
     return out
 
 
-def probe_tap(objective: str, student: Net, batch: Batch, tap: str) -> Tensor:
+def probe_layer(objective: str, student: Net, batch: Batch, tap: str) -> Tensor:
     """The output of one of the student's modules for the first two of a batch, ``(B, ...)``.
 
     Raises:
         UserError: for a path the student does not have, with the nearest ones, or a module that gives no tensor.
     """
-    with taps(student, [tap]) as seen:
+    with capture_outputs(student, [tap]) as seen:
         _run(student, batch)
     if tap not in seen:
         raise UserError(f"{objective}: layer {tap!r} of the student gives no tensor of its own: name one of its parts")

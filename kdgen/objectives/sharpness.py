@@ -2,11 +2,11 @@
 
 from torch import Tensor
 
-from kdgen.distance import resample
 from kdgen.metrics.fidelity import gradient_energy
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
-from kdgen.types import Batch, Net, Objective, Sight, UserError
+from kdgen.types import Batch, LossInputs, Net, Objective, UserError
+from kdgen.utils.distance import resample
 
 
 @register("objective")
@@ -27,10 +27,10 @@ class Sharpness(Objective):
         probe("sharpness", student, batch)
         _data(batch)
 
-    def loss(self, sight: Sight) -> Tensor:
+    def loss(self, inputs: LossInputs) -> Tensor:
         """``|E(student) - E(data)| / mean E(data)``, ``(B,)``."""
-        data, paired = _data(sight.batch)
-        ours, theirs = gradient_energy(sight.student), gradient_energy(resample(data, sight.student))
+        data, paired = _data(inputs.batch)
+        ours, theirs = gradient_energy(inputs.student), gradient_energy(resample(data, inputs.student))
         if not paired:
             ours, theirs = ours.mean().expand(len(ours)), theirs.mean().expand(len(ours))
         return (ours - theirs).abs() / theirs.mean().clamp_min(1e-6)

@@ -1,7 +1,7 @@
 """Denoisers."""
 
-from kdgen.recipe import Pool, Recipe, Stage, Term
-from kdgen.registry import Use, register
+from kdgen.recipe import CacheSpec, Recipe, Stage, Term
+from kdgen.registry import Spec, register
 
 
 @register("preset")
@@ -14,14 +14,14 @@ def denoise() -> Recipe:
     from_teacher = (Term(name="output", args={"loss": "l1"}),)
     return Recipe(
         name="denoise",
-        task=Use(name="denoise", args={"sigma": 25, "channels": 1, "loss": "l1"}),
+        task=Spec(name="denoise", args={"sigma": 25, "channels": 1, "loss": "l1"}),
         teacher="denoiser",
-        student=Use(name="half_res", args={"width": 32, "blocks": 3}),
+        student=Spec(name="half_res", args={"width": 32, "blocks": 3}),
         stages=(
             Stage(share=0.9, methods=from_teacher, optimizer="muon", lr=5e-3, final=0.1),
             Stage(name="fine-tune", share=0.1, methods=from_teacher, optimizer="muon", lr=5e-4, warmup=0),
         ),
         seconds=100,
         batch_size=8,
-        pool=Pool(patches=3000, crop=48),
+        pool=CacheSpec(patches=3000, crop=48),
     )

@@ -5,8 +5,8 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from kdgen.recipe import Assistant, Pool, Recipe, Stage, Term
-from kdgen.registry import Use, register
+from kdgen.recipe import Assistant, CacheSpec, Recipe, Stage, Term
+from kdgen.registry import Spec, register
 
 WIDTHS = (16, 32, 64, 96)
 """Channels of the bundled diffusion model, whose weights are the start of a student as large."""
@@ -30,7 +30,7 @@ LADDER = {16: 0.07, 8: 0.1, 4: 0.23, 2: 0.4}
 """Steps of the assistants of progressive distillation, and their shares of the time; the student has one step."""
 
 
-def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
+def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Spec:
     """A U-Net written as a pipeline of diffusers whose scheduler steps as ``sampler`` does."""
     scheduler: dict[str, JsonValue] = {
         "num_train_timesteps": 1000, "beta_schedule": "squaredcos_cap_v2", "prediction_type": "v_prediction",
@@ -45,7 +45,7 @@ def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Use:
     args: dict[str, Any] = {"block_out_channels": list(widths), "scheduler": scheduler, "pipeline": pipeline}
     if widths == NARROW:
         args["norm_num_groups"] = 2
-    return Use(name="unet2d", args=args)
+    return Spec(name="unet2d", args=args)
 
 
 def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dict[str, Any] | None = None,
@@ -67,14 +67,14 @@ def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dic
     stage = {"optimizer": "adamw", "lr": 4e-4, "betas": (0.9, 0.99), "warmup": 0.05, "final": 0.05, **more}
     return Recipe(
         name=name,
-        task=Use(name="few_steps", args=told),
+        task=Spec(name="few_steps", args=told),
         teacher="diffusion",
         student=small(sampler),
         init="teacher",
         stages=(Stage(methods=methods, **stage),),
         seconds=seconds,
         batch_size=batch_size,
-        pool=Pool(patches=0),
+        pool=CacheSpec(patches=0),
         ema=0.99,
         controls=False,
         evaluate_every=60,
@@ -194,5 +194,5 @@ def small_only() -> Recipe:
     """A quarter of the multiply-accumulates and 16 steps: start narrow and match blocks, as small-and-few begins."""
     recipe = few_steps("small-only", task={"steps": [16]}, sampler="euler", seconds=200)
     first = Stage(name="narrow", methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
-                  ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
+                  ratio=Spec(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
     return recipe.model_copy(update={"student": small("euler", NARROW), "stages": (first,)})

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from pydantic import JsonValue
 
-from kdgen.recipe import Pool, Recipe, Stage, Term
-from kdgen.registry import Use, register
+from kdgen.recipe import CacheSpec, Recipe, Stage, Term
+from kdgen.registry import Spec, register
 
 LEAVES: dict[str, JsonValue] = {"name": "dead_leaves"}
 
@@ -28,7 +28,7 @@ def large(preset: Callable[[], Recipe], *, batch_size: int = 256, patches: int =
     return recipe.model_copy(update={"name": f"{recipe.name}-gpu", **bigger}).lasting(seconds=600)
 
 
-def diffuse(*, drawn: int, drawn_steps: int, num_images: int, num_steps: int) -> Use:
+def diffuse(*, drawn: int, drawn_steps: int, num_images: int, num_steps: int) -> Spec:
     """The task of students of the bundled diffusion model.
 
     Args:
@@ -39,7 +39,7 @@ def diffuse(*, drawn: int, drawn_steps: int, num_images: int, num_steps: int) ->
     """
     samples: dict[str, JsonValue] = {"model": "diffusion", "num_images": drawn, "num_steps": drawn_steps}
     images: dict[str, JsonValue] = {"name": "samples", "args": samples}
-    return Use(name="diffuse", args={"images": images, "channels": 1, "size": 32, "num_images": num_images,
+    return Spec(name="diffuse", args={"images": images, "channels": 1, "size": 32, "num_images": num_images,
                                      "num_steps": num_steps})  # fmt: skip
 
 
@@ -48,13 +48,13 @@ def gan() -> Recipe:
     """A tenth of the multiply-accumulates of the bundled GAN, from its images alone."""
     return Recipe(
         name="gan",
-        task=Use(name="generate", args={"latent": 64, "channels": 1, "size": 32}),
+        task=Spec(name="generate", args={"latent": 64, "channels": 1, "size": 32}),
         teacher="gan",
-        student=Use(name="conv_generator", args={"latent": 64, "width": 10}),
-        stages=(Stage(methods=(output(5.0), CRITIC), optimizer="muon", lr=5e-3, final=0.02, critic_lr=6e-4),),
+        student=Spec(name="conv_generator", args={"latent": 64, "width": 10}),
+        stages=(Stage(methods=(output(5.0), CRITIC), optimizer="muon", lr=5e-3, final=0.02, discriminator_lr=6e-4),),
         seconds=100,
         batch_size=32,
-        pool=Pool(patches=20_000),
+        pool=CacheSpec(patches=20_000),
     )
 
 
@@ -62,7 +62,7 @@ def gan() -> Recipe:
 def gan_to_mlp() -> Recipe:
     """A fully connected generator from the bundled convolutional one."""
     return gan().model_copy(
-        update={"name": "gan-to-mlp", "student": Use(name="mlp_generator", args={"latent": 64, "hidden": [256, 512]})}
+        update={"name": "gan-to-mlp", "student": Spec(name="mlp_generator", args={"latent": 64, "hidden": [256, 512]})}
     )
 
 
@@ -72,8 +72,8 @@ def high_to_low() -> Recipe:
     return gan().model_copy(
         update={
             "name": "high-to-low",
-            "task": Use(name="generate", args={"latent": 64, "channels": 1, "size": 16}),
-            "student": Use(name="conv_generator", args={"latent": 64, "size": 16, "width": 12}),
+            "task": Spec(name="generate", args={"latent": 64, "channels": 1, "size": 16}),
+            "student": Spec(name="conv_generator", args={"latent": 64, "size": 16, "width": 12}),
         }
     )
 
@@ -87,13 +87,13 @@ def autoencoder() -> Recipe:
     """
     return Recipe(
         name="autoencoder",
-        task=Use(name="autoencode", args={"images": LEAVES, "channels": 3, "loss": "l1"}),
+        task=Spec(name="autoencode", args={"images": LEAVES, "channels": 3, "loss": "l1"}),
         teacher="vae",
-        student=Use(name="vae", args={"widths": [8, 16, 24], "sample": False}),
+        student=Spec(name="vae", args={"widths": [8, 16, 24], "sample": False}),
         stages=(
             Stage(
                 methods=(output(), Term(name="feature", args={"pairs": [["latents", "latents"]]})),
-                ratio=Use(name="fixed", args={"alpha": 0.9}),
+                ratio=Spec(name="fixed", args={"alpha": 0.9}),
                 optimizer="muon",
                 lr=5e-3,
                 final=0.02,
@@ -101,7 +101,7 @@ def autoencoder() -> Recipe:
         ),
         seconds=60,
         batch_size=16,
-        pool=Pool(patches=3000),
+        pool=CacheSpec(patches=3000),
     )
 
 
@@ -115,12 +115,12 @@ def vae() -> Recipe:
     return autoencoder().model_copy(
         update={
             "name": "vae",
-            "student": Use(name="vae", args={"widths": [8, 16, 24], "sample": False}),
+            "student": Spec(name="vae", args={"widths": [8, 16, 24], "sample": False}),
             "stages": (
                 Stage(
                     methods=(output(), Term(name="gaussian_kl", weight=0.1)),
                     objectives=(Term(name="kl", weight=1e-3),),
-                    ratio=Use(name="fixed", args={"alpha": 0.9}),
+                    ratio=Spec(name="fixed", args={"alpha": 0.9}),
                     optimizer="muon",
                     lr=5e-3,
                     final=0.02,
@@ -135,16 +135,16 @@ def vae_decoder() -> Recipe:
     """A fifteenth of the decoder of the bundled autoencoder, for the latents of its encoder."""
     return Recipe(
         name="vae-decoder",
-        task=Use(name="decode", args={"encoder": "vae", "images": LEAVES, "channels": 3, "loss": "l1"}),
+        task=Spec(name="decode", args={"encoder": "vae", "images": LEAVES, "channels": 3, "loss": "l1"}),
         teacher="vae#decoder",
-        student=Use(name="vae_decoder", args={"widths": [8, 16, 24]}),
+        student=Spec(name="vae_decoder", args={"widths": [8, 16, 24]}),
         stages=(
-            Stage(methods=(output(),), ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=5e-3,
+            Stage(methods=(output(),), ratio=Spec(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=5e-3,
                   final=0.02),
         ),
         seconds=60,
         batch_size=16,
-        pool=Pool(patches=3000),
+        pool=CacheSpec(patches=3000),
     )  # fmt: skip
 
 
@@ -155,14 +155,14 @@ def diffusion() -> Recipe:
         name="diffusion",
         task=diffuse(drawn=300, drawn_steps=8, num_images=300, num_steps=8),
         teacher="diffusion",
-        student=Use(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]}),
+        student=Spec(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]}),
         stages=(
-            Stage(methods=(Term(name="output"),), ratio=Use(name="fixed", args={"alpha": 0.9}), optimizer="muon",
+            Stage(methods=(Term(name="output"),), ratio=Spec(name="fixed", args={"alpha": 0.9}), optimizer="muon",
                   lr=6e-3, final=0.02),
         ),
         seconds=75,
         batch_size=16,
-        pool=Pool(patches=2000),
+        pool=CacheSpec(patches=2000),
         evaluate_every=60,
     )  # fmt: skip
 
@@ -178,7 +178,7 @@ def diffusion_blocks() -> Recipe:
     pairs: list[JsonValue] = [[path, path] for path in blocks]
     stage = Stage(
         methods=(Term(name="output"), Term(name="blocks", weight=0.02, args={"pairs": pairs})),
-        ratio=Use(name="fixed", args={"alpha": 0.9}),
+        ratio=Spec(name="fixed", args={"alpha": 0.9}),
         optimizer="muon",
         lr=6e-3,
         final=0.02,

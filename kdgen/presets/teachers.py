@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from kdgen.recipe import Pool, Recipe, Stage, Term
-from kdgen.registry import Use, register
+from kdgen.recipe import CacheSpec, Recipe, Stage, Term
+from kdgen.registry import Spec, register
 
-FRESH = Pool(patches=0)
+FRESH = CacheSpec(patches=0)
 
 
 def clothes(kind: str = "train", *, labelled: bool = False) -> dict[str, JsonValue]:
@@ -37,12 +37,12 @@ def denoiser_teacher() -> Recipe:
     images = {"name": "mixture", "args": {"sources": sources, "weights": [0.3, 0.7]}}
     return Recipe(
         name="denoiser",
-        task=Use(name="denoise", args={"sigma": [0, 55], "channels": "both", "images": images, "loss": "l1"}),
-        student=Use(name="unet"),
+        task=Spec(name="denoise", args={"sigma": [0, 55], "channels": "both", "images": images, "loss": "l1"}),
+        student=Spec(name="unet"),
         stages=(Stage(name="train", optimizer="muon", lr=4e-3),),
         seconds=5400,
         batch_size=8,
-        pool=Pool(patches=0),
+        pool=CacheSpec(patches=0),
         controls=False,
         evaluate_every=120,
         checkpoint_every=60,
@@ -56,8 +56,8 @@ def features32_teacher() -> Recipe:
     images: dict[str, JsonValue] = {"name": "mixture", "args": {"sources": sources}}
     return Recipe(
         name="features32",
-        task=Use(name="classify", args={"images": images, "evaluate": clothes("t10k", labelled=True)}),
-        student=Use(name="feature_net", args={"classes": 1804}),
+        task=Spec(name="classify", args={"images": images, "evaluate": clothes("t10k", labelled=True)}),
+        student=Spec(name="feature_net", args={"classes": 1804}),
         stages=(Stage(name="train", optimizer="muon", lr=3e-3, weight_decay=0.01),),
         seconds=480,
         batch_size=64,
@@ -74,9 +74,9 @@ def gan_teacher() -> Recipe:
     game = Term(name="adversarial", args={"width": 32})
     return Recipe(
         name="gan",
-        task=Use(name="generate", args={"latent": 64, "images": clothes()}),
-        student=Use(name="conv_generator", args={"latent": 64, "width": 32}),
-        stages=(Stage(name="train", objectives=(game,), lr=6e-4, critic_lr=6e-4, betas=(0.0, 0.99), clip=0),),
+        task=Spec(name="generate", args={"latent": 64, "images": clothes()}),
+        student=Spec(name="conv_generator", args={"latent": 64, "width": 32}),
+        stages=(Stage(name="train", objectives=(game,), lr=6e-4, discriminator_lr=6e-4, betas=(0.0, 0.99), clip=0),),
         seconds=1500,
         batch_size=32,
         pool=FRESH,
@@ -95,8 +95,8 @@ def vae_teacher() -> Recipe:
     images: dict[str, JsonValue] = {"name": "mixture", "args": {"sources": sources, "weights": [0.3, 0.4, 0.3]}}
     return Recipe(
         name="vae",
-        task=Use(name="autoencode", args={"images": images, "channels": 3, "loss": "l1"}),
-        student=Use(name="vae", args={"widths": [32, 64, 96]}),
+        task=Spec(name="autoencode", args={"images": images, "channels": 3, "loss": "l1"}),
+        student=Spec(name="vae", args={"widths": [32, 64, 96]}),
         stages=(Stage(name="train", objectives=(Term(name="kl", weight=1e-3),), optimizer="muon", lr=4e-3),),
         seconds=900,
         batch_size=16,
@@ -112,8 +112,8 @@ def diffusion_teacher() -> Recipe:
     """The bundled diffusion model: clothes of 32x32."""
     return Recipe(
         name="diffusion",
-        task=Use(name="diffuse", args={"images": clothes(), "data": True}),
-        student=Use(name="unet2d", args={"block_out_channels": [16, 32, 64, 96], "layers_per_block": 1}),
+        task=Spec(name="diffuse", args={"images": clothes(), "data": True}),
+        student=Spec(name="unet2d", args={"block_out_channels": [16, 32, 64, 96], "layers_per_block": 1}),
         stages=(Stage(name="train", optimizer="muon", lr=2e-3),),
         seconds=3300,
         batch_size=32,

@@ -8,18 +8,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from kdgen.abilities import Autoencoder
-from kdgen.checks import check_count
 from kdgen.data import Gallery, Images, derive, make_images
-from kdgen.devices import device_of, evaluating
-from kdgen.distance import distance
-from kdgen.drawing import CALL
-from kdgen.input_shape import fitted
 from kdgen.metrics import psnr, sharpness, ssim
+from kdgen.models.abilities import Autoencoder
+from kdgen.models.input_shape import fitted
+from kdgen.models.sampling import CALL
 from kdgen.registry import nearest, register
 from kdgen.tasks.drawing import Drawing
 from kdgen.tasks.latents import exchanged
 from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.utils.devices import device_of, evaluating
+from kdgen.utils.distance import distance
+from kdgen.utils.validation import check_count
 
 BLOCK_PIXELS = 2**20
 """Pixels of the patches that a source is asked for at once."""
@@ -54,7 +54,7 @@ class Autoencode(Drawing):
     """
 
     name = "autoencode"
-    headline, taught_headline = "psnr", "psnr@teacher"
+    primary_metric, taught_primary_metric = "psnr", "psnr@teacher"
     equivariant = True
 
     def __init__(
@@ -122,7 +122,7 @@ class Autoencode(Drawing):
         """What a net gives as images ``(B, C, H, W)``."""
         return out
 
-    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+    def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The batch as it is: nothing in it is random but the images."""
         return batch
 
@@ -171,7 +171,7 @@ class Autoencode(Drawing):
             figures |= {f"{key}@teacher": value for key, value in beside.items()} | exchange
         return figures | (self._variety(out) if num_images > 1 else {})
 
-    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """On how many images of which size, and with which seed."""
         if self.whole:
             on = f"Measured on whole images, cut to multiples of {self.multiple} pixels."

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.checks import check_count
 from kdgen.data import LIGHT, Labelled, derive, generator, is_labelled, make_images, make_jitter
-from kdgen.devices import device_of, evaluating
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.utils.devices import device_of, evaluating
+from kdgen.utils.validation import check_count
 
 CALL = 250
 """Images in one call of a net."""
@@ -46,8 +46,8 @@ class Classify:
     """
 
     equivariant = False
-    headline = taught_headline = "accuracy"
-    quick = 1000
+    primary_metric = taught_primary_metric = "accuracy"
+    quick_eval_images = 1000
     needs: frozenset[str] = frozenset()
 
     def __init__(
@@ -112,7 +112,7 @@ class Classify:
                 x = self.jitter(x, generator(drawn, "augment"))
             yield Batch(x=x, y=y)
 
-    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+    def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The batch as it is."""
         return batch
 
@@ -156,7 +156,7 @@ class Classify:
     def _most(self) -> int:
         return min(self.num_images, self.gallery.num_labelled or self.num_images)
 
-    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """How many images of which kind, and which seed."""
         kind = "held-out images" if self.held_out else "draws of the training images"
         what = "Accuracy is that" if self.num_classes else "The share whose nearest neighbour is of their class is that"

@@ -10,14 +10,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kdgen.checks import LARGEST_SIGMA
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
-from kdgen.devices import device_of, evaluating
-from kdgen.distance import distance
 from kdgen.metrics import psnr, sharpness, ssim
+from kdgen.models.tiling import whole
 from kdgen.registry import nearest, register
-from kdgen.tiling import whole
 from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.utils.devices import device_of, evaluating
+from kdgen.utils.distance import distance
+from kdgen.utils.validation import LARGEST_SIGMA
 
 BLOCK_PIXELS = 2**20
 USUAL_SIGMAS = (15.0, 25.0, 50.0)
@@ -59,7 +59,7 @@ class Denoise:
 
     channels: int
     equivariant = True
-    quick = 2
+    quick_eval_images = 2
     needs: frozenset[str] = frozenset()
 
     def __init__(
@@ -95,7 +95,7 @@ class Denoise:
         self.held_out = not own
         self.gallery: Gallery = self.source if own else make_images(evaluate or {"name": "photographs"})
         self.has_truth = not self.damaged or isinstance(self.gallery, Pairs)
-        self.headline = self.taught_headline = "psnr" if self.has_truth else "psnr@teacher"
+        self.primary_metric = self.taught_primary_metric = "psnr" if self.has_truth else "psnr@teacher"
         if not hasattr(self.source, "patches"):
             raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
         if not isinstance(self.gallery, Gallery):
@@ -121,7 +121,7 @@ class Denoise:
                 patches = self._block(block, length, batch_size, seed)
             yield self._batch(patches[number % length], generator(seed, "batch", number))
 
-    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+    def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The same truth under fresh noise of the same level; a batch of pairs or without truth as it is."""
         if batch.y is None or self.noisy:
             return batch
@@ -151,7 +151,7 @@ class Denoise:
         """That of the noisy image, ``(C, H, W)``."""
         return tuple(batch.x.shape[1:])
 
-    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """On which noise levels and with which seed."""
         seen = "" if self.held_out else ", those it was trained on"
         if not self.has_truth:

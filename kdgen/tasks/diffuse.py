@@ -13,15 +13,15 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from kdgen.cache import cache_folder, fingerprint, kept_array, short_hash
-from kdgen.checks import check_count, check_square
 from kdgen.data import Images, derive, generator, make_images
 from kdgen.data.labelled import is_labelled
 from kdgen.diffusion import edm_weight, log_normal
-from kdgen.drawing import NUM_STEPS, denoise_noise
+from kdgen.models.sampling import NUM_STEPS, denoise_noise
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Net, UserError
+from kdgen.utils.cache import cache_folder, fingerprint, kept_array, short_hash
+from kdgen.utils.validation import check_count, check_square
 
 
 @register("task")
@@ -113,7 +113,7 @@ class Diffuse(Drawing):
         for number in count(start):
             drawn = derive(seed, "images", number)
             clean = self._clean(batch_size, drawn)
-            yield self.renewed(clean, seed=derive(seed, "noise", number))
+            yield self.resample_noise(clean, seed=derive(seed, "noise", number))
 
     def _clean(self, count: int, seed: int) -> Batch:
         """Images without noise, and their classes where a net is told them."""
@@ -124,7 +124,7 @@ class Diffuse(Drawing):
         y = source.patches(count, self.size, channels=self.channels, seed=seed)
         return Batch(x=y, y=y)
 
-    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+    def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The same images under other noise of other levels."""
         assert batch.y is not None
         random = generator(seed, "noise")

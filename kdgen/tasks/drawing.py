@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdgen.data import Images, derive
-from kdgen.drawing import CALL
 from kdgen.metrics import (
     digest,
     distances,
@@ -20,6 +19,7 @@ from kdgen.metrics import (
     ssim,
     vendi_score,
 )
+from kdgen.models.sampling import CALL
 from kdgen.types import Batch, Metrics, Net, UserError
 
 FEWEST = 200
@@ -46,7 +46,7 @@ class Drawing:
     features: str
     images: Images | None = None
     equivariant = False
-    quick = 256
+    quick_eval_images = 256
     calls = 1
     teacher_calls = 1
     needs: frozenset[str] = frozenset()
@@ -57,14 +57,14 @@ class Drawing:
         self._diversity: WeakKeyDictionary[Net, dict[int, float]] = WeakKeyDictionary()
 
     @property
-    def headline(self) -> str:
+    def primary_metric(self) -> str:
         """The distance between distributions: FID for Inception's features, otherwise under its extractor's name."""
         return "fid" if self.features == "inception" else f"fd_{self.features}"
 
     @property
-    def taught_headline(self) -> str:
+    def taught_primary_metric(self) -> str:
         """The same, for with a teacher it is the distance to the teacher's images."""
-        return self.headline
+        return self.primary_metric
 
     def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
         """An image ``(C, size, size)``."""
@@ -101,7 +101,7 @@ class Drawing:
         if reference is not None:
             target = self._answers(reference, self.num_images, derive(seed, "reference"))
             if net is not reference:
-                figures |= self._agreement(drawn, self._answers(reference, min(count, self.quick), seed))
+                figures |= self._agreement(drawn, self._answers(reference, min(count, self.quick_eval_images), seed))
             figures |= self._distribution(drawn, target)
             if self.images is not None:
                 apart = self._distribution(drawn, self._real(count, seed))
@@ -112,13 +112,16 @@ class Drawing:
             raise UserError("there is nothing to compare with: name a teacher, or give the task `images`")
         variety = self._variety(drawn)
         if reference is None:
-            target, theirs = self._real(count, seed), mean_pairwise_distance(self._real(count, seed)[: self.quick])
+            target, theirs = (
+                self._real(count, seed),
+                mean_pairwise_distance(self._real(count, seed)[: self.quick_eval_images]),
+            )
         else:
             theirs = self._diversity_of(reference, seed)
         ratio = variety["diversity"] / max(theirs, 1e-12)
         return figures | signs(drawn, target) | {"diversity_ratio": ratio} | variety
 
-    def provenance(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
         """How many images, which seed, and a hash of the features they were compared with."""
         if reference is not None:
             target, whose = self._answers(reference, self.num_images, derive(seed, "reference")), "the teacher's"
@@ -127,7 +130,7 @@ class Drawing:
         known = digest(extractor(self.features)(target))
         return (f"Distributions are those of {self.num_images:,} images with seed {seed} against as many of {whose} "
                 f"(features {self.features}, statistics {known}); diversity and the Vendi score are those of the first "
-                f"{min(self.quick, self.num_images)}.")  # fmt: skip
+                f"{min(self.quick_eval_images, self.num_images)}.")  # fmt: skip
 
     def _answers(self, reference: Net, count: int, seed: int) -> Tensor:
         """The first images of the teacher at the task's size, kept for as long as it lives: it never changes."""
@@ -158,7 +161,7 @@ class Drawing:
 
     def _variety(self, drawn: Tensor) -> dict[str, float]:
         """How unlike the first images are: their mean perceptual distance, and how many unlike ones there seem."""
-        first = drawn[: self.quick]
+        first = drawn[: self.quick_eval_images]
         return {
             "diversity": mean_pairwise_distance(first),
             "vendi": vendi_score(extractor(self.features)(first)),
@@ -169,7 +172,7 @@ class Drawing:
         known = self._diversity.setdefault(reference, {})
         if seed not in known:
             images = self._answers(reference, self.num_images, derive(seed, "reference"))
-            known[seed] = mean_pairwise_distance(images[: self.quick])
+            known[seed] = mean_pairwise_distance(images[: self.quick_eval_images])
         return known[seed]
 
     def _distribution(self, drawn: Tensor, target: Tensor) -> dict[str, float]:

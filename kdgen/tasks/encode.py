@@ -6,13 +6,13 @@ from typing import Any
 from torch import Tensor
 
 from kdgen.data import Images
-from kdgen.devices import pick_device
-from kdgen.model import load
-from kdgen.references import ModelReference
+from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
 from kdgen.tasks.latents import decoded, encoded, latent_error
 from kdgen.types import Batch, Metrics, Net
+from kdgen.utils.devices import pick_device
+from kdgen.utils.references import ModelReference
 
 
 @register("task")

@@ -10,23 +10,23 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor
 
-from kdgen.checks import check_count
-from kdgen.conditions import conditions_of
 from kdgen.data import Images, derive
 from kdgen.diffusion import check_guidance, guided
-from kdgen.diffusion.few_steps import FewSampler, Table, few_sigmas, timesteps_of
-from kdgen.drawing import NUM_STEPS, draw_few
+from kdgen.diffusion.few_steps import FewSampler, Table, timesteps_of, trailing_sigmas
+from kdgen.models.sampling import NUM_STEPS, draw_few
 from kdgen.registry import register
 from kdgen.tasks.diffuse import Diffuse
 from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.utils.conditions import conditions_of
+from kdgen.utils.validation import check_count
 
 
 @register("task")
 class FewSteps(Diffuse):
     """Denoise as in ``diffuse``, and be measured by what is drawn in a few steps; the teacher draws in many.
 
-    Noise levels are those of ``kdgen.diffusion.few_steps.few_sigmas``. Figures at the first of ``steps`` have their
-    usual names; those that tell distributions apart come at every number of steps too, as ``fd_features32@2``.
+    Noise levels are those of ``kdgen.diffusion.few_steps.trailing_sigmas``. Figures at the first of ``steps`` have
+    their usual names; those that tell distributions apart come at every number of steps too, as ``fd_features32@2``.
 
     Each batch has a share of images at the highest level, where students start. Methods weight their own losses, so
     batches have no weights; the task's own loss is weighted as in ``diffuse``.
@@ -117,7 +117,7 @@ class FewSteps(Diffuse):
         for number in count(start):
             drawn = derive(seed, "images", number)
             y, noise = pairs.pairs(batch_size, self.size, channels=self.channels, seed=drawn)
-            batch = self.renewed(self._clean(batch_size, drawn), seed=derive(seed, "noise", number))
+            batch = self.resample_noise(self._clean(batch_size, drawn), seed=derive(seed, "noise", number))
             yield replace(batch, x=torch.addcmul(y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
 
     def levels(self, count: int, random: torch.Generator) -> Tensor:
@@ -148,7 +148,7 @@ class FewSteps(Diffuse):
 
         One that knows no average velocities, a teacher say, goes by Euler's steps in place of ``average``.
         """
-        shape, sigmas = (self.channels, self.size, self.size), few_sigmas(num_steps, self.table)
+        shape, sigmas = (self.channels, self.size, self.size), trailing_sigmas(num_steps, self.table)
         velocities = self.sampler == "average" and "until" not in (conditions_of(net) or ())
         sampler: FewSampler = "euler" if velocities else self.sampler
         return draw_few(net, shape, num_images, seed, sigmas, sampler, self.num_classes)
@@ -180,7 +180,7 @@ class FewSteps(Diffuse):
                 how: tuple[JsonValue, ...] = (self.sampler, str(self.table), number, seed)
                 drawn = self._kept(net, how, images, draw) if net is reference else draw()
                 apart = self.apart(drawn, reference, seed=seed)
-            told = (self.headline, "precision", "recall")
+            told = (self.primary_metric, "precision", "recall")
             figures |= {f"{name}@{number}": apart[name] for name in told if name in apart}
         return figures
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdgen.checks import check_count
 from kdgen.data import Images, derive, generator, make_images
-from kdgen.drawing import draw_images
+from kdgen.models.sampling import draw_images
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Net
+from kdgen.utils.validation import check_count
 
 
 @register("task")
@@ -86,7 +86,7 @@ class Generate(Drawing):
                 real = self.images.patches(batch_size, self.size, channels=self.channels, seed=drawn)
             yield Batch(x=x, real=real, cond=cond)
 
-    def renewed(self, batch: Batch, *, seed: int) -> Batch:
+    def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The batch as it is: it has no truth under anything random."""
         return batch
 

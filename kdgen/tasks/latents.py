@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from kdgen.abilities import Autoencoder
-from kdgen.devices import device_of, evaluating
 from kdgen.metrics import psnr
+from kdgen.models.abilities import Autoencoder
 from kdgen.types import Metrics, Net
+from kdgen.utils.devices import device_of, evaluating
 
 
 def encoded(net: Net, y: Tensor) -> Tensor:

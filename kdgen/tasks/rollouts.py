@@ -4,16 +4,16 @@ from functools import cached_property
 
 from torch import Tensor
 
-from kdgen.cache import short_hash
 from kdgen.data import derive
-from kdgen.devices import pick_device
 from kdgen.diffusion import check_guidance, guided
-from kdgen.drawing import NUM_STEPS, denoise_noise, starting_noise
-from kdgen.parts import listening
-from kdgen.references import ModelReference
+from kdgen.models.parts import listening
+from kdgen.models.sampling import NUM_STEPS, denoise_noise, starting_noise
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
 from kdgen.types import UserError
+from kdgen.utils.cache import short_hash
+from kdgen.utils.devices import pick_device
+from kdgen.utils.references import ModelReference
 
 
 @register("images")

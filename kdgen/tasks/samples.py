@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdgen.cache import Array, cache_folder, kept_array, short_hash
-from kdgen.checks import check_count
 from kdgen.data import derive, framed, generator, shuffled
-from kdgen.devices import pick_device
-from kdgen.model import load
-from kdgen.parts import listening
-from kdgen.references import ModelReference
+from kdgen.models.model import load
+from kdgen.models.parts import listening
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
+from kdgen.utils.devices import pick_device
+from kdgen.utils.references import ModelReference
+from kdgen.utils.validation import check_count
 
 
 @register("images")

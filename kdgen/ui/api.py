@@ -17,20 +17,20 @@ from kdgen.ui.uploads import open_picture
 from kdgen.ui.visitors import accept
 from kdgen.ui.watch import packed
 
-Answer = dict[str, Any]
+TeacherOutput = dict[str, Any]
 
 
 def endpoints(runs: Runs, models: Models) -> None:
     """Declare the endpoints within the page. Mistakes come back as the message of an error."""
 
-    def list_presets() -> Answer:
+    def list_presets() -> TeacherOutput:
         """List the presets by kind, each with a sentence on what it makes."""
         return {kind: {name: choices.summary(name) for name in choices.presets_of(kind)} for kind in choices.KINDS}
 
     def distill(
         preset: str = "denoise", seconds: float = 60.0, steps: int = 0, settings: str = "", recipe: str = "",
         session: str = "",
-    ) -> Answer:  # fmt: skip
+    ) -> TeacherOutput:  # fmt: skip
         """Put a distillation into the line.
 
         Args:
@@ -56,7 +56,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             job = runs.submit(accept(chosen, session, runs), session)
         return {**_state(runs, job), "session": session}
 
-    def status(run: str, session: str) -> Answer:
+    def status(run: str, session: str) -> TeacherOutput:
         """Say how far a run is.
 
         Args:
@@ -70,7 +70,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         with _explained():
             return _state(runs, runs.get(run, session))
 
-    def stop(run: str, session: str) -> Answer:
+    def stop(run: str, session: str) -> TeacherOutput:
         """Stop a run, or take it out of the line. What it has learned is kept.
 
         Args:
@@ -80,7 +80,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         with _explained():
             return _state(runs, runs.stop(run, session))
 
-    def delete(run: str, session: str) -> Answer:
+    def delete(run: str, session: str) -> TeacherOutput:
         """Delete a finished, stopped or failed run and all it left.
 
         Args:
@@ -112,7 +112,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         num_images: float,
         num_steps: float,
         session: str,
-    ) -> tuple[Answer, Any]:
+    ) -> tuple[TeacherOutput, Any]:
         """Compare models on one input.
 
         Args:
@@ -166,7 +166,7 @@ class _explained:
             raise gr.Error(str(error), print_exception=False) from None
 
 
-def _state(runs: Runs, job: Job) -> Answer:
+def _state(runs: Runs, job: Job) -> TeacherOutput:
     progress = follow(runs.home(job) / "run")
     report = progress.report() if job.state == "done" else None
     return {

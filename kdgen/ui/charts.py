@@ -10,9 +10,9 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from kdgen.curves import NOT_TERMS, points_of, smooth
 from kdgen.metrics.signs import BOUNDS
-from kdgen.report import heading
+from kdgen.report.loss_curves import NOT_TERMS, points_of, smooth
+from kdgen.report.report import heading
 from kdgen.ui.progress import Legs
 
 INK = {"#010101": "var(--kd-ink)", "#020202": "var(--kd-line)", "#030303": "var(--kd-accent)",
@@ -26,48 +26,48 @@ STYLE = {"svg.fonttype": "none", "svg.hashsalt": "kdgen", "font.family": "sans-s
          "ytick.color": TEXT}  # fmt: skip
 
 
-def loss_chart(legs: Legs, words: Mapping[str, str]) -> str:
-    """The loss of every leg and the terms of the student's, against seconds."""
+def loss_chart(phases: Legs, words: Mapping[str, str]) -> str:
+    """The loss of every phase and the terms of the student's, against seconds."""
     figure, axes = _axes(words["seconds"], words["loss"])
     with rc_context(STYLE):
         axes.set_yscale("log")
         drawn = False
-        for leg, known in legs.items():
+        for phase, known in phases.items():
             steps = known["step"]
             terms = [key for key in (steps[-1]["data"] if steps else {}) if key not in NOT_TERMS]
-            for term in terms if not leg.startswith("control") else ["loss"]:
+            for term in terms if not phase.startswith("control") else ["loss"]:
                 points = [(each["seconds"], each["data"][term]) for each in steps if (each["data"].get(term) or 0) > 0]
                 if len(points) > 1:
                     x, y = zip(*points, strict=True)
                     whole = term == "loss"
-                    label = words.get(leg, leg) + ("" if whole else f": {term}")
-                    axes.plot(x, smooth(y, 0.9 if len(y) > 40 else 0.5), color=LEGS.get(leg, SHADES[3]),
+                    label = words.get(phase, phase) + ("" if whole else f": {term}")
+                    axes.plot(x, smooth(y, 0.9 if len(y) > 40 else 0.5), color=LEGS.get(phase, SHADES[3]),
                               lw=2.2 if whole else 1, ls="-" if whole else ":", label=label)  # fmt: skip
                     drawn = True
         return _svg(figure, axes, words["loss_alt"]) if drawn else ""
 
 
-def quality_chart(legs: Legs, headline: str, words: Mapping[str, str]) -> str:
-    """The quick evaluations of every leg against seconds."""
-    figure, axes = _axes(words["seconds"], heading(headline))
+def quality_chart(phases: Legs, primary_metric: str, words: Mapping[str, str]) -> str:
+    """The quick evaluations of every phase against seconds."""
+    figure, axes = _axes(words["seconds"], heading(primary_metric))
     with rc_context(STYLE):
         drawn = False
-        for leg, known in legs.items():
-            points = points_of(known, headline)
+        for phase, known in phases.items():
+            points = points_of(known, primary_metric)
             if points:
-                axes.plot(*zip(*points, strict=True), "o-", ms=4, lw=2, color=LEGS.get(leg, SHADES[3]),
-                          label=words.get(leg, leg))  # fmt: skip
+                axes.plot(*zip(*points, strict=True), "o-", ms=4, lw=2, color=LEGS.get(phase, SHADES[3]),
+                          label=words.get(phase, phase))  # fmt: skip
                 drawn = True
         return _svg(figure, axes, words["quality_alt"]) if drawn else ""
 
 
-def signs_chart(legs: Legs, words: Mapping[str, str]) -> str:
+def signs_chart(phases: Legs, words: Mapping[str, str]) -> str:
     """What spoils the student's images, against seconds: saturation + 1, contrast and diversity, all 1 where none."""
     figure, axes = _axes(words["seconds"], words["signs"])
     with rc_context(STYLE):
         drawn = False
         for number, sign in enumerate(BOUNDS):
-            points = points_of(legs.get("student", {}), sign)
+            points = points_of(phases.get("student", {}), sign)
             if points:
                 shifted = [(seconds, value + (sign == "saturation")) for seconds, value in points]
                 axes.plot(*zip(*shifted, strict=True), "o-", ms=4, lw=2, color=SHADES[number], label=words[sign])

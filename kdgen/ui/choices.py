@@ -6,21 +6,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
-import kdgen.methods
-import kdgen.objectives
-import kdgen.ratio
-import kdgen.tasks  # noqa: F401 - all four register their names
 from kdgen import registry
-from kdgen.families import FAMILIES
-from kdgen.fetch.ids import MODELS
 from kdgen.metrics import cost
-from kdgen.model import Model, build_net
+from kdgen.models.hub_cache.ids import MODELS
+from kdgen.models.model import Model, build_net
+from kdgen.models.scaling import FAMILIES
 from kdgen.presets import preset
-from kdgen.propose import propose
-from kdgen.recipe import Pool, Recipe, Stage, Term, override
-from kdgen.registry import Use
-from kdgen.schema import Strict
+from kdgen.recipe import CacheSpec, Recipe, Stage, Term, override
+from kdgen.registry import Spec
+from kdgen.report.propose import propose
 from kdgen.types import UserError
+from kdgen.utils.schema import Strict
 
 KINDS = {
     "denoiser": ("denoise",),
@@ -123,7 +119,7 @@ def compose(
     steps: int | None,
     seconds: float | None,
     settings: Mapping[str, Any],
-    student: Use | None = None,
+    student: Spec | None = None,
     described: Mapping[str, Any] | None = None,
 ) -> Recipe:
     """A preset with the choices of the page.
@@ -146,7 +142,7 @@ def compose(
         base, _, _ = str(recipe.teacher).partition("#")
         args = _renamed(task.args, base, teacher.partition("#")[0])
         known = {key: value for key, value in (described or {}).items() if key in args and key != "name"}
-        task = Use(name=task.name, args={**args, **known})
+        task = Spec(name=task.name, args={**args, **known})
     stages = tuple(_stage(stage, methods, ratio, alpha) if stage.methods else stage for stage in recipe.stages)
     length: dict[str, Any] = {"steps": steps, "seconds": None if steps else seconds}
     recipe = recipe.model_copy(update={"task": task, "teacher": teacher, "stages": stages, **length})
@@ -178,7 +174,7 @@ def costs(recipe: Recipe, teacher: Model) -> tuple[Cost, Cost]:
     return _costs(recipe.task.model_dump_json(), recipe.student.model_dump_json(), teacher)
 
 
-def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | None) -> Use:
+def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | None) -> Spec:
     """The largest student within a fraction of the teacher's multiply-accumulates, in the recipe's task."""
     task = registry.build("task", recipe.task)
     return propose(teacher, task, fraction=fraction, family=family).use
@@ -186,10 +182,10 @@ def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | N
 
 @lru_cache(maxsize=128)
 def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
-    built = registry.build("task", Use.model_validate_json(task))
+    built = registry.build("task", Spec.model_validate_json(task))
     example, own = built.example(), getattr(built, "calls", 1)
     many = getattr(built, "teacher_calls", own)
-    net, _ = build_net(Use.model_validate_json(student), built.channels, built.describe())
+    net, _ = build_net(Spec.model_validate_json(student), built.channels, built.describe())
     try:
         made = [(net, own), (teacher.net, many)]
         student_cost, teacher_cost = (
@@ -208,7 +204,7 @@ def _stage(stage: Stage, methods: Iterable[str], ratio: str, alpha: float) -> St
         args = {**stage.ratio.args, key: alpha}
     else:
         args = {"start": alpha, "end": 0.0} if ratio in ("linear", "cosine") else {"alpha": alpha}
-    return stage.model_copy(update={"methods": terms, "ratio": Use(name=ratio, args=args)})
+    return stage.model_copy(update={"methods": terms, "ratio": Spec(name=ratio, args=args)})
 
 
 def _renamed(value: Any, old: str, new: str) -> Any:
@@ -221,7 +217,7 @@ def _renamed(value: Any, old: str, new: str) -> Any:
 
 def _field(key: str) -> Field:
     *_, name = key.split(".")
-    owners: dict[str, type[Strict]] = {"pool": Pool, "stages": Stage}
+    owners: dict[str, type[Strict]] = {"pool": CacheSpec, "stages": Stage}
     model = owners.get(key.split(".")[0], Recipe) if "." in key else Recipe
     field = model.model_fields[name]
     if field.annotation is bool:

@@ -8,8 +8,7 @@ from typing import Any, Self
 import gradio as gr
 from PIL import Image
 
-from kdgen.checks import check_number, check_sigma
-from kdgen.model import Model
+from kdgen.models.model import Model
 from kdgen.types import UserError
 from kdgen.ui import comparing, markup
 from kdgen.ui.charts import tradeoff_chart
@@ -19,6 +18,7 @@ from kdgen.ui.runs import Runs
 from kdgen.ui.uploads import open_picture
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
+from kdgen.utils.validation import check_number, check_sigma
 
 
 @dataclass(slots=True)

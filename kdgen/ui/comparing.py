@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdgen import compare, pictures
-from kdgen.convert import from_picture, sheet, to_pictures
 from kdgen.data import generator
 from kdgen.data.photographs import Photographs
-from kdgen.input_shape import fitted
-from kdgen.model import Model
-from kdgen.purpose import measuring_task
-from kdgen.report import Report, heading
+from kdgen.models.input_shape import fitted
+from kdgen.models.model import Model
+from kdgen.report import compare, sample_grids
+from kdgen.report.report import Report, heading
+from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Batch, UserError
+from kdgen.utils.convert import from_picture, sheet, to_pictures
 
 CHANGES = ("denoise", "autoencode")
 """Tasks whose nets change a picture; others draw pictures of their own."""
@@ -109,7 +109,7 @@ def on_photograph(
     with torch.inference_mode():
         made = [net(x) for net in list(nets.values())[:2]]
     first, second = made if len(made) > 1 else (x, made[0])
-    whole = _drawn_sheet(lambda path: pictures.samples(path, task, nets, limit=1))
+    whole = _drawn_sheet(lambda path: sample_grids.samples(path, task, nets, limit=1))
     return _shown(first, second, whole)
 
 
@@ -117,7 +117,7 @@ def on_latents(models: Mapping[str, Model], *, num_images: int, seed: int, num_s
     """Models that draw, from the same latents or the same noise."""
     drawn = {name: draw(model, num_images, seed, num_steps) for name, model in models.items()}
     first, second, *_ = drawn.values()
-    whole = _drawn_sheet(lambda path: pictures.drawings(path, drawn))
+    whole = _drawn_sheet(lambda path: sample_grids.drawings(path, drawn))
     return _shown(first, second, whole)
 
 
@@ -152,14 +152,14 @@ def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Rep
         for number, (name, model) in enumerate(models)
     ]  # fmt: skip
     rows = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
-    drawn = isinstance(task, pictures.Drawn) and not isinstance(task, pictures.Pictured)
-    notes = [task.provenance(reference=first.net)] if drawn else [task.provenance()]
-    return compare.compare(rows, task=said, headline=task.headline, per=compare.per_call(task), notes=notes)
+    drawn = isinstance(task, sample_grids.Drawn) and not isinstance(task, sample_grids.Pictured)
+    notes = [task.describe_evaluation(reference=first.net)] if drawn else [task.describe_evaluation()]
+    return compare.compare(rows, task=said, primary_metric=task.primary_metric, per=compare.per_call(task), notes=notes)
 
 
 def tradeoff(report: Report) -> tuple[list[tuple[str, float, float]], str]:
     """Name, multiply-accumulates an image and quality of every sound model; and what the quality is called."""
-    key = report.headline
+    key = report.primary_metric
     points = [(row.name, float(row.macs * row.calls), row.metrics[key])
               for row in report.rows if key in row.metrics and not row.fault]  # fmt: skip
     return points, heading(key)
@@ -172,7 +172,7 @@ def photographs() -> dict[str, Image.Image]:
 
 
 def _limit(task: Any) -> int | None:
-    return None if isinstance(task, pictures.Pictured) else MEASURED
+    return None if isinstance(task, sample_grids.Pictured) else MEASURED
 
 
 def _shown(first: torch.Tensor, second: torch.Tensor, whole: Image.Image) -> Shown:

@@ -12,8 +12,8 @@ import gradio as gr
 from PIL import Image
 
 from kdgen import hub
-from kdgen.config import read_config
-from kdgen.loading import BUNDLED
+from kdgen.models.config import read_config
+from kdgen.models.loading import BUNDLED
 from kdgen.recipe import read
 from kdgen.types import UserError
 from kdgen.ui import choices, compare, markup

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from kdgen.console import clock
-from kdgen.report import Report, count, worded
+from kdgen.report.report import Report, count, worded
 from kdgen.ui.choices import Cost
 from kdgen.ui.progress import Progress
 from kdgen.ui.runs import Job
+from kdgen.utils.durations import clock
 
 Words = Mapping[str, str]
 WARNINGS = 3
@@ -125,8 +125,8 @@ def key_figures(report: Report | None) -> str:
     if report is None or (student := report.find("student")) is None:
         return ""
     parts = []
-    if report.headline in student.metrics:
-        parts.append(worded(report.headline, student.metrics[report.headline]))
+    if report.primary_metric in student.metrics:
+        parts.append(worded(report.primary_metric, student.metrics[report.primary_metric]))
     teacher = report.find("teacher")
     if teacher is not None and student.macs:
         parts.append(f"{teacher.macs * teacher.calls / (student.macs * student.calls):.1f}x fewer MACs")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from huggingface_hub import scan_cache_dir
 
-from kdgen.model import Model, load
+from kdgen.models.model import Model, load
 from kdgen.types import UserError
 from kdgen.ui.runs import Runs
 from kdgen.ui.visitors import Weighing, resolve

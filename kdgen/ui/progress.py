@@ -7,15 +7,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kdgen.curves import NOT_TERMS, legs_of
-from kdgen.journal import read_events
 from kdgen.recipe import Recipe, read
-from kdgen.report import Report
+from kdgen.report.loss_curves import NOT_TERMS, curves_of
+from kdgen.report.report import Report
+from kdgen.report.run_log import read_events
 from kdgen.types import UserError
 
 Legs = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 FRESH = 6.0
 """Seconds after the last step for which its speed is still said."""
+
+FOLLOWED = ("answers", "step", "phase", "report", "done")
+"""Kinds of events that say how far a run is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +27,15 @@ class Progress:
 
     Attributes:
         folder: of the run.
-        phases: what it consists of, in order: ``answers`` and the legs, then ``report``.
+        phases: what it consists of, in order: ``answers`` and the phases, then ``report``.
         phase: the one it is in; empty before the first.
         share: of that phase that is done, in [0, 1].
         whole: of the run that is done, in [0, 1].
         seconds_left: of the whole run, None while that cannot be told.
         images_per_second: in training, 0 in other phases.
         terms: of the loss, at the last step.
-        headline: the metric that decides.
-        legs: steps and evaluations by leg, as ``kdgen.curves.legs_of`` gives them.
+        primary_metric: the metric that decides.
+        phases: steps and evaluations by phase, as ``kdgen.report.loss_curves.curves_of`` gives them.
         warnings: what the run said.
     """
 
@@ -44,8 +47,8 @@ class Progress:
     seconds_left: float | None = None
     images_per_second: float = 0.0
     terms: Mapping[str, float] = field(default_factory=dict)
-    headline: str = "psnr"
-    legs: Legs = field(default_factory=dict)
+    primary_metric: str = "psnr"
+    curves: Legs = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
@@ -79,22 +82,22 @@ def _follow(folder: Path, changed: int, size: int) -> Progress:
     except UserError:
         return Progress(folder)
     events = read_events(folder / "metrics.jsonl")
-    last = next((event for event in reversed(events) if event["kind"] in ("answers", "step", "leg", "report", "done")),
+    last = next((event for event in reversed(events) if event["kind"] in FOLLOWED),
                 None)  # fmt: skip
     start: dict[str, Any] = next((event for event in events if event["kind"] == "start"), {"data": {}})
     phases = phases_of(recipe, guided=bool(start["data"].get("guided", True)))
     said = tuple(str(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
-    known = Progress(folder, phases=phases, headline=str(start["data"].get("headline", "psnr")),
-                     legs=legs_of(events), warnings=said)  # fmt: skip
+    known = Progress(folder, phases=phases, primary_metric=str(start["data"].get("primary_metric", "psnr")),
+                     curves=curves_of(events), warnings=said)  # fmt: skip
     return known if last is None else _at(known, last, recipe, changed)
 
 
 def _at(known: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) -> Progress:
     """The progress with what its last event says."""
-    data, phase, share = last["data"], last["leg"], float(last.get("progress", 0.0))
+    data, phase, share = last["data"], last["phase"], float(last.get("progress", 0.0))
     if last["kind"] == "answers":
         phase, share = "answers", data["done"] / max(data["total"], 1)
-    elif last["kind"] == "leg":
+    elif last["kind"] == "phase":
         later = known.phases[known.phases.index(phase) + 1 :] if phase in known.phases else ()
         phase, share = (later or ("report",))[0], 0.0
     elif last["kind"] in ("report", "done"):
@@ -111,7 +114,7 @@ def _at(known: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) 
     return Progress(
         known.folder, known.phases, phase, share, whole, None if left is None else left + rest,
         float(data.get("images_per_second", 0.0)) if fresh else 0.0, terms if last["kind"] == "step" else {},
-        known.headline, known.legs, known.warnings,
+        known.primary_metric, known.curves, known.warnings,
     )  # fmt: skip
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kdgen.pixels import from_image
 from kdgen.types import UserError
 from kdgen.ui.limits import Limits
+from kdgen.utils.image_io import from_image
 
 WHITE = 255.0
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")

@@ -5,10 +5,10 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kdgen.fetch import HubId, api, explained, fetchable
-from kdgen.fetch.failures import SILENCE
-from kdgen.fetch.ids import MODELS
-from kdgen.loading import BUNDLED
+from kdgen.models.hub_cache import HubId, api, explained, fetchable
+from kdgen.models.hub_cache.failures import SILENCE
+from kdgen.models.hub_cache.ids import MODELS
+from kdgen.models.loading import BUNDLED
 from kdgen.recipe import Recipe, parse
 from kdgen.registry import nearest
 from kdgen.types import UserError

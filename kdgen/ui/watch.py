@@ -102,14 +102,14 @@ def look(runs: Runs, session: str, id: str | None, seen: Mapping[str, Any], requ
 
 
 def _curves(progress: Progress, known: dict[str, Any], job: Job, words: Mapping[str, str]) -> Any:
-    count = sum(len(each) for leg in progress.legs.values() for each in leg.values())
+    count = sum(len(each) for phase in progress.curves.values() for each in phase.values())
     recent = time.time() - known.get("drawn", 0) < CURVES_EVERY and not job.over
     if count == known.get("count", -1) or (recent and count):
         return gr.skip()
     known["count"], known["drawn"] = count, time.time()
-    charts = [("loss_title", loss_chart(progress.legs, words)),
-              ("quality_title", quality_chart(progress.legs, progress.headline, words)),
-              ("signs_title", signs_chart(progress.legs, words))]  # fmt: skip
+    charts = [("loss_title", loss_chart(progress.curves, words)),
+              ("quality_title", quality_chart(progress.curves, progress.primary_metric, words)),
+              ("signs_title", signs_chart(progress.curves, words))]  # fmt: skip
     return "".join(f"<figure class=kd-figure><figcaption>{words[title]}</figcaption>{svg}</figure>"
                    for title, svg in charts if svg)  # fmt: skip
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from kdgen.data import Arrays, Folder, ImageFolder, shuffled
-from kdgen.registry import Use, build
+from kdgen.registry import Spec, build
 from kdgen.types import UserError
 
 COLOURS = {"cat": (200, 30, 30), "dog": (30, 200, 30), "owl": (30, 30, 200)}
@@ -28,7 +28,7 @@ def pets(tmp_path: Path) -> Path:
 
 
 def test_colour_pictures_have_the_class_of_their_folder_and_come_once_each(pets: Path) -> None:
-    source = build("images", Use(name="image_folder", args={"path": str(pets)}))
+    source = build("images", Spec(name="image_folder", args={"path": str(pets)}))
     assert (source.classes, source.num_classes, source.num_labelled) == (["cat", "dog", "owl"], 3, 6)
     x, y = source.labelled(6, 8, channels=3, seed=1)
     assert x.shape == (6, 3, 8, 8)

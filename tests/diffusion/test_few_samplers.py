@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kdgen.diffusion import GaussianMixture, Timesteps, sample
-from kdgen.diffusion.few_steps import euler_step, few_sigmas, sample_few
+from kdgen.diffusion.few_steps import euler_step, sample_few, trailing_sigmas
 from kdgen.types import UserError
 
 MIXTURE = GaussianMixture(torch.tensor([-0.6, 0.5]).view(2, 1, 1, 1), std=[0.15, 0.25], weights=[0.4, 0.6])
@@ -29,15 +29,15 @@ def noise(*shape, seed=0):
 
 def test_levels_nest_and_fall_to_zero():
     for number in (1, 2, 3, 5, 8):
-        sigmas = few_sigmas(number)
+        sigmas = trailing_sigmas(number)
         assert len(sigmas) == number + 1
         assert (sigmas.diff() < 0).all()
         assert sigmas[-1] == 0
-        torch.testing.assert_close(few_sigmas(2 * number)[::2], sigmas)
+        torch.testing.assert_close(trailing_sigmas(2 * number)[::2], sigmas)
     torch.testing.assert_close(
-        few_sigmas(4)[:-1].float(), torch.tensor([157.41, 17.247, 3.424, 0.953]), rtol=1e-3, atol=0
+        trailing_sigmas(4)[:-1].float(), torch.tensor([157.41, 17.247, 3.424, 0.953]), rtol=1e-3, atol=0
     )
-    assert few_sigmas(2, "cosine")[1] == pytest.approx(1.0, abs=0.03)
+    assert trailing_sigmas(2, "cosine")[1] == pytest.approx(1.0, abs=0.03)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 8])
@@ -50,7 +50,7 @@ def test_diffusers_schedulers_step_through_the_same_levels(steps):
     for scheduler in (ddim, lcm):
         scheduler.set_timesteps(steps)
         taken = Timesteps(scheduler.alphas_cumprod).sigma(scheduler.timesteps.double())
-        torch.testing.assert_close(taken, few_sigmas(steps)[:-1], rtol=1e-5, atol=0)
+        torch.testing.assert_close(taken, trailing_sigmas(steps)[:-1], rtol=1e-5, atol=0)
 
 
 def test_consistency_denoises_and_renoises():
@@ -67,7 +67,7 @@ def test_consistency_denoises_and_renoises():
 
 
 def test_euler_is_eulers_method_and_average_says_where_a_step_ends():
-    start, sigmas = noise(5, 1, 1, 1), few_sigmas(4)
+    start, sigmas = noise(5, 1, 1, 1), trailing_sigmas(4)
     few = sample_few(MIXTURE, start, sigmas=sigmas, sampler="euler")
     torch.testing.assert_close(few, sample(MIXTURE, start, sigmas=sigmas, method="euler"), rtol=1e-4, atol=1e-4)
     net = Recording()
@@ -87,8 +87,8 @@ def test_a_step_to_zero_is_the_denoised_image_and_one_to_where_it_is_none():
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="from 1 to 1000 steps, not 0"):
-        few_sigmas(0)
+        trailing_sigmas(0)
     with pytest.raises(UserError, match="one of linear, cosine"):
-        few_sigmas(2, "quadratic")
+        trailing_sigmas(2, "quadratic")
     with pytest.raises(UserError, match="one of consistency, euler, average"):
-        sample_few(MIXTURE, noise(1, 1, 1, 1), sigmas=few_sigmas(1), sampler="heun")
+        sample_few(MIXTURE, noise(1, 1, 1, 1), sigmas=trailing_sigmas(1), sampler="heun")

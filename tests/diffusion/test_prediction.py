@@ -9,13 +9,13 @@ from kdgen.diffusion import (
     Prediction,
     Timesteps,
     alphas_cumprod,
+    append_dims,
     cosine_betas,
     flow_sigma,
     flow_time,
     from_denoised,
     linear_betas,
     scale_in,
-    spread,
     to_denoised,
 )
 from kdgen.types import UserError
@@ -27,12 +27,12 @@ LEVELS = torch.tensor([0.002, 0.05, 0.4, 1.0, 7.0, 80.0], dtype=torch.float64)
 def pairs(dtype=torch.float64):
     draws = torch.Generator().manual_seed(0)
     y, n = torch.randn((2, len(LEVELS), 3, 4, 4), generator=draws, dtype=torch.float64)
-    return y.to(dtype), n.to(dtype), (y + spread(LEVELS, y) * n).to(dtype)
+    return y.to(dtype), n.to(dtype), (y + append_dims(LEVELS, y) * n).to(dtype)
 
 
 def defined(kind, y, n):
     """Each prediction from its paper's own definition, from image and noise."""
-    sigma = spread(LEVELS, y)
+    sigma = append_dims(LEVELS, y)
     alpha = (1 + sigma**2) ** -0.5
     return {"epsilon": n, "v": alpha * n - sigma * alpha * y, "flow": n - y, "sample": y}[kind]
 
@@ -75,8 +75,8 @@ def test_without_noise_the_image_is_its_own_answer(kind):
 
 def test_scales_bring_x_to_the_input_of_each_process():
     y, n, x = pairs()
-    t = spread(flow_time(LEVELS), x)
-    torch.testing.assert_close(spread(scale_in("flow", LEVELS), x) * x, (1 - t) * y + t * n, rtol=0, atol=1e-12)
+    t = append_dims(flow_time(LEVELS), x)
+    torch.testing.assert_close(append_dims(scale_in("flow", LEVELS), x) * x, (1 - t) * y + t * n, rtol=0, atol=1e-12)
     alpha = scale_in("v", LEVELS)
     torch.testing.assert_close(alpha**2 + (LEVELS * alpha) ** 2, torch.ones_like(alpha), rtol=1e-14, atol=0)
     assert torch.equal(scale_in("epsilon", LEVELS), alpha)
@@ -144,6 +144,6 @@ def test_denoised_images_are_those_of_diffusers(kind, name):
     for timestep in (1, 250, 999):
         z, said = torch.randn((2, 2, 3, 4, 4), generator=draws)
         sigma = table.sigma(torch.full((2,), timestep))
-        x = z / spread(scale_in(kind, sigma), z)
+        x = z / append_dims(scale_in(kind, sigma), z)
         theirs = scheduler.step(said, timestep, z).pred_original_sample
         torch.testing.assert_close(to_denoised(kind, said, x, sigma), theirs, rtol=1e-4, atol=1e-4)

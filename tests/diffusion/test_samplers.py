@@ -11,11 +11,11 @@ from kdgen.diffusion import (
     GaussianMixture,
     Guidance,
     Timesteps,
+    append_dims,
     from_denoised,
-    karras,
+    karras_sigmas,
     sample,
     scale_in,
-    spread,
     trajectory,
 )
 from kdgen.types import UserError
@@ -56,12 +56,12 @@ def check_statistics(images, tolerance=1.0):
 
 
 def test_heun_reproduces_the_mixture():
-    check_statistics(sample(MIXTURE, noise(20_000, 1, 1, 2), sigmas=karras(32)))
+    check_statistics(sample(MIXTURE, noise(20_000, 1, 1, 2), sigmas=karras_sigmas(32)))
 
 
 def test_churn_reproduces_the_mixture_too():
     draws = torch.Generator().manual_seed(1)
-    images = sample(MIXTURE, noise(8_000, 1, 1, 2), sigmas=karras(64), churn=20, generator=draws)
+    images = sample(MIXTURE, noise(8_000, 1, 1, 2), sigmas=karras_sigmas(64), churn=20, generator=draws)
     check_statistics(images, tolerance=1.5)
 
 
@@ -71,7 +71,7 @@ def ode_errors(method, steps):
     place = PIXEL.cdf(10 * start, 10.0)
     errors = []
     for num_steps in steps:
-        sigmas = karras(num_steps, 0.02, 10.0)
+        sigmas = karras_sigmas(num_steps, 0.02, 10.0)
         *_, last, _ = trajectory(PIXEL, start, sigmas=sigmas, method=method)
         assert last.sigma == pytest.approx(0.02)
         errors.append(float((PIXEL.cdf(last.x, 0.02) - place).abs().mean()))
@@ -88,7 +88,7 @@ def test_order_of_convergence(method, order):
 def test_one_gaussian_in_closed_form():
     alone = GaussianMixture(torch.full((1, 3, 4, 4), 0.2, dtype=torch.float64), std=0.3)
     start = noise(8, 3, 4, 4)
-    for x, sigma, denoised in trajectory(alone, start, sigmas=karras(200)):
+    for x, sigma, denoised in trajectory(alone, start, sigmas=karras_sigmas(200)):
         shrink = math.sqrt((0.3**2 + sigma**2) / (0.3**2 + 80**2))
         torch.testing.assert_close(x, 0.2 + shrink * (80 * start - 0.2), rtol=1e-3, atol=2e-3)
         if sigma:
@@ -98,21 +98,21 @@ def test_one_gaussian_in_closed_form():
 @pytest.mark.parametrize(("method", "calls"), [("heun", 11), ("euler", 6)])
 def test_calls_and_states(method, calls):
     net = Counting(MIXTURE)
-    states = list(trajectory(net, noise(2, 1, 1, 2), sigmas=karras(6), method=method))
+    states = list(trajectory(net, noise(2, 1, 1, 2), sigmas=karras_sigmas(6), method=method))
     assert net.calls == calls
-    assert [state.sigma for state in states] == karras(6).tolist()
+    assert [state.sigma for state in states] == karras_sigmas(6).tolist()
     assert states[-1].denoised is states[-1].x
-    assert torch.equal(sample(MIXTURE, noise(2, 1, 1, 2), sigmas=karras(6), method=method), states[-1].x)
+    assert torch.equal(sample(MIXTURE, noise(2, 1, 1, 2), sigmas=karras_sigmas(6), method=method), states[-1].x)
 
 
 def test_one_step_is_one_answer():
     start = noise(4, 1, 1, 2, dtype=torch.float32)
     answer = MIXTURE(80 * start, sigma=torch.full((4,), 80.0))
-    assert torch.equal(sample(MIXTURE, start, sigmas=karras(1)), answer)
+    assert torch.equal(sample(MIXTURE, start, sigmas=karras_sigmas(1)), answer)
 
 
 def test_a_trajectory_resumes_from_any_of_its_states():
-    start, sigmas = noise(4, 1, 1, 2), karras(12)
+    start, sigmas = noise(4, 1, 1, 2), karras_sigmas(12)
     states = list(trajectory(MIXTURE, start, sigmas=sigmas))
     rest = sample(MIXTURE, states[5].x / sigmas[5], sigmas=sigmas[5:])
     torch.testing.assert_close(rest, states[-1].x, rtol=0, atol=1e-10)
@@ -125,8 +125,8 @@ def test_a_precise_state_keeps_single_precision_nets_nearer_to_the_truth():
             return MIXTURE(x, sigma=sigma)
 
     start = noise(64, 1, 1, 2, dtype=torch.float32)
-    truth = sample(MIXTURE, start.double(), sigmas=karras(64))
-    precise, plain = (sample(Single(), start, sigmas=karras(64), precise=flag) for flag in (True, False))
+    truth = sample(MIXTURE, start.double(), sigmas=karras_sigmas(64))
+    precise, plain = (sample(Single(), start, sigmas=karras_sigmas(64), precise=flag) for flag in (True, False))
     assert precise.dtype == plain.dtype == torch.float32
     error = [(images.double() - truth).square().mean().sqrt() for images in (precise, plain)]
     assert error[0] <= error[1] < 1e-4
@@ -134,9 +134,9 @@ def test_a_precise_state_keeps_single_precision_nets_nearer_to_the_truth():
 
 def test_same_noise_same_images_and_churn_by_its_generator():
     start = noise(4, 1, 1, 2)
-    assert torch.equal(sample(MIXTURE, start, sigmas=karras(6)), sample(MIXTURE, start, sigmas=karras(6)))
+    assert torch.equal(sample(MIXTURE, start, sigmas=karras_sigmas(6)), sample(MIXTURE, start, sigmas=karras_sigmas(6)))
     once, again, other = (
-        sample(MIXTURE, start, sigmas=karras(6), churn=3, generator=torch.Generator().manual_seed(seed))
+        sample(MIXTURE, start, sigmas=karras_sigmas(6), churn=3, generator=torch.Generator().manual_seed(seed))
         for seed in (0, 0, 1)
     )
     assert torch.equal(once, again)
@@ -146,9 +146,11 @@ def test_same_noise_same_images_and_churn_by_its_generator():
 def test_churn_keeps_to_its_range_and_to_the_true_level():
     draws = torch.Generator().manual_seed(0)
     states = list(
-        trajectory(MIXTURE, noise(2, 1, 1, 2), sigmas=karras(6), churn=3, churn_range=(0.05, 50), generator=draws)
+        trajectory(
+            MIXTURE, noise(2, 1, 1, 2), sigmas=karras_sigmas(6), churn=3, churn_range=(0.05, 50), generator=draws
+        )
     )
-    for state, sigma in zip(states, karras(6).tolist(), strict=True):
+    for state, sigma in zip(states, karras_sigmas(6).tolist(), strict=True):
         most = min(3 / 6, math.sqrt(2) - 1)
         assert state.sigma == pytest.approx(sigma * (1 + most) if 0.05 <= sigma <= 50 else sigma)
 
@@ -156,7 +158,7 @@ def test_churn_keeps_to_its_range_and_to_the_true_level():
 def test_conditions_reach_the_net_and_gradients_flow():
     start = noise(2, 1, 1, 2).requires_grad_()
     labels = torch.tensor([2, 0])
-    images = sample(MIXTURE, start, sigmas=karras(100), cond={"label": labels})
+    images = sample(MIXTURE, start, sigmas=karras_sigmas(100), cond={"label": labels})
     torch.testing.assert_close(images.detach(), MEANS[labels], rtol=0, atol=0.6)
     (gradient,) = torch.autograd.grad(images.sum(), start)
     torch.testing.assert_close(gradient.mean((1, 2, 3)), torch.tensor([0.15, 0.05]).double(), rtol=0.01, atol=0)
@@ -170,7 +172,7 @@ def test_levels_that_do_not_fall_to_zero_are_refused(sigmas):
 
 def test_an_unknown_method_is_refused():
     with pytest.raises(UserError, match="heun, euler, not 'ddim'"):
-        sample(MIXTURE, noise(1, 1, 1, 2), sigmas=karras(2), method="ddim")
+        sample(MIXTURE, noise(1, 1, 1, 2), sigmas=karras_sigmas(2), method="ddim")
 
 
 def test_guidance():
@@ -182,7 +184,7 @@ def test_guidance():
         torch.testing.assert_close(said, unconditional + scale * (conditional - unconditional))
         assert net.calls == 1
     start = noise(6, 1, 1, 2)
-    guided = sample(Guidance(MIXTURE, 2, null_label=3), start, sigmas=karras(16), cond={"label": label})
+    guided = sample(Guidance(MIXTURE, 2, null_label=3), start, sigmas=karras_sigmas(16), cond={"label": label})
     assert bool(((guided[:, None] - MEANS).flatten(2).square().sum(2).argmin(1) == label).all())
 
 
@@ -195,7 +197,7 @@ def test_euler_is_the_ddim_of_diffusers():
     z = start = noise(4, 1, 1, 2, dtype=torch.float32)
     for timestep in scheduler.timesteps:
         sigma = table.sigma(timestep.expand(4))
-        x = z / spread(scale_in("epsilon", sigma), z)
+        x = z / append_dims(scale_in("epsilon", sigma), z)
         said = from_denoised("epsilon", MIXTURE(x, sigma=sigma), x, sigma)
         z = scheduler.step(said, timestep, z).prev_sample
     sigmas = torch.cat([table.sigma(scheduler.timesteps.double()), torch.zeros(1)])

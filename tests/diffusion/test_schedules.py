@@ -13,7 +13,7 @@ from kdgen.diffusion import (
     edm_weight,
     flow_time,
     from_denoised,
-    karras,
+    karras_sigmas,
     linear_betas,
     log_normal,
     log_uniform,
@@ -31,20 +31,20 @@ def generator():
 
 
 def test_karras_ends():
-    sigmas = karras(18)
+    sigmas = karras_sigmas(18)
     assert sigmas.shape == (19,)
     assert sigmas.dtype == torch.float64
     assert float(sigmas[0]) == pytest.approx(80, rel=1e-12)
     assert float(sigmas[-2]) == pytest.approx(0.002, rel=1e-12)
     assert float(sigmas[-1]) == 0
     assert bool((sigmas.diff() < 0).all())
-    torch.testing.assert_close(karras(1), torch.tensor([80.0, 0.0], dtype=torch.float64))
+    torch.testing.assert_close(karras_sigmas(1), torch.tensor([80.0, 0.0], dtype=torch.float64))
 
 
 @pytest.mark.parametrize("wrong", [{"num_steps": 0}, {"sigma_min": 0}, {"sigma_min": 90}])
 def test_a_schedule_that_is_none_is_refused(wrong):
     with pytest.raises(UserError, match="sigma_min < sigma_max"):
-        karras(**{"num_steps": 4, **wrong})
+        karras_sigmas(**{"num_steps": 4, **wrong})
 
 
 def test_karras_is_that_of_diffusers():
@@ -52,11 +52,11 @@ def test_karras_is_that_of_diffusers():
 
     edm = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0)
     edm.set_timesteps(18)
-    torch.testing.assert_close(karras(18).float(), edm.sigmas, rtol=1e-5, atol=0)
+    torch.testing.assert_close(karras_sigmas(18).float(), edm.sigmas, rtol=1e-5, atol=0)
     euler = EulerDiscreteScheduler(use_karras_sigmas=True, beta_schedule="linear", beta_start=1e-4, beta_end=0.02)
     euler.set_timesteps(20)
     table = Timesteps(euler.alphas_cumprod)
-    sigmas = karras(20, table.sigma_min, table.sigma_max)
+    sigmas = karras_sigmas(20, table.sigma_min, table.sigma_max)
     torch.testing.assert_close(sigmas.float(), euler.sigmas, rtol=1e-5, atol=0)
     torch.testing.assert_close(table.timestep(sigmas[:-1]).float(), euler.timesteps.float(), rtol=0, atol=2e-2)
 

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 from support import drain
 
-from kdgen import registry, run
-from kdgen.arguments import register_all
-from kdgen.compare import Report
+from kdgen import registry
+from kdgen.cli.arguments import register_all
 from kdgen.data import read_idx
 from kdgen.metrics import cost, psnr
-from kdgen.model import load
+from kdgen.models.model import load
 from kdgen.recipe import Recipe, override, read
+from kdgen.report.compare import Report
+from kdgen.training import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*.json"))

@@ -7,21 +7,21 @@ import torch
 from support import call
 
 from kdgen import registry
-from kdgen.arguments import register_all
+from kdgen.cli.arguments import register_all
 from kdgen.export import export
 from kdgen.export.graph import Signature, program, signature
 from kdgen.export.inputs import at_sizes
-from kdgen.input_shape import InputShape
-from kdgen.model import Model, build_net, load
-from kdgen.purpose import task_of
-from kdgen.registry import Use
+from kdgen.models.input_shape import InputShape
+from kdgen.models.model import Model, build_net, load
+from kdgen.models.nets.fold import folded
+from kdgen.registry import Spec
+from kdgen.tasks.infer_task import task_of
 from kdgen.types import Batch, UserError
-from kdgen.zoo.fold import folded
 
 DENOISE: dict[str, object] = {"name": "denoise", "sigma": [15, 50]}
 
 
-def student(use: Use, task: dict[str, object] | None = None) -> Model:
+def student(use: Spec, task: dict[str, object] | None = None) -> Model:
     torch.manual_seed(0)
     net, use = build_net(use, channels=1)
     return Model(net, name="tiny", channels=1, task=task, use=use)
@@ -29,7 +29,7 @@ def student(use: Use, task: dict[str, object] | None = None) -> Model:
 
 @pytest.fixture
 def denoiser() -> Model:
-    use = Use(name="half_res", args={"width": 8, "blocks": 1, "sigma_map": True})
+    use = Spec(name="half_res", args={"width": 8, "blocks": 1, "sigma_map": True})
     return student(use, DENOISE)
 
 
@@ -54,7 +54,7 @@ def test_a_restorer_in_onnx_takes_any_size_and_stays_itself(denoiser: Model, tmp
 
 def test_int8_is_smaller_and_its_quality_stands_beside_the_students(denoiser: Model, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    use = Use(name="half_res", args={"width": 32, "blocks": 2, "sigma_map": True})
+    use = Spec(name="half_res", args={"width": 32, "blocks": 2, "sigma_map": True})
     done = export(student(use, DENOISE), tmp_path / "small.onnx", format="int8")
     ours, theirs = done.parity.quality["psnr"]
     assert 15 < ours < 30
@@ -95,18 +95,18 @@ def test_half_of_a_model_is_no_student_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("use", "task", "inputs"),
     [
-        (Use(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}),
+        (Spec(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}),
          {"name": "generate", "latent": [8], "size": 16, "channels": 1}, {"x": ["batch", 8]}),
-        (Use(name="mlp_vae", args={"size": 32, "hidden": 16, "latent": 4}),
+        (Spec(name="mlp_vae", args={"size": 32, "hidden": 16, "latent": 4}),
          {"name": "autoencode", "size": 32, "channels": 1}, {"x": ["batch", 1, 32, 32]}),
-        (Use(name="vae", args={"widths": [4, 4, 8], "channels": 1}),
+        (Spec(name="vae", args={"widths": [4, 4, 8], "channels": 1}),
          {"name": "autoencode", "size": 32, "channels": 1}, {"x": ["batch", 1, "height", "width"]}),
-        (Use(name="unet", args={"widths": [4, 8, 8], "blocks": 1, "channels": 1}),
+        (Spec(name="unet", args={"widths": [4, 8, 8], "blocks": 1, "channels": 1}),
          {"name": "denoise", "sigma": 25}, {"x": ["batch", 1, "height", "width"], "sigma": ["batch"]}),
     ],
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip
-def test_programs_of_all_families_equal_their_nets(use: Use, task: dict[str, object], inputs: object) -> None:
+def test_programs_of_all_families_equal_their_nets(use: Spec, task: dict[str, object], inputs: object) -> None:
     model = student(use, task)
     built = task_of(model)
     net = folded(model.net).eval()
@@ -161,7 +161,7 @@ def test_a_missing_package_is_named_with_the_command(
 
 
 def test_a_task_that_does_not_fit_is_told() -> None:
-    generator = student(Use(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}))
+    generator = student(Spec(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}))
     with pytest.raises(UserError, match=r"does not take the images of the task denoise.*--recipe"):
         export(generator, format="torch-export")
     with pytest.raises(UserError, match="no format is called 'onix'; the nearest: onnx"):
@@ -232,7 +232,7 @@ def test_nets_that_ask_for_their_batch_or_a_size(
 
 
 def test_a_student_of_one_size_is_compared_at_that(tmp_path: Path) -> None:
-    use = Use(name="mlp_vae", args={"size": 32, "hidden": 16, "latent": 4})
+    use = Spec(name="mlp_vae", args={"size": 32, "hidden": 16, "latent": 4})
     done = student(use, {"name": "autoencode", "size": 32, "channels": 1}).export(tmp_path / "o", format="torch-export")
     assert done.parity.inputs == {"x": ["batch", 1, 32, 32]}
     assert {row.shape for row in done.parity.agreement} == {(1, 1, 32, 32)}
@@ -242,5 +242,5 @@ def test_the_dcgan_of_the_examples_is_exported(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(registry._registered, "net", dict(registry._registered["net"]))
     register_all([Path(__file__).parents[2] / "examples" / "dcgan.py"])
     task: dict[str, object] = {"name": "generate", "latent": [8], "size": 64, "channels": 1}
-    model = student(Use(name="dcgan", args={"latent": 8, "width": 4}), task)
+    model = student(Spec(name="dcgan", args={"latent": 8, "width": 4}), task)
     assert model.export(tmp_path / "d.pt2", format="torch-export").parity.inputs == {"x": ["batch", 8]}

@@ -7,7 +7,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from kdgen.export import export
-from kdgen.model import load
+from kdgen.models.model import load
 
 
 @pytest.mark.parametrize("part", ["", "#decoder", "#encoder"])

@@ -10,9 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 
 from faults import fuzz, tiny
 
-from kdgen.arguments import register_all
-from kdgen.model import load
-from kdgen.registry import Use, build
+from kdgen.cli.arguments import register_all
+from kdgen.models.model import load
+from kdgen.registry import Spec, build
 from kdgen.types import UserError
 
 
@@ -55,7 +55,7 @@ def test_the_campaign_sees_what_is_bad() -> None:
 @pytest.mark.parametrize(("args", "words"), [({"depth": [1]}, "depth is"), ({"width": True}, "width is True")])
 def test_an_argument_of_another_type_is_named(args: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=f"net 'dncnn': {words}"):
-        build("net", Use(name="dncnn", args=args))
+        build("net", Spec(name="dncnn", args=args))
 
 
 def test_a_configuration_of_other_channels_than_its_net_is_refused(tmp_path: Path) -> None:

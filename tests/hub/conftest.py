@@ -13,11 +13,11 @@ import torch
 from huggingface_hub import HfApi, constants
 from PIL import Image
 
-from kdgen import run
 from kdgen.__main__ import main
-from kdgen.model import Model, build_net
+from kdgen.models.model import Model, build_net
 from kdgen.recipe import Recipe, parse
-from kdgen.registry import Use
+from kdgen.registry import Spec
+from kdgen.training import run
 
 from .server import Hub
 
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @dataclass
-class Place:
+class RunContext:
     """Where tests publish: an owner, and names of its repositories that are removed afterwards."""
 
     org: str
@@ -50,7 +50,7 @@ class Place:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Place]:
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RunContext]:
     """A Hub that one may write to, an empty cache, and a working folder without a run in it."""
     shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)
     monkeypatch.setenv("HF_TOKEN", WRITER)
@@ -58,7 +58,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.chdir(tmp_path / "work")
     if not TRUE:
         request.getfixturevalue("server")
-    found = Place(os.environ.get("KDGEN_TEST_HUB_ORG", "acme"))
+    found = RunContext(os.environ.get("KDGEN_TEST_HUB_ORG", "acme"))
     yield found
     if TRUE:
         for name, kind in found.made:
@@ -66,7 +66,7 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 @pytest.fixture
-def hub(server: Hub, place: Place) -> Iterator[Hub]:
+def hub(server: Hub, place: RunContext) -> Iterator[Hub]:
     """The loopback server, well again and with nothing seen."""
     server.faults.clear()
     server.seen.clear()
@@ -81,7 +81,7 @@ def student(tmp_path: Path) -> Callable[..., Model]:
     def make(name: str = "dncnn", task: dict[str, object] | None = None, **args: object) -> Model:
         torch.manual_seed(0)
         args = args or {"depth": 3, "width": 4}
-        net, use = build_net(Use.model_validate({"name": name, "args": args}), channels=1)
+        net, use = build_net(Spec.model_validate({"name": name, "args": args}), channels=1)
         return Model(net, name="tiny", channels=1, task=task or {"name": "denoise", "sigma": 25}, use=use).eval()
 
     return make
@@ -103,7 +103,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of a tiny student of a tiny teacher, with controls."""
     folder = tmp_path_factory.mktemp("runs")
     torch.manual_seed(1)
-    net, use = build_net(Use(name="dncnn", args={"depth": 3, "width": 12}), channels=1)
+    net, use = build_net(Spec(name="dncnn", args={"depth": 3, "width": 12}), channels=1)
     Model(net, name="teacher", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(folder / "teacher")
     (folder / "pictures").mkdir()
     Image.new("L", (24, 24), 100).save(folder / "pictures" / "flat.png")

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, snapshot_download
 
-from kdgen.card import card
 from kdgen.hub import published, push
-from kdgen.model import Model
+from kdgen.models.model import Model
 from kdgen.recipe import read
-from kdgen.report import Report
-from kdgen.run import distill
+from kdgen.report.model_card import card
+from kdgen.report.report import Report
+from kdgen.training.run import distill
 
-from .conftest import Place, call
+from .conftest import RunContext, call
 from .server import Hub
 
 
-def test_the_metadata_is_valid_and_every_figure_is_the_reports(place: Place, trained: Path) -> None:
+def test_the_metadata_is_valid_and_every_figure_is_the_reports(place: RunContext, trained: Path) -> None:
     name = place.name("carded")
     push(trained, name, license="apache-2.0")
     page = ModelCard.load(Path(snapshot_download(name)) / "README.md")
@@ -52,7 +52,7 @@ def test_the_metadata_is_valid_and_every_figure_is_the_reports(place: Place, tra
 
 
 def test_a_teacher_from_the_hub_is_the_base_and_is_bound_to_its_commit(
-    place: Place, student: Callable[..., Model], trained: Path, tmp_path: Path
+    place: RunContext, student: Callable[..., Model], trained: Path, tmp_path: Path
 ) -> None:
     teacher = place.name("teacher")
     pushed = push(student(depth=3, width=7), teacher, license="mit")
@@ -78,7 +78,7 @@ def test_a_teacher_of_this_machine_is_no_repository(trained: Path) -> None:
 
 
 def test_what_was_not_measured_is_not_on_the_card(student: Callable[..., Model], tmp_path: Path) -> None:
-    from kdgen.config import read_config
+    from kdgen.models.config import read_config
 
     student().save(tmp_path)
     text = card(None, None, config=read_config(tmp_path), repo="acme/x")
@@ -100,7 +100,7 @@ def test_what_was_not_measured_is_not_on_the_card(student: Callable[..., Model],
 def test_the_card_of_a_net_that_draws(
     student: Callable[..., Model], tmp_path: Path, name: str, args: dict[str, object], task: dict[str, object], use: str
 ) -> None:
-    from kdgen.config import read_config
+    from kdgen.models.config import read_config
 
     student(name, task, **args).save(tmp_path)
     text = card(None, None, config=read_config(tmp_path), repo="acme/x")
@@ -109,7 +109,7 @@ def test_the_card_of_a_net_that_draws(
     assert ModelCard(text).data.pipeline_tag == "unconditional-image-generation"
 
 
-def test_cards_of_others_making_harm_nobody(hub: Hub, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_cards_of_others_making_harm_nobody(hub: Hub, place: RunContext, capsys: pytest.CaptureFixture[str]) -> None:
     card = """---
 tags: [kdgen, "[/red] \\e[2J", 7]
 license: [mit, 7]
@@ -127,7 +127,7 @@ model-index: [{name: x, results: 5}]
 
 
 def test_published_students_are_listed_with_their_figures(
-    place: Place, trained: Path, student: Callable[..., Model], capsys: pytest.CaptureFixture[str]
+    place: RunContext, trained: Path, student: Callable[..., Model], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, other = place.name("listed"), place.name("plain")
     push(trained, name)

@@ -10,10 +10,10 @@ import pytest
 from huggingface_hub import RepoCard, snapshot_download
 
 from kdgen.hub import deploy, push
-from kdgen.model import Model
+from kdgen.models.model import Model
 from kdgen.types import UserError
 
-from .conftest import Place
+from .conftest import RunContext
 from .server import Hub
 from .space import ROOT, page_of, title_of
 
@@ -34,7 +34,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def test_a_space_is_one_commit_and_its_page_answers(
-    hub: Hub, place: Place, student: Callable[..., Model], checkout: Path, tmp_path: Path
+    hub: Hub, place: RunContext, student: Callable[..., Model], checkout: Path, tmp_path: Path
 ) -> None:
     named, space = place.name("preloaded"), place.name("space", "space")
     commit = push(student(), named).commit
@@ -52,7 +52,7 @@ def test_a_space_is_one_commit_and_its_page_answers(
     assert f"{named}@{commit}" in page
 
 
-def test_a_space_is_renewed_and_secrets_stay_here(hub: Hub, place: Place, checkout: Path) -> None:
+def test_a_space_is_renewed_and_secrets_stay_here(hub: Hub, place: RunContext, checkout: Path) -> None:
     space = place.name("renewed", "space")
     (checkout / "space" / "old.txt").write_text("old")
     deploy(space, checkout=checkout)
@@ -63,7 +63,7 @@ def test_a_space_is_renewed_and_secrets_stay_here(hub: Hub, place: Place, checko
     repo = hub.store.repos["space", space]
     tree = repo.commits[repo.refs["main"]]
     assert {"old.txt", "key.txt", "link.txt"}.isdisjoint(tree)
-    assert "kdgen/zoo/weights/denoiser/model.safetensors" in tree
+    assert "kdgen/models/nets/weights/denoiser/model.safetensors" in tree
     assert len(pushed.notes) == 2
     hub.store.create("space", other := place.name("other", "space"))
     hub.store.write(hub.store.repos["space", other], "main", {"game.py": hub.store.keep(b"theirs")})

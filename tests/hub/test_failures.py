@@ -9,13 +9,13 @@ import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import get_session
 
-from kdgen.fetch import explained
-from kdgen.fetch.failures import SILENCE
 from kdgen.hub import push
-from kdgen.model import Model
+from kdgen.models.hub_cache import explained
+from kdgen.models.hub_cache.failures import SILENCE
+from kdgen.models.model import Model
 from kdgen.types import UserError
 
-from .conftest import WRITER, Place, call
+from .conftest import WRITER, RunContext, call
 from .server import Fault, Hub
 
 
@@ -70,7 +70,7 @@ def test_publishing(
 def test_a_server_that_stays_ill(
     hub: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("kdgen.fetch.failures.PATIENCE", 2.0)
+    monkeypatch.setattr("kdgen.models.hub_cache.failures.PATIENCE", 2.0)
     hub.faults.append(Fault("/whoami", 500, times=99))
     assert call("push", str(trained), "acme/fails") == 3
     assert "the Hub failed with error 500, see https://status.huggingface.co" in capsys.readouterr().err
@@ -84,7 +84,7 @@ def test_no_network(
     trained: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("kdgen.fetch.failures.PATIENCE", 0.5)
+    monkeypatch.setattr("kdgen.models.hub_cache.failures.PATIENCE", 0.5)
     monkeypatch.setenv("HF_TOKEN", WRITER)
     assert call(*[str(trained) if word == "RUN" else word for word in arguments]) == 3
     said = capsys.readouterr().err
@@ -93,7 +93,7 @@ def test_no_network(
 
 
 def test_a_name_taken_by_something_else_is_not_written_over(
-    place: Place, student: Callable[..., Model], hub: Hub
+    place: RunContext, student: Callable[..., Model], hub: Hub
 ) -> None:
     name = place.name("theirs")
     hub.store.plant(name, {"pytorch_model.bin": b"precious", "README.md": b"---\nlibrary_name: other\n---\n"})
@@ -115,7 +115,7 @@ def test_a_name_taken_by_something_else_is_not_written_over(
         (["deploy", "acme"], "is no id of the Hub"),
     ],
 )
-def test_mistakes(place: Place, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(place: RunContext, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*arguments) == 2
     said = capsys.readouterr().err
     assert words in said
@@ -144,7 +144,9 @@ def test_a_token_that_none_can_be_is_told_at_once(
     assert "abc" not in said
 
 
-def test_what_is_to_be_private_is_never_sent_to_a_public_place(place: Place, student: Callable[..., Model]) -> None:
+def test_what_is_to_be_private_is_never_sent_to_a_public_place(
+    place: RunContext, student: Callable[..., Model]
+) -> None:
     name = place.name("open")
     before = push(student(), name).commit
     with pytest.raises(UserError, match="there already and public, nothing was sent"):
@@ -155,7 +157,7 @@ def test_what_is_to_be_private_is_never_sent_to_a_public_place(place: Place, stu
 def test_what_arrived_and_cannot_be_compared_is_said_to_have_been_sent(
     hub: Hub, student: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kdgen.fetch.failures.PATIENCE", 0.0)
+    monkeypatch.setattr("kdgen.models.hub_cache.failures.PATIENCE", 0.0)
     hub.faults.append(
         Fault("GET /api/models/acme/sent/revision/[0-9a-f]{40}", 404, {"X-Error-Code": "RepoNotFound"}, 9)
     )
@@ -176,7 +178,10 @@ def test_two_threads_at_the_hub_leave_the_client_as_it_was(hub: Hub) -> None:
 
 
 def test_a_private_student_and_a_wrong_revision(
-    place: Place, student: Callable[..., Model], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: RunContext,
+    student: Callable[..., Model],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = place.name("private")
     push(student(), name, private=True)

@@ -13,13 +13,13 @@ from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save
 
-from kdgen.fetch import HubId, WorldError, commit_of, hub_id, pinned
 from kdgen.hub import pull, push
-from kdgen.model import Model, load
+from kdgen.models.hub_cache import HubId, WorldError, commit_of, hub_id, pinned
+from kdgen.models.model import Model, load
 from kdgen.recipe import parse
 from kdgen.types import UserError
 
-from .conftest import RECIPE, Place, call
+from .conftest import RECIPE, RunContext, call
 from .server import Fault, Hub
 
 Make = Callable[..., Model]
@@ -80,7 +80,7 @@ FEWER = {key: WEIGHTS[key] for key in list(WEIGHTS)[1:]}
     ],
 )
 def test_refused(
-    hub: Hub, place: Place, tmp_path: Path, files: dict[str, bytes], words: str, capsys: pytest.CaptureFixture[str]
+    hub: Hub, place: RunContext, tmp_path: Path, files: dict[str, bytes], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = place.name("bad")
     hub.store.plant(name, files)
@@ -95,7 +95,7 @@ def test_refused(
 
 
 def test_shards_that_lie_elsewhere_or_are_pickles_are_refused(
-    hub: Hub, place: Place, student: Make, tmp_path: Path
+    hub: Hub, place: RunContext, student: Make, tmp_path: Path
 ) -> None:
     task = {"name": "diffuse", "size": 8, "channels": 1}
     student("unet2d", task, size=8, block_out_channels=[8, 8], norm_num_groups=4, attention_levels=0).save(
@@ -117,7 +117,7 @@ def test_shards_that_lie_elsewhere_or_are_pickles_are_refused(
     assert not Path("sprung").exists()
 
 
-def test_what_is_refused_by_its_configuration_costs_no_download(hub: Hub, place: Place) -> None:
+def test_what_is_refused_by_its_configuration_costs_no_download(hub: Hub, place: RunContext) -> None:
     name = place.name("heavy")
     hub.store.plant(
         name,
@@ -128,7 +128,7 @@ def test_what_is_refused_by_its_configuration_costs_no_download(hub: Hub, place:
     assert not any(line.endswith(".safetensors") for line in hub.seen)
 
 
-def test_only_files_of_a_student_are_fetched(hub: Hub, place: Place) -> None:
+def test_only_files_of_a_student_are_fetched(hub: Hub, place: RunContext) -> None:
     name = place.name("more")
     hub.store.plant(name, {"config.json": config(), "model.safetensors": save(WEIGHTS), "run.py": b"boom", "x/y.pkl": b"boom",
                            "model.fp16.safetensors": b"x"})  # fmt: skip
@@ -141,7 +141,7 @@ def test_only_files_of_a_student_are_fetched(hub: Hub, place: Place) -> None:
 
 
 def test_what_was_pulled_works_without_the_hub(
-    hub: Hub, place: Place, student: Make, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, place: RunContext, student: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = place.name("kept")
     student().push_to_hub(name)
@@ -161,7 +161,7 @@ def test_what_was_pulled_works_without_the_hub(
 
 
 def test_what_another_program_left_whole_in_the_cache_works_without_the_hub(
-    hub: Hub, place: Place, student: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: Hub, place: RunContext, student: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, commit = place.name("laid"), "a" * 40
     repository = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
@@ -180,7 +180,7 @@ def test_what_another_program_left_whole_in_the_cache_works_without_the_hub(
 
 
 def test_a_folder_of_a_repository_and_weights_in_half_precision_alone(
-    hub: Hub, place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    hub: Hub, place: RunContext, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from diffusers import AutoencoderKL
 
@@ -205,14 +205,14 @@ def test_a_folder_of_a_repository_and_weights_in_half_precision_alone(
         load(f"{other}/unet")
 
 
-def test_a_download_that_is_cut_short_is_taken_up(hub: Hub, place: Place, student: Make) -> None:
+def test_a_download_that_is_cut_short_is_taken_up(hub: Hub, place: RunContext, student: Make) -> None:
     name = place.name("cut")
     student().push_to_hub(name)
     hub.faults.append(Fault("GET /cdn/", 0))
     assert load(name).use == student().use
 
 
-def test_the_original_pipelines_lie_flat(hub: Hub, place: Place, student: Make, tmp_path: Path) -> None:
+def test_the_original_pipelines_lie_flat(hub: Hub, place: RunContext, student: Make, tmp_path: Path) -> None:
     model = student("unet2d", {"name": "diffuse", "size": 8, "channels": 1}, size=8, block_out_channels=[8, 8],
                     norm_num_groups=4, attention_levels=0)  # fmt: skip
     model.save(tmp_path / "saved")
@@ -225,7 +225,7 @@ def test_the_original_pipelines_lie_flat(hub: Hub, place: Place, student: Make, 
     assert torch.equal(loaded.draw(1, num_steps=2), model.draw(1, num_steps=2))
 
 
-def test_pull_to_a_folder(place: Place, student: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pull_to_a_folder(place: RunContext, student: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pushed = push(student(), name := place.name("to"))
     assert call("pull", name, "--to", "here", "--revision", str(pushed.commit)) == 0
     assert capsys.readouterr().out == "here\n"
@@ -236,7 +236,7 @@ def test_pull_to_a_folder(place: Place, student: Make, tmp_path: Path, capsys: p
 
 
 def test_every_command_takes_an_id_for_a_model(
-    place: Place, student: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: RunContext, student: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     restorer, drawer = place.name("restorer"), place.name("drawer")
     student().push_to_hub(restorer)
@@ -270,7 +270,7 @@ def test_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load("denoiser", revision="v1")
 
 
-def test_recipes_are_pinned(place: Place, student: Make) -> None:
+def test_recipes_are_pinned(place: RunContext, student: Make) -> None:
     name = place.name("pinned")
     commit = str(push(student(), name).commit)
     images = {"name": "mixture", "args": {"sources": [{"name": "samples", "args": {"model": f"hub:{name}@main"}}]}}
@@ -284,7 +284,7 @@ def test_recipes_are_pinned(place: Place, student: Make) -> None:
     assert pinned(local, commit_of) is local
 
 
-def test_nothing_in_the_cache_and_no_hub(hub: Hub, place: Place) -> None:
+def test_nothing_in_the_cache_and_no_hub(hub: Hub, place: RunContext) -> None:
     hub.faults.append(Fault(".", 503, times=1000))
     hub.faults[0].headers["Retry-After"] = "3600"
     with pytest.raises(WorldError, match="error 503"):

@@ -16,17 +16,17 @@ from PIL import Image, ImageChops
 
 import kdgen
 from kdgen import registry
-from kdgen.card import card
-from kdgen.commands import publishing
-from kdgen.config import read_config
-from kdgen.convert import sheet, to_pictures
+from kdgen.cli.commands import publishing
 from kdgen.hub import push
 from kdgen.hub.gallery import gallery
-from kdgen.model import Model, build_net, load
-from kdgen.registry import Use
+from kdgen.models.config import read_config
+from kdgen.models.model import Model, build_net, load
+from kdgen.registry import Spec
+from kdgen.report.model_card import card
 from kdgen.types import UserError
+from kdgen.utils.convert import sheet, to_pictures
 
-from .conftest import Place, call
+from .conftest import RunContext, call
 from .server import Fault, Hub
 
 Make = Callable[..., Model]
@@ -38,7 +38,7 @@ def files_of(name: str, kind: str = "model", revision: str | None = None) -> set
 
 
 def test_a_run_is_published_in_one_commit_and_comes_back_the_same_in_a_fresh_process(
-    place: Place, trained: Path, tmp_path: Path
+    place: RunContext, trained: Path, tmp_path: Path
 ) -> None:
     x = torch.rand(1, 1, 16, 16) * 2 - 1
     torch.save(x, tmp_path / "x.pt")
@@ -57,14 +57,14 @@ def test_a_run_is_published_in_one_commit_and_comes_back_the_same_in_a_fresh_pro
     assert torch.equal(torch.load(tmp_path / "y.pt", weights_only=True), expected)
 
 
-def test_one_commit(hub: Hub, place: Place, trained: Path) -> None:
+def test_one_commit(hub: Hub, place: RunContext, trained: Path) -> None:
     name = place.name("one")
     push(trained, name)
     assert sum("POST" in line and "/commit/" in line for line in hub.seen) == 1
     assert len(hub.store.repos["model", name].commits) == 2, "the repository's own first commit, and ours"
 
 
-def test_a_diffusion_student_opens_in_plain_diffusers(place: Place, student: Make, tmp_path: Path) -> None:
+def test_a_diffusion_student_opens_in_plain_diffusers(place: RunContext, student: Make, tmp_path: Path) -> None:
     task = {"name": "diffuse", "size": 8, "channels": 1, "num_steps": 2}
     model = student("unet2d", task, size=8, block_out_channels=[8, 16], norm_num_groups=4, attention_levels=0)
     name = place.name("diffusion")
@@ -87,7 +87,9 @@ def test_a_diffusion_student_opens_in_plain_diffusers(place: Place, student: Mak
     assert torch.equal(torch.from_numpy(plain).movedim(-1, 1) * 2 - 1, drawn)
 
 
-def test_a_model_that_was_changed_is_published_without_the_report_of_what_it_was(place: Place, trained: Path) -> None:
+def test_a_model_that_was_changed_is_published_without_the_report_of_what_it_was(
+    place: RunContext, trained: Path
+) -> None:
     model = load(trained)
     torch.nn.init.ones_(next(model.net.parameters()))
     name = place.name("changed")
@@ -97,7 +99,7 @@ def test_a_model_that_was_changed_is_published_without_the_report_of_what_it_was
     assert torch.equal(load(name).restore(x), model.restore(x))
 
 
-def test_a_student_that_is_not_the_trained_net_is_not_sent(place: Place, trained: Path) -> None:
+def test_a_student_that_is_not_the_trained_net_is_not_sent(place: RunContext, trained: Path) -> None:
     model = load(trained)
     torch.nn.init.ones_(next(model.net.parameters()))
     model.save(trained / "student")
@@ -120,7 +122,7 @@ def test_a_dry_run_shows_everything_and_sends_nothing(
     assert hub.seen == []
 
 
-def test_a_second_push_takes_away_what_the_first_left(place: Place, student: Make, trained: Path) -> None:
+def test_a_second_push_takes_away_what_the_first_left(place: RunContext, student: Make, trained: Path) -> None:
     name = place.name("again")
     push(trained, name)
     student().push_to_hub(name)
@@ -130,7 +132,7 @@ def test_a_second_push_takes_away_what_the_first_left(place: Place, student: Mak
     assert HfApi().model_info(name).sha == before, "an equal push makes no commit"
 
 
-def test_a_licence_once_given_and_data_sets_stand_on_the_card(place: Place, student: Make) -> None:
+def test_a_licence_once_given_and_data_sets_stand_on_the_card(place: RunContext, student: Make) -> None:
     name = place.name("licensed")
     push(student(), name, license="mit", datasets=["acme/photos"])
     data = ModelCard(push(load(name), name, datasets=["acme/photos"], dry_run=True).card).data
@@ -170,7 +172,9 @@ def test_the_command_takes_what_the_function_takes() -> None:
     assert function == command
 
 
-def test_who_may_not_write_may_propose(hub: Hub, place: Place, student: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_may_not_write_may_propose(
+    hub: Hub, place: RunContext, student: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = place.name("theirs")
     before = push(student(), name).commit
     monkeypatch.setenv("HF_TOKEN", "hf_reader_of_nothing_1")
@@ -180,7 +184,7 @@ def test_who_may_not_write_may_propose(hub: Hub, place: Place, student: Make, mo
     assert push(student(depth=3, width=6), name, create_pr=True, revision="main").url.endswith("/discussions/2")
 
 
-def test_branches_and_proposals(place: Place, student: Make) -> None:
+def test_branches_and_proposals(place: RunContext, student: Make) -> None:
     name = place.name("branches")
     student().push_to_hub(name)
     wider = student(depth=3, width=6)
@@ -192,7 +196,7 @@ def test_branches_and_proposals(place: Place, student: Make) -> None:
     assert load(name).use.args["width"] == 4  # type: ignore[union-attr]
 
 
-def test_thirty_megabytes_over_a_bad_line(hub: Hub, place: Place, student: Make, tmp_path: Path) -> None:
+def test_thirty_megabytes_over_a_bad_line(hub: Hub, place: RunContext, student: Make, tmp_path: Path) -> None:
     task = {"name": "generate", "latent": [64], "size": 32, "channels": 1}
     model = student("mlp_generator", task, latent=64, hidden=[2048, 3000])
     model.save(tmp_path / "large")
@@ -215,7 +219,7 @@ def test_thirty_megabytes_over_a_bad_line(hub: Hub, place: Place, student: Make,
     assert hub.store.read(tree["model.safetensors"]) == (tmp_path / "large" / "model.safetensors").read_bytes()
 
 
-def test_an_interrupted_upload_goes_on_where_it_was(hub: Hub, place: Place, student: Make) -> None:
+def test_an_interrupted_upload_goes_on_where_it_was(hub: Hub, place: RunContext, student: Make) -> None:
     name = place.name("resumed")
     hub.faults.append(Fault("POST .*/commit/", 403, message="Forbidden"))
     with pytest.raises(UserError, match="no right to write"):
@@ -226,7 +230,7 @@ def test_an_interrupted_upload_goes_on_where_it_was(hub: Hub, place: Place, stud
     assert sum(line.startswith("PUT") for line in hub.seen) == 0, "what was uploaded is not sent again"
 
 
-def test_a_commit_whose_confirmation_is_lost_is_not_made_twice(hub: Hub, place: Place, student: Make) -> None:
+def test_a_commit_whose_confirmation_is_lost_is_not_made_twice(hub: Hub, place: RunContext, student: Make) -> None:
     name = place.name("lost")
     store_write = hub.store.write
 
@@ -241,7 +245,7 @@ def test_a_commit_whose_confirmation_is_lost_is_not_made_twice(hub: Hub, place: 
     assert len(hub.store.repos["model", name].commits) == 2
 
 
-def test_the_published_recipe_and_report_are_the_runs_own(place: Place, trained: Path) -> None:
+def test_the_published_recipe_and_report_are_the_runs_own(place: RunContext, trained: Path) -> None:
     name = place.name("same")
     push(trained, name)
     got = Path(snapshot_download(name))
@@ -250,13 +254,13 @@ def test_the_published_recipe_and_report_are_the_runs_own(place: Place, trained:
     assert kdgen.Recipe.model_validate_json((got / "recipe.json").read_text()).steps == 3
 
 
-def test_a_student_of_somebodys_own_code_is_not_published(place: Place, tmp_path: Path) -> None:
+def test_a_student_of_somebodys_own_code_is_not_published(place: RunContext, tmp_path: Path) -> None:
     def own_net(channels: int = 1) -> torch.nn.Module:
         return torch.nn.Conv2d(channels, channels, 3, padding=1)
 
     registry.register("net")(own_net)
     try:
-        net, use = build_net(Use(name="own_net"), 1)
+        net, use = build_net(Spec(name="own_net"), 1)
         Model(net, name="mine", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(tmp_path / "mine")
         name = place.name("mine")
         with pytest.raises(UserError, match=r"mine is of the net own_net, your own, .*`kdgen export .*--format onnx`"):

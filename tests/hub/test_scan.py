@@ -13,7 +13,7 @@ from kdgen.hub import push
 from kdgen.hub.scan import objection, without_paths
 from kdgen.types import UserError
 
-from .conftest import WRITER, Place
+from .conftest import WRITER, RunContext
 from .server import Hub
 
 TOKEN = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWx"
@@ -24,7 +24,7 @@ def sent(hub: Hub, name: str) -> dict[str, bytes]:
     return {path: hub.store.read(file) for path, file in repo.commits[repo.refs["main"]].items()}
 
 
-def test_planted_files_are_named_and_not_sent(hub: Hub, place: Place, trained: Path, tmp_path: Path) -> None:
+def test_planted_files_are_named_and_not_sent(hub: Hub, place: RunContext, trained: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes((trained / "samples.png").read_bytes())
     (trained / "samples.png").unlink()
     (trained / "samples.png").symlink_to(tmp_path / "secret.png")
@@ -68,7 +68,11 @@ def test_weights_that_carry_a_secret_stop_everything(hub: Hub, trained: Path) ->
         ("a.json", b"\x80\x04K\x01.", "pickle"),
         ("a.png", b"nothing of a picture", "cannot be read"),
         ("a.md", b"made by grace", "name of a user, grace"),
-        ("a.md", b"and/or 1/2 https://huggingface.co/a/b `kdgen/zoo/x.py` </div> image-to-image ~/.cache/kdgen", None),
+        (
+            "a.md",
+            b"and/or 1/2 https://huggingface.co/a/b `kdgen/models/nets/x.py` </div> image-to-image ~/.cache/kdgen",
+            None,
+        ),
         ("a.md", b"a disgraceful grace-note", None),
     ],
 )

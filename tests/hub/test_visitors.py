@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from kdgen.fetch import publishable
 from kdgen.hub import push
-from kdgen.model import Model
+from kdgen.models.hub_cache import publishable
+from kdgen.models.model import Model
 from kdgen.presets import preset
 from kdgen.recipe import override
 from kdgen.types import UserError
@@ -18,13 +18,13 @@ from kdgen.ui.models import Models
 from kdgen.ui.runs import Runs, new_session
 from kdgen.ui.visitors import accept
 
-from .conftest import Place
+from .conftest import RunContext
 from .server import Hub
 
 Make = Callable[..., Model]
 
 
-def published(student: Make, place: Place, tmp_path: Path) -> str:
+def published(student: Make, place: RunContext, tmp_path: Path) -> str:
     name = place.name("tiny")
     student().save(tmp_path / "student")
     push(tmp_path / "student", name)
@@ -32,7 +32,7 @@ def published(student: Make, place: Place, tmp_path: Path) -> str:
 
 
 @pytest.mark.usefixtures("hub")
-def test_a_run_names_no_model_of_more_bytes_than_are_fetched(student: Make, place: Place, tmp_path: Path) -> None:
+def test_a_run_names_no_model_of_more_bytes_than_are_fetched(student: Make, place: RunContext, tmp_path: Path) -> None:
     name = published(student, place, tmp_path)
     runs = Runs(Limits(folder=tmp_path, download_bytes=100), lambda *given: 0)
     for settings in (
@@ -51,7 +51,7 @@ def samples(name: str) -> dict[str, object]:
     return {"name": "samples", "args": {"model": name}}
 
 
-def test_what_was_weighed_is_what_a_run_fetches(student: Make, place: Place, tmp_path: Path, hub: Hub) -> None:
+def test_what_was_weighed_is_what_a_run_fetches(student: Make, place: RunContext, tmp_path: Path, hub: Hub) -> None:
     name = published(student, place, tmp_path)
     runs = Runs(Limits(folder=tmp_path), lambda *given: 0)
     recipe = override(preset("denoise"), [f"teacher={name}", f"task.args.images={json.dumps(samples(name))}"])
@@ -61,7 +61,7 @@ def test_what_was_weighed_is_what_a_run_fetches(student: Make, place: Place, tmp
     assert accepted.task.args["images"] == samples(f"hub:{name}@{commit}")
 
 
-def test_the_models_of_a_run_are_weighed_together(student: Make, place: Place, tmp_path: Path, hub: Hub) -> None:
+def test_the_models_of_a_run_are_weighed_together(student: Make, place: RunContext, tmp_path: Path, hub: Hub) -> None:
     one, two = (published(student, place, tmp_path) for _ in range(2))
     repo = hub.store.repos["model", one]
     size = sum(file.size for path, file in repo.commits[repo.commit("main")].items() if publishable(path))

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kdgen.taps import taps
-from kdgen.types import Batch, Method, Net, View
+from kdgen.types import Batch, DistillationInputs, Method, Net
+from kdgen.utils.hooks import capture_outputs
 
 
 class Tiny(nn.Module):
@@ -45,19 +45,19 @@ def batch() -> Batch:
 
 
 @pytest.fixture
-def make_view() -> Callable[..., View]:
-    def make(method: Method, student: Net, teacher: Net, batch: Batch) -> View:
+def make_view() -> Callable[..., DistillationInputs]:
+    def make(method: Method, student: Net, teacher: Net, batch: Batch) -> DistillationInputs:
         method.attach(student, teacher, batch)
-        with taps(student, method.student_taps) as student_taps:
+        with capture_outputs(student, method.student_layers) as student_layers:
             student_output = student(batch.x, **batch.cond)
-        with torch.no_grad(), taps(teacher, method.teacher_taps) as teacher_taps:
+        with torch.no_grad(), capture_outputs(teacher, method.teacher_layers) as teacher_layers:
             teacher_output = teacher(batch.x, **batch.cond)
-        return View(
+        return DistillationInputs(
             batch=batch,
             student_output=student_output,
             teacher_output=teacher_output,
-            student_taps=student_taps,
-            teacher_taps=teacher_taps,
+            student_features=student_layers,
+            teacher_features=teacher_layers,
             student_net=student,
             teacher_net=teacher,
             student_ema=deepcopy(student),

@@ -6,10 +6,10 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from kdgen.diffusion import GaussianMixture, karras, sample
-from kdgen.diffusion.few_steps import few_sigmas
-from kdgen.registry import Use
-from kdgen.types import Batch, Method, View
+from kdgen.diffusion import GaussianMixture, karras_sigmas, sample
+from kdgen.diffusion.few_steps import trailing_sigmas
+from kdgen.registry import Spec
+from kdgen.types import Batch, DistillationInputs, Method
 
 NAMES = ["consistency", "distribution_matching", "drawn_adversarial", "mean_flow", "progressive", "rectified_flow",
          "score_identity"]  # fmt: skip
@@ -51,7 +51,7 @@ Draw = Callable[[int], Batch]
 
 def batches(teacher: GaussianMixture, *, mean: float = -0.5, std: float = 1.8, first: float = 0.2) -> Draw:
     """Noisy data of levels as the task few_steps draws them."""
-    highest = float(few_sigmas(1)[0])
+    highest = float(trailing_sigmas(1)[0])
 
     def draw(seed: int, size: int = 256) -> Batch:
         random = torch.Generator().manual_seed(seed)
@@ -66,10 +66,10 @@ def batches(teacher: GaussianMixture, *, mean: float = -0.5, std: float = 1.8, f
 
 def coupled(teacher: GaussianMixture, count: int = 2000) -> Draw:
     """The same with the noise that the teacher's ODE makes the images of."""
-    highest = float(few_sigmas(1)[0])
+    highest = float(trailing_sigmas(1)[0])
     random = torch.Generator().manual_seed(0)
     noise = torch.randn((count, *teacher.means.shape[1:]), generator=random)
-    images = sample(teacher, noise, sigmas=karras(24, sigma_max=highest))
+    images = sample(teacher, noise, sigmas=karras_sigmas(24, sigma_max=highest))
 
     def draw(seed: int, size: int = 256) -> Batch:
         random = torch.Generator().manual_seed(seed)
@@ -82,11 +82,11 @@ def coupled(teacher: GaussianMixture, count: int = 2000) -> Draw:
     return draw
 
 
-def look(student: nn.Module, teacher: nn.Module, batch: Batch, progress: float = 0.0) -> View:
+def look(student: nn.Module, teacher: nn.Module, batch: Batch, progress: float = 0.0) -> DistillationInputs:
     """A step as a method sees it."""
     with torch.no_grad():
         answer = teacher(batch.x, **batch.cond)
-    return View(batch=batch, student_output=student(batch.x, **batch.cond), teacher_output=answer, student_taps={}, teacher_taps={},
+    return DistillationInputs(batch=batch, student_output=student(batch.x, **batch.cond), teacher_output=answer, student_features={}, teacher_features={},
                 student_net=student, teacher_net=teacher, student_ema=student, progress=progress)  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def teach(
     *,
     steps: int,
     lr: float = 6e-3,
-    critic_lr: float = 3e-3,
+    discriminator_lr: float = 3e-3,
     betas: tuple[float, float] = (0.9, 0.99),
 ) -> nn.Module:
     """Train with a linearly falling rate; the average of the student over its later steps."""
@@ -106,18 +106,18 @@ def teach(
     method.attach(student, teacher, draw(0, 4))
     optimizer = torch.optim.Adam(student.parameters(), lr, betas=betas)
     fakes = list(method.critics())
-    critic = torch.optim.Adam(fakes, critic_lr, betas=(0.0, 0.99)) if fakes else None
+    critic = torch.optim.Adam(fakes, discriminator_lr, betas=(0.0, 0.99)) if fakes else None
     ema = deepcopy(student)
     for step in range(steps):
         torch.manual_seed(step)
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 - step / steps)
-        view = look(student, teacher, draw(step + 1), step / steps)
-        method.loss(view).mean().backward()
+        inputs = look(student, teacher, draw(step + 1), step / steps)
+        method.loss(inputs).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
         if critic is not None:
-            loss = method.critic_loss(view)
+            loss = method.discriminator_loss(inputs)
             assert loss is not None
             critic.zero_grad()
             loss.mean().backward()
@@ -130,7 +130,7 @@ def teach(
 
 
 def use(name, **args):
-    return Use(name=name, args={"critic": "student", **args} if name in SCORES else args)
+    return Spec(name=name, args={"critic": "student", **args} if name in SCORES else args)
 
 
 def noise(*shape, seed=99):

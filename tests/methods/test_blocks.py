@@ -48,15 +48,18 @@ def test_blocks_are_paired_by_name_under_any_prefix(make_view):
     batch = Batch(x=torch.rand(3, 1, 8, 8))
     student, teacher = UNet(2, 1, middle=False), Wrapped(UNet(4, 2))
     method = Blocks()
-    view = make_view(method, student, teacher, batch)
-    assert method.student_taps == ("down_blocks.0", "up_blocks.0")
-    assert method.teacher_taps == ("inner.unet.down_blocks.0", "inner.unet.up_blocks.0")
-    s = method.regressors[0](view.student_taps["down_blocks.0"])
-    t = view.teacher_taps["inner.unet.down_blocks.0"]
+    inputs = make_view(method, student, teacher, batch)
+    assert method.student_layers == ("down_blocks.0", "up_blocks.0")
+    assert method.teacher_layers == ("inner.unet.down_blocks.0", "inner.unet.up_blocks.0")
+    s = method.regressors[0](inputs.student_features["down_blocks.0"])
+    t = inputs.teacher_features["inner.unet.down_blocks.0"]
     first = (s - t).square().flatten(1).mean(1) / t.square().mean()
-    s, t = method.regressors[1](view.student_taps["up_blocks.0"]), view.teacher_taps["inner.unet.up_blocks.0"]
+    s, t = (
+        method.regressors[1](inputs.student_features["up_blocks.0"]),
+        inputs.teacher_features["inner.unet.up_blocks.0"],
+    )
     second = (s - t).square().flatten(1).mean(1) / t.square().mean()
-    loss = method.loss(view)
+    loss = method.loss(inputs)
     torch.testing.assert_close(loss, (first + second) / 2)
     loss.sum().backward()
     assert student.down_blocks[0].conv.weight.grad.norm() > 0
@@ -74,7 +77,7 @@ def test_blocks_of_an_autoencoder_keep_their_halves_apart():
 
     method = Blocks()
     method.attach(Two(), Two(), Batch(x=torch.rand(2, 1, 8, 8)))
-    assert len(method.student_taps) == 6
+    assert len(method.student_layers) == 6
     assert all(pair.student.path == pair.teacher.path for pair in method.pairs)
 
 
@@ -83,12 +86,12 @@ def test_blocks_do_not_depend_on_the_scale_of_features_and_are_zero_when_equal(m
     batch = Batch(x=torch.rand(3, 1, 8, 8))
     student, teacher = UNet(3, 2), UNet(3, 2)
     method = Blocks()
-    view = make_view(method, student, teacher, batch)
-    loss = method.loss(view)
-    for seen in (view.student_taps, view.teacher_taps):
+    inputs = make_view(method, student, teacher, batch)
+    loss = method.loss(inputs)
+    for seen in (inputs.student_features, inputs.teacher_features):
         for path in list(seen):
             seen[path] = 50 * seen[path]
-    torch.testing.assert_close(method.loss(view), loss)
+    torch.testing.assert_close(method.loss(inputs), loss)
     same = method.loss(make_view(method, deepcopy(teacher), teacher, batch))
     torch.testing.assert_close(same, torch.zeros(3))
 

@@ -7,7 +7,7 @@ import torch
 from few_steps_nets import PIXEL, SQUARES, batches, coupled, noise, student, teach
 
 from kdgen.diffusion import sample
-from kdgen.diffusion.few_steps import few_sigmas, sample_few
+from kdgen.diffusion.few_steps import sample_few, trailing_sigmas
 from kdgen.methods import (
     Consistency,
     DistributionMatching,
@@ -25,7 +25,7 @@ COUNT = 4000
 @torch.no_grad()
 def draw(net, steps=1, sampler="consistency"):
     """Noise at the highest level and what a net makes of it."""
-    sigmas = few_sigmas(steps)
+    sigmas = trailing_sigmas(steps)
     start = noise(COUNT, *(PIXEL.means if net.pixels == 1 else SQUARES.means).shape[1:])
     torch.manual_seed(5)
     return start * sigmas[0].float(), sample_few(net, start, sigmas=sigmas, sampler=sampler)
@@ -34,7 +34,7 @@ def draw(net, steps=1, sampler="consistency"):
 def check_map(net, steps=1, sampler="consistency", *, off, strayed):
     """Each pixel at its place in the distribution, on average within ``off``; no share of pixels wrong by more."""
     x, y = draw(net, steps, sampler)
-    place, kept = PIXEL.cdf(x, float(few_sigmas(1)[0])), PIXEL.cdf(y, 0.0)
+    place, kept = PIXEL.cdf(x, float(trailing_sigmas(1)[0])), PIXEL.cdf(y, 0.0)
     assert float((place - kept).abs().mean()) < off
     check_distribution(y, strayed)
 
@@ -84,10 +84,10 @@ def test_progressive_halves_the_steps_of_the_ode():
         method, net = Progressive(steps), student() if teacher is PIXEL else deepcopy(teacher).train()
         learnt = teach(method, net, teacher, draws, steps=300, lr=6e-3 if teacher is PIXEL else 2e-3)
         x, mine = draw(learnt, steps, "euler")
-        theirs = sample(teacher, x / few_sigmas(1)[0].float(), sigmas=few_sigmas(2 * steps), method="euler")
+        theirs = sample(teacher, x / trailing_sigmas(1)[0].float(), sigmas=trailing_sigmas(2 * steps), method="euler")
         assert float((mine - theirs).abs().detach().mean()) < 0.03
         teacher = learnt
-    exact = sample(PIXEL, x / few_sigmas(1)[0].float(), sigmas=few_sigmas(32), method="euler")
+    exact = sample(PIXEL, x / trailing_sigmas(1)[0].float(), sigmas=trailing_sigmas(32), method="euler")
     assert float((mine - exact).abs().detach().mean()) < 0.06
 
 
@@ -95,12 +95,14 @@ def test_progressive_halves_the_steps_of_the_ode():
 def test_distribution_matching_reaches_shares_means_and_variances(pixels):
     teacher = PIXEL if pixels == 1 else SQUARES
     method = DistributionMatching(critic="student")
-    net = teach(method, student(pixels=pixels), teacher, batches(teacher), steps=350, lr=4e-3, critic_lr=8e-3)
+    net = teach(method, student(pixels=pixels), teacher, batches(teacher), steps=350, lr=4e-3, discriminator_lr=8e-3)
     check_mixture(net, teacher)
 
 
 def test_score_identity_reaches_shares_means_and_variances():
-    net = teach(ScoreIdentity(critic="student"), student(), PIXEL, batches(PIXEL), steps=350, lr=2e-3, critic_lr=6e-3)
+    net = teach(
+        ScoreIdentity(critic="student"), student(), PIXEL, batches(PIXEL), steps=350, lr=2e-3, discriminator_lr=6e-3
+    )
     check_mixture(net, PIXEL)
 
 
@@ -122,7 +124,7 @@ def check_mixture(net, teacher):
 def test_a_game_over_drawn_images_moves_them_to_the_data():
     before = draw(student())[1]
     method = DrawnAdversarial(width=8)
-    net = teach(method, student(), PIXEL, batches(PIXEL), steps=150, lr=2e-3, critic_lr=3e-3, betas=(0.0, 0.99))
+    net = teach(method, student(), PIXEL, batches(PIXEL), steps=150, lr=2e-3, discriminator_lr=3e-3, betas=(0.0, 0.99))
     data = PIXEL.draw(COUNT, torch.Generator().manual_seed(0))[0].flatten().sort().values
 
     def apart(y):

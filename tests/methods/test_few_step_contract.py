@@ -6,7 +6,7 @@ import pytest
 import torch
 from few_steps_nets import NAMES, PIXEL, SCORES, Student, batches, look, student, use
 
-from kdgen.registry import Use, build, summary
+from kdgen.registry import Spec, build, summary
 from kdgen.types import Batch, UserError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -24,9 +24,9 @@ def test_loss_is_per_image_float32_finite_teaches_and_repeats(name):
     values = []
     for _ in range(2):
         torch.manual_seed(3)
-        view = look(net, PIXEL, batch, progress=0.5)
+        inputs = look(net, PIXEL, batch, progress=0.5)
         method.load_state_dict(method.state_dict())
-        values.append(method.loss(view))
+        values.append(method.loss(inputs))
     assert values[0].shape == (len(batch.x),)
     assert values[0].dtype == torch.float32
     assert torch.isfinite(values[0]).all()
@@ -57,7 +57,7 @@ def test_scores_need_no_images_but_a_critic_that_can_learn(name):
     method.attach(net, PIXEL, batch)
     assert torch.isfinite(method.loss(look(net, PIXEL, batch))).all()
     with pytest.raises(UserError, match='set critic "student"'):
-        build("method", Use(name=name)).attach(net, PIXEL, batch)
+        build("method", Spec(name=name)).attach(net, PIXEL, batch)
 
 
 @pytest.mark.parametrize("name", ["consistency", "mean_flow", "progressive", *SCORES])
@@ -102,5 +102,5 @@ def test_a_guided_teacher_is_another(name):
 )
 def test_unfit_arguments_are_refused_in_one_line(name, args, message):
     with pytest.raises(UserError, match=message) as error:
-        build("method", Use(name=name, args=args))
+        build("method", Spec(name=name, args=args))
     assert "\n" not in str(error.value)

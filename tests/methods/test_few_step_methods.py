@@ -8,7 +8,7 @@ from few_steps_nets import PIXEL, SCORES, batches, look, noise, student, use
 from torch import nn
 
 from kdgen.diffusion import GaussianMixture
-from kdgen.diffusion.few_steps import few_sigmas
+from kdgen.diffusion.few_steps import trailing_sigmas
 from kdgen.methods import (
     Consistency,
     DistributionMatching,
@@ -16,7 +16,7 @@ from kdgen.methods import (
     Progressive,
     ScoreIdentity,
 )
-from kdgen.methods.rollout import drawn, remembered
+from kdgen.methods.few_step.rollout import backward_simulation, remembered
 from kdgen.registry import build
 from kdgen.types import Batch
 
@@ -37,13 +37,13 @@ def test_the_schedule_of_consistency_tuning():
 
 
 def test_the_weight_of_karras_does_not_vanish_at_the_highest_levels():
-    view = look(student(), PIXEL, batches(PIXEL)(0), progress=0.5)
-    t = view.batch.cond["sigma"]
+    inputs = look(student(), PIXEL, batches(PIXEL)(0), progress=0.5)
+    t = inputs.batch.cond["sigma"]
     plain = Consistency(power=0)
-    norm = plain.loss(view)
-    weighted = Consistency(weight="edm", sigma_data=0.5).loss(view)
+    norm = plain.loss(inputs)
+    weighted = Consistency(weight="edm", sigma_data=0.5).loss(inputs)
     torch.testing.assert_close(weighted, norm * (t**2 + 0.25) / (0.5 * t) ** 2)
-    torch.testing.assert_close(Consistency(power=1).loss(view), norm / (t - plain.earlier(t, 0.5)))
+    torch.testing.assert_close(Consistency(power=1).loss(inputs), norm / (t - plain.earlier(t, 0.5)))
 
 
 @pytest.mark.parametrize("source", ["truth", "teacher"])
@@ -63,9 +63,9 @@ def test_consistency_shares_noise_and_dropout(source):
     net, batch = Dropping(), batches(PIXEL, first=0)(0)
     method = Consistency(source=source)
     method.attach(net, PIXEL, batch)
-    view = look(net, PIXEL, batch, progress=0.9)
+    inputs = look(net, PIXEL, batch, progress=0.9)
     net.calls.clear()
-    loss = method.loss(view)
+    loss = method.loss(inputs)
     (x, t, kept), (nearer, r, again) = net.calls
     assert torch.equal(kept, again)
     inside = method.earlier(t, 0.9) > 0
@@ -80,9 +80,9 @@ def test_consistency_shares_noise_and_dropout(source):
 
 def test_without_dropout_the_students_own_answer_counts_and_randomness_goes_on():
     net, batch = student(), batches(PIXEL)(0)
-    view = look(net, PIXEL, batch)
+    inputs = look(net, PIXEL, batch)
     method, state = Consistency(), torch.get_rng_state()
-    method.loss(view).mean().backward()
+    method.loss(inputs).mean().backward()
     assert net.layers[0].weight.grad.abs().sum() > 0
     assert torch.equal(state, torch.get_rng_state())
     back = remembered(torch.device("cpu"))
@@ -163,15 +163,15 @@ def test_the_critic_learns_alone_and_the_student_in_its_turn(name):
     method.attach(net, PIXEL, batch)
     own = list(net.parameters())
     for number in range(3):
-        view = look(net, PIXEL, batch)
-        loss = method.loss(view)
+        inputs = look(net, PIXEL, batch)
+        loss = method.loss(inputs)
         assert (loss is None) == (number == 1)
         if loss is not None:
             loss.mean().backward()
             assert sum(float(p.grad.abs().sum()) for p in own) > 0
         assert all(p.grad is None for p in method.fake.parameters())
         net.zero_grad()
-        method.critic_loss(view).mean().backward()
+        method.discriminator_loss(inputs).mean().backward()
         assert all(p.grad is None or not p.grad.any() for p in own)
         assert sum(float(p.grad.abs().sum()) for p in method.fake.parameters()) > 0
         method.fake.zero_grad(set_to_none=True)
@@ -184,18 +184,18 @@ def test_an_adversarial_head_adds_its_critic():
     net, batch = student(), batches(PIXEL)(0)
     method.attach(net, PIXEL, batch)
     assert len(list(method.critics())) > len(list(method.fake.parameters()))
-    view = look(net, PIXEL, batch)
-    assert torch.isfinite(method.loss(view)).all()
-    assert method.critic_loss(view).shape == (len(batch.x),)
+    inputs = look(net, PIXEL, batch)
+    assert torch.isfinite(method.loss(inputs)).all()
+    assert method.discriminator_loss(inputs).shape == (len(batch.x),)
 
 
 @pytest.mark.parametrize(("sampler", "calls"), [("euler", {3}), ("consistency", {1, 2, 3})])
 def test_drawn_images_are_those_of_the_sampler(sampler, calls):
     net = student()
-    like, sigmas, made = torch.zeros(6, 1, 1, 1), few_sigmas(3), set()
+    like, sigmas, made = torch.zeros(6, 1, 1, 1), trailing_sigmas(3), set()
     for seed in range(8):
         torch.manual_seed(seed)
-        x, number = drawn(net, like, {}, sigmas, sampler)
+        x, number = backward_simulation(net, like, {}, sigmas, sampler)
         made.add(number)
         torch.manual_seed(seed)
         if sampler == "consistency":
@@ -242,7 +242,7 @@ def test_a_net_that_is_rough_in_its_level_has_a_target_at_the_highest():
             level = sigma.view(-1, 1, 1, 1)
             return 0.2 + 0.5 * (0.25 + level**2).rsqrt() * (x - 0.2) + 0.003 * torch.cos(20 * level.log())
 
-    sigma = torch.tensor([1.0, 10.0, 157.0, 2000.0, float(few_sigmas(1, "cosine")[0])]).repeat_interleave(50)
+    sigma = torch.tensor([1.0, 10.0, 157.0, 2000.0, float(trailing_sigmas(1, "cosine")[0])]).repeat_interleave(50)
     y, noise = 0.2 + 0.5 * torch.randn(250, 1, 1, 1), torch.randn(250, 1, 1, 1)
     batch = Batch(x=y + sigma.view(-1, 1, 1, 1) * noise, y=y, cond={"sigma": sigma})
     loss = MeanFlow(step=0.1, power=0, warmup=0).loss(look(Rough(), alone, batch))

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Categorical, Normal, kl_divergence
-from views import view_of
+from views import inputs_of
 
 from kdgen.methods import Channel, GaussianKl, Logits
 from kdgen.types import Batch, UserError
@@ -16,28 +16,28 @@ def test_logits_kl_is_that_of_categoricals(temperature):
     torch.manual_seed(0)
     student, teacher = 3 * torch.randn(5, 7), 3 * torch.randn(5, 7)
     p, q = Categorical(logits=teacher / temperature), Categorical(logits=student / temperature)
-    kl = Logits(temperature).loss(view_of(student, teacher))
+    kl = Logits(temperature).loss(inputs_of(student, teacher))
     torch.testing.assert_close(kl, temperature**2 * kl_divergence(p, q))
-    cross = Logits(temperature, "cross_entropy").loss(view_of(student, teacher))
+    cross = Logits(temperature, "cross_entropy").loss(inputs_of(student, teacher))
     torch.testing.assert_close(cross, kl + temperature**2 * p.entropy())
-    torch.testing.assert_close(Logits(temperature).loss(view_of(teacher, teacher)), torch.zeros(5))
+    torch.testing.assert_close(Logits(temperature).loss(inputs_of(teacher, teacher)), torch.zeros(5))
 
 
 def test_logits_gradient_at_high_temperature_is_that_of_matched_logits():
     torch.manual_seed(0)
     student, teacher = (each - each.mean(1, keepdim=True) for each in torch.randn(2, 4, 5, dtype=torch.float64))
     student.requires_grad_()
-    Logits(1e3).loss(view_of(student, teacher)).sum().backward()
+    Logits(1e3).loss(inputs_of(student, teacher)).sum().backward()
     torch.testing.assert_close(student.grad, (student - teacher).detach() / 5, rtol=1e-2, atol=1e-3, check_dtype=False)
 
 
 def test_logits_per_pixel_are_averaged_and_resampled():
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
-    each = Logits().loss(view_of(student.movedim(1, -1).flatten(0, 2), teacher.movedim(1, -1).flatten(0, 2)))
-    torch.testing.assert_close(Logits().loss(view_of(student, teacher)), each.view(2, -1).mean(1))
+    each = Logits().loss(inputs_of(student.movedim(1, -1).flatten(0, 2), teacher.movedim(1, -1).flatten(0, 2)))
+    torch.testing.assert_close(Logits().loss(inputs_of(student, teacher)), each.view(2, -1).mean(1))
     flat = torch.tensor([0.0, 1.0, 3.0]).view(1, 3, 1, 1)
-    larger = Logits().loss(view_of(flat.expand(2, 3, 4, 4), flat.expand(2, 3, 8, 8)))
+    larger = Logits().loss(inputs_of(flat.expand(2, 3, 4, 4), flat.expand(2, 3, 8, 8)))
     torch.testing.assert_close(larger, torch.zeros(2), atol=1e-6, rtol=0)
 
 
@@ -68,23 +68,23 @@ def normal(moments):
 def test_gaussian_kl_is_that_of_normals(shape):
     torch.manual_seed(0)
     student, teacher = torch.randn(2, *shape)
-    view = view_of(student, teacher, {"moments": student}, {"moments": teacher})
-    forward, reverse = GaussianKl().loss(view), GaussianKl(reverse=True).loss(view)
+    inputs = inputs_of(student, teacher, {"moments": student}, {"moments": teacher})
+    forward, reverse = GaussianKl().loss(inputs), GaussianKl(reverse=True).loss(inputs)
     torch.testing.assert_close(forward, kl_divergence(normal(teacher), normal(student)).flatten(1).mean(1))
     torch.testing.assert_close(reverse, kl_divergence(normal(student), normal(teacher)).flatten(1).mean(1))
-    torch.testing.assert_close(GaussianKl(None, None).loss(view), forward)
+    torch.testing.assert_close(GaussianKl(None, None).loss(inputs), forward)
 
 
 def test_gaussian_kl_reads_taps_and_outputs():
     batch = Batch(x=torch.rand(3, 1, 8, 8))
     method = GaussianKl()
     method.attach(Encoder(), Encoder(), batch)
-    assert method.student_taps == method.teacher_taps == ("moments",)
-    output = GaussianKl(student_tap=None)
+    assert method.student_layers == method.teacher_layers == ("moments",)
+    output = GaussianKl(student_layer=None)
     output.attach(Encoder().moments, Encoder(), batch)
-    assert output.student_taps == ()
+    assert output.student_layers == ()
     small, large = torch.randn(2, 6, 2, 2), torch.randn(2, 6, 4, 4)
-    assert GaussianKl().loss(view_of(small, large, {"moments": small}, {"moments": large})).shape == (2,)
+    assert GaussianKl().loss(inputs_of(small, large, {"moments": small}, {"moments": large})).shape == (2,)
 
 
 def test_gaussian_kl_refuses_what_is_no_moments():
@@ -111,6 +111,6 @@ def test_channel_kl_is_that_of_distributions_over_places():
                 for c in range(3))
         for i in range(2)
     ]  # fmt: skip
-    torch.testing.assert_close(method.loss(view_of(x, x, {"0": s}, {"0": t})), torch.stack(expected))
-    shifted = method.loss(view_of(x, x, {"0": t + torch.tensor([1.0, -2.0, 3.0]).view(3, 1, 1)}, {"0": t}))
+    torch.testing.assert_close(method.loss(inputs_of(x, x, {"0": s}, {"0": t})), torch.stack(expected))
+    shifted = method.loss(inputs_of(x, x, {"0": t + torch.tensor([1.0, -2.0, 3.0]).view(3, 1, 1)}, {"0": t}))
     torch.testing.assert_close(shifted, torch.zeros(2), atol=1e-5, rtol=0)

@@ -6,21 +6,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from views import Generator, view_of
+from views import Generator, inputs_of
 
-from kdgen.critics import Critic
 from kdgen.methods import Adversarial, Perceptual
 from kdgen.metrics.perceptual import FeatureDistance
+from kdgen.models.discriminators import Discriminator
+from kdgen.models.nets.feature_net import feature_net
 from kdgen.types import UserError
-from kdgen.zoo.feature_net import feature_net
 
 
 @pytest.fixture
 def small_features(monkeypatch):
     torch.manual_seed(0)
     net = feature_net(width=4).eval()
-    monkeypatch.setattr("kdgen.methods.perceptual.perceptual", lambda name: FeatureDistance(name, net))
-    monkeypatch.setattr("kdgen.methods.adversarial.load", lambda name: SimpleNamespace(net=net))
+    monkeypatch.setattr("kdgen.methods.outputs.perceptual.perceptual", lambda name: FeatureDistance(name, net))
+    monkeypatch.setattr("kdgen.methods.adversarial.adversarial.load", lambda name: SimpleNamespace(net=net))
     return net
 
 
@@ -32,7 +32,7 @@ def test_perceptual_is_the_metric_and_teaches(small_features, latents, channels)
     assert not list(method.parameters())
     assert not method.state_dict()
     out, answer = student(latents.x), teacher(latents.x).detach()
-    loss = method.loss(view_of(out, answer, batch=latents))
+    loss = method.loss(inputs_of(out, answer, batch=latents))
     half = F.interpolate(answer, size=(16, 16), mode="bilinear", antialias=True)
     torch.testing.assert_close(loss, FeatureDistance("x", small_features)(out, half))
     loss.sum().backward()
@@ -61,14 +61,14 @@ def test_each_side_of_the_game_learns_from_its_own_loss(small_features, latents,
     learning = {id(p) for p in method.parameters() if p.requires_grad}
     assert learning == {id(p) for p in critics}
     assert not any(p is q for p in method.parameters() for q in small_features.parameters())
-    view = view_of(student(latents.x), teacher(latents.x).detach(), batch=latents)
-    loss = method.loss(view)
+    inputs = inputs_of(student(latents.x), teacher(latents.x).detach(), batch=latents)
+    loss = method.loss(inputs)
     assert loss.shape == (6,)
     loss.mean().backward()
     assert student.linear.weight.grad.norm() > 0
     assert all(p.grad is None and p.requires_grad for p in critics)
     student.zero_grad()
-    loss = method.critic_loss(view)
+    loss = method.discriminator_loss(inputs)
     assert loss.shape == (6,)
     loss.mean().backward()
     assert all(p.grad is not None for p in critics)
@@ -81,11 +81,11 @@ def test_a_critic_learns_to_tell_the_teacher_from_the_student(latents):
     student, teacher = Generator(8), Generator(8)
     method = Adversarial(width=4)
     method.attach(student, teacher, latents)
-    view = view_of(student(latents.x), teacher(latents.x).detach(), batch=latents)
+    inputs = inputs_of(student(latents.x), teacher(latents.x).detach(), batch=latents)
     optimizer = torch.optim.AdamW(method.critics(), 1e-2, betas=(0.0, 0.99))
     losses = []
     for _ in range(30):
-        loss = method.critic_loss(view).mean()
+        loss = method.discriminator_loss(inputs).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -96,7 +96,7 @@ def test_a_critic_learns_to_tell_the_teacher_from_the_student(latents):
 
 @pytest.mark.parametrize("size", [(1, 8), (7, 5), (8, 8), (33, 20), (64, 64)])
 def test_critics_judge_patches_and_the_whole_at_any_size(size):
-    patches, whole = Critic(3, size, 4)(torch.rand(2, 3, *size))
+    patches, whole = Discriminator(3, size, 4)(torch.rand(2, 3, *size))
     smallest = min(size)
     halvings = int(math.log2(smallest / 4)) if smallest >= 8 else 0
     assert patches.shape == (2, (size[0] >> halvings) * (size[1] >> halvings))

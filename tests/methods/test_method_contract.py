@@ -7,9 +7,9 @@ import torch
 
 import kdgen.methods  # noqa: F401
 from kdgen.metrics.perceptual import FeatureDistance
-from kdgen.registry import Use, build, names, summary
+from kdgen.models.nets.feature_net import feature_net
+from kdgen.registry import Spec, build, names, summary
 from kdgen.types import Batch, Method, UserError
-from kdgen.zoo.feature_net import feature_net
 
 ALL = ["adversarial", "attention", "channel", "feature", "gradient", "jacobian", "output", "perceptual", "relation",
        "upcycling"]  # fmt: skip
@@ -25,7 +25,7 @@ def _small_features(monkeypatch):
         torch.manual_seed(0)
         return FeatureDistance(name, feature_net(width=4).eval())
 
-    monkeypatch.setattr("kdgen.methods.perceptual.perceptual", small)
+    monkeypatch.setattr("kdgen.methods.outputs.perceptual.perceptual", small)
 
 
 def test_all_methods_are_registered():
@@ -36,7 +36,7 @@ def test_all_methods_are_registered():
 @pytest.mark.parametrize("name", ALL)
 def test_loss_is_per_image_float32_finite_and_teaches(name, nets, batch, make_view):
     student, teacher = nets
-    method: Method = build("method", Use(name=name))
+    method: Method = build("method", Spec(name=name))
     torch.manual_seed(0)
     loss = method.loss(make_view(method, student, teacher, batch))
     assert loss.shape == (4,)
@@ -54,7 +54,7 @@ def test_loss_is_per_image_float32_finite_and_teaches(name, nets, batch, make_vi
 def test_zero_for_a_student_like_its_teacher(name, tiny, batch, make_view):
     torch.manual_seed(1)
     teacher = tiny().eval()
-    method = build("method", Use(name=name))
+    method = build("method", Spec(name=name))
     loss = method.loss(make_view(method, deepcopy(teacher), teacher, batch))
     torch.testing.assert_close(loss, torch.zeros(4), atol=1e-9, rtol=0)
 
@@ -63,11 +63,11 @@ def test_zero_for_a_student_like_its_teacher(name, tiny, batch, make_view):
 def test_same_seed_same_loss(name, nets, batch, make_view):
     def run() -> torch.Tensor:
         torch.manual_seed(3)
-        method = build("method", Use(name=name))
+        method = build("method", Spec(name=name))
         student, teacher = deepcopy(nets[0]), nets[1]
-        view = make_view(method, student, teacher, batch)
+        inputs = make_view(method, student, teacher, batch)
         torch.manual_seed(4)
-        return method.loss(view)
+        return method.loss(inputs)
 
     assert torch.equal(run(), run())
 
@@ -76,7 +76,7 @@ def test_same_seed_same_loss(name, nets, batch, make_view):
 def test_attach_leaves_nets_and_random_state_alone(name, nets, batch):
     student, teacher = nets
     before, mode = deepcopy(student.state_dict()), student.training
-    method = build("method", Use(name=name))
+    method = build("method", Spec(name=name))
     state = torch.get_rng_state()
     method.attach(student, teacher, batch)
     assert student.training == mode
@@ -88,13 +88,13 @@ def test_attach_leaves_nets_and_random_state_alone(name, nets, batch):
 
 @pytest.mark.parametrize("name", WITH_TAPS)
 def test_taps_in_bfloat16(name, nets, batch, make_view):
-    method = build("method", Use(name=name))
-    view = make_view(method, *nets, batch)
-    exact = method.loss(view)
-    for kept in (view.student_taps, view.teacher_taps):
+    method = build("method", Spec(name=name))
+    inputs = make_view(method, *nets, batch)
+    exact = method.loss(inputs)
+    for kept in (inputs.student_features, inputs.teacher_features):
         for path in list(kept):
             kept[path] = kept[path].bfloat16()
-    rounded = method.loss(view)
+    rounded = method.loss(inputs)
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded, exact, rtol=0.05, atol=1e-3)
 
@@ -102,7 +102,7 @@ def test_taps_in_bfloat16(name, nets, batch, make_view):
 @pytest.mark.parametrize("name", WITH_TAPS)
 def test_unknown_layers_list_the_nearest(name, nets, batch):
     for pairs in ([["body.o", "body.0"]], [["body.0", "boddy.3"]]):
-        method = build("method", Use(name=name, args={"pairs": pairs}))
+        method = build("method", Spec(name=name, args={"pairs": pairs}))
         with pytest.raises(UserError, match=r"has no layer .* nearest: .*body\.[03]"):
             method.attach(*nets, batch)
 
@@ -113,7 +113,7 @@ def test_odd_sizes_and_strips(name, size, tiny, make_view):
     torch.manual_seed(0)
     y = torch.rand(3, 1, *size)
     batch = Batch(x=y + 0.1 * torch.randn_like(y), y=y, cond={"sigma": torch.full((3,), 0.1)})
-    method = build("method", Use(name=name))
+    method = build("method", Spec(name=name))
     loss = method.loss(make_view(method, tiny(4), tiny(6, 5).eval(), batch))
     assert loss.shape == (3,)
     assert torch.isfinite(loss).all()
@@ -148,7 +148,7 @@ def test_odd_sizes_and_strips(name, size, tiny, make_view):
 )
 def test_unfit_arguments_are_refused_in_one_line(name, args, message):
     with pytest.raises(UserError, match=message) as error:
-        build("method", Use(name=name, args=args))
+        build("method", Spec(name=name, args=args))
     assert "\n" not in str(error.value)
 
 
@@ -159,7 +159,7 @@ def test_unlike_channels_are_refused(name, tiny, batch):
             return x.repeat(1, 3, 1, 1)
 
     with pytest.raises(UserError, match="1 channels of the student's output with 3"):
-        build("method", Use(name=name)).attach(tiny(), Grey(), batch)
+        build("method", Spec(name=name)).attach(tiny(), Grey(), batch)
 
 
 @pytest.mark.parametrize("name", ["adversarial", "gradient", "jacobian", "output", "perceptual", "upcycling"])
@@ -172,7 +172,7 @@ def test_a_larger_teacher_is_resampled(name, tiny, batch, make_view):
     teacher = Larger().eval()
     student = tiny().eval()
     student.load_state_dict(teacher.state_dict())
-    method = build("method", Use(name=name, args={"consistency": False} if name == "upcycling" else {}))
+    method = build("method", Spec(name=name, args={"consistency": False} if name == "upcycling" else {}))
     loss = method.loss(make_view(method, student, teacher, batch))
     assert loss.shape == (4,)
     if name == "output":  # an antialiased halving of doubled pixels is a small blur
@@ -184,4 +184,4 @@ def test_a_larger_teacher_is_resampled(name, tiny, batch, make_view):
 def test_a_teacher_with_a_view_of_its_own_is_refused(name, nets, batch):
     other = Batch(x=batch.x, teacher_x=batch.x, y=batch.y, cond=batch.cond)
     with pytest.raises(UserError, match="view of its own"):
-        build("method", Use(name=name)).attach(*nets, other)
+        build("method", Spec(name=name)).attach(*nets, other)

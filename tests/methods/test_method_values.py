@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from views import view_of
+from views import inputs_of
 
 from kdgen.methods import Attention, Feature, Gradient, Jacobian, Output, Relation
 from kdgen.types import Batch, UserError
@@ -40,25 +40,25 @@ def pair_of_images():
 )
 def test_output(loss, reference, pair_of_images):
     a, b = pair_of_images
-    got = Output(loss, epsilon=0.01, delta=0.2).loss(view_of(torch.tensor(a), torch.tensor(b)))
+    got = Output(loss, epsilon=0.01, delta=0.2).loss(inputs_of(torch.tensor(a), torch.tensor(b)))
     np.testing.assert_allclose(got.numpy(), reference(a - b).mean((1, 2, 3)), rtol=1e-5)
 
 
 def test_output_takes_logits():
-    got = Output("l1").loss(view_of(torch.zeros(2, 10), torch.ones(2, 10)))
+    got = Output("l1").loss(inputs_of(torch.zeros(2, 10), torch.ones(2, 10)))
     assert got.tolist() == [1, 1]
 
 
 def test_charbonnier_of_equal_images_is_epsilon():
     same = torch.rand(2, 1, 4, 4)
-    torch.testing.assert_close(Output("charbonnier", epsilon=0.02).loss(view_of(same, same)), torch.full((2,), 0.02))
+    torch.testing.assert_close(Output("charbonnier", epsilon=0.02).loss(inputs_of(same, same)), torch.full((2,), 0.02))
 
 
 def test_gradient_by_differences(pair_of_images):
     a, b = pair_of_images
     dx = np.diff(a - b, axis=3, append=(a - b)[:, :, :, -1:])
     dy = np.diff(a - b, axis=2, append=(a - b)[:, :, -1:])
-    got = Gradient("difference", "l2").loss(view_of(torch.tensor(a), torch.tensor(b)))
+    got = Gradient("difference", "l2").loss(inputs_of(torch.tensor(a), torch.tensor(b)))
     np.testing.assert_allclose(got.numpy(), ((dx**2 + dy**2) / 2).mean((1, 2, 3)), rtol=1e-5)
 
 
@@ -67,7 +67,7 @@ def test_gradient_by_sobel(pair_of_images):
     a, b = pair_of_images
     maps = (a - b).reshape(-1, 6, 5)
     want = np.stack([np.abs(ndimage.sobel(m, axis=axis, mode="nearest") / 8) for m in maps for axis in (0, 1)])
-    got = Gradient("sobel", "l1").loss(view_of(torch.tensor(a), torch.tensor(b)))
+    got = Gradient("sobel", "l1").loss(inputs_of(torch.tensor(a), torch.tensor(b)))
     np.testing.assert_allclose(got.numpy(), want.reshape(3, -1).mean(1), rtol=1e-5)
 
 
@@ -80,7 +80,7 @@ def test_sobel_of_a_ramp_is_its_slope():
 
 def test_brightness_has_no_gradient():
     image = torch.rand(2, 3, 8, 8)
-    torch.testing.assert_close(Gradient().loss(view_of(image, image + 0.25)), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(Gradient().loss(inputs_of(image, image + 0.25)), torch.zeros(2), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("num_directions", [1, 3])
@@ -88,7 +88,7 @@ def test_jacobian_of_linear_nets(num_directions):
     x, (student, teacher) = torch.rand(2, 1, 6, 6), (Scale(0.25), Scale(0.75))
     torch.manual_seed(11)
     got = Jacobian(num_directions, epsilon=0.5).loss(
-        view_of(student(x), teacher(x).detach(), nets=(student, teacher), x=x)
+        inputs_of(student(x), teacher(x).detach(), nets=(student, teacher), x=x)
     )
     torch.manual_seed(11)
     v = torch.stack([torch.randn_like(x) for _ in range(num_directions)])
@@ -101,9 +101,9 @@ def test_jacobian_of_linear_nets(num_directions):
 def test_jacobian_repeats_the_conditions(nets, batch, make_view):
     method = Jacobian(num_directions=2)
     student = nets[0].eval()
-    view = make_view(method, student, nets[1], batch)
+    inputs = make_view(method, student, nets[1], batch)
     torch.manual_seed(0)
-    got = method.loss(view)
+    got = method.loss(inputs)
     torch.manual_seed(0)
     want = torch.zeros(4)
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_feature_of_equal_widths(normalize):
     method = attached(Feature(normalize=normalize), (5, 4, 4), (5, 4, 4))
     assert not list(method.parameters())
     s, t = torch.randn(4, 5, 4, 4), torch.randn(4, 5, 4, 4) * 100
-    got = method.loss(view_of(s, t, {"pool": s}, {"pool": t}))
+    got = method.loss(inputs_of(s, t, {"pool": s}, {"pool": t}))
     scale = math.sqrt((t.double() ** 2).mean()) if normalize else 1.0
     torch.testing.assert_close(got, ((s - t) / scale).square().mean((1, 2, 3)), rtol=1e-4, atol=1e-6)
 
@@ -144,8 +144,8 @@ def test_feature_of_equal_widths(normalize):
 def test_feature_scale_does_not_matter():
     method = attached(Feature(), (5, 4, 4), (5, 4, 4))
     s, t = torch.randn(4, 5, 4, 4), torch.randn(4, 5, 4, 4)
-    small = method.loss(view_of(s, t, {"pool": s}, {"pool": t}))
-    torch.testing.assert_close(small, method.loss(view_of(s, t, {"pool": 1e3 * s}, {"pool": 1e3 * t})))
+    small = method.loss(inputs_of(s, t, {"pool": s}, {"pool": t}))
+    torch.testing.assert_close(small, method.loss(inputs_of(s, t, {"pool": 1e3 * s}, {"pool": 1e3 * t})))
 
 
 def test_feature_regressor_is_the_methods_own():
@@ -153,20 +153,20 @@ def test_feature_regressor_is_the_methods_own():
     (weight, bias) = method.parameters()
     assert weight.shape == (5, 3, 1, 1)
     s, t = torch.randn(4, 3, 4, 4), torch.randn(4, 5, 4, 4)
-    got = method.loss(view_of(s, t, {"pool": s}, {"pool": t}))
+    got = method.loss(inputs_of(s, t, {"pool": s}, {"pool": t}))
     want = torch.einsum("oi,bihw->bohw", weight[:, :, 0, 0], s) + bias.view(1, -1, 1, 1) - t
     torch.testing.assert_close(got, want.square().mean((1, 2, 3)))
     got.mean().backward()
     assert weight.grad.norm() > 0
     other = attached(Feature(normalize=False), (3, 4, 4), (5, 2, 2))
     other.load_state_dict(method.state_dict())
-    assert torch.equal(other.loss(view_of(s, t, {"pool": s}, {"pool": t})), got)
+    assert torch.equal(other.loss(inputs_of(s, t, {"pool": s}, {"pool": t})), got)
 
 
 def test_feature_of_other_size_is_resampled():
     method = attached(Feature(normalize=False), (5, 4, 4), (5, 8, 8))
     s, t = torch.full((4, 5, 4, 4), 0.5), torch.ones(4, 5, 8, 8)
-    torch.testing.assert_close(method.loss(view_of(s, t, {"pool": s}, {"pool": t})), torch.full((4,), 0.25))
+    torch.testing.assert_close(method.loss(inputs_of(s, t, {"pool": s}, {"pool": t})), torch.full((4,), 0.25))
 
 
 @pytest.mark.parametrize("p", [1, 2, 3.5])
@@ -180,7 +180,7 @@ def test_attention(p):
         return q / np.linalg.norm(q, axis=1, keepdims=True)
 
     taps = {"pool": torch.tensor(s)}, {"pool": torch.tensor(t)}
-    got = method.loss(view_of(torch.tensor(s), torch.tensor(t), *taps))
+    got = method.loss(inputs_of(torch.tensor(s), torch.tensor(t), *taps))
     np.testing.assert_allclose(got.numpy(), np.linalg.norm(rows(s) - rows(t), axis=1), rtol=1e-5)
 
 
@@ -195,7 +195,7 @@ def test_relation():
         return g / np.linalg.norm(g, axis=1, keepdims=True)
 
     taps = {"pool": torch.tensor(s)}, {"pool": torch.tensor(t)}
-    got = method.loss(view_of(torch.tensor(s), torch.tensor(t), *taps))
+    got = method.loss(inputs_of(torch.tensor(s), torch.tensor(t), *taps))
     difference = similar(t) - similar(s)
     np.testing.assert_allclose(got.numpy(), (difference**2).sum(1) / 4, rtol=1e-4)
     np.testing.assert_allclose(got.mean(), np.linalg.norm(difference, "fro") ** 2 / 16, rtol=1e-4)
@@ -203,6 +203,6 @@ def test_relation():
 
 def test_relation_of_one_image_is_refused(nets, batch, make_view):
     method = Relation()
-    view = make_view(method, *nets, Batch(x=batch.x[:1], cond={"sigma": batch.cond["sigma"][:1]}))
+    inputs = make_view(method, *nets, Batch(x=batch.x[:1], cond={"sigma": batch.cond["sigma"][:1]}))
     with pytest.raises(UserError, match="batch_size to 2"):
-        method.loss(view)
+        method.loss(inputs)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from kdgen.methods import Attention, Feature, Relation
-from kdgen.methods.pairing import choose, layers, probe
+from kdgen.methods.layer_matching import choose, layers, probe
 from kdgen.types import Batch, UserError
 
 
@@ -52,20 +52,20 @@ def test_equal_sizes_are_preferred(batch):
 
 def test_own_taps_are_kept_to(tiny, batch):
     class Named(tiny):
-        def taps(self):
+        def feature_layers(self):
             return ["body.2", "body.5"]
 
     assert [tap.path for tap in layers(Named(), batch.x, batch.cond, (4,))] == ["body.2", "body.5"]
     method = Feature()
     method.attach(Named(), tiny(), batch)
-    assert method.student_taps == ("body.2", "body.5")
+    assert method.student_layers == ("body.2", "body.5")
 
 
 def test_explicit_pairs(nets, batch):
     method = Attention(pairs=[["body.0", "body.3"], ["body.5", "body.3"]])
     method.attach(*nets, batch)
-    assert method.student_taps == ("body.0", "body.5")
-    assert method.teacher_taps == ("body.3",)
+    assert method.student_layers == ("body.0", "body.5")
+    assert method.teacher_layers == ("body.3",)
 
 
 class Dense(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from kdgen.methods import Upcycling
-from kdgen.methods.upcycling import mixed, renoised, rescaled, turned, turned_back, zoomed
+from kdgen.methods.outputs.upcycling import mixed, renoised, rescaled, turned, turned_back, zoomed
 from kdgen.types import Batch, UserError
 
 
@@ -106,19 +106,19 @@ class Pointwise(torch.nn.Module):
 
 def test_equal_equivariant_nets_agree_on_everything(batch, make_view):
     method = Upcycling(modes=["rescale", "mix", "renoise"])
-    view = make_view(method, Pointwise(0.5), Pointwise(0.5), batch)
+    inputs = make_view(method, Pointwise(0.5), Pointwise(0.5), batch)
     for seed in range(12):
         torch.manual_seed(seed)
-        torch.testing.assert_close(method.loss(view), torch.zeros(4), atol=1e-12, rtol=0)
+        torch.testing.assert_close(method.loss(inputs), torch.zeros(4), atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.5, 2), (0.75, 3), (1.0, 4)])
 def test_share_bounds_what_the_teacher_is_asked(share, count, batch, make_view):
     method = Upcycling(share=share)
     student, teacher = Pointwise(0.5), Pointwise(1.0)
-    view = make_view(method, student, teacher, batch)
+    inputs = make_view(method, student, teacher, batch)
     teacher.seen = 0
-    loss = method.loss(view)
+    loss = method.loss(inputs)
     assert teacher.seen == count
     assert (loss[:count] > 0).all()
     assert (loss[count:] == 0).all()
@@ -143,9 +143,9 @@ def test_consistency_punishes_a_student_that_minds_turns(tiny, batch, make_view)
     torch.manual_seed(0)
     teacher = tiny().eval()
     apart, upright = Upcycling(modes=["mix"]), Upcycling(modes=["mix"], consistency=False)
-    view = make_view(apart, teacher, teacher, batch)
-    assert sum(apart.loss(view).sum().item() for _ in range(4)) > 1e-6
-    torch.testing.assert_close(upright.loss(view), torch.zeros(4), atol=1e-12, rtol=0)
+    inputs = make_view(apart, teacher, teacher, batch)
+    assert sum(apart.loss(inputs).sum().item() for _ in range(4)) > 1e-6
+    torch.testing.assert_close(upright.loss(inputs), torch.zeros(4), atol=1e-12, rtol=0)
 
 
 def test_unfit_batches_are_refused(batch):

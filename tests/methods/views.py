@@ -2,18 +2,20 @@
 
 from torch import nn
 
-from kdgen.types import Batch, View
+from kdgen.types import Batch, DistillationInputs
 
 
-def view_of(student, teacher, student_taps=None, teacher_taps=None, nets=None, x=None, cond=None, batch=None) -> View:
+def inputs_of(
+    student, teacher, student_features=None, teacher_features=None, nets=None, x=None, cond=None, batch=None
+) -> DistillationInputs:
     """The outputs and taps of a step; the nets are identities, and the input is the student's output, unless given."""
     a, b = nets or (nn.Identity(), nn.Identity())
-    return View(
+    return DistillationInputs(
         batch=batch or Batch(x=student if x is None else x, cond=cond or {}),
         student_output=student,
         teacher_output=teacher,
-        student_taps=student_taps or {},
-        teacher_taps=teacher_taps or {},
+        student_features=student_features or {},
+        teacher_features=teacher_features or {},
         student_net=a,
         teacher_net=b,
         student_ema=a,

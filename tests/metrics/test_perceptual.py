@@ -10,8 +10,8 @@ from torch import nn
 from kdgen.data import Photographs, read_picture, to_tensor
 from kdgen.metrics import mean_pairwise_distance, perceptual, sharpness, sharpness_ratio
 from kdgen.metrics.perceptual import FeatureDistance, ShiftTolerantLpips
+from kdgen.models.nets.feature_net import feature_net
 from kdgen.types import UserError
-from kdgen.zoo.feature_net import feature_net
 
 
 @pytest.fixture

@@ -6,10 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-from kdgen.critics import Critic, Game, Projected, known_labels, matched, squared_slope
 from kdgen.data.diff_augment import augmented
+from kdgen.models.discriminators import (
+    Discriminator,
+    GanLoss,
+    ProjectedDiscriminator,
+    known_labels,
+    matched,
+    squared_slope,
+)
 from kdgen.objectives import Adversarial
-from kdgen.types import Batch, Sight, UserError
+from kdgen.types import Batch, LossInputs, UserError
 
 
 class Linear(nn.Module):
@@ -30,19 +37,19 @@ def constant():
 
 
 def test_hinge(constant):
-    game = Game(Linear(torch.ones(4)))
+    game = GanLoss(Linear(torch.ones(4)))
     fake, real = constant(0.5, -2.0), constant(0.25, 3.0)
     torch.testing.assert_close(game.student_loss(fake, real), torch.tensor([-0.5, 2.0]))
-    torch.testing.assert_close(game.critic_loss(fake, real), torch.tensor([0.75 + 1.5, 0.0]))
+    torch.testing.assert_close(game.discriminator_loss(fake, real), torch.tensor([0.75 + 1.5, 0.0]))
 
 
 def test_relativistic(constant):
-    game = Game(Linear(torch.ones(4)), loss="relativistic")
+    game = GanLoss(Linear(torch.ones(4)), loss="relativistic")
     fake, real = constant(0.5, -2.0), constant(0.25, 3.0)
     expected = torch.tensor([math.log1p(math.exp(-0.25)), math.log1p(math.exp(5.0))])
     torch.testing.assert_close(game.student_loss(fake, real), expected)
     expected = torch.tensor([math.log1p(math.exp(0.25)), math.log1p(math.exp(-5.0))])
-    torch.testing.assert_close(game.critic_loss(fake, real), expected)
+    torch.testing.assert_close(game.discriminator_loss(fake, real), expected)
 
 
 def test_penalty_of_a_linear_critic_is_its_squared_weight():
@@ -53,9 +60,9 @@ def test_penalty_of_a_linear_critic_is_its_squared_weight():
     torch.testing.assert_close(squared_slope(critic(images), images), norm.expand(3))
     fake, real = torch.rand(2, 3, 1, 2, 2)
     for loss, sides in (("hinge", 1), ("relativistic", 2)):
-        plain = Game(critic, loss=loss).critic_loss(fake, real)
-        game = Game(critic, loss=loss, penalty=0.3, every=3)
-        punished = [game.critic_loss(fake, real) for _ in range(4)]
+        plain = GanLoss(critic, loss=loss).discriminator_loss(fake, real)
+        game = GanLoss(critic, loss=loss, penalty=0.3, every=3)
+        punished = [game.discriminator_loss(fake, real) for _ in range(4)]
         for number, each in enumerate(punished):
             extra = sides * 3 * 0.15 * norm if number % 3 == 0 else torch.tensor(0.0)
             torch.testing.assert_close(each, plain + extra)
@@ -118,12 +125,12 @@ def test_a_toy_gan_finds_both_modes(loss):
     before = far(net(held_out)).mean().item()
     for _ in range(200):
         drawn = batch()
-        sight = Sight(batch=drawn, student_output=net(drawn.x), student_taps={}, student_net=net)
+        inputs = LossInputs(batch=drawn, student_output=net(drawn.x), student_features={}, student_net=net)
         mine.zero_grad()
-        objective.loss(sight).mean().backward()
+        objective.loss(inputs).mean().backward()
         mine.step()
         theirs.zero_grad()
-        objective.critic_loss(sight).mean().backward()
+        objective.discriminator_loss(inputs).mean().backward()
         theirs.step()
     images = net(held_out).detach()
     assert far(images).mean() < 0.2 * before
@@ -134,7 +141,7 @@ def test_a_toy_gan_finds_both_modes(loss):
 def test_a_critic_of_classes_adds_the_projection_of_its_features():
     """Miyato & Koyama 2018, eq. 3: the judgement of one image as two classes differs by (v_a - v_b) . phi."""
     torch.manual_seed(0)
-    critic = Critic(1, (8, 8), 4, normalized=False, classes=3)
+    critic = Discriminator(1, (8, 8), 4, normalized=False, classes=3)
     seen = []
     critic.mix.register_forward_hook(lambda module, args, out: seen.append(nn.functional.leaky_relu(out, 0.2)))
     x = torch.rand(5, 1, 8, 8)
@@ -142,7 +149,7 @@ def test_a_critic_of_classes_adds_the_projection_of_its_features():
     torch.testing.assert_close(zero[0], two[0])
     vectors = critic.classes.weight
     torch.testing.assert_close((two[1] - zero[1])[:, 0], seen[0].mean((2, 3)) @ (vectors[2] - vectors[0]))
-    plain = Critic(1, (8, 8), 4, normalized=False)
+    plain = Discriminator(1, (8, 8), 4, normalized=False)
     assert len(critic.state_dict()) == len(plain.state_dict()) + 1
 
 
@@ -152,12 +159,16 @@ def test_a_conditional_game_tells_right_classes_from_wrong_ones(projected):
     torch.manual_seed(0)
     label = torch.arange(32) % 2
     real = (label.float().mul(1.6).sub(0.8)).view(-1, 1, 1, 1) + 0.05 * torch.randn(32, 1, 8, 8)
-    critic = Projected(lambda x: [x], real, 8, classes=2) if projected else Critic(1, (8, 8), 8, classes=2)
-    game = Game(critic)
+    critic = (
+        ProjectedDiscriminator(lambda x: [x], real, 8, classes=2)
+        if projected
+        else Discriminator(1, (8, 8), 8, classes=2)
+    )
+    game = GanLoss(critic)
     optimizer = torch.optim.AdamW(game.learning(), 2e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        game.critic_loss(real.flip(0), real, label).mean().backward()
+        game.discriminator_loss(real.flip(0), real, label).mean().backward()
         optimizer.step()
     right, wrong = game.student_loss(real, real, label).mean(), game.student_loss(real, real, 1 - label).mean()
     assert wrong - right > 0.5

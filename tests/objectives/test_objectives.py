@@ -10,9 +10,9 @@ from torch.distributions import Normal, kl_divergence
 
 from kdgen.metrics.fidelity import gradient_energy
 from kdgen.objectives import Adversarial, Diversity, Kl, Sharpness
-from kdgen.registry import Use, build, names, summary
-from kdgen.taps import taps
-from kdgen.types import Batch, Sight, UserError
+from kdgen.registry import Spec, build, names, summary
+from kdgen.types import Batch, LossInputs, UserError
+from kdgen.utils.hooks import capture_outputs
 
 ALL = ["adversarial", "diversity", "kl", "sharpness"]
 
@@ -39,10 +39,10 @@ class Scale(nn.Module):
         return self.a * x
 
 
-def sight_of(net, batch, objective=None) -> Sight:
-    with taps(net, objective.student_taps if objective else ()) as seen:
+def inputs_of(net, batch, objective=None) -> LossInputs:
+    with capture_outputs(net, objective.student_layers if objective else ()) as seen:
         out = net(batch.x, **batch.cond)
-    return Sight(batch=batch, student_output=out, student_taps=seen, student_net=net)
+    return LossInputs(batch=batch, student_output=out, student_features=seen, student_net=net)
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def test_loss_is_per_image_and_teaches_only_the_student(name, batch):
     torch.manual_seed(0)
     net = Autoencoder()
     before = deepcopy(net.state_dict())
-    objective = build("objective", Use(name=name))
+    objective = build("objective", Spec(name=name))
     objective.attach(net, batch)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-    sight = sight_of(net, batch, objective)
-    loss = objective.loss(sight)
+    inputs = inputs_of(net, batch, objective)
+    loss = objective.loss(inputs)
     assert loss.shape == (4,)
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss).all()
@@ -74,7 +74,7 @@ def test_loss_is_per_image_and_teaches_only_the_student(name, batch):
     assert net.moments.weight.grad.norm() > 0
     assert all(p.grad is None for p in objective.critics())
     net.zero_grad()
-    critic = objective.critic_loss(sight)
+    critic = objective.discriminator_loss(inputs)
     assert (critic is None) == (not list(objective.critics()))
     if critic is not None:
         assert critic.shape == (4,)
@@ -88,10 +88,10 @@ def test_same_seed_same_loss(name, batch):
     def run():
         torch.manual_seed(3)
         net = Autoencoder()
-        objective = build("objective", Use(name=name, args={"augment": True} if name == "adversarial" else {}))
+        objective = build("objective", Spec(name=name, args={"augment": True} if name == "adversarial" else {}))
         objective.attach(net, batch)
-        sight = sight_of(net, batch, objective)
-        return objective.loss(sight)
+        inputs = inputs_of(net, batch, objective)
+        return objective.loss(inputs)
 
     assert torch.equal(run(), run())
 
@@ -101,7 +101,7 @@ def test_attach_leaves_the_random_state_alone(name, batch):
     net = nn.ModuleDict({"moments": nn.Sequential(nn.Conv2d(1, 2, 1), nn.Dropout())})
     net.forward = lambda x, **cond: net["moments"](x)
     state = torch.get_rng_state()
-    build("objective", Use(name=name)).attach(net, batch)
+    build("objective", Spec(name=name)).attach(net, batch)
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -112,12 +112,14 @@ def test_kl_is_that_of_normals_per_value_of_the_image(batch):
     torch.manual_seed(0)
     moments = torch.randn(4, 6, 2, 2)
     objective = Kl()
-    sight = Sight(batch=batch, student_output=batch.x, student_taps={"moments": moments}, student_net=nn.Identity())
+    inputs = LossInputs(
+        batch=batch, student_output=batch.x, student_features={"moments": moments}, student_net=nn.Identity()
+    )
     mean, log_variance = moments.chunk(2, 1)
     exact = kl_divergence(Normal(mean, (log_variance / 2).exp()), Normal(0.0, 1.0)).flatten(1).sum(1)
-    torch.testing.assert_close(objective.loss(sight), exact / 64)
-    standard = Sight(
-        batch=batch, student_output=batch.x, student_taps={"moments": torch.zeros(4, 6)}, student_net=nn.Identity()
+    torch.testing.assert_close(objective.loss(inputs), exact / 64)
+    standard = LossInputs(
+        batch=batch, student_output=batch.x, student_features={"moments": torch.zeros(4, 6)}, student_net=nn.Identity()
     )
     assert objective.loss(standard).tolist() == [0, 0, 0, 0]
 
@@ -144,23 +146,23 @@ def test_gradient_energy_of_a_ramp_and_of_stripes():
 def test_sharpness_is_the_relative_gradient_energy(batch):
     paired = Batch(x=batch.y, y=batch.y)
     energy = gradient_energy(batch.y)
-    torch.testing.assert_close(Sharpness().loss(sight_of(Scale(0.5), paired)), 0.75 * energy / energy.mean())
+    torch.testing.assert_close(Sharpness().loss(inputs_of(Scale(0.5), paired)), 0.75 * energy / energy.mean())
     flat = Batch(x=batch.y, y=torch.cat([torch.zeros(1, 1, 8, 8), batch.y[1:]]))
-    assert Sharpness().loss(sight_of(Scale(1.0), flat))[0] < 2
-    torch.testing.assert_close(Sharpness().loss(sight_of(Scale(1.0), paired)), torch.zeros(4))
+    assert Sharpness().loss(inputs_of(Scale(1.0), flat))[0] < 2
+    torch.testing.assert_close(Sharpness().loss(inputs_of(Scale(1.0), paired)), torch.zeros(4))
     unpaired = Batch(x=batch.real.flip(0), real=batch.real)
-    torch.testing.assert_close(Sharpness().loss(sight_of(Scale(2.0), unpaired)), torch.full((4,), 3.0))
+    torch.testing.assert_close(Sharpness().loss(inputs_of(Scale(2.0), unpaired)), torch.full((4,), 3.0))
 
 
 def test_sharpness_sees_blur_and_noise_and_takes_data_of_another_size_and_number(batch):
     real = torch.rand(7, 1, 16, 16)
     unpaired = Batch(x=F.interpolate(real, size=(8, 8), mode="bilinear", antialias=True)[:4], real=real)
-    loss = Sharpness().loss(sight_of(Scale(1.0), unpaired))
+    loss = Sharpness().loss(inputs_of(Scale(1.0), unpaired))
     assert (loss < 0.3).all()
     blurred = Batch(x=F.avg_pool2d(batch.y, 3, 1, 1), y=batch.y)
     noisy = Batch(x=batch.y + torch.randn(batch.y.shape), y=batch.y)
     for each in (blurred, noisy):
-        assert (Sharpness().loss(sight_of(Scale(1.0), each)) > 0.3).all()
+        assert (Sharpness().loss(inputs_of(Scale(1.0), each)) > 0.3).all()
 
 
 def test_objectives_say_what_they_lack(batch):
@@ -189,14 +191,14 @@ def test_objectives_say_what_they_lack(batch):
 
 def test_diversity_of_a_linear_map_is_one_over_its_slope():
     x = torch.randn(5, 6)
-    torch.testing.assert_close(Diversity(1e-6).loss(sight_of(Scale(4.0), Batch(x=x))), torch.full((5,), 0.25))
-    torch.testing.assert_close(Diversity(0.5).loss(sight_of(Scale(1.5), Batch(x=x))), torch.full((5,), 0.5))
+    torch.testing.assert_close(Diversity(1e-6).loss(inputs_of(Scale(4.0), Batch(x=x))), torch.full((5,), 0.25))
+    torch.testing.assert_close(Diversity(0.5).loss(inputs_of(Scale(1.5), Batch(x=x))), torch.full((5,), 0.5))
 
 
 def test_diversity_of_a_collapsed_net_is_at_its_bound_and_finite():
     x = torch.randn(4, 6)
-    torch.testing.assert_close(Diversity(0.01).loss(sight_of(Scale(0.0), Batch(x=x))), torch.full((4,), 100.0))
-    same = Diversity().loss(sight_of(Scale(1.0), Batch(x=torch.ones(3, 6))))
+    torch.testing.assert_close(Diversity(0.01).loss(inputs_of(Scale(0.0), Batch(x=x))), torch.full((4,), 100.0))
+    same = Diversity().loss(inputs_of(Scale(1.0), Batch(x=torch.ones(3, 6))))
     assert same.tolist() == [0, 0, 0]
 
 
@@ -204,10 +206,10 @@ def test_diversity_pairs_images_of_one_label():
     x = torch.tensor([[0.0], [10.0], [1.0], [12.0]])
     out = torch.tensor([[0.0], [1.0], [3.0], [5.0]]).view(4, 1, 1, 1)
     label = torch.tensor([0, 1, 0, 1])
-    sight = Sight(
-        batch=Batch(x=x, cond={"label": label}), student_output=out, student_taps={}, student_net=nn.Identity()
+    inputs = LossInputs(
+        batch=Batch(x=x, cond={"label": label}), student_output=out, student_features={}, student_net=nn.Identity()
     )
-    loss = Diversity(1e-9).loss(sight)
+    loss = Diversity(1e-9).loss(inputs)
     # sorted by label the order is 0, 2, 1, 3: the pairs are (0, 2), (2, 1), (1, 3), (3, 0)
     torch.testing.assert_close(loss, torch.tensor([1 / 3, 2 / 4, 9 / 2, 12 / 5]))
 
@@ -219,4 +221,4 @@ def test_a_net_is_not_told_what_it_does_not_read(name, batch):
             return self.a * x
 
     told = Batch(x=batch.x, y=batch.y, real=batch.real, cond={"sigma": torch.ones(len(batch.x))})
-    build("objective", Use(name=name)).attach(Blind(0.5), told)
+    build("objective", Spec(name=name)).attach(Blind(0.5), told)

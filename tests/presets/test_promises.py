@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from support import drain
 
-from kdgen import run
-from kdgen.compare import Report
 from kdgen.presets import preset
 from kdgen.recipe import override
+from kdgen.report.compare import Report
+from kdgen.training import run
 
 SHORT = ("steps=150", "batch_size=16", "task.args.patch=16", "task.args.num_images=64", "pool.patches=320",
          "pool.augment=false", "controls=false", "evaluate_every=1000", "device=cpu", "precision=float32", "ema=0.99")  # fmt: skip

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from kdgen.adapters import Half
 from kdgen.data import Folder, Idx
 from kdgen.metrics import Extractor, psnr
 from kdgen.metrics.perceptual import FeatureDistance
-from kdgen.model import Model
-from kdgen.registry import Use, build, register
+from kdgen.models.adapters import Half
+from kdgen.models.model import Model
+from kdgen.registry import Spec, build, register
 from kdgen.tasks import Autoencode, Decode, Encode
 from kdgen.types import UserError
 
@@ -77,7 +77,7 @@ def features(monkeypatch):
 @pytest.fixture
 def vae(tmp_path):
     net = PooledAutoencoder()
-    Model(net, name="pooled", channels=3, use=Use(name="pooled_autoencoder")).save(tmp_path / "vae")
+    Model(net, name="pooled", channels=3, use=Spec(name="pooled_autoencoder")).save(tmp_path / "vae")
     return str(tmp_path / "vae")
 
 
@@ -92,13 +92,13 @@ def pooled(y):
 def test_batches_depend_on_seed_and_number_alone(vae, monkeypatch):
     monkeypatch.setattr("kdgen.tasks.autoencode.BLOCK_PIXELS", 3 * 4 * 16**2)
     for name, args in (("autoencode", {}), ("decode", {"encoder": vae}), ("encode", {"decoder": vae})):
-        task = build("task", Use(name=name, args={**args, "patch": 16, "images": {"name": "photographs"}}))
+        task = build("task", Spec(name=name, args={**args, "patch": 16, "images": {"name": "photographs"}}))
         eight = take(task, 8)
         assert all(torch.equal(a.x, b.x) for a, b in zip(eight[4:], take(task, 4, start=4), strict=True))
         assert len({batch.x.sum().item() for batch in [*eight, *take(task, 1, seed=1)]}) == 9
         assert not any(batch.x.is_inference() for batch in eight)
-        assert task.renewed(eight[0], seed=1) is eight[0]
-        assert (task.headline, task.taught_headline, task.channels) == ("psnr", "psnr@teacher", 3)
+        assert task.resample_noise(eight[0], seed=1) is eight[0]
+        assert (task.primary_metric, task.taught_primary_metric, task.channels) == ("psnr", "psnr@teacher", 3)
 
 
 def test_each_part_sees_its_input_and_its_truth(vae):
@@ -192,10 +192,10 @@ def test_halves_are_measured_in_the_place_of_the_teachers(whole):
     said = torch.cat([psnr(0.9 * pooled(y), pooled(y)) for y in images]).mean()
     assert figures["psnr_teacher_decoder"] == pytest.approx(said.item(), abs=1e-3)
     assert figures["psnr_student_decoder"] == 100
-    assert "each decoder on the other's latents" in task.provenance(reference=teacher)
+    assert "each decoder on the other's latents" in task.describe_evaluation(reference=teacher)
     for other in (None, teacher, nn.Identity()):
         assert "latent_error" not in task.evaluate(teacher, reference=other, limit=2)
-    assert "decoder" not in task.provenance(reference=nn.Identity())
+    assert "decoder" not in task.describe_evaluation(reference=nn.Identity())
 
 
 def test_latents_of_another_shape_cannot_be_exchanged():

@@ -8,10 +8,10 @@ import pytest
 import torch
 from support import SMALL_UNET, call, drain, small_diffusion, taught_by
 
-from kdgen import run
-from kdgen.model import build_net, load
+from kdgen.models.model import build_net, load
 from kdgen.recipe import parse
-from kdgen.registry import Use
+from kdgen.registry import Spec
+from kdgen.training import run
 from kdgen.types import UserError
 
 OUTPUT = {"name": "output"}
@@ -93,7 +93,7 @@ def test_a_teacher_of_fewer_classes_than_the_task_is_refused(tmp_path: Path) -> 
 def test_what_a_recipe_leaves_open_is_the_tasks(
     name: str, task: dict[str, Any], filled: dict[str, int], short: str
 ) -> None:
-    _, use = build_net(Use(name=name), 1, task)
+    _, use = build_net(Spec(name=name), 1, task)
     assert {**use.args, **filled, "channels": 1} == use.args
     with pytest.raises(UserError, match=f"{name} has {short} 2 and the task {task['num_classes']} classes"):
-        build_net(Use(name=name, args={short: 2}), 1, task)
+        build_net(Spec(name=name, args={short: 2}), 1, task)

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from kdgen.data import Idx
-from kdgen.registry import Use, build
+from kdgen.registry import Spec, build
 from kdgen.tasks import Classify
 from kdgen.types import UserError
 
@@ -38,8 +38,8 @@ def take(task, count, start=0, seed=0):
 
 
 def test_batches_depend_on_seed_and_number_alone(icons):
-    task = build("task", Use(name="classify", args={"images": icons, "patch": 8}))
-    assert (task.channels, task.equivariant, task.headline) == (3, False, "accuracy")
+    task = build("task", Spec(name="classify", args={"images": icons, "patch": 8}))
+    assert (task.channels, task.equivariant, task.primary_metric) == (3, False, "accuracy")
     assert task.describe() == {"name": "classify", "num_classes": 4, "size": 8, "channels": 3}
     three = take(task, 3)
     assert three[0].x.shape == (6, 3, 8, 8)
@@ -47,7 +47,7 @@ def test_batches_depend_on_seed_and_number_alone(icons):
     again = take(Classify(icons, patch=8), 2, start=1)
     assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in zip(three[1:], again, strict=True))
     assert not torch.equal(three[0].x, take(task, 1, seed=1)[0].x)
-    assert task.renewed(three[0], seed=3) is three[0]
+    assert task.resample_noise(three[0], seed=3) is three[0]
     assert task.fingerprint() != Classify(icons, patch=8, augment=False).fingerprint()
 
 
@@ -68,7 +68,7 @@ def test_accuracy_and_agreement(icons):
     figures = task.evaluate(dark, reference=net)
     assert figures["accuracy"] == figures["agreement"] < 0.5
     assert task.evaluate(net, reference=net, limit=10) == {"accuracy": 1.0}
-    assert "200 draws of the training images of 4 classes" in task.provenance()
+    assert "200 draws of the training images of 4 classes" in task.describe_evaluation()
 
 
 def coloured(folder, names):
@@ -94,11 +94,11 @@ class Brightest(nn.Module):
 
 
 def test_each_labelled_image_is_evaluated_once(tmp_path):
-    task = build("task", Use(name="classify", args={"evaluate": coloured(tmp_path, "abc"), "patch": 8}))
+    task = build("task", Spec(name="classify", args={"evaluate": coloured(tmp_path, "abc"), "patch": 8}))
     net = Brightest()
     assert task.evaluate(net) == {"accuracy": 1.0}
     assert net.seen == 6
-    assert "6 held-out images of 3 classes" in task.provenance()
+    assert "6 held-out images of 3 classes" in task.describe_evaluation()
 
 
 def test_a_net_without_a_head_is_measured_by_its_neighbours(tmp_path):
@@ -180,7 +180,7 @@ def test_a_published_classifier_gets_its_published_accuracy(shared_data):
     }
     task = Classify(held_out, channels=1, patch=28, evaluate=held_out)
     assert task.evaluate(PublishedMLP(weights))["accuracy"] == pytest.approx(0.8946, abs=1e-4)
-    assert "10,000 held-out images of 10 classes" in task.provenance()
+    assert "10,000 held-out images of 10 classes" in task.describe_evaluation()
 
 
 def test_a_small_net_learns_fashion(shared_data):

@@ -12,11 +12,11 @@ from support import call, drain
 from torch import nn
 
 import kdgen
-from kdgen import run
-from kdgen.compare import Report
 from kdgen.recipe import Recipe
-from kdgen.registry import Use, build
+from kdgen.registry import Spec, build
+from kdgen.report.compare import Report
 from kdgen.tasks import Denoise
+from kdgen.training import run
 from kdgen.types import UserError
 
 Make = Callable[..., Recipe]
@@ -45,14 +45,14 @@ class Lighter(nn.Module):
 
 
 def test_pairs_are_input_and_truth_as_they_are(folders: dict[str, str]) -> None:
-    task = build("task", Use(name="denoise", args={"images": {"name": "pairs", "args": folders}, "patch": 16}))
+    task = build("task", Spec(name="denoise", args={"images": {"name": "pairs", "args": folders}, "patch": 16}))
     batch = next(task.batches(batch_size=5, seed=0))
     assert batch.y is not None
     assert torch.allclose(batch.x + 40 / 127.5, batch.y, atol=1e-5)
-    assert task.renewed(batch, seed=1) is batch
+    assert task.resample_noise(batch, seed=1) is batch
     assert task.evaluate(Lighter())["psnr"] > 60
     assert task.evaluate(Lighter(0))["psnr"] == pytest.approx(20 * np.log10(255 / 40), abs=1e-3)
-    assert task.provenance() == "Measured against the clean images of 3 pairs, those it was trained on."
+    assert task.describe_evaluation() == "Measured against the clean images of 3 pairs, those it was trained on."
     with pytest.raises(UserError, match="leave clean out"):
         Denoise(images={"name": "pairs", "args": folders}, clean=False)
 
@@ -60,7 +60,7 @@ def test_pairs_are_input_and_truth_as_they_are(folders: dict[str, str]) -> None:
 def test_damaged_pictures_alone_are_measured_by_the_teacher(folders: dict[str, str]) -> None:
     images = {"name": "folder", "args": {"path": folders["damaged"]}}
     task = Denoise(sigma=0, clean=False, images=images, patch=16)
-    assert task.headline == task.taught_headline == "psnr@teacher"
+    assert task.primary_metric == task.taught_primary_metric == "psnr@teacher"
     figures = task.evaluate(Lighter(35), reference=Lighter())
     assert figures["psnr@teacher"] > 30
     assert set(figures) == {"psnr@teacher", "ssim@teacher"}

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from kdgen.data import Arrays
-from kdgen.registry import Use, build
+from kdgen.registry import Spec, build
 from kdgen.tasks import Denoise
 from kdgen.types import Batch, UserError
 
@@ -27,7 +27,7 @@ def same(a: Batch, b: Batch) -> bool:
 @pytest.mark.parametrize("args", [FAST, {**FAST, "channels": "both", "sigma": [0, 55]}, {"patch": 256}])
 def test_a_batch_depends_on_seed_and_number_alone(args, monkeypatch):
     monkeypatch.setattr("kdgen.tasks.denoise.BLOCK_PIXELS", 2**18)
-    task = build("task", Use(name="denoise", args=args))
+    task = build("task", Spec(name="denoise", args=args))
     state = torch.get_rng_state()
     first = take(task, 8)
     assert torch.equal(torch.get_rng_state(), state)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from kdgen.data import generator
 from kdgen.diffusion import GaussianMixture
-from kdgen.model import build_net
-from kdgen.registry import Use
+from kdgen.models.model import build_net
+from kdgen.registry import Spec
 from kdgen.tasks import Diffuse
 from kdgen.types import UserError
 
@@ -59,11 +59,11 @@ def test_noise_is_as_strong_as_it_is_said_to_be(task: Diffuse) -> None:
 
 def test_renewed_images_are_under_other_noise(task: Diffuse) -> None:
     batch = next(task.batches(batch_size=4, seed=0))
-    again = task.renewed(batch, seed=5)
+    again = task.resample_noise(batch, seed=5)
     assert torch.equal(again.y, batch.y)  # type: ignore[arg-type]
     assert not torch.equal(again.x, batch.x)
     assert not torch.equal(again.cond["sigma"], batch.cond["sigma"])
-    assert torch.equal(again.x, task.renewed(batch, seed=5).x)
+    assert torch.equal(again.x, task.resample_noise(batch, seed=5).x)
     assert not torch.equal(again.weight, batch.weight)  # type: ignore[arg-type]
 
 
@@ -104,7 +104,7 @@ def test_data_are_measured_against_where_asked_for() -> None:
     figures = task.evaluate(mixture(), reference=teacher)
     assert figures["fd_features32@data"] < 0.3 * figures["fd_features32"]
     assert task.evaluate(mixture())["fd_features32"] == pytest.approx(figures["fd_features32@data"])
-    assert "the data's" in task.provenance()
+    assert "the data's" in task.describe_evaluation()
 
 
 def test_samples_are_those_of_the_known_distribution() -> None:
@@ -119,7 +119,7 @@ def test_samples_are_those_of_the_known_distribution() -> None:
 def test_a_small_net_learns(task: Diffuse) -> None:
     torch.manual_seed(0)
     args = {"size": 8, "block_out_channels": [8, 8], "norm_num_groups": 4, "attention_levels": 0}
-    net, _ = build_net(Use(name="unet2d", args=args), channels=1)  # type: ignore[arg-type]
+    net, _ = build_net(Spec(name="unet2d", args=args), channels=1)  # type: ignore[arg-type]
     probe = next(task.batches(batch_size=64, seed=9))
 
     def error() -> float:
@@ -168,7 +168,7 @@ def test_a_class_conditional_net_is_told_the_class_of_each_image() -> None:
     assert batch.y is not None
     near = (batch.y[:, None] - mixture().means).square().mean((2, 3, 4)).argmin(1)
     assert torch.equal(batch.cond["label"], near)
-    assert torch.equal(task.renewed(batch, seed=3).cond["label"], near)
+    assert torch.equal(task.resample_noise(batch, seed=3).cond["label"], near)
     drawn = task.draw(mixture(), num_images=105, seed=0)
     assert (drawn[:, None] - mixture().means).square().mean((2, 3, 4)).argmin(1).tolist() == [0, 1] * 52 + [0]
     assert task.describe()["num_classes"] == 2

@@ -13,10 +13,12 @@ import pytest
 import torch
 from support import call, drain, kill_when
 
-from kdgen import preset, run, step_curve
-from kdgen.model import Model, build_net, load
+from kdgen import preset
+from kdgen.models.model import Model, build_net, load
 from kdgen.recipe import Recipe, override, parse
-from kdgen.registry import Use, build
+from kdgen.registry import Spec, build
+from kdgen.report import step_curve
+from kdgen.training import run
 from kdgen.types import Event
 
 TINY = {"size": 8, "block_out_channels": [8, 16], "attention_levels": 0, "mid_block": False}
@@ -27,7 +29,7 @@ def teacher(tmp_path, monkeypatch):
     """The folder of a tiny diffusion model of 8x8 images, a pipeline of diffusers."""
     monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
-    net, use = build_net(Use(name="unet2d", args=TINY), channels=1)
+    net, use = build_net(Spec(name="unet2d", args=TINY), channels=1)
     task = {"name": "diffuse", "size": 8, "channels": 1}
     Model(net, name="tiny", channels=1, task=task, use=use).save(tmp_path / "teacher")
     return tmp_path / "teacher"
@@ -52,7 +54,7 @@ def small(name: str, teacher: Path, *settings: str) -> Recipe:
 
 def train(events: Iterator[Event]) -> None:
     """All of a run but its report."""
-    assert any(event.kind == "leg" and event.leg == "student" for event in events)
+    assert any(event.kind == "phase" and event.phase == "student" for event in events)
 
 
 def test_a_ladder_killed_between_and_inside_rungs_gives_the_same_student(teacher: Path, tmp_path: Path) -> None:
@@ -60,11 +62,11 @@ def test_a_ladder_killed_between_and_inside_rungs_gives_the_same_student(teacher
     recipe = recipe.model_copy(update={"assistants": recipe.assistants[2:]})
     train(run.distill(recipe, tmp_path / "whole"))
     folder = tmp_path / "run"
-    kill_when(recipe, folder, lambda e: e["kind"] == "leg" and e["leg"] == "assistant_1")
-    kill_when(recipe, folder, lambda e: e["kind"] == "checkpoint" and e["leg"] == "assistant_2" and e["step"] >= 3)
+    kill_when(recipe, folder, lambda e: e["kind"] == "phase" and e["phase"] == "assistant_1")
+    kill_when(recipe, folder, lambda e: e["kind"] == "checkpoint" and e["phase"] == "assistant_2" and e["step"] >= 3)
     train(run.resume(folder))
-    for leg in ("assistant_1", "assistant_2", "student"):
-        home = ("assistants/" if leg != "student" else "") + leg
+    for phase in ("assistant_1", "assistant_2", "student"):
+        home = ("assistants/" if phase != "student" else "") + phase
         name = "unet/diffusion_pytorch_model.safetensors"
         assert (folder / home / name).read_bytes() == (tmp_path / "whole" / home / name).read_bytes()
 
@@ -107,7 +109,7 @@ def test_the_best_by_quick_evaluations_is_kept_beside_the_last(teacher: Path, tm
     assert len(seen) > 2
     assert (kept["figure"], kept["step"]) == min(seen)
     task, best = build("task", recipe.task), load(tmp_path / "run" / "best" / "student")
-    figures = task.evaluate(best.net, reference=load(teacher).net, limit=task.quick)
+    figures = task.evaluate(best.net, reference=load(teacher).net, limit=task.quick_eval_images)
     assert figures["fd_features32"] == pytest.approx(min(seen)[0], rel=1e-4)
 
 

@@ -7,14 +7,15 @@ import torch
 from support import drain, interrupt, weights
 from torch import nn
 
-from kdgen import pictures, run
-from kdgen.compare import Report, measure
-from kdgen.diffusion import edm_weight, karras, sample
-from kdgen.diffusion.few_steps import few_sigmas, sample_few
-from kdgen.model import Model, load
+from kdgen.diffusion import edm_weight, karras_sigmas, sample
+from kdgen.diffusion.few_steps import sample_few, trailing_sigmas
+from kdgen.models.model import Model, load
 from kdgen.recipe import parse
-from kdgen.registry import Use, register
+from kdgen.registry import Spec, register
+from kdgen.report import sample_grids
+from kdgen.report.compare import Report, measure
 from kdgen.tasks import FewSteps, Rollouts
+from kdgen.training import run
 from kdgen.types import UserError
 
 
@@ -39,7 +40,7 @@ def teacher(tmp_path, monkeypatch):
     monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
     task = {"name": "diffuse", "size": 8, "channels": 1}
-    Model(TinyDenoiser(), name="tiny", channels=1, task=task, use=Use(name="tiny_denoiser")).save(tmp_path / "teacher")
+    Model(TinyDenoiser(), name="tiny", channels=1, task=task, use=Spec(name="tiny_denoiser")).save(tmp_path / "teacher")
     return tmp_path / "teacher"
 
 
@@ -69,7 +70,7 @@ def ladder(teacher, tmp_path, **more):
 def test_batches_are_noisy_images_with_a_share_at_the_highest_level(teacher):
     task = few_steps(teacher, first=0.3)
     batch = next(task.batches(batch_size=400, seed=0))
-    highest = float(few_sigmas(1)[0])
+    highest = float(trailing_sigmas(1)[0])
     sigma = batch.cond["sigma"]
     assert float((sigma > 0.999 * highest).float().mean()) == pytest.approx(0.3, abs=0.07)
     assert sigma.max() <= highest * 1.0001
@@ -90,7 +91,7 @@ def test_coupled_batches_have_the_noise_that_made_their_images(teacher):
     net = load(teacher).net
     for batch in (next(task.batches(batch_size=16, seed=s)) for s in (0, 1)):
         noise = (batch.x - batch.y) / batch.cond["sigma"].view(-1, 1, 1, 1)
-        made = sample(net, noise, sigmas=karras(3)).clamp(-1, 1)
+        made = sample(net, noise, sigmas=karras_sigmas(3)).clamp(-1, 1)
         assert float((made - batch.y).detach().abs().max()) < 0.03
     assert task.fingerprint() != few_steps(teacher).fingerprint()
     with pytest.raises(UserError, match="coupled needs the noise"):
@@ -119,13 +120,13 @@ def test_the_student_is_measured_in_few_steps_and_the_teacher_in_many(teacher):
 def test_a_net_is_drawn_and_counted_alike_before_and_after_it_was_a_reference(teacher, tmp_path):
     task, net = few_steps(teacher, steps=[2, 1]), load(teacher).net
     before, row = task.draw(net, num_images=4), measure("model", net, task, name="x", reference=TinyDenoiser())
-    pictures.picture(tmp_path / "alone.png", task, {"net": net})
+    sample_grids.picture(tmp_path / "alone.png", task, {"net": net})
     task.evaluate(net, reference=net)
     assert torch.equal(task.draw(net, num_images=4), before)
     assert not torch.equal(task.draw_teacher(net, num_images=4), before)
     assert measure("model", net, task, name="x", reference=TinyDenoiser()).calls == row.calls == 2
-    pictures.picture(tmp_path / "after.png", task, {"net": net})
-    pictures.picture(tmp_path / "teacher.png", task, {"net": net}, reference=net)
+    sample_grids.picture(tmp_path / "after.png", task, {"net": net})
+    sample_grids.picture(tmp_path / "teacher.png", task, {"net": net}, reference=net)
     drawn = [(tmp_path / f"{name}.png").read_bytes() for name in ("alone", "after", "teacher")]
     assert drawn[0] == drawn[1] != drawn[2]
 
@@ -133,7 +134,7 @@ def test_a_net_is_drawn_and_counted_alike_before_and_after_it_was_a_reference(te
 def test_a_published_student_draws_in_its_advertised_steps(teacher, tmp_path):
     calls = []
     task = few_steps(teacher, sampler="euler", steps=[2, 4])
-    model = Model(load(teacher).net, name="few", channels=1, task=task.describe(), use=Use(name="tiny_denoiser"))
+    model = Model(load(teacher).net, name="few", channels=1, task=task.describe(), use=Spec(name="tiny_denoiser"))
     model.save(tmp_path / "few")
     loaded = load(tmp_path / "few")
     loaded.net.register_forward_hook(lambda *seen: calls.append(1))
@@ -148,13 +149,13 @@ def test_a_published_student_draws_in_its_advertised_steps(teacher, tmp_path):
 def test_unet2d_students_draw_as_diffusers_does(sampler, tmp_path):
     from diffusers import DDPMPipeline
 
-    from kdgen.adapters.diffusion_pipeline import unet2d
+    from kdgen.models.adapters.diffusion_pipeline import unet2d
     from kdgen.presets.few_steps import TABLE, small
 
     torch.manual_seed(0)
     args = {**small(sampler, [8, 16]).args, "size": 8}
     net = unet2d(**args).eval()
-    use = Use(name="unet2d", args=args)
+    use = Spec(name="unet2d", args=args)
     told = FewSteps(size=8, sampler=sampler, steps=[1, 4], table=TABLE).describe()
     Model(net, name="few", channels=1, task=told, use=use).save(tmp_path / "few")
     loaded = load(tmp_path / "few")
@@ -168,7 +169,9 @@ def test_unet2d_students_draw_as_diffusers_does(sampler, tmp_path):
         start = fresh()
 
         with torch.no_grad():
-            ours = sample_few(net, start, sigmas=few_sigmas(steps, TABLE), sampler=sampler, fresh=fresh).clamp(-1, 1)
+            ours = sample_few(net, start, sigmas=trailing_sigmas(steps, TABLE), sampler=sampler, fresh=fresh).clamp(
+                -1, 1
+            )
         theirs = loaded.draw(5, seed=3, num_steps=steps)
         torch.testing.assert_close(theirs, ours, rtol=0, atol=2e-3)
     assert torch.equal(loaded.draw(2, seed=3), loaded.draw(2, seed=3, num_steps=1))
@@ -187,16 +190,16 @@ def test_a_ladder_of_three_rungs_runs_resumes_and_reports_each(teacher, tmp_path
     assert [row.role for row in rows] == ["teacher", "assistant", "assistant", "student"]
     assert all("fd_features32@4" in row.metrics for row in rows)
     assert [row.calls for row in rows] == [5, 1, 1, 1]
-    interrupt(recipe, tmp_path / "run", step=5, leg="assistant_1")
-    interrupt(recipe, tmp_path / "run", step=3, leg="assistant_2")
+    interrupt(recipe, tmp_path / "run", step=5, phase="assistant_1")
+    interrupt(recipe, tmp_path / "run", step=3, phase="assistant_2")
     running = run.resume(tmp_path / "run")
     for event in running:
-        if event.kind == "leg" and event.leg == "assistant_2":
+        if event.kind == "phase" and event.phase == "assistant_2":
             break
     running.close()
     drain(run.resume(tmp_path / "run"))
-    for leg in ("assistant_1", "assistant_2", "student"):
-        assert weights(tmp_path / "run", leg) == weights(tmp_path / "whole", leg)
+    for phase in ("assistant_1", "assistant_2", "student"):
+        assert weights(tmp_path / "run", phase) == weights(tmp_path / "whole", phase)
     assert json.loads((tmp_path / "run" / "student" / "config.json").read_text())["task"]["steps"] == [1, 2, 4]
 
 
@@ -243,7 +246,7 @@ def test_a_class_conditional_teacher_is_guided_and_its_student_told_the_classes(
     monkeypatch.setenv("KDGEN_CACHE", str(tmp_path / "cache"))
     torch.manual_seed(0)
     told = {"name": "diffuse", "size": 8, "channels": 1, "num_classes": 2}
-    Model(TinyClassed(), name="c", channels=1, task=told, use=Use(name="tiny_classed")).save(tmp_path / "teacher")
+    Model(TinyClassed(), name="c", channels=1, task=told, use=Spec(name="tiny_classed")).save(tmp_path / "teacher")
     guided = {"guidance": 1.5, "null_label": 2}
     task = few_steps(tmp_path / "teacher", coupled=True, **guided)
     assert task.num_classes == 2

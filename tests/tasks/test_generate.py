@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.data import generator
-from kdgen.registry import Use, build
+from kdgen.registry import Spec, build
 from kdgen.tasks import Generate
 from kdgen.types import UserError
 
@@ -72,19 +72,19 @@ def test_latents_are_standard_normal(task: Generate) -> None:
 def test_there_is_no_truth_and_nothing_to_renew(task: Generate) -> None:
     batch = next(task.batches(batch_size=2, seed=0))
     assert task.loss(Drawer()(batch.x), batch) is None
-    assert task.renewed(batch, seed=1) is batch
+    assert task.resample_noise(batch, seed=1) is batch
     assert (batch.y, batch.real) == (None, None)
     assert task.example().x.shape == (1, 16)
 
 
 def test_described_and_told_apart(task: Generate) -> None:
     assert task.describe() == {"name": "generate", "latent": [16], "size": 16, "channels": 1}
-    assert build("task", Use(name="generate", args={"latent": 16, "size": 16})).fingerprint() == task.fingerprint()
+    assert build("task", Spec(name="generate", args={"latent": 16, "size": 16})).fingerprint() == task.fingerprint()
     others = [Generate(latent=17, size=16), Generate(latent=16, size=8), Generate(latent=16, size=16, channels=3),
               Generate(latent=16, size=16, images=Fields())]  # fmt: skip
     assert len({each.fingerprint() for each in (task, *others)}) == 5
-    assert task.headline == "fd_features32"
-    assert Generate(features="inception").headline == "fid"
+    assert task.primary_metric == "fd_features32"
+    assert Generate(features="inception").primary_metric == "fid"
 
 
 def test_the_teacher_is_near_itself_and_farther_the_more_it_is_blurred(task: Generate) -> None:
@@ -140,10 +140,14 @@ def test_drawn_by_seed_and_measured_with_its_provenance(task: Generate) -> None:
     teacher = Drawer().eval()
     assert torch.equal(task.draw(teacher, num_images=5, seed=1), task.draw(teacher, num_images=5, seed=1))
     assert not torch.equal(task.draw(teacher, num_images=5, seed=1), task.draw(teacher, num_images=5, seed=2))
-    said = task.provenance(reference=teacher, seed=3)
+    said = task.describe_evaluation(reference=teacher, seed=3)
     assert "300 images with seed 3" in said
     assert "features features32, statistics " in said
-    assert said == task.provenance(reference=teacher, seed=3) != task.provenance(reference=Drawer(1).eval(), seed=3)
+    assert (
+        said
+        == task.describe_evaluation(reference=teacher, seed=3)
+        != task.describe_evaluation(reference=Drawer(1).eval(), seed=3)
+    )
 
 
 @pytest.mark.parametrize("args", [{"latent": 0}, {"latent": [4, 0]}, {"channels": 0}, {"size": 1.5}, {"num_images": 0}])

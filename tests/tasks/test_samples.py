@@ -10,9 +10,9 @@ from support import call
 from torch import nn
 
 from kdgen.data import Gallery, derive, make_images
-from kdgen.model import Model
-from kdgen.parts import telling
-from kdgen.registry import Use, register
+from kdgen.models.model import Model
+from kdgen.models.parts import telling
+from kdgen.registry import Spec, register
 from kdgen.tasks import Samples
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.types import UserError
@@ -40,7 +40,7 @@ def cache(tmp_path, monkeypatch):
 def generator(folder, channels=1, seed=0):
     torch.manual_seed(seed)
     task = {"name": "generate", "latent": [4], "size": 12, "channels": channels}
-    use = Use(name="tiny_generator", args={"channels": channels})
+    use = Spec(name="tiny_generator", args={"channels": channels})
     model = Model(TinyGenerator(channels), name="tiny", channels=channels, task=task, use=use).eval()
     model.save(folder)
     return model

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kdgen.model import Model, load
+from kdgen.models.model import Model, load
 from kdgen.types import UserError
 from kdgen.ui import comparing
 from kdgen.ui.compare import Asked

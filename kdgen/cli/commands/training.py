@@ -1,0 +1,133 @@
+"""Train: `distill` and `resume`."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdgen.cli.arguments import find_recipe, free_folder, register_all
+from kdgen.cli.commands.options import Code, Json, Quiet, Track
+from kdgen.cli.console import make_display, primary_metric, print_report, stderr, stdout
+from kdgen.cli.streams import left, settle
+
+if TYPE_CHECKING:
+    from kdgen.types import Event
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen distill denoise`
+
+- `kdgen distill denoise --seconds 600 --out runs/long`
+
+- `kdgen show denoise > mine.json`, edit it, then `kdgen distill mine.json --set batch_size=32 --set stages.0.lr=1e-3`
+
+- `kdgen distill mine.json --code my_nets.py --device cuda --json`
+"""
+)
+def distill(
+    recipe: Annotated[str, typer.Argument(metavar="PRESET_OR_RECIPE.json", help="See `kdgen list presets`.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME, numbered if that exists.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, see `kdgen show --explain`.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Train for so many seconds.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of weights, data and noise.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    controls: Annotated[
+        bool | None,
+        typer.Option("--controls/--no-controls", help="Also train the same student without its teacher."),
+    ] = None,
+    repeatable: Annotated[
+        bool,
+        typer.Option(
+            "--repeatable",
+            help="The same student bit for bit each time: a preset's steps instead of seconds, "
+            "float32 unless the recipe says otherwise.",
+        ),
+    ] = False,
+    track: Track = None,
+    code: Code = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Teach a student by a recipe, train its controls, and report."""
+    register_all(code)
+    from kdgen.presets.steps import repeatable as repeated
+    from kdgen.recipe import override
+    from kdgen.training import run
+    from kdgen.training.tracking import track as tracked
+    from kdgen.types import UserError
+
+    if steps is not None and seconds is not None:
+        raise UserError("give --steps or --seconds, not both")
+    if repeatable and seconds is not None:
+        raise UserError("a repeatable run is counted in steps: give --steps in place of --seconds")
+    options = {"steps": steps, "seconds": seconds, "seed": seed, "device": device, "controls": controls}
+    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    chosen = override(find_recipe(recipe), [*(settings or ()), *given])
+    chosen = repeated(chosen) if repeatable else chosen
+    _follow(tracked(run.distill(chosen, out or free_folder(chosen.name)), track or ()), quiet=quiet, as_json=as_json)
+
+
+@app.command(epilog="Example: `kdgen resume runs/denoise`")
+def resume(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run folder.")],
+    track: Track = None,
+    code: Code = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run where it was left, however it ended."""
+    register_all(code)
+    from kdgen.training import run
+    from kdgen.training.tracking import track as tracked
+
+    _follow(tracked(run.resume(folder), track or ()), quiet=quiet, as_json=as_json)
+
+
+def _follow(events: Iterator["Event"], *, quiet: bool, as_json: bool) -> None:
+    last: dict[str, Event] = {}
+    heard = True
+    from kdgen.models.parts import telling
+
+    with make_display(quiet=quiet, as_json=as_json) as display, telling(display.drawn):
+        for event in events:
+            last[event.kind] = event
+            try:
+                if heard:
+                    display.show(event)
+            except (OSError, SystemExit) as error:
+                if not left(error):
+                    raise
+                heard = False
+                settle()
+                stderr.print("kdgen: nobody reads this any more: saving", markup=False)
+                signal.raise_signal(signal.SIGINT)
+    if "stopped" in last:
+        if not heard:
+            stderr.print(primary_metric(last["stopped"]), markup=False)
+        raise typer.Exit(130)
+    if as_json or "done" not in last:
+        return
+    done = last["done"].data
+    folder = Path(done["folder"])
+    if quiet:
+        print(folder)
+        return
+    if (folder / "report.json").is_file():
+        from kdgen.report.report import Report
+
+        print_report(Report.read(folder))
+    stdout.print(f"\nstudent:  {done['student']}", markup=False)
+    for what, name in (("report", "report.md"), ("pictures", "samples.png"), ("curves", "curves.png")):
+        if (folder / name).is_file():
+            stdout.print(f"{what + ':':<9} {folder / name}", markup=False)

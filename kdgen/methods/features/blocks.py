@@ -1,0 +1,66 @@
+"""Match the blocks of two U-Nets that bear the same names."""
+
+import re
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from kdgen.methods.features.feature_base import Paired
+from kdgen.methods.layer_matching import Pair, check_pairs, choose, probe
+from kdgen.registry import register
+from kdgen.types import Batch, Net, UserError
+
+BLOCK = re.compile(r"((?:.*\.)?)(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)")
+
+
+@register("method")
+class Blocks(Paired):
+    """Block-wise feature distillation of U-Nets: BK-SDM, Kim et al. 2024 (arXiv 2305.15798), eq. 3.
+
+    The outputs of blocks of the same name are compared: ``down_blocks.i``, ``mid_block`` and ``up_blocks.i``, as
+    diffusers calls them, under any prefix that all blocks of a net share. A block that only one net has is left out.
+    Each squared difference is divided by the teacher's mean square over the batch, so that all blocks count alike;
+    they are averaged. A 1x1 convolution widens the student's features where widths differ; where sizes differ, the
+    teacher's are resampled to the student's.
+
+    Args:
+        pairs: ``[["student.path", "teacher.path"], ...]`` for nets whose blocks have other names; none to go by name.
+
+    Raises:
+        UserError: in ``attach`` for nets without blocks of the same name, or layers that a net does not have.
+    """
+
+    def __init__(self, pairs: Sequence[Sequence[str]] | None = None) -> None:
+        super().__init__()
+        check_pairs("blocks", pairs or [])
+        self.wanted = pairs
+
+    def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:
+        """The pairs that are named, or blocks of the same name. Raises UserError where none is found."""
+        wanted = self.wanted or _same_names(student, teacher, batch)
+        return choose("blocks", student, teacher, batch, wanted)
+
+    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """``|r(student) - teacher|^2 / |teacher|^2``, ``(B,)``."""
+        energy = teacher.square().mean().clamp_min(1e-12)
+        return (student - teacher).square().flatten(1).mean(1) / energy
+
+
+def _same_names(student: Net, teacher: Net, batch: Batch) -> list[list[str]]:
+    """Paths of the blocks that run in both nets under the same name."""
+    seen = batch.x if batch.teacher_x is None else batch.teacher_x
+    ours, theirs = _blocks(student, batch.x, batch), _blocks(teacher, seen, batch)
+    pairs = [[path, theirs[name]] for name, path in ours.items() if name in theirs]
+    if not pairs:
+        raise UserError("blocks pairs layers called down_blocks.N, mid_block and up_blocks.N, and these nets have none "
+                        'in common: give pairs like [["student.path", "teacher.path"]]')  # fmt: skip
+    return pairs
+
+
+def _blocks(net: Net, x: Tensor, batch: Batch) -> dict[str, str]:
+    """Paths of a net's blocks that run, by their names without the prefix that they share."""
+    named = [path for path, _ in net.named_modules() if BLOCK.fullmatch(path)]
+    prefixes = {path: BLOCK.sub(r"\1", path).split(".")[:-1] for path in probe(net, x, batch.cond, named)[1]}
+    together = list(zip(*prefixes.values(), strict=False))
+    shared = next((i for i, parts in enumerate(together) if len(set(parts)) > 1), len(together))
+    return {".".join(path.split(".")[shared:]): path for path in prefixes}

@@ -1,0 +1,1 @@
+"""Draw in a few steps what the teacher draws in many."""

@@ -1,0 +1,142 @@
+"""Say the same everywhere on a trajectory: from any noise to its end in one call."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from kdgen.diffusion import check_guidance, edm_weight, guided
+from kdgen.diffusion.few_steps import euler_step
+from kdgen.methods.few_step.rollout import (
+    check_diffusion,
+    conditions,
+    denoise,
+    draws_randomness,
+    noised,
+    remembered,
+)
+from kdgen.registry import register
+from kdgen.types import Batch, DistillationInputs, Method, Net
+from kdgen.utils.validation import check_choice, check_count, check_number
+
+HIDDEN = 40.0
+"""A level at which noise hides the image: from above it, ``r`` is at most this, whatever the schedule says."""
+
+
+@register("method")
+class Consistency(Method):
+    """Easy consistency tuning (ECT, Geng et al. 2024, arXiv 2406.14548), or consistency distillation.
+
+    The student at level ``t`` is to say what it says at a lower level ``r`` of the same trajectory::
+
+        r = max(0, t * [1 - q^-(s + 1) * (1 + k * sigmoid(-b t))])
+        loss = w * (sqrt(mean |f(x_t, t) - sg f(x_r, r)|^2 + c^2) - c),   w = 1 / (t - r)^power
+
+    ``s`` grows from 0 to ``stages - 1`` over the run, so that ``r`` nears ``t``. Where ``r`` is 0 the target is the end
+    of the trajectory itself: the clean image. With source ``truth``, ``x_r`` is the clean image under the same noise,
+    and nobody asks the teacher, whose weights are the start; with ``teacher``, ``x_r`` is where Euler's step of the
+    teacher leads from ``x_t`` (consistency distillation, Song et al. 2023, arXiv 2303.01469, algorithm 2) and the end
+    of a step to 0 its denoised image. Both evaluations of the student share their noise and their dropout. Levels
+    ``t`` are the batch's.
+
+    The loss falls within each of the schedule's stages and jumps between them; it says little of quality.
+
+    Args:
+        source: ``truth`` or ``teacher``.
+        q, k, b: shape of the schedule.
+        stages: how often in a run ``r`` moves nearer to ``t``.
+        start: the share of the run at which this begins, where other stages of training come first: a student that does
+            not start as its teacher drifts if it is not held to the ends of trajectories at first.
+        weight: ``interval`` for ``1 / (t - r)^power``; or ``edm`` for ``(t^2 + s^2) / (t s)^2`` with the deviation
+            ``s`` of the data, as in the authors' code: it does not vanish at the highest levels, where one step starts.
+        power: how the loss counts less where levels are far apart, in [0, 1].
+        c: what rounds the norm off, in units of images in [-1, 1].
+        sigma_data: standard deviation of the data.
+        guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
+
+    Raises:
+        UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
+    """
+
+    def __init__(
+        self,
+        source: Literal["truth", "teacher"] = "truth",
+        q: float = 2.0,
+        k: float = 8.0,
+        b: float = 1.0,
+        stages: int = 8,
+        start: float = 0.0,
+        weight: Literal["interval", "edm"] = "interval",
+        power: float = 1.0,
+        c: float = 0.0,
+        sigma_data: float = 0.5,
+        guidance: float = 1.0,
+        null_label: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_choice("consistency", "source", source, ("truth", "teacher"))
+        check_number("consistency", "q", q, 1 + 1e-6)
+        for name, value in (("k", k), ("b", b), ("c", c)):
+            check_number("consistency", name, value, 0)
+        check_choice("consistency", "weight", weight, ("interval", "edm"))
+        check_number("consistency", "power", power, 0, 1)
+        check_number("consistency", "sigma_data", sigma_data, 1e-6)
+        check_count("consistency", "stages", stages)
+        check_number("consistency", "start", start, 0, 0.99)
+        check_guidance("consistency", guidance, null_label)
+        self.source, self.q, self.k, self.b = source, q, k, b
+        self.stages, self.start = stages, start
+        asked = source == "teacher" and guidance == 1
+        self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
+        self.lives = (0.01, 3.0)
+        if weight == "edm":
+            self.lives = (0.1, 5.0) if source == "teacher" else (0.2, 20.0)
+        self.weight, self.power, self.c, self.sigma_data = weight, power, c, sigma_data
+        self.guidance, self.null_label = guidance, null_label
+
+    def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
+        """Check that batches are of diffusion. Raises UserError where they are not."""
+        check_diffusion("consistency", student, teacher, batch)
+
+    def earlier(self, t: Tensor, progress: float) -> Tensor:
+        """The lower level ``r`` of ``t``, ``(B,)``, at a progress in [0, 1]."""
+        within = max(progress - self.start, 0.0) / (1 - self.start)
+        stage = min(int(within * self.stages), self.stages - 1)
+        share = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
+        return (t * (1 - share)).clamp(0, HIDDEN)
+
+    @torch.no_grad()
+    def _end(self, inputs: DistillationInputs) -> Tensor:
+        """What the teacher makes of the batch, guided where it is to be."""
+        if self.guidance == 1:
+            return inputs.teacher.float()
+        net, batch = guided(inputs.teacher_net, self.guidance, self.null_label), inputs.batch
+        return denoise(net, batch.x.float(), batch.cond["sigma"], conditions(batch))
+
+    def loss(self, inputs: DistillationInputs) -> Tensor:
+        """``w * |f(x_t, t) - sg f(x_r, r)|``, ``(B,)``."""
+        batch = inputs.batch
+        assert batch.y is not None
+        x, t, cond, student = batch.x.float(), batch.cond["sigma"], conditions(batch), inputs.student_net
+        r = self.earlier(t, inputs.progress)
+        if self.source == "truth":
+            end = batch.y.float()
+            nearer = noised(end, r / t, x - end)
+        else:
+            end = self._end(inputs)
+            nearer = euler_step(x, end, t, r)
+        back = remembered(x.device)
+        # The view's own answer was given with dropout that nobody remembers.
+        said = denoise(student, x, t, cond) if draws_randomness(student) else inputs.student.float()
+        after = remembered(x.device)
+        back()
+        with torch.no_grad():
+            target = denoise(student, nearer, r.clamp_min(1e-4 * t), cond)
+        after()
+        target = torch.where((r > 0).view(-1, 1, 1, 1), target, end)
+        apart = (said - target).square().flatten(1).mean(1)
+        # The norm has no slope where the two agree.
+        norm = (apart + self.c**2).clamp_min(1e-12).sqrt() - self.c
+        if self.weight == "edm":
+            return edm_weight(t, self.sigma_data) * norm
+        return norm / (t - r) ** self.power

@@ -1,0 +1,157 @@
+"""What methods share that compare the teacher's score with that of the student's images."""
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.diffusion import check_guidance, edm_weight, guided
+from kdgen.diffusion.few_steps import FewSampler, Table, trailing_sigmas
+from kdgen.methods.few_step.rollout import (
+    backward_simulation,
+    check_diffusion,
+    computing_like,
+    conditions,
+    denoise,
+    noised,
+)
+from kdgen.models.discriminators import Discriminator, GanLoss, frozen
+from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.utils.validation import check_choice, check_count, check_number
+
+
+class Scores(Method):
+    """A student that draws in ``steps`` calls, and a second diffusion net, the critic, trained on what it draws.
+
+    A score is ``(D(x; sigma) - x) / sigma^2`` (Karras et al. 2022, eq. 3). The critic is the fake score of Yin et al.
+    2024 (DMD2, arXiv 2405.14867): it starts from the teacher, or from the student where the teacher is large, and
+    learns to denoise the student's images by ``discriminator_loss``, weighted as Karras et al. do. It must keep up with
+    the
+    student: two time scales are ``every``, steps of the critic for one of the student, and ``discriminator_lr`` of the
+    stage. In the critic's own steps the student rests.
+
+    Args:
+        method: its name, for messages.
+        steps: calls that make an image.
+        table: of the student's noise levels, ``linear`` or ``cosine``.
+        sampler: how the student draws, ``consistency`` or ``euler``.
+        every: steps of the critic for one of the student.
+        critic: whose copy it starts as, ``teacher`` or ``student``.
+        sigma_min, sigma_max: noise levels at which scores are compared, log-uniform between them.
+        sigma_data: standard deviation of the data, which balances the critic's levels.
+        adversarial: weight of an adversarial head, 0 for none: images of the data against the student's.
+        width: of the head's first layer.
+        guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
+
+    Raises:
+        UserError: for arguments that do not fit.
+    """
+
+    fake: nn.Module
+
+    reads = frozenset()
+
+    def __init__(
+        self,
+        method: str,
+        *,
+        steps: int,
+        table: Table,
+        sampler: FewSampler,
+        every: int,
+        critic: Literal["teacher", "student"],
+        sigma_min: float,
+        sigma_max: float,
+        sigma_data: float,
+        adversarial: float,
+        width: int,
+        guidance: float,
+        null_label: int | None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("steps", steps), ("every", every), ("width", width)):
+            check_count(method, name, value)
+        check_choice(method, "sampler", sampler, ("consistency", "euler"))
+        check_choice(method, "critic", critic, ("teacher", "student"))
+        for name, number in (("sigma_min", sigma_min), ("sigma_data", sigma_data)):
+            check_number(method, name, number, 1e-6)
+        check_number(method, "sigma_max", sigma_max, sigma_min)
+        check_number(method, "adversarial", adversarial, 0)
+        check_guidance(method, guidance, null_label)
+        self.name, self.sigmas, self.sampler = method, trailing_sigmas(steps, table), sampler
+        self.every, self.starts = every, critic
+        self.range, self.sigma_data = (math.log(sigma_min), math.log(sigma_max)), sigma_data
+        self.adversarial, self.width, self.guidance, self.null_label = adversarial, width, guidance, null_label
+        self.game: GanLoss | None = None
+        self.count: Tensor
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self._made: Tensor | None = None
+
+    def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
+        """Make the critic. Raises UserError where batches are of no diffusion, or its start has nothing to learn."""
+        check_diffusion(self.name, student, teacher, batch, truth=self.adversarial > 0)
+        self.fake = copy.deepcopy(teacher if self.starts == "teacher" else student).requires_grad_(True).eval()
+        if not any(True for _ in self.fake.parameters()):
+            raise UserError(f'{self.name}: the teacher has no weights for a critic to start from: set critic "student"')
+        if self.adversarial > 0:
+            height, wide = batch.x.shape[2:]
+            self.game = GanLoss(Discriminator(batch.x.shape[1], (height, wide), self.width)).to(batch.x.device)
+
+    def of_student(self, teacher: Net, x: Tensor, sigma: Tensor, noise: Tensor, cond: dict[str, Tensor]) -> Tensor:
+        """The loss of the student's images ``x`` ``(B, C, H, W)`` under ``noise`` of levels ``sigma``, ``(B,)``."""
+        raise NotImplementedError
+
+    def loss(self, inputs: DistillationInputs) -> Tensor | None:
+        """``of_student`` for images drawn anew, ``(B,)``; None in the critic's own steps."""
+        turn = int(self.count) % self.every == 0
+        self.count += 1
+        if not turn:
+            return None
+        cond, batch = conditions(inputs.batch), inputs.batch
+        x, _ = backward_simulation(inputs.student_net, batch.x, cond, self.sigmas, self.sampler)
+        self._made = x.detach()
+        with frozen(self.fake), computing_like(inputs.student_net):
+            teacher = guided(inputs.teacher_net, self.guidance, self.null_label)
+            loss = self.of_student(teacher, x, self._levels(x), torch.randn_like(x), cond)
+        if self.game is not None:
+            assert batch.y is not None
+            loss = loss + self.adversarial * self.game.student_loss(x, batch.y)
+        return loss
+
+    def discriminator_loss(self, inputs: DistillationInputs) -> Tensor:
+        """How far the critic is from denoising the student's images, and the head's loss, ``(B,)``."""
+        cond, batch = conditions(inputs.batch), inputs.batch
+        x, self._made = self._made, None
+        if x is None:
+            with torch.no_grad():
+                x, _ = backward_simulation(inputs.student_net, batch.x, cond, self.sigmas, self.sampler)
+        sigma = self._levels(x)
+        with computing_like(inputs.student_net):
+            said = denoise(self.fake, noised(x, sigma, torch.randn_like(x)), sigma, cond)
+        loss = edm_weight(sigma, self.sigma_data) * (said - x).square().flatten(1).mean(1)
+        if self.game is not None:
+            assert batch.y is not None
+            loss = loss + self.game.discriminator_loss(x, batch.y)
+        return loss
+
+    def critics(self) -> Iterator[nn.Parameter]:
+        """The critic's parameters, and the adversarial head's."""
+        yield from self.fake.parameters()
+        if self.game is not None:
+            yield from self.game.learning()
+
+    def scale(self, x: Tensor, teacher: Tensor, sigma: Tensor) -> Tensor:
+        """What a difference of scores is divided by, ``(B, 1, 1, 1)``: ``mean |x - teacher|`` of each image.
+
+        It is at least a quarter of the deviation that Karras et al. 2022 give the net's part of the answer (table 1,
+        ``c_out``), so that no image that happens to be met exactly outweighs all others.
+        """
+        least = 0.25 * sigma * self.sigma_data * (sigma**2 + self.sigma_data**2).rsqrt()
+        return torch.maximum((x - teacher).abs().mean((1, 2, 3)), least).view(-1, 1, 1, 1).detach()
+
+    def _levels(self, like: Tensor) -> Tensor:
+        low, high = self.range
+        return (low + (high - low) * torch.rand(len(like), device=like.device)).exp()

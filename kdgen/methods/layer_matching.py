@@ -1,0 +1,232 @@
+"""Choose which layer of the student learns from which layer of the teacher."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.types import Batch, Method, Net, UserError
+from kdgen.utils.conditions import call
+from kdgen.utils.hooks import capture_outputs, find, hookable_layers
+
+RANKS = {2: "(B, C)", 3: "(B, N, C)", 4: "(B, C, H, W)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A layer of a net as seen in one forward pass.
+
+    Attributes:
+        path: its dotted path.
+        shape: of its output, batch first.
+        depth: where it stands among the layers that were run, from above 0 to 1 for the last.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    depth: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A layer of the student and the layer of the teacher that it learns from."""
+
+    student: Tap
+    teacher: Tap
+
+
+@contextmanager
+def _untouched(net: Net) -> Iterator[None]:
+    """Run a net in the mode it is in, as training will, and leave its buffers and the random state as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in net.buffers()]
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def probe(
+    net: Net, x: Tensor, cond: Mapping[str, Tensor], paths: Iterable[str] = ()
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """A net's output and the outputs of some of its modules, in the order they ran, for two images at most.
+
+    Args:
+        net: any net; its buffers and the global random state stay as they are.
+        x: ``(B, C, H, W)``.
+        cond: conditions by keyword, each ``(B, ...)``.
+        paths: dotted paths of its modules. Those that do not run, or that give no tensor, are left out.
+
+    Raises:
+        UserError: for a path the net does not have, with the nearest ones.
+    """
+    with _untouched(net), capture_outputs(net, paths) as seen:
+        output = call(net, x[:2], {key: value[:2] for key, value in cond.items()})
+        return output, {path: tensor for path, tensor in seen.items() if isinstance(tensor, Tensor)}
+
+
+def outputs(student: Net, teacher: Net, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The outputs of both nets for the first images of a batch, as ``probe`` gives them."""
+    teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
+    return probe(student, batch.x, batch.cond)[0], probe(teacher, teacher_x, batch.cond)[0]
+
+
+def layers(net: Net, x: Tensor, cond: Mapping[str, Tensor], ranks: Sequence[int]) -> list[Tap]:
+    """The layers of a net in the order they run, one tap for each, the output of the net itself left out.
+
+    Each of a net's own ``feature_layers()`` is a layer. In other nets a module with weights opens a layer, and so does
+    one that changes the shape; what follows without either (normalisation, activation) belongs to it, and the layer is
+    tapped at the last of these. Nothing learns before the first weights. A container whose output is that of its last
+    child adds nothing. Layers shaped like the net's output are images, and left out where others are at hand.
+
+    Args:
+        net: any net.
+        x: ``(B, C, H, W)``.
+        cond: conditions by keyword, each ``(B, ...)``.
+        ranks: numbers of dimensions that are of use.
+    """
+    output, seen = probe(net, x, cond, hookable_layers(net))
+    named = callable(getattr(net, "feature_layers", None))
+    found: list[tuple[str, tuple[int, ...]]] = []
+    known: set[int] = set()
+    for path, tensor in seen.items():
+        if id(tensor) in known:
+            continue
+        known.add(id(tensor))
+        shape = tuple(tensor.shape)
+        opens = named or any(parameter.dim() > 1 for parameter in find(net, path).parameters())
+        if found and not opens and shape == found[-1][1]:
+            found[-1] = (path, shape)
+        elif found or opens:
+            found.append((path, shape))
+    all_layers = [Tap(path, shape, (i + 1) / len(found)) for i, (path, shape) in enumerate(found)]
+    usable = [tap for tap in all_layers if len(tap.shape) in ranks and tap.shape[0] == len(output)]
+    return [tap for tap in usable if tap.shape != tuple(output.shape)] or usable
+
+
+def choose(
+    method: str,
+    student: Net,
+    teacher: Net,
+    batch: Batch,
+    pairs: Sequence[Sequence[str]] | None,
+    *,
+    num_pairs: int = 3,
+    ranks: Sequence[int] = (2, 4),
+    same_rank: bool = True,
+) -> list[Pair]:
+    """Pairs of layers, those that were asked for or else a choice of them.
+
+    The choice takes layers of the student that stand evenly spaced in its depth (at 1/4, 1/2 and 3/4 for three), and
+    for each the layer of the teacher that is nearest in relative depth, a factor of two in size counting as much as
+    the whole depth.
+
+    Args:
+        method: the method's name, for messages.
+        student: any net.
+        teacher: any net.
+        batch: one batch to probe shapes with.
+        pairs: ``[["student.path", "teacher.path"], ...]``; None or none for a choice.
+        num_pairs: pairs to choose at most.
+        ranks: numbers of dimensions of outputs that the method can use.
+        same_rank: whether both of a pair must have the same number of dimensions.
+
+    Raises:
+        UserError: for a layer that a net does not have, that does not run, or that the method cannot use, and where
+            no pair can be chosen.
+    """
+    teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
+    wanted = " or ".join(RANKS[rank] for rank in sorted(ranks))
+    if pairs:
+        check_pairs(method, pairs)
+        mine = _named(method, "student", student, batch.x, batch.cond, [pair[0] for pair in pairs], ranks)
+        theirs = _named(method, "teacher", teacher, teacher_x, batch.cond, [pair[1] for pair in pairs], ranks)
+        chosen = [Pair(s, t) for s, t in zip(mine, theirs, strict=True)]
+        for pair in chosen:
+            ours, other = RANKS[len(pair.student.shape)], RANKS[len(pair.teacher.shape)]
+            if same_rank and ours != other:
+                unlike = f"{pair.student.path!r} gives {ours}, {pair.teacher.path!r} gives {other}"
+                raise UserError(f"{method}: {unlike}: pair layers of one kind")
+        return chosen
+    mine, theirs = layers(student, batch.x, batch.cond, ranks), layers(teacher, teacher_x, batch.cond, ranks)
+    for role, net, found in (("student", student, mine), ("teacher", teacher, theirs)):
+        if not found:
+            raise UserError(f"{method}: no layer of the {role} gives {wanted}; {_inventory(net, batch, role)}")
+    chosen = _evenly_spaced(mine, theirs, num_pairs, same_rank)
+    if not chosen:
+        each = "; ".join(_inventory(net, batch, role) for role, net in (("student", student), ("teacher", teacher)))
+        raise UserError(f"{method}: no layers of student and teacher are of one kind; {each}")
+    return chosen
+
+
+def settle(method: Method, pairs: Sequence[Pair]) -> None:
+    """Note on a method the taps that its pairs need."""
+    method.student_layers = tuple(dict.fromkeys(pair.student.path for pair in pairs))
+    method.teacher_layers = tuple(dict.fromkeys(pair.teacher.path for pair in pairs))
+
+
+def check_pairs(method: str, pairs: object) -> None:
+    """Refuse what is not a list of pairs of names.
+
+    Raises:
+        UserError: with the form that it takes.
+    """
+    fine = isinstance(pairs, list | tuple) and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(path, str) for path in pair)
+        for pair in pairs
+    )
+    if not fine:
+        raise UserError(f'{method}: pairs is a list like [["student.path", "teacher.path"]], not {pairs!r}')
+
+
+def _evenly_spaced(mine: Sequence[Tap], theirs: Sequence[Tap], num_pairs: int, same_rank: bool) -> list[Pair]:
+    chosen: dict[str, Pair] = {}
+    for i in range(num_pairs):
+        target = (i + 1) / (num_pairs + 1)
+        free = [tap for tap in mine if tap.path not in chosen]
+        options = [
+            (abs(s.depth - target), _mismatch(s, t), j, Pair(s, t))
+            for j, s in enumerate(free)
+            for t in theirs
+            if not same_rank or len(s.shape) == len(t.shape)
+        ]
+        if options:
+            pair = min(options, key=lambda option: option[:3])[3]
+            chosen[pair.student.path] = pair
+    return sorted(chosen.values(), key=lambda pair: pair.student.depth)
+
+
+def _mismatch(student: Tap, teacher: Tap) -> float:
+    mismatch = abs(student.depth - teacher.depth)
+    if len(student.shape) == len(teacher.shape) == 4:
+        mismatch += abs(math.log2(math.prod(student.shape[2:]) / math.prod(teacher.shape[2:]))) / 2
+    return mismatch
+
+
+def _named(
+    method: str, role: str, net: Net, x: Tensor, cond: Mapping[str, Tensor], paths: Sequence[str], ranks: Sequence[int]
+) -> list[Tap]:
+    output, seen = probe(net, x, cond, paths)
+    wanted = " or ".join(RANKS[rank] for rank in sorted(ranks))
+    for path in paths:
+        if path not in seen:
+            raise UserError(f"{method}: layer {path!r} of the {role} gives no tensor of its own: name one of its parts")
+        shape = tuple(seen[path].shape)
+        if len(shape) not in ranks or shape[0] != len(output):
+            given = f"layer {path!r} of the {role} gives {shape} for {len(output)} images"
+            raise UserError(f"{method}: {given}, but {wanted} is needed: name another")
+    return [Tap(path, tuple(seen[path].shape)) for path in paths]
+
+
+def _inventory(net: nn.Module, batch: Batch, role: str, most: int = 8) -> str:
+    """What the layers of a net give, in one clause."""
+    x = batch.teacher_x if role == "teacher" and batch.teacher_x is not None else batch.x
+    seen = probe(net, x, batch.cond, hookable_layers(net))[1]
+    if not seen:
+        return f"{type(net).__name__} has no layers that can be tapped"
+    listed = [f"{path} {tuple(tensor.shape[1:])}" for path, tensor in seen.items()]
+    return f"{type(net).__name__} has {', '.join(listed[:most])}{', …' if len(listed) > most else ''}"

@@ -1,0 +1,1 @@
+"""Match what the nets give."""

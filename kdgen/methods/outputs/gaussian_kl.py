@@ -1,0 +1,70 @@
+"""Match the Gaussian latents of two encoders."""
+
+from torch import Tensor
+
+from kdgen.methods.layer_matching import probe
+from kdgen.registry import register
+from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.utils.distance import resample
+
+
+@register("method")
+class GaussianKl(Method):
+    """Closed-form KL between Gaussian latents, Kingma & Welling 2014 (arXiv 1312.6114), appendix B, for two Gaussians.
+
+    With means ``m`` and variances ``v`` of teacher and student, ``KL(T || S) = (log(v_s / v_t) + (v_t + (m_t - m_s)^2)
+    / v_s - 1) / 2``, averaged over the elements of a latent. Moments hold means and then logarithms of variances along
+    channels; logarithms are taken between -30 and 20. Where sizes differ, the teacher's moments are resampled.
+
+    Args:
+        student_layer: dotted path of the student's module that gives moments ``(B, 2Z, ...)``; none for its output.
+        teacher_layer: the same of the teacher.
+        reverse: use ``KL(S || T)``, which keeps to what the teacher finds likely and may leave some of it out.
+
+    Raises:
+        UserError: in ``attach`` for a layer that a net does not have, or that gives no moments of like latents.
+    """
+
+    def __init__(
+        self, student_layer: str | None = "moments", teacher_layer: str | None = "moments", reverse: bool = False
+    ) -> None:
+        super().__init__()
+        self.student_layer, self.teacher_layer, self.reverse = student_layer, teacher_layer, reverse
+
+    def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
+        """Settle the taps. Raises UserError where moments are missing or unlike."""
+        ours = _settled("student", student, batch.x, batch, self.student_layer)
+        seen = batch.x if batch.teacher_x is None else batch.teacher_x
+        theirs = _settled("teacher", teacher, seen, batch, self.teacher_layer)
+        if len(ours) != len(theirs) or ours[1] != theirs[1]:
+            raise UserError(f"gaussian_kl cannot compare moments {ours[1:]} of the student and {theirs[1:]} of the "
+                            "teacher: give nets with latents of one kind")  # fmt: skip
+        self.student_layers = (self.student_layer,) if self.student_layer else ()
+        self.teacher_layers = (self.teacher_layer,) if self.teacher_layer else ()
+
+    def loss(self, inputs: DistillationInputs) -> Tensor:
+        """The KL averaged over the elements of a latent, ``(B,)``."""
+        ours = (inputs.student_features[self.student_layer] if self.student_layer else inputs.student).float()
+        theirs = resample(inputs.teacher_features[self.teacher_layer] if self.teacher_layer else inputs.teacher, ours)
+        return gaussian_kl(ours, theirs) if self.reverse else gaussian_kl(theirs, ours)
+
+
+def gaussian_kl(p: Tensor, q: Tensor) -> Tensor:
+    """``KL(p || q)`` of diagonal Gaussians by their moments ``(B, 2Z, ...)``, averaged over elements: ``(B,)``."""
+    (p_mean, p_log), (q_mean, q_log) = (moments.chunk(2, dim=1) for moments in (p, q))
+    p_log, q_log = p_log.clamp(-30, 20), q_log.clamp(-30, 20)
+    ratio = p_log - q_log
+    each = (ratio.exp() - ratio - 1 + (p_mean - q_mean).square() * (-q_log).exp()) / 2
+    return each.flatten(1).mean(1)
+
+
+def _settled(role: str, net: Net, x: Tensor, batch: Batch, tap: str | None) -> tuple[int, ...]:
+    """The shape of a net's moments."""
+    output, seen = probe(net, x, batch.cond, [tap] if tap else [])
+    if tap and tap not in seen:
+        raise UserError(f"gaussian_kl: layer {tap!r} of the {role} gives no tensor of its own: name one of its parts")
+    shape = tuple((seen[tap] if tap else output).shape)
+    if len(shape) not in (2, 4) or shape[1] % 2:
+        given = f"layer {tap!r} of the {role}" if tap else f"the {role}"
+        raise UserError(f"gaussian_kl reads moments (2Z) or (2Z, H, W), but {given} gives {shape[1:]}: name another")
+    return shape

@@ -1,0 +1,54 @@
+"""Match how the outputs look, by features of a fixed net."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from kdgen.methods.layer_matching import outputs
+from kdgen.methods.validation import check_outputs
+from kdgen.metrics.perceptual import Perceptual as Measure
+from kdgen.metrics.perceptual import perceptual
+from kdgen.registry import register
+from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.utils.distance import resample
+from kdgen.utils.references import Names
+
+
+@register("method")
+class Perceptual(Method):
+    """Perceptual distance of the outputs: Johnson et al. 2016 (arXiv 1603.08155), Zhang et al. 2018 (arXiv 1801.03924).
+
+    The measure is ``kdgen.metrics.perceptual``: 0 for equal images, differentiable, its weights fixed. Where they
+    differ in size, the teacher's output is resampled to the student's.
+
+    Args:
+        features: ``features32``, the small net that ships with kdgen, or the path of the published weights of
+            shift-tolerant LPIPS, ``alex_shift_tolerant.pth``.
+
+    Raises:
+        UserError: in ``attach`` for weights that cannot be had, and for outputs that are not images of like channels,
+            1 or 3.
+    """
+
+    def __init__(self, features: Annotated[str, Names("path", but=("features32",))] = "features32") -> None:
+        super().__init__()
+        if not isinstance(features, str):
+            raise UserError(f"perceptual: features is features32 or the path of a file of weights, not {features!r}")
+        self.features = features
+        self._measure: tuple[Measure, ...] = ()  # in a tuple, so that its weights are not this method's
+
+    def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
+        """Load the weights and check that the outputs can be compared. Raises UserError where they cannot."""
+        ours, theirs = outputs(student, teacher, batch)
+        check_outputs("perceptual", ours, theirs, images=True)
+        if ours.shape[1] not in (1, 3):
+            raise UserError(f"perceptual compares images of 1 or 3 channels, not of {ours.shape[1]}: leave it out")
+        with torch.random.fork_rng(devices=[]):  # a net is drawn before its weights are read
+            self._measure = (perceptual(self.features).to(ours.device),)
+        self._measure[0](ours, resample(theirs, ours))
+
+    def loss(self, inputs: DistillationInputs) -> Tensor:
+        """``d(student, teacher)``, ``(B,)``."""
+        apart: Tensor = self._measure[0](inputs.student, resample(inputs.teacher, inputs.student))
+        return apart.float()

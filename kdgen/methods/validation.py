@@ -1,0 +1,55 @@
+"""What the methods share: questions put to nets, and pairs of nets that are refused."""
+
+from collections.abc import Mapping
+from typing import get_args
+
+from torch import Tensor
+
+from kdgen.types import Batch, Net, UserError
+from kdgen.utils.conditions import call
+from kdgen.utils.distance import Distance
+from kdgen.utils.validation import check_choice
+
+
+def check_distance(method: str, argument: str, value: object) -> None:
+    """Refuse what is not the name of a distance. Raises UserError as ``check_choice`` does."""
+    check_choice(method, argument, value, get_args(Distance))
+
+
+def ask(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
+    """A net's answer to ``x`` ``(B, C, H, W)`` under ``cond``, float32."""
+    return call(net, x, cond).float()
+
+
+def check_outputs(method: str, student: Tensor, teacher: Tensor, *, images: bool = False) -> None:
+    """Refuse outputs that cannot be compared; sizes may differ, ranks and channels may not.
+
+    Args:
+        method: the method's name, for the message.
+        student: the student's output, ``(B, C, ...)``.
+        teacher: the teacher's output, ``(B, C, ...)``.
+        images: whether both must be images ``(B, C, H, W)``.
+
+    Raises:
+        UserError: naming both shapes.
+    """
+    student_shape, teacher_shape = tuple(student.shape[1:]), tuple(teacher.shape[1:])
+    if images and student.dim() != 4:
+        raise UserError(f"{method} compares images (C, H, W), but the student gives {student_shape}: leave it out")
+    if len(student_shape) != len(teacher_shape):
+        raise UserError(f"{method} cannot compare outputs {student_shape} of the student and {teacher_shape} of the "
+                        "teacher: give nets whose outputs are of one kind")  # fmt: skip
+    if student_shape[0] != teacher_shape[0]:
+        raise UserError(f"{method} cannot compare {student_shape[0]} channels of the student's output with "
+                        f"{teacher_shape[0]} of the teacher's: choose a student with {teacher_shape[0]}")  # fmt: skip
+
+
+def check_same_view(method: str, batch: Batch) -> None:
+    """Refuse a batch whose teacher sees something else than its student.
+
+    Raises:
+        UserError: for a batch with ``teacher_x``.
+    """
+    if batch.teacher_x is not None:
+        raise UserError(f"{method} asks both nets about one input, but here the teacher has a view of its own: "
+                        "use another method")  # fmt: skip

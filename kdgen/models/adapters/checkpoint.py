@@ -1,0 +1,122 @@
+"""A checkpoint that somebody else trained, made a net by its declaration alone."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdgen import registry
+from kdgen.models.adapters.module import Foreign
+from kdgen.models.adapters.reading import Way, check_reading
+from kdgen.models.adapters.state_dict import find_weights, plain, some
+from kdgen.models.adapters.weight_files import part_of, read_weights_file
+from kdgen.models.input_shape import declared
+from kdgen.recipe import Checkpoint
+from kdgen.types import UserError
+from kdgen.utils.validation import check_finite, check_numbers
+
+LATENTS: dict[str, Literal["in", "out"]] = {"generate": "in", "decode": "in", "encode": "out", "classify": "out"}
+"""Tasks whose nets read or give what is no image."""
+
+
+def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
+    """Load a declared checkpoint.
+
+    Args:
+        spec: its file, architecture, range and prediction.
+        probe: a clean image ``(1, C, H, W)`` in [-1, 1] to check the declared range and prediction on, with noise.
+
+    Returns:
+        a net in evaluation mode on the CPU, called on images in [-1, 1].
+
+    Raises:
+        UserError: if the file is missing, damaged, not of plain tensors or of values that are not finite, or does not
+            fit its declaration.
+    """
+    if "predicts" in spec.net.args:
+        raise UserError("declare predicts beside range, not among the arguments of the net")
+    weights, prefix = find_weights(read_weights_file(Path(spec.file).expanduser()), spec)
+    spec = spec.model_copy(update={"prefix": prefix})
+    net = _built(spec, weights)
+    if probe is not None:
+
+        def read_as(way: Way) -> nn.Module:
+            return _built(spec.model_copy(update={"range": way[0], "predicts": way[1]}), weights)
+
+        told = (spec.range, spec.predicts)
+        check_reading(spec.file, str(spec.net), read_as, told, probe, lambda way: "declare that")
+    return net
+
+
+def _built(spec: Checkpoint, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The declared net with its weights, as ``load_checkpoint`` returns it."""
+    own = registry.accepts("net", spec.net.name, "predicts")
+    net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if own else {}))
+    _fill(net, weights, spec)
+    latents = LATENTS.get(str(spec.task.get("name")))
+    sizes = declared(spec.multiple, spec.min_size, spec.size)
+    predicts = "image" if own else spec.predicts
+    return Foreign(net, range=spec.range, predicts=predicts, latents=latents, input_shape=sizes).eval()
+
+
+def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> None:
+    """Load weights strictly, with errors that say what to declare."""
+    wanted = net.state_dict()
+    weights = plain(weights, wanted)
+    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+    missing = [key for key in wanted if key not in weights and key not in optional]
+    unexpected = [key for key in weights if key not in wanted]
+    if missing or unexpected:
+        prefix = _common_prefix(unexpected, missing)
+        lacks = [f"{what} {some(dict.fromkeys(keys), 2)}"
+                 for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys]  # fmt: skip
+        if prefix:
+            advice = f"declare prefix {spec.prefix + prefix!r}"
+        elif part_of(spec.file):
+            advice = "it is one of several files: declare their .index.json"
+        elif any("parametrizations." in key for key in unexpected):
+            advice = "in its own code call torch.nn.utils.parametrize.remove_parametrizations, and save it again"
+        else:
+            advice = _check_arguments(spec)
+        raise UserError(f"{spec.file} does not fit {spec.net}: {'; '.join(lacks)}: {advice}")
+    for key, value in weights.items():
+        if value.shape != wanted[key].shape:
+            advice = _likely_argument(spec, value.shape, wanted[key].shape)
+            raise UserError(f"{spec.file} does not fit {spec.net}: {key} is {tuple(value.shape)} in the file and "
+                            f"{tuple(wanted[key].shape)} in the net: {advice}")  # fmt: skip
+    check_numbers(weights, wanted, spec.file)
+    net.load_state_dict(weights)
+    check_finite(net, spec.file)
+
+
+def _common_prefix(unexpected: list[str], missing: list[str]) -> str:
+    """What the missing keys lack to be among the unexpected ones; empty if there is nothing of the kind.
+
+    Of several that of most keys, as a parametrised weight has several for each, and the shortest of those.
+    """
+    ends = [key.removesuffix(missing[0]) for key in unexpected if missing and key.endswith(missing[0])]
+    fit = [end for end in ends if all(key.startswith(end) for key in unexpected)
+           or all(end + key in unexpected for key in missing)]  # fmt: skip
+    return min(fit, key=lambda end: (-sum(key.startswith(end) for key in unexpected), len(end)), default="")
+
+
+def _arguments(spec: Checkpoint) -> dict[str, Any]:
+    """The arguments of the declared architecture with their values."""
+    parameters = inspect.signature(registry.get("net", spec.net.name)).parameters
+    return {name: spec.net.args.get(name, p.default) for name, p in parameters.items() if name != "predicts"}
+
+
+def _check_arguments(spec: Checkpoint) -> str:
+    return f"check the arguments of {spec.net.name} ({', '.join(_arguments(spec))})"
+
+
+def _likely_argument(spec: Checkpoint, found: torch.Size, wanted: torch.Size) -> str:
+    """Which argument to change for a shape in the file: one whose value is the size that differs."""
+    differ = {built: size for size, built in zip(found, wanted, strict=False) if size != built}
+    for name, value in _arguments(spec).items():
+        if type(value) is int and value in differ:
+            return f"declare {name} {differ[value]}"
+    return _check_arguments(spec)

@@ -1,0 +1,102 @@
+"""What a declared net was made for: its task, checked against the task's signature and against the net itself."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from torch import Tensor, nn
+
+from kdgen import registry
+from kdgen.recipe import Checkpoint
+from kdgen.registry import Spec, nearest
+from kdgen.types import UserError
+from kdgen.utils.schema import explain_error
+
+NEEDED = {"generate": ("latent",), "diffuse": ("size",)}
+"""What cannot be drawn without."""
+
+
+class Facts(BaseModel):
+    """What is read of a model's task by whoever uses the model, whichever task it is."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    latent: Annotated[list[PositiveInt], BeforeValidator(lambda value: [value] if type(value) is int else value)] = (
+        Field([], min_length=1, description="the shape of a latent, e.g. [100]")
+    )
+    size: PositiveInt = Field(1, description="the height and width of its images, e.g. 64")
+    channels: Literal[1, 3, "both"] = Field(1, description="1 grey, 3 colour")
+    num_classes: int = Field(0, ge=0, description="how many classes it is told")
+    steps: list[PositiveInt] = Field([], description="steps that it was made to draw in, e.g. [1, 4]")
+
+
+def declared_task(spec: Checkpoint) -> dict[str, Any]:
+    """The task of a declaration, complete: what it leaves out is taken from the arguments of the net.
+
+    Raises:
+        UserError: for an unknown task, key or unfit value, with the nearest right ones, and for what is missing.
+    """
+    if not spec.task:
+        return {}
+    task: dict[str, Any] = {"name": "denoise", **spec.task}
+    name, where = str(task["name"]), f"{spec.file}: task"
+    own = registry.spelled_out("net", spec.net).args
+    try:
+        if registry.names("task"):
+            known = {"name", *Facts.model_fields, *registry.arguments("task", name)}
+            if unknown := next((key for key in task if key not in known), None):
+                raise UserError(f"no key {unknown!r}{nearest(unknown, known)}")
+            registry.check_types(
+                "task", Spec(name=name, args={k: v for k, v in task.items() if k not in Facts.model_fields})
+            )
+        for fact in NEEDED.get(name, ()):
+            if task.setdefault(fact, own.get(fact)) is None:
+                raise UserError(f"{fact} is missing: say {Facts.model_fields[fact].description}")
+        return task | Facts.model_validate(task).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise UserError(f"{where}: {explain_error(error, Facts)}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+
+
+@torch.inference_mode()
+def try_once(net: nn.Module, spec: Checkpoint, task: Mapping[str, Any], channels: int) -> tuple[int, int] | None:
+    """Let a net that draws make one image, as its task says that it does.
+
+    Returns:
+        the channels and the size of the image; None for a net that draws nothing.
+
+    Raises:
+        UserError: for a net that does not take what its task says, or makes something else of it.
+    """
+    classes = task.get("num_classes") or 0
+    told = {"label": torch.tensor([classes - 1])} if classes else {}
+    if task.get("name") in ("generate", "decode") and "latent" in task:
+        x, what = torch.zeros(1, *task["latent"]), "latent"
+    elif task.get("name") == "diffuse":
+        x, what = torch.zeros(1, channels, task["size"], task["size"]), "size"
+        told["sigma"] = torch.ones(1)
+    else:
+        return None
+    try:
+        out = net(x, **told)
+    except Exception as error:  # what does not fit can surface as any error
+        reason = " ".join(str(error).split())[:200]
+        if classes > 1 and _takes(net, x, told | {"label": torch.tensor([0])}):
+            raise UserError(f"{spec.file}: {spec.net} does not take class {classes - 1} of {classes}: set "
+                            "task.num_classes to as many as it knows") from None  # fmt: skip
+        raise UserError(f"{spec.file}: {spec.net} does not take {tuple(x.shape)}, which task.{what} says: "
+                        f"{reason}") from None  # fmt: skip
+    if out.dim() != 4 or out.shape[1] not in (1, 3) or (what == "size" and out.shape != x.shape):
+        raise UserError(f"{spec.file}: {spec.net} makes {tuple(out.shape)} of {tuple(x.shape)}, which is no image of "
+                        "its task: check task and net")  # fmt: skip
+    return int(out.shape[1]), int(out.shape[-1])
+
+
+def _takes(net: nn.Module, x: Tensor, told: Mapping[str, Tensor]) -> bool:
+    try:
+        net(x, **told)
+    except Exception:  # a foreign net's code raises whatever it does
+        return False
+    return True

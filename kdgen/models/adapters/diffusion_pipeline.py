@@ -1,0 +1,300 @@
+"""UNet2DModel with its table of noise levels, as a net that denoises, and the pipeline folder it lives in."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import JsonValue
+from torch import Tensor, nn
+
+from kdgen.diffusion.prediction import Prediction, Timesteps, append_dims, scale_in, to_denoised
+from kdgen.models.adapters.blocks import inherit_blocks
+from kdgen.models.adapters.pipeline_images import pipeline_images, told_classes, told_ends
+from kdgen.models.adapters.pretrained import PIPELINES, SCHEDULERS, construct, portable, public, read_weights, write
+from kdgen.models.adapters.times import match_times
+from kdgen.models.parts import Drawn
+from kdgen.registry import register
+from kdgen.types import UserError
+from kdgen.utils.conditions import check_told
+
+Told = Tensor | None
+KINDS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
+"""What diffusers calls a prediction, and what ``kdgen.diffusion`` calls it."""
+
+
+class Denoiser2D(nn.Module):
+    """The net of ``unet2d``: a ``UNet2DModel`` that gives the denoised image.
+
+    Attributes:
+        unet: diffusers' model.
+        scheduler: diffusers' scheduler, whose table ``alphas_cumprod`` says the noise level of each timestep.
+        pipeline: the class of the pipeline that draws images, and that is written.
+        channels: channels C of its images.
+        size: height and width of its images, None if its configuration does not say.
+        num_classes: of a class-conditional net, else None.
+        until: whether it is told the noise level at which its step ends, for average velocities.
+        conditions: that it reads: ``sigma``, and ``label`` or ``until``.
+    """
+
+    def __init__(self, unet: Any, scheduler: Any, pipeline: str, until: bool = False) -> None:
+        super().__init__()
+        self.unet, self.scheduler, self.pipeline, self.until = unet, scheduler, pipeline, until
+        self.channels: int = unet.config.in_channels
+        self.size: int | Sequence[int] | None = unet.config.sample_size
+        self.num_classes: int | None = unet.config.num_class_embeds
+        self.predicts: str = scheduler.config.prediction_type
+        self.conditions = frozenset(
+            name for name, read in (("sigma", True), ("label", self.num_classes is not None), ("until", until)) if read
+        )
+        self._check()
+        alphas = scheduler.alphas_cumprod
+        if scheduler.config.get("rescale_betas_zero_snr"):  # some write a small number in the place of its last 0
+            alphas = torch.cat([alphas[:-1], torch.zeros_like(alphas[-1:])])
+        self.timesteps = Timesteps(alphas)
+
+    def _check(self) -> None:
+        config = self.unet.config
+        if self.predicts not in KINDS:
+            raise UserError(f"a unet2d predicts {', '.join(KINDS)}, not {self.predicts}")
+        if config.out_channels != config.in_channels:
+            raise UserError(f"a unet2d gives as many channels as it reads; this one gives {config.out_channels} of "
+                            f"{config.in_channels} (it predicts variances, perhaps), which is not handled")  # fmt: skip
+        if config.in_channels not in (1, 3):
+            raise UserError(f"a unet2d is one of images of 1 or 3 channels; this one has {config.in_channels} (it is "
+                            "one of latents, perhaps), which is not handled")  # fmt: skip
+        halvings = len(config.block_out_channels) - 1
+        sides = [self.size] if isinstance(self.size, int) else self.size or []
+        if any(side % 2**halvings for side in sides):
+            raise UserError(f"a unet2d halves its images {halvings} times: its sample_size is a multiple of "
+                            f"{2**halvings}, not {self.size}, of which it draws nothing")  # fmt: skip
+        if self.until and self.num_classes is not None:
+            raise UserError("a unet2d has one embedding beside that of time: set until or num_class_embeds, not both")
+        if config.time_embedding_type == "fourier" or config.class_embed_type != ("timestep" if self.until else None):
+            raise UserError("a unet2d is told the timestep by a positional or learned embedding, and the class by a "
+                            "table of num_class_embeds; another kind is not handled")  # fmt: skip
+
+    def forward(self, x: Tensor, *, sigma: Told = None, label: Told = None, until: Told = None) -> Tensor:
+        """Denoise.
+
+        Args:
+            x: ``y + sigma * n``, ``(B, C, H, W)``, of an image ``y`` in [-1, 1] and standard normal noise ``n``.
+            sigma: the noise level ``(B,)`` in units of the image range.
+            label: classes ``(B,)``, read by a class-conditional net.
+            until: the noise level ``(B,)`` at which the step ends, at most ``sigma``, read by a net of average
+                velocities: the straight line to its answer leads to where the trajectory is at that level (Geng et al.
+                2025, arXiv 2505.13447, eq. 12). At 0, as where none is told, that is the end of the trajectory.
+
+        Returns:
+            the estimate of ``y``, ``(B, C, H, W)``.
+
+        Raises:
+            UserError: without ``sigma``, for a class-conditional net without ``label``, and where told what it does not
+                read.
+        """
+        if sigma is None:
+            raise UserError("a unet2d is told the noise level: call it with sigma (B,)")
+        if self.num_classes is not None and label is None:
+            raise UserError(f"this unet2d is told the class, one of {self.num_classes}: call it with label (B,)")
+        check_told(self, label=label, until=until)
+        kind = KINDS[self.predicts]
+        t = self.timesteps.timestep(sigma)
+        if self.unet.config.time_embedding_type == "learned":
+            t = t.round().long()
+        told = {} if self.num_classes is None else {"class_labels": label}
+        if self.until:
+            told = {"class_labels": self.timesteps.timestep(torch.zeros_like(sigma) if until is None else until)}
+        out: Tensor = self.unet(x * append_dims(scale_in(kind, sigma), x), t, **told).sample
+        return to_denoised(kind, out, x, sigma)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        num_images: int,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: Tensor | None = None,
+        progress: Drawn | None = None,
+    ) -> Tensor:
+        """Draw images with the pipeline of diffusers, the same as it draws from the written folder by itself.
+
+        The first images are the same however many are drawn, and up to rounding however many at once: each has a
+        generator of its own, see ``pipeline_images``.
+
+        Args:
+            num_images: N.
+            seed: of the noise.
+            num_steps: of the scheduler; by default the pipeline's own number, 50 of DDIM and all of DDPM.
+            label: classes ``(N,)`` for a class-conditional net; by default all in turn.
+            progress: told how many are drawn.
+
+        Returns:
+            ``(N, C, H, W)`` in [-1, 1] on the CPU.
+
+        Raises:
+            UserError: for more steps than the scheduler has, or a net that does not know its size.
+        """
+        most: int = self.scheduler.config.num_train_timesteps
+        steps = min(50 if self.pipeline == "DDIMPipeline" else 1000, most) if num_steps is None else num_steps
+        if not 1 <= steps <= most:
+            raise UserError(f"the number of steps is from 1 to {most}, not {steps}")
+        if self.size is None:
+            raise UserError("this unet2d does not know the size of its images: give its configuration a sample_size")
+        pipe = self._pipeline(self.unet)
+        pipe.set_progress_bar_config(disable=True)
+
+        def tell(begin: int, end: int) -> Any:
+            if self.until:
+                return told_ends(pipe.scheduler)
+            if self.num_classes is not None:
+                return told_classes(self.num_classes, label, begin, end)
+            return lambda unet, args, told: (args, told)
+
+        training = self.training
+        try:
+            self.eval()
+            return pipeline_images(pipe, tell, num_images, seed=seed, num_steps=steps, progress=progress)
+        finally:
+            self.train(training)
+
+    def _pipeline(self, unet: nn.Module) -> Any:
+        """A pipeline of diffusers around a model, with a scheduler of its own."""
+        import diffusers
+
+        return getattr(diffusers, self.pipeline)(
+            unet=unet, scheduler=type(self.scheduler).from_config(self.scheduler.config)
+        )
+
+    def save_files(self, folder: Path) -> None:
+        """Write a pipeline folder, which plain diffusers opens."""
+        write(self._pipeline(portable(self.unet)), folder)
+
+    def load_files(self, folder: Path) -> None:
+        """Read the weights of a pipeline folder. Raises UserError if they are damaged or do not fit."""
+        read_weights(self.unet, folder / "unet")
+
+    def inherit(self, teacher: nn.Module) -> None:
+        """Start from the weights of a larger ``Denoiser2D``: ``inherit_blocks``, and for another table ``match_times``.
+
+        Raises:
+            UserError: for a teacher of another kind or prediction, or a smaller one.
+        """
+        if not isinstance(teacher, Denoiser2D) or teacher.predicts != self.predicts:
+            other = teacher.predicts if isinstance(teacher, Denoiser2D) else type(teacher).__name__
+            raise UserError(f"a unet2d that predicts {self.predicts} starts from another that does, not from {other}: "
+                            "give the student its teacher's prediction_type")  # fmt: skip
+        inherit_blocks(self.unet, teacher.unet)
+        if self.unet.config.time_embedding_type == "positional" and not self.timesteps.same(teacher.timesteps):
+            match_times(self.unet, self.timesteps, teacher.unet, teacher.timesteps)
+
+    def feature_layers(self) -> list[str]:
+        """The blocks, in order of use."""
+        middle = [] if self.unet.mid_block is None else ["unet.mid_block"]
+        down, up = ([f"unet.{way}_blocks.{i}" for i in range(len(getattr(self.unet, f"{way}_blocks")))]
+                    for way in ("down", "up"))  # fmt: skip
+        return [*down, *middle, *up]
+
+    def describe(self) -> dict[str, JsonValue]:
+        """The task that it was made for."""
+        known: dict[str, Any] = {"size": self.size, "num_classes": self.num_classes}
+        return {"name": "diffuse", "channels": self.channels, **{k: v for k, v in known.items() if v is not None}}
+
+    def extra_repr(self) -> str:
+        """What its weights do not say."""
+        return f"predicts={self.predicts}, scheduler={public(self.scheduler.config)}"
+
+
+@register("net")
+def unet2d(
+    channels: int = 1,
+    size: int = 32,
+    block_out_channels: Sequence[int] = (32, 64, 96),
+    layers_per_block: int = 1,
+    mid_block: bool = True,
+    attention_levels: int = 1,
+    attention_head_dim: int = 8,
+    norm_num_groups: int = 8,
+    dropout: float = 0.0,
+    num_class_embeds: int | None = None,
+    until: bool = False,
+    prediction_type: str = "v_prediction",
+    num_train_timesteps: int = 1000,
+    beta_schedule: str = "linear",
+    config: Mapping[str, Any] | None = None,
+    scheduler: Mapping[str, Any] | None = None,
+    pipeline: str = "DDIMPipeline",
+) -> Denoiser2D:
+    """A diffusion U-Net, diffusers' UNet2DModel, written as a pipeline that plain diffusers opens.
+
+    By default 1.8 million parameters.
+
+    Args:
+        channels: channels C of its images.
+        size: height and width of its images in pixels, a multiple of 2 to the number of halvings.
+        block_out_channels: channels at full, half, quarter... resolution.
+        layers_per_block: residual layers of a block on the way down; on the way up there is one more.
+        mid_block: whether there is a block between the way down and the way up.
+        attention_levels: how many of the coarsest levels have attention, the block in the middle along with them.
+        attention_head_dim: channels of a head of attention.
+        norm_num_groups: groups of its normalisation; divides all channels.
+        dropout: share of features dropped in training.
+        num_class_embeds: number of classes of a class-conditional net.
+        until: whether it is told the noise level at which a step ends, as ``mean_flow`` with ``until`` and the sampler
+            ``average`` do; diffusers sees a second embedding of a timestep. It starts at nothing, so that weights of a
+            net without it mean what they meant.
+        prediction_type: ``epsilon``, ``v_prediction`` or ``sample``.
+        num_train_timesteps: noise levels in its table.
+        beta_schedule: the table: ``linear``, ``scaled_linear`` or ``squaredcos_cap_v2``.
+        config: a whole configuration of a UNet2DModel, which counts in place of the arguments up to here.
+        scheduler: a whole configuration of a scheduler with its ``_class_name``, which counts in place of the three
+            arguments on noise.
+        pipeline: ``DDIMPipeline`` or ``DDPMPipeline``, the class that it is written as.
+
+    Raises:
+        UserError: for arguments that do not fit.
+    """
+    if pipeline not in PIPELINES:
+        raise UserError(f"a unet2d is written as {' or '.join(PIPELINES)}, not {pipeline}")
+    if config is None:
+        levels = len(block_out_channels)
+        if size % 2 ** (levels - 1):
+            raise UserError(f"unet2d halves its images {levels - 1} times: make size a multiple of {2 ** (levels - 1)}")
+        attend = [i >= levels - attention_levels for i in range(levels)]
+        config = {
+            "sample_size": size,
+            "in_channels": channels,
+            "out_channels": channels,
+            "block_out_channels": tuple(block_out_channels),
+            "layers_per_block": layers_per_block,
+            "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attend),
+            "mid_block_type": "UNetMidBlock2D" if mid_block else None,
+            "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
+            "add_attention": attention_levels > 0,
+            "attention_head_dim": attention_head_dim,
+            "norm_num_groups": norm_num_groups,
+            "dropout": dropout,
+            "num_class_embeds": num_class_embeds,
+        }
+    if until:
+        config = {**config, "class_embed_type": "timestep"}
+    if scheduler is None:
+        scheduler = {
+            "_class_name": pipeline.replace("Pipeline", "Scheduler"),
+            "num_train_timesteps": num_train_timesteps,
+            "beta_schedule": beta_schedule,
+            "prediction_type": prediction_type,
+            "clip_sample": True,
+            "timestep_spacing": "trailing",
+        }
+    name = str(scheduler.get("_class_name", "DDPMScheduler"))
+    if name not in SCHEDULERS:
+        raise UserError(f"a unet2d has one of the schedulers {', '.join(SCHEDULERS)}, not {name}")
+    made = construct(name, scheduler)
+    if pipeline == "DDIMPipeline" and name != "DDIMScheduler":  # the same table, by the defaults of its own class
+        made = construct("DDIMScheduler", public(made.config))
+    unet = construct("UNet2DModel", config)
+    if until:
+        for parameter in unet.class_embedding.linear_2.parameters():
+            nn.init.zeros_(parameter)
+    return Denoiser2D(unet, made, pipeline, until)

@@ -1,0 +1,74 @@
+"""Images drawn by a pipeline of diffusers: as many at once as fit, each of noise of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdgen.models.parts import Drawn, at_once, in_parts
+
+
+def pipeline_images(
+    pipe: Any,
+    tell: Callable[[int, int], Any],
+    num_images: int,
+    *,
+    seed: int,
+    num_steps: int,
+    progress: Drawn | None = None,
+) -> Tensor:
+    """Draw images with a pipeline around a ``UNet2DModel`` in evaluation mode.
+
+    Image ``i`` is drawn by a generator of its own, seeded with the ``i``-th number of ``image_seeds``: the same however
+    many are drawn, and but for the rounding of sums however many at once.
+
+    Args:
+        pipe: the pipeline.
+        tell: given the numbers of the first image of a part and of the first after it, a hook that tells the net what
+            a pipeline does not.
+        num_images: N.
+        seed: of all.
+        num_steps: of the scheduler.
+        progress: told how many are drawn, and of how many.
+
+    Returns:
+        ``(N, C, H, W)`` in [-1, 1] on the CPU.
+    """
+    seeds = image_seeds(seed, num_images)
+    side = pipe.unet.config.sample_size
+    height, width = (side, side) if isinstance(side, int) else side
+
+    def make(begin: int, end: int) -> Tensor:
+        own = [torch.Generator().manual_seed(each) for each in seeds[begin:end]]
+        hook = pipe.unet.register_forward_pre_hook(tell(begin, end), with_kwargs=True)
+        try:
+            drawn = pipe(end - begin, generator=own, num_inference_steps=num_steps, output_type="np").images
+        finally:
+            hook.remove()
+        return torch.from_numpy(drawn).movedim(-1, 1).contiguous() * 2 - 1
+
+    return torch.cat(list(in_parts(num_images, at_once(height * width), make, progress)))
+
+
+def image_seeds(seed: int, num_images: int) -> list[int]:
+    """A seed for each image, the first ones the same however many there are."""
+    drawn: list[int] = torch.randint(2**63 - 1, (num_images,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return drawn
+
+
+def told_classes(num_classes: int, label: Tensor | None, begin: int, end: int) -> Any:
+    """A hook that tells a class-conditional net the classes of some images: those given, or else all in turn."""
+    classes = torch.arange(begin, end) % num_classes if label is None else label[begin:end]
+    return lambda unet, args, told: (args, {**told, "class_labels": classes.to(unet.device)})
+
+
+def told_ends(scheduler: Any) -> Any:
+    """A hook that tells a net of average velocities the timestep after the present one, and 0 after the last."""
+
+    def tell(unet: Any, args: Any, told: Any) -> Any:
+        later = [int(t) for t in scheduler.timesteps if t < args[1]]
+        end = torch.full((len(args[0]),), max(later, default=0), device=args[0].device)
+        return args, {**told, "class_labels": end}
+
+    return tell

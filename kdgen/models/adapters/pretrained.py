@@ -1,0 +1,219 @@
+"""Folders as diffusers writes them, pipelines and models: opened as nets, read strictly, and written.
+
+Importing diffusers takes seconds, so that is done in functions. Weights are read from safetensors alone.
+"""
+
+import copy
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from pydantic import JsonValue
+from torch import nn
+
+from kdgen import registry
+from kdgen.models.adapters.weight_files import check_content, check_kinds
+from kdgen.registry import Spec
+from kdgen.types import Net, UserError
+from kdgen.utils.schema import read_json_text
+from kdgen.utils.validation import check_finite
+
+MODELS = {"UNet2DModel": "unet2d", "AutoencoderKL": "autoencoder_kl", "AutoencoderTiny": "autoencoder_tiny"}
+"""Models of diffusers and the registered nets that wrap them."""
+
+PIPELINES = ("DDIMPipeline", "DDPMPipeline")
+SCHEDULERS = (
+    "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler", "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler",
+    "LCMScheduler", "LMSDiscreteScheduler", "PNDMScheduler", "SASolverScheduler", "TCDScheduler",
+    "UniPCMultistepScheduler",
+)  # fmt: skip
+"""Schedulers whose table of noise levels is understood."""
+
+STEPPED = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "LCMScheduler")
+"""Schedulers that DDPMPipeline drives rightly: they neither scale the net's input nor lack a generator."""
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+VARIANT = re.compile(r"diffusion_pytorch_model(?:\.safetensors\.index)?\.(?P<name>\w+)\.(?:safetensors|json)")
+"""Names of weights in another precision, say ``fp16``, which plain diffusers opens by that name."""
+
+
+def open_folder(folder: Path) -> tuple[Net, Spec, int, dict[str, JsonValue]]:
+    """Open a pipeline folder (``model_index.json``) or a model folder (``config.json``) that diffusers wrote.
+
+    A ``UNet2DModel`` without a pipeline says nothing of its training and is taken for an ordinary DDPM: 1000 linear
+    betas from 1e-4 to 0.02, predicting epsilon.
+
+    Returns:
+        the net in evaluation mode on the CPU, the name and arguments that build it, the channels of its images, and
+        the task it was made for: ``diffuse`` or ``autoencode``.
+
+    Raises:
+        UserError: for a class that is not handled, by its name; for missing or damaged files; for weights that are not
+            safetensors, and for weights that do not fit.
+    """
+    use, weights = known_folder(folder)
+    net: Net = registry.build("net", use)
+    read_weights(net.get_submodule("unet" if use.name == "unet2d" else "vae"), weights)
+    facts: Any = net
+    return net.eval(), use, facts.channels, facts.describe()
+
+
+def known_folder(folder: Path) -> tuple[Spec, Path]:
+    """What a folder that diffusers wrote holds by its configurations alone, and where the weights belong.
+
+    Raises:
+        UserError: for a class that is not handled, by its name, and for missing or damaged files.
+    """
+    if (folder / "model_index.json").is_file():
+        return _pipeline(folder), _part(folder, "unet")
+    return _model(folder), folder
+
+
+def _part(folder: Path, name: str) -> Path:
+    """Where a part of a pipeline lies: in a folder of its name, or, as in the first pipelines, beside the index."""
+    return folder / name if (folder / name).is_dir() else folder
+
+
+def _pipeline(folder: Path) -> Spec:
+    index = read_json(folder / "model_index.json")
+    if (name := index.get("_class_name")) not in PIPELINES and (folder / "vae" / "config.json").is_file():
+        raise UserError(f"{folder} holds a {name}, which is not handled: handled are {', '.join(PIPELINES)}, and its "
+                        "autoencoder by itself: write /vae behind its name")  # fmt: skip
+    pipeline = _known("pipeline", name, PIPELINES, folder)
+    classes = {part: (index.get(part) or [None, None])[-1] for part in ("unet", "scheduler")}
+    _known("unet", classes["unet"], ("UNet2DModel",), folder)
+    name = _known("scheduler", classes["scheduler"], SCHEDULERS, folder)
+    scheduler = {"_class_name": name, **public(read_json(_part(folder, "scheduler") / "scheduler_config.json"))}
+    config = public(read_json(_part(folder, "unet") / "config.json"))
+    return Spec(name="unet2d", args={
+        "config": config, "scheduler": scheduler, "pipeline": pipeline if name in STEPPED else "DDIMPipeline",
+    })  # fmt: skip
+
+
+def _model(folder: Path) -> Spec:
+    config = read_json(folder / "config.json")
+    name = _known("model", config.get("_class_name"), tuple(MODELS), folder)
+    more = {"scheduler": {"_class_name": "DDPMScheduler"}} if name == "UNet2DModel" else {}
+    return Spec(name=MODELS[name], args={"config": public(config), **more})
+
+
+def _known(what: str, name: Any, known: tuple[str, ...], folder: Path) -> str:
+    if name not in known:
+        raise UserError(
+            f"{folder} holds a {what} of class {name}, which is not handled: handled are {', '.join(known)}"
+        )
+    return str(name)
+
+
+def public(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration without the entries that diffusers keeps for itself."""
+    return {key: value for key, value in config.items() if not key.startswith("_")}
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object from a file. Raises UserError if it is missing or damaged."""
+    try:
+        data = json.loads(read_json_text(file))
+    except UserError:
+        raise
+    except ValueError:
+        raise UserError(f"{file} is damaged or no JSON: fetch it again") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{file} is damaged: it is to hold a JSON object; fetch it again")
+    return data
+
+
+def construct(name: str, config: Mapping[str, Any]) -> Any:
+    """A model, scheduler or pipeline of diffusers by class name from its configuration.
+
+    Raises:
+        UserError: for a configuration that the class refuses. Keys it does not know are ignored with its own warning.
+    """
+    import diffusers
+
+    try:
+        return getattr(diffusers, name).from_config(dict(config))
+    except Exception as error:  # what does not fit can surface as any error
+        raise UserError(f"no {name} can be made of these arguments: {_line(error)}") from None
+
+
+def read_weights(model: nn.Module, folder: Path) -> None:
+    """Load the weights of a model folder into a model of diffusers, which must be of the folder's architecture.
+
+    Raises:
+        UserError: if they are missing, damaged, not finite, not safetensors, or do not fit.
+    """
+    variant = None
+    if not (folder / WEIGHTS).is_file() and not (folder / f"{WEIGHTS}.index.json").is_file():
+        variants = [found["name"] for file in folder.glob("*") if (found := VARIANT.fullmatch(file.name))]
+        variant = min(variants, key=lambda name: (name != "fp16", name), default=None)
+        if variant is None and (pickles := sorted(file.name for file in folder.glob("*.bin"))):
+            raise UserError(f"{folder} holds its weights as a pickle, {pickles[0]}, which is never opened: load it in "
+                            "plain diffusers and call its save_pretrained, which writes safetensors")  # fmt: skip
+        if variant is None:
+            raise UserError(f"no {WEIGHTS} in {folder}: fetch it again")
+    for file in folder.glob("*.safetensors"):
+        check_content(file)
+        check_kinds(file, model.state_dict())
+    loader: Any = type(model)
+    try:
+        with _quiet():
+            loaded, told = loader.from_pretrained(
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
+            )
+    except Exception as error:  # damage can surface as any error
+        raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: {_line(error)}") from None
+    for lack in ("missing_keys", "unexpected_keys"):
+        if keys := sorted(told[lack]):
+            raise UserError(f"the weights in {folder} do not fit its config.json: {lack.replace('_', ' ')} {keys[0]!r} "
+                            f"and {len(keys) - 1} more: fetch it again")  # fmt: skip
+    try:
+        model.load_state_dict(loaded.state_dict())
+    except RuntimeError as error:
+        raise UserError(f"the weights in {folder} are of another architecture: {_line(error)}") from None
+    check_finite(model, str(folder))
+
+
+def portable(model: nn.Module) -> nn.Module:
+    """A copy of a model on the CPU, its weights laid out as files hold them."""
+    move: Any = copy.deepcopy(model).cpu().to
+    moved: nn.Module = move(memory_format=torch.contiguous_format)
+    return moved
+
+
+def write(thing: Any, folder: Path) -> None:
+    """``thing.save_pretrained`` into a folder that may exist, each file whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder, prefix=".partial-") as partial:
+        thing.save_pretrained(partial)
+        for file in [path for path in Path(partial).rglob("*") if path.is_file()]:
+            target = folder / file.relative_to(partial)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of diffusers, where what they say is raised as an error."""
+    from diffusers.utils import logging as notes
+
+    before = notes.get_verbosity()
+    notes.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        notes.set_verbosity(before)
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

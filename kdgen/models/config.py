@@ -1,0 +1,81 @@
+"""`config.json` of a student folder: what its weights are, and what they were made for."""
+
+import json
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import Field, ValidationError
+
+from kdgen.registry import Spec
+from kdgen.types import Net, UserError
+from kdgen.utils.schema import Strict, explain_error, read_json_text
+from kdgen.utils.validation import check_finite
+
+FORMAT: Final = 1
+"""The version of the format that is written, and the newest that is read."""
+
+Plain = bool | int | float | str | None
+"""What a fact about a task is made of; nothing that a task could be told to open."""
+
+
+class Config(Strict):
+    """`config.json` of a student folder."""
+
+    format: Literal[1] = Field(FORMAT, description="version of this format")
+    kdgen: str = Field(description="version of kdgen that wrote it")
+    name: str = Field(description="what the model is called")
+    net: Spec = Field(description="the architecture and its arguments")
+    channels: int = Field(description="channels of its images: 1 grey, 3 colour")
+    task: dict[str, Plain | list[Plain]] = Field(default_factory=dict, description="what it was made for")
+
+
+def is_student(folder: Path) -> bool:
+    """Whether a folder's configuration is kdgen's, not one that diffusers wrote."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return False
+    try:
+        known = json.loads(config.read_bytes())
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(known, dict) or "_class_name" not in known
+
+
+def read_config(folder: Path) -> Config:
+    """The configuration in a student folder.
+
+    Raises:
+        UserError: if it is damaged, says what no configuration says, or is of a format newer or older than is read.
+    """
+    file = folder / "config.json"
+    try:
+        text = read_json_text(file)
+        data = json.loads(text)
+    except UserError:
+        raise
+    except (ValueError, RecursionError):
+        raise UserError(f"{file} is damaged or no JSON: fetch it again") from None
+    found = data.get("format", FORMAT) if isinstance(data, dict) else FORMAT
+    if isinstance(found, int) and found != FORMAT:
+        writer = str(data.get("kdgen", "?"))[:20]
+        if found > FORMAT:
+            raise UserError(f"{file} is of format {found}, written by kdgen {writer}; this one reads format {FORMAT}: "
+                            "upgrade with `pip install --upgrade kdgen`")  # fmt: skip
+        raise UserError(f"{file} is of format {found}, written by kdgen {writer}, which is no longer read: load and "
+                        f"save it with that version's successor, or ask its author for format {FORMAT}")  # fmt: skip
+    try:
+        return Config.model_validate_json(text)
+    except ValidationError as error:
+        raise UserError(f"{file}: {explain_error(error, Config)}") from None
+
+
+def check_net(net: Net, config: Config, folder: Path) -> None:
+    """Refuse a loaded net that cannot be what its configuration says.
+
+    Raises:
+        UserError: for weights that are not finite, and images of other channels than the net's.
+    """
+    check_finite(net, str(folder))
+    own = getattr(net, "channels", config.channels)
+    if own != config.channels:
+        raise UserError(f"{folder / 'config.json'} is damaged: it says {config.channels} channels of a net of {own}")

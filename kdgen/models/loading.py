@@ -1,0 +1,156 @@
+"""From a reference to a net and what is known of it.
+
+A reference is a bundled name, a run folder, a student folder, a folder of diffusers' making, an id of the Hugging Face
+Hub, or a JSON file that declares somebody else's checkpoint.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import kdgen.models.nets  # noqa: F401 - registers its nets
+from kdgen import registry
+from kdgen.data.photographs import Photographs
+from kdgen.models.adapters import HALVES, Half, known_folder, open_folder
+from kdgen.models.adapters.checkpoint import load_checkpoint
+from kdgen.models.adapters.declared_task import declared_task, try_once
+from kdgen.models.adapters.weight_files import check_content
+from kdgen.models.config import check_net, is_student, read_config
+from kdgen.models.hub_cache import HubId, fetch, hub_id
+from kdgen.recipe import Checkpoint
+from kdgen.registry import Spec
+from kdgen.types import Net, UserError
+from kdgen.utils.references import beside
+from kdgen.utils.schema import explain_error, read_json_text
+from kdgen.utils.validation import check_numbers
+
+BUNDLED = Path(__file__).parent / "zoo" / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A net on the CPU and what is known of it.
+
+    Attributes:
+        net: called as ``net(x, **cond)``.
+        name: what it is called in tables.
+        channels: of its images, 1 or 3.
+        task: what it was made for.
+        use: the architecture and its arguments, where it can be built by them.
+        home: the folder that it lies in.
+    """
+
+    net: Net
+    name: str
+    channels: int
+    task: Mapping[str, Any]
+    use: Spec | None = None
+    home: Path | None = None
+
+
+def load_net(
+    reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, revision: str | None = None
+) -> Loaded:
+    """Load a net. Takes and raises what ``kdgen.models.model.load`` does."""
+    if isinstance(reference, Mapping):
+        return _foreign(_declared(reference, "checkpoint"))
+    if isinstance(reference, Checkpoint):
+        return _foreign(reference)
+    whole, _, half = str(reference).rpartition("#")
+    if half in HALVES and whole:
+        known = load_net(whole, revision=revision)
+        task = {"name": "encode", "decoder": whole} if half == "encoder" else {"name": "decode", "encoder": whole}
+        return Loaded(Half(known.net, HALVES[half]), f"{known.name}-{half}", known.channels, task)
+    if isinstance(reference, str) and (named := hub_id(reference)):
+        return _from_hub(named.at(revision or named.revision), as_written=reference)
+    if revision is not None:
+        raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
+    path = Path(reference).expanduser()
+    if path.suffix == ".json" and path.is_file():
+        return _foreign(_declaration(path))
+    for folder in (path / "student", path, BUNDLED / str(reference)):
+        if is_student(folder):
+            return _student(folder)
+    if (path / "model_index.json").is_file() or (path / "config.json").is_file():
+        return _from_diffusers(path)
+    if path.is_dir():
+        raise UserError(f"{path} holds no finished student (no config.json); `kdgen resume {path}` finishes a run")
+    bundled = [p.name for p in BUNDLED.iterdir() if (p / "config.json").is_file()]
+    raise UserError(f"no model at {str(reference)!r}: give a run or student folder, hub:ORG/NAME, a checkpoint's JSON "
+                    f"file, or one of the bundled {', '.join(sorted(bundled))}")  # fmt: skip
+
+
+def _from_hub(id: HubId, as_written: str) -> Loaded:
+    try:
+        folder = fetch(id, check=_known).folder
+    except UserError as error:
+        if as_written.startswith("hub:"):
+            raise
+        raise type(error)(f"there is no folder {as_written} here; {error}") from None
+    return _student(folder) if is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
+
+
+def _known(folder: Path) -> None:
+    """Refuse a configuration that says nothing kdgen can build."""
+    if is_student(folder):
+        registry.get("net", read_config(folder).net.name)
+    else:
+        known_folder(folder)
+
+
+def _student(folder: Path) -> Loaded:
+    config = read_config(folder)
+    net: Net = registry.build("net", config.net)
+    load_files = getattr(net, "load_files", None)
+    try:
+        if callable(load_files):
+            load_files(folder)
+        else:
+            check_content(folder / "model.safetensors")
+            weights = load_file(folder / "model.safetensors")
+            check_numbers(weights, net.state_dict(), str(folder))
+            net.load_state_dict(weights, strict=True)
+    except UserError:
+        raise
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: "
+                        f"{' '.join(str(error).split())[:300]}") from None  # fmt: skip
+    check_net(net, config, folder)
+    return Loaded(net, config.name, config.channels, config.task, config.net, folder)
+
+
+def _from_diffusers(folder: Path, name: str | None = None) -> Loaded:
+    net, use, channels, task = open_folder(folder)
+    return Loaded(net, name or folder.resolve().name, channels, task, use, folder)
+
+
+def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:
+    try:
+        return Checkpoint.model_validate_json(data) if isinstance(data, str) else Checkpoint.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{what}: {explain_error(error, Checkpoint)}") from None
+
+
+def _declaration(path: Path) -> Checkpoint:
+    return beside(_declared(read_json_text(path), str(path)), path.absolute().parent)
+
+
+def _foreign(spec: Checkpoint) -> Loaded:
+    task, net = declared_task(spec), spec.net
+    declared = task.get("channels", net.args.get("channels", registry.default("net", net.name, "channels")))
+    channels: Any = 3 if declared in (None, "both") else declared
+    restores = task.get("name", "denoise") == "denoise"
+    built = load_checkpoint(spec, next(Photographs().images(channels))[1] if restores else None)
+    if made := try_once(built, spec, task, channels):
+        if "channels" in task and made[0] != channels:
+            raise UserError(f"{spec.file}: task.channels is {channels}, and {net} makes images of {made[0]}")
+        if task.get("size", made[1]) != made[1]:
+            raise UserError(f"{spec.file}: task.size is {task['size']}, and {net} makes images of {made[1]}")
+        channels, task = made[0], {"size": made[1], **task}
+    return Loaded(built, spec.name or Path(spec.file).stem, channels, task)

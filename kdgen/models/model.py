@@ -1,0 +1,298 @@
+"""Models as users hold them: loaded from a reference, called on pictures, saved as a folder that can be published."""
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from kdgen import registry
+from kdgen.diffusion.few_steps import trailing_sigmas
+from kdgen.models import tiling
+from kdgen.models.config import Config
+from kdgen.models.loading import load_net
+from kdgen.models.nets.fold import folded
+from kdgen.models.nets.inherit import inherit
+from kdgen.models.parts import Drawn
+from kdgen.models.sampling import NUM_STEPS, Generating, denoise_noise, draw_few, draw_images
+from kdgen.models.task_arguments import check_settled, settled_by
+from kdgen.recipe import Checkpoint
+from kdgen.registry import Spec
+from kdgen.types import Net, UserError
+from kdgen.utils.cache import fingerprint
+from kdgen.utils.convert import from_picture, to_pictures, write_text
+from kdgen.utils.validation import check_sigma
+
+
+class Model(nn.Module):
+    """A net and what is known of it, called on a picture of any common kind.
+
+    Attributes:
+        net: called as ``net(x, **cond) -> (B, C, H, W)`` in [-1, 1].
+        name: what it is called in tables.
+        channels: 1 or 3.
+        task: what it was made for, e.g. ``{"name": "denoise", "sigma": 25}``.
+        use: the architecture and its arguments, None for a net that came as a module.
+        home: the folder that it was loaded from, None for one that was made.
+    """
+
+    def __init__(
+        self, net: Net, *, name: str, channels: int, task: Mapping[str, Any] | None = None, use: Spec | None = None
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.name = name
+        self.channels = channels
+        self.task = dict(task or {})
+        self.use = use
+        self.home: Path | None = None
+
+    def forward(self, image: Any, sigma: float | None = None) -> Any:
+        """Restore a picture; see ``__call__``."""
+        x, back = from_picture(image)
+        return back(self.restore(x, sigma))
+
+    @torch.inference_mode()
+    def restore(self, x: Tensor, sigma: float | None = None) -> Tensor:
+        """Restore images, large ones tile by tile.
+
+        Args:
+            x: ``(B, C, H, W)`` in [-1, 1]. A grey model takes colour images channel by channel; a colour model takes
+                grey ones repeated.
+            sigma: noise level in 8-bit units; default what the model was made for.
+
+        Returns:
+            ``(B, C, H, W)``, clamped to [-1, 1].
+
+        Raises:
+            UserError: for a sigma that is no noise level, if the model was made for a range of them and none is given,
+                if it was not made for images at all, and for answers that are not finite.
+        """
+        if (kind := self.task.get("name")) in ("generate", "decode", "encode", "classify"):
+            raise UserError(f"{self.name} restores no images, it was made to {kind}: name a denoiser or an autoencoder")
+        self.eval()
+        batch, channels = x.shape[:2]
+        where = next(self.parameters()).device
+        x = x.to(where)
+        if channels != self.channels:
+            x = x.flatten(0, 1).unsqueeze(1) if self.channels == 1 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+        level = torch.full((len(x),), 2 * self._sigma(sigma) / 255, device=where)
+        out = tiling.apply(self.net, x, level)
+        self._check_finite(out)
+        out = out.clamp(-1, 1)
+        if channels != self.channels:
+            out = out.view(batch, channels, *out.shape[-2:]) if self.channels == 1 else out.mean(1, keepdim=True)
+        return out
+
+    def draw(
+        self,
+        num_images: int,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: int | Sequence[int] | None = None,
+        progress: Drawn | None = None,
+    ) -> Tensor:
+        """Draw images, as many at once as fit into memory.
+
+        The same seed gives the same images on one machine, and the first of them are the same, up to the rounding of
+        sums, however many are drawn.
+
+        Args:
+            num_images: how many.
+            seed: of the latents or the noise.
+            num_steps: steps of a diffusion model's sampler; if not given what suits it, or was made for.
+            label: the class of a class-conditional model's images, or several that come in turn; all if not given.
+            progress: told, as it goes on, how many are drawn and of how many.
+
+        Returns:
+            ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
+
+        Raises:
+            UserError: for a model that makes no images of its own, a label that it does not know, and images that are
+                not finite.
+        """
+        images = self._drawn(num_images, seed, num_steps, label, progress)
+        self._check_finite(images)
+        return images
+
+    def _drawn(self, num_images: int, seed: int, num_steps: int | None, label: Any, progress: Drawn | None) -> Tensor:
+        if num_images < 1:
+            raise UserError(f"the number of images is at least 1, not {num_images}")
+        num_steps = num_steps or next(iter(self.task.get("steps", ())), None)
+        labels = self._labels(label)
+        if isinstance(self.net, Generating):
+            told = {} if labels is None else {"label": torch.tensor(labels)[torch.arange(num_images) % len(labels)]}
+            return self.net.generate(num_images, seed=seed, num_steps=num_steps, progress=progress, **told).cpu()
+        kind, classes = self.task.get("name"), self.task.get("num_classes", 0)
+        if kind == "generate":
+            return draw_images(self.net, self._told("latent"), num_images, seed, classes, labels, progress)
+        if kind == "diffuse":
+            shape = (self.channels, self._told("size"), self._told("size"))
+            if num_steps and "sampler" in self.task:
+                sigmas = trailing_sigmas(num_steps, self.task.get("table", "linear"))
+                few = self.task["sampler"]
+                return draw_few(self.net, shape, num_images, seed, sigmas, few, classes, labels, progress)
+            steps = num_steps or NUM_STEPS
+            return denoise_noise(self.net, shape, num_images, seed, steps, classes, labels, progress)
+        raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
+                        "name a generator or a diffusion model")  # fmt: skip
+
+    def generate(
+        self,
+        num_images: int = 1,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: int | Sequence[int] | None = None,
+        progress: Drawn | None = None,
+    ) -> list[Image.Image]:
+        """Draw images as PIL images; see ``draw``."""
+        return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps, label=label, progress=progress))
+
+    def _check_finite(self, images: Tensor) -> None:
+        if not images.isfinite().all():
+            raise UserError(f"{self.name} makes images that are not finite: its weights are damaged, or not of this "
+                            "architecture")  # fmt: skip
+
+    def _labels(self, label: int | Sequence[int] | None) -> list[int] | None:
+        """The classes to draw; None for all of them in turn, or of a model without classes."""
+        if label is None:
+            return None
+        labels = [label] if isinstance(label, int) else list(label)
+        known = int(self.task.get("num_classes") or 0)
+        if not known:
+            raise UserError(f"{self.name} draws images without classes: leave label out")
+        if not labels or not all(0 <= each < known for each in labels):
+            raise UserError(f"{self.name} knows the classes 0 to {known - 1}, not {label}: name some of these")
+        return labels
+
+    def check_sigma(self, sigma: float) -> None:
+        """Refuse what is no noise level in 8-bit units; warn of one that is far from what the model was made for.
+
+        Raises:
+            UserError: with the range.
+        """
+        check_sigma(self.name, sigma)
+        made_for = self.task.get("sigma", sigma)
+        low, high = (made_for, made_for) if isinstance(made_for, int | float) else made_for
+        if not low / 2 <= sigma <= 2 * high:
+            span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+            warnings.warn(f"{self.name} was made for noise of sigma {span}, and {sigma:g} is far from that",
+                          stacklevel=2)  # fmt: skip
+
+    def _told(self, key: str) -> Any:
+        """What its task says of itself."""
+        if key not in self.task:
+            raise UserError(f"{self.name} does not say the {key} it draws with: declare task.{key}")
+        return self.task[key]
+
+    def _sigma(self, sigma: float | None) -> float:
+        made_for = self.task.get("sigma", 25.0)
+        if sigma is not None:
+            self.check_sigma(sigma)
+            return float(sigma)
+        if isinstance(made_for, int | float):
+            return float(made_for)
+        raise UserError(f"{self.name} restores noise of sigma {made_for[0]:g} to {made_for[1]:g}: say which, e.g. 25")
+
+    def fingerprint(self) -> str:
+        """A hash of architecture and weights."""
+        return fingerprint(self.net)
+
+    def save(self, folder: Path, *, dtype: torch.dtype | None = None) -> None:
+        """Write the student folder, each file whole or not at all, its weights in ``dtype`` if given.
+
+        It holds `config.json` and `model.safetensors`, folded for use; or, for a net of another library, the files
+        that library opens in place of the latter. Raises UserError for a net that has no name to be built by.
+        """
+        if (use := self.use) is None:
+            raise UserError(f"{self.name} cannot be built by name: save the whole model, or export this as onnx")
+        net = folded(self.net)
+        if isinstance(own := getattr(net, "use", None), Spec):
+            use = own
+        elif net.state_dict().keys() != self.net.state_dict().keys():
+            net = self.net
+        save_files = getattr(self.net, "save_files", None)
+        config = Config(kdgen=version("kdgen"), name=self.name, net=use, channels=self.channels, task=self.task)
+        folder.mkdir(parents=True, exist_ok=True)
+        if callable(save_files):
+            save_files(folder)
+        else:
+            weights = {key: value.detach().cpu().to(dtype if value.is_floating_point() else None).contiguous()
+                       for key, value in net.state_dict().items()}  # fmt: skip
+            partial = folder / "model.safetensors.partial"
+            partial.write_bytes(serialize(weights, metadata={"format": "pt"}))
+            os.replace(partial, folder / "model.safetensors")
+        write_text(folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
+
+    def export(self, out: str | os.PathLike[str] | None = None, *, format: str = "onnx", **options: Any) -> Any:
+        """Write the model for another runtime; takes, returns and raises what ``kdgen.export.export`` does."""
+        return import_module("kdgen.export").export(self, out, format=format, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Publish on the Hugging Face Hub, with the report, recipe and pictures of its run where it has one.
+
+        Takes the options of ``kdgen.hub.push``, raises what it does, and returns the address of the commit.
+        """
+        return str(import_module("kdgen.hub").push(self, repo_id, **options).url)
+
+
+def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, revision: str | None = None) -> Model:
+    """Load a model.
+
+    Args:
+        reference: a bundled name, a run folder, a student folder, an id of the Hub (``org/name``, ``hub:org/name``), a
+            JSON file that declares a foreign checkpoint, or such a declaration itself, also as plain data.
+            ``#encoder`` or ``#decoder`` behind a name means that half of an autoencoder.
+        revision: branch, tag or commit of an id of the Hub; by default the newest of its main branch.
+
+    Returns:
+        the model on the CPU, in evaluation mode.
+
+    Raises:
+        UserError: if nothing lies there, or what lies there is damaged or does not fit its declaration.
+        WorldError: if the Hub cannot be reached and the cache does not hold the model.
+    """
+    known = load_net(reference, revision=revision)
+    model = Model(known.net, name=known.name, channels=known.channels, task=known.task, use=known.use)
+    model.home = known.home
+    return model.eval()
+
+
+def build_net(
+    use: Spec, channels: int, task: Mapping[str, Any] | None = None, start: Model | None = None
+) -> tuple[Net, Spec]:
+    """A net by name, and all its arguments; those that are left open and that the task settles are the task's.
+
+    Args:
+        use: the net.
+        channels: of the task's images.
+        task: what it says of itself. Of one that draws or classifies, nets take the size of images, the size of latents
+            and the number of classes too.
+        start: whose weights it has at first, as ``inherit`` says; None for random ones.
+
+    Raises:
+        UserError: as ``registry.build`` does, for another size or fewer classes than the task has, and for a start that
+            does not fit.
+    """
+    settled = {"channels": channels, **settled_by(task or {})}
+    known = ["channels"] if use.args.get("config") else list(settled)
+    fitting = registry.accepted("net", use.name, {key: settled[key] for key in known})
+    use = Spec(name=use.name, args={**fitting, **use.args})
+    made, spelled = registry.build("net", use), registry.spelled_out("net", use)
+    check_settled(spelled, settled, by_size=(task or {}).get("name") == "diffuse")
+    if start is not None:
+        try:
+            inherit(made, start.net)
+        except UserError as error:
+            raise UserError(f"{use.name} cannot start from {start.name}: {error}") from None
+    return made, spelled

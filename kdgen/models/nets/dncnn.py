@@ -1,0 +1,35 @@
+"""DnCNN: a chain of convolutions that predicts the noise (Zhang et al. 2017, "Beyond a Gaussian Denoiser")."""
+
+from kdgen.models.nets.chain import ConvChain, Norm, Predicts
+from kdgen.registry import Spec, register
+
+
+class DnCNN(ConvChain):
+    """The net of ``dncnn``."""
+
+    def __init__(self, channels: int, *, depth: int, width: int, norm: Norm, bias: bool, predicts: Predicts) -> None:
+        use = Spec(name="dncnn", args={"channels": channels, "depth": depth, "width": width, "norm": norm,
+                                      "bias": bias, "predicts": predicts})  # fmt: skip
+        super().__init__(channels, channels, depth=depth, width=width, norm=norm, bias=bias, predicts=predicts, use=use)
+
+
+@register("net")
+def dncnn(
+    channels: int = 1,
+    depth: int = 17,
+    width: int = 64,
+    norm: Norm = False,
+    bias: bool = True,
+    predicts: Predicts = "residual",
+) -> DnCNN:
+    """A chain of 3x3 convolutions at full resolution that predicts the noise (Zhang et al. 2017).
+
+    Args:
+        channels: channels C of its images.
+        depth: number of convolutions.
+        width: channels between them.
+        norm: batch norm after all convolutions but the first and last; "folded" for such a net after folding.
+        bias: whether the convolutions have a bias.
+        predicts: "residual" subtracts what the convolutions give from the input; "image" gives it as it is.
+    """
+    return DnCNN(channels, depth=depth, width=width, norm=norm, bias=bias, predicts=predicts)

@@ -1,0 +1,164 @@
+"""A student that starts from the layers and channels of its teacher that matter most.
+
+Channels are ranked by the L1 norm of their filters (Li et al. 2017, "Pruning Filters for Efficient ConvNets",
+section 3.1); layers are kept at even distances, the first and last always.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.models.abilities import Wrapper
+from kdgen.models.nets.fold import folded
+from kdgen.models.nets.unet import Block, UNet
+from kdgen.types import UserError
+
+
+@torch.no_grad()
+def inherit(student: nn.Module, teacher: nn.Module) -> None:
+    """Write weights of a teacher into a student, which is changed in place.
+
+    Fits: a net with a method ``inherit(teacher)`` of its own, as that says; the same architecture in the same size,
+    which is copied exactly; a chain of convolutions (dncnn, ffdnet) from one at least as deep and wide; a unet from one
+    at least as wide, with as many blocks or more.
+    A teacher that reads other units, say [0, 1], is converted.
+
+    Args:
+        student: the net that starts.
+        teacher: where from; a ``Wrapper`` is looked through.
+
+    Raises:
+        UserError: for a pair that does not fit.
+    """
+    inner, scale, shift, predicts = _unwrap(teacher)
+    same_units, agree = (scale, shift) == (1.0, 0.0), predicts == _says(student)
+    if same_units and callable(own := getattr(student, "inherit", None)):
+        own(inner)
+    elif same_units and agree and type(student) is type(inner) and _shapes(student) == _shapes(inner):
+        student.load_state_dict(inner.state_dict())
+    elif same_units and isinstance(student, UNet) and isinstance(inner, UNet):
+        _inherit_unet(student, inner)
+    elif agree and _chain(student) and _chain(inner := folded(inner)):
+        _inherit_chain(student, inner, scale, shift)
+    else:
+        raise UserError(f"a {type(student).__name__} cannot start from this {type(inner).__name__}: what fits is a "
+                        "chain of convolutions without norm from a larger one that predicts the same, say a dncnn from "
+                        "a dncnn, and a unet from a larger unet of range [-1, 1]")  # fmt: skip
+
+
+def _unwrap(teacher: nn.Module) -> tuple[nn.Module, float, float, str]:
+    scale, shift, residual = 1.0, 0.0, False
+    while isinstance(teacher, Wrapper):
+        teacher, outer, offset, subtracts = teacher.unwrapped()
+        scale, shift = scale * outer, shift * outer + offset
+        residual |= subtracts
+    return teacher, scale, shift, "residual" if residual else _says(teacher)
+
+
+def _says(net: nn.Module) -> str:
+    return str(getattr(net, "predicts", "image"))
+
+
+def _shapes(net: nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in net.state_dict().items()}
+
+
+def _chain(net: nn.Module) -> list[nn.Conv2d]:
+    """The convolutions of a plain chain; none if the net is something else."""
+    plain = isinstance(net, nn.Sequential) and all(isinstance(m, nn.Conv2d | nn.ReLU | nn.Identity) for m in net)
+    return [layer for layer in net.children() if isinstance(layer, nn.Conv2d)] if plain else []
+
+
+def _strongest(weight: Tensor, count: int) -> Tensor:
+    """Indices of the ``count`` filters ``(outputs, inputs, H, W)`` of largest L1 norm, in order."""
+    return weight.abs().sum((1, 2, 3)).topk(count).indices.sort().values
+
+
+def _even(count: int, of: int) -> list[int]:
+    """``count`` of the numbers below ``of`` at even distances, the first and last among them."""
+    return [round(i * (of - 1) / max(count - 1, 1)) for i in range(count)]
+
+
+def _inherit_chain(student: nn.Module, teacher: nn.Module, scale: float, shift: float) -> None:
+    """The teacher works on ``scale * x + shift``; its first and last convolution are changed to read and say ``x``."""
+    small, big = _chain(student), _chain(teacher)
+    kept = [big[i] for i in _even(len(small), len(big))]
+    if len(small) > len(big) or any(s.out_channels > b.out_channels for s, b in zip(small, kept, strict=True)):
+        raise UserError(f"a student of depth {len(small)} and width {small[0].out_channels} is not within its teacher "
+                        f"of depth {len(big)} and width {big[0].out_channels}: make it no larger")  # fmt: skip
+    ends = [(chain[0].in_channels, chain[-1].out_channels, chain[0].kernel_size) for chain in (small, big)]
+    if ends[0] != ends[1]:
+        raise UserError(f"the student's first layer reads {ends[0][0]} channels and its teacher's {ends[1][0]}: both "
+                        "must have the same image channels, pixel-unshuffling and noise-level map")  # fmt: skip
+    inputs = torch.arange(small[0].in_channels)
+    for layer, source in zip(small, kept, strict=True):
+        weight = source.weight
+        bias = weight.new_zeros(len(weight)) if source.bias is None else source.bias
+        if source is big[0]:
+            bias = bias + shift * weight[:, int(getattr(teacher, "num_maps", 0)) :].sum((1, 2, 3))
+            weight = weight * scale
+        if source is big[-1]:
+            offset = shift if _says(student) == "image" else 0.0
+            weight, bias = weight / scale, (bias - offset) / scale
+        if layer.bias is None and bias.any():
+            raise UserError("the teacher has biases, or a range other than [-1, 1]: give the student bias=true")
+        outputs = _strongest(weight, layer.out_channels)
+        layer.weight.copy_(weight[outputs][:, inputs])
+        if layer.bias is not None:
+            layer.bias.copy_(bias[outputs])
+        inputs = outputs
+
+
+def _inherit_unet(student: UNet, teacher: UNet) -> None:
+    """All layers that add to one level share its selection of channels; blocks choose their hidden channels freely.
+
+    A grey student of a colour teacher gets what the colour teacher does to grey images.
+    """
+    levels = len(teacher.widths)
+    if (
+        len(student.widths) != levels
+        or any(s > t for s, t in zip(student.widths, teacher.widths, strict=True))
+        or student.blocks > teacher.blocks
+        or student.blind != teacher.blind
+        or student.channels not in (1, teacher.channels)
+    ):
+        raise UserError(f"this unet does not fit within its teacher: give it {levels} widths of at most "
+                        f"{list(teacher.widths)}, at most {teacher.blocks} blocks, blind={teacher.blind}, "
+                        f"channels 1 or {teacher.channels}")  # fmt: skip
+    keep = [_level_channels(teacher, i).topk(student.widths[i]).indices.sort().values for i in range(levels)]
+    head, tail = teacher.head.weight, teacher.tail.weight
+    if student.channels != teacher.channels:
+        image, noise = head[:, : teacher.channels], head[:, teacher.channels :]
+        head, tail = torch.cat([image.sum(1, keepdim=True), noise], dim=1), tail.mean(0, keepdim=True)
+    student.head.weight.copy_(head[keep[0]])
+    student.tail.weight.copy_(tail[:, keep[0]])
+    for i in range(levels - 1):
+        _copy(student.down[i], teacher.down[i], keep[i + 1], keep[i])
+        _copy(student.up[i], teacher.up[i], keep[i], keep[i + 1])
+    for i in range(levels):
+        for small, big in zip(_level_blocks(student, i), _level_blocks(teacher, i), strict=True):
+            for block, source in zip(small, (big[j] for j in _even(len(small), len(big))), strict=True):
+                hidden = _strongest(source.first.weight, block.first.out_channels)
+                _copy(block.first, source.first, hidden, keep[i])
+                _copy(block.second, source.second, keep[i], hidden)
+
+
+def _copy(layer: nn.Module, source: nn.Module, outputs: Tensor, inputs: Tensor) -> None:
+    rows, columns = (inputs, outputs) if isinstance(layer, nn.ConvTranspose2d) else (outputs, inputs)
+    layer.get_parameter("weight").copy_(source.get_parameter("weight")[rows][:, columns])
+
+
+def _level_blocks(net: UNet, level: int) -> list[list[Block]]:
+    """The residual blocks of a level, on the way down and on the way up."""
+    stretches = [net.middle] if level == len(net.encoder) else [net.encoder[level], net.decoder[level]]
+    return [[block for block in stretch.children() if isinstance(block, Block)] for stretch in stretches]
+
+
+def _level_channels(net: UNet, level: int) -> Tensor:
+    """The L1 norm of all filters that write to each channel of a level, ``(width,)``."""
+    source = net.down[level - 1] if level else net.head
+    norms = source.get_parameter("weight").abs().sum((1, 2, 3))
+    if level < len(net.up):
+        norms = norms + net.up[level].get_parameter("weight").abs().sum((0, 2, 3))
+    for stretch in _level_blocks(net, level):
+        norms = norms + sum(block.second.weight.abs().sum((1, 2, 3)) for block in stretch)
+    return norms

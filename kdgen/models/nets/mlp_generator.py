@@ -1,0 +1,109 @@
+"""A fully connected generator: latents to images."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.models.nets.inputs import with_class
+from kdgen.registry import register
+from kdgen.types import UserError
+from kdgen.utils.conditions import check_told
+
+Output = Literal["tanh", "sigmoid"]
+
+
+class MlpGenerator(nn.Sequential):
+    """The net of ``mlp_generator``: linear layers, with leaky ReLUs between.
+
+    The original GAN's generator of digits (Goodfellow et al. 2014, arXiv 1406.2661) and the decoder of Kingma & Welling
+    2014 (arXiv 1312.6114, appendix C) are of this kind. Its keys are those of a plain ``nn.Sequential``:
+    ``0.weight``, ``2.weight``, ...
+    """
+
+    def __init__(
+        self,
+        latent: int,
+        channels: int,
+        size: int,
+        hidden: Sequence[int],
+        output: Output,
+        slope: float,
+        num_classes: int = 0,
+    ) -> None:
+        if min(latent, size, len(hidden), *hidden, num_classes + 1) < 1 or channels not in (1, 3):
+            raise UserError(f"mlp_generator takes a latent and a size of at least 1, 1 or 3 channels, one or more "
+                            f"hidden layers and no negative num_classes, not {latent}, {size}, {channels}, "
+                            f"{list(hidden)} and {num_classes}")  # fmt: skip
+        if output not in get_args(Output) or not 0 <= slope < 1:
+            raise UserError(f'mlp_generator has output "tanh" or "sigmoid" and a slope from 0 to 1, not {output!r} '
+                            f"and {slope}")  # fmt: skip
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise([latent + num_classes, *hidden]):
+            layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
+        super().__init__(*layers, nn.Linear(hidden[-1], channels * size**2))
+        self.latent, self.channels, self.size, self.output = latent, channels, size, output
+        self.num_classes = num_classes
+        self.conditions = frozenset({"label"} if num_classes else ())
+        self._initialise(slope)
+
+    def _initialise(self, slope: float) -> None:
+        """He et al. 2015, eq. 15, with zero biases; the last layer keeps the size of what it reads."""
+        for layer in self:
+            if isinstance(layer, nn.Linear):
+                gain = nn.init.calculate_gain("leaky_relu", slope) if layer is not self[-1] else 1.0
+                nn.init.normal_(layer.weight, std=gain * layer.in_features**-0.5)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor, *, label: Tensor | None = None) -> Tensor:
+        """Draw.
+
+        Args:
+            x: standard normal latents, ``(B, Z)`` or ``(B, Z, 1, 1)``.
+            label: classes ``(B,)``, read by a class-conditional net.
+
+        Returns:
+            images ``(B, C, size, size)`` in [-1, 1].
+
+        Raises:
+            UserError: for a class-conditional net without ``label``.
+        """
+        check_told(self, label=label)
+        h = with_class(x.flatten(1), label, self.num_classes)
+        for layer in self:
+            h = layer(h)
+        squashed = torch.tanh(h if self.output == "tanh" else h / 2)  # 2 * sigmoid(h) - 1 is tanh(h / 2)
+        return squashed.view(x.shape[0], self.channels, self.size, self.size)
+
+    def feature_layers(self) -> list[str]:
+        """The hidden layers, after their nonlinearity."""
+        return [name for name, layer in self.named_children() if isinstance(layer, nn.LeakyReLU)]
+
+
+@register("net")
+def mlp_generator(
+    latent: int = 64,
+    channels: int = 1,
+    size: int = 32,
+    hidden: Sequence[int] = (256, 512),
+    output: Output = "tanh",
+    slope: float = 0.2,
+    num_classes: int = 0,
+) -> MlpGenerator:
+    """A fully connected generator, unlike any convolutional teacher.
+
+    By default 672,000 multiply-accumulates, as many as it has weights.
+
+    Args:
+        latent: size Z of its latents.
+        channels: channels C of its images.
+        size: their height and width, any.
+        hidden: units of each hidden layer.
+        output: what squashes the last layer: "tanh", or "sigmoid" for weights that were trained for images in [0, 1],
+            which are then shifted to [-1, 1].
+        slope: of the leaky ReLUs for negative values; 0 for ReLUs.
+        num_classes: of a class-conditional net, which is told the ``label`` of each latent; 0 for none.
+    """
+    return MlpGenerator(latent, channels, size, hidden, output, slope, num_classes)

@@ -1,0 +1,112 @@
+"""A residual U-Net denoiser with a noise-level map (DRUNet: Zhang et al. 2021, "Plug-and-Play Restoration")."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.models.nets.inputs import level_map, pad_to_multiple
+from kdgen.registry import register
+from kdgen.types import UserError
+from kdgen.utils.conditions import check_told
+
+
+class Block(nn.Module):
+    """``x + second(relu(first(x)))``, ``(B, width, H, W)``."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.relu = nn.ReLU()
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, width, H, W)`` to the same."""
+        out: Tensor = x + self.second(self.relu(self.first(x)))
+        return out
+
+
+class UNet(nn.Module):
+    """The net of ``unet``: halved and widened from level to level, then back, with sums across each level.
+
+    It has no biases, so that ``net(a * x, sigma=a * sigma) = a * net(x, sigma=sigma)`` for every positive ``a``
+    (Mohan et al. 2020, "Robust and interpretable blind image denoising via bias-free CNNs").
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int], blocks: int, blind: bool) -> None:
+        super().__init__()
+        if not widths or min(widths) < 1 or blocks < 1:
+            raise UserError(f"a U-Net has at least one width and one block, not widths {widths} and {blocks} blocks")
+        self.channels, self.widths, self.blocks, self.blind = channels, tuple(widths), blocks, blind
+        self.conditions = frozenset(() if blind else {"sigma"})
+        steps = list(pairwise(widths))
+
+        def level(width: int) -> nn.Sequential:
+            return nn.Sequential(*(Block(width) for _ in range(blocks)))
+
+        self.head = nn.Conv2d(channels + (not blind), widths[0], 3, padding=1, bias=False)
+        self.encoder = nn.ModuleList(level(width) for width in widths[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(wide, deep, 2, 2, bias=False) for wide, deep in steps)
+        self.middle = level(widths[-1])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(deep, wide, 2, 2, bias=False) for wide, deep in steps)
+        self.decoder = nn.ModuleList(level(width) for width in widths[:-1])
+        self.tail = nn.Conv2d(widths[0], channels, 3, padding=1, bias=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Every layer keeps the variance of its input, but residual branches and the tail start at a tenth of that."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.ConvTranspose2d):
+                nn.init.normal_(module.weight, std=module.in_channels**-0.5)
+            elif isinstance(module, nn.Conv2d):
+                gain = {"first": 2**0.5, "second": 0.1, "tail": 0.1}.get(name.rpartition(".")[2], 1.0)
+                nn.init.normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
+
+    def forward(self, x: Tensor, *, sigma: Tensor | None = None) -> Tensor:
+        """Denoise.
+
+        Args:
+            x: ``(B, C, H, W)`` in [-1, 1], any size; a net of three channels takes grey images ``(B, 1, H, W)`` too.
+            sigma: the noise level ``(B,)`` in units of the image range, read unless the net is blind.
+
+        Returns:
+            an image as large as ``x``.
+
+        Raises:
+            UserError: without ``sigma``, unless the net is blind.
+        """
+        check_told(self, sigma=sigma)
+        height, width = x.shape[-2:]
+        inner = pad_to_multiple(x, 2 ** len(self.down)).expand(-1, self.channels, -1, -1)
+        h: Tensor = self.head(inner if self.blind else torch.cat([inner, level_map(sigma, inner)], dim=1))
+        first = h
+        skips = []
+        for blocks, down in zip(self.encoder, self.down, strict=True):
+            h = blocks(h)
+            skips.append(h)
+            h = down(h)
+        h = self.middle(h)
+        for blocks, up, skip in zip(reversed(self.decoder), reversed(self.up), reversed(skips), strict=True):
+            h = blocks(up(h) + skip)
+        out: Tensor = self.tail(h + first)[..., :height, :width]
+        return x - (out if x.shape[1] == self.channels else out.mean(1, keepdim=True))
+
+    def feature_layers(self) -> list[str]:
+        """The residual blocks, in order of use."""
+        levels = [f"encoder.{i}" for i in range(len(self.encoder))] + ["middle"]
+        levels += [f"decoder.{i}" for i in reversed(range(len(self.decoder)))]
+        return [f"{level}.{i}" for level in levels for i in range(self.blocks)]
+
+
+@register("net")
+def unet(channels: int = 3, widths: Sequence[int] = (32, 64, 128), blocks: int = 2, blind: bool = False) -> UNet:
+    """A residual U-Net told the noise level, the architecture of the bundled teacher (DRUNet, Zhang et al. 2021).
+
+    Args:
+        channels: channels C of its images; with 3 it also answers grey ones.
+        widths: channels at full, half, quarter... resolution.
+        blocks: residual blocks at each level, on the way down and on the way up.
+        blind: whether it must do without the noise level.
+    """
+    return UNet(channels, widths, blocks, blind)

@@ -1,0 +1,150 @@
+"""Images drawn by a net from seeded latents or noise: the same however many are drawn, for models and for tasks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from kdgen.diffusion import karras_sigmas, sample
+from kdgen.diffusion.few_steps import FewSampler, sample_few
+from kdgen.models.parts import IMAGES, Drawn, at_once, in_parts
+from kdgen.types import Net
+from kdgen.utils.conditions import call
+from kdgen.utils.devices import device_of, evaluating
+from kdgen.utils.seed import generator
+
+CALL = IMAGES
+"""Images whose noise is drawn together, and the most that a net draws at once."""
+
+NUM_STEPS = 18
+"""Steps of the sampler of a diffusion net, Karras et al. 2022, table 1."""
+
+Make = Callable[[Tensor, Mapping[str, Tensor], int], Tensor]
+"""Latents or noise, the conditions that go with them, and the number of the first image, to images."""
+
+
+@runtime_checkable
+class Generating(Protocol):
+    """A net with a way of its own to draw."""
+
+    def generate(
+        self,
+        num_images: int,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: Tensor | None = None,
+        progress: Drawn | None = None,
+    ) -> Tensor:
+        """Images ``(num_images, C, H, W)`` in [-1, 1] of classes ``(num_images,)``; ``progress`` is told how many."""
+        ...
+
+
+def draw_images(
+    net: Net,
+    latent: Sequence[int],
+    num_images: int,
+    seed: int,
+    num_classes: int = 0,
+    labels: Sequence[int] | None = None,
+    progress: Drawn | None = None,
+) -> Tensor:
+    """Images of a generator from standard normal latents, ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
+
+    The first images are the same however many are drawn. Of a net with classes, they are of each class in turn, or of
+    those of ``labels``. As many are drawn at once as fit, at most ``CALL``; ``progress`` is told how many are.
+    """
+    turn = _turn(num_classes, labels)
+    return _drawn(net, lambda z, cond, _: call(net, z, cond), latent, CALL, num_images, seed, turn, progress)
+
+
+def denoise_noise(
+    net: Net,
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    num_steps: int,
+    num_classes: int = 0,
+    labels: Sequence[int] | None = None,
+    progress: Drawn | None = None,
+) -> Tensor:
+    """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``.
+
+    A net of ``num_classes`` is told them in turn, as ``label`` ``(B,)``: image ``i`` is of class ``i % num_classes``.
+    """
+
+    def make(noise: Tensor, cond: Mapping[str, Tensor], first: int) -> Tensor:
+        return sample(net, noise, sigmas=karras_sigmas(num_steps), cond=cond)
+
+    most = at_once(shape[-2] * shape[-1])
+    return _drawn(net, make, shape, most, num_images, seed, _turn(num_classes, labels), progress)
+
+
+def draw_few(
+    net: Net,
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    sigmas: Tensor,
+    sampler: FewSampler,
+    num_classes: int = 0,
+    labels: Sequence[int] | None = None,
+    progress: Drawn | None = None,
+) -> Tensor:
+    """Images of a diffusion net in a call for each level above 0 (``sample_few``), like ``denoise_noise``."""
+
+    def make(noise: Tensor, cond: Mapping[str, Tensor], first: int) -> Tensor:
+        random, place = generator(seed, "fresh", first // CALL), first % CALL
+
+        def fresh(like: Tensor) -> Tensor:
+            return torch.randn((CALL, *shape), generator=random)[place : place + len(like)].to(like)
+
+        return sample_few(net, noise, sigmas=sigmas, sampler=sampler, cond=cond, fresh=fresh)
+
+    most = at_once(shape[-2] * shape[-1])
+    return _drawn(net, make, shape, most, num_images, seed, _turn(num_classes, labels), progress)
+
+
+def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:
+    """The latents or the noise of ``draw_images``, ``denoise_noise`` and ``draw_few``, ``(num_images, *shape)``."""
+    return torch.cat(list(_starts(shape, num_images, seed)))
+
+
+def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor]:
+    for number in range(-(-num_images // CALL)):
+        start = torch.randn((CALL, *shape), generator=generator(seed, "draw", number))
+        yield start[: num_images - number * CALL]
+
+
+def _turn(num_classes: int, labels: Sequence[int] | None) -> Tensor:
+    """The classes that are drawn in turn; none of a net without classes."""
+    return torch.tensor(range(num_classes) if labels is None or not num_classes else labels, dtype=torch.long)
+
+
+def _drawn(
+    net: Net,
+    make: Make,
+    shape: Sequence[int],
+    most: int,
+    num_images: int,
+    seed: int,
+    turn: Tensor,
+    progress: Drawn | None,
+) -> Tensor:
+    where, parts = device_of(net), list[Tensor]()
+    for number, start in enumerate(_starts(shape, num_images, seed)):
+        before = number * CALL
+
+        def draw(begin: int, end: int, before: int = before, start: Tensor = start) -> Tensor:
+            label = torch.arange(before + begin, before + end, device=where)
+            cond = {"label": turn.to(where)[label % len(turn)]} if len(turn) else {}
+            return make(start[begin:end].to(where), cond, before + begin).float().cpu()
+
+        def told(done: int, of: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, num_images)
+
+        with evaluating(net):
+            parts += in_parts(len(start), most, draw, told)
+    return torch.cat(parts).clamp(-1, 1)

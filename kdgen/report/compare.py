@@ -1,0 +1,259 @@
+"""Measure teacher, student and controls: what was kept, what was saved, and whether the teacher helped."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from torch import nn
+
+from kdgen.metrics import beyond, cost, watched
+from kdgen.recipe import read
+from kdgen.report.report import ROLES, Report, Role, Row, Seconds, deciding
+from kdgen.report.sample_grids import Pictured
+from kdgen.report.verdict import verdict
+from kdgen.types import Task, UserError
+
+LARGEST_DB = 100.0
+"""What a perfect result counts as, in dB."""
+
+
+class _Unchanged(nn.Module):
+    def forward(self, x: object) -> object:
+        return x
+
+
+def measure(
+    role: Role,
+    net: nn.Module | None,
+    task: Task,
+    *,
+    name: str,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+    limit: int | None = None,
+    seconds: float | None = None,
+    steps: int | None = None,
+    timed: bool = True,
+) -> Row:
+    """Measure quality and cost of one net.
+
+    Args:
+        role: what the net is to the others.
+        net: the net; None for the task's input as it is.
+        task: measures quality on its evaluation images.
+        name: what to call it.
+        reference: the teacher, for tasks that measure how near a net comes to it.
+        seed: seed of the evaluation's noise.
+        limit: number of evaluation images; all by default.
+        seconds: how long its training took, the teacher's answers included.
+        steps: optimiser steps of its training.
+        timed: whether to take its latency here; several nets are better timed in turn, by ``in_turn``.
+
+    Returns:
+        its row. A perfect result counts as 100 dB. Answers that are not finite are counted, and figures made from
+            them are NaN.
+    """
+    asked = _Unchanged() if net is None else net
+    with watched(asked) as seen:
+        figures = task.evaluate(asked, reference=reference, seed=seed, limit=limit)
+    metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
+    if net is None:
+        return Row(role=role, name=name, metrics=metrics, answers=seen.count, not_finite=seen.not_finite)
+    example = task.example()
+    return Row(
+        role=role,
+        name=name,
+        num_params=cost.num_params(net),
+        macs=cost.macs(net, example.x, example.cond),
+        latency_ms=cost.latency_ms(net, example.x, example.cond) if timed else 0.0,
+        calls=getattr(task, "teacher_calls" if net is reference else "calls", 1),
+        size_bytes=cost.size_bytes(net),
+        metrics=metrics,
+        seconds=seconds,
+        steps=steps,
+        answers=seen.count,
+        not_finite=seen.not_finite,
+    )
+
+
+def compare(
+    rows: Iterable[Row],
+    *,
+    task: str,
+    primary_metric: str = "psnr",
+    per: str = "at 256x256",
+    ground_truth: bool = True,
+    seconds: Seconds | None = None,
+    notes: Sequence[str] = (),
+) -> Report:
+    """A report of measured nets, in the order of their roles, with its verdict.
+
+    Args:
+        rows: what ``measure`` gave.
+        task: what was measured, in words: the title of the report.
+        primary_metric: the metric that decides.
+        per: what one call of a net is, see ``per_call``.
+        ground_truth: whether there was anything but the teacher to train on; without it alpha was 1.
+        seconds: where the seconds of the student's run went.
+        notes: further sentences.
+    """
+    order = list(ROLES)
+    ranked = tuple(sorted(rows, key=lambda row: order.index(row.role)))
+    report = Report(task=task, rows=ranked, primary_metric=primary_metric, per=per, ground_truth=ground_truth,
+                    seconds=seconds, notes=tuple(notes))  # fmt: skip
+    return report.model_copy(update={"verdict": verdict(report)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """A net to be measured beside others.
+
+    Attributes:
+        role: what it is to the others.
+        name: what to call it in the table.
+        net: the net.
+        label: what to call it in pictures.
+        seconds: how long it took to make, the teacher's images and answers included.
+        steps: optimiser steps of its training.
+        kept: the step of its state, where that is not the last.
+    """
+
+    role: Role
+    name: str
+    net: nn.Module
+    label: str
+    seconds: float | None = None
+    steps: int | None = None
+    kept: int | None = None
+
+
+def assess(
+    task: Task,
+    nets: Iterable[Contender],
+    *,
+    title: str,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+    ground_truth: bool = True,
+    seconds: Seconds | None = None,
+    notes: Sequence[str] = (),
+    machine: str = "",
+) -> Report:
+    """Measure nets on a task, its input too where that has the shape of an answer, and report.
+
+    Args:
+        task: measures them.
+        nets: what is measured.
+        title: what is measured, in words.
+        reference: the teacher, for tasks that measure how near a net comes to it.
+        seed: of the evaluation.
+        ground_truth: as for ``compare``.
+        seconds: as for ``compare``.
+        notes: further sentences, after the task's own on its figures.
+        machine: what the nets were trained on.
+    """
+    rows, example = [], task.example()
+    if isinstance(task, Pictured) and task.answer_shape(example) == example.x.shape[1:]:
+        rows.append(measure("input", None, task, name="noisy input", reference=reference, seed=seed))
+    measured = []
+    for each in nets:
+        row = measure(each.role, each.net, task, name=each.name, reference=reference, seed=seed, seconds=each.seconds,
+                      steps=each.steps, timed=False)  # fmt: skip
+        measured.append((row.model_copy(update={"kept": each.kept}), each.net))
+    rows += in_turn(measured, task)
+    primary_metric = deciding(task, taught=reference is not None)
+    spoilt = [f"Beware, {line}." for row in rows if row.role == "student" for line in beyond(row.metrics).values()]
+    said = [task.describe_evaluation(reference=reference, seed=seed), *spoilt, *notes]
+    report = compare(rows, task=title, primary_metric=primary_metric, per=per_call(task), ground_truth=ground_truth,
+                     seconds=seconds, notes=said)  # fmt: skip
+    return report.model_copy(update={"machine": machine})
+
+
+def in_turn(measured: Sequence[tuple[Row, nn.Module]], task: Task) -> list[Row]:
+    """Rows of nets with their latencies, for which the nets are called in turn."""
+    example = task.example()
+    times = cost.latencies_ms([net for _, net in measured], example.x, example.cond)
+    return [row.model_copy(update={"latency_ms": ms}) for (row, _), ms in zip(measured, times, strict=True)]
+
+
+def per_call(task: Task) -> str:
+    """What one call of the task's nets is, in words: ``at 256x256`` for images, ``an image`` for latents."""
+    shape = task.example().x.shape
+    return f"at {shape[-2]}x{shape[-1]}" if len(shape) == 4 and shape[1] in (1, 3) else "an image"
+
+
+def merge(reports: Sequence[Report]) -> Report:
+    """Reports of the same recipe at several seeds as one: the mean of each figure and the spread of each metric.
+
+    Rows are the same where role and name are. Spread is the sample standard deviation (with n - 1).
+
+    Raises:
+        UserError: without reports, or where they are of different tasks.
+    """
+    if not reports:
+        raise UserError("there are no reports to merge")
+    tasks = list(dict.fromkeys(report.task for report in reports))
+    if len(tasks) > 1:
+        raise UserError(f"these runs measured different things: {'; '.join(tasks)}")
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for report in reports:
+        for row in report.rows:
+            groups.setdefault((row.role, row.name), []).append(row)
+    timed = [report.seconds for report in reports if report.seconds is not None]
+    seconds = Seconds(
+        answers=fmean(each.answers for each in timed),
+        training=fmean(each.training for each in timed),
+        answers_from_disk=all(each.answers_from_disk for each in timed),
+        drawing=fmean(drawn) if (drawn := [each.drawing for each in timed if each.drawing is not None]) else None,
+        assistants=fmean(each.assistants for each in timed),
+    ) if timed else None  # fmt: skip
+    return compare(
+        [_merge_rows(rows) for rows in groups.values()],
+        task=tasks[0],
+        primary_metric=reports[0].primary_metric,
+        per=reports[0].per,
+        ground_truth=all(report.ground_truth for report in reports),
+        seconds=seconds,
+        notes=list(dict.fromkeys(note for report in reports for note in report.notes)),
+    )
+
+
+def of_one_recipe(folders: Sequence[Path]) -> list[Report] | None:
+    """The reports of several runs of one recipe with different seeds; None if the folders are anything else."""
+    if len(folders) < 2 or not all((f / "report.json").is_file() and (f / "recipe.json").is_file() for f in folders):
+        return None
+    recipes = [read(folder / "recipe.json") for folder in folders]
+    distinct = {recipe.model_copy(update={"seed": 0, "device": "auto"}).to_json() for recipe in recipes}
+    if len(distinct) > 1 or len({recipe.seed for recipe in recipes}) < len(recipes):
+        return None
+    return [Report.read(folder) for folder in folders]
+
+
+def _merge_rows(rows: Sequence[Row]) -> Row:
+    first, count = rows[0], len(rows)
+    keys = [key for key in first.metrics if all(key in row.metrics for row in rows)]
+    columns = {key: [row.metrics[key] for row in rows] for key in keys}
+    seconds = [row.seconds for row in rows if row.seconds is not None]
+    steps = [row.steps for row in rows if row.steps is not None]
+    return first.model_copy(
+        update={
+            "metrics": {key: fmean(values) for key, values in columns.items()},
+            "spread": {key: _spread(values) for key, values in columns.items()} if count > 1 else {},
+            "num_seeds": count,
+            "latency_ms": fmean(row.latency_ms for row in rows),
+            "seconds": fmean(seconds) if seconds else None,
+            "steps": round(fmean(steps)) if steps else None,
+            "answers": sum(row.answers for row in rows),
+            "not_finite": sum(row.not_finite for row in rows),
+        }
+    )
+
+
+def _spread(values: Sequence[float]) -> float:
+    return stdev(values) if all(map(math.isfinite, values)) else math.nan
+
+
+__all__ = ["Contender", "Report", "Role", "Row", "Seconds", "assess", "compare", "in_turn", "measure", "merge",
+           "of_one_recipe", "per_call", "verdict"]  # fmt: skip

@@ -1,0 +1,231 @@
+"""The model card of a student folder: what it is, how it was measured, how to use it, how to make it again."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from kdgen.models.config import Config
+from kdgen.models.hub_cache import HubId
+from kdgen.recipe import Checkpoint, Recipe
+from kdgen.registry import Spec
+from kdgen.report.report import Report, heading
+from kdgen.report.usage_snippets import needs_code, with_kdgen, without_kdgen
+
+PIPELINES = {"denoise": "image-to-image", "generate": "unconditional-image-generation",
+             "diffuse": "unconditional-image-generation", "classify": "image-classification",
+             "encode": "image-feature-extraction"}  # fmt: skip
+
+SOURCES = {
+    "dead_leaves": "procedural images that kdgen makes, which need no licence",
+    "photographs": "photographs that scikit-image carries, in the public domain or CC0",
+    "samples": "images that a model drew, under that model's licence",
+}
+"""What is known of the licence of images by the name of their source."""
+
+LIMITS = {
+    "denoise": "It was made for Gaussian noise at the levels named above; on other noise, blur or compression its "
+               "answers are not known.",
+    "generate": "It draws only the kind of images that its teacher draws, and repeats the teacher's faults.",
+    "diffuse": "It draws only the kind of images that it was trained on, at the size named in its configuration.",
+    "classify": "It knows only the classes that it was trained on, at about the size of image named in its "
+                "configuration.",
+}  # fmt: skip
+
+
+DAMAGED = "It was made for the damage of the images that it was trained on; what it does to other damage is not known."
+
+EVALUATED = ("denoise", "autoencode", "encode", "decode")
+"""Tasks that are measured on bundled photographs where no images to evaluate on are named."""
+
+
+def card(
+    report: Report | None,
+    recipe: Recipe | None,
+    *,
+    config: Config | None = None,
+    repo: str | None = None,
+    license: str | None = None,
+    teacher: Path | None = None,
+    pictures: Sequence[str] = (),
+    datasets: Sequence[str] = (),
+) -> str:
+    """The card of a student, in Markdown with the Hub's metadata. Only measured figures are on it.
+
+    Args:
+        report: how it was measured, if it was.
+        recipe: how it was made, if that is known.
+        config: what its folder says of it; by default what the recipe says.
+        repo: its id on the Hub, if it has one.
+        license: of the student in the Hub's words, e.g. ``apache-2.0``; by default ``unknown``.
+        teacher: the folder that the teacher was loaded from, whose card tells the teacher's licence.
+        pictures: names of pictures beside the card.
+        datasets: ids of those on the Hub that the student was trained on, where there are any.
+    """
+    assert config is not None or recipe is not None, "a card is of something"
+    name = recipe.name if recipe else config.name if config else ""
+    net = config.net if config else recipe.student if recipe else Spec(name="")
+    task = dict(config.task) if config else {"name": recipe.task.name, **recipe.task.args} if recipe else {}
+    kind = str(task.get("name", recipe.task.name if recipe else "restore"))
+    data = _metadata(report, recipe, kind, name, license, datasets)
+    parts = [f"---\n{data.to_yaml()}\n---", f"# {name}", _opening(report, recipe, net, kind)]
+    row = report.find("student") if report else None
+    if row is not None and row.fault:
+        parts.append(f"**Do not use it: it {row.fault} when it was measured.**")
+    if needs_code(net):
+        parts.append(f"**Its net, `{net.name}`, is no part of kdgen: nobody can open it without that code.** Exported "
+                     "by `kdgen export --format onnx` it opens without.")  # fmt: skip
+    parts += [f"![{picture.partition('.')[0]}]({picture})" for picture in pictures if picture != "curves.png"]
+    if report is not None:
+        table = report.to_markdown().replace(f"# {report.task}", "", 1).strip()
+        parts += ["## Figures", table]
+    parts += ["## Use", _use(repo or f"ORG/{name}", kind, net, task)]
+    if recipe is not None:
+        parts += ["## Make it again", f"`kdgen distill recipe.json` with\n\n```json\n{recipe.to_json()}\n```"]
+    if cost := _cost(report):
+        parts += ["## Cost", cost]
+    parts += ["## Limits", _limits(report, kind, task)]
+    parts += ["## Licences", _licences(recipe, license, teacher)]
+    return "\n\n".join(parts) + "\n"
+
+
+def licence(folder: Path | None) -> str | None:
+    """What the card in a folder says the licence is, None if there is no card or it does not say."""
+    try:
+        text = (folder / "README.md").read_text(encoding="utf-8") if folder else ""
+        if not text.lstrip().startswith("---"):  # there is no metadata, which ModelCard would complain of
+            return None
+        found = ModelCard(text, ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError):
+        return None
+    return None if found in (None, "unknown") else str(found)
+
+
+def _metadata(
+    report: Report | None, recipe: Recipe | None, kind: str, name: str, license: str | None, datasets: Sequence[str]
+) -> ModelCardData:
+    methods = [term.name for stage in recipe.stages for term in stage.methods] if recipe else []
+    base = hub_teacher(recipe)  # the Hub knows four relations to it; of those a student is nearest a fine-tune
+    more: dict[str, Any] = {"base_model": base.name, "base_model_relation": "finetune"} if base else {}
+    results = _results(report, recipe, kind) if report else []
+    return ModelCardData(
+        library_name="kdgen",
+        license=license or "unknown",
+        pipeline_tag=PIPELINES.get(kind, "image-to-image"),
+        tags=list(dict.fromkeys(["kdgen", kind, *([recipe.task.name] if recipe else []), *methods])),
+        datasets=list(datasets) or None,
+        model_name=name if results else None,
+        eval_results=results or None,
+        **more,
+    )
+
+
+def hub_teacher(recipe: Recipe | None) -> HubId | None:
+    """The teacher's repository, of which a recipe that has run says ``hub:``; None for a teacher from elsewhere."""
+    teacher = recipe.teacher if recipe else None
+    named = isinstance(teacher, str) and teacher.startswith("hub:")
+    return HubId.read(str(teacher).partition("#")[0]) if named else None
+
+
+def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResult]:
+    """The student's figures, each with the images and the way it was measured; none of a broken student."""
+    row = report.find("student")
+    if row is None or row.fault:
+        return []
+    source = _evaluated_on(report, recipe)
+    how = {"task": report.task, "seeds": row.num_seeds, "measured": " ".join(report.notes) or "by kdgen"}
+    return [
+        EvalResult(
+            task_type=PIPELINES.get(kind, "image-to-image"),
+            task_name=kind,
+            dataset_type=source,
+            dataset_name=source.replace("_", " "),
+            metric_type=key.partition("@")[0],
+            metric_name=heading(key),
+            metric_config=key.partition("@")[2] or None,
+            metric_value=value,
+            metric_args=how,
+            verified=False,
+        )
+        for key, value in row.metrics.items()
+    ]
+
+
+def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
+    """The images of the figures by the name of their source."""
+    args: Mapping[str, Any] = recipe.task.args if recipe else {}
+    own = not args.get("clean", True) and not args.get("sigma", 25)
+    paired = isinstance(images := args.get("images"), Mapping) and images.get("name") == "pairs"
+    known = recipe is not None and recipe.task.name in EVALUATED and not own and not paired
+    for key in ("evaluate",) if known else ("evaluate", "images"):
+        if isinstance(source := args.get(key), Mapping) and "name" in source:
+            given = source.get("args", {}) if isinstance(source.get("args"), Mapping) else {}
+            path = given.get("path") or given.get("damaged")
+            return Path(str(path)).name if path else str(source["name"])
+    made = report.find("teacher") is not None and recipe is not None and recipe.task.name in ("generate", "diffuse")
+    return "teacher" if made else "photographs"
+
+
+def _opening(report: Report | None, recipe: Recipe | None, net: Spec, kind: str) -> str:
+    base = hub_teacher(recipe)
+    if recipe is None:
+        return f"A `{net}`, made by kdgen to {kind}."
+    if recipe.teacher is None:
+        teacher = "no teacher"
+    elif isinstance(recipe.teacher, Checkpoint):
+        teacher = f"a {recipe.teacher.net} checkpoint as teacher"
+    else:
+        teacher = f"[{base.name}](https://huggingface.co/{base.name}) as teacher" if base else \
+                  f"the teacher `{recipe.teacher}`"  # fmt: skip
+    start = recipe.init.name or recipe.init.file if isinstance(recipe.init, Checkpoint) else recipe.init
+    further = "" if start in ("random", "teacher") else f", trained further from `{start}`"
+    return f"A `{net}` made by kdgen with {teacher}{further}, for {report.task if report else recipe.task}."
+
+
+def _use(repo: str, kind: str, net: Spec, task: Mapping[str, Any]) -> str:
+    """Lines to use the student with kdgen, and without."""
+    how, code = without_kdgen(repo, net, task)
+    return f"```python\n{with_kdgen(repo, kind, task)}\n```\n\nWithout kdgen, {how}:\n\n```python\n{code}\n```"
+
+
+def _cost(report: Report | None) -> str:
+    row = report.find("student") if report else None
+    if report is None or row is None or row.seconds is None:
+        return ""
+    steps = f", {row.steps:,} step{'s' if row.steps != 1 else ''}" if row.steps is not None else ""
+    machine = f" on {report.machine}" if report.machine else ""
+    return f"Training took {row.seconds:.0f} s{machine}, the teacher's answers included{steps}."
+
+
+def _limits(report: Report | None, kind: str, task: Mapping[str, Any]) -> str:
+    other = "It does for other images than those it was trained on what nobody has measured."
+    said = [DAMAGED if "damage" in task else LIMITS.get(kind, other)]
+    if report is None:
+        said.append("It was not measured: this card has no figures.")
+    else:
+        said.append(f"Its figures hold for {report.task} as measured, and were checked by nobody else.")
+        if report.find("teacher") is not None:
+            said.append("What its teacher does wrong it does wrong too.")
+    return " ".join(said)
+
+
+def _licences(recipe: Recipe | None, license: str | None, teacher: Path | None) -> str:
+    lines = [f"- this student: {license or 'not stated by its publisher'}"]
+    if recipe is not None and recipe.teacher is not None:
+        lines.append(f"- its teacher: {licence(teacher) or 'not known'}")
+    if recipe is not None and recipe.init not in ("random", "teacher"):
+        lines.append("- the model that it was trained further from: not known")
+    if recipe is not None:
+        named = sorted(_sources(recipe.task.args)) or (["dead_leaves"] if recipe.task.name == "denoise" else [])
+        lines += [f"- {name.replace('_', ' ')}: {SOURCES.get(name, 'not known')}" for name in named]
+    return "\n".join(lines)
+
+
+def _sources(value: Any) -> set[str]:
+    """Names of the sources of images that the arguments of a task hold."""
+    if isinstance(value, Mapping):
+        inner = {found for part in value.values() for found in _sources(part)}
+        named = {str(value["name"])} if isinstance(value.get("name"), str) and value["name"] != "mixture" else set()
+        return inner | named
+    return {found for part in value for found in _sources(part)} if isinstance(value, list) else set()

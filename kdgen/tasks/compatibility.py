@@ -1,0 +1,258 @@
+"""Whether nets and a task fit each other: one probe of all of them, before anything is done."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdgen import registry
+from kdgen.models.input_shape import InputShape, Shaped, input_shape, mirrored, said
+from kdgen.registry import Spec
+from kdgen.tasks import Autoencode, Denoise, Encode
+from kdgen.types import Batch, Net, Task, UserError
+from kdgen.utils.conditions import call
+from kdgen.utils.devices import device_of, evaluating
+
+ALIKE = (frozenset({"diffuse", "few_steps"}), frozenset({"generate", "decode"}))
+"""Tasks for nets of one kind, beside each task with itself."""
+
+CHANNELS = ("channels", "in_channels", "in_chans", "num_channels")
+LATENT = ("latent", "latent_dim", "latent_channels", "z_dim", "nz", "in_channels")
+CLASSES = ("num_classes", "classes")
+SIZES = ("size", "image_size", "img_size", "sample_size", "patch", "widths", "block_out_channels", "scale", "upscale")
+"""What arguments of nets and tasks are called, by what they settle; the first that one takes is named."""
+
+COUNTS = (1, 2, 3, 4, 8, 16, 32, 64, 100, 128, 256, 512)
+"""Channels and sizes of latents that are tried on a net which does not take its task's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Party:
+    """A net that is to do a task.
+
+    Attributes:
+        called: what it is in words, ``the teacher gan``.
+        net: the net.
+        made_for: the task that it says it was made for, empty where it says nothing.
+        key: where a recipe names it, ``teacher``; None for a net that no recipe names.
+        use: how it is built, where a recipe says that.
+    """
+
+    called: str
+    net: Net
+    made_for: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    use: Spec | None = None
+
+
+def are_alike(kind: str, other: str) -> bool:
+    """Whether two tasks are for nets of one kind."""
+    return kind == other or any({kind, other} <= alike for alike in ALIKE)
+
+
+def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable[Party]) -> None:
+    """Ask every net about batches of a task, and refuse those that do not take them or answer with something else.
+
+    Args:
+        use: the task as a recipe names it.
+        task: the task itself.
+        batches: some of its batches; one of each shape is shown.
+        parties: the nets, the teacher first where there is one.
+
+    Raises:
+        UserError: naming the net, the task, what does not fit and the key to change.
+    """
+    shown = {batch.x.shape: batch for batch in batches}.values()
+    only_teacher_knows: dict[torch.Size, tuple[str, torch.Size]] = {}
+    for party in parties:
+        kind = party.made_for.get("name")
+        if kind and not are_alike(str(kind), use.name):
+            raise UserError(f"{party.called} was made to {kind}, and the task is {use.name}: {_other_kind(party, use)}")
+        for batch in shown:
+            probe = _Probe(use, task, batch, party)
+            out = probe.answer()
+            wanted = task.answer_shape(probe.batch)
+            whose, shape = f"the task {use.name}", wanted
+            if wanted is None:
+                whose, shape = only_teacher_knows.setdefault(batch.x.shape, (party.called, out.shape[1:]))
+            assert shape is not None
+            probe.check(out, tuple(shape), whose)
+            _check_whole(use, task, party, batch)
+        _check_channels(use, task, party)
+
+
+def _check_whole(use: Spec, task: Task, party: Party, batch: Batch) -> None:
+    """Refuse a net of one size that a task is to measure on larger images, which are not taken in tiles."""
+    if not isinstance(task, Autoencode) or not task.whole:
+        return
+    sizes = input_shape(party.net, batch.x.to(device_of(party.net)), batch.cond)
+    if sizes.fixed is None:
+        return
+    for y in task.whole_images():
+        height, width = task.seen(y).shape[-2:]
+        if height > sizes.fixed[0] or width > sizes.fixed[1]:
+            what = f"{'latents' if use.name == 'decode' else 'images'} of {height}x{width}"
+            raise UserError(f"{party.called} takes {sizes}, and on whole images it is measured on {what}: "
+                            "set task.args.whole to false")  # fmt: skip
+
+
+def _other_kind(party: Party, use: Spec) -> str:
+    kind = str(party.made_for["name"])
+    if party.key is None:
+        return f"measure it by {kind}"
+    half = {"encode": "encoder", "decode": "decoder"}.get(use.name) if kind == "autoencode" else None
+    own = f" (MODEL#{half} is that half of it)" if half else ""
+    return f"set {party.key} to a model that was made to {use.name}{own}, or task to {kind}"
+
+
+def _check_channels(use: Spec, task: Task, party: Party) -> None:
+    """Refuse a net made for other channels than the task's, though it takes these too."""
+    own = party.use.args.get("channels") if party.use is not None else None
+    if type(own) is int and own != task.channels:
+        raise UserError(f"{party.called} has {own} channels, and the task {use.name} {task.channels}: set "
+                        f"{party.key}.args.channels to {task.channels}, or task.args.channels to {own}")  # fmt: skip
+
+
+class _Probe:
+    """One net asked about one batch, and the words for what does not fit."""
+
+    def __init__(self, use: Spec, task: Task, batch: Batch, party: Party) -> None:
+        self.use, self.task, self.party = use, task, party
+        seen = batch.teacher_x if party.key == "teacher" else None
+        self.batch = replace(batch, x=batch.x if seen is None else seen).to(device_of(party.net))
+        self.shows_latents = use.name in ("generate", "decode")
+
+    def answer(self) -> Tensor:
+        """What the net says to the batch. Raises UserError where it does not take that."""
+        out, reason = self._ask(self.batch.x)
+        if out is None and self.party.key is None and isinstance(self.task, Denoise):
+            out, reason = self._ask_at_its_size() or (None, reason)
+        if out is None:
+            raise UserError(f"{self.party.called} does not take {self._shown()}: {self._what_it_takes(reason)}")
+        return out
+
+    def check(self, out: Tensor, wanted: tuple[int, ...], whose: str) -> None:
+        """Refuse an answer of another shape than ``wanted``, ``(C, H, W)`` or ``(K,)``, which is of ``whose``."""
+        given, encodes = tuple(out.shape[1:]), self.task if isinstance(self.task, Encode) else None
+        resampled = self.use.name == "generate" and self.party.use is None
+        compared = 1 if encodes is not None else 0  # moments hold twice the channels of means: methods tell which fit
+        if resampled:
+            like = len(given) == len(wanted) and given[0] == wanted[0]
+        else:
+            like = len(given) == len(wanted) and given[compared:] == wanted[compared:]
+        if not like:
+            raise UserError(f"{self.party.called} gives {_words(given)}, and {whose} {_words(wanted)}: "
+                            f"{self._another_answer(given, wanted)}")  # fmt: skip
+        if encodes is not None:
+            try:
+                encodes.shown(out)
+            except Exception as error:
+                message = (f"{self.party.called} gives latents {_words(given)}, which the decoder of the task does not "
+                           f"take ({said(error)}): set task.args.decoder to its own")  # fmt: skip
+                raise UserError(message) from error
+
+    def _ask_at_its_size(self) -> tuple[Tensor | None, str] | None:
+        """The answer at a size that the net takes, where it is measured on images of any, whole or in tiles."""
+        try:
+            taken = input_shape(self.party.net, self.batch.x, self.batch.cond)
+        except UserError:
+            return None
+        self.batch = replace(self.batch, x=mirrored(self.batch.x, *taken.at_least(*self.batch.x.shape[-2:])))
+        return self._ask(self.batch.x)
+
+    def _ask(self, x: Tensor) -> tuple[Tensor | None, str]:
+        """The answer to ``x``, or None and why there is none."""
+        net = self.party.net
+        if isinstance(net, Shaped) and net.input_shape and x.ndim == 4 and not net.input_shape.takes(*x.shape[-2:]):
+            return None, f"it is declared to take {net.input_shape}"
+        try:
+            with evaluating(net, inference=False):
+                out = call(net, x, self.batch.cond)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # a foreign net's code raises whatever it does
+            return None, said(error)
+        if not isinstance(out, Tensor) or out.ndim < 2:
+            return None, f"it answers with a {type(out).__name__}, not with a tensor (B, ...)"
+        return out, ""
+
+    def _shown(self) -> str:
+        kind = "latents" if self.shows_latents else "images"
+        return f"the {kind} of the task {self.use.name}, {_words(tuple(self.batch.x.shape[1:]))}"
+
+    def _what_it_takes(self, reason: str) -> str:
+        """What the net does take, as it says itself or found by trying, and what to change."""
+        x, names = self.batch.x, LATENT if self.shows_latents else CHANNELS
+        latent = self.party.made_for.get("latent")
+        if self.shows_latents and latent is not None and latent != list(x.shape[1:]):
+            return f"it was made for {_words(latent)}: {self._change(names, None, latent)}"
+        kinds = {weight.dtype for weight in self.party.net.parameters() if weight.is_floating_point()}
+        if odd := sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}):
+            return f"its weights are of {odd[0]}: call .float() on it"
+        if (count := self._count_taken()) is not None:
+            what = "numbers" if x.ndim == 2 else "channel" if count == 1 else "channels"
+            return f"it takes {count} {what}: {self._change(names, x.shape[1], count)}"
+        if (sizes := self._sizes_taken()) is not None:
+            return f"it takes {sizes}: {self._change(SIZES, x.shape[-1], sizes.at_least(*x.shape[-2:])[0])}"
+        return f"{reason}: {self._change((), None, None)}"
+
+    def _count_taken(self) -> int | None:
+        """Another number of channels, or another size of latents, that the net takes."""
+        x = self.batch.x
+        for count in dict.fromkeys([*COUNTS, *self._numbers()]):
+            if count != x.shape[1] and self._ask(x[:, :1].expand(-1, count, *x.shape[2:]))[0] is not None:
+                return count
+        return None
+
+    def _sizes_taken(self) -> InputShape | None:
+        """Other heights and widths that the net takes; None where it is not the size that it minds."""
+        x = self.batch.x
+        if x.ndim != 4:
+            return None
+        try:
+            shape = input_shape(self.party.net, x, self.batch.cond)
+            return None if shape.takes(*x.shape[-2:]) else shape
+        except UserError:
+            sides = dict.fromkeys([*self._numbers(), *COUNTS])
+            side = next((n for n in sides if self._ask(mirrored(x, n, n))[0] is not None), None)
+        return None if side is None else InputShape(fixed=(side, side))
+
+    def _numbers(self) -> list[int]:
+        """Whole numbers among what is known of the net."""
+        args = self.party.use.args if self.party.use is not None else self.party.made_for
+        each = [n for value in args.values() for n in (value if isinstance(value, list) else [value])]
+        return [n for n in each if type(n) is int and n > 0]
+
+    def _another_answer(self, given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+        if len(given) != len(wanted):
+            return self._change((), None, None)
+        if given[0] != wanted[0] and not isinstance(self.task, Encode):
+            return self._change(CLASSES if len(wanted) == 1 else CHANNELS, wanted[0], given[0])
+        return self._change(SIZES, wanted[-1], given[-1] if self.use.name == "generate" else None)
+
+    def _change(self, names: Sequence[str], own: int | None, tasks: int | list[int] | None) -> str:
+        """What to set to what: an argument of the net to ``own``, or one of the task to ``tasks``."""
+        key, use = self.party.key, self.party.use
+        if key is None:
+            return "measure it by a task that fits it, or leave it out"
+        ways = []
+        if use is not None and own is not None and (arg := _first("net", use.name, names)):
+            several = isinstance(registry.spelled_out("net", use).args.get(arg), list)
+            ways.append(f"{key}.args.{arg} to {'others' if several else own}")
+        if tasks is not None and (arg := _first("task", self.use.name, names)):
+            ways.append(f"task.args.{arg} to {tasks}")
+        if use is None or not ways:
+            ways.append(f"{key} to another")
+        return f"set {', or '.join(ways)}"
+
+
+def _first(kind: registry.Kind, name: str, names: Sequence[str]) -> str | None:
+    """The first of some arguments that what a name stands for takes."""
+    return next((each for each in names if registry.accepts(kind, name, each)), None)
+
+
+def _words(shape: Sequence[int]) -> str:
+    """A shape without its batch in words: ``3x32x32``, or ``64 numbers``."""
+    return "x".join(map(str, shape)) if len(shape) > 1 else f"{shape[0]} numbers"

@@ -1,0 +1,190 @@
+"""The task that a model was made for: what measures it, and shows it inputs of the kind it will get."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from kdgen import recipe as recipes
+from kdgen import registry
+from kdgen.data import Gallery, make_images
+from kdgen.models.model import Model
+from kdgen.registry import Spec
+from kdgen.tasks.compatibility import Party, are_alike, check_fit
+from kdgen.types import Task, UserError
+
+Data = str | os.PathLike[str] | Mapping[str, Any]
+"""A folder of images, an IDX file, or the description of a source of images."""
+
+
+def measuring_task(
+    models: Mapping[str, Model],
+    data: Data | None,
+    sigma: float | None = None,
+    task: str | Mapping[str, Any] | Task | None = None,
+    *,
+    num_images: int | None = None,
+    teacher: Model | None = None,
+) -> tuple[str, Any]:
+    """The task that measures these models, in words and built: what the first was made for unless ``task``.
+
+    Args:
+        models: by name.
+        data: what to measure on.
+        sigma: noise level of denoisers.
+        task: another one by name, the description of one with all its arguments, or one itself.
+        num_images: how many images nets are measured on, by tasks that count them.
+        teacher: a model that the others are measured against.
+
+    Raises:
+        UserError: for arguments that do not fit, for models that do not fit the task or each other, and for such as
+            draw in different ways: one task draws for all.
+    """
+    if not isinstance(data, str | os.PathLike | Mapping | None):
+        raise UserError(f"data is a folder, an IDX file or the description of a source of images, not {data!r}")
+    if task is not None and not isinstance(task, str | Mapping | Task):
+        raise UserError(f"a task is a name, a description or a task itself, not {task!r}")
+    first = next(iter(models.values()))
+    use = _described(task) if isinstance(task, Mapping) else None
+    made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
+    name = use.name if use else task if isinstance(task, str) else None
+    parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
+    parties += [Party(called=teacher.name, net=teacher.net, made_for=teacher.task)] if teacher is not None else []
+    for party in parties:
+        kind = str(party.made_for.get("name", "denoise"))
+        if task is None and party.made_for and not are_alike(kind, made_for):
+            raise UserError(f"{first.name} was made to {made_for} and {party.called} to {kind}: measure those together "
+                            "that were made for one task")  # fmt: skip
+        if name is not None and party.made_for and not are_alike(kind, name):
+            raise UserError(f"{party.called} was made to {kind}, not to {name}: measure it by {kind}")
+    for model in models.values():
+        if _sampler(model) != _sampler(first):
+            raise UserError(f"{first.name} and {model.name} draw in different ways: compare those that draw alike, "
+                            "beside their teacher")  # fmt: skip
+    if task is not None and not isinstance(task, str | Mapping):
+        if data is not None or sigma is not None:
+            raise UserError("a task that is given whole has its own data and noise: leave data and sigma out")
+        name, (words, built) = str(task.describe()["name"]), (type(task).__name__, task)
+    elif (name := name or made_for) == "denoise" and use is None:
+        words, built = _denoising(models, data, sigma)
+    else:
+        told = dict(use.args) if use else _told(first, name)
+        words, built = _task(name, told, data, sigma, num_images)
+    check_fit(Spec(name=name), built, [built.example()], parties)
+    return words, built
+
+
+def _told(model: Model, name: str) -> dict[str, Any]:
+    """What a model says of its task that a task of this name takes."""
+    told = {key: value for key, value in model.task.items() if key != "name"}
+    told |= {"patch": told["size"]} if "size" in told else {}
+    told |= {"channels": model.channels} if model.channels else {}
+    return registry.accepted("task", name, told)
+
+
+def _task(
+    name: str, told: dict[str, Any], data: Data | None, sigma: float | None, num_images: int | None
+) -> tuple[str, Any]:
+    """A task in words and built, on other images if these are given."""
+    if sigma is not None:
+        raise UserError(f"--sigma is for denoisers, and the task is {name}: leave it out")
+    if num_images is not None and registry.accepts("task", name, "num_images"):
+        told["num_images"] = num_images
+    if name == "classify" and data is None and not {"images", "evaluate"} & told.keys():
+        raise UserError("classifiers are measured on labelled images: give data, a folder with a folder for each "
+                        "class, or an IDX file with its labels beside")  # fmt: skip
+    given: dict[str, Any] = {}
+    if data is not None and registry.accepts("task", name, "evaluate"):
+        given = {"evaluate": _labelled(data) if name == "classify" else _images(data)}
+    elif data is not None:
+        given = {"images": _images(data, whole=True)}
+        given |= {"data": True} if registry.accepts("task", name, "data") else {}
+    words = Spec(name=name, args=told)
+    return (f"{words} on {_words(data)}" if data else str(words),
+            registry.build("task", Spec(name=name, args={**told, **given})))  # fmt: skip
+
+
+def task_of(model: Model) -> Task:
+    """The task of the run that made a model, where the model lies in its run folder; what it says of itself otherwise.
+
+    Raises:
+        UserError: if neither says enough.
+    """
+    run = None if model.home is None else model.home.parent / "recipe.json"
+    if run is not None and run.is_file():
+        try:
+            task: Task = registry.build("task", recipes.read(run).task)
+        except (UserError, OSError):  # images of the run that are gone, say
+            pass
+        else:
+            return task
+    try:
+        task = measuring_task({model.name: model}, None)[1]
+    except UserError as error:
+        raise UserError(f"{model.name} does not say enough of its task ({error}): name it with --recipe") from None
+    return task
+
+
+def _sampler(model: Model) -> list[Any]:
+    """How a model draws in few steps; nothing of a model that does not."""
+    return [model.task.get(key) for key in ("sampler", "table", "steps")]
+
+
+def _described(task: Mapping[str, Any]) -> Spec:
+    try:
+        return Spec.model_validate(task)
+    except ValidationError:
+        raise UserError(f'a task is described as {{"name": ..., "args": {{...}}}}, not as {task!r}') from None
+
+
+def _words(data: Data) -> str:
+    return str(_described(data)) if isinstance(data, Mapping) else str(data)
+
+
+def _images(data: Data, **more: Any) -> Mapping[str, Any]:
+    """The source of images in a folder, or in a file in the IDX format of MNIST; a description as it is."""
+    if isinstance(data, Mapping):
+        return data
+    if Path(data).is_file():
+        return {"name": "idx", "args": {"images": str(data)}}
+    return {"name": "folder", "args": {"path": str(data), **more}}
+
+
+def _labelled(data: Data) -> Mapping[str, Any]:
+    """The source of labelled images in a folder of folders, or in an IDX file whose labels lie beside it."""
+    if isinstance(data, Mapping):
+        return data
+    path = Path(data)
+    if not path.is_file():
+        return {"name": "image_folder", "args": {"path": str(path)}}
+    beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
+    if beside == path or not beside.is_file():
+        raise UserError(f"{path} has no labels beside it ({beside.name}): put them there, or give a folder with a "
+                        "folder for each class")  # fmt: skip
+    return {"name": "idx", "args": {"images": str(path), "labels": str(beside)}}
+
+
+def _denoising(models: Mapping[str, Model], data: Data | None, sigma: float | None) -> tuple[str, Any]:
+    channels = {model.channels for model in models.values() if model.channels and model.task.get("channels") != "both"}
+    if len(channels) > 1:
+        raise UserError("grey and colour models cannot be compared on the same images: compare them apart")
+    gallery = {"name": "photographs"} if data is None else _images(data)
+    if not channels:
+        channels = {1 if data is not None and _are_grey(gallery) else 3}
+    made_for = next(iter(models.values())).task.get("sigma", 25)
+    if sigma is not None:
+        for model in models.values():
+            model.check_sigma(sigma)
+    args = {"sigma": made_for if sigma is None else sigma, "channels": channels.pop()}
+    words = f"{Spec(name='denoise', args=args)} on {_words(data) if data else 'the bundled photographs'}"
+    return words, registry.build("task", Spec(name="denoise", args={**args, "evaluate": gallery}))
+
+
+def _are_grey(gallery: Mapping[str, Any]) -> bool:
+    """Whether the first whole image of a source is grey: its three channels are one."""
+    source = make_images(gallery)
+    if not isinstance(source, Gallery):
+        raise UserError(f"{type(source).__name__} holds no whole images: evaluate on a folder or photographs")
+    return next((bool((image == image[:, :1]).all()) for _, image in source.images(3)), False)

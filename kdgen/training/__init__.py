@@ -1,0 +1,1 @@
+"""A run: a chain of nets, each trained by one loop, with what that needs."""

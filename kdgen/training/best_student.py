@@ -1,0 +1,127 @@
+"""The best state of a net: kept while it trains, and put beside the last one when it has ended."""
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdgen.metrics import watched
+from kdgen.models.model import Model, load
+from kdgen.report.report import ROLES, outdoes, worded
+from kdgen.report.run_log import Journal
+from kdgen.types import Event, Task
+from kdgen.utils.convert import write_text
+from kdgen.utils.devices import device_of
+
+
+class BestStudent:
+    """Keeps the state of a phase that did best in quick evaluations in `best/PHASE`, with its figure in `best.json`.
+
+    Args:
+        phase: the net that is trained.
+        folder: of the run.
+        journal: its notes, of the choice at the end ``LEG_choice``.
+        task: measures.
+        headline: the metric that decides.
+        reference: the teacher that is measured against, or None.
+    """
+
+    def __init__(
+        self,
+        phase: str,
+        *,
+        folder: Path,
+        journal: Journal,
+        task: Task,
+        primary_metric: str,
+        reference: nn.Module | None,
+    ) -> None:
+        self.phase, self.folder, self.journal = phase, folder / "best" / phase, journal
+        self.task, self.primary_metric, self.reference = task, primary_metric, reference
+
+    def offer(self, now: Model, event: Event) -> None:
+        """Keep a net if no quick evaluation before was better.
+
+        Args:
+            now: the net as it is.
+            event: its quick evaluation.
+        """
+        figure, known = event.data.get(self.primary_metric), self._known()
+        if figure is None or (known is not None and not outdoes(self.primary_metric, figure, known["figure"])):
+            return
+        now.save(self.folder)
+        known = {"figure": figure, "step": event.step, "seconds": event.data["seconds"]}
+        write_text(self.folder / "best.json", json.dumps(known) + "\n")
+
+    def choose(self, last: Model, steps: int) -> Model:
+        """Of the net as it ended and as it did best, the better one over the whole evaluation.
+
+        That is asked only where a quick evaluation of the last is worse than the best one.
+
+        Args:
+            last: the net as it ended.
+            steps: that it was trained for.
+        """
+        known = self._known()
+        if known is None or known["step"] >= steps:
+            return last
+        if not _better(self.primary_metric, known["figure"], self._measured(last, self.task.quick_eval_images)):
+            return last
+        best = load(self.folder).to(device_of(last.net))
+        ours, theirs = self._measured(best), self._measured(last)
+        kept = _better(self.primary_metric, ours, theirs)
+        choice = {"best": [known["step"], known["seconds"], _plain(ours)],
+                  "last": [steps, _plain(theirs)], "kept": "best" if kept else "last"}  # fmt: skip
+        self.journal.note(**{f"{self.phase}_choice": choice})
+        return best if kept else last
+
+    def _known(self) -> dict[str, Any] | None:
+        try:
+            known: dict[str, Any] = json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return known
+
+    def _measured(self, model: Model, limit: int | None = None) -> float:
+        with watched(model.net):
+            figures = self.task.evaluate(model.net, reference=self.reference, limit=limit)
+        return float(figures.get(self.primary_metric, math.nan))
+
+
+def kept_step(journal: Journal, phase: str) -> int | None:
+    """The step of a phase's state that was kept, where that is not the last."""
+    choice = journal.get(f"{phase}_choice")
+    return int(choice["best"][0]) if choice and choice["kept"] == "best" else None
+
+
+def best_and_last(journal: Journal, phases: Iterable[str], primary_metric: str) -> str:
+    """A sentence on the nets whose best state was not their last; empty where there are none."""
+    told = {phase: choice for phase in phases if (choice := journal.get(f"{phase}_choice"))}
+    if not told:
+        return ""
+    said = "; ".join(_difference(phase, choice, primary_metric) for phase, choice in told.items())
+    return (f"Best and last state differ: {said}. The better one was kept, by figures on the images of this "
+            "evaluation: a choice that favours them a little, made for all nets alike.")  # fmt: skip
+
+
+def _difference(phase: str, choice: dict[str, Any], primary_metric: str) -> str:
+    (at, seconds, ours), (steps, theirs) = choice["best"], choice["last"]
+    name = next((words for role, words in ROLES.items() if role == phase), phase.replace("_", " "))
+    figures = [worded(primary_metric, math.nan if figure is None else figure) for figure in (ours, theirs)]
+    return (f"{name}, {figures[0]} at step {at:,} ({seconds:.0f} s) and {figures[1]} at its last step {steps:,}, "
+            f"kept the {choice['kept']}")  # fmt: skip
+
+
+def _better(metric: str, value: float, other: float) -> bool:
+    """Whether a figure is better than another; any is better than one that is no number."""
+    return math.isfinite(value) and (not math.isfinite(other) or outdoes(metric, value, other))
+
+
+def _plain(figure: float) -> float | None:
+    return figure if math.isfinite(figure) else None
+
+
+__all__ = ["BestStudent", "best_and_last", "kept_step"]

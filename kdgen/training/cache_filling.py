@@ -1,0 +1,99 @@
+"""A phase's cached answers: asked within its share of the seconds, counted, timed, and noted in the run's journal."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from kdgen.report.run_log import Journal
+from kdgen.training.equivariance import Equivariance
+from kdgen.training.schedule import asking
+from kdgen.training.teacher_cache import TeacherCache
+from kdgen.types import Event
+from kdgen.utils.distributed import Team
+
+SHORT = (
+    "The teacher answered {done:,} of {total:,} inputs in {took:.0f} s, its share of the {seconds:g} s: training goes "
+    "on with those. They are kept, and another run of the same recipe asks on from there."
+)
+
+
+class CacheFilling:
+    """The pool of a phase.
+
+    Args:
+        pool: of inputs, and answers where there is a teacher.
+        phase: whose.
+        journal: where it is noted how long it took, and how much of the pool is used.
+        team: the first of its processes fills the pool.
+    """
+
+    def __init__(self, pool: TeacherCache, *, phase: str, journal: Journal, team: Team) -> None:
+        self.pool, self.phase, self.journal, self.team = pool, phase, journal, team
+        pool.size = journal.get(f"{phase}_inputs", pool.spec.patches)
+        self._said = False
+
+    @property
+    def short(self) -> bool:
+        """Whether there was not the time to ask the teacher about all of its inputs."""
+        return self.pool.size < self.pool.spec.patches
+
+    def fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
+        """Ask the teacher what it has not answered yet, until its share of the phase's seconds is over.
+
+        The pool is then as large as what was answered, for all processes and for the controls too.
+
+        Args:
+            seconds: of the phase; None asks everything.
+            spent: seconds that went elsewhere before.
+            stopped: asked whether to leave.
+        """
+        pool = self.pool
+        if self.team.is_main_process:
+            yield from self._fill(seconds, spent, stopped)
+        settled = (pool.equivariance, pool.size) if self.team.is_main_process else (Equivariance(), 0)
+        pool.equivariance, pool.size = self.team.broadcast(settled)
+
+    def _fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
+        pool, journal, phase, total = self.pool, self.journal, self.phase, self.pool.spec.patches
+        before, started, done = float(journal.get(f"{phase}_answers", 0.0)), time.perf_counter(), 0
+        share, took = asking(seconds, spent), before
+        until = None if share is None or self.short else time.monotonic() + share - before
+        journal.note(**{f"{phase}_equivariance": asdict(pool.equivariance)})
+        tried = time.perf_counter() - started
+        if not pool.complete:
+            journal.note(**{f"{phase}_answers": before, f"{phase}_answers_from_disk": False})
+        elif journal.get(f"{phase}_answers_from_disk") is None:
+            journal.note(**{f"{phase}_answers": 0.0, f"{phase}_answers_from_disk": True})
+        for done in pool.fill(until):
+            took = before + time.perf_counter() - started
+            journal.note(**{f"{phase}_answers": took})
+            yield self._answers(done, took, tried=tried, from_disk=False)
+            if stopped():
+                return
+        if not done:
+            yield self._answers(pool.size, before, tried=0.0, from_disk=True)
+        if (done := pool.filled) < pool.size:
+            pool.size, note = done, SHORT.format(done=done, total=total, took=took, seconds=seconds)
+            journal.note(**{f"{phase}_inputs": done, f"{phase}_short": note})
+            yield self._answers(done, took, tried=tried, from_disk=False)
+            yield Event(kind="warning", phase=phase, data={"message": note, "inputs": done})
+
+    def refill(self, stopped: Callable[[], bool]) -> Iterator[Event]:
+        """The inputs again, in case they made room for another run's: nobody's seconds."""
+        started = time.perf_counter()
+        for done in self.pool.fill() if self.team.is_main_process else ():
+            yield self._answers(done, time.perf_counter() - started, tried=0.0, from_disk=False)
+            if stopped():
+                break
+        self.team.barrier()
+
+    def _answers(self, done: int, seconds: float, **more: Any) -> Event:
+        """An event that counts answers, of all that are used; the first one says what they follow, too."""
+        data = {"done": done, "total": self.pool.size, "seconds": seconds, **more}
+        data |= {} if self._said else {"equivariance": asdict(self.pool.equivariance)}
+        self._said = True
+        return Event(kind="answers", phase=self.phase, data=data)
+
+
+__all__ = ["CacheFilling"]

@@ -1,0 +1,277 @@
+"""A link of a chain: one net taught by the one before it, from the teacher's answers to the saved student."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdgen.data.augment import check_crop
+from kdgen.models.abilities import Adopting
+from kdgen.models.model import Model, build_net, load
+from kdgen.recipe import Recipe
+from kdgen.registry import Spec
+from kdgen.report import sample_grids
+from kdgen.report.report import deciding
+from kdgen.report.run_log import Journal
+from kdgen.training.best_student import BestStudent
+from kdgen.training.cache_filling import CacheFilling
+from kdgen.training.checkpoint import Checkpoints
+from kdgen.training.equivariance import Equivariance
+from kdgen.training.loss import make_terms
+from kdgen.training.schedule import Length
+from kdgen.training.teacher import Teacher
+from kdgen.training.teacher_cache import Stream, TeacherCache, live
+from kdgen.training.trainer import Source, Trainer
+from kdgen.types import Batch, Event, Net, Task, UserError
+from kdgen.utils.distributed import Team
+from kdgen.utils.seed import derive
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+CALIBRATED = 16
+"""Inputs that the ranges of a teacher's 8-bit integers are taken from."""
+
+JUDGED = 8
+"""Other inputs, on which it is judged whether a teacher may answer in fewer bits."""
+
+WHOLE = "pool.crop is for cached inputs: with pool.patches 0 the student trains on whole inputs"
+
+PREVIEWED = 8
+"""How many images of a net a preview shows."""
+
+
+@dataclass(slots=True)
+class RunContext:
+    """What the links of a chain share: the folder, the task, the device.
+
+    Attributes:
+        folder: the run folder.
+        journal: its notes.
+        task: of all links.
+        probe: a batch of two to probe shapes on.
+        device: where all nets compute.
+        fast: whether bfloat16 pays there.
+        int8: whether 8-bit integers are allowed to teachers, and pay there.
+        team: the processes that train together; the first of them asks the teacher for pools, and writes.
+        reference: the teacher of the whole chain, that nets are measured against.
+        first: the phase that images drawn by a model count for.
+        stopped: asked whether to save and leave.
+    """
+
+    folder: Path
+    journal: Journal
+    task: Task
+    probe: Batch
+    device: torch.device
+    fast: bool
+    int8: bool
+    team: Team
+    reference: nn.Module | None = None
+    first: str = "student"
+    stopped: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric by which its nets are judged."""
+        return deciding(self.task, taught=self.reference is not None)
+
+    def home(self, phase: str) -> Path:
+        """The folder of a phase's net."""
+        if phase == "student":
+            return self.folder / "student"
+        return self.folder / ("assistants" if phase.startswith("assistant") else "controls") / phase
+
+    def finished(self, phase: str) -> bool:
+        """Whether a phase's net is there."""
+        return (self.home(phase) / "config.json").is_file()
+
+    def answering(self, phase: str) -> float:
+        """Seconds that a phase's answers from its teacher took; none where they lay on disk."""
+        get = self.journal.get
+        return 0.0 if get(f"{phase}_answers_from_disk") else float(get(f"{phase}_answers", 0.0))
+
+    def preparing(self, phase: str) -> float:
+        """Seconds before a phase's training: for its answers, and for the images that a model drew to train on."""
+        drawing = self.journal.get("drawing") if phase == self.first else None
+        return self.answering(phase) + float(drawing or 0.0)
+
+    def training(self, phase: str) -> float:
+        """Seconds that a phase's training took."""
+        return float(self.journal.get(f"{phase}_seconds", 0.0))
+
+
+class Link:
+    """One net of a chain and its controls. Making one writes nothing and refuses whatever does not fit.
+
+    Args:
+        phase: what it is called.
+        recipe: how it is trained.
+        place: where.
+        original: who teaches it, or None.
+    """
+
+    def __init__(self, phase: str, recipe: Recipe, place: RunContext, original: Model | None) -> None:
+        self.phase, self.recipe, self.place, self.original = phase, recipe, place, original
+        self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if place.fast else torch.float32)
+        self.teacher: Teacher | None = None
+        if original is not None:
+            faster = place.fast and recipe.precision != "float32"
+            self.teacher = Teacher(
+                original.net,
+                self._drawn("precision", JUDGED) if faster or place.int8 else place.probe,
+                device=place.device,
+                bfloat16=faster,
+                calibration=partial(self._drawn, "calibration", CALIBRATED) if place.int8 else None,
+                slices=place.team if recipe.shard_teacher else None,
+            )
+        self.start = original if recipe.init == "teacher" else None
+        if recipe.init not in ("random", "teacher"):
+            self.start = load(recipe.init)
+        pool = self._pool()
+        self.stock = None if pool is None else CacheFilling(pool, phase=phase, journal=place.journal, team=place.team)
+        self._teachers_drawings: dict[str, Tensor] = {}
+
+    def _fresh(self) -> tuple[Net, Spec]:
+        """The student with its first weights, and all its arguments."""
+        return build_net(self.recipe.student, self.place.task.channels, self.place.task.describe(), self.start)
+
+    def _drawn(self, what: str, count: int) -> Batch:
+        return next(self.place.task.batches(batch_size=count, seed=derive(self.recipe.seed, what)))
+
+    def _pool(self) -> TeacherCache | None:
+        """The pool the recipe asks for, with the teacher's taps that the methods of all stages want."""
+        recipe, task, paths = self.recipe, self.place.task, set[str]()
+        student = self._fresh()[0].to(self.place.device)
+        net = self.teacher.net if self.teacher else None
+        for term in make_terms(recipe, student, net, self.place.probe.to(self.place.device)).values():
+            paths |= set(getattr(term, "teacher_layers", ()))
+        if not recipe.pool.patches:
+            return None
+        if recipe.pool.patches < recipe.batch_size:
+            raise UserError(f"a pool of {recipe.pool.patches} patches is smaller than one batch of {recipe.batch_size}")
+        identity = self.original.fingerprint() if self.original else ""
+        noted = self.place.journal.get(f"{self.phase}_equivariance")
+        pool = TeacherCache(task, recipe.pool, teacher=self.teacher, identity=identity, paths=sorted(paths),
+                          equivariance=Equivariance(**noted) if noted else None)  # fmt: skip
+        check_crop(recipe.pool.crop, self.place.probe)
+        return pool
+
+    def events(self) -> Iterator[Event]:
+        """Ask the teacher and train, each from where it was left; nothing if the net is there already."""
+        if self.place.finished(self.phase):
+            return
+        if self.teacher is not None and not all(found.passes for found in self.teacher.tried.values()):
+            yield self._event("warning", message=self.teacher.account())
+        if self.stock is None and self.recipe.pool.crop:
+            yield self._event("warning", message=WHOLE)
+        if self.stock is not None:
+            drawing = self.place.preparing(self.phase) - self.place.answering(self.phase)
+            yield from self.stock.fill(self.recipe.seconds, drawing, self.place.stopped)
+        length = Length(
+            self.recipe.steps, self.recipe.seconds, self.place.team.broadcast(self.place.preparing(self.phase))
+        )
+        if length.overrun and not (self.stock and self.stock.short):
+            yield self._event("warning", message=_overrun(length))
+        yield from self._train(self.phase, self.recipe, length)
+
+    def release(self) -> None:
+        """Let go of the teacher and its answers when all is trained; the net that it was made of stays."""
+        if self.stock is not None:
+            self.stock.pool.close()
+        self.teacher = self.stock = None
+
+    def control(self, phase: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
+        """Train the same net without the teacher; nothing if it is there already."""
+        if self.place.finished(phase):
+            return
+        if self.stock is not None:
+            yield from self.stock.refill(self.place.stopped)
+        recipe = self.recipe.without_teacher(steps=steps, seconds=seconds)
+        yield from self._train(phase, recipe, Length(steps, seconds))
+
+    def _source(self, taught: bool) -> Source:
+        """Batches with the teacher's cached answers, with the truth alone, or fresh ones that nobody answered."""
+
+        def batches(seed: int, start: int) -> Stream:
+            size = self.recipe.batch_size
+            if self.stock is None:
+                return live(self.place.task, batch_size=size, seed=seed, start=start)
+            return self.stock.pool.batches(batch_size=size, seed=seed, start=start, truth=not taught)
+
+        return batches
+
+    def _train(self, phase: str, recipe: Recipe, length: Length) -> Iterator[Event]:
+        """Train one net and save it."""
+        place, again = self.place, f"kdgen resume {self.place.folder}"
+        if place.team.any(place.stopped()):
+            yield Event(kind="stopped", phase=phase, data={"reason": "asked to stop", "resume": again})
+            return
+        teacher = self.teacher if recipe.teacher is not None else None
+        torch.manual_seed(derive(recipe.seed, "weights"))
+        net, use = self._fresh()
+        if teacher is not None and self.original is not None and isinstance(net, Adopting):
+            net.adopt(self.original.net)
+        trainer = Trainer(
+            recipe,
+            phase=phase,
+            checkpoints=Checkpoints(place.folder / "checkpoints" / phase),
+            task=place.task,
+            student=net,
+            teacher=teacher,
+            source=self._source(taught=teacher is not None),
+            probe=place.probe,
+            length=length,
+            device=place.device,
+            dtype=self.dtype,
+            reference=place.reference,
+            stopped=place.stopped,
+            team=place.team,
+        )
+        best = BestStudent(phase, folder=place.folder, journal=place.journal, task=place.task,
+                           primary_metric=place.primary_metric,
+                    reference=place.reference)  # fmt: skip
+        for event in trainer.fit():
+            if event.kind == "evaluate":
+                best.offer(self._model(trainer.average, phase, use), event)
+                if phase == "student":
+                    self._preview(trainer.average)
+            if event.kind == "phase" and place.team.is_main_process:
+                place.journal.note(**{f"{phase}_steps": event.step, f"{phase}_seconds": event.data["seconds"]})
+                best.choose(self._model(trainer.average, phase, use), event.step).save(place.home(phase))
+                if choice := place.journal.get(f"{phase}_choice"):
+                    event = replace(event, data={**event.data, "choice": choice})
+            if event.kind == "stopped":
+                event = replace(event, data={**event.data, "resume": again})
+            yield event
+        place.team.barrier()
+
+    def _model(self, net: nn.Module, phase: str, use: Spec) -> Model:
+        """The net of a phase as it is published."""
+        task, name = self.place.task, self.recipe.name
+        name = name if phase == "student" else f"{name}-{phase.replace('_', '-')}"
+        return Model(net, name=name, channels=task.channels, task=task.describe(), use=use)
+
+    def _preview(self, student: nn.Module) -> None:
+        """Refresh `preview.png`: the student beside the teacher, on few samples. None of the phase's seconds."""
+        place, partial = self.place, self.place.folder / "preview.partial.png"
+        if isinstance(place.task, sample_grids.Pictured):
+            nets = {"student": student} if place.reference is None else {"teacher": place.reference, "student": student}
+            sample_grids.samples(partial, place.task, nets, limit=1)
+        elif isinstance(place.task, sample_grids.Drawn):
+            if place.reference is not None and not self._teachers_drawings:
+                self._teachers_drawings = {"teacher": place.task.draw_teacher(place.reference, num_images=PREVIEWED)}
+            drawn = {**self._teachers_drawings, "student": place.task.draw(student, num_images=PREVIEWED)}
+            sample_grids.drawings(partial, drawn)
+        if partial.exists():
+            partial.replace(place.folder / "preview.png")
+
+    def _event(self, kind: Any, **data: Any) -> Event:
+        return Event(kind=kind, phase=self.phase, data=data)
+
+
+def _overrun(length: Length) -> str:
+    return (f"images and answers took {length.spent:.0f} of the {length.seconds:g} s, so that training takes "
+            f"{length.training:.0f} s more; they are kept, and a new run trains for {length.seconds:g} s")  # fmt: skip

@@ -1,0 +1,65 @@
+"""Checkpoints that are whole or not there: written beside, flushed, then renamed; the one before is kept."""
+
+import errno
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kdgen.types import UserError
+
+
+class Checkpoints:
+    """The last two states of a phase in a folder, `last.pt` and `previous.pt`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.last, self.previous = folder / "last.pt", folder / "previous.pt"
+        self._known: int | None = None
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a state of tensors and plain values, one after another: no copy of the whole is made in memory.
+
+        Raises:
+            UserError: when the disk is full; the state saved before is untouched.
+        """
+        self.last.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.last.with_suffix(".partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            reason = error.__context__ if isinstance(error, RuntimeError) else error  # torch's hides the disk's
+            if not isinstance(reason, OSError) or reason.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            kept = f"the checkpoint of step {self._known} is kept" if self._known is not None else "none is kept yet"
+            run = self.last.parents[2]
+            raise UserError(f"the disk of {run} is full, so step {state['step']} could not be saved; {kept}: "
+                            f"free space, then `kdgen resume {run}`") from None  # fmt: skip
+        if self.last.exists():
+            os.replace(self.last, self.previous)
+        os.replace(partial, self.last)
+        self._known = state["step"]
+
+    def load(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest state that can be read, None if there is none, and a line for every damaged one passed over."""
+        damaged = []
+        for path in (self.last, self.previous):
+            if not path.exists():
+                continue
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    if archive.testzip() is not None:  # torch.load does not compare checksums
+                        raise zipfile.BadZipFile
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception as error:  # a damaged archive raises errors of many kinds
+                damaged.append(f"checkpoint {path} is damaged ({type(error).__name__}) and is passed over")
+                continue
+            self._known = state["step"]
+            return state, damaged
+        return None, damaged

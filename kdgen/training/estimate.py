@@ -1,0 +1,146 @@
+"""What a run will take, before it: sizes are counted, seconds are measured on a few real steps and carried forward."""
+
+import math
+import resource
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from kdgen import registry
+from kdgen.metrics import cost
+from kdgen.models.input_shape import InputShape, input_shape
+from kdgen.models.model import build_net, load
+from kdgen.recipe import Recipe
+from kdgen.training.run import distill
+from kdgen.training.schedule import asking
+from kdgen.types import Batch
+from kdgen.utils.schema import Strict
+
+FEW, MORE = 2, 8
+"""Steps of the two trials. The difference is what is measured, so that what only the first steps take is left out."""
+
+ASKED = 32
+"""Answers that the teacher is asked for in a trial."""
+
+
+class Net(Strict):
+    """What a net costs: both counted."""
+
+    num_params: int = Field(description="number of parameters")
+    macs: int = Field(description="multiply-accumulates of one call on the task's example")
+    sizes: str | None = Field(None, description="heights and widths that it takes, where these are not free")
+
+
+class Leg(Strict):
+    """What one net of the chain takes."""
+
+    phase: str = Field(description="assistant_1 and so on, or student")
+    net: Net = Field(description="the net that is trained")
+    steps_per_second: float = Field(description="measured on a few steps")
+    steps: int = Field(description="of the recipe; estimated where that gives seconds")
+    answer_seconds: float = Field(description="for the teacher's cached answers; estimated, 0 where there are none")
+    seconds: float = Field(description="of the answers and the training; estimated where the recipe gives steps")
+
+
+class Plan(Strict):
+    """What a run takes."""
+
+    teacher: Net | None = Field(description="who teaches")
+    phases: list[Leg] = Field(description="each net of the chain")
+    control_seconds: float = Field(description="of both controls; estimated from the student's steps")
+    seconds: float = Field(description="of everything but quick evaluations and the report; estimated")
+    disk_bytes: int = Field(description="of the cached answers; counted")
+    memory_bytes: int = Field(description="peak of this process in the trials, or of the GPU's memory; measured")
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Estimate what a run takes, by two short runs of the same recipe in a folder that is removed.
+
+    Images that a model draws to train on are drawn here, and kept in the cache for the run itself.
+
+    Raises:
+        UserError: for whatever the run itself would refuse.
+    """
+    least = min([1 - sum(a.share for a in recipe.assistants), *(a.share for a in recipe.assistants)])
+    scale = math.ceil(1 / least)
+    with TemporaryDirectory() as folder:
+        few, _, _ = _trial(recipe, FEW * scale, Path(folder) / "few")
+        more, per_answer, guided = _trial(recipe, MORE * scale, Path(folder) / "more")
+    task = registry.build("task", recipe.task)
+    example = task.example()
+    phases = []
+    for name, link in recipe.links():
+        each = max((more[name]["seconds"] - few[name]["seconds"]) / (more[name]["steps"] - few[name]["steps"]), 1e-9)
+        asked = min(more[name]["asked"] * link.pool.patches, asking(link.seconds, 0.0) or math.inf)
+        steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - asked) / each), 1)
+        net = build_net(link.student, task.channels, task.describe())[0]
+        phases.append(
+            Leg(
+                phase=name,
+                net=_counted(net, example),
+                steps_per_second=1 / each,
+                steps=steps,
+                answer_seconds=asked,
+                seconds=asked + steps * each if link.seconds is None else link.seconds,
+            )
+        )
+    teacher = None
+    if recipe.teacher is not None:
+        big = load(recipe.teacher).net
+        teacher = _counted(big, example)
+    student = phases[-1]
+    controls = 0.0
+    if recipe.controls and teacher is not None and guided:
+        controls = student.steps / student.steps_per_second + sum(phase.seconds for phase in phases)
+    return Plan(
+        teacher=teacher,
+        phases=phases,
+        control_seconds=controls,
+        seconds=sum(phase.seconds for phase in phases) + controls,
+        disk_bytes=per_answer * recipe.pool.patches,
+        memory_bytes=_peak(),
+    )
+
+
+def _counted(net: nn.Module, example: Batch) -> Net:
+    taken = input_shape(net, example.x, example.cond) if example.x.ndim == 4 else InputShape()
+    return Net(
+        num_params=cost.num_params(net),
+        macs=cost.macs(net, example.x, example.cond),
+        sizes=None if taken == InputShape() else str(taken),
+    )
+
+
+def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str, Any]], int, bool]:
+    """Run a few steps: by phase steps, seconds, and those for an answer; its bytes; whether controls are had."""
+    patches = min(recipe.pool.patches, max(ASKED, recipe.batch_size))
+    pool = recipe.pool.model_copy(update={"patches": patches, "dir": str(folder / "cache")})
+    brief = {"pool": pool, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
+    short = recipe.model_copy(update=brief).lasting(steps=steps)
+    last, asked, seen = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
+    guided = True
+    for event in distill(short, folder / "run"):
+        if event.kind == "start":
+            guided = event.data["guided"]
+        if event.kind == "answers":
+            asked[event.phase] = (event.data["seconds"] - event.data.get("tried", 0.0)) / max(event.data["done"], 1)
+        if event.kind == "phase":
+            each = event.data["seconds"] - event.data["tried"]
+            seen[event.phase] = {"steps": event.data["steps"], "seconds": each, "asked": asked.get(event.phase, 0.0)}
+            if event.phase == last:
+                break
+    arrays = [np.load(file, mmap_mode="r") for file in (folder / "cache").rglob("*.npy")]
+    return seen, sum(array.nbytes for array in arrays) // max(patches, 1), guided
+
+
+def _peak() -> int:
+    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

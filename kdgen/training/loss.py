@@ -1,0 +1,197 @@
+"""What a student is trained on: the terms of a stage, weighted by its ratio."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from kdgen import registry
+from kdgen.recipe import Recipe, Stage
+from kdgen.registry import Spec
+from kdgen.training.loss_weighting import TASK, Ratio, Statistics, gradient_norms
+from kdgen.types import Batch, DistillationInputs, LossInputs, Method, Net, Objective, Task, UserError
+from kdgen.utils.hooks import NoLayer
+from kdgen.utils.seed import derive
+
+Term = Method | Objective
+
+
+def make_terms(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) -> dict[str, Term]:
+    """What every stage adds to the loss, attached to the nets on a probe batch.
+
+    Methods have keys ``STAGE.NUMBER.NAME``, objectives ``STAGE.own.NUMBER.NAME``.
+
+    Raises:
+        UserError: for a term that does not fit, and for terms that their stage's ratio never lets count.
+    """
+    terms: dict[str, Term] = {}
+    for number, stage in enumerate(recipe.stages):
+        check_ratio(number, stage)
+        for position, use in enumerate(stage.methods):
+            assert teacher is not None, "a recipe with methods has a teacher"
+            method: Method = registry.build("method", use)
+            with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.methods.{position}", use, teacher):
+                torch.manual_seed(derive(recipe.seed, "method", number, position))
+                method.attach(student, teacher, batch)
+            terms[f"{number}.{position}.{use.name}"] = method
+        for position, use in enumerate(stage.objectives):
+            objective: Objective = registry.build("objective", use)
+            with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.objectives.{position}", use, teacher):
+                torch.manual_seed(derive(recipe.seed, "objective", number, position))
+                objective.attach(student, batch)
+            terms[f"{number}.own.{position}.{use.name}"] = objective
+    return terms
+
+
+def check_ratio(number: int, stage: Stage) -> None:
+    """Refuse terms that never count. Raises UserError naming the key of the ratio."""
+    least, largest = registry.build("ratio", stage.ratio).bounds()
+    where = f"stages.{number}.ratio, {stage.ratio}, leaves alpha at"
+    methods, objectives = ([use.name for use in uses if use.weight] for uses in (stage.methods, stage.objectives))
+    if methods and objectives and least == 1:
+        named = ", ".join(objectives)
+        raise UserError(f"{where} 1, so that the objectives of that stage ({named}) would never count: lower its "
+                        "alpha, say to 0.9, or leave them out")  # fmt: skip
+    if methods and largest == 0:
+        named = ", ".join(methods)
+        raise UserError(f"{where} 0, so that the methods of that stage ({named}) would never count: raise its alpha, "
+                        "or leave them out")  # fmt: skip
+
+
+@contextmanager
+def _named(key: str, use: Spec, teacher: Net | None) -> Iterator[None]:
+    """Errors of a term say which key of the recipe it stands at, and whose a missing layer is."""
+    try:
+        yield
+    except NoLayer as error:
+        whose = "the teacher" if error.net is teacher else "the student"
+        raise UserError(f"{key} ({use.name}) names a layer of {whose}, and {error}") from None
+    except UserError as error:
+        raise UserError(f"{key} ({use.name}): {error}") from None
+
+
+class Loss:
+    """The loss of one stage: ``(1 - alpha) * (task + sum(v_j * objective_j)) + alpha * sum(w_i * method_i)``.
+
+    Where there is nothing beside the methods alpha is 1, without methods it is 0. A term whose factor is 0 is neither
+    computed nor shown, and its critics rest.
+
+    Args:
+        index: number of the stage.
+        stage: names the terms, their weights and the ratio.
+        terms: those of all stages, as ``make_terms`` gave them.
+        task: its own loss is the term called ``task``.
+
+    Attributes:
+        methods, objectives, terms: the stage's own by key, those with a weight; both together.
+        regressors, critics: parameters that learn with the student, and from ``discriminator_losses``.
+        student_paths, teacher_paths: the taps that the terms want.
+        reads: which of the outputs of ``student`` and ``teacher`` are to be computed.
+        statistics: norms of the terms' gradients, for adaptive ratios.
+        compared: the weights of the student at whose gradients an adaptive ratio looks.
+    """
+
+    def __init__(self, index: int, stage: Stage, terms: Mapping[str, Term], task: Task) -> None:
+        self.task = task
+        own = {key: term for key, term in terms.items() if key.startswith(f"{index}.")}
+        methods = {key: term for key, term in own.items() if isinstance(term, Method)}
+        objectives = {key: term for key, term in own.items() if isinstance(term, Objective)}
+        self.weights = {key: use.weight for key, use in zip(methods, stage.methods, strict=True)}
+        self.weights |= {key: use.weight for key, use in zip(objectives, stage.objectives, strict=True)}
+        self.methods = {key: method for key, method in methods.items() if self.weights[key]}
+        self.objectives = {key: objective for key, objective in objectives.items() if self.weights[key]}
+        self.terms: dict[str, Term] = {**self.methods, **self.objectives}
+        self.ratio: Ratio = registry.build("ratio", stage.ratio)
+        self.statistics = Statistics(self.ratio.ema)
+        self.compared: Sequence[Tensor] = ()
+        self.student_paths = {path for term in self.terms.values() for path in term.student_layers}
+        self.teacher_paths = {path for method in self.methods.values() for path in method.teacher_layers}
+        self.reads = frozenset(name for term in self.terms.values() for name in term.reads)
+        if self.student_paths or not self.methods or self.ratio.bounds()[0] < 1:
+            self.reads |= {"student"}
+        self.critics = [p for term in self.terms.values() for p in term.critics()]
+        criticising = {id(p) for p in self.critics}
+        learned = [p for term in self.terms.values() for p in term.parameters() if id(p) not in criticising]
+        self.regressors: list[nn.Parameter] = [p for p in learned if p.requires_grad]
+
+    def __call__(
+        self, inputs: LossInputs, within: float, step: int, *, measure: bool = True
+    ) -> tuple[Tensor | None, dict[str, Tensor], float]:
+        """The loss of a step.
+
+        Args:
+            inputs: the step; a ``DistillationInputs`` where there are methods.
+            within: progress within the stage, in [0, 1].
+            step: its number, for ratios that measure every few steps.
+            measure: whether such a ratio may measure now.
+
+        Returns:
+            the loss, None where all terms that count say that the student is not to learn from this step; its terms by
+            the names they are shown under, each a mean over the batch; and alpha.
+
+        Raises:
+            UserError: where there is nothing to learn from.
+        """
+        losses, alpha = self._losses(inputs, self._alpha(within))
+        if self.ratio.adaptive and measure and self.statistics.due(losses, step, self.ratio.every):
+            self.statistics.update(gradient_norms(losses, self.compared), step)
+        scales = self.ratio(within, self.statistics.norms).scales
+
+        def factor(key: str) -> float:
+            share = alpha if key in self.methods else 1 - alpha
+            return share * self.weights.get(key, 1.0) * scales.get(key, 1.0)
+
+        parts = [factor(key) * loss for key, loss in losses.items()]
+        total = torch.stack(parts).sum() if parts else None
+        return total, {_shown(key): loss for key, loss in losses.items()}, alpha
+
+    def discriminator_losses(self, inputs: LossInputs, alpha: float) -> dict[str, Tensor]:
+        """The losses of the critics on the same step, by the names they are shown under."""
+        losses: dict[str, Tensor | None] = {}
+        if alpha < 1:
+            losses |= {key: term.discriminator_loss(inputs) for key, term in self.objectives.items()}
+        if alpha > 0:
+            losses |= {key: method.discriminator_loss(_view(inputs)) for key, method in self.methods.items()}
+        return {f"{_shown(key)}_critic": loss.mean() for key, loss in losses.items() if loss is not None}
+
+    def _alpha(self, within: float) -> float:
+        return self.ratio(within, self.statistics.norms).alpha if self.methods else 0.0
+
+    def _losses(self, inputs: LossInputs, alpha: float) -> tuple[dict[str, Tensor], float]:
+        """The terms that count and have something to say, means over the batch, and alpha by what there is."""
+        said: dict[str, Tensor | None] = {}
+        if alpha < 1:
+            truth = self.task.loss(inputs.student, inputs.batch)
+            said = {} if truth is None else {TASK: _mean(truth, inputs.batch, True)}
+            said |= {
+                key: _mean(term.loss(inputs), inputs.batch, term.weighted) for key, term in self.objectives.items()
+            }
+            alpha = alpha if said else 1.0
+        if alpha > 0:
+            said |= {
+                key: _mean(method.loss(_view(inputs)), inputs.batch, method.weighted)
+                for key, method in self.methods.items()
+            }
+        if not said:
+            raise UserError("this stage has no methods, and its images have no ground truth and no objectives: "
+                            "nothing to learn from")  # fmt: skip
+        return {key: loss for key, loss in said.items() if loss is not None}, alpha
+
+
+def _view(inputs: LossInputs) -> DistillationInputs:
+    assert isinstance(inputs, DistillationInputs), "a step of a stage with methods has a teacher"
+    return inputs
+
+
+def _mean(loss: Tensor | None, batch: Batch, weighted: bool) -> Tensor | None:
+    """The mean of losses per example ``(B,)``, weighted as the batch says where they are errors of outputs."""
+    if loss is None:
+        return None
+    return (batch.weight * loss).mean() if weighted and batch.weight is not None else loss.mean()
+
+
+def _shown(key: str) -> str:
+    """What a term is called in events: its name, with ``own_`` before it if it is an objective."""
+    name = key.rpartition(".")[2]
+    return f"own_{name}" if ".own." in key else name

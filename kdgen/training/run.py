@@ -1,0 +1,298 @@
+"""A run: the folder that a recipe leaves behind. Chain, controls and report, each begun where it was left."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdgen import recipe as recipes
+from kdgen import registry
+from kdgen.data.photographs import Photographs
+from kdgen.models.adapters.reading import check_module
+from kdgen.models.config import read_config
+from kdgen.models.hub_cache import commit_of, pinned
+from kdgen.models.model import Model, build_net, load
+from kdgen.models.task_arguments import check_classes
+from kdgen.recipe import Recipe
+from kdgen.report import sample_grids
+from kdgen.report.compare import Contender, Role, Seconds, assess
+from kdgen.report.loss_curves import curves
+from kdgen.report.model_card import card
+from kdgen.report.run_log import Journal, stop_on_signals
+from kdgen.tasks.compatibility import Party, check_fit
+from kdgen.tasks.samples import drawing_seconds
+from kdgen.training.best_student import best_and_last, kept_step
+from kdgen.training.chain import Link, RunContext
+from kdgen.training.int8 import int8_pays
+from kdgen.types import Event, UserError
+from kdgen.utils.conditions import check_reads
+from kdgen.utils.convert import write_text
+from kdgen.utils.devices import bfloat16_pays, contiguous, machine, pick_device
+from kdgen.utils.distributed import Team, together
+from kdgen.utils.references import beside, told
+from kdgen.utils.schema import flat
+
+BEGUN = ".begun.json"
+"""The recipe as it was when a run began, in its folder."""
+
+FREE = ("controls", "evaluate_every", "checkpoint_every", "device", "pool.dir", "pool.max_gib")
+"""What of a recipe may change while its run is interrupted: nothing that the student learns from."""
+
+ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
+ALONE = "Alpha stayed at 1 {}: the teacher was the only guide, the distance to the ground truth did not count."
+INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
+BEGUN_FROM = "The student starts from the weights of {}, and so do its controls where there are any."
+
+
+def distill(
+    recipe: Recipe, out: str | os.PathLike[str] | None = None, *, teacher: nn.Module | None = None
+) -> Iterator[Event]:
+    """Train a student by a recipe, its controls with it, and report.
+
+    Args:
+        recipe: what to do; what it names by a relative path lies in the current folder.
+        out: the run folder; default `runs/NAME`. It must not hold a run yet.
+        teacher: a net of your own, called as ``net(x, **cond)`` on images in [-1, 1] or on latents
+            (`kdgen.from_module` converts other ranges); the recipe's ``teacher`` is then just what to call it.
+
+    Yields:
+        what happens, as it happens. The run folder is complete after ``done``. In a run of several processes, started
+            by ``accelerate launch`` or ``torchrun``, the first one yields and writes; the others yield nothing.
+
+    Raises:
+        UserError: for anything in the recipe that does not fit, and for a folder in use.
+    """
+    team = Team(recipe.device)
+    folder = team.broadcast(Path(out) if out is not None else Path("runs") / recipe.name)
+    if team.is_main_process and folder.exists() and any(folder.iterdir()):
+        raise UserError(
+            f"{folder} is not empty: `kdgen resume {folder}` goes on with its run, --out DIR starts another"
+        )
+    recipe = beside(recipe, Path.cwd())
+    recipe = pinned(recipe, commit_of) if teacher is None else recipe
+    run = _Run(folder, recipe, teacher)
+    if team.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("recipe.json", BEGUN):
+            write_text(folder / name, recipe.to_json() + "\n")
+    yield from run.events()
+
+
+def resume(folder: str | os.PathLike[str], *, teacher: nn.Module | None = None) -> Iterator[Event]:
+    """Go on with the run in a folder where it was left. Takes, yields and raises what ``distill`` does.
+
+    Of its recipe only ``FREE`` may have been changed since it began; anything else is a UserError.
+    """
+    folder = Path(folder)
+    if not (folder / "recipe.json").is_file():
+        raise UserError(f"{folder} holds no run: there is no recipe.json in it")
+    recipe, begun = recipes.read(folder / "recipe.json"), folder / BEGUN
+    if begun.is_file() and (fixed := _edited(recipes.read(begun), recipe)):
+        raise UserError(f"{folder}/recipe.json was edited after its run began: {'; '.join(fixed)}. In mid-run only "
+                        f"{', '.join(FREE)} may change: undo that, or distil anew from a copy of the file")  # fmt: skip
+    run = _Run(folder, recipe, teacher)
+    if run.place.team.is_main_process and not begun.is_file():
+        write_text(begun, recipe.to_json() + "\n")
+    yield from run.events()
+
+
+def _edited(begun: Recipe, now: Recipe) -> list[str]:
+    """What differs between the recipe that a run began with and today's, but for ``FREE``: a line for each key."""
+    before, after = (flat(recipe.model_dump(mode="json")) for recipe in (begun, now))
+    keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in FREE]
+    return [f"{key} was {json.dumps(before.get(key))} and is {json.dumps(after.get(key))}" for key in keys]
+
+
+class _Run:
+    """A recipe brought to life in a folder. Making one writes nothing and refuses whatever does not fit."""
+
+    def __init__(self, folder: Path, recipe: Recipe, teacher: nn.Module | None = None) -> None:
+        team = Team(recipe.device)
+        self.recipe, self.journal = recipe, Journal(folder, writes=team.is_main_process)
+        device = pick_device(recipe.device)
+        task = registry.build("task", recipe.task)
+        first = list(islice(task.batches(batch_size=2, seed=recipe.seed), 2))
+        timed = not recipe.repeatable
+        asks = timed and recipe.precision == "auto" and recipe.teacher is not None
+        fast = (lambda: bfloat16_pays(device)) if timed else (lambda: recipe.precision == "bfloat16")
+        self.place = RunContext(
+            folder=folder,
+            journal=self.journal,
+            task=task,
+            probe=first[0],
+            device=device,
+            fast=self._settled("bfloat16_pays", fast, team),
+            int8=asks and self._settled("int8_pays", lambda: int8_pays(device), team),
+            team=team,
+        )
+        self.original: Model | None = None
+        if teacher is not None:
+            self.original = Model(teacher, name=str(recipe.teacher), channels=task.channels)
+        elif recipe.teacher is not None:
+            self.original = load(recipe.teacher)
+        if self.original is not None:
+            whole = "cpu" if recipe.shard_teacher else device
+            self.place.reference = self.original.eval().to(whole).net
+        self.drawing = drawing_seconds(getattr(task, "source", None), getattr(task, "images", None))
+        self.chain = recipe.links()
+        check_fit(recipe.task, task, first, self._parties())
+        if teacher is not None and recipe.task.name == "denoise":
+            check_module(f"the teacher {recipe.teacher}", teacher, next(Photographs().images(task.channels))[1])
+        self.place.first = self.chain[0][0]
+        self.link = self._link(0)
+        for number in range(1, len(self.chain)):
+            self._link(number, untrained=True)
+
+    def _settled(self, name: str, measured: Callable[[], bool], team: Team) -> bool:
+        """What a speed was found to be when the run began, so that it goes on computing in the same numbers."""
+        noted = self.journal.get(name)
+        return team.broadcast(measured() if noted is None else bool(noted))
+
+    def _parties(self) -> Iterator[Party]:
+        """The teacher and every net that is to be trained, untrained."""
+        task = self.place.task
+        if (teacher := self.original) is not None:
+            check_classes(teacher.name, teacher.task, task.describe())
+            yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
+        for number, (phase, recipe) in enumerate(self.chain):
+            net = build_net(recipe.student, task.channels, task.describe())[0]
+            check_reads(f"the task {recipe.task.name}", net, task.needs)
+            key = "student" if phase == "student" else f"assistants.{number}.student"
+            yield Party(called=f"the {phase.replace('_', ' ')} {recipe.student}", net=net, key=key, use=recipe.student)
+
+    def _link(self, number: int, *, untrained: bool = False) -> Link:
+        """A link of the chain; its teacher is the net before it, or a stand-in while that is untrained."""
+        phase, recipe = self.chain[number]
+        teacher = self.original
+        if number:
+            before, made = self.chain[number - 1]
+            if untrained and not self.place.finished(before):
+                task = self.place.task
+                net, use = build_net(made.student, task.channels, task.describe())
+                teacher = Model(net, name=before, channels=task.channels, use=use).eval()
+            else:
+                teacher = load(self.place.home(before))
+        return Link(phase, recipe, self.place, teacher)
+
+    def events(self) -> Iterator[Event]:
+        """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
+        with together(self.place.team), self.journal.opened(), stop_on_signals() as self.place.stopped:
+            drawing = self.journal.get("drawing") or self.drawing
+            self.settled = {"bfloat16_pays": self.place.fast, "int8_pays": self.place.int8, "drawing": drawing}
+            self.journal.note(**self.settled)
+            for event in self._events():
+                self.journal.log(event)
+                if self.place.team.is_main_process:
+                    yield event
+                if event.kind == "stopped":
+                    return
+
+    def _events(self) -> Iterator[Event]:
+        recipe, original, place = self.recipe, self.original, self.place
+        guided = recipe.guided(truth=place.probe.y is not None)
+        yield self._event("start", student=str(recipe.student), teacher=original.name if original else None,
+                          total_steps=recipe.steps, seconds=recipe.seconds, folder=str(place.folder),
+                          primary_metric=place.primary_metric, guided=guided, loss_lives=self._loss_lives(),
+                          settled=self.settled)  # fmt: skip
+        yield from self.link.events()
+        for number in range(1, len(self.chain)):
+            self.link.release()
+            self.link = self._link(number)
+            yield from self.link.events()
+        if recipe.controls and original is not None and guided:
+            steps = int(self.journal.get("student_steps"))
+            yield from self.link.control("control_steps", steps=steps)
+            yield from self.link.control("control_seconds", seconds=self._seconds("student"))
+        if place.team.is_main_process:
+            yield from self._report(guided=guided)
+        yield self._event("done", folder=str(place.folder), student=str(place.home("student")))
+
+    def _loss_lives(self) -> dict[str, tuple[float, float]]:
+        """Between what the losses of methods normally lie whose value says little, by name."""
+        uses = [use for _, recipe in self.chain for stage in recipe.stages for use in stage.methods]
+        known = {use.name: registry.build("method", use).lives for use in uses}
+        return {name: lives for name, lives in known.items() if lives is not None}
+
+    def _seconds(self, phase: str) -> float:
+        """Seconds that made a net: its images, its answers and its training, and all that of the nets before it."""
+        phases = [name for name, _ in self.chain] if phase == "student" else [phase]
+        return sum(self.place.preparing(each) + self.place.training(each) for each in phases)
+
+    def _report(self, *, guided: bool) -> Iterator[Event]:
+        """Measure every net and write the report and its pictures."""
+        place, task, original, notes = self.place, self.place.task, self.original, self._notes()
+        nets: list[Contender] = []
+        self.link.release()
+        if original is not None:
+            contiguous(original.net)
+            nets.append(Contender(role="teacher", name=original.name, net=original.net, label="teacher"))
+        roles: dict[str, Role] = {phase: "assistant" for phase, _ in self.chain[:-1]}
+        roles |= {"student": "student", "control_steps": "control_steps", "control_seconds": "control_seconds"}
+        for phase, role in roles.items():
+            if place.finished(phase):
+                model = load(place.home(phase)).to(place.device)
+                nets.append(Contender(role=role, name=model.name, net=model.net, label=phase,
+                                      seconds=self._seconds(phase),
+                                      steps=int(self.journal.get(f"{phase}_steps")),
+                                      kept=kept_step(self.journal, phase)))  # fmt: skip
+        spent = Seconds(
+            answers=place.answering("student"),
+            training=place.training("student"),
+            answers_from_disk=bool(self.journal.get("student_answers_from_disk")),
+            drawing=self.journal.get("drawing"),
+            assistants=sum(place.answering(phase) + place.training(phase) for phase, _ in self.chain[:-1]),
+        )
+        report = assess(
+            task,
+            nets,
+            title=str(told(self.recipe).task),
+            reference=place.reference,
+            ground_truth=guided,
+            seconds=spent if original is not None else None,
+            notes=[*notes, *filter(None, [best_and_last(self.journal, roles, place.primary_metric)])],
+            machine=machine(place.device),
+        )
+        report.save(place.folder)
+        known, student = original.home if original is not None else None, place.home("student")
+        write_text(student / "README.md", card(report, told(self.recipe), config=read_config(student), teacher=known))
+        folder = place.folder
+        shown = {each.label: each.net for each in nets}
+        sample_grids.picture(folder / "samples.png", task, shown, reference=place.reference)
+        curves(folder / "curves.png", folder / "metrics.jsonl", primary_metric=place.primary_metric)
+        yield self._event("report", path=str(folder / "report.json"), markdown=str(folder / "report.md"),
+                          samples=str(folder / "samples.png"), curves=str(folder / "curves.png"))  # fmt: skip
+
+    def _notes(self) -> list[str]:
+        """What else the report says of how nets were made."""
+        known = {
+            BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init
+            not in ("random", "teacher"),
+            INHERITED: self.recipe.init == "teacher" and self.place.finished("control_seconds"),
+            ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
+        }
+        said = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
+        return [*self._muted(), *(line for line, holds in known.items() if holds), *said, *self._answered()]
+
+    def _answered(self) -> list[str]:
+        """How many answers the teachers' seconds sufficed for, and whether these were turned with their inputs."""
+        get, lines = self.journal.get, list[str]()
+        for phase, _ in self.chain:
+            lines += [get(f"{phase}_short", ""), *get(f"{phase}_equivariance", {}).get("notes", ())]
+        return list(dict.fromkeys(filter(None, lines)))
+
+    def _muted(self) -> list[str]:
+        """A line where there was a ground truth that had no part in the student's training, or not in some stages."""
+        stages = self.recipe.stages
+        counts = [any(use.weight for use in s.methods) for s in stages]
+        taught = [s.name for s, methods in zip(stages, counts, strict=True)
+                  if methods and registry.build("ratio", s.ratio).bounds()[0] == 1]  # fmt: skip
+        if self.place.probe.y is None or not taught:
+            return []
+        return [ALONE.format("throughout" if len(taught) == len(stages) else f"in the stages {', '.join(taught)}")]
+
+    def _event(self, kind: Any, **data: Any) -> Event:
+        return Event(kind=kind, data=data)

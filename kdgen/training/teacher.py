@@ -1,0 +1,120 @@
+"""The teacher, made nearly free: frozen, and in the fastest numbers that are exact enough."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from kdgen.models.nets.fold import folded
+from kdgen.training.int8 import has_chains, in_floats, quantised
+from kdgen.training.tolerance import Bound, Judged, judge
+from kdgen.types import Batch, Net, TeacherOutput
+from kdgen.utils.conditions import call
+from kdgen.utils.devices import Autocast, lay_out
+from kdgen.utils.distributed import Team
+from kdgen.utils.hooks import capture_outputs
+
+BOUND = Bound(own=0.02, spread=4e-4)
+"""The most that an answer in fewer bits may be off: a fiftieth of the teacher's own squared error, which is 0.09 dB, or
+where no truth is known a fiftieth of the standard deviation of its output."""
+
+
+class Teacher(Autocast):
+    """A net that answers and never learns: batch norm folded, channels last, in few bits where that is faster.
+
+    Called as a net it computes in float32 or under autocast in bfloat16: convolutions do, the residual connection and
+    the output stay in float32. Asked for an answer, which nobody differentiates, its chains of convolutions may compute
+    in 8-bit integers. Both are tried on a sample and refused past the ``BOUND`` of their error against float32.
+
+    It holds the weights of the net that it is made of, those aside that folding changes: they are kept once, in the
+    layout that it computes in.
+
+    Args:
+        net: any net.
+        sample: inputs to try fewer bits on, with their truth where there is one.
+        device: where it computes.
+        bfloat16: whether that is fast there.
+        calibration: where 8-bit integers are fast: gives the inputs that their ranges are taken from, other ones than
+            the sample; called only for a net that has such chains.
+        slices: processes that hold a slice of its weights each, and ask it together; None keeps it whole.
+
+    Attributes:
+        tried: how far off the faster numbers were found, by their names.
+    """
+
+    def __init__(
+        self,
+        net: Net,
+        sample: Batch,
+        *,
+        device: torch.device,
+        bfloat16: bool = False,
+        calibration: Callable[[], Batch] | None = None,
+        slices: Team | None = None,
+    ) -> None:
+        likely = torch.bfloat16 if bfloat16 else torch.float32
+        frozen = folded(net).eval().requires_grad_(False)
+        if slices is None:
+            same = _same_weights(net, frozen := frozen.to(device))
+            held = lay_out(frozen, likely)
+            for ours, theirs in same:
+                ours.data = theirs.data
+        else:
+            held = slices.sharded(frozen).to(device)
+        super().__init__(held, device, torch.float32)
+        self.tried: dict[str, Judged] = {}
+        self._whole: Autocast | None = None
+        self._hidden: frozenset[str] = frozenset()
+        if bfloat16:
+            self._try_bfloat16(sample.to(device))
+        if calibration is not None and slices is None and has_chains(self.net):
+            self._try_int8(calibration().to(device), sample.to(device))
+
+    def _try_bfloat16(self, sample: Batch) -> None:
+        exact = self.answer(sample).output
+        self.dtype = torch.bfloat16
+        if not self._close("bfloat16", sample, exact):
+            self.dtype = torch.float32
+
+    def _try_int8(self, ranges: Batch, sample: Batch) -> None:
+        with torch.no_grad():
+            exact = call(self.net, _view(sample), sample.cond)
+        made = quantised(self.net, _view(ranges), ranges.cond)
+        self._whole, self._hidden = Autocast(made.net, self.device, self.dtype), made.hidden
+        if not self._close("int8", sample, exact):
+            self._whole = None
+
+    def _close(self, name: str, sample: Batch, exact: Tensor) -> bool:
+        answer = self.answer(sample).output
+        self.tried[name] = judge(answer, exact.float(), BOUND, truth=sample.y, weight=sample.weight)
+        return self.tried[name].passes
+
+    def account(self) -> str:
+        """What it answers in and why, in a sentence; empty where nothing but float32 came into question."""
+        found = [f"{name} {'is' if seen.passes else 'would be'} off by {seen}" for name, seen in self.tried.items()]
+        return f"The teacher answers in {self.precision}: against float32, {'; '.join(found)}." if found else ""
+
+    @property
+    def precision(self) -> str:
+        """What its answers are computed in: ``float32``, ``bfloat16`` or, where they can be, ``int8``."""
+        if self._whole is not None:
+            return "int8"
+        return str(self.dtype).removeprefix("torch.")
+
+    @torch.no_grad()
+    def answer(self, batch: Batch, paths: Sequence[str] = ()) -> TeacherOutput:
+        """The answer to a batch, with the outputs of the modules at ``paths``."""
+        asked = self if self._whole is None or self._hidden.intersection(paths) else self._whole
+        with capture_outputs(asked.net, paths) as seen:
+            output = call(asked, _view(batch), batch.cond)
+        return TeacherOutput(output=output, features=in_floats(asked.net, seen))
+
+
+def _same_weights(net: Net, other: Net) -> list[tuple[Tensor, Tensor]]:
+    """The parameters that two nets hold in the same memory."""
+    known = {p.data_ptr(): p for p in net.parameters() if p.numel()}
+    return [(known[p.data_ptr()], p) for p in other.parameters() if p.data_ptr() in known]
+
+
+def _view(batch: Batch) -> Tensor:
+    return batch.x if batch.teacher_x is None else batch.teacher_x

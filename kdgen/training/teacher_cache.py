@@ -1,0 +1,264 @@
+"""The teacher's answers, cached on disk.
+
+A pool is a fixed set of inputs with the teacher's outputs, and its tapped features where asked for. It is computed
+once, memory-mapped, and shared by controls, seeds and later runs. What it gives is what the teacher says: an answer is
+flipped, rotated or cropped with its input only where the teacher was measured to follow; else inputs are, before it is
+asked.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from kdgen.data.augment import drawn
+from kdgen.recipe import CacheSpec
+from kdgen.training.array_store import ArrayStore
+from kdgen.training.equivariance import Equivariance, measured, of_features
+from kdgen.training.teacher import Teacher
+from kdgen.types import Batch, Task, TeacherOutput, UserError
+from kdgen.utils.cache import cache_folder, short_hash
+from kdgen.utils.seed import derive, generator
+
+FILL_BATCH = 16
+FLUSH_EVERY = 2.0
+"""Seconds between the moments at which what was answered is brought to the disk."""
+
+PROBED = 8
+"""Inputs that are turned and cropped to see whether the teacher's answers follow."""
+
+Stream = Iterator[tuple[Batch, TeacherOutput | None]]
+
+
+def live(task: Task, *, batch_size: int, seed: int, start: int = 0) -> Stream:
+    """Fresh batches without answers: the loop asks the teacher itself, if there is one."""
+    return ((batch, None) for batch in task.batches(batch_size=batch_size, seed=seed, start=start))
+
+
+class TeacherCache:
+    """A fixed pool of inputs on disk, with the answers of a teacher or, without one, with the truth alone.
+
+    Args:
+        task: where inputs come from.
+        spec: size, place and augmentation.
+        teacher: who answers; None keeps inputs and truth.
+        identity: a hash of the teacher's architecture and weights.
+        paths: taps of the teacher to keep.
+        equivariance: what its answers follow, if that was found before; else it is measured when first needed.
+
+    Attributes:
+        size: how many of its inputs are used, the first ones; all of them unless it is set lower.
+
+    Raises:
+        UserError: for parts of the inputs of a task whose answers are no images of them.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        spec: CacheSpec,
+        *,
+        teacher: Teacher | None,
+        identity: str = "",
+        paths: Sequence[str] = (),
+        equivariance: Equivariance | None = None,
+    ) -> None:
+        if spec.crop and not task.equivariant:
+            raise UserError(f"pool.crop is {spec.crop}, and parts of this task's inputs have not the same parts of the "
+                            "answers: set it to null")  # fmt: skip
+        self.task, self.spec, self.teacher, self.paths, self.identity = task, spec, teacher, tuple(paths), identity
+        self._turn, self._crop = (spec.augment, spec.crop) if task.equivariant else (False, None)
+        self.size = spec.patches
+        self._begun: Iterator[Batch] | None = None
+        if equivariance is not None:
+            self.equivariance = equivariance
+
+    @cached_property
+    def equivariance(self) -> Equivariance:
+        """What the teacher's answers follow. Raises UserError for a crop that it does not take."""
+        if self.teacher is None or not (self._turn or self._crop):
+            return Equivariance()
+        if self.paths:
+            return of_features(turn=self._turn, crop=self._crop is not None)
+        teacher, stream = self.teacher, self._inputs(0)
+        first = next(stream)
+        self._begun = chain([first], stream)
+        probe = first.split(FILL_BATCH // PROBED)[0].to(teacher.device)
+        return measured(lambda batch: teacher.answer(batch).output, probe, turn=self._turn, crop=self._crop)
+
+    @cached_property
+    def _before(self) -> tuple[bool, int | None]:
+        """Whether inputs are turned, and to what they are cropped, before the teacher is asked."""
+        follows = self.equivariance
+        return self._turn and not follows.turns, None if follows.crops else self._crop
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where it lies, by all that its content depends on."""
+        key = json.dumps([5, self.task.fingerprint(), self.spec.patches, self.spec.seed, self.identity,
+                          sorted(self.paths), self.teacher and self.teacher.precision, self._before])  # fmt: skip
+        return cache_folder("answers", self.spec.dir) / short_hash(key)
+
+    @cached_property
+    def _shelf(self) -> ArrayStore:
+        return ArrayStore(self.folder, self.spec.patches, int(self.spec.max_gib * 2**30))
+
+    @property
+    def filled(self) -> int:
+        """How many answers lie on disk."""
+        return self._shelf.filled
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that is used of the pool lies on disk as it was written."""
+        return self.filled >= self.size and self._shelf.sound
+
+    def fill(self, until: float | None = None) -> Iterator[int]:
+        """Compute what is missing, yielding the number of answers on disk as it grows.
+
+        A second process that wants the same pool waits here and then finds it filled. From here on no other pool's
+        need of room removes it.
+
+        Args:
+            until: when to stop asking, in seconds of ``time.monotonic``; one batch is asked at least.
+
+        Raises:
+            UserError: for a pool larger than its bound, a full disk, files that vanish, or a teacher whose answer is
+                not finite.
+        """
+        shelf = self._shelf
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{self.folder}.lock")
+        while True:
+            try:
+                lock.acquire(timeout=1)
+                break
+            except Timeout:
+                yield self.filled
+                if until is not None and time.monotonic() >= until and self.filled:
+                    return
+        try:
+            shelf.hold()
+            if self.complete:
+                shelf.touch()
+            else:
+                if not shelf.sound:
+                    shelf.clear()
+                yield from self._compute(until)
+        finally:
+            lock.release()
+
+    def close(self) -> None:
+        """Let other pools make room of this one, once it is not used any more."""
+        self._shelf.close()
+
+    def _inputs(self, start: int) -> Iterator[Batch]:
+        """What the teacher is asked, from batch number ``start`` on; what it was measured on is not drawn again."""
+        begun, self._begun = self._begun, None
+        if begun is not None and not start:
+            return begun
+        return self.task.batches(batch_size=FILL_BATCH, seed=self.spec.seed, start=start)
+
+    def _compute(self, until: float | None = None) -> Iterator[int]:
+        shelf, done = self._shelf, self._shelf.filled
+        stream = self._inputs(done // FILL_BATCH)
+        arrays: dict[str, np.memmap[Any, Any]] = {}
+        flushed = time.monotonic()
+        while done < self.size:
+            batch = next(stream)
+            turn, crop = self._before
+            if turn or crop:
+                random = generator(self.spec.seed, "variant", done)
+                batch = drawn(batch, crop=crop, turn=turn, random=random).batch(batch)
+            rows = self._rows(batch, done)
+            arrays = arrays or shelf.open(rows)
+            fresh = min(FILL_BATCH, self.spec.patches - done)
+            for name, value in rows.items():
+                arrays[name][done : done + fresh] = value[:fresh].cpu().numpy()
+            done, now = done + fresh, time.monotonic()
+            late = until is not None and now >= until
+            if done >= self.size or late or now - flushed > FLUSH_EVERY:
+                shelf.note(arrays, done)
+                flushed = now
+                yield done
+            if late:
+                return
+
+    def _rows(self, batch: Batch, index: int) -> dict[str, Tensor]:
+        """One batch by column, as it is kept. The teacher answers the input as it is kept, rounding and all."""
+        parts = {"x": batch.x, "teacher_x": batch.teacher_x, "y": batch.y, "real": batch.real, "weight": batch.weight}
+        rows = {name: value for name, value in parts.items() if value is not None}
+        rows |= {f"cond.{k}": v for k, v in batch.cond.items()}
+        rows = {name: value.to(_kept(name, value)) for name, value in rows.items()}
+        if self.teacher is not None:
+            answer = self.teacher.answer(_batch(rows).to(self.teacher.device), self.paths)
+            rows |= {"output": answer.output, **{f"tap.{k}": v for k, v in answer.features.items()}}
+        kept = {name: value.to(_kept(name, value)) for name, value in rows.items()}
+        for name, value in kept.items():
+            if not value.isfinite().all():
+                where = f"inputs {index} to {index + len(value)} of the pool: {name}"
+                if rows[name].isfinite().all():
+                    raise UserError(
+                        f"{where} is too large for 16 bits: ask the teacher at every step, with --set pool.patches=0"
+                    )
+                raise UserError(f"{where} is not finite; look for NaN in the images or the teacher's weights")
+        return kept
+
+    def __getitem__(self, index: Tensor) -> tuple[Batch, TeacherOutput | None]:
+        """The inputs at ``index`` ``(B,)`` and their answers, in float32 on the CPU, taps in float16."""
+        rows = self._shelf.read(index)
+        seen = {k.removeprefix("tap."): v for k, v in rows.items() if k.startswith("tap.")}
+        answer = TeacherOutput(output=rows["output"].float(), features=seen) if "output" in rows else None
+        return _batch(rows), answer
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0, truth: bool = False) -> Stream:
+        """Endless shuffled batches; if the task is equivariant, flipped, rotated and cropped as far as answers follow.
+
+        Args:
+            batch_size: at most the size of the pool.
+            seed: of order and augmentation. Batch ``i`` depends on ``seed`` and ``i`` alone.
+            start: number of the first batch.
+            truth: leave the answers out and draw the task's randomness (its noise) anew at every batch.
+        """
+        per_epoch = max(self.size // batch_size, 1)
+        epoch, order = -1, torch.empty(0)
+        for number in count(start):
+            if number // per_epoch != epoch:
+                epoch = number // per_epoch
+                order = torch.randperm(self.size, generator=generator(seed, "order", epoch))
+            within = number % per_epoch * batch_size
+            batch, answer = self[order[within : within + batch_size]]
+            if truth:
+                batch, answer = self.task.resample_noise(batch, seed=derive(seed, "renew", number)), None
+            follows = self.equivariance if answer is not None else Equivariance()
+            turn, crop = self._turn and follows.turns, self._crop if follows.crops else None
+            if turn or crop:
+                random, beside = generator(seed, "augment", number), [] if answer is None else [answer.output]
+                variant = drawn(batch, crop=crop, turn=turn, random=random, beside=beside)
+                batch = variant.batch(batch)
+                answer = None if answer is None else replace(answer, output=variant.of(answer.output))
+            yield batch, answer
+
+
+def _kept(name: str, value: Tensor) -> torch.dtype:
+    """The dtype a column is kept in: images and features in half precision, what scales them in full."""
+    if not value.is_floating_point():
+        return value.dtype
+    return torch.float32 if name == "weight" or name.startswith("cond.") else torch.float16
+
+
+def _batch(rows: Mapping[str, Tensor]) -> Batch:
+    """The batch in columns by name, its images in float32."""
+    parts = {k: v.float() if v.is_floating_point() else v for k, v in rows.items()}
+    cond = {k.removeprefix("cond."): v for k, v in parts.items() if k.startswith("cond.")}
+    known = {k: v for k, v in parts.items() if k in ("x", "teacher_x", "y", "real", "weight")}
+    return Batch(**known, cond=cond)

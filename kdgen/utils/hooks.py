@@ -1,0 +1,114 @@
+"""Read what happens inside a net: forward hooks by dotted path, as a context manager; which weights come last."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import get_ident
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from kdgen.registry import nearest
+from kdgen.types import UserError
+
+
+class NoLayer(UserError):
+    """A net has no layer of a name.
+
+    Attributes:
+        net: that net.
+    """
+
+    def __init__(self, message: str, net: nn.Module) -> None:
+        super().__init__(message)
+        self.net = net
+
+
+def hookable_layers(net: nn.Module) -> list[str]:
+    """Dotted paths of the modules of a net that can be tapped, in order of definition.
+
+    A net may name its own, in a method ``feature_layers() -> list[str]``; otherwise these are all of its named modules.
+    """
+    own = getattr(net, "feature_layers", None)
+    return list(own()) if callable(own) else [name for name, _ in net.named_modules() if name]
+
+
+def find(net: nn.Module, path: str) -> nn.Module:
+    """The module at a dotted path.
+
+    Raises:
+        NoLayer: if there is none, with the nearest paths.
+    """
+    try:
+        return net.get_submodule(path)
+    except AttributeError:
+        known = [name for name, _ in net.named_modules() if name]
+        raise NoLayer(f"{type(net).__name__} has no layer {path!r}{nearest(path, known)}", net) from None
+
+
+@contextmanager
+def capture_outputs(net: nn.Module, paths: Iterable[str]) -> Iterator[Mapping[str, Tensor]]:
+    """Collect the outputs of modules during a forward pass.
+
+    Args:
+        net: any module.
+        paths: dotted paths of its submodules. A module that gives a tuple is read at its first tensor.
+
+    Yields:
+        a mapping, filled by the next forward pass of this thread, from path to output; the last call of a module wins.
+
+    Raises:
+        UserError: for a path the net does not have.
+    """
+    seen: dict[str, Tensor] = {}
+    mine = get_ident()
+
+    def hook(path: str) -> Any:
+        def keep(module: nn.Module, args: Any, output: Any) -> None:
+            several = output if isinstance(output, tuple | list) else (output,)
+            tensor = next((part for part in several if isinstance(part, Tensor)), None)
+            if tensor is not None and get_ident() == mine:
+                seen[path] = tensor
+
+        return keep
+
+    modules = {path: find(net, path) for path in paths}
+    handles = [module.register_forward_hook(hook(path)) for path, module in modules.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def last_weights(net: nn.Module, x: Tensor, cond: Mapping[str, Tensor], paths: Iterable[str] = ()) -> list[Tensor]:
+    """The weights of a net's last layer: what its output is computed from last, by autograd's own record.
+
+    Args:
+        net: any net; its buffers and the global random state stay as they are.
+        x: inputs, as few as it takes.
+        cond: conditions by keyword, each ``(B, ...)``.
+        paths: dotted paths of modules, before each of whose outputs the last weights are wanted too.
+
+    Returns:
+        its parameters of two dimensions or more, each once; none where the output depends on no such one.
+    """
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]), capture_outputs(net, paths) as seen:
+        out: Tensor = functional_call(net, buffers, (x,), dict(cond))
+    return list({id(weight): weight for end in (out, *seen.values()) for weight in _nearest(end)}.values())
+
+
+def _nearest(end: Tensor) -> list[Tensor]:
+    """The leaves of two dimensions or more that stand fewest operations before a tensor."""
+    level, known = [end.grad_fn], {None, end.grad_fn}
+    while level:
+        leaves = [getattr(node, "variable", None) for node in level]  # of AccumulateGrad alone
+        weights = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim > 1]
+        if weights:
+            return weights
+        before = dict.fromkeys(next_node for node in level if node for next_node, _ in node.next_functions)
+        level = [node for node in before if node not in known]
+        known.update(level)
+    return []

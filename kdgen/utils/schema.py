@@ -1,0 +1,84 @@
+"""Data that describes itself: read as people write it, its fields in words, what does not fit it in one line."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kdgen.registry import Spec, nearest
+from kdgen.types import UserError
+
+
+class Strict(BaseModel):
+    """Frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def read_json_text(path: Path) -> str:
+    """The text of a JSON file: UTF-8, or UTF-16 or UTF-32 as Windows writes them, with a byte order mark or without.
+
+    Raises:
+        UserError: for a file that cannot be read, and for text in another encoding, with how to save it.
+    """
+    try:
+        data = path.read_bytes()
+        return data.decode(json.detect_encoding(data))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{path} is not in UTF-8, see line {line}: save it as UTF-8 (in Notepad by Save as, Encoding; "
+                        "in PowerShell by `| Out-File -Encoding utf8`)") from None  # fmt: skip
+
+
+def explain_error(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of a validation in one line, with the nearest right key for an unknown one."""
+    first = max(error.errors(), key=lambda e: len(e["loc"]))
+    path = [part for part in first["loc"] if part not in ("str", "Checkpoint")]
+    where = ".".join(str(part) for part in path)
+    if first["type"] == "extra_forbidden":
+        owner = _model_at(model, path[:-1])
+        return f"unknown key {where!r}{nearest(str(path[-1]), owner.model_fields if owner else [])}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _models_in(inner)
+
+
+def _model_at(model: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel] | None:
+    for part in path:
+        if isinstance(part, str) and part in model.model_fields:
+            model = next(_models_in(model.model_fields[part].annotation), model)
+    return model
+
+
+def document(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every field of a model as ``(key, default, description)``, nested ones with a dotted key."""
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else _short(field.get_default(call_default_factory=True))
+        yield prefix + name, default, field.description or ""
+        for inner in _models_in(field.annotation):
+            if inner is not Spec:
+                yield from document(inner, f"{prefix}{name}.")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple | BaseModel):
+        return ""
+    return json.dumps(value)
+
+
+def flat(value: Any, key: str = "") -> dict[str, Any]:
+    """What stands in nested plain data, by dotted key; empty containers stand for themselves."""
+    if not isinstance(value, dict | list) or not value:
+        return {key: value}
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    return {path: leaf for name, each in inner for path, leaf in flat(each, f"{key}.{name}".lstrip(".")).items()}

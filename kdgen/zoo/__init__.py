@@ -1,5 +1,0 @@
-"""kdgen's own nets, one family a file, registered by name; and what is done to nets: folding, inheriting weights."""
-
-from kdgen.zoo import dncnn, feature_net, ffdnet, generator, mlp, mlp_generator, mlp_vae, student, unet, vae
-
-__all__ = ["dncnn", "feature_net", "ffdnet", "generator", "mlp", "mlp_generator", "mlp_vae", "student", "unet", "vae"]

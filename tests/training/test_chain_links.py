@@ -1,0 +1,98 @@
+"""A link's teacher and its answers within a run: held once, said, and asked within the run's seconds."""
+
+import gc
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from support import drain
+from torch import Tensor, nn
+
+from kdgen.recipe import Recipe
+from kdgen.report.compare import Report
+from kdgen.training import run
+from kdgen.training.tolerance import Bound
+
+Make = Callable[..., Recipe]
+
+
+class Dear(nn.Module):
+    """A teacher of which sixteen answers take ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.seconds = nn.Conv2d(1, 1, 3, padding=1), seconds
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        time.sleep(self.seconds * len(x) / 16)
+        out: Tensor = self.conv(x)
+        return out
+
+
+def kernels() -> set[int]:
+    """Storages of the fixture's teacher's inner layer, and of whatever else has its shape."""
+    gc.collect()
+    held = (t for t in gc.get_objects() if type(t) in (torch.Tensor, nn.Parameter) and t.shape == (24, 24, 3, 3))
+    return {t.untyped_storage().data_ptr() for t in held}
+
+
+def test_a_run_holds_the_weights_of_its_teacher_once(make: Make, tmp_path: Path) -> None:
+    recipe, looked, most = make("controls=false", "precision=auto"), set[str](), 0
+    earlier = kernels()
+    for event in run.distill(recipe, tmp_path / "run"):
+        if event.kind in {"answers", "evaluate", "checkpoint"} - looked:
+            looked.add(event.kind)
+            most = max(most, len(kernels() - earlier))
+    assert most == 1
+    assert len(looked) == 3
+
+
+@pytest.mark.parametrize("bound", [1.0, 0.0])
+def test_what_the_teacher_answers_in_is_said_and_why(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: float
+) -> None:
+    monkeypatch.setattr("kdgen.training.teacher.BOUND", Bound(own=bound, spread=bound))
+    monkeypatch.setattr("kdgen.training.run.bfloat16_pays", lambda device: True)
+    monkeypatch.setattr("kdgen.training.run.int8_pays", lambda device: False)
+    events = drain(run.distill(make("controls=false", "precision=auto"), tmp_path / "run"))
+    (note,) = [note for note in Report.read(tmp_path / "run").notes if "The teacher answers in" in note]
+    warnings = [event.data["message"] for event in events if event.kind == "warning"]
+    assert ("in bfloat16: against float32, bfloat16 is off by" in note) == bool(bound)
+    assert ("in float32: against float32, bfloat16 would be off by" in note) == (not bound)
+    assert warnings == ([] if bound else [note])
+
+
+def test_a_dear_teacher_stops_at_its_share_of_the_seconds_and_the_run_says_so(make: Make, tmp_path: Path) -> None:
+    recipe = make("seconds=6", "controls=false", "pool.patches=2000", "teacher=dear", "pool.augment=false")
+    events = drain(run.distill(recipe, tmp_path / "run", teacher=Dear(0.3)))
+    answers = [event.data for event in events if event.kind == "answers"]
+    noted = json.loads((tmp_path / "run" / "timing.json").read_text())
+    assert answers[-1]["done"] == answers[-1]["total"], "the bar ends full"
+    assert ["equivariance" in each for each in answers] == [True] + [False] * (len(answers) - 1)
+    assert 16 <= answers[-1]["done"] == noted["student_inputs"] < 600
+    assert 3.9 < noted["student_answers"] < 5.5
+    assert 1.5 < noted["student_seconds"] < 3
+    (said,) = [event.data["message"] for event in events if event.kind == "warning"]
+    assert said.startswith(f"The teacher answered {answers[-1]['done']} of 2,000 inputs in 4 s, its share of the 6 s")
+    assert said in Report.read(tmp_path / "run").notes
+
+
+def test_a_resumed_run_keeps_to_the_answers_that_it_began_to_train_on(make: Make, tmp_path: Path) -> None:
+    recipe, folder = make("seconds=3", "controls=false", "pool.patches=800", "pool.augment=false"), tmp_path / "run"
+    running = run.distill(recipe, folder, teacher=Dear(0.3))
+    for event in running:
+        if event.kind == "checkpoint":
+            break
+    running.close()
+    noted = json.loads((folder / "timing.json").read_text())["student_inputs"]
+    drain(run.distill(make("seconds=3", "controls=false", "pool.patches=800", "pool.augment=false"), tmp_path / "more",
+                      teacher=Dear(0.3)))  # fmt: skip
+    again = drain(run.resume(folder, teacher=Dear(0.3)))
+    (answers,) = [event.data for event in again if event.kind == "answers"]
+    assert (answers["done"], answers["from_disk"]) == (noted, True)
+    more = json.loads((tmp_path / "more" / "timing.json").read_text())["student_inputs"]
+    assert more > noted
