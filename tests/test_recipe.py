@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import kdgen.methods
+import kdgen.models.nets
+import kdgen.tasks
+import kdgen.training.loss_weighting  # noqa: F401
 from kdgen import presets, registry
 from kdgen.recipe import Recipe, override, parse, read
 from kdgen.types import UserError

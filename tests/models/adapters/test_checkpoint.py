@@ -12,6 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import kdgen.models.nets
+import kdgen.tasks  # noqa: F401
 from kdgen.models.adapters.checkpoint import load_checkpoint
 from kdgen.models.adapters.declared_task import declared_task
 from kdgen.models.model import load
