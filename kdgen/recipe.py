@@ -66,9 +66,7 @@ class Stage(Strict):
     )
     lr: float = Field(2e-3, gt=0, description="peak learning rate")
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averaging of gradients and their squares")
-    discriminator_lr: float = Field(
-        2e-4, gt=0, description="peak learning rate of critics, by AdamW with betas 0 and 0.99"
-    )
+    discriminator_lr: float = Field(2e-4, gt=0, description="peak, of discriminators, by AdamW with betas 0 and 0.99")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the stage in which the rate rises from 0")
     decay: Literal["cosine", "linear", "none"] = Field("cosine", description="how the rate falls after the warm-up")
     final: float = Field(0.0, ge=0, le=1, description="the rate at the end of the stage, as a share of the peak")

@@ -160,7 +160,8 @@ class Task(Protocol):
     Attributes:
         channels: of its images, 1 or 3.
         equivariant: whether an input flipped or rotated has the answer flipped or rotated.
-        headline, taught_headline: the metric that decides which of two nets is better, without and with a teacher.
+        primary_metric, taught_primary_metric: the metric that decides which of two nets is better, without and with a
+            teacher.
         quick: number of images that tell enough during training.
         needs: conditions that a student has to read; others of its batches are merely offered.
     """

@@ -13,12 +13,7 @@ if TYPE_CHECKING:
 
 def register_all(code: Sequence[Path] | None) -> None:
     """Register all that comes with the package, and what the user's own files define."""
-    from kdgen import data, methods, objectives, presets, tasks  # noqa: F401
-    from kdgen.models import (
-        adapters,  # noqa: F401
-        nets,  # noqa: F401
-    )
-    from kdgen.training import loss_weighting  # noqa: F401
+    import kdgen.training.registered  # noqa: F401
     from kdgen.types import UserError
 
     for path in code or ():

@@ -194,7 +194,7 @@ def primary_metric(event: "Event") -> str:
         teacher = f"{data['teacher']} teaches " if data.get("teacher") else "no teacher, training "
         opening = f"{teacher}{data['student']} in {data.get('folder', '.')}"
         lives = [f"the loss of {name} normally lies between {low:g} and {high:g} and says little: watch "
-                 f"{data.get('headline', 'the quick evaluations')}"
+                 f"{data.get('primary_metric', 'the quick evaluations')}"
                  for name, (low, high) in data.get("loss_lives", {}).items()]  # fmt: skip
         return "\n".join([opening, *lives])
     if event.kind == "phase":

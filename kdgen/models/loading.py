@@ -30,7 +30,7 @@ from kdgen.utils.references import beside
 from kdgen.utils.schema import explain_error, read_json_text
 from kdgen.utils.validation import check_numbers
 
-BUNDLED = Path(__file__).parent / "zoo" / "weights"
+BUNDLED = Path(__file__).parent / "nets" / "weights"
 
 
 @dataclass(frozen=True, slots=True)

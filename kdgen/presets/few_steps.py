@@ -24,7 +24,7 @@ TWO: dict[str, Any] = {"steps": [2, 1, 4]}
 """Of students that are judged by two steps."""
 
 CONSISTENT: dict[str, Any] = {"stages": 6, "weight": "edm"}
-PLAYING: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 1.5e-4, "critic_lr": 4e-4, "share": 0.5}
+PLAYING: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 1.5e-4, "discriminator_lr": 4e-4, "share": 0.5}
 
 LADDER = {16: 0.07, 8: 0.1, 4: 0.23, 2: 0.4}
 """Steps of the assistants of progressive distillation, and their shares of the time; the student has one step."""
@@ -167,7 +167,7 @@ def few_steps_baseline() -> Recipe:
     """One step the plain way: the teacher's image of the same noise, and a critic. What other methods must beat."""
     pairs = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
     game = Term(name="drawn_adversarial", weight=0.05, args={"width": 16, "table": TABLE})
-    more: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 2e-4, "critic_lr": 4e-4}
+    more: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 2e-4, "discriminator_lr": 4e-4}
     return few_steps("few-steps-baseline", pairs, game, task={"coupled": True}, seconds=120, **more)
 
 

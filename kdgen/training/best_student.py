@@ -25,7 +25,7 @@ class BestStudent:
         folder: of the run.
         journal: its notes, of the choice at the end ``LEG_choice``.
         task: measures.
-        headline: the metric that decides.
+        primary_metric: the metric that decides.
         reference: the teacher that is measured against, or None.
     """
 

@@ -9,10 +9,7 @@ from typing import Any
 
 from torch import nn
 
-import kdgen.methods
-import kdgen.objectives
-import kdgen.tasks
-import kdgen.training.loss_weighting  # noqa: F401
+import kdgen.training.registered  # noqa: F401
 from kdgen import recipe as recipes
 from kdgen import registry
 from kdgen.data.photographs import Photographs

@@ -6,10 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, get_args, get_origin
 
-import kdgen.methods
-import kdgen.objectives
-import kdgen.tasks
-import kdgen.training.loss_weighting  # noqa: F401
+import kdgen.training.registered  # noqa: F401
 from kdgen import registry
 from kdgen.metrics import cost
 from kdgen.models.hub_cache.ids import MODELS

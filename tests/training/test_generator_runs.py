@@ -128,7 +128,7 @@ def test_a_critic_that_is_not_finite_goes_back_too(
     def poisoned(self: GanLoss, *seen: torch.Tensor) -> torch.Tensor:
         return wanted(self, *seen) * (float("nan") if next(calls) == 6 else 1)
 
-    monkeypatch.setattr(GanLoss, "critic_loss", poisoned)
+    monkeypatch.setattr(GanLoss, "discriminator_loss", poisoned)
     events = drain(run.distill(make_gan(WITH_GAME, "controls=false"), tmp_path / "run"))
     said = [event.data["message"] for event in events if event.kind == "warning"]
     (warning,) = [message for message in said if "not finite" in message]
