@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from kdgen.cli.arguments import register_all
-from kdgen.export import FORMATS, Parity, export
+from kdgen.export import FORMATS, Parity, export_model
 from kdgen.models.model import load
 from kdgen.types import UserError
 
@@ -52,7 +52,9 @@ def main() -> None:
             model = load(name)
             for format in args.formats:
                 try:
-                    done = export(model, Path(folder) / f"{model.name}-{format}{FORMATS[format].suffix}", format=format)
+                    done = export_model(
+                        model, Path(folder) / f"{model.name}-{format}{FORMATS[format].suffix}", format=format
+                    )
                 except UserError as error:
                     print(f"| {name} | {format} | {error} |", flush=True)
                     rows.append({"model": name, "format": format, "refused": str(error)})

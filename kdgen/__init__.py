@@ -8,6 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdgen.export.formats import export_model as export_model
+    from kdgen.hub.push import push_to_hub as push_to_hub
     from kdgen.models.adapters.module import from_module as from_module
     from kdgen.models.model import Model as Model
     from kdgen.models.model import load as load
@@ -33,9 +35,11 @@ _HOMES = {
     "UserError": "types",
     "distill": "training.run",
     "evaluate": "report.evaluation",
+    "export_model": "export.formats",
     "from_module": "models.adapters.module",
     "load": "models.model",
     "preset": "presets",
+    "push_to_hub": "hub.push",
     "register": "registry",
     "resume": "training.run",
 }

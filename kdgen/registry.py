@@ -7,8 +7,10 @@ defines it, or by a file of the user's own given as ``--code``.
 import difflib
 import inspect
 import json
+import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
 from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, TypeAdapter, ValidationError
@@ -20,6 +22,7 @@ Kind = Literal["net", "task", "method", "objective", "ratio", "images", "preset"
 T = TypeVar("T", bound=Callable[..., Any])
 
 _registered: dict[str, dict[str, Callable[..., Any]]] = {}
+_handles: dict[str, dict[str, str]] = {}
 
 
 class Spec(BaseModel):
@@ -34,27 +37,50 @@ class Spec(BaseModel):
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.args.items())})"
 
 
-def register(kind: Kind) -> Callable[[T], T]:
+def register(kind: Kind, *, handle: str | None = None) -> Callable[[T], T]:
     """A decorator that registers a function or class under its own name in snake case.
 
+    Args:
+        kind: of thing.
+        handle: what its paper calls it, ``fitnets``; a recipe may say that instead.
+
     Raises:
-        ValueError: if the name is taken.
+        ValueError: if the name or the handle is taken.
     """
 
     def decorate(thing: T) -> T:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", thing.__name__).lower()
-        things = _registered.setdefault(kind, {})
-        if name in things:
-            raise ValueError(f"a {kind} called {name!r} is registered already")
+        things, papers = _registered.setdefault(kind, {}), _handles.setdefault(kind, {})
+        for taken in filter(None, (name, handle)):
+            if taken in things or taken in papers:
+                raise ValueError(f"a {kind} called {taken!r} is registered already")
         things[name] = thing
+        if handle is not None:
+            papers[handle] = name
         return thing
 
     return decorate
 
 
+def import_modules(package: str, path: Iterable[str]) -> None:
+    """Import all modules of a package and of those within, so that what they define is registered.
+
+    Args:
+        package: its ``__name__``.
+        path: its ``__path__``.
+    """
+    for module in pkgutil.walk_packages(path, f"{package}."):
+        import_module(module.name)
+
+
 def names(kind: Kind) -> list[str]:
-    """All registered names of a kind, sorted."""
+    """All registered names of a kind, sorted, without handles."""
     return sorted(_registered.get(kind, {}))
+
+
+def handle_of(kind: Kind, name: str) -> str | None:
+    """What its paper calls a registered thing, if it has such a handle."""
+    return next((handle for handle, own in _handles.get(kind, {}).items() if own == name), None)
 
 
 def get(kind: Kind, name: str) -> Callable[..., Any]:
@@ -63,10 +89,11 @@ def get(kind: Kind, name: str) -> Callable[..., Any]:
     Raises:
         UserError: for an unknown name, with the nearest ones.
     """
+    papers = _handles.get(kind, {})
     try:
-        return _registered[kind][name]
+        return _registered[kind][papers.get(name, name)]
     except KeyError:
-        raise UserError(f"no {kind} is called {name!r}{nearest(name, names(kind))}") from None
+        raise UserError(f"no {kind} is called {name!r}{nearest(name, [*names(kind), *papers])}") from None
 
 
 def build(kind: Kind, use: Spec, **more: Any) -> Any:

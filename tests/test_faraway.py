@@ -18,17 +18,17 @@ import faraway
 import kdgen.models.adapters
 from kdgen import load
 from kdgen.models.model import Model, build_net
-from kdgen.registry import Use, build
+from kdgen.registry import Spec, build
 
 
 def unet():
     args = {"block_out_channels": [8, 16, 24, 32], "prediction_type": "v_prediction", "num_train_timesteps": 40}
-    return load("diffusion"), Use(name="unet2d", args=args)
+    return load("diffusion"), Spec(name="unet2d", args=args)
 
 
 def chain():
-    big = build("net", Use(name="dncnn", args={"depth": 4, "width": 8, "bias": False}))
-    return Model(big, name="big", channels=1), Use(name="dncnn", args={"depth": 3, "width": 4})
+    big = build("net", Spec(name="dncnn", args={"depth": 4, "width": 8, "bias": False}))
+    return Model(big, name="big", channels=1), Spec(name="dncnn", args={"depth": 3, "width": 4})
 
 
 students = []

@@ -1,5 +1,7 @@
 """Names for things that a recipe can ask for."""
 
+import importlib
+
 import pytest
 
 from kdgen import registry
@@ -85,3 +87,36 @@ def test_a_number_in_quotes_is_text():
 
     with pytest.raises(UserError, match="net 'narrow': width is '8': input should be a valid integer"):
         build("net", Spec(name="narrow", args={"width": "8"}))
+
+
+def test_a_method_goes_by_the_name_of_its_paper_too(monkeypatch):
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(registry, "_handles", {})
+
+    @register("method", handle="fitnets")
+    def feature() -> str:
+        return "made"
+
+    assert build("method", Spec(name="fitnets")) == "made"
+    assert names("method") == ["feature"]
+    assert registry.handle_of("method", "feature") == "fitnets"
+    with pytest.raises(UserError, match="no method is called 'fitnet'; the nearest: fitnets"):
+        build("method", Spec(name="fitnet"))
+    with pytest.raises(ValueError, match="a method called 'fitnets' is registered already"):
+
+        @register("method")
+        def fitnets() -> None: ...
+
+
+def test_a_file_in_a_package_is_all_that_a_new_thing_takes(tmp_path, monkeypatch):
+    inner = tmp_path / "garden" / "beds"
+    inner.mkdir(parents=True)
+    (tmp_path / "garden" / "__init__.py").write_text(
+        "from kdgen.registry import import_modules\nimport_modules(__name__, __path__)\n"
+    )
+    (inner / "__init__.py").write_text("")
+    (inner / "rose.py").write_text("from kdgen.registry import register\n\n@register('net')\ndef rose(): return 5\n")
+    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("garden")
+    assert build("net", Spec(name="rose")) == 5

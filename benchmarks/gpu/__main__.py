@@ -74,8 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ["KDGEN_CACHE"] = f"{scratch}/cache"
         for name in args.only:
             left = args.limit - (time.monotonic() - began)
-            bound = left if args.quick_eval_images else min(BOUNDS[name], left)
-            setup = Setup(device=args.device, quick=args.quick_eval_images, scratch=Path(scratch, name),
+            bound = left if args.quick else min(BOUNDS[name], left)
+            setup = Setup(device=args.device, quick=args.quick, scratch=Path(scratch, name),
                           deadline=time.monotonic() + bound, seconds=args.seconds)  # fmt: skip
             told = (name, setup, ledger)
             process = (

@@ -171,7 +171,7 @@ def items(setup: Setup) -> Iterator[Item]:
     for kind in kinds:
         for name in registry.names(kind):
             for args in documented(kind, name):
-                if setup.quick_eval_images and args:
+                if setup.quick and args:
                     continue
                 use = {"name": name, "args": {**NEEDED.get((kind, name), {}), **args}}
                 told = ", ".join(f"{key}={value}" for key, value in args.items())

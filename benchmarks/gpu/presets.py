@@ -20,15 +20,15 @@ LITTLE_DIFFUSION = ("task.args.num_steps=2", "task.args.images.args.num_images=8
 def items(setup: Setup) -> Iterator[Item]:
     """All presets whose names end in ``_gpu``; two of them where it is to be quick."""
     rest = [name for name in registry.names("preset") if name.endswith("_gpu") and name not in FIRST]
-    for name in FIRST[:2] if setup.quick_eval_images else (*FIRST, *rest):
+    for name in FIRST[:2] if setup.quick else (*FIRST, *rest):
         recipe = preset(name).model_copy(update={"device": setup.device, "controls": False})
         recipe = recipe.lasting(seconds=setup.seconds)
-        if setup.quick_eval_images:
+        if setup.quick:
             recipe = override(recipe, LITTLE + (LITTLE_DIFFUSION if recipe.task.name == "diffuse" else ()))
         yield Item(
             recipe.name,
             partial(distilled, recipe, setup),
-            needs=1.0 if setup.quick_eval_images else setup.seconds + AFTER,
+            needs=1.0 if setup.quick else setup.seconds + AFTER,
         )
 
 

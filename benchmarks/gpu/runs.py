@@ -33,11 +33,11 @@ def recipe(setup: Setup, cache: Path) -> Recipe:
     """A small student of the bundled denoiser, from dead leaves, whose weights depend smoothly on rounding."""
     return parse({
         "name": "runs", "teacher": "denoiser",
-        "task": {"name": "denoise", "args": {"sigma": 25, "patch": 16 if setup.quick_eval_images else 48}},
+        "task": {"name": "denoise", "args": {"sigma": 25, "patch": 16 if setup.quick else 48}},
         "student": {"name": "dncnn", "args": {"depth": 3, "width": 16}},
         "stages": [{"methods": [{"name": "output"}], "optimizer": "sgd", "lr": 0.05}],
-        "steps": 8 if setup.quick_eval_images else 60, "batch_size": 4 if setup.quick_eval_images else 16, "precision":
-        "float32", "pool": {"patches": 16 if setup.quick_eval_images else 128, "dir": str(cache)}, "repeatable": True,
+        "steps": 8 if setup.quick else 60, "batch_size": 4 if setup.quick else 16, "precision":
+        "float32", "pool": {"patches": 16 if setup.quick else 128, "dir": str(cache)}, "repeatable": True,
         "controls": False, "evaluate_every": None, "checkpoint_every": 1e-6, "device": setup.device,
     })  # fmt: skip
 
@@ -134,7 +134,7 @@ def items(setup: Setup) -> Iterator[Item]:
     yield Item("asked at every step", asked)
     yield Item("mixed precision", mixed)
     for name in ("denoiser", "vae", "gan", "diffusion"):
-        yield Item(f"model {name}", partial(modelled, name, device, quick=setup.quick_eval_images))
+        yield Item(f"model {name}", partial(modelled, name, device, quick=setup.quick))
 
 
 def in_bfloat16(plain: Recipe, device: torch.device) -> str:

@@ -32,7 +32,7 @@ def items(setup: Setup) -> Iterator[Item]:
     """
     known, losses = workloads(), dict[tuple[str, str], float]()
     _, absent = contenders()
-    backend = "eager" if setup.quick_eval_images else "inductor"  # the former traces nets and generates no code
+    backend = "eager" if setup.quick else "inductor"  # the former traces nets and generates no code
     works = {name: sized(known[name], setup) for name in NAMES}
     for name, work in works.items():
         yield Item(f"{name}, batches", partial(made, work))
@@ -47,8 +47,8 @@ def items(setup: Setup) -> Iterator[Item]:
                 missing = absent.get(who)
                 act = partial(raced, work, precision, run, losses, setup)
                 yield Item(f"{name}, {precision}, {who}", partial(absence, missing) if missing else act, needs=5.0)
-    for precision in ("bfloat16",) if setup.quick_eval_images else reversed(PRECISIONS):
-        for name, work in [("gan", works["gan"])] if setup.quick_eval_images else works.items():
+    for precision in ("bfloat16",) if setup.quick else reversed(PRECISIONS):
+        for name, work in [("gan", works["gan"])] if setup.quick else works.items():
             run = partial(hand_written, bfloat16=precision == "bfloat16", backend=backend)
             act = partial(raced, work, precision, run, losses, setup, once=True)
             yield Item(f"{name}, {precision}, compiled by {backend}", act, needs=5.0)
@@ -56,11 +56,11 @@ def items(setup: Setup) -> Iterator[Item]:
 
 def sized(plain: Workload, setup: Setup) -> Workload:
     """A workload on the device, in batches that keep a GPU busy."""
-    more = {"device": setup.device, "batch_size": 4 if setup.quick_eval_images else 128, "repeatable": True}
+    more = {"device": setup.device, "batch_size": 4 if setup.quick else 128, "repeatable": True}
     recipe = plain.recipe.model_copy(update=more)
-    if setup.quick_eval_images and recipe.task.name == "denoise":
+    if setup.quick and recipe.task.name == "denoise":
         recipe = override(recipe, ["task.args.patch=16"])
-    return Workload(name=plain.name, recipe=recipe, teacher=plain.teacher, steps=2 if setup.quick_eval_images else 48)
+    return Workload(name=plain.name, recipe=recipe, teacher=plain.teacher, steps=2 if setup.quick else 48)
 
 
 def made(work: Workload) -> Outcome:
@@ -100,9 +100,9 @@ def raced(
         torch._dynamo.reset()
         with at_most(min(COMPILING, setup.left)):
             rounds.append(run(work, 0))
-    elif not setup.quick_eval_images:
+    elif not setup.quick:
         run(work, 0)
-    while len(rounds) < (1 if setup.quick_eval_images or once else ROUNDS) and (not rounds or setup.left > 0):
+    while len(rounds) < (1 if setup.quick or once else ROUNDS) and (not rounds or setup.left > 0):
         rounds.append(run(work, 0))
     seconds = statistics.median(each.seconds for each in rounds)
     loss = held_out_loss(work, rounds[-1].student)

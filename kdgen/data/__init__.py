@@ -14,6 +14,7 @@ from kdgen.data.photographs import Photographs
 from kdgen.data.pictures import Pictures, to_tensor
 from kdgen.data.source import Gallery, Images, make_images
 from kdgen.data.whole import border, framed
+from kdgen.registry import import_modules
 from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import derive, generator, shuffled
 
@@ -21,3 +22,5 @@ __all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "DeadLeaves", "Folder", 
            "Images", "Jitter", "Labelled", "Mixture", "Pairs", "Photographs", "Picture", "Pictures", "border",
            "derive", "dihedral", "framed", "generator", "inverse", "is_labelled", "make_images", "make_jitter",
            "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
+
+import_modules(__name__, __path__)

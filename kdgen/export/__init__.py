@@ -1,6 +1,6 @@
 """Students for other runtimes: ONNX, torch.export, half precision and int8, each checked against the student."""
 
-from kdgen.export.formats import FORMATS, Exported, export
+from kdgen.export.formats import FORMATS, Exported, export_model
 from kdgen.export.parity import Parity
 
-__all__ = ["FORMATS", "Exported", "Parity", "export"]
+__all__ = ["FORMATS", "Exported", "Parity", "export_model"]

@@ -1,4 +1,4 @@
-"""``export``: a student written for another runtime, whole or not at all, with its parity beside it."""
+"""``export_model``: a student written for another runtime, whole or not at all, with its parity beside it."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ CALIBRATED = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """What ``export`` wrote.
+    """What ``export_model`` wrote.
 
     Attributes:
         path: the file, or the folder of ``safetensors-fp16``.
@@ -106,7 +106,7 @@ class InParts(nn.Module):
         return self
 
 
-def export(
+def export_model(
     model: Model, out: str | os.PathLike[str] | None = None, *, format: str = "onnx", task: Task | None = None
 ) -> Exported:
     """Write a student for another runtime and check it against the student there.

@@ -40,7 +40,7 @@ class Pushed:
     card: str
 
 
-def push(
+def push_to_hub(
     source: Model | Path | str,
     repo_id: str,
     *,

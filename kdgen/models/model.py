@@ -4,7 +4,6 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -233,17 +232,6 @@ class Model(nn.Module):
             partial.write_bytes(serialize(weights, metadata={"format": "pt"}))
             os.replace(partial, folder / "model.safetensors")
         write_text(folder / "config.json", json.dumps(config.model_dump(mode="json"), indent=2) + "\n")
-
-    def export(self, out: str | os.PathLike[str] | None = None, *, format: str = "onnx", **options: Any) -> Any:
-        """Write the model for another runtime; takes, returns and raises what ``kdgen.export.export`` does."""
-        return import_module("kdgen.export").export(self, out, format=format, **options)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Publish on the Hugging Face Hub, with the report, recipe and pictures of its run where it has one.
-
-        Takes the options of ``kdgen.hub.push``, raises what it does, and returns the address of the commit.
-        """
-        return str(import_module("kdgen.hub").push(self, repo_id, **options).url)
 
 
 def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, revision: str | None = None) -> Model:

@@ -3,9 +3,8 @@
 A new preset is one function under ``@register("preset")`` in the file of its family.
 """
 
-from kdgen.presets import denoising, few_steps, generators, teachers  # noqa: F401 - each registers its presets
 from kdgen.recipe import Recipe
-from kdgen.registry import get
+from kdgen.registry import get, import_modules
 
 
 def preset(name: str) -> Recipe:
@@ -16,3 +15,6 @@ def preset(name: str) -> Recipe:
     """
     recipe: Recipe = get("preset", name.replace("-", "_"))()
     return recipe
+
+
+import_modules(__name__, __path__)

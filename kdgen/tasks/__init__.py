@@ -1,5 +1,6 @@
 """One file a task: where batches come from, what the ground truth is, how a result is measured."""
 
+from kdgen.registry import import_modules
 from kdgen.tasks.autoencode import Autoencode
 from kdgen.tasks.classify import Classify
 from kdgen.tasks.decode import Decode
@@ -13,3 +14,5 @@ from kdgen.tasks.samples import Samples
 
 __all__ = ["Autoencode", "Classify", "Decode", "Denoise", "Diffuse", "Encode", "FewSteps", "Generate", "Rollouts",
            "Samples"]  # fmt: skip
+
+import_modules(__name__, __path__)

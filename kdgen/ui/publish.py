@@ -45,7 +45,7 @@ def panel(runs: Runs, session: gr.BrowserState, shown: View) -> None:
             return markup.notice(words["push_sign_in"])
         try:
             job = runs.get(id or "", session)
-            done = hub.push(runs.home(job) / "run", name, token=token.token)
+            done = hub.push_to_hub(runs.home(job) / "run", name, token=token.token)
         except UserError as error:
             return markup.notice(str(error))
         return markup.notice(words["pushed"].format(url=done.url), kind="good")

@@ -8,7 +8,7 @@ from support import call
 
 from kdgen import registry
 from kdgen.cli.arguments import register_all
-from kdgen.export import export
+from kdgen.export import export_model
 from kdgen.export.graph import Signature, program, signature
 from kdgen.export.inputs import at_sizes
 from kdgen.models.input_shape import InputShape
@@ -35,7 +35,7 @@ def denoiser() -> Model:
 
 def test_a_restorer_in_onnx_takes_any_size_and_stays_itself(denoiser: Model, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    done = denoiser.export(tmp_path / "tiny.onnx")
+    done = export_model(denoiser, tmp_path / "tiny.onnx")
     assert done.parity.inputs == {"x": ["batch", 1, "height", "width"], "sigma": ["batch"]}
     assert {side % 2 for row in done.parity.agreement for side in row.shape[-2:]} == {0, 1}
     assert {row.shape[0] for row in done.parity.agreement} == {1, 2}
@@ -55,7 +55,7 @@ def test_a_restorer_in_onnx_takes_any_size_and_stays_itself(denoiser: Model, tmp
 def test_int8_is_smaller_and_its_quality_stands_beside_the_students(denoiser: Model, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     use = Spec(name="half_res", args={"width": 32, "blocks": 2, "sigma_map": True})
-    done = export(student(use, DENOISE), tmp_path / "small.onnx", format="int8")
+    done = export_model(student(use, DENOISE), tmp_path / "small.onnx", format="int8")
     ours, theirs = done.parity.quality["psnr"]
     assert 15 < ours < 30
     assert 0 < abs(ours - theirs) < 0.5
@@ -68,7 +68,7 @@ def test_int8_is_smaller_and_its_quality_stands_beside_the_students(denoiser: Mo
 
 
 def test_torch_export_runs_without_kdgen_at_any_size(denoiser: Model, tmp_path: Path) -> None:
-    done = export(denoiser, tmp_path, format="torch-export")
+    done = export_model(denoiser, tmp_path, format="torch-export")
     assert done.path == tmp_path / "tiny.pt2"
     opened = torch.export.load(done.path).module()
     for shape in ((1, 1, 64, 64), (2, 1, 33, 17), (3, 1, 1, 6)):
@@ -77,18 +77,18 @@ def test_torch_export_runs_without_kdgen_at_any_size(denoiser: Model, tmp_path: 
 
 
 def test_half_precision_is_a_student_of_half_the_size(denoiser: Model, tmp_path: Path) -> None:
-    done = export(denoiser, tmp_path / "half", format="safetensors-fp16")
+    done = export_model(denoiser, tmp_path / "half", format="safetensors-fp16")
     assert done.parity.bytes[1] < 0.65 * done.parity.bytes[0]
     x, sigma = torch.rand(1, 1, 16, 16), torch.tensor([0.2])
     again = load(tmp_path / "half").net
     torch.testing.assert_close(again(x, sigma=sigma), denoiser.net(x, sigma=sigma), atol=2e-3, rtol=0)
     with pytest.raises(UserError, match="half is there already"):
-        export(denoiser, tmp_path / "half", format="safetensors-fp16")
+        export_model(denoiser, tmp_path / "half", format="safetensors-fp16")
 
 
 def test_half_of_a_model_is_no_student_of_its_own(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="save the whole model, or export this as onnx"):
-        export(load("vae#decoder"), tmp_path / "half", format="safetensors-fp16")
+        export_model(load("vae#decoder"), tmp_path / "half", format="safetensors-fp16")
     assert not list(tmp_path.iterdir())
 
 
@@ -146,7 +146,7 @@ def test_an_export_that_comes_out_different_is_not_kept(
     monkeypatch.setattr("kdgen.export.formats.TOLERANCE", -1.0)
     (tmp_path / "tiny.pt2").write_bytes(b"before")
     with pytest.raises(UserError, match="differs from itself"):
-        export(denoiser, tmp_path / "tiny.pt2", format="torch-export")
+        export_model(denoiser, tmp_path / "tiny.pt2", format="torch-export")
     assert (tmp_path / "tiny.pt2").read_bytes() == b"before"
     assert os.listdir(tmp_path) == ["tiny.pt2"]
 
@@ -156,16 +156,16 @@ def test_a_missing_package_is_named_with_the_command(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"needs onnxruntime: pip install 'kdgen\[export\]'"):
-        export(denoiser, tmp_path / "tiny.onnx")
+        export_model(denoiser, tmp_path / "tiny.onnx")
     assert not os.listdir(tmp_path)
 
 
 def test_a_task_that_does_not_fit_is_told() -> None:
     generator = student(Spec(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}))
     with pytest.raises(UserError, match=r"does not take the images of the task denoise.*--recipe"):
-        export(generator, format="torch-export")
+        export_model(generator, format="torch-export")
     with pytest.raises(UserError, match="no format is called 'onix'; the nearest: onnx"):
-        export(generator, format="onix")
+        export_model(generator, format="onix")
 
 
 def test_the_command_prints_the_table(denoiser: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -226,14 +226,16 @@ def test_nets_that_ask_for_their_batch_or_a_size(
 ) -> None:
     if format != "torch-export":
         pytest.importorskip("onnxruntime")
-    done = export(Model(net, name="own", channels=1, task=task), tmp_path / "out", format=format)
+    done = export_model(Model(net, name="own", channels=1, task=task), tmp_path / "out", format=format)
     assert done.parity.inputs == inputs
     assert done.parity.max_abs_error < (0.3 if format == "int8" else 1e-4)
 
 
 def test_a_student_of_one_size_is_compared_at_that(tmp_path: Path) -> None:
     use = Spec(name="mlp_vae", args={"size": 32, "hidden": 16, "latent": 4})
-    done = student(use, {"name": "autoencode", "size": 32, "channels": 1}).export(tmp_path / "o", format="torch-export")
+    done = export_model(
+        student(use, {"name": "autoencode", "size": 32, "channels": 1}), tmp_path / "o", format="torch-export"
+    )
     assert done.parity.inputs == {"x": ["batch", 1, 32, 32]}
     assert {row.shape for row in done.parity.agreement} == {(1, 1, 32, 32)}
 
@@ -243,4 +245,4 @@ def test_the_dcgan_of_the_examples_is_exported(tmp_path: Path, monkeypatch: pyte
     register_all([Path(__file__).parents[2] / "examples" / "dcgan.py"])
     task: dict[str, object] = {"name": "generate", "latent": [8], "size": 64, "channels": 1}
     model = student(Spec(name="dcgan", args={"latent": 8, "width": 4}), task)
-    assert model.export(tmp_path / "d.pt2", format="torch-export").parity.inputs == {"x": ["batch", 8]}
+    assert export_model(model, tmp_path / "d.pt2", format="torch-export").parity.inputs == {"x": ["batch", 8]}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, snapshot_download
 
-from kdgen.hub import published, push
+from kdgen.hub import published, push_to_hub
 from kdgen.models.model import Model
 from kdgen.recipe import read
 from kdgen.report.model_card import card
@@ -20,7 +20,7 @@ from .server import Hub
 
 def test_the_metadata_is_valid_and_every_figure_is_the_reports(place: RunContext, trained: Path) -> None:
     name = place.name("carded")
-    push(trained, name, license="apache-2.0")
+    push_to_hub(trained, name, license="apache-2.0")
     page = ModelCard.load(Path(snapshot_download(name)) / "README.md")
     page.validate()
     data = page.data
@@ -55,7 +55,7 @@ def test_a_teacher_from_the_hub_is_the_base_and_is_bound_to_its_commit(
     place: RunContext, student: Callable[..., Model], trained: Path, tmp_path: Path
 ) -> None:
     teacher = place.name("teacher")
-    pushed = push(student(depth=3, width=7), teacher, license="mit")
+    pushed = push_to_hub(student(depth=3, width=7), teacher, license="mit")
     recipe = json.loads((trained / "recipe.json").read_text())
     from kdgen.recipe import parse
 
@@ -130,8 +130,8 @@ def test_published_students_are_listed_with_their_figures(
     place: RunContext, trained: Path, student: Callable[..., Model], capsys: pytest.CaptureFixture[str]
 ) -> None:
     name, other = place.name("listed"), place.name("plain")
-    push(trained, name)
-    push(student(), other)
+    push_to_hub(trained, name)
+    push_to_hub(student(), other)
     psnr = next(row.metrics["psnr"] for row in Report.read(trained).rows if row.role == "student")
     found = {each.id: each for each in published(author=place.org, task="denoise")}
     assert found[name].figures["psnr"] == psnr

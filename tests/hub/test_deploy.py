@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import RepoCard, snapshot_download
 
-from kdgen.hub import deploy, push
+from kdgen.hub import deploy, push_to_hub
 from kdgen.models.model import Model
 from kdgen.types import UserError
 
@@ -37,7 +37,7 @@ def test_a_space_is_one_commit_and_its_page_answers(
     hub: Hub, place: RunContext, student: Callable[..., Model], checkout: Path, tmp_path: Path
 ) -> None:
     named, space = place.name("preloaded"), place.name("space", "space")
-    commit = push(student(), named).commit
+    commit = push_to_hub(student(), named).commit
     hub.seen.clear()
     deploy(space, students=[named], checkout=checkout)
     assert sum("POST" in line and "/commit/" in line for line in hub.seen) == 1

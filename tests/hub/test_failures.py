@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import get_session
 
-from kdgen.hub import push
+from kdgen.hub import push_to_hub
 from kdgen.models.hub_cache import explained
 from kdgen.models.hub_cache.failures import SILENCE
 from kdgen.models.model import Model
@@ -98,8 +98,8 @@ def test_a_name_taken_by_something_else_is_not_written_over(
     name = place.name("theirs")
     hub.store.plant(name, {"pytorch_model.bin": b"precious", "README.md": b"---\nlibrary_name: other\n---\n"})
     with pytest.raises(UserError, match="taken by something that kdgen did not publish"):
-        push(student(), name)
-    assert push(student(), name, create_pr=True).commit
+        push_to_hub(student(), name)
+    assert push_to_hub(student(), name, create_pr=True).commit
     assert "pytorch_model.bin" in {file.rfilename for file in HfApi().model_info(name).siblings or ()}
 
 
@@ -148,9 +148,9 @@ def test_what_is_to_be_private_is_never_sent_to_a_public_place(
     place: RunContext, student: Callable[..., Model]
 ) -> None:
     name = place.name("open")
-    before = push(student(), name).commit
+    before = push_to_hub(student(), name).commit
     with pytest.raises(UserError, match="there already and public, nothing was sent"):
-        push(student(depth=3, width=5), name, private=True)
+        push_to_hub(student(depth=3, width=5), name, private=True)
     assert HfApi().model_info(name).sha == before
 
 
@@ -162,7 +162,7 @@ def test_what_arrived_and_cannot_be_compared_is_said_to_have_been_sent(
         Fault("GET /api/models/acme/sent/revision/[0-9a-f]{40}", 404, {"X-Error-Code": "RepoNotFound"}, 9)
     )
     with pytest.raises(UserError, match=r"acme/sent/commit/\w+ was made, but what arrived could not be compared"):
-        push(student(), "acme/sent")
+        push_to_hub(student(), "acme/sent")
 
 
 def test_two_threads_at_the_hub_leave_the_client_as_it_was(hub: Hub) -> None:
@@ -184,7 +184,7 @@ def test_a_private_student_and_a_wrong_revision(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = place.name("private")
-    push(student(), name, private=True)
+    push_to_hub(student(), name, private=True)
     assert call("pull", name, "--revision", "v9") == 2
     assert "has no such revision" in capsys.readouterr().err
     monkeypatch.delenv("HF_TOKEN")

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from PIL import Image
 from safetensors.torch import save
 
-from kdgen.hub import pull, push
+from kdgen.hub import pull, push_to_hub
 from kdgen.models.hub_cache import HubId, WorldError, commit_of, hub_id, pinned
 from kdgen.models.model import Model, load
 from kdgen.recipe import parse
@@ -144,7 +144,7 @@ def test_what_was_pulled_works_without_the_hub(
     hub: Hub, place: RunContext, student: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = place.name("kept")
-    student().push_to_hub(name)
+    push_to_hub(student(), name)
     x = torch.rand(1, 1, 8, 8)
     expected = load(name).restore(x)
     hub.faults.append(Fault(".", 503, times=1000))
@@ -207,7 +207,7 @@ def test_a_folder_of_a_repository_and_weights_in_half_precision_alone(
 
 def test_a_download_that_is_cut_short_is_taken_up(hub: Hub, place: RunContext, student: Make) -> None:
     name = place.name("cut")
-    student().push_to_hub(name)
+    push_to_hub(student(), name)
     hub.faults.append(Fault("GET /cdn/", 0))
     assert load(name).use == student().use
 
@@ -226,7 +226,7 @@ def test_the_original_pipelines_lie_flat(hub: Hub, place: RunContext, student: M
 
 
 def test_pull_to_a_folder(place: RunContext, student: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pushed = push(student(), name := place.name("to"))
+    pushed = push_to_hub(student(), name := place.name("to"))
     assert call("pull", name, "--to", "here", "--revision", str(pushed.commit)) == 0
     assert capsys.readouterr().out == "here\n"
     assert not any(path.is_symlink() for path in Path("here").rglob("*"))
@@ -239,9 +239,9 @@ def test_every_command_takes_an_id_for_a_model(
     place: RunContext, student: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     restorer, drawer = place.name("restorer"), place.name("drawer")
-    student().push_to_hub(restorer)
+    push_to_hub(student(), restorer)
     task = {"name": "generate", "latent": [4], "size": 8, "channels": 1}
-    student("mlp_generator", task, latent=4, hidden=[6], size=8).push_to_hub(drawer)
+    push_to_hub(student("mlp_generator", task, latent=4, hidden=[6], size=8), drawer)
     (tmp_path / "pictures").mkdir()
     Image.new("L", (24, 24), 90).save(picture := tmp_path / "pictures" / "flat.png")
     data = ("--data", str(tmp_path / "pictures"))
@@ -272,7 +272,7 @@ def test_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_recipes_are_pinned(place: RunContext, student: Make) -> None:
     name = place.name("pinned")
-    commit = str(push(student(), name).commit)
+    commit = str(push_to_hub(student(), name).commit)
     images = {"name": "mixture", "args": {"sources": [{"name": "samples", "args": {"model": f"hub:{name}@main"}}]}}
     task = {"name": "denoise", "args": {"images": images}}
     recipe = parse({**RECIPE, "task": task, "teacher": f"{name}#decoder"})

@@ -17,7 +17,7 @@ from PIL import Image, ImageChops
 import kdgen
 from kdgen import registry
 from kdgen.cli.commands import publishing
-from kdgen.hub import push
+from kdgen.hub import push_to_hub
 from kdgen.hub.gallery import gallery
 from kdgen.models.config import read_config
 from kdgen.models.model import Model, build_net, load
@@ -44,7 +44,7 @@ def test_a_run_is_published_in_one_commit_and_comes_back_the_same_in_a_fresh_pro
     torch.save(x, tmp_path / "x.pt")
     expected = load(trained).restore(x)
     name = place.name("denoiser")
-    pushed = push(trained, name, license="apache-2.0")
+    pushed = push_to_hub(trained, name, license="apache-2.0")
     assert not any(note.startswith("not sent") for note in pushed.notes)
     assert pushed.files.keys() == files_of(name) == {
         "config.json", "model.safetensors", "README.md", "recipe.json", "report.json", "report.md", "samples.png",
@@ -59,7 +59,7 @@ def test_a_run_is_published_in_one_commit_and_comes_back_the_same_in_a_fresh_pro
 
 def test_one_commit(hub: Hub, place: RunContext, trained: Path) -> None:
     name = place.name("one")
-    push(trained, name)
+    push_to_hub(trained, name)
     assert sum("POST" in line and "/commit/" in line for line in hub.seen) == 1
     assert len(hub.store.repos["model", name].commits) == 2, "the repository's own first commit, and ours"
 
@@ -68,7 +68,7 @@ def test_a_diffusion_student_opens_in_plain_diffusers(place: RunContext, student
     task = {"name": "diffuse", "size": 8, "channels": 1, "num_steps": 2}
     model = student("unet2d", task, size=8, block_out_channels=[8, 16], norm_num_groups=4, attention_levels=0)
     name = place.name("diffusion")
-    assert kdgen.Model.push_to_hub(model, name).startswith("http")
+    assert push_to_hub(model, name).url.startswith("http")
     assert {
         "model_index.json",
         "unet/diffusion_pytorch_model.safetensors",
@@ -93,7 +93,7 @@ def test_a_model_that_was_changed_is_published_without_the_report_of_what_it_was
     model = load(trained)
     torch.nn.init.ones_(next(model.net.parameters()))
     name = place.name("changed")
-    model.push_to_hub(name)
+    push_to_hub(model, name)
     assert {"report.json", "recipe.json", "samples.png"}.isdisjoint(files_of(name))
     x = torch.rand(1, 1, 8, 8)
     assert torch.equal(load(name).restore(x), model.restore(x))
@@ -105,7 +105,7 @@ def test_a_student_that_is_not_the_trained_net_is_not_sent(place: RunContext, tr
     model.save(trained / "student")
     name = place.name("other")
     with pytest.raises(UserError, match="another output than the trained net"):
-        push(trained, name)
+        push_to_hub(trained, name)
     with pytest.raises(RepositoryNotFoundError):
         HfApi().model_info(name)
 
@@ -117,25 +117,25 @@ def test_a_dry_run_shows_everything_and_sends_nothing(
     shown = capsys.readouterr()
     for words in ("model.safetensors", "recipe.json", "library_name: kdgen", 'kdgen.load("acme/dry")'):
         assert words in shown.out
-    assert push(trained, "acme/dry", dry_run=True).card in shown.out, "the page is not wrapped"
+    assert push_to_hub(trained, "acme/dry", dry_run=True).card in shown.out, "the page is not wrapped"
     assert "nothing was sent" in shown.err
     assert hub.seen == []
 
 
 def test_a_second_push_takes_away_what_the_first_left(place: RunContext, student: Make, trained: Path) -> None:
     name = place.name("again")
-    push(trained, name)
-    student().push_to_hub(name)
+    push_to_hub(trained, name)
+    push_to_hub(student(), name)
     assert {"report.json", "samples.png"}.isdisjoint(files_of(name))
     before = HfApi().model_info(name).sha
-    student().push_to_hub(name)
+    push_to_hub(student(), name)
     assert HfApi().model_info(name).sha == before, "an equal push makes no commit"
 
 
 def test_a_licence_once_given_and_data_sets_stand_on_the_card(place: RunContext, student: Make) -> None:
     name = place.name("licensed")
-    push(student(), name, license="mit", datasets=["acme/photos"])
-    data = ModelCard(push(load(name), name, datasets=["acme/photos"], dry_run=True).card).data
+    push_to_hub(student(), name, license="mit", datasets=["acme/photos"])
+    data = ModelCard(push_to_hub(load(name), name, datasets=["acme/photos"], dry_run=True).card).data
     assert (data.license, data.datasets) == ("mit", ["acme/photos"])
 
 
@@ -161,13 +161,13 @@ def test_the_gallery_shows_what_a_student_of_few_steps_draws_in_few(student: Mak
 def test_students_of_every_task_can_be_published(
     student: Make, name: str, task: dict[str, object], args: dict[str, object]
 ) -> None:
-    pushed = push(student(name, task, **args), "acme/any", dry_run=True)
+    pushed = push_to_hub(student(name, task, **args), "acme/any", dry_run=True)
     assert {"config.json", "model.safetensors", "README.md"} <= pushed.files.keys()
     assert ("gallery.png" in pushed.files) == (task["name"] in ("autoencode", "generate", "denoise"))
 
 
 def test_the_command_takes_what_the_function_takes() -> None:
-    function = set(inspect.signature(push).parameters) - {"source", "repo_id", "token", "datasets"}
+    function = set(inspect.signature(push_to_hub).parameters) - {"source", "repo_id", "token", "datasets"}
     command = set(inspect.signature(publishing.push).parameters) - {"source", "name", "code", "dataset"}
     assert function == command
 
@@ -176,21 +176,21 @@ def test_who_may_not_write_may_propose(
     hub: Hub, place: RunContext, student: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = place.name("theirs")
-    before = push(student(), name).commit
+    before = push_to_hub(student(), name).commit
     monkeypatch.setenv("HF_TOKEN", "hf_reader_of_nothing_1")
-    pushed = push(student(depth=3, width=6), name, create_pr=True)
+    pushed = push_to_hub(student(depth=3, width=6), name, create_pr=True)
     assert hub.store.repos["model", name].refs["refs/pr/1"] == pushed.commit
     assert hub.store.repos["model", name].refs["main"] == before
-    assert push(student(depth=3, width=6), name, create_pr=True, revision="main").url.endswith("/discussions/2")
+    assert push_to_hub(student(depth=3, width=6), name, create_pr=True, revision="main").url.endswith("/discussions/2")
 
 
 def test_branches_and_proposals(place: RunContext, student: Make) -> None:
     name = place.name("branches")
-    student().push_to_hub(name)
+    push_to_hub(student(), name)
     wider = student(depth=3, width=6)
-    wider.push_to_hub(name, revision="wide")
+    push_to_hub(wider, name, revision="wide")
     assert load(name).use != load(name, revision="wide").use == wider.use
-    pushed = push(student(depth=3, width=8), name, create_pr=True)
+    pushed = push_to_hub(student(depth=3, width=8), name, create_pr=True)
     assert "discussions" in pushed.url
     assert load(f"hub:{name}@{pushed.commit}").use.args["width"] == 8  # type: ignore[union-attr]
     assert load(name).use.args["width"] == 4  # type: ignore[union-attr]
@@ -209,7 +209,7 @@ def test_thirty_megabytes_over_a_bad_line(hub: Hub, place: RunContext, student: 
         Fault("POST .*/commit/", 503),
     ]
     name = place.name("large")
-    pushed = push(tmp_path / "large", name)
+    pushed = push_to_hub(tmp_path / "large", name)
     assert [fault.times for fault in hub.faults] == [0] * 5
     repo = hub.store.repos["model", name]
     tree = repo.commits[pushed.commit or ""]
@@ -223,10 +223,10 @@ def test_an_interrupted_upload_goes_on_where_it_was(hub: Hub, place: RunContext,
     name = place.name("resumed")
     hub.faults.append(Fault("POST .*/commit/", 403, message="Forbidden"))
     with pytest.raises(UserError, match="no right to write"):
-        student(depth=3, width=5).push_to_hub(name)
+        push_to_hub(student(depth=3, width=5), name)
     assert sum(line.startswith("PUT") for line in hub.seen) > 0
     hub.seen.clear()
-    student(depth=3, width=5).push_to_hub(name)
+    push_to_hub(student(depth=3, width=5), name)
     assert sum(line.startswith("PUT") for line in hub.seen) == 0, "what was uploaded is not sent again"
 
 
@@ -241,13 +241,13 @@ def test_a_commit_whose_confirmation_is_lost_is_not_made_twice(hub: Hub, place: 
 
     hub.store.create("model", name)
     hub.store.write = lose  # type: ignore[method-assign,assignment]
-    student().push_to_hub(name)
+    push_to_hub(student(), name)
     assert len(hub.store.repos["model", name].commits) == 2
 
 
 def test_the_published_recipe_and_report_are_the_runs_own(place: RunContext, trained: Path) -> None:
     name = place.name("same")
-    push(trained, name)
+    push_to_hub(trained, name)
     got = Path(snapshot_download(name))
     ours, theirs = (json.loads((folder / "report.json").read_text()) for folder in (trained, got))
     assert [row["metrics"] for row in theirs["rows"]] == [row["metrics"] for row in ours["rows"]]
@@ -264,7 +264,7 @@ def test_a_student_of_somebodys_own_code_is_not_published(place: RunContext, tmp
         Model(net, name="mine", channels=1, task={"name": "denoise", "sigma": 25}, use=use).save(tmp_path / "mine")
         name = place.name("mine")
         with pytest.raises(UserError, match=r"mine is of the net own_net, your own, .*`kdgen export .*--format onnx`"):
-            push(tmp_path / "mine", name)
+            push_to_hub(tmp_path / "mine", name)
         with pytest.raises(RepositoryNotFoundError):
             files_of(name)
         config = read_config(tmp_path / "mine")

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, PngImagePlugin
 from safetensors.torch import load_file, save_file
 
-from kdgen.hub import push
+from kdgen.hub import push_to_hub
 from kdgen.hub.scan import objection, without_paths
 from kdgen.types import UserError
 
@@ -34,7 +34,7 @@ def test_planted_files_are_named_and_not_sent(hub: Hub, place: RunContext, train
     (trained / "report.md").write_text((trained / "report.md").read_text() + f"\n{TOKEN}\n")
     recipe = json.loads((trained / "recipe.json").read_text())
     (trained / "recipe.json").write_text(json.dumps({**recipe, "teacher": "/home/grace/models/big"}))
-    pushed = push(trained, name := place.name("planted"))
+    pushed = push_to_hub(trained, name := place.name("planted"))
     files, said = sent(hub, name), "\n".join(pushed.notes)
     assert files.keys() - {".gitattributes"} == {
         "config.json", "model.safetensors", "README.md", "recipe.json", "report.json", "curves.png", "gallery.png",
@@ -54,7 +54,7 @@ def test_weights_that_carry_a_secret_stop_everything(hub: Hub, trained: Path) ->
     file = trained / "student" / "model.safetensors"
     save_file(load_file(file), file, metadata={"made_in": "/home/grace/secret/place"})
     with pytest.raises(UserError, match=r"nothing was sent.*absolute path, /home/grace/secret/place"):
-        push(trained, "acme/never")
+        push_to_hub(trained, "acme/never")
     assert hub.seen == []
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from kdgen.hub import push
+from kdgen.hub import push_to_hub
 from kdgen.models.hub_cache import publishable
 from kdgen.models.model import Model
 from kdgen.presets import preset
@@ -27,7 +27,7 @@ Make = Callable[..., Model]
 def published(student: Make, place: RunContext, tmp_path: Path) -> str:
     name = place.name("tiny")
     student().save(tmp_path / "student")
-    push(tmp_path / "student", name)
+    push_to_hub(tmp_path / "student", name)
     return name
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdgen.methods import Blocks
+from kdgen.methods.features.blocks import Blocks
 from kdgen.types import Batch, UserError
 
 

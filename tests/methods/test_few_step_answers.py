@@ -8,15 +8,13 @@ from few_steps_nets import PIXEL, SQUARES, batches, coupled, noise, student, tea
 
 from kdgen.diffusion import sample
 from kdgen.diffusion.few_steps import sample_few, trailing_sigmas
-from kdgen.methods import (
-    Consistency,
-    DistributionMatching,
-    DrawnAdversarial,
-    MeanFlow,
-    Progressive,
-    RectifiedFlow,
-    ScoreIdentity,
-)
+from kdgen.methods.adversarial.drawn_adversarial import DrawnAdversarial
+from kdgen.methods.few_step.consistency import Consistency
+from kdgen.methods.few_step.distribution_matching import DistributionMatching
+from kdgen.methods.few_step.mean_flow import MeanFlow
+from kdgen.methods.few_step.progressive import Progressive
+from kdgen.methods.few_step.rectified_flow import RectifiedFlow
+from kdgen.methods.few_step.score_identity import ScoreIdentity
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 COUNT = 4000

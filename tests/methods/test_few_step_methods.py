@@ -9,14 +9,12 @@ from torch import nn
 
 from kdgen.diffusion import GaussianMixture
 from kdgen.diffusion.few_steps import trailing_sigmas
-from kdgen.methods import (
-    Consistency,
-    DistributionMatching,
-    MeanFlow,
-    Progressive,
-    ScoreIdentity,
-)
+from kdgen.methods.few_step.consistency import Consistency
+from kdgen.methods.few_step.distribution_matching import DistributionMatching
+from kdgen.methods.few_step.mean_flow import MeanFlow
+from kdgen.methods.few_step.progressive import Progressive
 from kdgen.methods.few_step.rollout import backward_simulation, remembered
+from kdgen.methods.few_step.score_identity import ScoreIdentity
 from kdgen.registry import build
 from kdgen.types import Batch
 

@@ -7,7 +7,9 @@ from torch import nn
 from torch.distributions import Categorical, Normal, kl_divergence
 from views import inputs_of
 
-from kdgen.methods import Channel, GaussianKl, Logits
+from kdgen.methods.features.channel import Channel
+from kdgen.methods.outputs.gaussian_kl import GaussianKl
+from kdgen.methods.outputs.logits import Logits
 from kdgen.types import Batch, UserError
 
 

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from views import Generator, inputs_of
 
-from kdgen.methods import Adversarial, Perceptual
+from kdgen.methods.adversarial.adversarial import Adversarial
+from kdgen.methods.outputs.perceptual import Perceptual
 from kdgen.metrics.perceptual import FeatureDistance
 from kdgen.models.discriminators import Discriminator
 from kdgen.models.nets.feature_net import feature_net

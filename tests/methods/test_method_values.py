@@ -8,7 +8,12 @@ import torch
 from torch import nn
 from views import inputs_of
 
-from kdgen.methods import Attention, Feature, Gradient, Jacobian, Output, Relation
+from kdgen.methods.features.attention import Attention
+from kdgen.methods.features.feature import Feature
+from kdgen.methods.features.relation import Relation
+from kdgen.methods.outputs.gradient import Gradient
+from kdgen.methods.outputs.jacobian import Jacobian
+from kdgen.methods.outputs.output import Output
 from kdgen.types import Batch, UserError
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdgen.methods import Attention, Feature, Relation
+from kdgen.methods.features.attention import Attention
+from kdgen.methods.features.feature import Feature
+from kdgen.methods.features.relation import Relation
 from kdgen.methods.layer_matching import choose, layers, probe
 from kdgen.types import Batch, UserError
 

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from kdgen.methods import Upcycling
-from kdgen.methods.outputs.upcycling import mixed, renoised, rescaled, turned, turned_back, zoomed
+from kdgen.methods.outputs.upcycling import Upcycling, mixed, renoised, rescaled, turned, turned_back, zoomed
 from kdgen.types import Batch, UserError
 
 

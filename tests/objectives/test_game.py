@@ -15,7 +15,7 @@ from kdgen.models.discriminators import (
     matched,
     squared_slope,
 )
-from kdgen.objectives import Adversarial
+from kdgen.objectives.adversarial import Adversarial
 from kdgen.types import Batch, LossInputs, UserError
 
 

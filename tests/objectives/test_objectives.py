@@ -9,7 +9,10 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from kdgen.metrics.fidelity import gradient_energy
-from kdgen.objectives import Adversarial, Diversity, Kl, Sharpness
+from kdgen.objectives.adversarial import Adversarial
+from kdgen.objectives.diversity import Diversity
+from kdgen.objectives.kl import Kl
+from kdgen.objectives.sharpness import Sharpness
 from kdgen.registry import Spec, build, names, summary
 from kdgen.types import Batch, LossInputs, UserError
 from kdgen.utils.hooks import capture_outputs

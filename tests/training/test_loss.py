@@ -81,7 +81,7 @@ def inputs(*values: float, weight: Tensor | None = None, taught: bool = True) ->
     """Flat images of these values; the truth is 0 and the teacher says 1."""
     x = torch.tensor(values).view(-1, 1, 1, 1).expand(-1, 1, 4, 4).clone().requires_grad_()
     batch = Batch(x=x.detach(), y=torch.zeros_like(x), weight=weight)
-    seen = {"batch": batch, "student_output": x, "student_layers": {}, "student_net": nn.Identity()}
+    seen = {"batch": batch, "student_output": x, "student_features": {}, "student_net": nn.Identity()}
     if not taught:
         return LossInputs(**seen)
     return DistillationInputs(**seen, teacher_output=torch.ones_like(x), teacher_features={}, teacher_net=nn.Identity(),

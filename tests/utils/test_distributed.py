@@ -92,9 +92,9 @@ SLICED = """
 import copy, torch
 from kdgen.utils.distributed import Team
 from kdgen.models.model import build_net
-from kdgen.registry import Use
+from kdgen.registry import Spec
 torch.manual_seed(0)
-net = build_net(Use(name="unet", args={"widths": [8, 16], "blocks": 1}), 1)[0].requires_grad_(False)
+net = build_net(Spec(name="unet", args={"widths": [8, 16], "blocks": 1}), 1)[0].requires_grad_(False)
 team = Team("cpu")
 sliced, x, sigma = team.sharded(copy.deepcopy(net)), torch.randn(2, 1, 9, 8), torch.tensor([0.1, 0.2])
 for _ in range(2):

@@ -55,7 +55,7 @@ def export(
     """Write a model for another runtime, and beside it how near it is to the model there, and how fast."""
     register_all(code)
     from kdgen import registry
-    from kdgen.export import export as write
+    from kdgen.export import export_model as write
     from kdgen.models.model import load
 
     task = registry.build("task", find_recipe(recipe).task) if recipe else None

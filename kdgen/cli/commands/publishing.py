@@ -53,7 +53,7 @@ def push(
     from kdgen import hub
 
     with _kept_when_interrupted():
-        pushed = hub.push(source, name, private=private, revision=revision, create_pr=create_pr, license=license,
+        pushed = hub.push_to_hub(source, name, private=private, revision=revision, create_pr=create_pr, license=license,
                           datasets=dataset or (), dry_run=dry_run)  # fmt: skip
     _show(pushed)
 

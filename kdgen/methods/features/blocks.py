@@ -13,7 +13,7 @@ from kdgen.types import Batch, Net, UserError
 BLOCK = re.compile(r"((?:.*\.)?)(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)")
 
 
-@register("method")
+@register("method", handle="bk_sdm")
 class Blocks(Paired):
     """Block-wise feature distillation of U-Nets: BK-SDM, Kim et al. 2024 (arXiv 2305.15798), eq. 3.
 

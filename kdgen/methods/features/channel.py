@@ -12,7 +12,7 @@ from kdgen.types import Batch, Net
 from kdgen.utils.validation import check_count, check_number
 
 
-@register("method")
+@register("method", handle="cwd")
 class Channel(Paired):
     """Channel-wise KL between feature maps: Shu et al. 2021 (arXiv 2011.13256), eq. 4-5.
 

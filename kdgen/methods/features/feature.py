@@ -16,7 +16,7 @@ DEGREES: dict[Distance, int] = {"l1": 1, "l2": 2}
 """How the distances that scale with their arguments do: they need not be divided before, which saves two passes."""
 
 
-@register("method")
+@register("method", handle="fitnets")
 class Feature(Paired):
     """Distance between features of student and teacher: FitNets, Romero et al. 2015 (arXiv 1412.6550), eq. 3.
 

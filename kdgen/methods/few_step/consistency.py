@@ -23,7 +23,7 @@ HIDDEN = 40.0
 """A level at which noise hides the image: from above it, ``r`` is at most this, whatever the schedule says."""
 
 
-@register("method")
+@register("method", handle="ect")
 class Consistency(Method):
     """Easy consistency tuning (ECT, Geng et al. 2024, arXiv 2406.14548), or consistency distillation.
 

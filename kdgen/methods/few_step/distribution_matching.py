@@ -12,7 +12,7 @@ from kdgen.registry import register
 from kdgen.types import Net
 
 
-@register("method")
+@register("method", handle="dmd2")
 class DistributionMatching(Scores):
     """Distribution matching distillation, DMD2 (Yin et al. 2024, arXiv 2405.14867); needs no data.
 

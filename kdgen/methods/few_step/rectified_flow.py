@@ -11,7 +11,7 @@ from kdgen.types import Batch, DistillationInputs, Method, Net
 from kdgen.utils.distance import Distance, distance
 
 
-@register("method")
+@register("method", handle="reflow")
 class RectifiedFlow(Method):
     """Reflow, and distillation to one step: Liu et al. 2022 (arXiv 2209.03003), section 2.
 

@@ -12,7 +12,7 @@ from kdgen.types import Net
 from kdgen.utils.validation import check_number
 
 
-@register("method")
+@register("method", handle="sid")
 class ScoreIdentity(Scores):
     """Score identity distillation, SiD (Zhou et al. 2024, arXiv 2404.04057), section 4; needs no data.
 

@@ -19,7 +19,7 @@ Mode = Literal["rescale", "mix", "renoise"]
 Input = tuple[Tensor, Mapping[str, Tensor]]
 
 
-@register("method")
+@register("method", handle="dukd")
 class Upcycling(Method):
     """Data upcycling: new inputs made from the batch, answered by the teacher (DUKD, arXiv 2309.14162).
 

@@ -5,6 +5,7 @@ from kdgen.models.adapters.checkpoint import load_checkpoint
 from kdgen.models.adapters.diffusion_pipeline import unet2d
 from kdgen.models.adapters.module import HALVES, Foreign, Half, from_module
 from kdgen.models.adapters.pretrained import known_folder, open_folder
+from kdgen.registry import import_modules
 
 __all__ = [
     "HALVES",
@@ -18,3 +19,5 @@ __all__ = [
     "open_folder",
     "unet2d",
 ]
+
+import_modules(__name__, __path__)
