@@ -96,6 +96,12 @@ def get(kind: Kind, name: str) -> Callable[..., Any]:
         raise UserError(f"no {kind} is called {name!r}{nearest(name, [*names(kind), *papers])}") from None
 
 
+def having(kind: Kind, **attributes: Any) -> list[str]:
+    """Names of the registered things with these attributes, in the order in which they were registered."""
+    things = _registered.get(kind, {}).items()
+    return [name for name, each in things if all(getattr(each, k, None) == v for k, v in attributes.items())]
+
+
 def build(kind: Kind, use: Spec, **more: Any) -> Any:
     """Call what ``use`` names with its arguments and ``more``.
 

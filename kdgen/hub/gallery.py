@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 
+from kdgen import registry
 from kdgen.data import framed
 from kdgen.data.photographs import Photographs
 from kdgen.models.model import Model
+from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.types import UserError
 from kdgen.utils.convert import sheet, to_pictures
 from kdgen.utils.seed import generator
@@ -28,13 +31,14 @@ def gallery(model: Model, path: Path) -> None:
         pictures = to_pictures(model.draw(DRAWN, seed=0, num_steps=_steps(model)))
         sheet(pictures).save(path)
     except UserError:
-        if model.task.get("name") == "denoise":
+        if model.task.get("name") not in registry.names("task") or not changes_images(model.task):
+            return
+        try:
             _before_and_after(model, path, SIZE)
-        elif model.task.get("name") == "autoencode":
-            try:
-                _before_and_after(model, path, SIZE)
-            except RuntimeError:  # a fully connected net takes one size alone
-                _before_and_after(model, path, int(model.task["size"]))
+        except RuntimeError:  # a fully connected net takes one size alone
+            if "size" not in model.task:
+                raise
+            _before_and_after(model, path, int(model.task["size"]))
 
 
 def _steps(model: Model) -> int | None:
@@ -49,12 +53,11 @@ def _steps(model: Model) -> int | None:
 def _before_and_after(model: Model, path: Path, size: int) -> None:
     """Four photographs of ``size`` in two rows: what the student is given, and what it makes of them."""
     images = torch.cat([framed(x, size) for _, x in Photographs().images(model.channels)][1:])
-    if model.task["name"] == "denoise":
-        made_for = model.task.get("sigma", 25)
-        sigma = float(made_for if isinstance(made_for, int | float) else made_for[-1])
-        given = images + 2 * sigma / 255 * torch.randn(images.shape, generator=generator(0, "gallery"))
-        made = model.restore(given, sigma=sigma)
-    else:
-        given, made = images, model.eval().net(images)
+    task, made_for = task_class(model.task), model.task.get("sigma", 25)
+    sigma = float(made_for if isinstance(made_for, int | float) else made_for[-1])
+    given = task.degrade(images, model.task, sigma=sigma, random=generator(0, "gallery"))
+    made = model.restore(given, sigma=sigma) if task.tiled else model.eval().net(given)
+    if given.shape != made.shape:
+        given = F.interpolate(given, made.shape[-2:], mode="bicubic", antialias=True)
     both = torch.cat([given, made]).clamp(-1, 1)
     sheet(to_pictures(both), columns=len(images)).save(path)

@@ -23,6 +23,7 @@ from kdgen.models.adapters.declared_task import declared_task, try_once
 from kdgen.models.adapters.weight_files import check_content
 from kdgen.models.config import check_net, is_student, read_config
 from kdgen.models.hub_cache import HubId, fetch, hub_id
+from kdgen.models.task_arguments import task_class, task_having
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError
@@ -65,8 +66,9 @@ def load_net(
     whole, _, half = str(reference).rpartition("#")
     if half in HALVES and whole:
         known = load_net(whole, revision=revision)
-        task = {"name": "encode", "decoder": whole} if half == "encoder" else {"name": "decode", "encoder": whole}
-        return Loaded(Half(known.net, HALVES[half]), f"{known.name}-{half}", known.channels, task)
+        (other,) = set(HALVES) - {half}
+        task = {"name": task_having(half=half), other: whole}
+        return Loaded(Half(known.net, half), f"{known.name}-{half}", known.channels, task)
     if isinstance(reference, str) and (named := hub_id(reference)):
         return _from_hub(named.at(revision or named.revision), as_written=reference)
     if revision is not None:
@@ -145,8 +147,8 @@ def _foreign(spec: Checkpoint) -> Loaded:
     task, net = declared_task(spec), spec.net
     declared = task.get("channels", net.args.get("channels", registry.default("net", net.name, "channels")))
     channels: Any = 3 if declared in (None, "both") else declared
-    restores = task.get("name", "denoise") == "denoise"
-    built = load_checkpoint(spec, next(Photographs().images(channels))[1] if restores else None)
+    noisy = task_class(task).takes_sigma
+    built = load_checkpoint(spec, next(Photographs().images(channels))[1] if noisy else None)
     if made := try_once(built, spec, task, channels):
         if "channels" in task and made[0] != channels:
             raise UserError(f"{spec.file}: task.channels is {channels}, and {net} makes images of {made[0]}")

@@ -14,15 +14,14 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from kdgen import registry
-from kdgen.diffusion.few_steps import trailing_sigmas
 from kdgen.models import tiling
 from kdgen.models.config import Config
 from kdgen.models.loading import load_net
 from kdgen.models.nets.fold import folded
 from kdgen.models.nets.inherit import inherit
 from kdgen.models.parts import Drawn
-from kdgen.models.sampling import NUM_STEPS, Generating, denoise_noise, draw_few, draw_images
-from kdgen.models.task_arguments import check_settled, settled_by
+from kdgen.models.sampling import Generating
+from kdgen.models.task_arguments import check_settled, settled_by, task_class, task_name
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError
@@ -38,7 +37,7 @@ class Model(nn.Module):
         net: called as ``net(x, **cond) -> (B, C, H, W)`` in [-1, 1].
         name: what it is called in tables.
         channels: 1 or 3.
-        task: what it was made for, e.g. ``{"name": "denoise", "sigma": 25}``.
+        task: what it was made for, the name and what its ``describe`` gives.
         use: the architecture and its arguments, None for a net that came as a module.
         home: the folder that it was loaded from, None for one that was made.
     """
@@ -75,8 +74,10 @@ class Model(nn.Module):
             UserError: for a sigma that is no noise level, if the model was made for a range of them and none is given,
                 if it was not made for images at all, and for answers that are not finite.
         """
-        if (kind := self.task.get("name")) in ("generate", "decode", "encode", "classify"):
-            raise UserError(f"{self.name} restores no images, it was made to {kind}: name a denoiser or an autoencoder")
+        made_for = task_class(self.task)
+        if (made_for.reads, made_for.gives) != ("images", "images"):
+            raise UserError(f"{self.name} restores no images, it was made to {task_name(self.task)}: name a denoiser "
+                            "or an autoencoder")  # fmt: skip
         self.eval()
         batch, channels = x.shape[:2]
         where = next(self.parameters()).device
@@ -131,19 +132,16 @@ class Model(nn.Module):
         if isinstance(self.net, Generating):
             told = {} if labels is None else {"label": torch.tensor(labels)[torch.arange(num_images) % len(labels)]}
             return self.net.generate(num_images, seed=seed, num_steps=num_steps, progress=progress, **told).cpu()
-        kind, classes = self.task.get("name"), self.task.get("num_classes", 0)
-        if kind == "generate":
-            return draw_images(self.net, self._told("latent"), num_images, seed, classes, labels, progress)
-        if kind == "diffuse":
-            shape = (self.channels, self._told("size"), self._told("size"))
-            if num_steps and "sampler" in self.task:
-                sigmas = trailing_sigmas(num_steps, self.task.get("table", "linear"))
-                few = self.task["sampler"]
-                return draw_few(self.net, shape, num_images, seed, sigmas, few, classes, labels, progress)
-            steps = num_steps or NUM_STEPS
-            return denoise_noise(self.net, shape, num_images, seed, steps, classes, labels, progress)
-        raise UserError(f"{self.name} draws no images, it was made to {kind or 'change them'}: "
-                        "name a generator or a diffusion model")  # fmt: skip
+        made_for = task_class(self.task)
+        if made_for.draws is None:
+            raise UserError(f"{self.name} draws no images, it was made to {self.task.get('name', 'change them')}: "
+                            "name a generator or a diffusion model")  # fmt: skip
+        for key in made_for.needed_facts:
+            if key not in self.task:
+                raise UserError(f"{self.name} does not say the {key} it draws with: declare task.{key}")
+        facts = {**self.task, "channels": self.channels}
+        return made_for.draw_model(self.net, facts, num_images, seed=seed, num_steps=num_steps, labels=labels,
+                                   progress=progress)  # fmt: skip
 
     def generate(
         self,
@@ -187,12 +185,6 @@ class Model(nn.Module):
             span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             warnings.warn(f"{self.name} was made for noise of sigma {span}, and {sigma:g} is far from that",
                           stacklevel=2)  # fmt: skip
-
-    def _told(self, key: str) -> Any:
-        """What its task says of itself."""
-        if key not in self.task:
-            raise UserError(f"{self.name} does not say the {key} it draws with: declare task.{key}")
-        return self.task[key]
 
     def _sigma(self, sigma: float | None) -> float:
         made_for = self.task.get("sigma", 25.0)
@@ -277,7 +269,7 @@ def build_net(
     fitting = registry.accepted("net", use.name, {key: settled[key] for key in known})
     use = Spec(name=use.name, args={**fitting, **use.args})
     made, spelled = registry.build("net", use), registry.spelled_out("net", use)
-    check_settled(spelled, settled, by_size=(task or {}).get("name") == "diffuse")
+    check_settled(spelled, settled, by_size=task_class(task or {}).draws == "noise")
     if start is not None:
         try:
             inherit(made, start.net)

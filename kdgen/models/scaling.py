@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kdgen import registry
+from kdgen.types import Task
 
 Args = dict[str, Any]
 
@@ -45,13 +46,18 @@ class Family:
             the family may have, and as many at every scale. Its MACs never fall as the scale rises.
         fit: arguments that the shapes settle.
         fresh: further ones for a teacher of another family, whose own arguments say nothing.
-        tasks: those for which it is proposed to teachers of no family of their own; the first that fits is taken.
+        does: attributes of the tasks for which it is proposed to teachers of no family of their own; the first family
+            that fits is taken. Empty where it is not.
     """
 
     scale: Callable[[Args, float], Iterable[Args]]
     fit: Callable[[Shapes], Args]
     fresh: Callable[[Shapes], Args] = lambda shapes: {}
-    tasks: tuple[str, ...] = ()
+    does: Mapping[str, Any] = field(default_factory=dict)
+
+    def suits(self, task: type[Task]) -> bool:
+        """Whether it is proposed for a task of this class."""
+        return bool(self.does) and all(getattr(task, key) == value for key, value in self.does.items())
 
 
 def scales(name: str) -> bool:
@@ -171,16 +177,16 @@ def _levels(large: int, small: int) -> list[int]:
 
 
 FAMILIES: dict[str, Family] = {
-    "conv_generator": Family(scale=_widths("width"), fit=_draws, tasks=("generate",)),
-    "mlp_generator": Family(scale=_widths("hidden"), fit=_draws, tasks=("generate",)),
-    "vae": Family(scale=_widths("widths", "blocks"), fit=_reads, tasks=("autoencode",)),
-    "vae_decoder": Family(scale=_widths("widths", "blocks"), fit=_decodes, fresh=_up, tasks=("decode",)),
-    "vae_encoder": Family(scale=_widths("widths", "blocks"), fit=_reads, fresh=_down, tasks=("encode",)),
+    "conv_generator": Family(scale=_widths("width"), fit=_draws, does={"draws": "latents"}),
+    "mlp_generator": Family(scale=_widths("hidden"), fit=_draws, does={"draws": "latents"}),
+    "vae": Family(scale=_widths("widths", "blocks"), fit=_reads, does={"half": "whole"}),
+    "vae_decoder": Family(scale=_widths("widths", "blocks"), fit=_decodes, fresh=_up, does={"half": "decoder"}),
+    "vae_encoder": Family(scale=_widths("widths", "blocks"), fit=_reads, fresh=_down, does={"half": "encoder"}),
     "mlp_vae": Family(scale=_widths("hidden"), fit=_reads_sized),
     "autoencoder_tiny": Family(scale=_autoencoder_tiny, fit=_reads),
     "autoencoder_kl": Family(scale=_autoencoder_kl, fit=_reads_sized),
-    "unet2d": Family(scale=_unet2d, fit=_diffuses, tasks=("diffuse",)),
-    "half_res": Family(scale=_widths("width", "blocks"), fit=_reads, fresh=_told, tasks=("denoise",)),
+    "unet2d": Family(scale=_unet2d, fit=_diffuses, does={"draws": "noise"}),
+    "half_res": Family(scale=_widths("width", "blocks"), fit=_reads, fresh=_told, does={"takes_sigma": True}),
     "unet": Family(scale=_widths("widths", "blocks"), fit=_reads),
     "dncnn": Family(scale=_widths("width"), fit=_reads),
     "ffdnet": Family(scale=_widths("width"), fit=_reads),

@@ -1,22 +1,54 @@
-"""Arguments of nets that a task settles: the size of its images and latents, and its number of classes."""
+"""What models say of the task they were made for: its class, and the arguments of nets that it settles."""
 
 from collections.abc import Mapping
 from math import prod
-from typing import Any
+from typing import Any, cast
 
+from kdgen import registry
 from kdgen.registry import Spec
-from kdgen.types import UserError
+from kdgen.types import DEFAULT_TASK, Task, UserError
 
 CLASSES = ("num_classes", "num_class_embeds", "classes")
 """What nets call the argument that is their number of classes."""
 
 
-def settled_by(task: Mapping[str, Any]) -> dict[str, Any]:
+def task_name(facts: Mapping[str, Any]) -> str:
+    """The name of the task that a model says it was made for: restoring images where it does not say."""
+    return str(facts.get("name", DEFAULT_TASK))
+
+
+def task_class(facts: Mapping[str, Any]) -> type[Task]:
+    """The class of the task that a model says it was made for; the contract itself for one that is not registered."""
+    name = task_name(facts)
+    known = name in registry.names("task")
+    return cast(type[Task], registry.get("task", name) if known else Task)
+
+
+def task_having(**attributes: Any) -> str:
+    """The name of the task whose class has these attributes, the most general of several.
+
+    Raises:
+        UserError: if none has been registered.
+    """
+    if found := registry.having("task", **attributes):
+        return found[0]
+    words = ", ".join(f"{key}={value!r}" for key, value in attributes.items())
+    raise UserError(f"no task with {words} is registered: import kdgen.tasks before")
+
+
+def changes_images(facts: Mapping[str, Any]) -> bool:
+    """Whether a model turns images into images, and draws none of its own."""
+    task = task_class(facts)
+    return (task.reads, task.gives, task.draws) == ("images", "images", None)
+
+
+def settled_by(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a task that draws or classifies settles of its nets, by argument."""
-    if task.get("name") not in ("generate", "diffuse", "classify"):
+    task = task_class(facts)
+    if task.draws is None and task.gives != "logits":
         return {}
-    settled = {"size": task["size"], **({"latent": prod(task["latent"])} if "latent" in task else {})}
-    return settled | (dict.fromkeys(CLASSES, task["num_classes"]) if task.get("num_classes") else {})
+    settled = {"size": facts["size"], **({"latent": prod(facts["latent"])} if "latent" in facts else {})}
+    return settled | (dict.fromkeys(CLASSES, facts["num_classes"]) if facts.get("num_classes") else {})
 
 
 def check_settled(use: Spec, settled: Mapping[str, Any], *, by_size: bool) -> None:

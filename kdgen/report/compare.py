@@ -6,22 +6,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdgen.metrics import beyond, cost, watched
 from kdgen.recipe import read
 from kdgen.report.report import ROLES, Report, Role, Row, Seconds, deciding
 from kdgen.report.sample_grids import Pictured
 from kdgen.report.verdict import verdict
-from kdgen.types import Task, UserError
+from kdgen.types import Batch, Task, UserError
 
 LARGEST_DB = 100.0
 """What a perfect result counts as, in dB."""
 
 
-class _Unchanged(nn.Module):
-    def forward(self, x: object) -> object:
-        return x
+class _Baseline(nn.Module):
+    """What a net has to beat, as a net."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.task = task
+
+    def forward(self, x: Tensor) -> Tensor | None:
+        return self.task.baseline(Batch(x=x))
 
 
 def measure(
@@ -41,7 +47,7 @@ def measure(
 
     Args:
         role: what the net is to the others.
-        net: the net; None for the task's input as it is.
+        net: the net; None for the task's baseline.
         task: measures quality on its evaluation images.
         name: what to call it.
         reference: the teacher, for tasks that measure how near a net comes to it.
@@ -55,7 +61,7 @@ def measure(
         its row. A perfect result counts as 100 dB. Answers that are not finite are counted, and figures made from
             them are NaN.
     """
-    asked = _Unchanged() if net is None else net
+    asked = _Baseline(task) if net is None else net
     with watched(asked) as seen:
         figures = task.evaluate(asked, reference=reference, seed=seed, limit=limit)
     metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
@@ -141,7 +147,7 @@ def assess(
     notes: Sequence[str] = (),
     machine: str = "",
 ) -> Report:
-    """Measure nets on a task, its input too where that has the shape of an answer, and report.
+    """Measure nets on a task, its baseline too where it shows pictures and has one, and report.
 
     Args:
         task: measures them.
@@ -154,9 +160,9 @@ def assess(
         notes: further sentences, after the task's own on its figures.
         machine: what the nets were trained on.
     """
-    rows, example = [], task.example()
-    if isinstance(task, Pictured) and task.answer_shape(example) == example.x.shape[1:]:
-        rows.append(measure("input", None, task, name="noisy input", reference=reference, seed=seed))
+    rows = []
+    if isinstance(task, Pictured) and task.baseline(task.example()) is not None:
+        rows.append(measure("input", None, task, name=task.baseline_name, reference=reference, seed=seed))
     measured = []
     for each in nets:
         row = measure(each.role, each.net, task, name=each.name, reference=reference, seed=seed, seconds=each.seconds,

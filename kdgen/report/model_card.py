@@ -8,14 +8,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from kdgen.models.config import Config
 from kdgen.models.hub_cache import HubId
+from kdgen.models.task_arguments import task_class
 from kdgen.recipe import Checkpoint, Recipe
 from kdgen.registry import Spec
 from kdgen.report.report import Report, heading
 from kdgen.report.usage_snippets import needs_code, with_kdgen, without_kdgen
-
-PIPELINES = {"denoise": "image-to-image", "generate": "unconditional-image-generation",
-             "diffuse": "unconditional-image-generation", "classify": "image-classification",
-             "encode": "image-feature-extraction"}  # fmt: skip
 
 SOURCES = {
     "dead_leaves": "procedural images that kdgen makes, which need no licence",
@@ -23,21 +20,6 @@ SOURCES = {
     "samples": "images that a model drew, under that model's licence",
 }
 """What is known of the licence of images by the name of their source."""
-
-LIMITS = {
-    "denoise": "It was made for Gaussian noise at the levels named above; on other noise, blur or compression its "
-               "answers are not known.",
-    "generate": "It draws only the kind of images that its teacher draws, and repeats the teacher's faults.",
-    "diffuse": "It draws only the kind of images that it was trained on, at the size named in its configuration.",
-    "classify": "It knows only the classes that it was trained on, at about the size of image named in its "
-                "configuration.",
-}  # fmt: skip
-
-
-DAMAGED = "It was made for the damage of the images that it was trained on; what it does to other damage is not known."
-
-EVALUATED = ("denoise", "autoencode", "encode", "decode")
-"""Tasks that are measured on bundled photographs where no images to evaluate on are named."""
 
 
 def card(
@@ -112,7 +94,7 @@ def _metadata(
     return ModelCardData(
         library_name="kdgen",
         license=license or "unknown",
-        pipeline_tag=PIPELINES.get(kind, "image-to-image"),
+        pipeline_tag=task_class({"name": kind}).pipeline_tag,
         tags=list(dict.fromkeys(["kdgen", kind, *([recipe.task.name] if recipe else []), *methods])),
         datasets=list(datasets) or None,
         model_name=name if results else None,
@@ -137,7 +119,7 @@ def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResul
     how = {"task": report.task, "seeds": row.num_seeds, "measured": " ".join(report.notes) or "by kdgen"}
     return [
         EvalResult(
-            task_type=PIPELINES.get(kind, "image-to-image"),
+            task_type=task_class({"name": kind}).pipeline_tag,
             task_name=kind,
             dataset_type=source,
             dataset_name=source.replace("_", " "),
@@ -154,17 +136,12 @@ def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResul
 
 def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
     """The images of the figures by the name of their source."""
-    args: Mapping[str, Any] = recipe.task.args if recipe else {}
-    own = not args.get("clean", True) and not args.get("sigma", 25)
-    paired = isinstance(images := args.get("images"), Mapping) and images.get("name") == "pairs"
-    known = recipe is not None and recipe.task.name in EVALUATED and not own and not paired
-    for key in ("evaluate",) if known else ("evaluate", "images"):
-        if isinstance(source := args.get(key), Mapping) and "name" in source:
-            given = source.get("args", {}) if isinstance(source.get("args"), Mapping) else {}
-            path = given.get("path") or given.get("damaged")
-            return Path(str(path)).name if path else str(source["name"])
-    made = report.find("teacher") is not None and recipe is not None and recipe.task.name in ("generate", "diffuse")
-    return "teacher" if made else "photographs"
+    source = task_class({"name": recipe.task.name}).evaluation_source(recipe.task.args) if recipe else "photographs"
+    if isinstance(source, Mapping) and "name" in source:
+        given = source.get("args", {}) if isinstance(source.get("args"), Mapping) else {}
+        path = given.get("path") or given.get("damaged")
+        return Path(str(path)).name if path else str(source["name"])
+    return "teacher" if source is None and report.find("teacher") is not None else "photographs"
 
 
 def _opening(report: Report | None, recipe: Recipe | None, net: Spec, kind: str) -> str:
@@ -199,8 +176,7 @@ def _cost(report: Report | None) -> str:
 
 
 def _limits(report: Report | None, kind: str, task: Mapping[str, Any]) -> str:
-    other = "It does for other images than those it was trained on what nobody has measured."
-    said = [DAMAGED if "damage" in task else LIMITS.get(kind, other)]
+    said = [task_class({"name": kind}).limits(task)]
     if report is None:
         said.append("It was not measured: this card has no figures.")
     else:
@@ -217,7 +193,8 @@ def _licences(recipe: Recipe | None, license: str | None, teacher: Path | None) 
     if recipe is not None and recipe.init not in ("random", "teacher"):
         lines.append("- the model that it was trained further from: not known")
     if recipe is not None:
-        named = sorted(_sources(recipe.task.args)) or (["dead_leaves"] if recipe.task.name == "denoise" else [])
+        default = task_class({"name": recipe.task.name}).default_images
+        named = sorted(_sources(recipe.task.args)) or ([] if default is None else [default])
         lines += [f"- {name.replace('_', ' ')}: {SOURCES.get(name, 'not known')}" for name in named]
     return "\n".join(lines)
 

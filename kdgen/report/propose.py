@@ -14,6 +14,7 @@ from kdgen.metrics import cost
 from kdgen.models.model import Model
 from kdgen.models.scaling import FAMILIES, Args, Shapes, scales
 from kdgen.models.scaling import family as known_family
+from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec, nearest
 from kdgen.types import Batch, Net, Task, UserError
 from kdgen.utils.conditions import call, check_reads, conditions_of
@@ -132,8 +133,9 @@ def _shapes(teacher: Model, task: Task) -> Shapes:
     with evaluating(teacher.net):
         gives = tuple(call(teacher.net, batch.x, batch.cond).shape[1:])
     said: Mapping[str, Any] = task.describe()
-    if said.get("name") == "generate":
-        gives = (gives[0], said["size"], said["size"])
+    wanted = task.answer_shape(example)
+    if wanted is not None and len(wanted) == len(gives):  # a teacher's larger image is resampled to the task's
+        gives = (gives[0], *wanted[1:])
     told = task.needs | ((conditions_of(teacher.net) or frozenset()) & example.cond.keys())
     return Shapes(reads=tuple(example.x.shape[1:]), gives=gives, task=said, told=told)
 
@@ -148,7 +150,7 @@ def _start(teacher: Model, shapes: Shapes, family: str | None) -> tuple[str, Arg
         args = _spelled_out(name, {**teacher.use.args, **known_family(name).fit(shapes)})
         check_reads(teacher.name, registry.build("net", Spec(name=name, args=args)), shapes.told)
         return name, args
-    known = [key for key, each in FAMILIES.items() if shapes.task.get("name") in each.tasks]
+    known = [key for key, each in FAMILIES.items() if each.suits(task_class(shapes.task))]
     for key in known if name is None else [name]:
         args = _spelled_out(key, {**known_family(key).fit(shapes), **known_family(key).fresh(shapes)})
         try:

@@ -16,6 +16,7 @@ from kdgen.data import derive
 from kdgen.metrics import distances, extractor
 from kdgen.models.model import Model
 from kdgen.models.sampling import CALL
+from kdgen.models.task_arguments import task_class
 from kdgen.types import UserError
 from kdgen.utils.cache import cache_folder, kept_array, short_hash
 
@@ -48,7 +49,7 @@ class Point:
 
 def draws_in_steps(model: Model) -> bool:
     """Whether a model is a diffusion model that knows the size of its images."""
-    return model.task.get("name") == "diffuse" and isinstance(model.task.get("size"), int)
+    return task_class(model.task).draws == "noise" and isinstance(model.task.get("size"), int)
 
 
 def step_curve(

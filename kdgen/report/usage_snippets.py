@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdgen import registry
+from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec
 from kdgen.types import UserError
 
@@ -94,11 +95,12 @@ def with_kdgen(repo: str, kind: str, task: Mapping[str, Any]) -> str:
         task: what else is known of that.
     """
     use, imports = CALL, "import kdgen\n"
-    if kind == "denoise":
+    made_for = task_class({"name": kind})
+    if made_for.takes_sigma:
         sigma = task.get("sigma", 25)
         use = RESTORE.format(sigma=sigma if isinstance(sigma, int | float) else 25)
         imports += "from PIL import Image\n"
-    elif kind in ("generate", "diffuse"):
+    elif made_for.draws:
         use = DRAW
     return f'{imports}\nstudent = kdgen.load("{repo}")\n{use}'
 

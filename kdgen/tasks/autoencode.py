@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, islice
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from kdgen.models.sampling import CALL
 from kdgen.registry import nearest, register
 from kdgen.tasks.drawing import Drawing
 from kdgen.tasks.latents import exchanged
-from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.types import Batch, Metrics, Net, Task, UserError
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
 from kdgen.utils.validation import check_count
@@ -54,6 +54,10 @@ class Autoencode(Drawing):
     """
 
     name = "autoencode"
+    half: ClassVar[Literal["encoder", "decoder", "whole"] | None] = "whole"
+    tiled = False
+    group, usual_preset = "vae", "vae"
+    usual_methods = (*Task.usual_methods, "gaussian_kl")
     primary_metric, taught_primary_metric = "psnr", "psnr@teacher"
     equivariant = True
 
@@ -89,6 +93,11 @@ class Autoencode(Drawing):
     def describe(self) -> dict[str, Any]:
         """Name, size of patches and channels."""
         return {"name": self.name, "size": self.size, "channels": self.channels}
+
+    @classmethod
+    def evaluation_source(cls, args: Mapping[str, Any]) -> Any:
+        """Those to evaluate on, bundled photographs if there are none."""
+        return args.get("evaluate") or {"name": "photographs"}
 
     def fingerprint(self) -> str:
         """A hash of the description and the source of images."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kdgen.data import LIGHT, Labelled, derive, generator, is_labelled, make_images, make_jitter
 from kdgen.registry import register
-from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.types import Batch, Metrics, Net, Task, UserError
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.validation import check_count
 
@@ -20,7 +20,7 @@ CALL = 250
 
 
 @register("task")
-class Classify:
+class Classify(Task):
     """Say which class an image belongs to; nets answer with logits ``(B, K)``.
 
     Args:
@@ -45,6 +45,8 @@ class Classify:
         UserError: for an argument that does not fit.
     """
 
+    gives = "logits"
+    pipeline_tag = "image-classification"
     equivariant = False
     primary_metric = taught_primary_metric = "accuracy"
     quick_eval_images = 1000
@@ -97,6 +99,12 @@ class Classify:
     def describe(self) -> dict[str, Any]:
         """Name, number of classes, size and channels of the images."""
         return {"name": "classify", "num_classes": self.num_classes, "size": self.patch, "channels": self.channels}
+
+    @classmethod
+    def limits(cls, facts: Mapping[str, Any]) -> str:
+        """Its classes, and the size of its images."""
+        return ("It knows only the classes that it was trained on, at about the size of image named in its "
+                "configuration.")  # fmt: skip
 
     def fingerprint(self) -> str:
         """A hash of the description, the changes and the images."""

@@ -9,14 +9,12 @@ from torch import Tensor
 
 from kdgen import registry
 from kdgen.models.input_shape import InputShape, Shaped, input_shape, mirrored, said
+from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec
 from kdgen.tasks import Autoencode, Denoise, Encode
 from kdgen.types import Batch, Net, Task, UserError
 from kdgen.utils.conditions import call
 from kdgen.utils.devices import device_of, evaluating
-
-ALIKE = (frozenset({"diffuse", "few_steps"}), frozenset({"generate", "decode"}))
-"""Tasks for nets of one kind, beside each task with itself."""
 
 CHANNELS = ("channels", "in_channels", "in_chans", "num_channels")
 LATENT = ("latent", "latent_dim", "latent_channels", "z_dim", "nz", "in_channels")
@@ -49,7 +47,7 @@ class Party:
 
 def are_alike(kind: str, other: str) -> bool:
     """Whether two tasks are for nets of one kind."""
-    return kind == other or any({kind, other} <= alike for alike in ALIKE)
+    return kind == other or other in task_class({"name": kind}).alike or kind in task_class({"name": other}).alike
 
 
 def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable[Party]) -> None:
@@ -93,7 +91,7 @@ def _check_whole(use: Spec, task: Task, party: Party, batch: Batch) -> None:
     for y in task.whole_images():
         height, width = task.seen(y).shape[-2:]
         if height > sizes.fixed[0] or width > sizes.fixed[1]:
-            what = f"{'latents' if use.name == 'decode' else 'images'} of {height}x{width}"
+            what = f"{task.reads} of {height}x{width}"
             raise UserError(f"{party.called} takes {sizes}, and on whole images it is measured on {what}: "
                             "set task.args.whole to false")  # fmt: skip
 
@@ -102,7 +100,7 @@ def _other_kind(party: Party, use: Spec) -> str:
     kind = str(party.made_for["name"])
     if party.key is None:
         return f"measure it by {kind}"
-    half = {"encode": "encoder", "decode": "decoder"}.get(use.name) if kind == "autoencode" else None
+    half = task_class({"name": use.name}).half if task_class({"name": kind}).half == "whole" else None
     own = f" (MODEL#{half} is that half of it)" if half else ""
     return f"set {party.key} to a model that was made to {use.name}{own}, or task to {kind}"
 
@@ -122,7 +120,7 @@ class _Probe:
         self.use, self.task, self.party = use, task, party
         seen = batch.teacher_x if party.key == "teacher" else None
         self.batch = replace(batch, x=batch.x if seen is None else seen).to(device_of(party.net))
-        self.shows_latents = use.name in ("generate", "decode")
+        self.shows_latents = task.reads == "latents"
 
     def answer(self) -> Tensor:
         """What the net says to the batch. Raises UserError where it does not take that."""
@@ -179,8 +177,7 @@ class _Probe:
         return out, ""
 
     def _shown(self) -> str:
-        kind = "latents" if self.shows_latents else "images"
-        return f"the {kind} of the task {self.use.name}, {_words(tuple(self.batch.x.shape[1:]))}"
+        return f"the {self.task.reads} of the task {self.use.name}, {_words(tuple(self.batch.x.shape[1:]))}"
 
     def _what_it_takes(self, reason: str) -> str:
         """What the net does take, as it says itself or found by trying, and what to change."""

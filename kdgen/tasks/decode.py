@@ -32,6 +32,9 @@ class Decode(Autoencode):
     """
 
     name = "decode"
+    half = "decoder"
+    reads = "latents"
+    alike = frozenset({"generate"})
     equivariant = False
 
     def __init__(

@@ -1,7 +1,6 @@
 """Remove additive white Gaussian noise."""
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, islice
@@ -14,18 +13,17 @@ from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, g
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.tiling import whole
 from kdgen.registry import nearest, register
-from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.tasks.noise_levels import evaluation_levels, noise_range
+from kdgen.types import Batch, Metrics, Net, Task, UserError
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
-from kdgen.utils.validation import LARGEST_SIGMA
 
 BLOCK_PIXELS = 2**20
-USUAL_SIGMAS = (15.0, 25.0, 50.0)
 LOSSES = ("l1", "l2", "charbonnier")
 
 
 @register("task")
-class Denoise:
+class Denoise(Task):
     """Remove additive white Gaussian noise, at one level or blind over a range, in grey or colour.
 
     Noise is never clipped: ``x = y + 2 * sigma / 255 * n`` with ``n`` standard normal. ``cond["sigma"]`` tells the nets
@@ -57,6 +55,11 @@ class Denoise:
         UserError: for an argument that does not fit.
     """
 
+    takes_sigma = True
+    default_images = "dead_leaves"
+    baseline_name = "noisy input"
+    group, usual_preset = "denoiser", "denoise"
+    usual_methods = (*Task.usual_methods, "jacobian")
     channels: int
     equivariant = True
     quick_eval_images = 2
@@ -73,7 +76,7 @@ class Denoise:
         evaluate_sigmas: Sequence[float] | None = None,
         loss: Literal["charbonnier", "l1", "l2"] = "charbonnier",
     ) -> None:
-        self.low, self.high = _range(sigma)
+        self.low, self.high = noise_range(sigma)
         if channels not in (1, 3, "both"):
             raise UserError(f'channels is 1 (grey), 3 (colour) or "both", not {channels!r}')
         if type(patch) is not int or patch < 1:
@@ -85,7 +88,7 @@ class Denoise:
         self.both = channels == "both"
         self.channels = 3 if channels == "both" else channels
         self.patch, self.loss_name = patch, loss
-        self.source: Images = make_images(images if images is not None else {"name": "dead_leaves"})
+        self.source: Images = make_images(images if images is not None else {"name": self.default_images})
         self.pairs = self.source if isinstance(self.source, Pairs) else None
         if self.pairs is not None and not clean:
             raise UserError("pairs have clean images: leave clean out")
@@ -100,13 +103,36 @@ class Denoise:
             raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
         if not isinstance(self.gallery, Gallery):
             raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")
-        self.evaluate_sigmas = self._evaluation_levels(evaluate_sigmas)
+        known = evaluate_sigmas is None and isinstance(self.gallery, Pairs)
+        self.evaluate_sigmas = (self.high,) if known else evaluation_levels(self.low, self.high, evaluate_sigmas)
 
     def describe(self) -> dict[str, Any]:
         """The task as a model's configuration states it: name, noise levels in 8-bit units, channels."""
         sigma: float | list[float] = self.low if self.low == self.high else [self.low, self.high]
         told = {"name": "denoise", "sigma": sigma, "channels": "both" if self.both else self.channels}
         return told | ({"damage": "that of its training images"} if self.pairs is not None or self.damaged else {})
+
+    @classmethod
+    def degrade(cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float, random: torch.Generator) -> Tensor:
+        """The images under noise; see the base."""
+        return images + 2 * sigma / 255 * torch.randn(images.shape, generator=random)
+
+    @classmethod
+    def limits(cls, facts: Mapping[str, Any]) -> str:
+        """Its noise, or the damage of its pairs."""
+        if "damage" in facts:
+            return "It was made for the damage of the images that it was trained on; what it does to other damage is " \
+                   "not known."  # fmt: skip
+        return "It was made for Gaussian noise at the levels named above; on other noise, blur or compression its " \
+               "answers are not known."  # fmt: skip
+
+    @classmethod
+    def evaluation_source(cls, args: Mapping[str, Any]) -> Any:
+        """Those to evaluate on; if there are none, pairs or damaged images to train on, or else bundled photographs."""
+        images = args.get("images")
+        damaged = not args.get("clean", True) and not args.get("sigma", 25)
+        paired = isinstance(images, Mapping) and images.get("name") == "pairs"
+        return args.get("evaluate") or (images if damaged or paired else {"name": "photographs"})
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches, ``x`` and ``y`` ``(B, C, patch, patch)``; each depends on seed, size and number alone.
@@ -264,27 +290,10 @@ class Denoise:
         noise = torch.randn(y.shape, generator=random)
         return Batch(x=torch.addcmul(y, noise, std[:, None, None, None]), y=y, cond={"sigma": std})
 
-    def _evaluation_levels(self, given: Sequence[float] | None) -> tuple[float, ...]:
-        if given is not None:
-            if not given:
-                raise UserError("evaluate_sigmas holds no noise level: give at least one")
-            return tuple(_range(sigma)[0] for sigma in given)
-        if self.low == self.high or isinstance(self.gallery, Pairs):
-            return (self.high,)
-        return tuple(sigma for sigma in USUAL_SIGMAS if self.low <= sigma <= self.high) or (self.high,)
-
 
 class _Untouched(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x
-
-
-def _range(sigma: float | Sequence[float]) -> tuple[float, float]:
-    levels = list(sigma) if isinstance(sigma, Sequence) and not isinstance(sigma, str) else [sigma, sigma]
-    numbers = all(isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s) for s in levels)
-    if len(levels) != 2 or not numbers or not 0 <= levels[0] <= levels[1] <= LARGEST_SIGMA:
-        raise UserError(f"sigma is a number from 0 to 100, or [low, high] of such, not {sigma!r}")
-    return float(levels[0]), float(levels[1])
 
 
 def _means(rows: list[list[float]]) -> list[float]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import JsonValue
@@ -16,7 +16,9 @@ from torch import Tensor
 from kdgen.data import Images, derive, generator, make_images
 from kdgen.data.labelled import is_labelled
 from kdgen.diffusion import edm_weight, log_normal
-from kdgen.models.sampling import NUM_STEPS, denoise_noise
+from kdgen.diffusion.few_steps import trailing_sigmas
+from kdgen.models.parts import Drawn
+from kdgen.models.sampling import NUM_STEPS, denoise_noise, draw_few
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Net, UserError
@@ -49,6 +51,12 @@ class Diffuse(Drawing):
     Raises:
         UserError: for an argument that does not fit.
     """
+
+    draws = "noise"
+    needed_facts = ("size",)
+    pipeline_tag = "unconditional-image-generation"
+    group = usual_preset = "diffusion"
+    usual_methods: ClassVar[tuple[str, ...]] = ("output", "blocks", "feature", "attention", "relation")
 
     def __init__(
         self,
@@ -150,6 +158,30 @@ class Diffuse(Drawing):
         """One flat image at the noise level 1."""
         cond = {"sigma": torch.ones(1)} | ({"label": torch.zeros(1, dtype=torch.long)} if self.num_classes else {})
         return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond=cond)
+
+    @classmethod
+    def draw_model(
+        cls,
+        net: Net,
+        facts: Mapping[str, Any],
+        num_images: int,
+        *,
+        seed: int,
+        num_steps: int | None,
+        labels: Sequence[int] | None,
+        progress: Drawn | None,
+    ) -> Tensor:
+        """Images from noise, by the sampler that the model was made for, Heun's method if none; see the base."""
+        shape, classes = (facts["channels"], facts["size"], facts["size"]), facts.get("num_classes", 0)
+        if num_steps and "sampler" in facts:
+            sigmas = trailing_sigmas(num_steps, facts.get("table", "linear"))
+            return draw_few(net, shape, num_images, seed, sigmas, facts["sampler"], classes, labels, progress)
+        return denoise_noise(net, shape, num_images, seed, num_steps or NUM_STEPS, classes, labels, progress)
+
+    @classmethod
+    def limits(cls, facts: Mapping[str, Any]) -> str:
+        """The images that it was trained on, and their size."""
+        return "It draws only the kind of images that it was trained on, at the size named in its configuration."
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from noise, of each class in turn; see the base."""

@@ -20,13 +20,13 @@ from kdgen.metrics import (
     vendi_score,
 )
 from kdgen.models.sampling import CALL
-from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.types import Batch, Metrics, Net, Task, UserError
 
 FEWEST = 200
 """Fewest images that a distance between distributions is worth measuring on."""
 
 
-class Drawing:
+class Drawing(Task):
     """A task whose nets make images: measured by agreement with the teacher, distribution, diversity and sharpness.
 
     A task says how images are drawn, in ``draw``, and what data they should look like, in ``images``.
@@ -56,12 +56,12 @@ class Drawing:
         self._data: dict[tuple[int, int], Tensor] = {}
         self._diversity: WeakKeyDictionary[Net, dict[int, float]] = WeakKeyDictionary()
 
-    @property
+    @property  # type: ignore[override]
     def primary_metric(self) -> str:
         """The distance between distributions: FID for Inception's features, otherwise under its extractor's name."""
         return "fid" if self.features == "inception" else f"fd_{self.features}"
 
-    @property
+    @property  # type: ignore[override]
     def taught_primary_metric(self) -> str:
         """The same, for with a teacher it is the distance to the teacher's images."""
         return self.primary_metric

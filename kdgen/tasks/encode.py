@@ -32,6 +32,9 @@ class Encode(Autoencode):
     """
 
     name = "encode"
+    half = "encoder"
+    gives = "latents"
+    pipeline_tag = "image-feature-extraction"
     equivariant = False
 
     def __init__(

@@ -55,6 +55,11 @@ class FewSteps(Diffuse):
         UserError: for an argument that does not fit.
     """
 
+    alike = frozenset({"diffuse"})
+    group, usual_preset = "few_steps", "consistency"
+    usual_methods = ("consistency", "progressive", "rectified_flow", "distribution_matching", "score_identity",
+                     "mean_flow", "drawn_adversarial", "output", "blocks")  # fmt: skip
+
     def __init__(
         self,
         images: Mapping[str, Any] | Images | None = None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdgen.data import Images, derive, generator, make_images
+from kdgen.models.parts import Drawn
 from kdgen.models.sampling import draw_images
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
@@ -35,6 +36,12 @@ class Generate(Drawing):
     Raises:
         UserError: for an argument that does not fit.
     """
+
+    reads = "latents"
+    draws = "latents"
+    needed_facts = ("latent",)
+    pipeline_tag = "unconditional-image-generation"
+    group, usual_preset = "gan", "gan"
 
     def __init__(
         self,
@@ -98,6 +105,31 @@ class Generate(Drawing):
         """One latent, of the first class."""
         cond = {"label": torch.zeros(1, dtype=torch.int64)} if self.num_classes else {}
         return Batch(x=torch.zeros(1, *self.latent), cond=cond)
+
+    @classmethod
+    def draw_model(
+        cls,
+        net: Net,
+        facts: Mapping[str, Any],
+        num_images: int,
+        *,
+        seed: int,
+        num_steps: int | None,
+        labels: Sequence[int] | None,
+        progress: Drawn | None,
+    ) -> Tensor:
+        """Images from standard normal latents; see the base."""
+        return draw_images(net, facts["latent"], num_images, seed, facts.get("num_classes", 0), labels, progress)
+
+    @classmethod
+    def limits(cls, facts: Mapping[str, Any]) -> str:
+        """Those of its teacher."""
+        return "It draws only the kind of images that its teacher draws, and repeats the teacher's faults."
+
+    @classmethod
+    def evaluation_source(cls, args: Mapping[str, Any]) -> Any:
+        """The data where there is any, or else the teacher's images."""
+        return args.get("images")
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from standard normal latents, of each class in turn; see the base."""

@@ -11,6 +11,7 @@ from kdgen import recipe as recipes
 from kdgen import registry
 from kdgen.data import Gallery, make_images
 from kdgen.models.model import Model
+from kdgen.models.task_arguments import task_name
 from kdgen.registry import Spec
 from kdgen.tasks.compatibility import Party, are_alike, check_fit
 from kdgen.types import Task, UserError
@@ -48,12 +49,12 @@ def measuring_task(
         raise UserError(f"a task is a name, a description or a task itself, not {task!r}")
     first = next(iter(models.values()))
     use = _described(task) if isinstance(task, Mapping) else None
-    made_for = "few_steps" if "sampler" in first.task else str(first.task.get("name", "denoise"))
+    made_for = "few_steps" if "sampler" in first.task else task_name(first.task)
     name = use.name if use else task if isinstance(task, str) else None
     parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
     parties += [Party(called=teacher.name, net=teacher.net, made_for=teacher.task)] if teacher is not None else []
     for party in parties:
-        kind = str(party.made_for.get("name", "denoise"))
+        kind = task_name(party.made_for)
         if task is None and party.made_for and not are_alike(kind, made_for):
             raise UserError(f"{first.name} was made to {made_for} and {party.called} to {kind}: measure those together "
                             "that were made for one task")  # fmt: skip

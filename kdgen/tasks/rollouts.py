@@ -8,6 +8,7 @@ from kdgen.data import derive
 from kdgen.diffusion import check_guidance, guided
 from kdgen.models.parts import listening
 from kdgen.models.sampling import NUM_STEPS, denoise_noise, starting_noise
+from kdgen.models.task_arguments import task_class
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
 from kdgen.types import UserError
@@ -44,7 +45,7 @@ class Rollouts(Samples):
         check_guidance("rollouts", guidance, null_label)
         super().__init__(model, num_images=num_images, seed=seed, num_steps=num_steps)
         task = self._model.task
-        if task.get("name") != "diffuse" or not isinstance(task.get("size"), int):
+        if task_class(task).draws != "noise" or not isinstance(task.get("size"), int):
             raise UserError(f"rollouts are of a diffusion model that knows the size of its images, not of {model}")
         self.shape = (self._model.channels, task["size"], task["size"])
         self.guidance, self.null_label = guidance, null_label

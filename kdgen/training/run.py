@@ -141,7 +141,7 @@ class _Run:
         self.drawing = drawing_seconds(getattr(task, "source", None), getattr(task, "images", None))
         self.chain = recipe.links()
         check_fit(recipe.task, task, first, self._parties())
-        if teacher is not None and recipe.task.name == "denoise":
+        if teacher is not None and task.takes_sigma:
             check_module(f"the teacher {recipe.teacher}", teacher, next(Photographs().images(task.channels))[1])
         self.place.first = self.chain[0][0]
         self.link = self._link(0)

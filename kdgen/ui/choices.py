@@ -12,31 +12,23 @@ from kdgen.metrics import cost
 from kdgen.models.hub_cache.ids import MODELS
 from kdgen.models.model import Model, build_net
 from kdgen.models.scaling import FAMILIES
+from kdgen.models.task_arguments import task_class
 from kdgen.presets import preset
 from kdgen.recipe import CacheSpec, Recipe, Stage, Term, override
 from kdgen.registry import Spec
 from kdgen.report.propose import propose
 from kdgen.types import UserError
+from kdgen.ui.words import ENGLISH
 from kdgen.utils.schema import Strict
 
+CLASSES = [task_class({"name": name}) for name in registry.having("task")]
 KINDS = {
-    "denoiser": ("denoise",),
-    "gan": ("generate",),
-    "vae": ("autoencode", "decode", "encode"),
-    "diffusion": ("diffuse",),
-    "few_steps": ("few_steps",),
+    kind: [task for task in CLASSES if task.group == kind]
+    for kind in (word.removeprefix("kind_") for word in ENGLISH if word.startswith("kind_"))
 }
 """What can be distilled, and the tasks that belong to it."""
 
-GENERAL = ("output", "feature", "attention", "relation", "channel", "gradient", "perceptual", "adversarial")
-METHODS = {
-    "denoiser": (*GENERAL, "jacobian"),
-    "gan": GENERAL,
-    "vae": (*GENERAL, "gaussian_kl"),
-    "diffusion": ("output", "blocks", "feature", "attention", "relation"),
-    "few_steps": ("consistency", "progressive", "rectified_flow", "distribution_matching", "score_identity",
-                  "mean_flow", "drawn_adversarial", "output", "blocks"),
-}  # fmt: skip
+METHODS = {kind: tasks[0].usual_methods for kind, tasks in KINDS.items()}
 """Methods that make sense for each kind, the usual first."""
 
 ADVANCED = ("batch_size", "seed", "controls", "precision", "ema", "evaluate_every", "checkpoint_every",
@@ -76,15 +68,17 @@ def presets_of(kind: str) -> list[str]:
     found = []
     for name in registry.names("preset"):
         recipe = preset(name)
-        if recipe.teacher is not None and recipe.task.name in KINDS[kind] and recipe.device == "auto":
+        own = task_class({"name": recipe.task.name}).group == kind
+        if own and recipe.teacher is not None and recipe.device == "auto":
             found.append(recipe.name)
-    first = {"denoiser": "denoise", "gan": "gan", "vae": "vae", "diffusion": "diffusion", "few_steps": "consistency"}
-    return sorted(found, key=lambda name: (name != first[kind], name))
+    usual = {task.usual_preset for task in KINDS[kind]}
+    return sorted(found, key=lambda name: (name not in usual, name))
 
 
 def kind_of(task: str) -> str:
     """The kind that a task belongs to; the first for one of no kind."""
-    return next((kind for kind, tasks in KINDS.items() if task in tasks), "denoiser")
+    group = task_class({"name": task}).group
+    return group if group in KINDS else next(iter(KINDS))
 
 
 def summary(name: str) -> str:
@@ -94,7 +88,7 @@ def summary(name: str) -> str:
 
 def families_of(kind: str) -> list[str]:
     """Families of nets that can be scaled to a cost, for a kind."""
-    return [name for name, family in FAMILIES.items() if set(family.tasks) & set(KINDS[kind])] or ["unet2d"]
+    return [name for name, family in FAMILIES.items() if any(map(family.suits, KINDS[kind]))]
 
 
 def fields() -> list[Field]:

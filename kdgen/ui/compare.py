@@ -9,6 +9,7 @@ import gradio as gr
 from PIL import Image
 
 from kdgen.models.model import Model
+from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.types import UserError
 from kdgen.ui import comparing, markup
 from kdgen.ui.charts import tradeoff_chart
@@ -98,10 +99,9 @@ def _suited(models: Models) -> Callable[[list[str], str], list[Any]]:
             tasks = []
         if not tasks or len(here) < len(references):
             return [gr.update(visible=True)] * 4
-        names = {task.get("name", "denoise") for task in tasks}
-        change = not names.isdisjoint(comparing.CHANGES)
+        change, noise = any(map(changes_images, tasks)), any(task_class(task).takes_sigma for task in tasks)
         few = any("sampler" in task for task in tasks)
-        return [gr.update(visible=shown) for shown in (change, "denoise" in names, not change, few)]
+        return [gr.update(visible=shown) for shown in (change, noise, not change, few)]
 
     return suited
 
@@ -148,7 +148,7 @@ class Asked:
 
 def show(found: dict[str, Model], photo: Image.Image | None, asked: Asked, *, noisy: bool = False) -> comparing.Shown:
     """The pictures of a comparison, of the kind that suits the models."""
-    if comparing.task_name(found) not in comparing.CHANGES:
+    if not changes_images(comparing.shared_task(found)):
         return comparing.on_latents(found, num_images=asked.num_images, seed=asked.seed, num_steps=asked.num_steps)
     picture = photo if photo is not None else comparing.photographs()["chelsea"]
     return comparing.on_photograph(found, picture, sigma=asked.sigma, seed=asked.seed, noisy=noisy)
@@ -164,7 +164,7 @@ def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
         try:
             asked = Asked.within(limits, sigma=sigma, seed=seed, num_images=count, num_steps=steps)
             found = load_all(models, references, session)
-            if not found or (len(found) < 2 and comparing.task_name(found) not in comparing.CHANGES):
+            if not found or (len(found) < 2 and not changes_images(comparing.shared_task(found))):
                 raise UserError(words["two_models"])
             yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]
             seen = show(found, photo, asked, noisy=bool(noisy))

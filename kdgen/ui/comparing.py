@@ -16,14 +16,12 @@ from kdgen.data import generator
 from kdgen.data.photographs import Photographs
 from kdgen.models.input_shape import fitted
 from kdgen.models.model import Model
+from kdgen.models.task_arguments import changes_images, task_class, task_name
 from kdgen.report import compare, sample_grids
 from kdgen.report.report import Report, heading
 from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Batch, UserError
 from kdgen.utils.convert import from_picture, sheet, to_pictures
-
-CHANGES = ("denoise", "autoencode")
-"""Tasks whose nets change a picture; others draw pictures of their own."""
 
 MEASURED = 200
 """Images on which nets that draw are measured here, fewer than in a run's report."""
@@ -71,21 +69,21 @@ class _As(torch.nn.Module):
         self.model, self.sigma = model, sigma
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.model.task.get("name") == "autoencode":
+        if not task_class(self.model.task).tiled:
             grey = x.shape[1] == 1
             out: torch.Tensor = fitted(self.model.net, x.expand(-1, self.model.channels, -1, -1))
             return out.mean(1, keepdim=True) if grey else out
         return self.model.restore(x, self.sigma)
 
 
-def task_name(models: Mapping[str, Model]) -> str:
-    """What models do. Raises UserError if they do different things."""
-    names = {model.task.get("name", "denoise") for model in models.values()}
+def shared_task(models: Mapping[str, Model]) -> Mapping[str, Any]:
+    """What models say of the task that all of them do. Raises UserError if they do different things."""
+    names = {task_name(model.task) for model in models.values()}
     if len(names) != 1:
         raise UserError(
             f"these models do different things ({', '.join(sorted(names))}): compare those that do the same"
         )
-    return str(names.pop())
+    return next(iter(models.values())).task
 
 
 def on_photograph(
@@ -101,9 +99,9 @@ def on_photograph(
         noisy: whether it is noisy already: nothing is added then and there is no truth.
     """
     clean, _ = from_picture(picture)
-    x, changes = clean, task_name(models) == "denoise"
-    if changes and not noisy:
-        x = clean + 2 * sigma / 255 * torch.randn(clean.shape, generator=generator(seed, "compare"))
+    x, facts = clean, shared_task(models)
+    if not noisy:
+        x = task_class(facts).degrade(clean, facts, sigma=sigma, random=generator(seed, "compare"))
     task = _Photograph(Batch(x=x, y=None if noisy else clean))
     nets = {name: _As(model, sigma) for name, model in models.items()}
     with torch.inference_mode():
@@ -123,7 +121,7 @@ def on_latents(models: Mapping[str, Model], *, num_images: int, seed: int, num_s
 
 def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> torch.Tensor:
     """Images of a model; the number of steps counts for those made to draw in few."""
-    if model.task.get("name") == "decode":
+    if task_class(model.task).draws is None:
         _, task = measuring_task({model.name: model}, None)
         images: torch.Tensor = task.draw(model.net, num_images=num_images, seed=seed)
         return images
@@ -133,14 +131,14 @@ def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> tor
 
 def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Report:
     """Cost and quality of models, the first as the reference; latency is this machine's, now."""
-    return _measured(tuple(models.items()), sigma if task_name(models) == "denoise" else None)
+    return _measured(tuple(models.items()), sigma if task_class(shared_task(models)).takes_sigma else None)
 
 
 @lru_cache(maxsize=32)
 def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Report:
     given = dict(models)
     (_, first), *others = models
-    changes = task_name(given) in CHANGES
+    changes = changes_images(shared_task(given))
     if "sampler" in first.task:
         raise UserError(f"{first.name} draws in few steps and is measured against its teacher: name that first")
     # the first is drawn as a teacher is, in many steps, whatever the others do

@@ -14,6 +14,7 @@ from PIL import Image
 from kdgen import hub
 from kdgen.models.config import read_config
 from kdgen.models.loading import BUNDLED
+from kdgen.models.task_arguments import task_class
 from kdgen.recipe import read
 from kdgen.types import UserError
 from kdgen.ui import choices, compare, markup
@@ -26,6 +27,9 @@ from kdgen.ui.words import say, words_for
 CARDS = Path(__file__).parent / "cards"
 SIDE = 320
 HUB_FRESH = 300.0
+
+PRELOADED = tuple(choices.KINDS)[-1]
+"""Under which kind students of the Hub stand that the app has loaded before: the last, which draw in few steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ def entries(runs: Runs, session: str, students: Sequence[str] = ()) -> list[Entr
     mine = [Entry(f"run:{job.id}", job.name, choices.kind_of(job.task), "yours",
                   markup.key_figures(follow(runs.home(job) / "run").report()), teacher_of(runs, job),
                   thumbnail(runs.home(job), job.task)) for job in jobs]  # fmt: skip
-    known = [Entry(name, name, "few_steps", "on_hub", "", "", _card("few_steps")) for name in students]
+    known = [Entry(name, name, PRELOADED, "on_hub", "", "", _card(PRELOADED)) for name in students]
     return [*mine, *bundled(), *known]
 
 
@@ -139,8 +143,8 @@ def bundled() -> tuple[Entry, ...]:
     for folder in sorted(BUNDLED.iterdir()):
         config = read_config(folder) if (folder / "config.json").is_file() else None
         task = str(config.task.get("name")) if config else ""
-        if any(task in tasks for tasks in choices.KINDS.values()):
-            kind = choices.kind_of(task)
+        kind = task_class({"name": task}).group
+        if kind in choices.KINDS:
             found.append(Entry(folder.name, folder.name, kind, "bundled", "", "", _card(kind)))
     return tuple(found)
 

@@ -208,14 +208,14 @@ def test_latents_of_another_shape_cannot_be_exchanged():
 
 def test_errors_of_means_do_not_hide_behind_logarithms_of_variances(vae):
     task, teacher = Encode(vae, patch=32, **PHOTOS), PooledAutoencoder()
-    known = Half(teacher, "encode")
+    known = Half(teacher, "encoder")
 
     class Wrong(PooledAutoencoder):
         def encode(self, x):
             z, logarithms = super().encode(x).chunk(2, 1)
             return torch.cat([0.5 * z, logarithms], 1)
 
-    figures = task.evaluate(Half(Wrong(), "encode"), reference=known)
+    figures = task.evaluate(Half(Wrong(), "encoder"), reference=known)
     assert figures["latent_error"] == pytest.approx(apart(task._real(60, 0), 0.5), rel=1e-4)
 
 

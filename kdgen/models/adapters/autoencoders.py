@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kdgen.models.adapters.blocks import inherit_blocks
 from kdgen.models.adapters.pretrained import construct, portable, read_json, read_weights, write
+from kdgen.models.task_arguments import task_having
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -28,8 +29,8 @@ class Autoencoder(nn.Module):
 
     conditions: frozenset[str] = frozenset()
     halves: ClassVar = {
-        "encode": ("vae.encoder", "vae.quant_conv", "moments", "latents"),
-        "decode": ("vae.decoder", "vae.post_quant_conv"),
+        "encoder": ("vae.encoder", "vae.quant_conv", "moments", "latents"),
+        "decoder": ("vae.decoder", "vae.post_quant_conv"),
     }
 
     def __init__(self, vae: Any) -> None:
@@ -69,7 +70,7 @@ class Autoencoder(nn.Module):
 
     def describe(self) -> dict[str, JsonValue]:
         """The task that it was made for."""
-        return {"name": "autoencode", "channels": self.channels}
+        return {"name": task_having(half="whole"), "channels": self.channels}
 
 
 class AutoencoderKl(Autoencoder):

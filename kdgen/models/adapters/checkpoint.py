@@ -14,12 +14,10 @@ from kdgen.models.adapters.reading import Way, check_reading
 from kdgen.models.adapters.state_dict import find_weights, plain, some
 from kdgen.models.adapters.weight_files import part_of, read_weights_file
 from kdgen.models.input_shape import declared
+from kdgen.models.task_arguments import task_class
 from kdgen.recipe import Checkpoint
 from kdgen.types import UserError
 from kdgen.utils.validation import check_finite, check_numbers
-
-LATENTS: dict[str, Literal["in", "out"]] = {"generate": "in", "decode": "in", "encode": "out", "classify": "out"}
-"""Tasks whose nets read or give what is no image."""
 
 
 def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
@@ -56,7 +54,8 @@ def _built(spec: Checkpoint, weights: Mapping[str, Tensor]) -> nn.Module:
     own = registry.accepts("net", spec.net.name, "predicts")
     net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if own else {}))
     _fill(net, weights, spec)
-    latents = LATENTS.get(str(spec.task.get("name")))
+    task = task_class(spec.task)
+    latents: Literal["in", "out"] | None = "in" if task.reads != "images" else "out" if task.gives != "images" else None
     sizes = declared(spec.multiple, spec.min_size, spec.size)
     predicts = "image" if own else spec.predicts
     return Foreign(net, range=spec.range, predicts=predicts, latents=latents, input_shape=sizes).eval()

@@ -8,13 +8,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt,
 from torch import Tensor, nn
 
 from kdgen import registry
+from kdgen.models.task_arguments import task_class, task_name
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec, nearest
 from kdgen.types import UserError
 from kdgen.utils.schema import explain_error
-
-NEEDED = {"generate": ("latent",), "diffuse": ("size",)}
-"""What cannot be drawn without."""
 
 
 class Facts(BaseModel):
@@ -39,7 +37,7 @@ def declared_task(spec: Checkpoint) -> dict[str, Any]:
     """
     if not spec.task:
         return {}
-    task: dict[str, Any] = {"name": "denoise", **spec.task}
+    task: dict[str, Any] = {"name": task_name(spec.task), **spec.task}
     name, where = str(task["name"]), f"{spec.file}: task"
     own = registry.spelled_out("net", spec.net).args
     try:
@@ -50,7 +48,7 @@ def declared_task(spec: Checkpoint) -> dict[str, Any]:
             registry.check_types(
                 "task", Spec(name=name, args={k: v for k, v in task.items() if k not in Facts.model_fields})
             )
-        for fact in NEEDED.get(name, ()):
+        for fact in task_class(task).needed_facts:
             if task.setdefault(fact, own.get(fact)) is None:
                 raise UserError(f"{fact} is missing: say {Facts.model_fields[fact].description}")
         return task | Facts.model_validate(task).model_dump(exclude_unset=True)
@@ -72,9 +70,10 @@ def try_once(net: nn.Module, spec: Checkpoint, task: Mapping[str, Any], channels
     """
     classes = task.get("num_classes") or 0
     told = {"label": torch.tensor([classes - 1])} if classes else {}
-    if task.get("name") in ("generate", "decode") and "latent" in task:
+    made_for = task_class(task)
+    if made_for.reads == "latents" and "latent" in task:
         x, what = torch.zeros(1, *task["latent"]), "latent"
-    elif task.get("name") == "diffuse":
+    elif made_for.draws == "noise":
         x, what = torch.zeros(1, channels, task["size"], task["size"]), "size"
         told["sigma"] = torch.ones(1)
     else:

@@ -14,6 +14,7 @@ from kdgen.models.adapters.pipeline_images import pipeline_images, told_classes,
 from kdgen.models.adapters.pretrained import PIPELINES, SCHEDULERS, construct, portable, public, read_weights, write
 from kdgen.models.adapters.times import match_times
 from kdgen.models.parts import Drawn
+from kdgen.models.task_arguments import task_having
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.utils.conditions import check_told
@@ -198,7 +199,8 @@ class Denoiser2D(nn.Module):
     def describe(self) -> dict[str, JsonValue]:
         """The task that it was made for."""
         known: dict[str, Any] = {"size": self.size, "num_classes": self.num_classes}
-        return {"name": "diffuse", "channels": self.channels, **{k: v for k, v in known.items() if v is not None}}
+        known = {"name": task_having(draws="noise"), "channels": self.channels, **known}
+        return {key: value for key, value in known.items() if value is not None}
 
     def extra_repr(self) -> str:
         """What its weights do not say."""
@@ -241,14 +243,12 @@ def unet2d(
         dropout: share of features dropped in training.
         num_class_embeds: number of classes of a class-conditional net.
         until: whether it is told the noise level at which a step ends, as ``mean_flow`` with ``until`` and the sampler
-            ``average`` do; diffusers sees a second embedding of a timestep. It starts at nothing, so that weights of a
-            net without it mean what they meant.
+            ``average`` do: a second embedding of a timestep to diffusers, which starts at nothing.
         prediction_type: ``epsilon``, ``v_prediction`` or ``sample``.
         num_train_timesteps: noise levels in its table.
         beta_schedule: the table: ``linear``, ``scaled_linear`` or ``squaredcos_cap_v2``.
         config: a whole configuration of a UNet2DModel, which counts in place of the arguments up to here.
-        scheduler: a whole configuration of a scheduler with its ``_class_name``, which counts in place of the three
-            arguments on noise.
+        scheduler: that of a scheduler with its ``_class_name``, in place of the three arguments on noise.
         pipeline: ``DDIMPipeline`` or ``DDPMPipeline``, the class that it is written as.
 
     Raises:

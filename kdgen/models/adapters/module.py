@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -13,8 +13,8 @@ from kdgen.utils.conditions import conditions_of
 from kdgen.utils.hooks import hookable_layers
 from kdgen.utils.validation import check_finite
 
-HALVES = {"encoder": "encode", "decoder": "decode"}
-"""What a half of an autoencoder is called in a reference, and the method it is."""
+HALVES = ("encoder", "decoder")
+"""What a half of an autoencoder is called, in a reference too."""
 
 
 class Foreign(nn.Module):
@@ -75,34 +75,34 @@ class Foreign(nn.Module):
 class Half(nn.Module):
     """The encoder or the decoder of an autoencoder, as a net of its own that shares its weights.
 
-    An autoencoder names the modules that each half alone uses, ``halves = {"encode": (...), "decode": (...)}``, by
-    dotted path; those of the other half are left out, so that parameters and bytes are those of this one.
+    An autoencoder names the modules that each half alone uses, ``halves = {"encoder": (...), "decoder": (...)}``,
+    by dotted path; those of the other half are left out, so that parameters and bytes are those of this one.
 
     Attributes:
         net: the autoencoder, with methods ``encode(image)`` and ``decode(latents)``, less the other half.
-        part: which of them is called, ``encode`` or ``decode``.
+        part: which of them is called, ``encoder`` or ``decoder``.
         latent_channels: channels Z of its latents, where the autoencoder tells them.
     """
 
     conditions: frozenset[str] = frozenset()
 
-    def __init__(self, net: nn.Module, part: str) -> None:
+    def __init__(self, net: nn.Module, half: str) -> None:
         super().__init__()
-        if part not in HALVES.values() or not callable(getattr(net, part, None)):
+        if half not in HALVES or not isinstance(net, Autoencoder):
             raise UserError(f"a {type(net).__name__} has no half of this kind: write MODEL#encoder or MODEL#decoder of "
                             "an autoencoder")  # fmt: skip
         halves = getattr(net, "halves", {})
-        unused = [path for half, paths in halves.items() if half != part for path in paths]
-        self.net, self.part = _without(net, unused), part
-        if isinstance(net, Autoencoder):
-            self.latent_channels = net.latent_channels
+        unused = [path for each, paths in halves.items() if each != half for path in paths]
+        self.net, self.part = _without(net, unused), half
+        self.latent_channels = net.latent_channels
         self._taps = [
             path for path in hookable_layers(net) if not any(f"{path}.".startswith(f"{gone}.") for gone in unused)
         ]
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to latents, or latents ``(B, Z, h, w)`` to images."""
-        out: Tensor = getattr(self.net, self.part)(x)
+        whole: Any = self.net
+        out: Tensor = whole.encode(x) if self.part == "encoder" else whole.decode(x)
         return out
 
     def feature_layers(self) -> list[str]:

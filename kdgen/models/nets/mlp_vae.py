@@ -24,7 +24,7 @@ class MlpVae(nn.Module):
     """
 
     conditions: frozenset[str] = frozenset()
-    halves: ClassVar = {"encode": ("fc1", "fc21", "fc22", "moments", "latents"), "decode": ("fc3", "fc4")}
+    halves: ClassVar = {"encoder": ("fc1", "fc21", "fc22", "moments", "latents"), "decoder": ("fc3", "fc4")}
 
     def __init__(self, channels: int, size: int, hidden: int, latent: int, sample: bool) -> None:
         super().__init__()

@@ -160,7 +160,7 @@ class Vae(nn.Module):
     """
 
     conditions: frozenset[str] = frozenset()
-    halves: ClassVar = {"encode": ("encoder", "moments", "latents"), "decode": ("decoder",)}
+    halves: ClassVar = {"encoder": ("encoder", "moments", "latents"), "decoder": ("decoder",)}
 
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int, sample: bool) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ def test_unknown_ranges_and_predictions_are_refused() -> None:
 
 
 def halves_of(net: Any, x: torch.Tensor) -> tuple[Half, Half]:
-    encoder, decoder = Half(net, "encode").eval(), Half(net, "decode").eval()
+    encoder, decoder = Half(net, "encoder").eval(), Half(net, "decoder").eval()
     with torch.no_grad():
         said = net.encode(x)
         assert torch.equal(encoder(x), said)

@@ -18,10 +18,12 @@ that is ``2 * sigma / 255``.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
-from pydantic import JsonValue
 from torch import Tensor, device, nn
+
+from kdgen.types.task import DEFAULT_TASK as DEFAULT_TASK
+from kdgen.types.task import Task as Task
 
 Metrics = Mapping[str, float]
 """Figures by name: ``psnr`` in dB, ``ssim`` in [-1, 1], ``sharpness`` as a ratio to the truth's, and so on."""
@@ -151,54 +153,6 @@ def _computed(whose: str, output: Tensor | None) -> Tensor:
         raise UserError(f"a term of the loss reads the {whose}'s output, which was not computed, since no term names "
                         f'"{whose}" in its `reads`: name it there')  # fmt: skip
     return output
-
-
-@runtime_checkable
-class Task(Protocol):
-    """Where batches come from, what the ground truth is, how a result is measured.
-
-    Attributes:
-        channels: of its images, 1 or 3.
-        equivariant: whether an input flipped or rotated has the answer flipped or rotated.
-        primary_metric, taught_primary_metric: the metric that decides which of two nets is better, without and with a
-            teacher.
-        quick: number of images that tell enough during training.
-        needs: conditions that a student has to read; others of its batches are merely offered.
-    """
-
-    channels: int
-    equivariant: bool
-    primary_metric: str
-    taught_primary_metric: str
-    quick_eval_images: int
-    needs: frozenset[str]
-
-    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Endless batches on the CPU. Batch number ``start + i`` depends on ``seed`` and its number alone."""
-
-    def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
-        """The same ground truth with the task's own randomness drawn anew: fresh noise, say."""
-
-    def fingerprint(self) -> str:
-        """Changes whenever the task's batches would: the arguments, and the files behind them."""
-
-    def describe(self) -> Mapping[str, JsonValue]:
-        """What a published model says of the task it was made for."""
-
-    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
-        """The task's own loss per image, ``(B,)``; None where there is no ground truth."""
-
-    def example(self) -> Batch:
-        """One input, of the size at which the cost of a net is stated."""
-
-    def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
-        """The shape of an answer to this batch, less the batch; None where only the teacher says what an answer is."""
-
-    def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
-        """Quality of a net on the first ``limit`` evaluation images; ``reference`` is the teacher to be near to."""
-
-    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
-        """A sentence on how the figures came about: on what, how many, which seed."""
 
 
 class LossTerm(nn.Module):
