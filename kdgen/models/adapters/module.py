@@ -2,11 +2,11 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from kdgen.models.abilities import Autoencoder
+from kdgen.models.abilities import Autoencoder, Halved, decodes, encodes
 from kdgen.models.input_shape import InputShape, declared
 from kdgen.types import UserError
 from kdgen.utils.conditions import conditions_of
@@ -75,8 +75,8 @@ class Foreign(nn.Module):
 class Half(nn.Module):
     """The encoder or the decoder of an autoencoder, as a net of its own that shares its weights.
 
-    An autoencoder names the modules that each half alone uses, ``halves = {"encode": (...), "decode": (...)}``, by
-    dotted path; those of the other half are left out, so that parameters and bytes are those of this one.
+    Of a ``Halved`` autoencoder the modules of the other half are left out, so that parameters and bytes are those of
+    this one.
 
     Attributes:
         net: the autoencoder, with methods ``encode(image)`` and ``decode(latents)``, less the other half.
@@ -88,10 +88,10 @@ class Half(nn.Module):
 
     def __init__(self, net: nn.Module, part: str) -> None:
         super().__init__()
-        if part not in HALVES.values() or not callable(getattr(net, part, None)):
+        if part not in HALVES.values() or not (encodes(net) if part == "encode" else decodes(net)):
             raise UserError(f"a {type(net).__name__} has no half of this kind: write MODEL#encoder or MODEL#decoder of "
                             "an autoencoder")  # fmt: skip
-        halves = getattr(net, "halves", {})
+        halves = net.halves if isinstance(net, Halved) else {}
         unused = [path for half, paths in halves.items() if half != part for path in paths]
         self.net, self.part = _without(net, unused), part
         if isinstance(net, Autoencoder):
@@ -102,7 +102,8 @@ class Half(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to latents, or latents ``(B, Z, h, w)`` to images."""
-        out: Tensor = getattr(self.net, self.part)(x)
+        net: Any = self.net
+        out: Tensor = net.encode(x) if self.part == "encode" else net.decode(x)
         return out
 
     def feature_layers(self) -> list[str]:
