@@ -1,6 +1,7 @@
 """What a source of labelled images is."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor
 
@@ -40,6 +41,18 @@ class Labelled(Protocol):
         ...
 
 
-def is_labelled(source: object) -> bool:
+@runtime_checkable
+class NamedClasses(Protocol):
+    """A source whose classes have names.
+
+    Attributes:
+        classes: the name of each class in the order of the labels; empty for a label that is not in use.
+    """
+
+    @property
+    def classes(self) -> Sequence[str]: ...  # noqa: D102
+
+
+def is_labelled(source: object) -> TypeGuard[Labelled]:
     """Whether a source knows the classes of its images; a mixture does if all of its sources do."""
     return isinstance(source, Labelled) and source.num_classes > 0

@@ -39,7 +39,7 @@ class Mixture:
     @property
     def num_classes(self) -> int:
         """The classes of all sources side by side; 0 where a source has none."""
-        each = [getattr(source, "num_classes", 0) for source in self.sources]
+        each = [source.num_classes if isinstance(source, Labelled) else 0 for source in self.sources]
         return sum(each) if all(each) else 0
 
     @property

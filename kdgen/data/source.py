@@ -1,6 +1,6 @@
 """What a source of images is, and how a recipe's description becomes one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import ValidationError
@@ -42,6 +42,31 @@ class Gallery(Protocol):
         ...
 
 
+@runtime_checkable
+class Coupled(Protocol):
+    """A source that knows the noise that each of its images was made of."""
+
+    def pairs(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Images as ``Images.patches`` gives, and their noise, standard normal and of the same shape.
+
+        Raises:
+            UserError: for another size or other channels than the images were made in.
+        """
+        ...
+
+
+@runtime_checkable
+class Mixed(Protocol):
+    """A source that draws from others.
+
+    Attributes:
+        sources: these others, each an ``Images``.
+    """
+
+    @property
+    def sources(self) -> Sequence[Images]: ...  # noqa: D102
+
+
 def make_images(source: Any) -> Any:
     """A source from its description ``{"name": ..., "args": {...}}``; a source itself is passed through.
 
@@ -49,7 +74,7 @@ def make_images(source: Any) -> Any:
         UserError: for a malformed description, an unknown name, or arguments that do not fit.
     """
     if not isinstance(source, Spec | Mapping):
-        if not (hasattr(source, "patches") or hasattr(source, "images")):
+        if not isinstance(source, Images | Gallery):
             raise UserError(f'images are described as {{"name": ..., "args": {{...}}}}, not as {source!r}')
         return source
     try:

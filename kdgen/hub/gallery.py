@@ -1,6 +1,7 @@
 """A picture of what a student does, for its page."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from kdgen import registry
 from kdgen.data import framed
 from kdgen.data.photographs import Photographs
+from kdgen.models.abilities import Scheduled
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.types import UserError
@@ -43,7 +45,7 @@ def gallery(model: Model, path: Path) -> None:
 
 def _steps(model: Model) -> int | None:
     """At most ``NUM_STEPS``; None for a net that draws without a scheduler, or was made for a number of steps."""
-    scheduler = getattr(model.net, "scheduler", None)
+    scheduler: Any = model.net.scheduler if isinstance(model.net, Scheduled) else None
     if scheduler is None or "steps" in model.task:
         return None
     return min(NUM_STEPS, int(scheduler.config.num_train_timesteps))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdgen.types import Batch, Method, Net, UserError
 from kdgen.utils.conditions import call
-from kdgen.utils.hooks import capture_outputs, find, hookable_layers
+from kdgen.utils.hooks import Layered, capture_outputs, find, hookable_layers
 
 RANKS = {2: "(B, C)", 3: "(B, N, C)", 4: "(B, C, H, W)"}
 
@@ -90,7 +90,7 @@ def layers(net: Net, x: Tensor, cond: Mapping[str, Tensor], ranks: Sequence[int]
         ranks: numbers of dimensions that are of use.
     """
     output, seen = probe(net, x, cond, hookable_layers(net))
-    named = callable(getattr(net, "feature_layers", None))
+    named = isinstance(net, Layered) and callable(net.feature_layers)
     found: list[tuple[str, tuple[int, ...]]] = []
     known: set[int] = set()
     for path, tensor in seen.items():

@@ -1,28 +1,170 @@
-"""What some nets can do beside being called, as protocols."""
+"""What some nets can do or say beside being called, as protocols: none has to, and each is asked for by these names.
 
-from typing import Protocol, runtime_checkable
+Three stand beside what reads them: ``Conditioned`` (which conditions a net reads), ``Layered`` (which layers are worth
+reading) and ``Shaped`` (which sizes it takes).
+"""
 
-from torch import Tensor
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+from torch import Tensor, nn
+
+from kdgen.models.input_shape import Shaped
+from kdgen.models.parts import Drawn
+from kdgen.registry import Spec
 from kdgen.types import Net
+from kdgen.utils.conditions import Conditioned
+from kdgen.utils.hooks import Layered
 
 
 @runtime_checkable
-class Autoencoder(Protocol):
-    """A net with latents between two halves; called as a whole it gives the image back.
+class Channelled(Protocol):
+    """A net that says what images it is for.
 
     Attributes:
-        latent_channels: channels Z of its latents.
+        channels: of its images, 1 grey or 3 colour.
+    """
+
+    channels: int
+
+
+@runtime_checkable
+class Predicting(Protocol):
+    """A net that says what its layers give; any other gives the image.
+
+    Attributes:
+        predicts: ``image``; ``residual``, what is to be subtracted from the input; or the word of a diffusion model's
+            scheduler, such as ``epsilon``.
+    """
+
+    predicts: str
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """A net that reads or gives latents, and says how many of the channels they are.
+
+    Attributes:
+        latent_channels: channels Z of its latents. What an encoder gives beyond these, logarithms of variances say, is
+            left out where latents are compared or decoded.
     """
 
     latent_channels: int
+
+
+@runtime_checkable
+class Encoding(Protocol):
+    """A net that encodes by a method; see ``encodes``."""
 
     def encode(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to latents ``(B, Z, ...)``, or to their means and logarithms of variances."""
         ...
 
+
+@runtime_checkable
+class Decoding(Protocol):
+    """A net that decodes by a method; see ``decodes``."""
+
     def decode(self, z: Tensor) -> Tensor:
-        """Latents ``(B, Z, ...)`` to images."""
+        """Latents ``(B, Z, ...)`` to images ``(B, C, H, W)``."""
+        ...
+
+
+@runtime_checkable
+class Autoencoder(Encoding, Decoding, Latent, Protocol):
+    """A net with latents between two halves; called as a whole it gives the image back."""
+
+
+@runtime_checkable
+class Halved(Protocol):
+    """An autoencoder that says which of its modules one half alone uses.
+
+    Attributes:
+        halves: dotted paths of these modules, under ``encoder`` and ``decoder``. They are left out of the other half, so
+            that its parameters and bytes are its own.
+    """
+
+    @property
+    def halves(self) -> Mapping[str, Sequence[str]]: ...  # noqa: D102
+
+
+@runtime_checkable
+class Generating(Protocol):
+    """A net with a way of its own to draw."""
+
+    def generate(
+        self,
+        num_images: int,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: Tensor | None = None,
+        progress: Drawn | None = None,
+    ) -> Tensor:
+        """Images ``(num_images, C, H, W)`` in [-1, 1] of classes ``(num_images,)``; ``progress`` is told how many."""
+        ...
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A net whose own way to draw calls a module within, and not the net."""
+
+    def sampled_module(self) -> nn.Module:
+        """That module, called once for each call of the net that an image costs."""
+        ...
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A net that draws by a scheduler of diffusers.
+
+    Attributes:
+        scheduler: that scheduler; ``config.num_train_timesteps`` is the most steps that it takes.
+    """
+
+    scheduler: Any
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A net that is saved as files of another library, in place of kdgen's `model.safetensors`."""
+
+    def save_files(self, folder: Path) -> None:
+        """Write what the other library opens into a student folder, which is there."""
+        ...
+
+    def load_files(self, folder: Path) -> None:
+        """Read the weights of such a folder. Raises UserError if they are damaged or do not fit."""
+        ...
+
+
+@runtime_checkable
+class Specified(Protocol):
+    """A net that knows how it is built, where folding makes it one of other arguments.
+
+    Attributes:
+        use: the registered name and all arguments.
+    """
+
+    use: Spec
+
+
+@runtime_checkable
+class Folding(Protocol):
+    """A net, or a part of one, with a simpler form for use than for training."""
+
+    def folded(self) -> nn.Module:
+        """What takes its place: in evaluation it gives the same, up to rounding."""
+        ...
+
+
+@runtime_checkable
+class Inheriting(Protocol):
+    """A net with a way of its own to start from a teacher."""
+
+    def inherit(self, teacher: nn.Module) -> None:
+        """Take over weights of a teacher, in place. Raises UserError for one that does not fit."""
         ...
 
 
@@ -42,3 +184,18 @@ class Wrapper(Protocol):
     def unwrapped(self) -> tuple[Net, float, float, bool]:
         """The other net, scale and shift of the ``scale * x + shift`` that it reads, whether it gives a residual."""
         ...
+
+
+def encodes(net: Net) -> TypeGuard[Encoding]:
+    """Whether a net encodes: by a method, or by a module within of that name, which not every Python finds by type."""
+    return (isinstance(net, Encoding) or "encode" in net._modules) and callable(net.encode)
+
+
+def decodes(net: Net) -> TypeGuard[Decoding]:
+    """Whether a net decodes, likewise."""
+    return (isinstance(net, Decoding) or "decode" in net._modules) and callable(net.decode)
+
+
+__all__ = ["Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding", "Generating",
+           "Halved", "Inheriting", "Latent", "Layered", "Predicting", "Sampled", "Scheduled", "Shaped", "Specified",
+           "Stored", "Wrapper", "decodes", "encodes"]  # fmt: skip

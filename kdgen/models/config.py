@@ -6,6 +6,7 @@ from typing import Final, Literal
 
 from pydantic import Field, ValidationError
 
+from kdgen.models.abilities import Channelled
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError
 from kdgen.utils.schema import Strict, explain_error, read_json_text
@@ -76,6 +77,6 @@ def check_net(net: Net, config: Config, folder: Path) -> None:
         UserError: for weights that are not finite, and images of other channels than the net's.
     """
     check_finite(net, str(folder))
-    own = getattr(net, "channels", config.channels)
+    own = net.channels if isinstance(net, Channelled) else config.channels
     if own != config.channels:
         raise UserError(f"{folder / 'config.json'} is damaged: it says {config.channels} channels of a net of {own}")

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 import kdgen.models.nets  # noqa: F401 - registers its nets
 from kdgen import registry
 from kdgen.data.photographs import Photographs
+from kdgen.models.abilities import Stored
 from kdgen.models.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.models.adapters.checkpoint import load_checkpoint
 from kdgen.models.adapters.declared_task import declared_task, try_once
@@ -109,10 +110,9 @@ def _known(folder: Path) -> None:
 def _student(folder: Path) -> Loaded:
     config = read_config(folder)
     net: Net = registry.build("net", config.net)
-    load_files = getattr(net, "load_files", None)
     try:
-        if callable(load_files):
-            load_files(folder)
+        if isinstance(net, Stored) and callable(net.load_files):
+            net.load_files(folder)
         else:
             check_content(folder / "model.safetensors")
             weights = load_file(folder / "model.safetensors")

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.models import tiling
+from kdgen.models.abilities import Generating, Specified, Stored
 from kdgen.models.config import Config
 from kdgen.models.loading import load_net
 from kdgen.models.nets.fold import folded
 from kdgen.models.nets.inherit import inherit
 from kdgen.models.parts import Drawn
-from kdgen.models.sampling import Generating
 from kdgen.models.task_arguments import check_settled, settled_by, task_class, task_name
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
@@ -208,15 +208,14 @@ class Model(nn.Module):
         if (use := self.use) is None:
             raise UserError(f"{self.name} cannot be built by name: save the whole model, or export this as onnx")
         net = folded(self.net)
-        if isinstance(own := getattr(net, "use", None), Spec):
-            use = own
+        if isinstance(net, Specified) and isinstance(net.use, Spec):
+            use = net.use
         elif net.state_dict().keys() != self.net.state_dict().keys():
             net = self.net
-        save_files = getattr(self.net, "save_files", None)
         config = Config(kdgen=version("kdgen"), name=self.name, net=use, channels=self.channels, task=self.task)
         folder.mkdir(parents=True, exist_ok=True)
-        if callable(save_files):
-            save_files(folder)
+        if isinstance(self.net, Stored) and callable(self.net.save_files):
+            self.net.save_files(folder)
         else:
             weights = {key: value.detach().cpu().to(dtype if value.is_floating_point() else None).contiguous()
                        for key, value in net.state_dict().items()}  # fmt: skip

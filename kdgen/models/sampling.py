@@ -1,7 +1,6 @@
 """Images drawn by a net from seeded latents or noise: the same however many are drawn, for models and for tasks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -22,23 +21,6 @@ NUM_STEPS = 18
 
 Make = Callable[[Tensor, Mapping[str, Tensor], int], Tensor]
 """Latents or noise, the conditions that go with them, and the number of the first image, to images."""
-
-
-@runtime_checkable
-class Generating(Protocol):
-    """A net with a way of its own to draw."""
-
-    def generate(
-        self,
-        num_images: int,
-        *,
-        seed: int = 0,
-        num_steps: int | None = None,
-        label: Tensor | None = None,
-        progress: Drawn | None = None,
-    ) -> Tensor:
-        """Images ``(num_images, C, H, W)`` in [-1, 1] of classes ``(num_images,)``; ``progress`` is told how many."""
-        ...
 
 
 def draw_images(

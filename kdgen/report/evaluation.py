@@ -10,6 +10,7 @@ from torch import nn
 
 from kdgen.metrics import watched
 from kdgen.models import model as models
+from kdgen.models.abilities import Channelled
 from kdgen.models.model import Model
 from kdgen.recipe import Checkpoint
 from kdgen.report.report import Row
@@ -105,4 +106,5 @@ def _model(given: str | os.PathLike[str] | Model | nn.Module) -> Model:
         raise UserError(f"a model is a reference, a declaration or a module, not {given!r}")
     if isinstance(given, Model):
         return given
-    return Model(given, name=type(given).__name__, channels=getattr(given, "channels", 0))
+    channels = given.channels if isinstance(given, Channelled) else 0
+    return Model(given, name=type(given).__name__, channels=channels)

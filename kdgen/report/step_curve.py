@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kdgen.data import derive
 from kdgen.metrics import distances, extractor
+from kdgen.models.abilities import Sampled
 from kdgen.models.model import Model
 from kdgen.models.sampling import CALL
 from kdgen.models.task_arguments import task_class
@@ -95,7 +96,7 @@ def step_curve(
 
 def _point(model: Model, name: str, steps: int, images: Tensor, target: Tensor, features: str) -> Point:
     calls = []
-    counted = getattr(model.net, "unet", model.net)
+    counted = model.net.sampled_module() if isinstance(model.net, Sampled) else model.net
     model.draw(1, num_steps=steps)
     hook = counted.register_forward_hook(lambda *_: calls.append(1))
     started = time.perf_counter()

@@ -84,7 +84,7 @@ class Autoencode(Drawing):
         self.whole, self.multiple, self.loss_name = whole, multiple, loss
         self.source: Images = make_images(images if images is not None else {"name": "dead_leaves"})
         self.gallery: Any = make_images(evaluate if evaluate is not None else {"name": "photographs"})
-        if not hasattr(self.source, "patches"):
+        if not isinstance(self.source, Images):
             raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
         if whole and not isinstance(self.gallery, Gallery):
             raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdgen.data import LIGHT, Labelled, derive, generator, is_labelled, make_images, make_jitter
+from kdgen.data.labelled import NamedClasses
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, Task, UserError
 from kdgen.utils.devices import device_of, evaluating
@@ -86,7 +87,7 @@ class Classify(Task):
 
     def _check_classes(self, *, trained: bool) -> None:
         """Refuse images whose labels cannot be those of the nets."""
-        ours, theirs = (getattr(source, "classes", None) for source in (self.source, self.gallery))
+        ours, theirs = (s.classes if isinstance(s, NamedClasses) else None for s in (self.source, self.gallery))
         if ours and theirs and not all(name in ("", known) for name, known in zip(theirs, ours, strict=False)):
             raise UserError(f"classify: the folders to train on are {_few(ours)} and those to evaluate on "
                             f"{_few(theirs)}: give the latter `classes`, in the order of the former")  # fmt: skip

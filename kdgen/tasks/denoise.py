@@ -99,7 +99,7 @@ class Denoise(Task):
         self.gallery: Gallery = self.source if own else make_images(evaluate or {"name": "photographs"})
         self.has_truth = not self.damaged or isinstance(self.gallery, Pairs)
         self.primary_metric = self.taught_primary_metric = "psnr" if self.has_truth else "psnr@teacher"
-        if not hasattr(self.source, "patches"):
+        if not isinstance(self.source, Images):
             raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
         if not isinstance(self.gallery, Gallery):
             raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")

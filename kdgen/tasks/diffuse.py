@@ -86,7 +86,7 @@ class Diffuse(Drawing):
         self.mean, self.std, self.sigma_data, self.weight, self.num_steps = mean, std, sigma_data, weight, num_steps
         self.source: Images | None = None if images is None else make_images(images)
         self.images = self.source if data else None
-        known = getattr(self.source, "num_classes", 0) if is_labelled(self.source) else 0
+        known = self.source.num_classes if is_labelled(self.source) else 0
         self.num_classes: int = known if num_classes is None else num_classes
         if self.num_classes:
             self._check_classes(known)

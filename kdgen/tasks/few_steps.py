@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from kdgen.data import Images, derive
+from kdgen.data.source import Coupled
 from kdgen.diffusion import check_guidance, guided
 from kdgen.diffusion.few_steps import FewSampler, Table, timesteps_of, trailing_sigmas
 from kdgen.models.sampling import NUM_STEPS, draw_few
@@ -94,7 +95,7 @@ class FewSteps(Diffuse):
             check_count("few_steps", "each of steps", number)
         if not 0 <= first <= 1:
             raise UserError(f"few_steps: first is a share in [0, 1], not {first!r}")
-        if coupled and not callable(getattr(self.source, "pairs", None)):
+        if coupled and not (isinstance(self.source, Coupled) and callable(self.source.pairs)):
             raise UserError('few_steps: coupled needs the noise of each image: set images to {"name": "rollouts", '
                             '"args": {"model": TEACHER}}')  # fmt: skip
         self.sampler, self.steps, self.table = sampler, tuple(steps), table

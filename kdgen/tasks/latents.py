@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kdgen.metrics import psnr
-from kdgen.models.abilities import Autoencoder
+from kdgen.models.abilities import Autoencoder, Latent, decodes, encodes
 from kdgen.types import Metrics, Net
 from kdgen.utils.devices import device_of, evaluating
 
@@ -16,7 +16,7 @@ def encoded(net: Net, y: Tensor) -> Tensor:
 
     Where it gives means and logarithms of variances, which ``latent_channels`` tells, these are the means.
     """
-    encode = getattr(net, "encode", net)
+    encode = net.encode if encodes(net) else net
     with evaluating(net):
         z: Tensor = encode(y.to(device_of(net))).float().cpu()
     return z[:, : _latent_channels(net, z)].clone()
@@ -27,7 +27,7 @@ def decoded(net: Net, z: Tensor) -> Tensor:
 
     Of means and logarithms of variances, which ``latent_channels`` tells, the means are decoded.
     """
-    decode = getattr(net, "decode", net)
+    decode = net.decode if decodes(net) else net
     with evaluating(net):
         image: Tensor = decode(z[:, : _latent_channels(net, z)].to(device_of(net))).float().cpu()
     return image
@@ -81,7 +81,7 @@ def exchanged(net: Net, reference: Net, images: Iterable[Tensor]) -> Metrics:
 
 def _latent_channels(net: Net, z: Tensor) -> int:
     """How many channels of what an encoder gives are latents: all, where the net does not say."""
-    return int(getattr(net, "latent_channels", z.shape[1]))
+    return int(net.latent_channels if isinstance(net, Latent) else z.shape[1])
 
 
 __all__ = ["decoded", "encoded", "exchanged", "latent_error"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdgen.data import derive, framed, generator, shuffled
+from kdgen.data.source import Mixed
 from kdgen.models.model import load
 from kdgen.models.parts import listening
 from kdgen.registry import register
@@ -137,7 +138,8 @@ def drawing_seconds(*sources: object) -> float | None:
     Args:
         sources: of images, mixtures among them; anything else, and a source named twice, adds nothing.
     """
-    each = {id(inner): inner for source in sources for inner in (source, *getattr(source, "sources", ()))}
+    within = [inner for source in sources if isinstance(source, Mixed) for inner in source.sources]
+    each = {id(source): source for source in (*sources, *within)}
     taken = [inner.seconds for inner in each.values() if isinstance(inner, Samples) and inner.seconds is not None]
     return sum(taken) if taken else None
 

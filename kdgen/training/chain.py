@@ -26,7 +26,7 @@ from kdgen.training.schedule import Length
 from kdgen.training.teacher import Teacher
 from kdgen.training.teacher_cache import Stream, TeacherCache, live
 from kdgen.training.trainer import Source, Trainer
-from kdgen.types import Batch, Event, Net, Task, UserError
+from kdgen.types import Batch, Event, Method, Net, Task, UserError
 from kdgen.utils.distributed import Team
 from kdgen.utils.seed import derive
 
@@ -147,7 +147,7 @@ class Link:
         student = self._fresh()[0].to(self.place.device)
         net = self.teacher.net if self.teacher else None
         for term in make_terms(recipe, student, net, self.place.probe.to(self.place.device)).values():
-            paths |= set(getattr(term, "teacher_layers", ()))
+            paths |= set(term.teacher_layers if isinstance(term, Method) else ())
         if not recipe.pool.patches:
             return None
         if recipe.pool.patches < recipe.batch_size:

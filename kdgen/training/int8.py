@@ -130,8 +130,9 @@ def quantised(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Made:
 
 def in_floats(net: Net, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What was seen at paths of a net, with 8-bit integers scaled back."""
-    scales: dict[str, Any] = {path: getattr(net.get_submodule(path), "scale", 1.0) for path in values}
-    return {path: v if v.is_floating_point() else _scaled(v, scales[path]) for path, v in values.items()}
+    layers = {path: net.get_submodule(path) for path in values}
+    scales = {path: layer.scale for path, layer in layers.items() if isinstance(layer, Quantise | Quantised)}
+    return {path: v if v.is_floating_point() else _scaled(v, scales.get(path, 1.0)) for path, v in values.items()}
 
 
 def _scaled(whole: Tensor, scale: float) -> Tensor:

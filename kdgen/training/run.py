@@ -24,6 +24,7 @@ from kdgen.report.compare import Contender, Role, Seconds, assess
 from kdgen.report.loss_curves import curves
 from kdgen.report.model_card import card
 from kdgen.report.run_log import Journal, stop_on_signals
+from kdgen.tasks.abilities import image_sources
 from kdgen.tasks.compatibility import Party, check_fit
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.training.best_student import best_and_last, kept_step
@@ -138,7 +139,7 @@ class _Run:
         if self.original is not None:
             whole = "cpu" if recipe.shard_teacher else device
             self.place.reference = self.original.eval().to(whole).net
-        self.drawing = drawing_seconds(getattr(task, "source", None), getattr(task, "images", None))
+        self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
         check_fit(recipe.task, task, first, self._parties())
         if teacher is not None and task.takes_sigma:

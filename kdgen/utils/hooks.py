@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,15 @@ from torch.func import functional_call
 
 from kdgen.registry import nearest
 from kdgen.types import UserError
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A net that names the layers whose outputs are worth reading, where a list of all its modules would mislead."""
+
+    def feature_layers(self) -> list[str]:
+        """Their dotted paths, in order of use."""
+        ...
 
 
 class NoLayer(UserError):
@@ -28,10 +37,11 @@ class NoLayer(UserError):
 def hookable_layers(net: nn.Module) -> list[str]:
     """Dotted paths of the modules of a net that can be tapped, in order of definition.
 
-    A net may name its own, in a method ``feature_layers() -> list[str]``; otherwise these are all of its named modules.
+    A ``Layered`` net names its own; otherwise these are all of its named modules.
     """
-    own = getattr(net, "feature_layers", None)
-    return list(own()) if callable(own) else [name for name, _ in net.named_modules() if name]
+    if isinstance(net, Layered) and callable(net.feature_layers):
+        return list(net.feature_layers())
+    return [name for name, _ in net.named_modules() if name]
 
 
 def find(net: nn.Module, path: str) -> nn.Module:

@@ -1,6 +1,7 @@
 """The sources of images: what they give, that it is reproducible, and what they refuse."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -211,6 +212,13 @@ def test_malformed_sources_are_refused():
         make_images({"name": "dead_leafs"})
     with pytest.raises(UserError, match="scales"):
         make_images({"name": "photographs", "args": {"scales": [2.0]}})
+
+
+def test_a_source_that_gives_patches_says_when_they_change():
+    with pytest.raises(UserError, match="images are described as"):
+        make_images(SimpleNamespace(patches=DeadLeaves().patches))
+    source = SimpleNamespace(patches=DeadLeaves().patches, fingerprint=DeadLeaves().fingerprint)
+    assert make_images(source) is source
 
 
 def test_dihedral_is_the_symmetry_group_of_the_square():

@@ -11,6 +11,7 @@ from kdgen.diffusion.few_steps import FewSampler, few_step
 from kdgen.methods.layer_matching import outputs
 from kdgen.methods.validation import ask, check_outputs, check_same_view
 from kdgen.types import Batch, Net, UserError
+from kdgen.utils.devices import Autocast
 
 
 def noised(y: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -46,7 +47,7 @@ def check_diffusion(method: str, student: Net, teacher: Net, batch: Batch, *, tr
 
 def computing_like(net: Net) -> torch.autocast:
     """Under the autocast that a net of the loop computes in, for the nets of a method's own."""
-    dtype, device = getattr(net, "dtype", torch.float32), getattr(net, "device", torch.device("cpu"))
+    dtype, device = (net.dtype, net.device) if isinstance(net, Autocast) else (torch.float32, torch.device("cpu"))
     return torch.autocast(device.type, dtype, enabled=dtype in (torch.bfloat16, torch.float16))
 
 

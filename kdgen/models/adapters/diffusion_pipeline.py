@@ -18,6 +18,7 @@ from kdgen.models.task_arguments import task_having
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.utils.conditions import check_told
+from kdgen.utils.devices import evaluating
 
 Told = Tensor | None
 KINDS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
@@ -152,20 +153,19 @@ class Denoiser2D(nn.Module):
                 return told_classes(self.num_classes, label, begin, end)
             return lambda unet, args, told: (args, told)
 
-        training = self.training
-        try:
-            self.eval()
+        with evaluating(self, inference=False):
             return pipeline_images(pipe, tell, num_images, seed=seed, num_steps=steps, progress=progress)
-        finally:
-            self.train(training)
+
+    def sampled_module(self) -> Any:
+        """The model of diffusers, which its pipeline calls."""
+        return self.unet
 
     def _pipeline(self, unet: nn.Module) -> Any:
         """A pipeline of diffusers around a model, with a scheduler of its own."""
         import diffusers
 
-        return getattr(diffusers, self.pipeline)(
-            unet=unet, scheduler=type(self.scheduler).from_config(self.scheduler.config)
-        )
+        scheduler = type(self.scheduler).from_config(self.scheduler.config)
+        return getattr(diffusers, self.pipeline)(unet=unet, scheduler=scheduler)
 
     def save_files(self, folder: Path) -> None:
         """Write a pipeline folder, which plain diffusers opens."""
@@ -192,9 +192,8 @@ class Denoiser2D(nn.Module):
     def feature_layers(self) -> list[str]:
         """The blocks, in order of use."""
         middle = [] if self.unet.mid_block is None else ["unet.mid_block"]
-        down, up = ([f"unet.{way}_blocks.{i}" for i in range(len(getattr(self.unet, f"{way}_blocks")))]
-                    for way in ("down", "up"))  # fmt: skip
-        return [*down, *middle, *up]
+        down, up = len(self.unet.down_blocks), len(self.unet.up_blocks)
+        return [*(f"unet.down_blocks.{i}" for i in range(down)), *middle, *(f"unet.up_blocks.{i}" for i in range(up))]
 
     def describe(self) -> dict[str, JsonValue]:
         """The task that it was made for."""

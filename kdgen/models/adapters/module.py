@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from kdgen.models.abilities import Autoencoder
+from kdgen.models.abilities import Autoencoder, Halved, decodes, encodes
 from kdgen.models.input_shape import InputShape, declared
 from kdgen.types import UserError
 from kdgen.utils.conditions import conditions_of
@@ -75,8 +75,8 @@ class Foreign(nn.Module):
 class Half(nn.Module):
     """The encoder or the decoder of an autoencoder, as a net of its own that shares its weights.
 
-    An autoencoder names the modules that each half alone uses, ``halves = {"encoder": (...), "decoder": (...)}``,
-    by dotted path; those of the other half are left out, so that parameters and bytes are those of this one.
+    Of a ``Halved`` autoencoder the modules of the other half are left out, so that parameters and bytes are those of
+    this one.
 
     Attributes:
         net: the autoencoder, with methods ``encode(image)`` and ``decode(latents)``, less the other half.
@@ -88,13 +88,14 @@ class Half(nn.Module):
 
     def __init__(self, net: nn.Module, half: str) -> None:
         super().__init__()
-        if half not in HALVES or not isinstance(net, Autoencoder):
+        if half not in HALVES or not (encodes(net) if half == "encoder" else decodes(net)):
             raise UserError(f"a {type(net).__name__} has no half of this kind: write MODEL#encoder or MODEL#decoder of "
                             "an autoencoder")  # fmt: skip
-        halves = getattr(net, "halves", {})
+        halves = net.halves if isinstance(net, Halved) else {}
         unused = [path for each, paths in halves.items() if each != half for path in paths]
         self.net, self.part = _without(net, unused), half
-        self.latent_channels = net.latent_channels
+        if isinstance(net, Autoencoder):
+            self.latent_channels = net.latent_channels
         self._taps = [
             path for path in hookable_layers(net) if not any(f"{path}.".startswith(f"{gone}.") for gone in unused)
         ]

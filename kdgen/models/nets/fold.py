@@ -6,6 +6,8 @@ from itertools import pairwise
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from kdgen.models.abilities import Folding
+
 
 def shared(net: nn.Module) -> nn.Module:
     """A copy of a net around the same weights, to which it gives no gradient: its layers can be exchanged alone."""
@@ -16,8 +18,8 @@ def shared(net: nn.Module) -> nn.Module:
 def folded(net: nn.Module) -> nn.Module:
     """A copy of a net, ready for use: parts fold themselves where they can, and batch norm is folded everywhere else.
 
-    A part that defines ``folded() -> nn.Module`` is replaced by what that gives. A net that folds into another
-    architecture of the registry tells it in an attribute ``use``.
+    A ``Folding`` part is replaced by what it gives. A net that folds into another architecture of the registry is
+    ``Specified``.
 
     Returns:
         a net that gives in evaluation what ``net`` gives, and holds the same weights where nothing was folded.
@@ -26,9 +28,8 @@ def folded(net: nn.Module) -> nn.Module:
 
 
 def _fold_parts(net: nn.Module) -> nn.Module:
-    own = getattr(net, "folded", None)
-    if callable(own):
-        part = own()
+    if isinstance(net, Folding) and callable(net.folded):
+        part = net.folded()
         assert isinstance(part, nn.Module)
         return part
     for name, part in net.named_children():

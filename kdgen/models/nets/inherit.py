@@ -7,7 +7,8 @@ section 3.1); layers are kept at even distances, the first and last always.
 import torch
 from torch import Tensor, nn
 
-from kdgen.models.abilities import Wrapper
+from kdgen.models.abilities import Inheriting, Predicting, Wrapper
+from kdgen.models.nets.chain import ConvChain
 from kdgen.models.nets.fold import folded
 from kdgen.models.nets.unet import Block, UNet
 from kdgen.types import UserError
@@ -17,9 +18,9 @@ from kdgen.types import UserError
 def inherit(student: nn.Module, teacher: nn.Module) -> None:
     """Write weights of a teacher into a student, which is changed in place.
 
-    Fits: a net with a method ``inherit(teacher)`` of its own, as that says; the same architecture in the same size,
-    which is copied exactly; a chain of convolutions (dncnn, ffdnet) from one at least as deep and wide; a unet from one
-    at least as wide, with as many blocks or more.
+    Fits: an ``Inheriting`` net, as that says; the same architecture in the same size, which is copied exactly; a chain
+    of convolutions (dncnn, ffdnet) from one at least as deep and wide; a unet from one at least as wide, with as many
+    blocks or more.
     A teacher that reads other units, say [0, 1], is converted.
 
     Args:
@@ -31,8 +32,8 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
     """
     inner, scale, shift, predicts = _unwrap(teacher)
     same_units, agree = (scale, shift) == (1.0, 0.0), predicts == _says(student)
-    if same_units and callable(own := getattr(student, "inherit", None)):
-        own(inner)
+    if same_units and isinstance(student, Inheriting) and callable(student.inherit):
+        student.inherit(inner)
     elif same_units and agree and type(student) is type(inner) and _shapes(student) == _shapes(inner):
         student.load_state_dict(inner.state_dict())
     elif same_units and isinstance(student, UNet) and isinstance(inner, UNet):
@@ -55,7 +56,7 @@ def _unwrap(teacher: nn.Module) -> tuple[nn.Module, float, float, str]:
 
 
 def _says(net: nn.Module) -> str:
-    return str(getattr(net, "predicts", "image"))
+    return str(net.predicts) if isinstance(net, Predicting) else "image"
 
 
 def _shapes(net: nn.Module) -> dict[str, torch.Size]:
@@ -94,7 +95,8 @@ def _inherit_chain(student: nn.Module, teacher: nn.Module, scale: float, shift: 
         weight = source.weight
         bias = weight.new_zeros(len(weight)) if source.bias is None else source.bias
         if source is big[0]:
-            bias = bias + shift * weight[:, int(getattr(teacher, "num_maps", 0)) :].sum((1, 2, 3))
+            num_maps = teacher.num_maps if isinstance(teacher, ConvChain) else 0
+            bias = bias + shift * weight[:, num_maps:].sum((1, 2, 3))
             weight = weight * scale
         if source is big[-1]:
             offset = shift if _says(student) == "image" else 0.0

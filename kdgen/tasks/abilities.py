@@ -1,0 +1,46 @@
+"""What some tasks say beside what every task does, as protocols."""
+
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class ManyCalls(Protocol):
+    """A task whose images may take several calls of a net; those of any other take one.
+
+    Attributes:
+        calls: of a student, that make an image, at least 1.
+        teacher_calls: of the teacher, likewise.
+    """
+
+    calls: int
+    teacher_calls: int
+
+
+@runtime_checkable
+class Sourced(Protocol):
+    """A task that trains on a source of images.
+
+    Attributes:
+        source: an ``Images`` or ``Labelled``; None for a task that was given none and cannot be trained in.
+    """
+
+    @property
+    def source(self) -> object: ...  # noqa: D102
+
+
+@runtime_checkable
+class Compared(Protocol):
+    """A task whose results are compared with images of the data.
+
+    Attributes:
+        images: the ``Images`` or ``Gallery`` of these; None where there are none.
+    """
+
+    @property
+    def images(self) -> object: ...  # noqa: D102
+
+
+def image_sources(task: object) -> list[object]:
+    """The sources of images that a task has: to train on, and to be compared with."""
+    trained = [task.source] if isinstance(task, Sourced) else []
+    return [*trained, *([task.images] if isinstance(task, Compared) else [])]
