@@ -164,7 +164,9 @@ def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
             path = given.get("path") or given.get("damaged")
             return Path(str(path)).name if path else str(source["name"])
     made = report.find("teacher") is not None and recipe is not None and recipe.task.name in ("generate", "diffuse")
-    return "teacher" if made else "photographs"
+    if recipe is None or recipe.task.name in EVALUATED:
+        return "photographs"
+    return "teacher" if made else recipe.task.name
 
 
 def _opening(report: Report | None, recipe: Recipe | None, net: Spec, kind: str) -> str:
