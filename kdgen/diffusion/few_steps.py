@@ -21,6 +21,9 @@ FewSampler = Literal["consistency", "euler", "average"]
 (Geng et al. 2025, arXiv 2505.13447, eq. 12).
 """
 
+ImageSampler = Literal["consistency", "euler"]
+"""Those of a student that denoises, whose every answer is an image."""
+
 Table = Literal["linear", "cosine"]
 """A table of 1000 noise levels, as ``beta_schedule`` of a net says: DDPM's, or Nichol & Dhariwal's."""
 

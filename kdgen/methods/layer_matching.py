@@ -12,7 +12,7 @@ from kdgen.types import Batch, Method, Net, UserError
 from kdgen.utils.conditions import call
 from kdgen.utils.hooks import Layered, capture_outputs, find, hookable_layers
 
-RANKS = {2: "(B, C)", 3: "(B, N, C)", 4: "(B, C, H, W)"}
+RANKS = {2: "(B, C)", 3: "(B, N, C)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def choose(
     pairs: Sequence[Sequence[str]] | None,
     *,
     num_pairs: int = 3,
-    ranks: Sequence[int] = (2, 4),
+    ranks: Sequence[int] = (2, 4, 5),
     same_rank: bool = True,
 ) -> list[Pair]:
     """Pairs of layers, those that were asked for or else a choice of them.
@@ -202,7 +202,7 @@ def _evenly_spaced(mine: Sequence[Tap], theirs: Sequence[Tap], num_pairs: int, s
 
 def _mismatch(student: Tap, teacher: Tap) -> float:
     mismatch = abs(student.depth - teacher.depth)
-    if len(student.shape) == len(teacher.shape) == 4:
+    if len(student.shape) == len(teacher.shape) >= 4:
         mismatch += abs(math.log2(math.prod(student.shape[2:]) / math.prod(teacher.shape[2:]))) / 2
     return mismatch
 

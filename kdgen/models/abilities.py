@@ -81,8 +81,8 @@ class Halved(Protocol):
     """An autoencoder that says which of its modules one half alone uses.
 
     Attributes:
-        halves: dotted paths of these modules, under ``encoder`` and ``decoder``. They are left out of the other half, so
-            that its parameters and bytes are its own.
+        halves: dotted paths of these modules, under ``encoder`` and ``decoder``. They are left out of the other half,
+            so that its parameters and bytes are its own.
     """
 
     @property

@@ -94,7 +94,8 @@ def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: 
 
     Columns are the input, each net and the truth, with PSNR. Below each stand a threefold zoom into the patch with
     the most detail, and the absolute error there, in one colour scale for all columns of an image. What is larger or
-    smaller than the truth, or without truth than the largest, is resampled to its size (bicubic).
+    smaller than the truth, or without truth than the largest, is resampled to its size (bicubic). Of clips the frame in
+    the middle is shown.
 
     Args:
         path: PNG file to write.
@@ -136,9 +137,10 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
         at = batch.to(where)
         with evaluating(net):
             columns[caption] = tiling.whole(net, at.x, at.cond)
+    columns = {caption: _frame(x) for caption, x in columns.items()}
     size = batch.y.shape[-2:] if batch.y is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
     arrays = {caption: _unit(_sized(x, size)) for caption, x in columns.items()}
-    truth = None if batch.y is None else _unit(batch.y)
+    truth = None if batch.y is None else _unit(_frame(batch.y))
     if truth is not None:
         arrays["truth"] = truth
     guide = arrays["input"] if truth is None else truth
@@ -168,6 +170,11 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
         elif errors:
             band.paste(_legend(scale * 255), (x, y + TILE))
     return band
+
+
+def _frame(x: Tensor) -> Tensor:
+    """Images ``(B, C, H, W)`` as they are; of clips ``(B, C, T, H, W)`` the frame in the middle."""
+    return x[:, :, x.shape[2] // 2] if x.ndim == 5 else x
 
 
 def _sized(x: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -298,6 +298,3 @@ class _Untouched(nn.Module):
 
 def _means(rows: list[list[float]]) -> list[float]:
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-
-
-__all__ = ["Denoise"]

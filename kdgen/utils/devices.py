@@ -107,9 +107,11 @@ def contiguous(net: Net) -> Net:
 
 
 def _laid_out(net: Net, memory_format: torch.memory_format) -> Net:
-    move: Any = net.to
-    moved: Net = move(memory_format=memory_format)
-    return moved
+    """Weights of other ranks, such as those of convolutions over (B, C, T, H, W), stay as they are."""
+    for weight in chain(net.parameters(), net.buffers()):
+        if weight.ndim == 4:
+            weight.data = weight.data.to(memory_format=memory_format)
+    return net
 
 
 def lay_out(net: Net, dtype: torch.dtype) -> Net:

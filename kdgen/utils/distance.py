@@ -40,10 +40,16 @@ def distance(name: Distance, a: Tensor, b: Tensor, *, epsilon: float = 1e-3, del
 def resample(image: Tensor, like: Tensor) -> Tensor:
     """An image or feature map ``(B, C, H, W)`` at the height and width of another, float32, bilinear.
 
-    Shrinking averages over the pixels that a new one covers. Tensors without height and width pass unchanged.
+    Shrinking averages over the pixels that a new one covers. Clips ``(B, C, T, H, W)`` are first brought to as many
+    frames, linear in time. Tensors without height and width pass unchanged.
     """
     image = image.float()
-    if image.dim() != 4 or image.shape[-2:] == like.shape[-2:]:
+    if image.dim() not in (4, 5) or image.shape[2:] == like.shape[2:]:
         return image
+    if image.dim() == 5:
+        count, frames = len(image), like.shape[2]
+        clips = F.interpolate(image, size=(frames, *image.shape[-2:]), mode="trilinear", align_corners=False)
+        each = resample(clips.transpose(1, 2).flatten(0, 1), like[:, :, 0])
+        return each.reshape(count, frames, *each.shape[1:]).transpose(1, 2)
     height, width = like.shape[-2:]
     return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)

@@ -97,6 +97,7 @@ def test_a_guided_teacher_is_another(name):
         ("distribution_matching", {"every": 0}, "every is a whole number of at least 1"),
         ("score_identity", {"alpha": 3}, r"alpha is a number in \[0, 2\]"),
         ("score_identity", {"critic": "both"}, "critic is one of teacher, student"),
+        ("drawn_adversarial", {"sampler": "average"}, "sampler is one of consistency, euler"),
         ("drawn_adversarial", {"loss": "wasserstein"}, "loss is one of hinge, relativistic"),
     ],
 )

@@ -1,16 +1,17 @@
 """Be taken for the data when drawn in a few steps, by a critic that learns alongside."""
 
 from collections.abc import Iterator
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from kdgen.diffusion.few_steps import FewSampler, Table, trailing_sigmas
+from kdgen.diffusion.few_steps import ImageSampler, Table, trailing_sigmas
 from kdgen.methods.few_step.rollout import backward_simulation, check_diffusion, conditions
 from kdgen.models.discriminators import Discriminator, GanKind, GanLoss, check_gan_loss
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.utils.validation import check_count
+from kdgen.utils.validation import check_choice, check_count
 
 
 @register("method")
@@ -45,7 +46,7 @@ class DrawnAdversarial(Method):
     def __init__(
         self,
         steps: int = 1,
-        sampler: FewSampler = "consistency",
+        sampler: ImageSampler = "consistency",
         table: Table = "linear",
         width: int = 32,
         loss: GanKind = "hinge",
@@ -55,6 +56,7 @@ class DrawnAdversarial(Method):
     ) -> None:
         super().__init__()
         check_count("drawn_adversarial", "steps", steps)
+        check_choice("drawn_adversarial", "sampler", sampler, get_args(ImageSampler))
         check_gan_loss("drawn_adversarial", width=width, loss=loss, penalty=penalty, every=every)
         self.sigmas, self.sampler, self.width, self.kind = trailing_sigmas(steps, table), sampler, width, loss
         self.penalty, self.every, self.augment = penalty, every, augment

@@ -39,7 +39,7 @@ class Attention(Method):
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Settle the pairs. Raises UserError as ``choose`` does."""
-        self.pairs = choose("attention", student, teacher, batch, self.wanted, num_pairs=self.num_pairs, ranks=(4,))
+        self.pairs = choose("attention", student, teacher, batch, self.wanted, num_pairs=self.num_pairs, ranks=(4, 5))
         settle(self, self.pairs)
 
     def attention(self, features: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Channel(Paired):
 
     def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:
         """The pairs that are named, or evenly spaced ones. Raises UserError as ``choose`` does."""
-        return choose("channel", student, teacher, batch, self.wanted, num_pairs=self.num_pairs, ranks=(4,))
+        return choose("channel", student, teacher, batch, self.wanted, num_pairs=self.num_pairs, ranks=(4, 5))
 
     def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
         """``T^2 / C sum_c KL(phi(teacher_c) || phi(student_c))``, ``(B,)``."""

@@ -1,5 +1,7 @@
 """What the methods share that compare features of paired layers."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -46,4 +48,6 @@ def _regressor(pair: Pair) -> nn.Module:
     from_width, to_width = pair.student.shape[1], pair.teacher.shape[1]
     if from_width == to_width:
         return nn.Identity()
-    return nn.Conv2d(from_width, to_width, 1) if len(pair.student.shape) == 4 else nn.Linear(from_width, to_width)
+    kinds: dict[int, Callable[..., nn.Module]] = {4: nn.Conv2d, 5: nn.Conv3d}
+    made = kinds.get(len(pair.student.shape))
+    return nn.Linear(from_width, to_width) if made is None else made(from_width, to_width, 1)

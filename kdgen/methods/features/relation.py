@@ -38,7 +38,7 @@ class Relation(Method):
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Settle the pairs. Raises UserError as ``choose`` does."""
         self.pairs = choose("relation", student, teacher, batch, self.wanted, num_pairs=self.num_pairs,
-                            ranks=(2, 3, 4), same_rank=False)  # fmt: skip
+                            ranks=(2, 3, 4, 5), same_rank=False)  # fmt: skip
         settle(self, self.pairs)
 
     def loss(self, inputs: DistillationInputs) -> Tensor:

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from kdgen.diffusion.few_steps import FewSampler, Table
+from kdgen.diffusion.few_steps import ImageSampler, Table
 from kdgen.methods.few_step.rollout import denoise, noised
 from kdgen.methods.few_step.scores import Scores
 from kdgen.registry import register
@@ -47,7 +47,7 @@ class DistributionMatching(Scores):
         self,
         steps: int = 1,
         table: Table = "linear",
-        sampler: FewSampler = "consistency",
+        sampler: ImageSampler = "consistency",
         every: int = 1,
         critic: Literal["teacher", "student"] = "teacher",
         sigma_min: float = 0.05,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.diffusion import append_dims
-from kdgen.diffusion.few_steps import FewSampler, few_step
+from kdgen.diffusion.few_steps import ImageSampler, few_step
 from kdgen.methods.layer_matching import outputs
 from kdgen.methods.validation import ask, check_outputs, check_same_view
 from kdgen.types import Batch, Net, UserError
@@ -71,7 +71,7 @@ def draws_randomness(net: nn.Module) -> bool:
 
 
 def backward_simulation(
-    student: Net, like: Tensor, cond: Mapping[str, Tensor], sigmas: Tensor, sampler: FewSampler
+    student: Net, like: Tensor, cond: Mapping[str, Tensor], sigmas: Tensor, sampler: ImageSampler
 ) -> tuple[Tensor, int]:
     """The student's own images from noise, with gradient through its last call alone.
 

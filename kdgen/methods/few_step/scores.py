@@ -3,13 +3,13 @@
 import copy
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from kdgen.diffusion import check_guidance, edm_weight, guided
-from kdgen.diffusion.few_steps import FewSampler, Table, trailing_sigmas
+from kdgen.diffusion.few_steps import ImageSampler, Table, trailing_sigmas
 from kdgen.methods.few_step.rollout import (
     backward_simulation,
     check_diffusion,
@@ -60,7 +60,7 @@ class Scores(Method):
         *,
         steps: int,
         table: Table,
-        sampler: FewSampler,
+        sampler: ImageSampler,
         every: int,
         critic: Literal["teacher", "student"],
         sigma_min: float,
@@ -74,7 +74,7 @@ class Scores(Method):
         super().__init__()
         for name, value in (("steps", steps), ("every", every), ("width", width)):
             check_count(method, name, value)
-        check_choice(method, "sampler", sampler, ("consistency", "euler"))
+        check_choice(method, "sampler", sampler, get_args(ImageSampler))
         check_choice(method, "critic", critic, ("teacher", "student"))
         for name, number in (("sigma_min", sigma_min), ("sigma_data", sigma_data)):
             check_number(method, name, number, 1e-6)

@@ -1,0 +1,65 @@
+"""What every registered net keeps to, small and with every value that the types of its arguments name."""
+
+from pathlib import Path
+from typing import Any
+
+import documented
+import pytest
+import torch
+from torch import Tensor, nn
+
+import kdgen.training.registered  # noqa: F401
+from kdgen.models.model import Model, build_net, load
+from kdgen.models.nets.fold import folded
+from kdgen.registry import Spec
+from kdgen.types import UserError
+from kdgen.utils.conditions import call
+from kdgen.utils.hooks import capture_outputs, hookable_layers
+
+COND = {"sigma": torch.full((2,), 0.2), "until": torch.full((2,), 0.1), "label": torch.tensor([0, 1])}
+INPUTS = ((1, 16, 16), (3, 16, 16), (8,), (8, 4, 4), (4, 4, 4), (1, 28, 28))
+"""What nets are tried on: images of one and three channels, latents."""
+
+
+def made(name: str, args: dict[str, Any]) -> tuple[nn.Module, Spec]:
+    torch.manual_seed(0)
+    spec = Spec(name=name, args={**documented.shrunk("net", name), **args})
+    return build_net(spec, channels=int(args.get("channels", 1)))
+
+
+def taken(net: nn.Module) -> Tensor:
+    """The first input of ``INPUTS`` that the net takes."""
+    errors = []
+    for shape in INPUTS:
+        x = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        try:
+            with torch.no_grad():
+                call(net.eval(), x, COND)
+        except (RuntimeError, UserError, ValueError, IndexError, TypeError) as error:
+            errors.append(f"{shape}: {error}")
+        else:
+            return x
+    raise AssertionError("\n".join(errors))
+
+
+@pytest.mark.parametrize(("name", "args"), documented.cases("net"), ids=documented.label)
+def test_every_net_answers_learns_shows_its_layers_folds_and_is_saved(
+    name: str, args: dict[str, Any], tmp_path: Path
+) -> None:
+    net, use = made(name, args)
+    x = taken(net)
+    out = call(net, x, COND)
+    assert out.isfinite().all()
+    assert len(out) == 2
+    out.square().mean().backward()
+    assert any(p.grad is not None and p.grad.any() for p in net.parameters())
+    paths = hookable_layers(net)
+    assert len(paths) >= 2
+    with torch.no_grad():
+        with capture_outputs(net, paths) as features:
+            torch.testing.assert_close(call(net, x, COND), out)
+        assert features
+        assert all(isinstance(each, Tensor) for each in features.values())
+        torch.testing.assert_close(call(folded(net), x, COND), out, atol=1e-5, rtol=1e-4)
+        Model(net, name="small", channels=int(args.get("channels", 1)), use=use).save(tmp_path)
+        torch.testing.assert_close(call(load(tmp_path).eval().net, x, COND), out, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,30 @@
+"""What every preset keeps to, without training."""
+
+import documented
+import pytest
+
+import kdgen.training.registered  # noqa: F401
+from kdgen import registry
+from kdgen.models.loading import BUNDLED
+from kdgen.presets import preset
+from kdgen.recipe import parse
+
+
+@pytest.mark.parametrize("name", documented.own("preset"))
+def test_a_preset_is_data_and_all_that_it_names_can_be_built(name: str) -> None:
+    recipe = preset(name)
+    assert registry.summary("preset", name).endswith(".")
+    assert parse(recipe.model_dump(mode="json")) == recipe
+    assert recipe.to_json() == parse(recipe.model_dump(mode="json")).to_json()
+    links = recipe.links()
+    assert links[-1][0] == "student"
+    for phase, link in links:
+        assert any(True for _ in registry.build("net", link.student).parameters()), phase
+        for stage in link.stages:
+            terms = [registry.build("method", use) for use in stage.methods]
+            terms += [registry.build("objective", use) for use in stage.objectives]
+            least, largest = registry.build("ratio", stage.ratio).bounds()
+            assert 0 <= least <= largest <= 1
+            assert terms or not recipe.teacher
+    assert set(recipe.task.args) <= set(registry.arguments("task", recipe.task.name))
+    assert recipe.teacher is None or (BUNDLED / str(recipe.teacher).partition("#")[0]).is_dir()

@@ -1,0 +1,166 @@
+"""What every registered task keeps to, small and with every value that the types of its arguments name."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import documented
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import kdgen.training.registered  # noqa: F401
+from kdgen import registry
+from kdgen.models.model import Model, load
+from kdgen.registry import Spec
+from kdgen.tasks.compatibility import Party, check_fit
+from kdgen.types import Batch, Task, UserError
+from kdgen.utils.references import Names
+
+MODELS = ("denoiser", "gan", "diffusion", "vae", "vae#encoder", "vae#decoder")
+CLASSES = 3
+
+
+@cache
+def model(name: str) -> Model:
+    return load(name).eval()
+
+
+class Answer(nn.Module):
+    """Answers everything with values of a shape that follow its input a little."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.bias = shape, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, sigma: Tensor | None = None, label: Tensor | None = None) -> Tensor:
+        mean = x.flatten(1).mean(1).view(-1, *[1] * len(self.shape))
+        return mean * torch.linspace(0, 1, self.shape[-1]).expand(1, *self.shape) + self.bias
+
+
+def write_idx(path: Path, values: np.ndarray[Any, Any]) -> Path:
+    path.write_bytes(bytes([0, 0, 8, values.ndim]) + b"".join(n.to_bytes(4, "big") for n in values.shape)
+                     + values.astype(np.uint8).tobytes())  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Arguments that name images: none, and labelled ones to train and to evaluate on."""
+    folder = tmp_path_factory.mktemp("images")
+    random = np.random.default_rng(0)
+    images = write_idx(folder / "images", random.integers(0, 255, (12, 16, 16)))
+    labels = write_idx(folder / "labels", np.arange(12) % CLASSES)
+    data = {"name": "idx", "args": {"images": str(images), "labels": str(labels)}}
+    return [{}, {"images": data}, {"images": data, "evaluate": data}, {"images": data, "num_classes": CLASSES}]
+
+
+def required(name: str) -> Iterator[dict[str, Any]]:
+    """Arguments without default: those that name a model, by each of the bundled ones."""
+    thing: Any = registry.get("task", name)
+    hints = get_type_hints(thing.__init__, include_extras=True)
+    missing = [key for key, p in inspect.signature(thing).parameters.items() if p.default is p.empty]
+    named = [key for key in missing if any(isinstance(each, Names) and each.what == "model"
+                                           for each in getattr(hints[key], "__metadata__", ()))]  # fmt: skip
+    assert missing == named, f"{name} has an argument without default that names no model: say here what it may be"
+    for reference in MODELS if missing else ("",):
+        yield dict.fromkeys(missing, reference)
+
+
+def builds(name: str, args: Mapping[str, Any], sources: list[dict[str, Any]]) -> tuple[Task, Spec]:
+    """The task with the first images and models that it takes; it refuses others in one line."""
+    refusals = []
+    for more in sources:
+        if not all(registry.accepts("task", name, key) for key in more):
+            continue
+        for models in required(name):
+            spec = Spec(name=name, args={**documented.shrunk("task", name), "num_images": 12, **more, **models, **args})
+            spec = Spec(name=name, args=registry.accepted("task", name, spec.args))
+            try:
+                task: Task = registry.build("task", spec)
+                next(iter(task.batches(batch_size=2, seed=0)))
+            except UserError as error:
+                assert "\n" not in str(error)
+                refusals.append(str(error))
+            else:
+                return task, spec
+    raise AssertionError(f"{name} {args} was never built: {refusals}")
+
+
+def nets(task: Task, spec: Spec) -> Iterator[nn.Module]:
+    """Nets that fit a task: the bundled ones and one that gives any shape; others are refused in one line."""
+    batch = next(iter(task.batches(batch_size=2, seed=0)))
+    shape = task.answer_shape(batch)
+    made = [Answer(tuple(shape))] if shape is not None else []
+    for net in (*made, *(model(name).net for name in MODELS)):
+        try:
+            check_fit(Spec(name=spec.name), task, [batch], [Party(called="a net", net=net)])
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:
+            yield net
+
+
+def tensors(batch: Batch) -> list[Tensor]:
+    return [t for t in (batch.x, batch.teacher_x, batch.y, batch.real, batch.weight, *batch.cond.values())
+            if t is not None]  # fmt: skip
+
+
+def same(ours: Batch, theirs: Batch) -> bool:
+    return ours.cond.keys() == theirs.cond.keys() and all(map(torch.equal, tensors(ours), tensors(theirs)))
+
+
+@pytest.mark.parametrize("name", documented.own("task"))
+def test_every_task_declares_all_of_the_contract(name: str, sources: list[dict[str, Any]]) -> None:
+    task, _ = builds(name, {}, sources)
+    assert isinstance(task, Task)
+    assert registry.summary("task", name).endswith(".")
+
+
+@pytest.mark.parametrize(("name", "args"), documented.cases("task"), ids=documented.label)
+def test_batches_depend_on_seed_and_number_alone(
+    name: str, args: dict[str, Any], sources: list[dict[str, Any]]
+) -> None:
+    task, spec = builds(name, args, sources)
+    again: Task = registry.build("task", spec)
+    first = list(islice(task.batches(batch_size=2, seed=3), 3))
+    assert same(first[2], next(iter(again.batches(batch_size=2, seed=3, start=2))))
+    assert not torch.equal(first[0].x, first[1].x)
+    assert not torch.equal(first[0].x, next(iter(again.batches(batch_size=2, seed=4))).x)
+    assert task.fingerprint() == again.fingerprint()
+    anew = [task.resample_noise(first[0], seed=seed) for seed in (1, 1, 2)]
+    assert same(anew[0], anew[1])
+    assert all(len(t) == 2 for t in tensors(anew[2]))
+    example = task.example()
+    assert len(example.x) == 1
+    assert example.x.shape[1] == first[0].x.shape[1]
+
+
+@pytest.mark.parametrize(("name", "args"), documented.cases("task"), ids=documented.label)
+def test_what_a_task_says_of_itself_builds_it_again(
+    name: str, args: dict[str, Any], sources: list[dict[str, Any]]
+) -> None:
+    task, spec = builds(name, args, sources)
+    known = dict(task.describe())
+    told = {**known, **({"patch": known["size"]} if "size" in known else {})}
+    again: Task = registry.build("task", Spec(name=name, args={**spec.args, **registry.accepted("task", name, told)}))
+    assert again.describe() == known
+
+
+@pytest.mark.parametrize("name", documented.own("task"))
+def test_every_task_measures_a_net_the_same_twice_and_says_how(name: str, sources: list[dict[str, Any]]) -> None:
+    task, spec = builds(name, {}, sources)
+    fitting = list(nets(task, spec))
+    assert fitting, f"none of the nets fits the task {name}"
+    net = fitting[0]
+    reference = fitting[-1]
+    taught, own = task.taught_primary_metric, task.primary_metric
+    figures = [task.evaluate(net, reference=reference, limit=2) for _ in range(2)]
+    assert figures[0] == figures[1]
+    assert figures[0]
+    assert {taught, own} & set(figures[0]) or name in ("diffuse", "few_steps", "generate"), figures[0].keys()
+    assert task.describe_evaluation(reference=reference).endswith(".")
