@@ -2,8 +2,8 @@
 
 import inspect
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from kdgen import registry
 

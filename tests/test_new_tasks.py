@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from support import call, drain
 from torch import Tensor, nn
 
 import kdgen
-import kdgen.training.registered  # noqa: F401
+import kdgen.training.registered
 from kdgen import registry
 from kdgen.models.model import Model, load
 from kdgen.recipe import Recipe, parse
@@ -26,6 +27,8 @@ from kdgen.report.compare import Report
 from kdgen.report.sample_grids import picture
 from kdgen.training import run
 from kdgen.types import Batch, Metrics, Net
+from kdgen.utils.conditions import call as ask
+from kdgen.utils.convert import to_pictures
 from kdgen.utils.devices import evaluating
 from kdgen.utils.seed import generator
 
@@ -78,18 +81,12 @@ class Twofold:
         errors = []
         for _, batch in self.evaluation_images(seed=seed, limit=limit):
             with evaluating(net):
-                out = kdgen_call(net, batch)
+                out = ask(net, batch.x, batch.cond).float()
             errors.append(float((out - batch.y).square().mean()))
         return {"psnr": 10 * float(torch.log10(4 / torch.tensor(errors).mean()))}
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
         return f"Measured on three waves with seed {seed}."
-
-
-def kdgen_call(net: Net, batch: Batch) -> Tensor:
-    from kdgen.utils.conditions import call as ask
-
-    return ask(net, batch.x, batch.cond).float()
 
 
 class Enlarge(Twofold):
@@ -217,8 +214,6 @@ def test_its_report_measures_teacher_student_and_controls(done: Done) -> None:
 
 
 def test_its_pictures_show_input_nets_and_truth(done: Done) -> None:
-    from PIL import Image
-
     with Image.open(done.folder / "run" / "samples.png") as image:
         assert image.width > 5 * 200  # input, teacher, student, two controls, truth
         assert len(image.convert("L").getcolors(256) or ()) > 50
@@ -252,8 +247,11 @@ def test_a_picture_of_a_model_without_run_is_drawn(done: Done, tmp_path: Path) -
     assert (tmp_path / "all.png").stat().st_size > 1000
 
 
-def test_images_are_enlarged_by_the_model(done: Done) -> None:
-    if done.name != "enlarge":
-        pytest.skip("clips are no images: a picture cannot be restored by them")
+@pytest.mark.parametrize("done", ["enlarge"], indirect=True)
+def test_images_are_enlarged_by_the_model_and_by_the_command(done: Done) -> None:
     x = done.task.make(0, 5, 1).x
     assert load(done.student).restore(x).shape[-2:] == (2 * SIDE, 2 * SIDE)
+    to_pictures(x)[0].save(done.folder / "small.png")
+    assert call("restore", str(done.student), str(done.folder / "small.png"), "--out", str(done.folder / "large")) == 0
+    with Image.open(next((done.folder / "large").glob("*.png"))) as image:
+        assert image.size == (2 * SIDE, 2 * SIDE)

@@ -128,6 +128,9 @@ def program(net: Net, example: Batch, called: Signature) -> tuple[ExportedProgra
             continue
         if batch is not None and least == most:  # as code that asks for len(x) burns it in
             continue
+        if one.free and not _holds(made, net, example, one, count=1 if batch is None else 3):
+            failure = "what torch makes of it gives something else at other sizes"
+            continue
         for node in made.graph.nodes:
             node.meta.pop("stack_trace", None)  # paths of this machine
         return made, replace(one, largest_batch=most)
@@ -149,6 +152,22 @@ def _traced(net: Net, example: Batch, called: Signature, batch: Any, *, strict: 
     with quiet(), torch.no_grad(), _untold():  # no size is told by the example's
         return torch.export.export(wrapped, given, dynamic_shapes=(free, *([told] if told else [])), strict=strict,
                                    prefer_deferred_runtime_asserts_over_guards=True)  # fmt: skip
+
+
+@torch.no_grad()
+def _holds(made: ExportedProgram, net: Net, example: Batch, called: Signature, *, count: int) -> bool:
+    """Whether a program answers as its net does at a size that it was not traced at."""
+    assert called.sizes is not None
+    multiple, least = called.sizes.multiple, called.sizes.min_size // called.sizes.multiple
+    x = mirrored(example.x[:1], *(max(side, least) * multiple for side in (8, 6))).repeat(count, 1, 1, 1)
+    cond = {name: torch.cat([example.cond[name][:1]] * count) for name in called.conditions}
+    try:
+        out = made.module()(x, *cond.values())
+    except Exception:  # a bound that torch saw and that holds only at the size it was traced at
+        return False
+    with evaluating(net):
+        exact = call(net, x, cond)
+    return bool((out - exact).abs().max() <= 1e-3 * exact.abs().max())
 
 
 def _batches(made: ExportedProgram) -> tuple[int, int | None]:

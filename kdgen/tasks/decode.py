@@ -6,11 +6,12 @@ from typing import Any
 from torch import Tensor
 
 from kdgen.data import Images
+from kdgen.models.input_shape import said
 from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
 from kdgen.tasks.latents import encoded
-from kdgen.types import Net
+from kdgen.types import Net, UserError
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import ModelReference
 
@@ -54,6 +55,11 @@ class Decode(Autoencode):
         model = load(encoder)
         self.encoder: Net = model.net.to(pick_device("auto"))
         self._encoder_fingerprint = model.fingerprint()
+        try:
+            self.example()
+        except (RuntimeError, TypeError, ValueError) as error:  # what a net's code raises for an input that is not its
+            raise UserError(f"decode: {model.name} takes no images {channels}x{patch}x{patch} ({said(error)}): set "
+                            "task.args.encoder to a model that encodes them") from None  # fmt: skip
 
     def fingerprint(self) -> str:
         """A hash of the description, the source of images and the encoder."""

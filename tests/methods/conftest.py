@@ -5,29 +5,10 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch import Tensor, nn
+from views import Tiny, grey_batch
 
 from kdgen.types import Batch, DistillationInputs, Method, Net
 from kdgen.utils.hooks import capture_outputs
-
-
-class Tiny(nn.Module):
-    """A user's own net: plain convolutions, no `taps` method, and only `sigma` among the conditions."""
-
-    def __init__(self, width: int = 6, depth: int = 4, channels: int = 1, stride: int = 1) -> None:
-        super().__init__()
-        self.head = nn.Conv2d(channels, width, 3, stride, 1)
-        self.body = nn.Sequential()
-        for _ in range(depth - 2):
-            self.body.append(nn.Conv2d(width, width, 3, padding=1))
-            self.body.append(nn.BatchNorm2d(width))
-            self.body.append(nn.ReLU())
-        self.up = nn.Upsample(scale_factor=stride) if stride > 1 else nn.Identity()
-        self.tail = nn.Conv2d(width, channels, 3, padding=1)
-
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        sigma = cond["sigma"].view(-1, 1, 1, 1)
-        return x - sigma * self.tail(self.up(self.body(torch.relu(self.head(x)))))
 
 
 @pytest.fixture
@@ -37,11 +18,7 @@ def tiny() -> type[Tiny]:
 
 @pytest.fixture
 def batch() -> Batch:
-    generator = torch.Generator().manual_seed(7)
-    y = torch.rand(4, 1, 8, 8, generator=generator) * 2 - 1
-    sigma = torch.tensor([0.1, 0.2, 0.3, 0.4])
-    x = y + sigma.view(-1, 1, 1, 1) * torch.randn(y.shape, generator=generator)
-    return Batch(x=x, y=y, cond={"sigma": sigma})
+    return grey_batch()
 
 
 @pytest.fixture

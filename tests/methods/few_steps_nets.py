@@ -2,18 +2,18 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
+from documented import own
 from torch import Tensor, nn
 
+import kdgen.training.registered  # noqa: F401
+from kdgen import registry
 from kdgen.diffusion import GaussianMixture, karras_sigmas, sample
 from kdgen.diffusion.few_steps import trailing_sigmas
-from kdgen.registry import Spec
-from kdgen.types import Batch, DistillationInputs, Method
-
-NAMES = ["consistency", "distribution_matching", "drawn_adversarial", "mean_flow", "progressive", "rectified_flow",
-         "score_identity"]  # fmt: skip
-SCORES = ["distribution_matching", "score_identity"]
+from kdgen.registry import Spec, build
+from kdgen.types import Batch, DistillationInputs, Method, UserError
 
 PIXEL = GaussianMixture(torch.tensor([-0.5, 0.6]).view(2, 1, 1, 1), std=[0.25, 0.3], weights=[0.4, 0.6])
 """Images of one pixel: their ODE keeps each at its place in the distribution."""
@@ -45,6 +45,8 @@ class Student(nn.Module):
         out = data**2 / size**2 * flat + level * data / size * self.layers(told)
         return out.view_as(x)
 
+
+SCORES = [name for name in own("method") if registry.accepts("method", name, "critic")]
 
 Draw = Callable[[int], Batch]
 
@@ -133,6 +135,16 @@ def use(name, **args):
     return Spec(name=name, args={"critic": "student", **args} if name in SCORES else args)
 
 
+def _takes(name: str, *, levels: bool) -> bool:
+    """Whether a method takes noisy images, with their levels or without."""
+    batch, pair = batches(PIXEL)(0, 4), (Student(), PIXEL) if levels else (nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 1))
+    try:
+        build("method", use(name)).attach(*pair, batch if levels else replace(batch, cond={}))
+    except UserError:
+        return False
+    return True
+
+
 def noise(*shape, seed=99):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -141,5 +153,8 @@ def student(**args):
     torch.manual_seed(0)
     return Student(**args)
 
+
+NAMES = [name for name in own("method") if _takes(name, levels=True) and not _takes(name, levels=False)]
+"""Methods of diffusion models: they need the level of the noise."""
 
 # -- the known answers -----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The view of one training step, put together by hand."""
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from kdgen.types import Batch, DistillationInputs
 
@@ -20,6 +21,34 @@ def inputs_of(
         teacher_net=b,
         student_ema=a,
     )
+
+
+class Tiny(nn.Module):
+    """A user's own net: plain convolutions, no `taps` method, and only `sigma` among the conditions."""
+
+    def __init__(self, width: int = 6, depth: int = 4, channels: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(channels, width, 3, stride, 1)
+        self.body = nn.Sequential()
+        for _ in range(depth - 2):
+            self.body.append(nn.Conv2d(width, width, 3, padding=1))
+            self.body.append(nn.BatchNorm2d(width))
+            self.body.append(nn.ReLU())
+        self.up = nn.Upsample(scale_factor=stride) if stride > 1 else nn.Identity()
+        self.tail = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        sigma = cond["sigma"].view(-1, 1, 1, 1)
+        return x - sigma * self.tail(self.up(self.body(torch.relu(self.head(x)))))
+
+
+def grey_batch() -> Batch:
+    """Four grey images of 8x8 under noise."""
+    generator = torch.Generator().manual_seed(7)
+    y = torch.rand(4, 1, 8, 8, generator=generator) * 2 - 1
+    sigma = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    x = y + sigma.view(-1, 1, 1, 1) * torch.randn(y.shape, generator=generator)
+    return Batch(x=x, y=y, cond={"sigma": sigma})
 
 
 class Generator(nn.Module):

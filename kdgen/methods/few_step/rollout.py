@@ -42,7 +42,12 @@ def check_diffusion(method: str, student: Net, teacher: Net, batch: Batch, *, tr
         raise UserError(f"{method} is for diffusion models: use it with the task few_steps or diffuse")
     if truth and batch.y is None:
         raise UserError(f"{method} needs clean images: give the task images, for example the teacher's own samples")
-    check_outputs(method, *outputs(student, teacher, batch), images=True)
+    ours, theirs = outputs(student, teacher, batch)
+    check_outputs(method, ours, theirs, images=True)
+    if ours.shape != theirs.shape:
+        sizes = ["x".join(map(str, out.shape[-2:])) for out in (ours, theirs)]
+        raise UserError(f"{method} takes both nets along one path: the student gives images {sizes[0]} and the teacher "
+                        f"images {sizes[1]}, give nets of one size")  # fmt: skip
 
 
 def computing_like(net: Net) -> torch.autocast:

@@ -79,7 +79,8 @@ class Upcycling(Method):
         """Check that new inputs can be made of such batches. Raises UserError where they cannot."""
         check_same_view("upcycling", batch)
         if batch.x.ndim != 4:
-            raise UserError(f"upcycling makes new images, but nets are given {tuple(batch.x.shape[1:])}: leave it out")
+            given = tuple(batch.x.shape[1:])
+            raise UserError(f"upcycling makes new images, but the nets are given {given}: leave it out")
         check_outputs("upcycling", *outputs(student, teacher, batch), images=True)
         unknown = sorted(set(batch.cond) - {"sigma"})
         if unknown:
