@@ -4,11 +4,13 @@ from kdgen.recipe import Recipe
 from kdgen.types import UserError
 
 STEPS = {
-    "denoise": 5000, "gan": 2300, "gan-to-mlp": 1200, "high-to-low": 4400, "vae": 2200, "vae-decoder": 4000,
-    "autoencoder": 2000, "diffusion": 800, "diffusion-blocks": 600,
+    "denoise": 5000, "gan": 2300, "gan-to-mlp": 2700, "high-to-low": 4400, "vae": 2500, "vae-decoder": 4000,
+    "autoencoder": 2500, "diffusion": 800, "diffusion-blocks": 600,
+    "consistency-distillation": 800,
 }  # fmt: skip
-"""The seconds of each preset that are left for training, times the steps a second that ``kdgen plan`` measured on one
-thread of a busy AMD EPYC (Zen 4), rounded. Presets that are not here have not been measured."""
+"""What each preset's seconds were on one thread of a busy AMD EPYC (Zen 4), rounded: counted in whole runs of ``vae``,
+``autoencoder``, ``gan-to-mlp`` and ``consistency-distillation``; of the others, the seconds left for training times the
+steps a second that ``kdgen plan`` measured. Presets that are not here have not been measured."""
 
 
 def repeatable(recipe: Recipe) -> Recipe:
