@@ -95,6 +95,8 @@ def test_gaussian_kl_refuses_what_is_no_moments():
         GaussianKl("moment").attach(Encoder(), Encoder(), batch)
     with pytest.raises(UserError, match="latents of one kind"):
         GaussianKl().attach(Encoder(2), Encoder(3), batch)
+    with pytest.raises(UserError, match=r"moments \(6, 8, 8\) of the student and \(6, 4, 4\) of the teacher"):
+        GaussianKl(None, None).attach(nn.Conv2d(1, 6, 1), nn.Conv2d(1, 6, 1, stride=2), batch)
     with pytest.raises(UserError, match=r"reads moments .* the student gives"):
         GaussianKl(None).attach(Encoder(), Encoder(), batch)
 

@@ -32,11 +32,12 @@ class GaussianKl(Method):
         self.student_layer, self.teacher_layer, self.reverse = student_layer, teacher_layer, reverse
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
-        """Settle the taps. Raises UserError where moments are missing or unlike."""
+        """Settle the layers. Raises UserError where moments are missing or unlike."""
         ours = _settled("student", student, batch.x, batch, self.student_layer)
         seen = batch.x if batch.teacher_x is None else batch.teacher_x
         theirs = _settled("teacher", teacher, seen, batch, self.teacher_layer)
-        if len(ours) != len(theirs) or ours[1] != theirs[1]:
+        compared = slice(1, 2 if batch.teacher_x is not None else None)  # a view of another size has larger latents
+        if len(ours) != len(theirs) or ours[compared] != theirs[compared]:
             raise UserError(f"gaussian_kl cannot compare moments {ours[1:]} of the student and {theirs[1:]} of the "
                             "teacher: give nets with latents of one kind")  # fmt: skip
         self.student_layers = (self.student_layer,) if self.student_layer else ()
