@@ -50,6 +50,6 @@ def resample(image: Tensor, like: Tensor) -> Tensor:
         count, frames = len(image), like.shape[2]
         clips = F.interpolate(image, size=(frames, *image.shape[-2:]), mode="trilinear", align_corners=False)
         each = resample(clips.transpose(1, 2).flatten(0, 1), like[:, :, 0])
-        return each.unflatten(0, (count, frames)).transpose(1, 2)
+        return each.view(count, frames, *each.shape[1:]).transpose(1, 2)
     height, width = like.shape[-2:]
     return F.interpolate(image, size=(height, width), mode="bilinear", align_corners=False, antialias=True)
