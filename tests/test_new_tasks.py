@@ -252,6 +252,7 @@ def test_images_are_enlarged_by_the_model_and_by_the_command(done: Done) -> None
     x = done.task.make(0, 5, 1).x
     assert load(done.student).restore(x).shape[-2:] == (2 * SIDE, 2 * SIDE)
     to_pictures(x)[0].save(done.folder / "small.png")
-    assert call("restore", str(done.student), str(done.folder / "small.png"), "--out", str(done.folder / "large")) == 0
-    with Image.open(next((done.folder / "large").glob("*.png"))) as image:
+    small, large = done.folder / "small.png", done.folder / "large.png"
+    assert call("restore", str(done.student), str(small), str(large)) == 0
+    with Image.open(large) as image:
         assert image.size == (2 * SIDE, 2 * SIDE)

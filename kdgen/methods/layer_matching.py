@@ -140,7 +140,7 @@ def choose(
             no pair can be chosen.
     """
     teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
-    wanted = " or ".join(RANKS[rank] for rank in sorted(ranks))
+    wanted = _wanted(ranks, batch.x)
     if pairs:
         check_pairs(method, pairs)
         mine = _named(method, "student", student, batch.x, batch.cond, [pair[0] for pair in pairs], ranks)
@@ -211,7 +211,7 @@ def _named(
     method: str, role: str, net: Net, x: Tensor, cond: Mapping[str, Tensor], paths: Sequence[str], ranks: Sequence[int]
 ) -> list[Tap]:
     output, seen = probe(net, x, cond, paths)
-    wanted = " or ".join(RANKS[rank] for rank in sorted(ranks))
+    wanted = _wanted(ranks, x)
     for path in paths:
         if path not in seen:
             raise UserError(f"{method}: layer {path!r} of the {role} gives no tensor of its own: name one of its parts")
@@ -220,6 +220,11 @@ def _named(
             given = f"layer {path!r} of the {role} gives {shape} for {len(output)} images"
             raise UserError(f"{method}: {given}, but {wanted} is needed: name another")
     return [Tap(path, tuple(seen[path].shape)) for path in paths]
+
+
+def _wanted(ranks: Sequence[int], x: Tensor) -> str:
+    """What outputs are of use, in words; features of clips are named to nets of clips alone."""
+    return " or ".join(RANKS[rank] for rank in sorted(ranks) if rank <= max(4, x.ndim))
 
 
 def _inventory(net: nn.Module, batch: Batch, role: str, most: int = 8) -> str:

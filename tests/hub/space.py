@@ -69,7 +69,7 @@ def main(folder: Path) -> None:
     server = subprocess.Popen([sys.executable, "-m", "tests.hub.server", folder / "hub", str(port)], cwd=ROOT, env=hub)
     try:
         kdgen = [sys.executable, "-m", "kdgen"]
-        student = ROOT / "kdgen" / "zoo" / "weights" / "denoiser"
+        student = ROOT / "kdgen" / "models" / "nets" / "weights" / "denoiser"
         subprocess.run([*kdgen, "push", student, "acme/denoiser"], env=hub, cwd=ROOT, check=True)
         subprocess.run([*kdgen, "deploy", "acme/kdgen", "--student", "acme/denoiser"], env=hub, cwd=ROOT, check=True)
         pull = "import sys, huggingface_hub as h; h.snapshot_download('acme/kdgen', repo_type='space', local_dir=sys.argv[1])"
