@@ -56,13 +56,13 @@ class Drawing(Task):
         self._data: dict[tuple[int, int], Tensor] = {}
         self._diversity: WeakKeyDictionary[Net, dict[int, float]] = WeakKeyDictionary()
 
-    @property  # type: ignore[override]
-    def primary_metric(self) -> str:
+    @property
+    def primary_metric(self) -> str:  # type: ignore[override]
         """The distance between distributions: FID for Inception's features, otherwise under its extractor's name."""
         return "fid" if self.features == "inception" else f"fd_{self.features}"
 
-    @property  # type: ignore[override]
-    def taught_primary_metric(self) -> str:
+    @property
+    def taught_primary_metric(self) -> str:  # type: ignore[override]
         """The same, for with a teacher it is the distance to the teacher's images."""
         return self.primary_metric
 
