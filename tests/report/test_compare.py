@@ -27,7 +27,7 @@ from kdgen.report.compare import (
 from kdgen.report.report import deciding, worded
 from kdgen.tasks.autoencode import Autoencode
 from kdgen.tasks.denoise import Denoise
-from kdgen.types import Batch, UserError
+from kdgen.types import Batch, Task, UserError
 
 
 def row(role: str, psnr: float, **more: object) -> Row:
@@ -42,7 +42,7 @@ def report(student: float, at_steps: float | None, at_seconds: float | None, **m
     return compare([*rows, row("input", 20.2, num_params=0, macs=0)], task="denoise(sigma=25)", **more)  # type: ignore[arg-type]
 
 
-class Fixed:
+class Fixed(Task):
     channels = 1
 
     def __init__(self, **metrics: float) -> None:
@@ -56,6 +56,9 @@ class Fixed:
 
     def example(self) -> Batch:
         return Batch(x=torch.zeros(1, 1, 256, 256))
+
+    def answer_shape(self, batch: Batch) -> tuple[int, ...]:
+        return tuple(batch.x.shape[1:])
 
 
 def test_rows_stand_in_the_order_of_roles() -> None:
@@ -173,7 +176,7 @@ def test_measure_of_the_input_costs_nothing() -> None:
     assert (measured.num_params, measured.macs, measured.metrics) == (0, 0, {"psnr": 20.2})
 
 
-class Doubling:
+class Doubling(Task):
     """Images of half the height and width of their truth."""
 
     channels, primary_metric, taught_primary_metric = 1, "psnr", "psnr"
@@ -198,9 +201,19 @@ class Doubling:
         return "one ramp"
 
 
-def test_inputs_that_are_no_answers_are_not_measured_as_such() -> None:
+class Coding(Doubling):
+    """What images of half the height and width are to a net that gives something else."""
+
+    gives = "latents"
+
+
+def test_inputs_are_measured_enlarged_and_where_they_are_no_answers_not_at_all() -> None:
     net = Contender(role="student", name="up", net=nn.Upsample(scale_factor=2), label="student")
-    assert [row.role for row in assess(Doubling(), [net], title="doubling").rows] == ["student"]  # type: ignore[arg-type]
+    assert [(row.role, row.name) for row in assess(Doubling(), [net], title="doubling").rows] == [
+        ("input", "input"),
+        ("student", "up"),
+    ]
+    assert [row.role for row in assess(Coding(), [net], title="coding").rows] == ["student"]
 
 
 class Broken(nn.Module):
