@@ -56,8 +56,7 @@ class Denoise(Task):
     """
 
     takes_sigma = True
-    default_images = "dead_leaves"
-    baseline_name = "noisy input"
+    default_images, baseline_name = "dead_leaves", "noisy input"
     group, usual_preset = "denoiser", "denoise"
     usual_methods = (*Task.usual_methods, "jacobian")
     channels: int
@@ -103,8 +102,8 @@ class Denoise(Task):
             raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
         if not isinstance(self.gallery, Gallery):
             raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")
-        known = evaluate_sigmas is None and isinstance(self.gallery, Pairs)
-        self.evaluate_sigmas = (self.high,) if known else evaluation_levels(self.low, self.high, evaluate_sigmas)
+        lowest = self.high if isinstance(self.gallery, Pairs) else self.low
+        self.evaluate_sigmas = evaluation_levels(lowest, self.high, evaluate_sigmas)
 
     def describe(self) -> dict[str, Any]:
         """The task as a model's configuration states it: name, noise levels in 8-bit units, channels."""
@@ -120,11 +119,10 @@ class Denoise(Task):
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:
         """Its noise, or the damage of its pairs."""
+        made, other = "Gaussian noise at the levels named above", "on other noise, blur or compression its answers are"
         if "damage" in facts:
-            return "It was made for the damage of the images that it was trained on; what it does to other damage is " \
-                   "not known."  # fmt: skip
-        return "It was made for Gaussian noise at the levels named above; on other noise, blur or compression its " \
-               "answers are not known."  # fmt: skip
+            made, other = "the damage of the images that it was trained on", "what it does to other damage is"
+        return f"It was made for {made}; {other} not known."
 
     @classmethod
     def evaluation_source(cls, args: Mapping[str, Any]) -> Any:
@@ -217,9 +215,8 @@ class Denoise(Task):
                 if not rows:
                     raise UserError("there is no image to evaluate on: give a folder with readable images")
                 figures[sigma] = dict(zip(("psnr", "ssim", "sharpness"), _means(rows), strict=True))
-        means = dict(
-            zip(("psnr", "ssim", "sharpness"), _means([list(f.values()) for f in figures.values()]), strict=True)
-        )
+        columns = _means([list(row.values()) for row in figures.values()])
+        means = dict(zip(("psnr", "ssim", "sharpness"), columns, strict=True))
         if len(figures) > 1:
             means |= {f"{name}@{sigma:g}": value for sigma, row in figures.items() for name, value in row.items()}
         return means
