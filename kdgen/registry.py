@@ -99,7 +99,9 @@ def get(kind: Kind, name: str) -> Callable[..., Any]:
 def having(kind: Kind, **attributes: Any) -> list[str]:
     """Names of the registered things with these attributes, in the order in which they were registered."""
     things = _registered.get(kind, {}).items()
-    return [name for name, each in things if all(getattr(each, k, None) == v for k, v in attributes.items())]
+    return [
+        name for name, each in things if all(getattr(each, key, None) == value for key, value in attributes.items())
+    ]
 
 
 def build(kind: Kind, use: Spec, **more: Any) -> Any:

@@ -14,6 +14,7 @@ OTHERS = {
     "SIGHUP": "signal, by platform",
     "posix_fallocate": "os, by platform",
     "sched_getaffinity": "os, by platform",
+    "key": "what is registered, which may be of a user: by the attributes that are looked for",
     "variable": "a node of autograd",
     "__args__": "a type hint",
     "__func__": "a method of any class",

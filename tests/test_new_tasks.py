@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 import kdgen
 import kdgen.training.registered
-from kdgen import registry
+from kdgen import export_model, registry
 from kdgen.models.model import Model, load
 from kdgen.recipe import Recipe, parse
 from kdgen.registry import Spec
 from kdgen.report.compare import Report
 from kdgen.report.sample_grids import picture
 from kdgen.training import run
-from kdgen.types import Batch, Metrics, Net
+from kdgen.types import Batch, Metrics, Net, Task
 from kdgen.utils.conditions import call as ask
 from kdgen.utils.convert import to_pictures
 from kdgen.utils.devices import evaluating
@@ -45,7 +45,7 @@ def waves(number: int, seed: int, how_many: int, *shape: int) -> Tensor:
     return phase.sin()
 
 
-class Twofold:
+class Twofold(Task):
     """What both tasks share: they are measured by the PSNR to their truth."""
 
     channels = 1
@@ -237,7 +237,7 @@ def test_a_student_is_compared_with_its_teacher(done: Done, capsys: pytest.Captu
 
 
 def test_a_student_is_exported(done: Done) -> None:
-    made = load(done.student).export(done.folder / "student.pt2", format="torch-export")
+    made = export_model(load(done.student), done.folder / "student.pt2", format="torch-export")
     assert made.parity.max_abs_error < 1e-4
     assert made.path.is_file()
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import kdgen
 from kdgen import registry
-from kdgen.export import export
+from kdgen.export import export_model
 from kdgen.metrics import cost
 from kdgen.models.adapters import from_module
 from kdgen.models.input_shape import InputShape, input_shape
@@ -130,7 +130,7 @@ def test_a_net_of_one_size_is_exported_at_that(kind: str, format: str, tmp_path:
         pytest.importorskip("onnxruntime")
     net = from_module(OneSize(32, 32)) if kind == "found" else load(declared(tmp_path, 32)).net
     model = Model(net, name="own", channels=1, task={"name": "denoise", "sigma": 25})
-    done = export(model, tmp_path / "out", format=format)
+    done = export_model(model, tmp_path / "out", format=format)
     assert done.parity.inputs == {"x": ["batch", 1, 32, 32]}
     assert {row.shape[-2:] for row in done.parity.agreement} == {(32, 32)}
     assert done.parity.latency_shape == (1, 1, 32, 32)

@@ -188,12 +188,12 @@ class Wrapper(Protocol):
 
 def encodes(net: Net) -> TypeGuard[Encoding]:
     """Whether a net encodes: by a method, or by a module within of that name, which not every Python finds by type."""
-    return (isinstance(net, Encoding) or "encode" in net._modules) and callable(net.encode)
+    return (isinstance(net, Encoding) or Encoding.encode.__name__ in net._modules) and callable(net.encode)
 
 
 def decodes(net: Net) -> TypeGuard[Decoding]:
     """Whether a net decodes, likewise."""
-    return (isinstance(net, Decoding) or "decode" in net._modules) and callable(net.decode)
+    return (isinstance(net, Decoding) or Decoding.decode.__name__ in net._modules) and callable(net.decode)
 
 
 __all__ = ["Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding", "Generating",

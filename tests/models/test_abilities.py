@@ -54,8 +54,8 @@ class Modules(nn.Module):
 
 def test_halves_may_be_modules_within() -> None:
     net, z = Modules(), X[..., ::2, ::2]
-    assert torch.equal(Half(net, "encode")(X), net.encode(X))
-    assert torch.equal(Half(net, "decode")(z), net.decode(z))
+    assert torch.equal(Half(net, "encoder")(X), net.encode(X))
+    assert torch.equal(Half(net, "decoder")(z), net.decode(z))
     assert torch.equal(encoded(net, X), net.encode(X))
     assert torch.equal(decoded(net, z), net.decode(z))
 
@@ -67,4 +67,4 @@ def test_what_bears_the_name_of_an_ability_and_cannot_be_called_is_none() -> Non
     assert torch.allclose(folded(net)(X), net(X), atol=1e-6)
     assert torch.equal(encoded(net, X), net(X).detach())
     with pytest.raises(UserError, match="no half of this kind"):
-        Half(net, "encode")
+        Half(net, "encoder")
