@@ -6,7 +6,10 @@ from kdgen.types import UserError
 STEPS = {
     "denoise": 5000, "gan": 2300, "gan-to-mlp": 2700, "high-to-low": 4400, "vae": 2500, "vae-decoder": 4000,
     "autoencoder": 2500, "diffusion": 800, "diffusion-blocks": 600,
-    "consistency-distillation": 800,
+    "consistency": 950, "consistency-distillation": 800, "consistency-adversarial": 400, "distribution-matching": 450,
+    "score-identity": 200, "mean-flow": 1100, "progressive": 1250,
+    "rectified-flow": 330, "few-steps-baseline": 270,
+    "few-steps-control": 330, "small-and-few": 1650, "small-only": 950,
 }  # fmt: skip
 """What each preset's seconds were on one thread of a busy AMD EPYC (Zen 4), rounded: counted in whole runs of ``vae``,
 ``autoencoder``, ``gan-to-mlp`` and ``consistency-distillation``; of the others, the seconds left for training times the
