@@ -49,6 +49,6 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         if _HOMES[name].startswith("models."):
-            import_module("kdgen.tasks")  # registers what models were made for
+            import kdgen.tasks  # noqa: F401 - registers what models were made for
         return getattr(import_module(f"kdgen.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'kdgen' has no attribute {name!r}")
