@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 class Negative(nn.Module):
-    """A teacher that commutes with flips and rotations, and whose tap is twice its input."""
+    """A teacher that commutes with flips and rotations, and whose feature is twice its input."""
 
     def __init__(self) -> None:
         super().__init__()

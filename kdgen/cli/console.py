@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 stdout = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty() else 140)
 
-LEGS = {"student": "student", "control_steps": "control, steps", "control_seconds": "control, seconds"}
+PHASES = {"student": "student", "control_steps": "control, steps", "control_seconds": "control, seconds"}
 DRAWN = "images of a model"
 WIDE = 110
 """Columns from which a line has room for every term of the loss."""
@@ -119,7 +119,7 @@ class Plain(Quiet):
         self.quality.take(event)
         if event.kind in ("step", "answers"):
             self._line(_what(event), _share(event), figures(event, self.quality.of(event.phase)))
-        elif line := primary_metric(event):
+        elif line := event_line(event):
             stderr.print(line, markup=False)
 
     def drawn(self, done: int, total: int) -> None:
@@ -161,11 +161,11 @@ class Live(Quiet):
         if event.kind in ("step", "answers"):
             text = figures(event, self.quality.of(event.phase), terms=stderr.width >= WIDE)
             self._move(_what(event), _share(event), text)
-        elif event.kind == "phase" and LEGS.get(event.phase, event.phase) in self.bars:
+        elif event.kind == "phase" and PHASES.get(event.phase, event.phase) in self.bars:
             self.progress.update(
-                self.bars[LEGS.get(event.phase, event.phase)], completed=1.0, figures=primary_metric(event)
+                self.bars[PHASES.get(event.phase, event.phase)], completed=1.0, figures=event_line(event)
             )
-        elif line := primary_metric(event):
+        elif line := event_line(event):
             self.progress.console.print(line, markup=False)
 
     def drawn(self, done: int, total: int) -> None:
@@ -187,7 +187,7 @@ def make_display(*, quiet: bool, as_json: bool) -> Display:
     return Live() if stderr.is_terminal else Plain()
 
 
-def primary_metric(event: "Event") -> str:
+def event_line(event: "Event") -> str:
     """A line for an event that opens or ends something; empty for others."""
     data = event.data
     if event.kind == "start" and "student" in data:
@@ -198,7 +198,7 @@ def primary_metric(event: "Event") -> str:
                  for name, (low, high) in data.get("loss_lives", {}).items()]  # fmt: skip
         return "\n".join([opening, *lives])
     if event.kind == "phase":
-        return f"{LEGS.get(event.phase, event.phase)}: {data['steps']:,} steps in {clock(data['seconds'])}"
+        return f"{PHASES.get(event.phase, event.phase)}: {data['steps']:,} steps in {clock(data['seconds'])}"
     if event.kind == "stopped":
         return f"stopped: {data['reason']}; everything is saved, go on with: {data['resume']}"
     return ""
@@ -237,7 +237,7 @@ def print_report(report: "Report") -> None:
 
 
 def _what(event: "Event") -> str:
-    return "teacher's answers" if event.kind == "answers" else LEGS.get(event.phase, event.phase)
+    return "teacher's answers" if event.kind == "answers" else PHASES.get(event.phase, event.phase)
 
 
 def _share(event: "Event") -> float:

@@ -16,7 +16,7 @@ RANKS = {2: "(B, C)", 3: "(B, N, C)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
 
 
 @dataclass(frozen=True, slots=True)
-class Tap:
+class Layer:
     """A layer of a net as seen in one forward pass.
 
     Attributes:
@@ -34,8 +34,8 @@ class Tap:
 class Pair:
     """A layer of the student and the layer of the teacher that it learns from."""
 
-    student: Tap
-    teacher: Tap
+    student: Layer
+    teacher: Layer
 
 
 @contextmanager
@@ -75,12 +75,12 @@ def outputs(student: Net, teacher: Net, batch: Batch) -> tuple[Tensor, Tensor]:
     return probe(student, batch.x, batch.cond)[0], probe(teacher, teacher_x, batch.cond)[0]
 
 
-def layers(net: Net, x: Tensor, cond: Mapping[str, Tensor], ranks: Sequence[int]) -> list[Tap]:
-    """The layers of a net in the order they run, one tap for each, the output of the net itself left out.
+def layers(net: Net, x: Tensor, cond: Mapping[str, Tensor], ranks: Sequence[int]) -> list[Layer]:
+    """The layers of a net in the order they run, one for each, the output of the net itself left out.
 
     Each of a net's own ``feature_layers()`` is a layer. In other nets a module with weights opens a layer, and so does
     one that changes the shape; what follows without either (normalisation, activation) belongs to it, and the layer is
-    tapped at the last of these. Nothing learns before the first weights. A container whose output is that of its last
+    read at the last of these. Nothing learns before the first weights. A container whose output is that of its last
     child adds nothing. Layers shaped like the net's output are images, and left out where others are at hand.
 
     Args:
@@ -103,9 +103,9 @@ def layers(net: Net, x: Tensor, cond: Mapping[str, Tensor], ranks: Sequence[int]
             found[-1] = (path, shape)
         elif found or opens:
             found.append((path, shape))
-    all_layers = [Tap(path, shape, (i + 1) / len(found)) for i, (path, shape) in enumerate(found)]
-    usable = [tap for tap in all_layers if len(tap.shape) in ranks and tap.shape[0] == len(output)]
-    return [tap for tap in usable if tap.shape != tuple(output.shape)] or usable
+    all_layers = [Layer(path, shape, (i + 1) / len(found)) for i, (path, shape) in enumerate(found)]
+    usable = [layer for layer in all_layers if len(layer.shape) in ranks and layer.shape[0] == len(output)]
+    return [layer for layer in usable if layer.shape != tuple(output.shape)] or usable
 
 
 def choose(
@@ -164,7 +164,7 @@ def choose(
 
 
 def settle(method: Method, pairs: Sequence[Pair]) -> None:
-    """Note on a method the taps that its pairs need."""
+    """Note on a method the layers that its pairs need."""
     method.student_layers = tuple(dict.fromkeys(pair.student.path for pair in pairs))
     method.teacher_layers = tuple(dict.fromkeys(pair.teacher.path for pair in pairs))
 
@@ -183,11 +183,11 @@ def check_pairs(method: str, pairs: object) -> None:
         raise UserError(f'{method}: pairs is a list like [["student.path", "teacher.path"]], not {pairs!r}')
 
 
-def _evenly_spaced(mine: Sequence[Tap], theirs: Sequence[Tap], num_pairs: int, same_rank: bool) -> list[Pair]:
+def _evenly_spaced(mine: Sequence[Layer], theirs: Sequence[Layer], num_pairs: int, same_rank: bool) -> list[Pair]:
     chosen: dict[str, Pair] = {}
     for i in range(num_pairs):
         target = (i + 1) / (num_pairs + 1)
-        free = [tap for tap in mine if tap.path not in chosen]
+        free = [layer for layer in mine if layer.path not in chosen]
         options = [
             (abs(s.depth - target), _mismatch(s, t), j, Pair(s, t))
             for j, s in enumerate(free)
@@ -200,7 +200,7 @@ def _evenly_spaced(mine: Sequence[Tap], theirs: Sequence[Tap], num_pairs: int, s
     return sorted(chosen.values(), key=lambda pair: pair.student.depth)
 
 
-def _mismatch(student: Tap, teacher: Tap) -> float:
+def _mismatch(student: Layer, teacher: Layer) -> float:
     mismatch = abs(student.depth - teacher.depth)
     if len(student.shape) == len(teacher.shape) >= 4:
         mismatch += abs(math.log2(math.prod(student.shape[2:]) / math.prod(teacher.shape[2:]))) / 2
@@ -209,7 +209,7 @@ def _mismatch(student: Tap, teacher: Tap) -> float:
 
 def _named(
     method: str, role: str, net: Net, x: Tensor, cond: Mapping[str, Tensor], paths: Sequence[str], ranks: Sequence[int]
-) -> list[Tap]:
+) -> list[Layer]:
     output, seen = probe(net, x, cond, paths)
     wanted = _wanted(ranks, x)
     for path in paths:
@@ -219,7 +219,7 @@ def _named(
         if len(shape) not in ranks or shape[0] != len(output):
             given = f"layer {path!r} of the {role} gives {shape} for {len(output)} images"
             raise UserError(f"{method}: {given}, but {wanted} is needed: name another")
-    return [Tap(path, tuple(seen[path].shape)) for path in paths]
+    return [Layer(path, tuple(seen[path].shape)) for path in paths]
 
 
 def _wanted(ranks: Sequence[int], x: Tensor) -> str:
@@ -232,6 +232,6 @@ def _inventory(net: nn.Module, batch: Batch, role: str, most: int = 8) -> str:
     x = batch.teacher_x if role == "teacher" and batch.teacher_x is not None else batch.x
     seen = probe(net, x, batch.cond, hookable_layers(net))[1]
     if not seen:
-        return f"{type(net).__name__} has no layers that can be tapped"
+        return f"{type(net).__name__} has no layers that can be read"
     listed = [f"{path} {tuple(tensor.shape[1:])}" for path, tensor in seen.items()]
     return f"{type(net).__name__} has {', '.join(listed[:most])}{', …' if len(listed) > most else ''}"

@@ -14,29 +14,29 @@ class Kl(Objective):
     ``sum over the latent of (m^2 + v - log v - 1) / 2``, divided by the number of values ``C * H * W`` of the input
     image, as the mean squared error of a reconstruction is. So a weight means the same for all sizes of images and
     latents: for a Gaussian decoder of standard deviation ``s`` on images in [-1, 1], beside an ``l2`` of weight 1, it
-    is ``2 s^2``. The tap holds means and then logarithms of variances along channels; logarithms are taken between -30
-    and 20.
+    is ``2 s^2``. The layer holds means and then logarithms of variances along channels; logarithms are taken between
+    -30 and 20.
 
     Args:
-        tap: dotted path of the student's module that gives moments ``(B, 2Z, ...)``.
+        layer: dotted path of the student's module that gives moments ``(B, 2Z, ...)``.
 
     Raises:
         UserError: in ``attach`` for a layer that the net does not have or that gives no moments, or inputs that are
             not images.
     """
 
-    def __init__(self, tap: str = "moments") -> None:
+    def __init__(self, layer: str = "moments") -> None:
         super().__init__()
-        self.student_layers = (tap,)
+        self.student_layers = (layer,)
 
     def attach(self, student: Net, batch: Batch) -> None:
-        """Check the tap. Raises UserError where it gives no moments."""
-        (tap,) = self.student_layers
-        shape = tuple(probe_layer("kl", student, batch, tap).shape)
+        """Check the layer. Raises UserError where it gives no moments."""
+        (layer,) = self.student_layers
+        shape = tuple(probe_layer("kl", student, batch, layer).shape)
         if batch.x.dim() != 4:
             raise UserError("kl is for encoders of images, but the student is given latents: leave it out")
         if len(shape) < 2 or shape[1] % 2:
-            raise UserError(f"kl reads moments (2Z, ...), but layer {tap!r} of the student gives {shape[1:]}: "
+            raise UserError(f"kl reads moments (2Z, ...), but layer {layer!r} of the student gives {shape[1:]}: "
                             "name another")  # fmt: skip
 
     def loss(self, inputs: LossInputs) -> Tensor:

@@ -24,17 +24,19 @@ def probe(objective: str, student: Net, batch: Batch) -> Tensor:
     return out
 
 
-def probe_layer(objective: str, student: Net, batch: Batch, tap: str) -> Tensor:
+def probe_layer(objective: str, student: Net, batch: Batch, layer: str) -> Tensor:
     """The output of one of the student's modules for the first two of a batch, ``(B, ...)``.
 
     Raises:
         UserError: for a path the student does not have, with the nearest ones, or a module that gives no tensor.
     """
-    with capture_outputs(student, [tap]) as seen:
+    with capture_outputs(student, [layer]) as seen:
         _run(student, batch)
-    if tap not in seen:
-        raise UserError(f"{objective}: layer {tap!r} of the student gives no tensor of its own: name one of its parts")
-    return seen[tap]
+    if layer not in seen:
+        raise UserError(
+            f"{objective}: layer {layer!r} of the student gives no tensor of its own: name one of its parts"
+        )
+    return seen[layer]
 
 
 def _run(student: Net, batch: Batch) -> Tensor:

@@ -13,7 +13,6 @@ from kdgen.recipe import read
 from kdgen.report.report import ROLES, Report, Role, Row, Seconds, deciding
 from kdgen.report.sample_grids import Pictured
 from kdgen.report.verdict import verdict
-from kdgen.tasks.abilities import ManyCalls
 from kdgen.types import Batch, Task, UserError
 
 LARGEST_DB = 100.0
@@ -68,16 +67,14 @@ def measure(
     metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
     if net is None:
         return Row(role=role, name=name, metrics=metrics, answers=seen.count, not_finite=seen.not_finite)
-    example, calls = task.example(), 1
-    if isinstance(task, ManyCalls):
-        calls = task.teacher_calls if net is reference else task.calls
+    example = task.example()
     return Row(
         role=role,
         name=name,
         num_params=cost.num_params(net),
         macs=cost.macs(net, example.x, example.cond),
         latency_ms=cost.latency_ms(net, example.x, example.cond) if timed else 0.0,
-        calls=calls,
+        calls=task.teacher_calls if net is reference else task.calls,
         size_bytes=cost.size_bytes(net),
         metrics=metrics,
         seconds=seconds,

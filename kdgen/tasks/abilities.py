@@ -4,19 +4,6 @@ from typing import Protocol, runtime_checkable
 
 
 @runtime_checkable
-class ManyCalls(Protocol):
-    """A task whose images may take several calls of a net; those of any other take one.
-
-    Attributes:
-        calls: of a student, that make an image, at least 1.
-        teacher_calls: of the teacher, likewise.
-    """
-
-    calls: int
-    teacher_calls: int
-
-
-@runtime_checkable
 class Sourced(Protocol):
     """A task that trains on a source of images.
 

@@ -36,7 +36,6 @@ class Drawing(Task):
         num_images: how many are drawn to measure a net.
         features: the extractor of features whose distributions are compared.
         images: the data, where there is any.
-        calls, teacher_calls: of a student and of the teacher, that make an image.
         needs: conditions that a student has to read.
     """
 
@@ -47,8 +46,6 @@ class Drawing(Task):
     images: Images | None = None
     equivariant = False
     quick_eval_images = 256
-    calls = 1
-    teacher_calls = 1
     needs: frozenset[str] = frozenset()
 
     def __init__(self) -> None:

@@ -142,7 +142,7 @@ class Link:
         return next(self.place.task.batches(batch_size=count, seed=derive(self.recipe.seed, what)))
 
     def _pool(self) -> TeacherCache | None:
-        """The pool the recipe asks for, with the teacher's taps that the methods of all stages want."""
+        """The pool the recipe asks for, with the teacher's layers that the methods of all stages want."""
         recipe, task, paths = self.recipe, self.place.task, set[str]()
         student = self._fresh()[0].to(self.place.device)
         net = self.teacher.net if self.teacher else None

@@ -37,7 +37,7 @@ class Net(Strict):
     sizes: str | None = Field(None, description="heights and widths that it takes, where these are not free")
 
 
-class Leg(Strict):
+class Phase(Strict):
     """What one net of the chain takes."""
 
     phase: str = Field(description="assistant_1 and so on, or student")
@@ -52,7 +52,7 @@ class Plan(Strict):
     """What a run takes."""
 
     teacher: Net | None = Field(description="who teaches")
-    phases: list[Leg] = Field(description="each net of the chain")
+    phases: list[Phase] = Field(description="each net of the chain")
     control_seconds: float = Field(description="of both controls; estimated from the student's steps")
     seconds: float = Field(description="of everything but quick evaluations and the report; estimated")
     disk_bytes: int = Field(description="of the cached answers; counted")
@@ -81,7 +81,7 @@ def plan(recipe: Recipe) -> Plan:
         steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - asked) / each), 1)
         net = build_net(link.student, task.channels, task.describe())[0]
         phases.append(
-            Leg(
+            Phase(
                 phase=name,
                 net=_counted(net, example),
                 steps_per_second=1 / each,

@@ -86,7 +86,7 @@ class Loss:
     Attributes:
         methods, objectives, terms: the stage's own by key, those with a weight; both together.
         regressors, critics: parameters that learn with the student, and from ``discriminator_losses``.
-        student_paths, teacher_paths: the taps that the terms want.
+        student_paths, teacher_paths: the layers that the terms want.
         reads: which of the outputs of ``student`` and ``teacher`` are to be computed.
         statistics: norms of the terms' gradients, for adaptive ratios.
         compared: the weights of the student at whose gradients an adaptive ratio looks.

@@ -1,6 +1,6 @@
 """The teacher's answers, cached on disk.
 
-A pool is a fixed set of inputs with the teacher's outputs, and its tapped features where asked for. It is computed
+A pool is a fixed set of inputs with the teacher's outputs, and its features where asked for. It is computed
 once, memory-mapped, and shared by controls, seeds and later runs. What it gives is what the teacher says: an answer is
 flipped, rotated or cropped with its input only where the teacher was measured to follow; else inputs are, before it is
 asked.
@@ -52,7 +52,7 @@ class TeacherCache:
         spec: size, place and augmentation.
         teacher: who answers; None keeps inputs and truth.
         identity: a hash of the teacher's architecture and weights.
-        paths: taps of the teacher to keep.
+        paths: layers of the teacher to keep.
         equivariance: what its answers follow, if that was found before; else it is measured when first needed.
 
     Attributes:
@@ -104,7 +104,7 @@ class TeacherCache:
     @cached_property
     def folder(self) -> Path:
         """Where it lies, by all that its content depends on."""
-        key = json.dumps([5, self.task.fingerprint(), self.spec.patches, self.spec.seed, self.identity,
+        key = json.dumps([6, self.task.fingerprint(), self.spec.patches, self.spec.seed, self.identity,
                           sorted(self.paths), self.teacher and self.teacher.precision, self._before])  # fmt: skip
         return cache_folder("answers", self.spec.dir) / short_hash(key)
 
@@ -201,7 +201,7 @@ class TeacherCache:
         rows = {name: value.to(_kept(name, value)) for name, value in rows.items()}
         if self.teacher is not None:
             answer = self.teacher.answer(_batch(rows).to(self.teacher.device), self.paths)
-            rows |= {"output": answer.output, **{f"tap.{k}": v for k, v in answer.features.items()}}
+            rows |= {"output": answer.output, **{f"feature.{k}": v for k, v in answer.features.items()}}
         kept = {name: value.to(_kept(name, value)) for name, value in rows.items()}
         for name, value in kept.items():
             if not value.isfinite().all():
@@ -214,9 +214,9 @@ class TeacherCache:
         return kept
 
     def __getitem__(self, index: Tensor) -> tuple[Batch, TeacherOutput | None]:
-        """The inputs at ``index`` ``(B,)`` and their answers, in float32 on the CPU, taps in float16."""
+        """The inputs at ``index`` ``(B,)`` and their answers, in float32 on the CPU, features in float16."""
         rows = self._shelf.read(index)
-        seen = {k.removeprefix("tap."): v for k, v in rows.items() if k.startswith("tap.")}
+        seen = {k.removeprefix("feature."): v for k, v in rows.items() if k.startswith("feature.")}
         answer = TeacherOutput(output=rows["output"].float(), features=seen) if "output" in rows else None
         return _batch(rows), answer
 

@@ -61,7 +61,7 @@ class Trainer:
         task: its own loss and its measure.
         student: the net to train; changed in place.
         teacher: who is imitated, or None.
-        source: batches with the teacher's answers; where an answer or a tap is missing, the teacher is asked.
+        source: batches with the teacher's answers; where an answer or a feature is missing, the teacher is asked.
         probe: a batch to probe shapes on.
         length: in steps or seconds.
         device: where to train.

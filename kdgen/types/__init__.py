@@ -86,7 +86,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeacherOutput:
-    """What the teacher said to a batch: its output ``(B, C, H, W)``, and its taps by dotted path where asked for."""
+    """What the teacher says to a batch: its output ``(B, C, H, W)``, and its features by dotted path if asked for."""
 
     output: Tensor
     features: Mapping[str, Tensor] = field(default_factory=dict)
@@ -102,8 +102,8 @@ class TeacherOutput:
 class LossInputs:
     """One training step as the student's own objective sees it.
 
-    Tensors are float32 on the training device except taps, which keep the dtype the nets compute in. What no term of
-    the stage reads is not computed, and is absent.
+    Tensors are float32 on the training device except features, which keep the dtype the nets compute in. What no term
+    of the stage reads is not computed, and is absent.
 
     Attributes:
         batch: the inputs and, where there are any, the ground truth and images of the data.
@@ -183,10 +183,10 @@ class Objective(LossTerm):
     reads = frozenset({"student"})
 
     def attach(self, student: Net, batch: Batch) -> None:
-        """Settle the taps and make what learns, probing shapes on ``batch``. Called once.
+        """Settle the layers and make what learns, probing shapes on ``batch``. Called once.
 
         Raises:
-            UserError: for a tap that the net does not have, or a batch that lacks what the term needs.
+            UserError: for a layer that the net does not have, or a batch that lacks what the term needs.
         """
 
     def loss(self, inputs: LossInputs) -> Tensor | None:
@@ -214,10 +214,10 @@ class Method(LossTerm):
     reads = frozenset({"student", "teacher"})
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
-        """Settle the taps and make what learns for this pair of nets, probing shapes on ``batch``. Called once.
+        """Settle the layers and make what learns for this pair of nets, probing shapes on ``batch``. Called once.
 
         Raises:
-            UserError: for a tap that a net does not have.
+            UserError: for a layer that a net does not have.
         """
 
     def loss(self, inputs: DistillationInputs) -> Tensor | None:

@@ -46,6 +46,7 @@ class Task(Protocol):
         primary_metric, taught_primary_metric: the metric that decides which of two nets is better, without and with a
             teacher.
         quick_eval_images: number of images that tell enough during training.
+        calls, teacher_calls: of a student and of the teacher, that make an image, at least 1.
         needs: conditions that a student has to read; others of its batches are merely offered.
     """
 
@@ -71,6 +72,8 @@ class Task(Protocol):
     primary_metric: str
     taught_primary_metric: str
     quick_eval_images: int
+    calls: int = 1
+    teacher_calls: int = 1
     needs: frozenset[str]
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:

@@ -13,26 +13,26 @@ from matplotlib.figure import Figure
 from kdgen.metrics.signs import BOUNDS
 from kdgen.report.loss_curves import NOT_TERMS, points_of, smooth
 from kdgen.report.report import heading
-from kdgen.ui.progress import Legs
+from kdgen.ui.progress import Curves
 
 INK = {"#010101": "var(--kd-ink)", "#020202": "var(--kd-line)", "#030303": "var(--kd-accent)",
        "#040404": "var(--kd-second)", "#050505": "var(--kd-third)", "#060606": "var(--kd-fourth)"}  # fmt: skip
 """Colours that the page replaces by its own."""
 
 TEXT, LINE, *SHADES = INK
-LEGS = {"student": SHADES[0], "control_steps": SHADES[1], "control_seconds": SHADES[2]}
+COLORS = {"student": SHADES[0], "control_steps": SHADES[1], "control_seconds": SHADES[2]}
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "kdgen", "font.family": "sans-serif", "font.size": 11,
          "text.color": TEXT, "axes.edgecolor": LINE, "axes.labelcolor": TEXT, "xtick.color": TEXT,
          "ytick.color": TEXT}  # fmt: skip
 
 
-def loss_chart(phases: Legs, words: Mapping[str, str]) -> str:
+def loss_chart(curves: Curves, words: Mapping[str, str]) -> str:
     """The loss of every phase and the terms of the student's, against seconds."""
     figure, axes = _axes(words["seconds"], words["loss"])
     with rc_context(STYLE):
         axes.set_yscale("log")
         drawn = False
-        for phase, known in phases.items():
+        for phase, known in curves.items():
             steps = known["step"]
             terms = [key for key in (steps[-1]["data"] if steps else {}) if key not in NOT_TERMS]
             for term in terms if not phase.startswith("control") else ["loss"]:
@@ -41,33 +41,33 @@ def loss_chart(phases: Legs, words: Mapping[str, str]) -> str:
                     x, y = zip(*points, strict=True)
                     whole = term == "loss"
                     label = words.get(phase, phase) + ("" if whole else f": {term}")
-                    axes.plot(x, smooth(y, 0.9 if len(y) > 40 else 0.5), color=LEGS.get(phase, SHADES[3]),
+                    axes.plot(x, smooth(y, 0.9 if len(y) > 40 else 0.5), color=COLORS.get(phase, SHADES[3]),
                               lw=2.2 if whole else 1, ls="-" if whole else ":", label=label)  # fmt: skip
                     drawn = True
         return _svg(figure, axes, words["loss_alt"]) if drawn else ""
 
 
-def quality_chart(phases: Legs, primary_metric: str, words: Mapping[str, str]) -> str:
+def quality_chart(curves: Curves, primary_metric: str, words: Mapping[str, str]) -> str:
     """The quick evaluations of every phase against seconds."""
     figure, axes = _axes(words["seconds"], heading(primary_metric))
     with rc_context(STYLE):
         drawn = False
-        for phase, known in phases.items():
+        for phase, known in curves.items():
             points = points_of(known, primary_metric)
             if points:
-                axes.plot(*zip(*points, strict=True), "o-", ms=4, lw=2, color=LEGS.get(phase, SHADES[3]),
+                axes.plot(*zip(*points, strict=True), "o-", ms=4, lw=2, color=COLORS.get(phase, SHADES[3]),
                           label=words.get(phase, phase))  # fmt: skip
                 drawn = True
         return _svg(figure, axes, words["quality_alt"]) if drawn else ""
 
 
-def signs_chart(phases: Legs, words: Mapping[str, str]) -> str:
+def signs_chart(curves: Curves, words: Mapping[str, str]) -> str:
     """What spoils the student's images, against seconds: saturation + 1, contrast and diversity, all 1 where none."""
     figure, axes = _axes(words["seconds"], words["signs"])
     with rc_context(STYLE):
         drawn = False
         for number, sign in enumerate(BOUNDS):
-            points = points_of(phases.get("student", {}), sign)
+            points = points_of(curves.get("student", {}), sign)
             if points:
                 shifted = [(seconds, value + (sign == "saturation")) for seconds, value in points]
                 axes.plot(*zip(*shifted, strict=True), "o-", ms=4, lw=2, color=SHADES[number], label=words[sign])

@@ -17,7 +17,6 @@ from kdgen.presets import preset
 from kdgen.recipe import CacheSpec, Recipe, Stage, Term, override
 from kdgen.registry import Spec
 from kdgen.report.propose import propose
-from kdgen.tasks.abilities import ManyCalls
 from kdgen.types import UserError
 from kdgen.ui.words import ENGLISH
 from kdgen.utils.schema import Strict
@@ -180,10 +179,9 @@ def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | N
 def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
     built = registry.build("task", Spec.model_validate_json(task))
     example = built.example()
-    own, many = (built.calls, built.teacher_calls) if isinstance(built, ManyCalls) else (1, 1)
     net, _ = build_net(Spec.model_validate_json(student), built.channels, built.describe())
     try:
-        made = [(net, own), (teacher.net, many)]
+        made = [(net, built.calls), (teacher.net, built.teacher_calls)]
         student_cost, teacher_cost = (
             Cost(cost.num_params(each), cost.macs(each, example.x, example.cond), calls) for each, calls in made
         )

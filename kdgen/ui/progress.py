@@ -13,7 +13,7 @@ from kdgen.report.report import Report
 from kdgen.report.run_log import read_events
 from kdgen.types import UserError
 
-Legs = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+Curves = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 FRESH = 6.0
 """Seconds after the last step for which its speed is still said."""
 
@@ -48,7 +48,7 @@ class Progress:
     images_per_second: float = 0.0
     terms: Mapping[str, float] = field(default_factory=dict)
     primary_metric: str = "psnr"
-    curves: Legs = field(default_factory=dict)
+    curves: Curves = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property

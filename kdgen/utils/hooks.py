@@ -35,7 +35,7 @@ class NoLayer(UserError):
 
 
 def hookable_layers(net: nn.Module) -> list[str]:
-    """Dotted paths of the modules of a net that can be tapped, in order of definition.
+    """Dotted paths of the modules of a net that can be hooked, in order of definition.
 
     A ``Layered`` net names its own; otherwise these are all of its named modules.
     """

@@ -13,8 +13,8 @@ from kdgen.types import Batch, UserError
 
 def test_layers_are_weights_with_what_follows(tiny, batch):
     found = layers(tiny(depth=4), batch.x, batch.cond, (2, 4))
-    assert [tap.path for tap in found] == ["head", "body.2", "body.5"]
-    assert [tap.depth for tap in found] == [0.25, 0.5, 0.75]
+    assert [layer.path for layer in found] == ["head", "body.2", "body.5"]
+    assert [layer.depth for layer in found] == [0.25, 0.5, 0.75]
     assert found[0].shape == (2, 6, 8, 8)
 
 
@@ -57,7 +57,7 @@ def test_own_taps_are_kept_to(tiny, batch):
         def feature_layers(self):
             return ["body.2", "body.5"]
 
-    assert [tap.path for tap in layers(Named(), batch.x, batch.cond, (4,))] == ["body.2", "body.5"]
+    assert [layer.path for layer in layers(Named(), batch.x, batch.cond, (4,))] == ["body.2", "body.5"]
     method = Feature()
     method.attach(Named(), tiny(), batch)
     assert method.student_layers == ("body.2", "body.5")
@@ -106,7 +106,7 @@ def test_nets_without_fitting_layers_are_told_what_they_have(tiny, batch):
         UserError, match=r"feature: no layers of student and teacher are of one kind; Dense has .*; Tiny has"
     ):
         Feature().attach(Dense(), tiny(), batch)
-    with pytest.raises(UserError, match="Identity has no layers that can be tapped"):
+    with pytest.raises(UserError, match="Identity has no layers that can be read"):
         Feature().attach(Bare(), tiny(), batch)
 
 

@@ -9,7 +9,7 @@ from kdgen.types import Batch, DistillationInputs
 def inputs_of(
     student, teacher, student_features=None, teacher_features=None, nets=None, x=None, cond=None, batch=None
 ) -> DistillationInputs:
-    """The outputs and taps of a step; the nets are identities, and the input is the student's output, unless given."""
+    """The outputs and features of a step; the nets are identities, and the input is the student's output, unless given."""
     a, b = nets or (nn.Identity(), nn.Identity())
     return DistillationInputs(
         batch=batch or Batch(x=student if x is None else x, cond=cond or {}),
@@ -24,7 +24,7 @@ def inputs_of(
 
 
 class Tiny(nn.Module):
-    """A user's own net: plain convolutions, no `taps` method, and only `sigma` among the conditions."""
+    """A user's own net: plain convolutions, no `feature_layers` method, and only `sigma` among the conditions."""
 
     def __init__(self, width: int = 6, depth: int = 4, channels: int = 1, stride: int = 1) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from kdgen.training.teacher_cache import TeacherCache
 from kdgen.types import Event, UserError
 
 Make = Callable[..., Recipe]
-LEGS = ("assistant_1", "assistant_2", "student")
+PHASES = ("assistant_1", "assistant_2", "student")
 
 
 def assistant(width: int, **more: object) -> dict[str, object]:
@@ -38,8 +38,8 @@ def of(events: list[Event], kind: str) -> list[str]:
 
 def test_each_link_is_taught_by_the_one_before_it_and_reported(chain: Make, tmp_path: Path) -> None:
     events = drain(run.distill(chain(), tmp_path / "run"))
-    assert of(events, "phase") == list(LEGS)
-    assert list(dict.fromkeys(of(events, "answers"))) == list(LEGS)
+    assert of(events, "phase") == list(PHASES)
+    assert list(dict.fromkeys(of(events, "answers"))) == list(PHASES)
     rows = Report.read(tmp_path / "run").rows
     assert [row.role for row in rows] == ["input", "teacher", "assistant", "assistant", "student"]
     assert [row.name for row in rows[2:]] == ["tiny-assistant-1", "tiny-assistant-2", "tiny"]
@@ -47,7 +47,7 @@ def test_each_link_is_taught_by_the_one_before_it_and_reported(chain: Make, tmp_
     sizes = [row.num_params for row in rows[1:]]
     assert sizes == sorted(sizes, reverse=True)
     assert len(list((tmp_path / "cache" / "answers").glob("*/"))) == 3
-    for phase in LEGS:
+    for phase in PHASES:
         home = tmp_path / "run" / ("student" if phase == "student" else f"assistants/{phase}")
         assert load(home).use.args["width"] == {"assistant_1": 20, "assistant_2": 18, "student": 16}[phase]  # type: ignore[union-attr]
 
@@ -63,7 +63,7 @@ def test_the_control_at_equal_seconds_gets_those_of_the_whole_chain(chain: Make,
     drain(run.distill(chain("controls=true"), tmp_path / "run"))
     report = Report.read(tmp_path / "run")
     noted = json.loads((tmp_path / "run" / "timing.json").read_text())
-    whole = sum(noted[f"{phase}_{what}"] for phase in LEGS for what in ("seconds", "answers"))
+    whole = sum(noted[f"{phase}_{what}"] for phase in PHASES for what in ("seconds", "answers"))
     rows = {row.role: row for row in report.rows}
     assert rows["student"].seconds == pytest.approx(whole)
     assert rows["control_seconds"].seconds == pytest.approx(whole, rel=0.2, abs=0.3)
@@ -112,7 +112,7 @@ def test_stopped_between_and_inside_links_it_ends_with_the_same_student(chain: M
         assert str(out) in events[-1].data["resume"]
         assert not (out / "report.json").exists()
     assert drain(run.resume(out))[-1].kind == "done"
-    for phase in LEGS:
+    for phase in PHASES:
         assert weights(tmp_path / "whole", phase) == weights(out, phase)
 
 
@@ -121,7 +121,7 @@ def test_sigkill_at_random_moments_changes_nothing(chain: Make, tmp_path: Path) 
     drain(run.distill(recipe, tmp_path / "whole"))
     kill_at_random(recipe, tmp_path / "run", times=2, least=1)
     drain(run.resume(tmp_path / "run"))
-    for phase in LEGS:
+    for phase in PHASES:
         assert weights(tmp_path / "whole", phase) == weights(tmp_path / "run", phase)
 
 

@@ -10,7 +10,7 @@ import typer
 
 from kdgen.cli.arguments import find_recipe, free_folder, register_all
 from kdgen.cli.commands.options import Code, Json, Quiet, Track
-from kdgen.cli.console import make_display, primary_metric, print_report, stderr, stdout
+from kdgen.cli.console import event_line, make_display, print_report, stderr, stdout
 from kdgen.cli.streams import left, settle
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _follow(events: Iterator["Event"], *, quiet: bool, as_json: bool) -> None:
                 signal.raise_signal(signal.SIGINT)
     if "stopped" in last:
         if not heard:
-            stderr.print(primary_metric(last["stopped"]), markup=False)
+            stderr.print(event_line(last["stopped"]), markup=False)
         raise typer.Exit(130)
     if as_json or "done" not in last:
         return

@@ -20,8 +20,8 @@ DEGREES: dict[Distance, int] = {"l1": 1, "l2": 2}
 class Feature(Paired):
     """Distance between features of student and teacher: FitNets, Romero et al. 2015 (arXiv 1412.6550), eq. 3.
 
-    ``L = d(r(student tap), teacher tap)``, with ``d`` a mean square and thus the paper's half squared norm up to a
-    factor. ``r`` is a 1x1 convolution (a linear map for ``(B, C)``) where widths differ, owned by the method, and
+    ``L = d(r(student feature), teacher feature)``, with ``d`` a mean square and thus the paper's half squared norm up
+    to a factor. ``r`` is a 1x1 convolution (a linear map for ``(B, C)``) where widths differ, owned by the method, and
     nothing where they agree. Where sizes differ, the teacher's features are resampled to the student's. Several pairs
     are averaged.
 

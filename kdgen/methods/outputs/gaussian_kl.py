@@ -59,13 +59,13 @@ def gaussian_kl(p: Tensor, q: Tensor) -> Tensor:
     return each.flatten(1).mean(1)
 
 
-def _settled(role: str, net: Net, x: Tensor, batch: Batch, tap: str | None) -> tuple[int, ...]:
+def _settled(role: str, net: Net, x: Tensor, batch: Batch, layer: str | None) -> tuple[int, ...]:
     """The shape of a net's moments."""
-    output, seen = probe(net, x, batch.cond, [tap] if tap else [])
-    if tap and tap not in seen:
-        raise UserError(f"gaussian_kl: layer {tap!r} of the {role} gives no tensor of its own: name one of its parts")
-    shape = tuple((seen[tap] if tap else output).shape)
+    output, seen = probe(net, x, batch.cond, [layer] if layer else [])
+    if layer and layer not in seen:
+        raise UserError(f"gaussian_kl: layer {layer!r} of the {role} gives no tensor of its own: name one of its parts")
+    shape = tuple((seen[layer] if layer else output).shape)
     if len(shape) not in (2, 4) or shape[1] % 2:
-        given = f"layer {tap!r} of the {role}" if tap else f"the {role}"
+        given = f"layer {layer!r} of the {role}" if layer else f"the {role}"
         raise UserError(f"gaussian_kl reads moments (2Z) or (2Z, H, W), but {given} gives {shape[1:]}: name another")
     return shape

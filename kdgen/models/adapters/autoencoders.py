@@ -76,7 +76,7 @@ class Autoencoder(nn.Module):
 class AutoencoderKl(Autoencoder):
     """The net of ``autoencoder_kl``.
 
-    Its submodules ``moments`` and ``latents`` pass on what the encoder says and the means of it, for taps to read.
+    Its submodules ``moments`` and ``latents`` pass on what the encoder says and the means of it, for hooks to read.
     """
 
     def __init__(self, vae: Any) -> None:
@@ -116,7 +116,7 @@ class AutoencoderKl(Autoencoder):
 
 
 class AutoencoderTiny(Autoencoder):
-    """The net of ``autoencoder_tiny``. Its submodule ``latents`` passes on what the encoder says, for taps to read."""
+    """The net of ``autoencoder_tiny``. Its submodule ``latents`` passes on what the encoder says, for hooks to read."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__(vae)

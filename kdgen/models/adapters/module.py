@@ -96,7 +96,7 @@ class Half(nn.Module):
         self.net, self.part = _without(net, unused), half
         if isinstance(net, Autoencoder):
             self.latent_channels = net.latent_channels
-        self._taps = [
+        self._layers = [
             path for path in hookable_layers(net) if not any(f"{path}.".startswith(f"{gone}.") for gone in unused)
         ]
 
@@ -108,7 +108,7 @@ class Half(nn.Module):
 
     def feature_layers(self) -> list[str]:
         """The paths that the autoencoder names, those of this half."""
-        return [f"net.{path}" for path in self._taps]
+        return [f"net.{path}" for path in self._layers]
 
 
 def _without(net: nn.Module, paths: Sequence[str]) -> nn.Module:

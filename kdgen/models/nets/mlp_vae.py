@@ -20,7 +20,7 @@ class MlpVae(nn.Module):
 
     Attributes:
         latent_channels: size Z of its latents.
-        moments, latents: modules that pass on the moments and their means, for taps to read.
+        moments, latents: modules that pass on the moments and their means, for hooks to read.
     """
 
     conditions: frozenset[str] = frozenset()

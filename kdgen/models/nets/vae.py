@@ -20,7 +20,7 @@ At 0 the noise is larger than what an untrained encoder says, and decoders learn
 class Moments(nn.Module):
     """Means and logarithms of variances ``(B, 2Z, ...)`` of Gaussian latents, the logarithms kept in [-30, 20].
 
-    A module without weights, there to be tapped.
+    A module without weights, there for hooks to read.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,7 +32,7 @@ class Moments(nn.Module):
 class Means(nn.Module):
     """Means ``(B, Z, ...)`` of Gaussian latents by their moments: what is decoded in use.
 
-    A module without weights, there to be tapped: beside logarithms of variances, which are larger, errors of means
+    A module without weights, there for hooks to read: beside logarithms of variances, which are larger, errors of means
     would not show.
     """
 
@@ -74,7 +74,7 @@ class Encoder(nn.Module):
     Attributes:
         reduction: how many pixels along an edge become one latent.
         latent_channels: channels Z of its latents.
-        moments, latents: modules that pass on the moments and their means, for taps to read.
+        moments, latents: modules that pass on the moments and their means, for hooks to read.
     """
 
     conditions: frozenset[str] = frozenset()
@@ -156,7 +156,7 @@ class Vae(nn.Module):
 
     Attributes:
         latent_channels: channels Z of its latents.
-        moments, latents: the encoder's modules that pass on the moments and their means, for taps to read.
+        moments, latents: the encoder's modules that pass on the moments and their means, for hooks to read.
     """
 
     conditions: frozenset[str] = frozenset()

@@ -1,4 +1,4 @@
-"""Generators, autoencoders and the feature net: shapes, costs, taps, gradients."""
+"""Generators, autoencoders and the feature net: shapes, costs, layers, gradients."""
 
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def test_taps_are_there_and_in_order(name: str) -> None:
         net(x)
     assert len(paths) >= 2
     assert order == paths
-    assert all(len(tap) == len(x) for tap in seen.values())
+    assert all(len(feature) == len(x) for feature in seen.values())
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -111,7 +111,7 @@ def test_conv_generator_draws_any_power_of_two(size: int, channels: int) -> None
     assert out.shape == (3, channels, size, size)
     assert out.abs().max() <= 1
     assert torch.equal(net(z.view(3, 6, 1, 1)), out)
-    assert [tap.shape[-1] for tap in seen.values()] == [8 << i for i in range(len(seen))]
+    assert [feature.shape[-1] for feature in seen.values()] == [8 << i for i in range(len(seen))]
     assert seen[f"stages.{len(seen) - 1}"].shape[-1] == size
 
 
@@ -119,7 +119,7 @@ def test_conv_generator_keeps_the_size_of_its_features_in_training() -> None:
     net = build("conv_generator")
     with capture_outputs(net, ["stages.0.norm", "stages.2.norm"]) as seen:
         out = net(torch.randn(64, 64))
-    assert [tap.std().item() for tap in seen.values()] == pytest.approx([1, 1], abs=0.02)
+    assert [feature.std().item() for feature in seen.values()] == pytest.approx([1, 1], abs=0.02)
     assert 0.2 < out.std() < 0.8
 
 
@@ -153,7 +153,7 @@ def test_mlp_generator_keeps_the_size_of_its_latents() -> None:
     net, z = build("mlp_generator", hidden=[512, 512]), torch.randn(200, 64)
     with capture_outputs(net, ["1", "3", "4"]) as seen:
         net(z)
-    assert [tap.square().mean().item() for tap in seen.values()] == pytest.approx([1, 1, 1], abs=0.15)
+    assert [feature.square().mean().item() for feature in seen.values()] == pytest.approx([1, 1, 1], abs=0.15)
 
 
 def test_costs_that_the_documentation_states() -> None:

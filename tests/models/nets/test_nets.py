@@ -1,4 +1,4 @@
-"""Every registered net keeps the contract: any size, one and three channels, valid taps, gradients."""
+"""Every registered net keeps the contract: any size, one and three channels, valid layers, gradients."""
 
 import pytest
 import torch
@@ -78,7 +78,7 @@ def test_taps_are_there_and_in_order(name: str) -> None:
         call(net, torch.rand(1, 1, 9, 9), {"sigma": sigma(1)})
     assert len(paths) >= 2
     assert order == paths
-    assert all(tap.ndim == 4 for tap in seen.values())
+    assert all(feature.ndim == 4 for feature in seen.values())
 
 
 @pytest.mark.parametrize("name", SMALL)
