@@ -194,6 +194,21 @@ class OneByOne(Counting):
         return torch.cat([super(OneByOne, self).forward(each[None]) for each in x])
 
 
+class AtMostTwo(torch.nn.Conv2d):
+    """Any size of images, but two at once."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch._check(x.shape[0] <= 2)
+        return super().forward(x)
+
+
+def test_a_bound_on_the_batch_leaves_sizes_free() -> None:
+    net, example = AtMostTwo(1, 1, 3, padding=1).eval(), Batch(x=torch.rand(1, 1, 16, 16))
+    called, example = signature(net, example)
+    _, made = program(net, example, called)
+    assert (made.largest_batch, made.free) == (2, True)
+
+
 class Least(torch.nn.Module):
     """A restorer that needs 20 pixels and multiples of 4."""
 
