@@ -74,7 +74,13 @@ class Stage(Strict):
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 clips nothing")
 
 
-Start = Annotated[str | Checkpoint, Names("model", but=("random", "teacher"))]
+OF_TEACHER = ("teacher", "copy")
+"""First weights that are the teacher's: what matters most of it, made to mean the same; or as they are."""
+
+STARTS = ("random", *OF_TEACHER)
+"""First weights that are no other model's."""
+
+Start = Annotated[str | Checkpoint, Names("model", but=STARTS)]
 
 
 class Assistant(Strict):
@@ -120,7 +126,10 @@ class Recipe(Strict):
     ] = None
     assistants: tuple[Assistant, ...] = Field((), description="nets between teacher and student, from large to small")
     student: Spec = Field(description="the net to train, see `kdgen list nets`")
-    init: Start = Field("random", description="first weights: random; teacher, what matters most of it; or any model's")
+    init: Start = Field(
+        "random",
+        description="first weights: random; teacher, what matters most of it; copy, all of it as it is; or any model's",
+    )
     stages: tuple[Stage, ...] = Field((Stage(),), min_length=1, description="what is trained, one after another")
     steps: int | None = Field(None, gt=0, description="optimiser steps in all")
     seconds: float | None = Field(
@@ -181,8 +190,8 @@ class Recipe(Strict):
     def _methods_need_a_teacher(self) -> Self:
         if self.teacher is None and any(stage.methods for stage in self.stages):
             raise ValueError("methods need a teacher: name one, or remove the methods")
-        if self.teacher is None and self.init == "teacher":
-            raise ValueError('init "teacher" needs a teacher')
+        if self.teacher is None and self.init in OF_TEACHER:
+            raise ValueError(f'init "{self.init}" needs a teacher')
         if self.teacher is None and self.assistants:
             raise ValueError("assistants need a teacher: name one, or remove the assistants")
         if sum(assistant.share for assistant in self.assistants) >= 1:

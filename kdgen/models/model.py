@@ -19,7 +19,7 @@ from kdgen.models.abilities import Generating, Specified, Stored
 from kdgen.models.config import Config
 from kdgen.models.loading import load_net
 from kdgen.models.nets.fold import folded
-from kdgen.models.nets.inherit import inherit
+from kdgen.models.nets.inherit import copy_weights, inherit
 from kdgen.models.parts import Drawn
 from kdgen.models.task_arguments import check_settled, settled_by, task_class, task_name
 from kdgen.recipe import Checkpoint
@@ -248,7 +248,7 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
 
 
 def build_net(
-    use: Spec, channels: int, task: Mapping[str, Any] | None = None, start: Model | None = None
+    use: Spec, channels: int, task: Mapping[str, Any] | None = None, start: Model | None = None, copied: bool = False
 ) -> tuple[Net, Spec]:
     """A net by name, and all its arguments; those that are left open and that the task settles are the task's.
 
@@ -258,6 +258,7 @@ def build_net(
         task: what it says of itself. Of one that draws or classifies, nets take the size of images, the size of latents
             and the number of classes too.
         start: whose weights it has at first, as ``inherit`` says; None for random ones.
+        copied: whether they are taken as they are, as ``copy_weights`` says.
 
     Raises:
         UserError: as ``registry.build`` does, for another size or fewer classes than the task has, and for a start that
@@ -271,7 +272,7 @@ def build_net(
     check_settled(spelled, settled, by_size=task_class(task or {}).draws == "noise")
     if start is not None:
         try:
-            inherit(made, start.net)
+            (copy_weights if copied else inherit)(made, start.net)
         except UserError as error:
             raise UserError(f"{use.name} cannot start from {start.name}: {error}") from None
     return made, spelled

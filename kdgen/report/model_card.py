@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from kdgen.models.config import Config
 from kdgen.models.hub_cache import HubId
 from kdgen.models.task_arguments import task_class
-from kdgen.recipe import Checkpoint, Recipe
+from kdgen.recipe import STARTS, Checkpoint, Recipe
 from kdgen.registry import Spec
 from kdgen.report.report import Report, heading
 from kdgen.report.usage_snippets import needs_code, with_kdgen, without_kdgen
@@ -156,7 +156,7 @@ def _opening(report: Report | None, recipe: Recipe | None, net: Spec, kind: str)
         teacher = f"[{base.name}](https://huggingface.co/{base.name}) as teacher" if base else \
                   f"the teacher `{recipe.teacher}`"  # fmt: skip
     start = recipe.init.name or recipe.init.file if isinstance(recipe.init, Checkpoint) else recipe.init
-    further = "" if start in ("random", "teacher") else f", trained further from `{start}`"
+    further = "" if start in STARTS else f", trained further from `{start}`"
     return f"A `{net}` made by kdgen with {teacher}{further}, for {report.task if report else recipe.task}."
 
 
@@ -190,7 +190,7 @@ def _licences(recipe: Recipe | None, license: str | None, teacher: Path | None) 
     lines = [f"- this student: {license or 'not stated by its publisher'}"]
     if recipe is not None and recipe.teacher is not None:
         lines.append(f"- its teacher: {licence(teacher) or 'not known'}")
-    if recipe is not None and recipe.init not in ("random", "teacher"):
+    if recipe is not None and recipe.init not in STARTS:
         lines.append("- the model that it was trained further from: not known")
     if recipe is not None:
         default = task_class({"name": recipe.task.name}).default_images

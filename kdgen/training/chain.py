@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdgen.data.augment import check_crop
 from kdgen.models.abilities import Adopting
 from kdgen.models.model import Model, build_net, load
-from kdgen.recipe import Recipe
+from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.registry import Spec
 from kdgen.report import sample_grids
 from kdgen.report.report import deciding
@@ -127,8 +127,8 @@ class Link:
                 calibration=partial(self._drawn, "calibration", CALIBRATED) if place.int8 else None,
                 slices=place.team if recipe.shard_teacher else None,
             )
-        self.start = original if recipe.init == "teacher" else None
-        if recipe.init not in ("random", "teacher"):
+        self.start = original if recipe.init in OF_TEACHER else None
+        if recipe.init not in STARTS:
             self.start = load(recipe.init)
         pool = self._pool()
         self.stock = None if pool is None else CacheFilling(pool, phase=phase, journal=place.journal, team=place.team)
@@ -136,7 +136,8 @@ class Link:
 
     def _fresh(self) -> tuple[Net, Spec]:
         """The student with its first weights, and all its arguments."""
-        return build_net(self.recipe.student, self.place.task.channels, self.place.task.describe(), self.start)
+        recipe, task = self.recipe, self.place.task
+        return build_net(recipe.student, task.channels, task.describe(), self.start, copied=recipe.init == "copy")
 
     def _drawn(self, what: str, count: int) -> Batch:
         return next(self.place.task.batches(batch_size=count, seed=derive(self.recipe.seed, what)))

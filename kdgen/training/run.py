@@ -18,7 +18,7 @@ from kdgen.models.config import read_config
 from kdgen.models.hub_cache import commit_of, pinned
 from kdgen.models.model import Model, build_net, load
 from kdgen.models.task_arguments import check_classes
-from kdgen.recipe import Recipe
+from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.report import sample_grids
 from kdgen.report.compare import Contender, Role, Seconds, assess
 from kdgen.report.loss_curves import curves
@@ -271,9 +271,8 @@ class _Run:
     def _notes(self) -> list[str]:
         """What else the report says of how nets were made."""
         known = {
-            BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init
-            not in ("random", "teacher"),
-            INHERITED: self.recipe.init == "teacher" and self.place.finished("control_seconds"),
+            BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init not in STARTS,
+            INHERITED: self.recipe.init in OF_TEACHER and self.place.finished("control_seconds"),
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
         }
         said = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []

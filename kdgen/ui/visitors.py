@@ -9,7 +9,7 @@ from kdgen.models.hub_cache import HubId, api, explained, fetchable
 from kdgen.models.hub_cache.failures import SILENCE
 from kdgen.models.hub_cache.ids import MODELS
 from kdgen.models.loading import BUNDLED
-from kdgen.recipe import Recipe, parse
+from kdgen.recipe import STARTS, Recipe, parse
 from kdgen.registry import nearest
 from kdgen.types import UserError
 from kdgen.ui.runs import ID, Runs
@@ -155,7 +155,7 @@ def _checked(value: Any, named: Callable[[Any], str], largest: Mapping[str, int]
     """
     if depth > DEPTH:
         raise UserError("this recipe is nested too deeply")
-    if key == "init" and value in ("random", "teacher"):
+    if key == "init" and value in STARTS:
         return value
     if key == "init" and not isinstance(value, str):
         raise UserError("a checkpoint is a file of this machine: publish the model on the Hub and name it ORG/NAME")

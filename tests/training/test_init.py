@@ -74,7 +74,7 @@ def test_a_declared_checkpoint_is_a_start_and_a_larger_one_gives_what_fits(make:
     assert torch.allclose(mine["0.weight"], start["0.weight"][strongest], atol=1e-6)
 
 
-@pytest.mark.parametrize("init", ["other", "teacher"])
+@pytest.mark.parametrize("init", ["other", "teacher", "copy"])
 def test_what_cannot_be_started_from_is_refused_in_a_line_before_anything_is_written(
     make: Make, tmp_path: Path, init: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,8 +84,9 @@ def test_what_cannot_be_started_from_is_refused_in_a_line_before_anything_is_wri
     (tmp_path / "r.json").write_text(recipe.to_json())
     assert call("distill", str(tmp_path / "r.json"), "--out", str(tmp_path / "run"), "--quiet") == 2
     said = capsys.readouterr().err
-    whose = {"other": "other", "teacher": "tiny"}[init]
-    assert said.startswith(f"kdgen: dncnn cannot start from {whose}: a student of depth 3 and width 30 is not within")
+    whose = {"other": "other", "teacher": "tiny", "copy": "tiny"}[init]
+    why = "a copy is of the same net" if init == "copy" else "a student of depth 3 and width 30 is not within"
+    assert said.startswith(f"kdgen: dncnn cannot start from {whose}: {why}")
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
     assert not list((tmp_path / "cache").rglob("*.npy"))

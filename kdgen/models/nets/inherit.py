@@ -46,6 +46,28 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
                         "a dncnn, and a unet from a larger unet of range [-1, 1]")  # fmt: skip
 
 
+@torch.no_grad()
+def copy_weights(student: nn.Module, teacher: nn.Module) -> None:
+    """Give a student all weights of a teacher as they are, also where they mean something else in it.
+
+    So they do in a diffusion student that counts time by another table: timestep 500 is another noise level, and what
+    it says differs from what its teacher says.
+
+    Args:
+        student: the net that starts.
+        teacher: where from, of the same class, size, units and prediction; a ``Wrapper`` is looked through.
+
+    Raises:
+        UserError: for a pair that does not fit.
+    """
+    inner, *means = _unwrap(teacher)
+    alike = type(student) is type(inner) and means == [1.0, 0.0, _says(student)]
+    if not alike or _shapes(student) != _shapes(inner):
+        raise UserError(f"a copy is of the same net in the same size, and this {type(inner).__name__} is not: "
+                        'set init to "teacher" for what fits of it')  # fmt: skip
+    student.load_state_dict(inner.state_dict())
+
+
 def _unwrap(teacher: nn.Module) -> tuple[nn.Module, float, float, str]:
     scale, shift, residual = 1.0, 0.0, False
     while isinstance(teacher, Wrapper):

@@ -9,7 +9,7 @@ from torch import nn
 import kdgen.models.adapters  # noqa: F401 - registers its nets
 from kdgen import registry
 from kdgen.models.adapters.module import from_module
-from kdgen.models.nets.inherit import inherit
+from kdgen.models.nets.inherit import copy_weights, inherit
 from kdgen.registry import Spec
 from kdgen.types import UserError
 from kdgen.utils.conditions import call
@@ -176,3 +176,26 @@ def test_weights_of_equal_shape_that_mean_something_else_are_not_merely_copied()
     with torch.no_grad():
         mine, theirs = student.eval()(x, sigma=levels), teacher.eval()(x, sigma=levels)
     assert (mine - theirs).square().mean().sqrt() < 0.05 * theirs.std()
+
+
+def test_a_copy_is_one_to_the_last_bit_though_time_means_something_else() -> None:
+    sizes = {"size": 8, "block_out_channels": [8, 16], "norm_num_groups": 4, "attention_levels": 0}
+    teacher, student = (make("unet2d", **sizes, beta_schedule=each) for each in ("linear", "squaredcos_cap_v2"))
+    copy_weights(student, teacher)
+    mine, theirs = student.state_dict(), teacher.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        (make("dncnn", depth=3, width=4), make("dncnn", depth=3, width=6)),
+        (make("dncnn", depth=3, width=4), make("ffdnet", depth=3, width=4)),
+        (make("dncnn", depth=3, width=4), Units(make("dncnn", depth=3, width=4))),
+        (make("dncnn", depth=3, width=4), make("dncnn", depth=3, width=4, predicts="image")),
+    ],
+)
+def test_what_is_no_copy_is_refused(student: nn.Module, teacher: nn.Module) -> None:
+    with pytest.raises(UserError, match='set init to "teacher"'):
+        copy_weights(student, teacher)
