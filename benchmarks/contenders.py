@@ -210,11 +210,9 @@ def kdgen(work: Workload, seed: int, *, precision: str = "auto", cached: bool = 
     What comes once is the teacher's answers, where they are cached, and what the loop tries before its first step.
     """
     folder = Path(tempfile.mkdtemp())
-    patches = work.steps * work.recipe.batch_size if cached else 0
-    pool = CacheSpec(
-        patches=patches, dir=str(folder / "cache"), seed=derive(work.recipe.seed, "data", 0), augment=False
-    )
-    recipe = work.recipe.lasting(steps=work.steps).model_copy(update={"pool": pool, "precision": precision})
+    inputs = work.steps * work.recipe.batch_size if cached else 0
+    cache = CacheSpec(inputs=inputs, dir=str(folder / "cache"), seed=derive(work.recipe.seed, "data", 0), augment=False)
+    recipe = work.recipe.lasting(steps=work.steps).model_copy(update={"cache": cache, "precision": precision})
     training = before = 0.0
     for event in distill(recipe, folder / "run", teacher=work.teacher):
         if event.kind == "answers":

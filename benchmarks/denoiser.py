@@ -52,7 +52,7 @@ def recipe(name: str, seconds: float, seed: int, *, teacher: Checkpoint | None, 
         stages=(Stage(methods=methods, optimizer="muon", lr=5e-3),),
         seconds=seconds,
         batch_size=8,
-        pool=CacheSpec(patches=patches, crop=48, dir=str(cache), seed=seed),
+        cache=CacheSpec(inputs=patches, crop=48, dir=str(cache), seed=seed),
         seed=seed,
         controls=controls,
         evaluate_every=None,
@@ -83,12 +83,12 @@ def runs(seconds: float, seed: int, args: argparse.Namespace, work: Path) -> Ite
         ("photographs", None, photographs, 0, False),
         ("photographs+", teacher, photographs, patches, False),
     )
-    for name, who, images, pool, controls in plans:
+    for name, who, images, inputs, controls in plans:
         if args.only and name not in args.only:
             continue
         cache = Path(tempfile.mkdtemp(dir=work))
         title = name.replace("+", "-and-teacher")
-        whole = recipe(title, seconds, seed, teacher=who, images=images, patches=pool, cache=cache, controls=controls)
+        whole = recipe(title, seconds, seed, teacher=who, images=images, patches=inputs, cache=cache, controls=controls)
         folder = work / f"{name}-{seconds:g}s-{seed}"
         last = "control_seconds" if controls else "student"
         for event in distill(whole, folder):

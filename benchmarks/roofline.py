@@ -126,11 +126,11 @@ def peaks(dtype: torch.dtype) -> dict[str, float]:
     }
 
 
-def measure(name: str, recipe: Recipe, teacher: nn.Module, steps: int, pool: int) -> dict[str, Any]:
+def measure(name: str, recipe: Recipe, teacher: nn.Module, steps: int, inputs: int) -> dict[str, Any]:
     """One recipe: seconds a step by part, and the nets' multiply-accumulates a second."""
     folder = Path(tempfile.mkdtemp())
-    spec = recipe.pool.model_copy(update={"patches": pool, "dir": str(folder / "cache")})
-    more = {"pool": spec, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
+    spec = recipe.cache.model_copy(update={"inputs": inputs, "dir": str(folder / "cache")})
+    more = {"cache": spec, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
     recipe = recipe.lasting(steps=steps).model_copy(update=more)
     clock, seconds, dtype = Clock(), 0.0, ""
     with Timed(clock):
@@ -142,9 +142,9 @@ def measure(name: str, recipe: Recipe, teacher: nn.Module, steps: int, pool: int
     shutil.rmtree(folder)
     batch = next(build("task", recipe.task).batches(batch_size=1, seed=0))
     student, _ = build_net(recipe.student, getattr(build("task", recipe.task), "channels", 1))
-    crop = (recipe.pool.crop or batch.x.shape[-1]) if pool else batch.x.shape[-1]
+    crop = (recipe.cache.crop or batch.x.shape[-1]) if inputs else batch.x.shape[-1]
     x = batch.x[..., :crop, :crop] if batch.x.ndim == 4 else batch.x
-    work = {"student": 3 * macs(student, x, batch.cond), "teacher": 0 if pool else macs(teacher, x, batch.cond)}
+    work = {"student": 3 * macs(student, x, batch.cond), "teacher": 0 if inputs else macs(teacher, x, batch.cond)}
     each = {part: clock.seconds[part] / steps for part in PARTS}
     total = seconds / steps
     inside = sum(each[part] for part in NETS)
@@ -190,8 +190,8 @@ def main() -> None:
         for dtype, best in peak.items():
             reached = peak_in_int8() if dtype == "int8" else peaks(getattr(torch, dtype))
             best.update({kind: max(rate, best.get(kind, 0.0)) for kind, rate in reached.items()})
-        for name, recipe, teacher, steps, pool in plans:
-            row = measure(name, recipe, teacher, max(round(steps * args.scale), 2), pool)
+        for name, recipe, teacher, steps, inputs in plans:
+            row = measure(name, recipe, teacher, max(round(steps * args.scale), 2), inputs)
             if number:  # the first round warms up
                 seen.setdefault(name, []).append(row)
     where = f"{machine(torch.device('cpu'))}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"

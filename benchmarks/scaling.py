@@ -105,8 +105,8 @@ def places(axes: Sequence[str], work: Path) -> list[RunContext]:
         for value in AXES[axis] if axis in axes else BASE[1:]:
             changed, processes = plan(axis, value)
             recipe = denoiser(**changed)
-            pool = CacheSpec(patches=max(recipe.batch_size, 16), dir=str(work / "cache"))
-            update = {"teacher": str(work / "teacher"), "pool": pool}
+            cache = CacheSpec(inputs=max(recipe.batch_size, 16), dir=str(work / "cache"))
+            update = {"teacher": str(work / "teacher"), "cache": cache}
             found.append(RunContext(axis, value, recipe.model_copy(update=update), processes))
     return found
 
@@ -127,7 +127,7 @@ def main() -> None:
                 recipe = place.recipe.lasting(seconds=args.seconds) if number else place.recipe.lasting(steps=2)
                 with tempfile.TemporaryDirectory(dir=work) as folder:
                     speed = images_per_second(recipe, place.processes, args.threads, Path(folder))
-                if number:  # the first round fills the pools
+                if number:  # the first round fills the caches
                     place.speeds.append(speed)
     rows = [place.row() for place in measured]
     (base,) = (row["megapixels_per_second"] for row in rows if (row["axis"], row["value"]) == BASE)

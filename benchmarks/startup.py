@@ -24,7 +24,7 @@ BASE = "import torch"
 FIRST_STEP = """
 import tempfile, kdgen
 recipe = kdgen.preset("denoise").lasting(steps=1)
-recipe = recipe.model_copy(update={"pool": recipe.pool.model_copy(update={"patches": 0}), "controls": False})
+recipe = recipe.model_copy(update={"cache": recipe.cache.model_copy(update={"inputs": 0}), "controls": False})
 for event in kdgen.distill(recipe, tempfile.mkdtemp() + "/run"):
     if event.kind == "phase":
         break

@@ -62,7 +62,7 @@ def kdgen(data: Path, steps: int, seed: int, patches: int) -> tuple[float, float
     work = Path(tempfile.mkdtemp())
     recipe = Recipe(
         name="steps", task=task(data), teacher=teacher_in(data), student=STUDENT, stages=(STAGE,), steps=steps,
-        seed=seed, batch_size=BATCH, pool=CacheSpec(patches=patches, dir=str(work / "cache")), ema=0.0, controls=False,
+        seed=seed, batch_size=BATCH, cache=CacheSpec(inputs=patches, dir=str(work / "cache")), ema=0.0, controls=False,
         evaluate_every=None, checkpoint_every=1e9,
     )  # fmt: skip
     training = answers = 0.0

@@ -23,7 +23,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = "controls=false\npool.patches=16\nevaluate_every=2"
+SETTINGS = "controls=false\ncache.inputs=16\nevaluate_every=2"
 
 
 class Visitor(threading.Thread):

@@ -42,7 +42,7 @@ def _recipe(name: str, task: Spec, student: Spec, terms: tuple[Term, ...], batch
     stage = Stage(methods=terms, lr=lr, warmup=0, decay="none", clip=0)
     return Recipe(
         name=name, task=task, teacher=name, student=student, stages=(stage,), steps=1, batch_size=batch_size, ema=0.0,
-        pool=CacheSpec(patches=0), controls=False, evaluate_every=None, checkpoint_every=1e9, device="cpu",
+        cache=CacheSpec(inputs=0), controls=False, evaluate_every=None, checkpoint_every=1e9, device="cpu",
     )  # fmt: skip
 
 

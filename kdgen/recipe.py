@@ -93,9 +93,9 @@ class Assistant(Strict):
 
 
 class CacheSpec(Strict):
-    """The teacher's cached answers: a fixed pool of inputs, asked once, kept on disk and shared between runs."""
+    """The teacher's cached answers: a fixed set of inputs, asked once, kept on disk and shared between runs."""
 
-    patches: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
+    inputs: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
     augment: bool = Field(
         True,
         description="flip and rotate inputs, where the task allows it: at every step, the answer with them, if the "
@@ -105,11 +105,11 @@ class CacheSpec(Strict):
         None, ge=8, description="train on random crops of this many pixels, taken likewise; none: whole patches"
     )
     dir: Annotated[str | None, Names("path")] = Field(None, description="default $KDGEN_CACHE or ~/.cache/kdgen")
-    seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a pool")
+    seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a cache")
     max_gib: float = Field(
         8.0,
         gt=0,
-        description="all pools together are kept under this size: those used longest ago go first, those in use stay",
+        description="all caches together are kept under this size: those used longest ago go first, those in use stay",
     )
 
 
@@ -136,10 +136,10 @@ class Recipe(Strict):
         None,
         gt=0,
         description="seconds in all, those for images and answers included; training has a third at least, for which a "
-        "teacher that is dear to ask answers fewer inputs than `pool.patches`",
+        "teacher that is dear to ask answers fewer inputs than `cache.inputs`",
     )
     batch_size: int = Field(16, gt=0, description="images in a step")
-    pool: CacheSpec = Field(CacheSpec(), description="the teacher's cached answers")
+    cache: CacheSpec = Field(CacheSpec(), description="the teacher's cached answers")
     shard_teacher: bool = Field(
         False,
         description="each process holds a slice of the teacher (FSDP), for one too large for a device; it is asked at "
@@ -170,8 +170,8 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _asked_together(self) -> Self:
-        if self.shard_teacher and self.pool.patches:
-            raise ValueError("shard_teacher asks the teacher at every step: set pool.patches to 0")
+        if self.shard_teacher and self.cache.inputs:
+            raise ValueError("shard_teacher asks the teacher at every step: set cache.inputs to 0")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Teachers that are asked for pools of answers, and the pools."""
+"""Teachers that are asked for caches of answers, and the caches."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def task(**args: object) -> Denoise:
     return made
 
 
-def pool(folder: Path, net: nn.Module, *, paths: tuple[str, ...] = (), **spec: object) -> TeacherCache:
+def cache(folder: Path, net: nn.Module, *, paths: tuple[str, ...] = (), **spec: object) -> TeacherCache:
     probe = next(task().batches(batch_size=2, seed=0))
     teacher = Teacher(net, probe, device=CPU, bfloat16=False)
-    return TeacherCache(task(), CacheSpec(dir=str(folder), **{"patches": 40, **spec}), teacher=teacher, paths=paths)  # type: ignore[arg-type]
+    return TeacherCache(task(), CacheSpec(dir=str(folder), **{"inputs": 40, **spec}), teacher=teacher, paths=paths)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Pools of answers on disk: shared, told apart, bounded, interrupted, damaged, and used by several processes."""
+"""Caches of answers on disk: shared, told apart, bounded, interrupted, damaged, and used by several processes."""
 
 import multiprocessing
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from answering import CPU, Negative, pool, task
+from answering import CPU, Negative, cache, task
 from PIL import Image
 
 from kdgen.data.augment import dihedral, inverse
@@ -21,8 +21,8 @@ from kdgen.types import UserError
 
 def test_answers_are_asked_once_and_shared(tmp_path: Path) -> None:
     first, second = Negative(), Negative()
-    list(pool(tmp_path, first).fill())
-    made = pool(tmp_path, second)
+    list(cache(tmp_path, first).fill())
+    made = cache(tmp_path, second)
     assert made.complete
     list(made.fill())
     assert second.calls == 0
@@ -30,7 +30,7 @@ def test_answers_are_asked_once_and_shared(tmp_path: Path) -> None:
 
 def test_another_teacher_seed_or_task_is_another_pool(tmp_path: Path) -> None:
     teacher = Teacher(Negative(), next(task().batches(batch_size=2, seed=0)), device=CPU, bfloat16=False)
-    spec = CacheSpec(dir=str(tmp_path), patches=16)
+    spec = CacheSpec(dir=str(tmp_path), inputs=16)
     folders = {
         TeacherCache(task(), spec, teacher=teacher, identity="a").folder,
         TeacherCache(task(), spec, teacher=teacher, identity="b").folder,
@@ -56,15 +56,15 @@ def test_a_changed_file_is_another_task(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_pool_goes_on_where_it_was(tmp_path: Path) -> None:
-    whole = pool(tmp_path / "whole", Negative())
+    whole = cache(tmp_path / "whole", Negative())
     list(whole.fill())
-    broken = pool(tmp_path / "broken", Negative())
+    broken = cache(tmp_path / "broken", Negative())
     filling = broken._compute()
     broken.folder.parent.mkdir(parents=True)
     next(filling)
     (broken.folder / "filled").write_text("16")
     again = Negative()
-    resumed = pool(tmp_path / "broken", again)
+    resumed = cache(tmp_path / "broken", again)
     assert not resumed.complete
     list(resumed.fill())
     index = torch.arange(40)
@@ -72,36 +72,36 @@ def test_an_interrupted_pool_goes_on_where_it_was(tmp_path: Path) -> None:
 
 
 def test_a_pool_over_its_bound_is_refused_with_what_would_fit(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\d+ patches would fit"):
-        list(pool(tmp_path, Negative(), max_gib=1e-5).fill())
+    with pytest.raises(UserError, match=r"\d+ inputs would fit"):
+        list(cache(tmp_path, Negative(), max_gib=1e-5).fill())
 
 
 def test_pools_used_longest_ago_make_room(tmp_path: Path) -> None:
     size = 40 * 16 * 16 * 3 * 2 + 80 + 4 * 128
-    old, recent = pool(tmp_path, Negative(), seed=1), pool(tmp_path, Negative(), seed=2)
+    old, recent = cache(tmp_path, Negative(), seed=1), cache(tmp_path, Negative(), seed=2)
     for each, age in ((old, 100), (recent, 50)):
         list(each.fill())
         os.utime(each.folder, (time.time() - age, time.time() - age))
         each.close()
-    list(pool(tmp_path, Negative(), seed=3, max_gib=2.5 * size / 2**30).fill())
+    list(cache(tmp_path, Negative(), seed=3, max_gib=2.5 * size / 2**30).fill())
     assert not old.complete
     assert recent.complete
 
 
 def _crowd_out(folder: Path) -> None:
     torch.set_num_threads(1)
-    list(pool(folder, Negative(), seed=9, max_gib=1e-4).fill())
+    list(cache(folder, Negative(), seed=9, max_gib=1e-4).fill())
 
 
 def test_pools_in_use_and_being_written_stay_whatever_room_another_process_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kdgen.training.teacher_cache.FLUSH_EVERY", 0.0)
-    in_use, unused = pool(tmp_path, Negative(), seed=1), pool(tmp_path, Negative(), seed=2)
+    in_use, unused = cache(tmp_path, Negative(), seed=1), cache(tmp_path, Negative(), seed=2)
     for each in (in_use, unused):
         list(each.fill())
     unused.close()
-    written = pool(tmp_path, Negative(), seed=3)
+    written = cache(tmp_path, Negative(), seed=3)
     filling = written.fill()
     assert next(filling) == 16
     process = multiprocessing.get_context("spawn").Process(target=_crowd_out, args=(tmp_path,))
@@ -120,7 +120,7 @@ def test_a_pool_whose_folder_somebody_removed_is_said_in_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kdgen.training.teacher_cache.FLUSH_EVERY", 0.0)
-    made = pool(tmp_path, Negative())
+    made = cache(tmp_path, Negative())
     filling = made.fill()
     next(filling)
     shutil.rmtree(made.folder)
@@ -134,7 +134,7 @@ def test_a_pool_whose_folder_somebody_removed_is_said_in_a_line(
 
 def _fill(folder: Path) -> None:
     torch.set_num_threads(1)
-    list(pool(folder, Negative(), patches=64).fill())
+    list(cache(folder, Negative(), inputs=64).fill())
 
 
 def test_two_processes_fill_one_pool(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_two_processes_fill_one_pool(tmp_path: Path) -> None:
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
-    made = pool(tmp_path, Negative(), patches=64)
+    made = cache(tmp_path, Negative(), inputs=64)
     assert made.complete
     batch, answer = made[torch.arange(64)]
     assert answer is not None
@@ -154,7 +154,7 @@ def test_two_processes_fill_one_pool(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["flipped", "cut", "emptied", "no header", "counted wrong"])
 def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
-    whole = pool(tmp_path, Negative())
+    whole = cache(tmp_path, Negative())
     list(whole.fill())
     expected = whole[torch.arange(40)][1]
     file = whole.folder / "output.npy"
@@ -166,18 +166,18 @@ def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
     file.write_bytes({"cut": data[:-300], "emptied": b""}.get(way, bytes(data)))
     if way == "counted wrong":
         (whole.folder / "sums.json").unlink()
-    again = pool(tmp_path, Negative())
+    again = cache(tmp_path, Negative())
     assert not again.complete
     assert list(again.fill())[-1] == 40
     answer = again[torch.arange(40)][1]
     assert answer is not None
     assert expected is not None
     assert torch.equal(answer.output, expected.output)
-    assert pool(tmp_path, Negative()).complete
+    assert cache(tmp_path, Negative()).complete
 
 
 def test_a_pool_of_fewer_inputs_than_there_could_be_is_filled_to_those_and_grows_later(tmp_path: Path) -> None:
-    made = pool(tmp_path, Negative())
+    made = cache(tmp_path, Negative())
     assert list(made.fill(until=0.0)) == [16]
     assert not made.complete
     made.size = made.filled
@@ -186,4 +186,4 @@ def test_a_pool_of_fewer_inputs_than_there_could_be_is_filled_to_those_and_grows
     for batch, _ in islice(made.batches(batch_size=8, seed=0, truth=False), 6):
         upright = [dihedral(batch.x, inverse(k)).flatten(1) for k in range(8)]
         assert all(any((row == stored).all(1).any() for row in rows) for rows in zip(*upright, strict=True))
-    assert list(pool(tmp_path, Negative()).fill())[-1] == 40
+    assert list(cache(tmp_path, Negative()).fill())[-1] == 40

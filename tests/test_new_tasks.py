@@ -180,7 +180,7 @@ class Done:
             "name": "small", "task": {"name": name}, "teacher": str(folder / "big"),
             "student": {"name": net, "args": {"width": 4}},
             "stages": [{"methods": METHODS, "ratio": {"name": "fixed", "args": {"alpha": 0.5}}}],
-            "steps": 3, "batch_size": 4, "pool": {"patches": 16, "dir": str(folder / "cache")},
+            "steps": 3, "batch_size": 4, "cache": {"inputs": 16, "dir": str(folder / "cache")},
             "controls": True, "device": "cpu", "precision": "float32", "evaluate_every": 0.5,
         })  # fmt: skip
         self.events = drain(run.distill(self.recipe, folder / "run"))

@@ -34,7 +34,7 @@ def test_a_preset_survives_json_and_names_only_what_there_is(name: str) -> None:
     [
         ({"stepz": 3}, "unknown key 'stepz'; the nearest: steps"),
         ({"stages": [{"lrr": 1}]}, "unknown key 'stages.0.lrr'; the nearest: lr"),
-        ({"pool": {"patchs": 1}}, "unknown key 'pool.patchs'; the nearest: patches"),
+        ({"cache": {"inputz": 1}}, "unknown key 'cache.inputz'; the nearest: inputs"),
         ({"stages": [{"methods": [{"name": "output", "wieght": 1}]}], "teacher": "x"}, "the nearest: weight"),
         ({"teacher": {"file": "x", "net": {"name": "dncnn"}, "rang": [0, 1]}}, "unknown key 'teacher.rang'"),
         ({"teacher": {"file": "x", "net": {"name": "dncnn"}, "range": [0, 255]}}, "range is"),
@@ -58,12 +58,12 @@ def test_what_does_not_fit_is_refused_by_name_in_one_line(change: dict[str, obje
 def test_settings_reach_every_depth() -> None:
     recipe = override(
         parse({**SMALL, "stages": [{}, {}]}),
-        ["seconds=30", "stages.1.lr=1e-4", "task.args.sigma=[0, 55]", "pool.dir=/somewhere", "controls=false"],
+        ["seconds=30", "stages.1.lr=1e-4", "task.args.sigma=[0, 55]", "cache.dir=/somewhere", "controls=false"],
     )
     assert (recipe.steps, recipe.seconds) == (None, 30)
     assert [stage.lr for stage in recipe.stages] == [2e-3, 1e-4]
     assert recipe.task.args == {"sigma": [0, 55]}
-    assert recipe.pool.dir == "/somewhere"
+    assert recipe.cache.dir == "/somewhere"
     assert recipe.controls is False
 
 
@@ -78,7 +78,7 @@ def test_a_one_digit_index_is_not_taken_for_the_last_part() -> None:
     [
         ("steps", "KEY=VALUE"),
         ("stages.7.lr=1", "'7' is not one of its 1 entries"),
-        ("pol.patches=1", "no key 'pol'; the nearest: pool"),
+        ("cach.inputs=1", "no key 'cach'; the nearest: cache"),
         ("steps.more=1", "nothing lies under"),
         ("batch_size=many", "batch_size"),
     ],
@@ -94,7 +94,7 @@ def test_the_control_differs_in_the_teacher_alone() -> None:
     control = recipe.without_teacher(steps=7)
     assert (control.teacher, control.steps, control.seconds) == (None, 7, None)
     assert all(not stage.methods for stage in control.stages)
-    same = {"task", "student", "init", "batch_size", "pool", "ema", "precision", "seed"}
+    same = {"task", "student", "init", "batch_size", "cache", "ema", "precision", "seed"}
     assert recipe.model_dump(include=same) == control.model_dump(include=same)
     assert [s.lr for s in recipe.stages] == [s.lr for s in control.stages]
 
@@ -102,7 +102,7 @@ def test_the_control_differs_in_the_teacher_alone() -> None:
 def test_every_key_is_documented() -> None:
     keys = {key: meaning for key, _, meaning in document(Recipe)}
     assert all(keys.values())
-    assert {"stages.methods.weight", "teacher.prefix", "pool.crop"} <= keys.keys()
+    assert {"stages.methods.weight", "teacher.prefix", "cache.crop"} <= keys.keys()
     assert set(Recipe.model_fields) <= keys.keys()
 
 

@@ -56,7 +56,7 @@ def main() -> None:
             "one of two killed": lambda bench: runs.killed_pairs(bench, args.kills),
             "full disk": lambda bench: runs.full_disk(bench, args.stride),
             "read-only": lambda bench: runs.read_only(bench, args.runs),
-            "damaged answers": lambda bench: runs.damaged_pool(bench, 2 * args.runs),
+            "damaged answers": lambda bench: runs.damaged_cache(bench, 2 * args.runs),
             "not finite": lambda bench: runs.not_finite(bench, args.runs),
             "clock": lambda bench: runs.jumping_clock(bench, args.runs),
             "data": lambda bench: runs.changing_data(bench, args.runs),

@@ -35,7 +35,7 @@ def killed(bench: Bench, count: int, *, seed: int = 0) -> Counter[str]:
     while moments < count:
         run = bench.folder / f"killed-{moments}"
         if dice.random() < 0.3:
-            shutil.rmtree(bench.data["pool"]["dir"], ignore_errors=True)
+            shutil.rmtree(bench.data["cache"]["dir"], ignore_errors=True)
         end = bench.distill(run, kill_after=dice.uniform(0, bench.seconds))
         for _ in range(2):
             moments += end == "killed"
@@ -122,7 +122,7 @@ def full_disk(bench: Bench, stride: int) -> Counter[str]:
     while first != "same student":
         disk = bench.folder / f"disk-{pages}"
         with small_disk(disk, pages * mmap.PAGESIZE) as remount:
-            pool_there = {"pool": {**bench.data["pool"], "dir": str(disk / "cache")}}
+            pool_there = {"cache": {**bench.data["cache"], "dir": str(disk / "cache")}}
             first = bench.verdict(disk / "run", bench.distill(disk / "run", **pool_there))
             ends[f"first: {first}"] += 1
             remount("size=256m")
@@ -143,7 +143,7 @@ def read_only(bench: Bench, count: int) -> Counter[str]:
         disk = bench.folder / f"read-only-{number}"
         with small_disk(disk, 2**26) as remount:
             (disk / "cache").mkdir()
-            here = {"pool": {**bench.data["pool"], "dir": str(disk / "cache")}} if number % 2 else {}
+            here = {"cache": {**bench.data["cache"], "dir": str(disk / "cache")}} if number % 2 else {}
             run = bench.folder / f"run-{number}" if number % 2 else disk / "run"
             remount("ro")
             ends[bench.verdict(run, bench.distill(run, **here))] += 1
@@ -152,18 +152,18 @@ def read_only(bench: Bench, count: int) -> Counter[str]:
     return ends
 
 
-def damaged_pool(bench: Bench, count: int) -> Counter[str]:
+def damaged_cache(bench: Bench, count: int) -> Counter[str]:
     """A file of the cached answers truncated, zeroed, or with flipped bits, before a run that would use them."""
     ends, dice = Counter[str](), random.Random(4)
     for number in range(count):
-        files = sorted(f for f in Path(bench.data["pool"]["dir"]).rglob("*") if f.is_file() and f.stat().st_size)
+        files = sorted(f for f in Path(bench.data["cache"]["dir"]).rglob("*") if f.is_file() and f.stat().st_size)
         file = dice.choice(files)
         file.write_bytes(damaged(file.read_bytes(), dice))
-        run = bench.folder / f"pool-{number}"
+        run = bench.folder / f"cache-{number}"
         end = bench.verdict(run, bench.distill(run))
         ends[end] += 1
         if end != "same student":
-            shutil.rmtree(bench.data["pool"]["dir"])
+            shutil.rmtree(bench.data["cache"]["dir"])
             bench.distill(bench.folder / f"renewed-{number}", steps=1)
         shutil.rmtree(run, ignore_errors=True)
     return ends
@@ -231,7 +231,7 @@ def changing_data(bench: Bench, count: int) -> Counter[str]:
                 else:
                     file.write_bytes(b"no picture")
             os._exit(0)
-        end = bench.distill(run, task=task, pool={"patches": 0})
+        end = bench.distill(run, task=task, cache={"inputs": 0})
         os.waitpid(changer, 0)
         ends[end] += 1
         ends[f"resumed: {bench.resume(run)}"] += end != "done"

@@ -29,7 +29,7 @@ def make(folder: Path, **changes: Any) -> dict[str, Any]:
         "stages": [{"methods": [{"name": "output"}]}],
         "steps": 60,
         "batch_size": 4,
-        "pool": {"patches": 128, "dir": str(folder / "cache")},
+        "cache": {"inputs": 128, "dir": str(folder / "cache")},
         "precision": "float32",
         "checkpoint_every": 0.1,
         "evaluate_every": 30,

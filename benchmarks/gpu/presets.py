@@ -13,7 +13,7 @@ FIRST = ("gan_gpu", "diffusion_gpu", "autoencoder_gpu", "vae_gpu", "vae_decoder_
 """In case that there is not the time for all of them."""
 AFTER = 15.0
 """Seconds that a report may take."""
-LITTLE = ("batch_size=4", "pool.patches=8", "task.args.num_images=16", "steps=2")
+LITTLE = ("batch_size=4", "cache.inputs=8", "task.args.num_images=16", "steps=2")
 LITTLE_DIFFUSION = ("task.args.num_steps=2", "task.args.images.args.num_images=8", "task.args.images.args.num_steps=2")
 
 

@@ -37,7 +37,7 @@ def recipe(setup: Setup, cache: Path) -> Recipe:
         "student": {"name": "dncnn", "args": {"depth": 3, "width": 16}},
         "stages": [{"methods": [{"name": "output"}], "optimizer": "sgd", "lr": 0.05}],
         "steps": 8 if setup.quick else 60, "batch_size": 4 if setup.quick else 16, "precision":
-        "float32", "pool": {"patches": 16 if setup.quick else 128, "dir": str(cache)}, "repeatable": True,
+        "float32", "cache": {"inputs": 16 if setup.quick else 128, "dir": str(cache)}, "repeatable": True,
         "controls": False, "evaluate_every": None, "checkpoint_every": 1e-6, "device": setup.device,
     })  # fmt: skip
 
@@ -72,7 +72,7 @@ def items(setup: Setup) -> Iterator[Item]:
     """Everything that is tried."""
     device, folder = pick_device(setup.device), setup.scratch
     plain = recipe(setup, folder / "cache")
-    beside = plain.model_copy(update={"pool": plain.pool.model_copy(update={"patches": 0})})
+    beside = plain.model_copy(update={"cache": plain.cache.model_copy(update={"inputs": 0})})
 
     def precision() -> Outcome:
         each = {name: 1e6 * convolution_seconds(device, getattr(torch, name)) for name in ("float32", "bfloat16")}

@@ -122,11 +122,11 @@ def check_crop(crop: int | None, batch: Batch) -> None:
     if crop is None:
         return
     if batch.x.ndim < 3:
-        raise UserError(f"pool.crop is {crop}, and inputs {tuple(batch.x.shape[1:])} are no images: set it to null")
+        raise UserError(f"cache.crop is {crop}, and inputs {tuple(batch.x.shape[1:])} are no images: set it to null")
     (height, width), step = batch.x.shape[-2:], math.lcm(*strides(batch))
     if crop > min(height, width) or crop % step:
         fit = "" if step == 1 else f", a multiple of {step}"
-        raise UserError(f"pool.crop is {crop}, and inputs have {height}x{width} pixels: set it to at most "
+        raise UserError(f"cache.crop is {crop}, and inputs have {height}x{width} pixels: set it to at most "
                         f"{min(height, width)}{fit}, or to null")  # fmt: skip
 
 

@@ -167,7 +167,7 @@ def _read_pages(parcel: Parcel) -> None:
 def _recipe(path: Path) -> Recipe:
     """The recipe as it is published: where answers were kept is nobody's business."""
     recipe = parse(path.read_text(encoding="utf-8"), what=path.name)
-    recipe = recipe.model_copy(update={"pool": recipe.pool.model_copy(update={"dir": None})})
+    recipe = recipe.model_copy(update={"cache": recipe.cache.model_copy(update={"dir": None})})
     path.write_text(recipe.to_json() + "\n", encoding="utf-8")
     return recipe
 

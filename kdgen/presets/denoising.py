@@ -23,5 +23,5 @@ def denoise() -> Recipe:
         ),
         seconds=100,
         batch_size=8,
-        pool=CacheSpec(patches=3000, crop=48),
+        cache=CacheSpec(inputs=3000, crop=48),
     )

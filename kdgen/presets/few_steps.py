@@ -79,7 +79,7 @@ def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dic
         stages=(Stage(methods=methods, **stage),),
         seconds=seconds,
         batch_size=batch_size,
-        pool=CacheSpec(patches=0),
+        cache=CacheSpec(inputs=0),
         ema=0.99,
         controls=False,
         evaluate_every=60,

@@ -19,10 +19,10 @@ def output(weight: float = 1.0) -> Term:
     return Term(name="output", weight=weight, args={"loss": "l1"})
 
 
-def large(preset: Callable[[], Recipe], *, batch_size: int = 256, patches: int = 100_000) -> Recipe:
+def large(preset: Callable[[], Recipe], *, batch_size: int = 256, inputs: int = 100_000) -> Recipe:
     """A preset for ten minutes on one large GPU."""
     recipe = preset()
-    bigger = {"pool": recipe.pool.model_copy(update={"patches": patches}), "batch_size": batch_size, "device": "cuda"}
+    bigger = {"cache": recipe.cache.model_copy(update={"inputs": inputs}), "batch_size": batch_size, "device": "cuda"}
     if recipe.task.name == "diffuse":
         bigger["task"] = diffuse(drawn=10_000, drawn_steps=18, num_images=2000, num_steps=18)
     return recipe.model_copy(update={"name": f"{recipe.name}-gpu", **bigger}).lasting(seconds=600)
@@ -54,7 +54,7 @@ def gan() -> Recipe:
         stages=(Stage(methods=(output(5.0), CRITIC), optimizer="muon", lr=5e-3, final=0.02, discriminator_lr=6e-4),),
         seconds=100,
         batch_size=32,
-        pool=CacheSpec(patches=20_000),
+        cache=CacheSpec(inputs=20_000),
     )
 
 
@@ -101,7 +101,7 @@ def autoencoder() -> Recipe:
         ),
         seconds=60,
         batch_size=16,
-        pool=CacheSpec(patches=3000),
+        cache=CacheSpec(inputs=3000),
     )
 
 
@@ -144,7 +144,7 @@ def vae_decoder() -> Recipe:
         ),
         seconds=60,
         batch_size=16,
-        pool=CacheSpec(patches=3000),
+        cache=CacheSpec(inputs=3000),
     )  # fmt: skip
 
 
@@ -162,7 +162,7 @@ def diffusion() -> Recipe:
         ),
         seconds=75,
         batch_size=16,
-        pool=CacheSpec(patches=2000),
+        cache=CacheSpec(inputs=2000),
         evaluate_every=60,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from kdgen.recipe import CacheSpec, Recipe, Stage, Term
 from kdgen.registry import Spec, register
 
-FRESH = CacheSpec(patches=0)
+FRESH = CacheSpec(inputs=0)
 
 
 def clothes(kind: str = "train", *, labelled: bool = False) -> dict[str, JsonValue]:
@@ -42,7 +42,7 @@ def denoiser_teacher() -> Recipe:
         stages=(Stage(name="train", optimizer="muon", lr=4e-3),),
         seconds=5400,
         batch_size=8,
-        pool=CacheSpec(patches=0),
+        cache=CacheSpec(inputs=0),
         controls=False,
         evaluate_every=120,
         checkpoint_every=60,
@@ -61,7 +61,7 @@ def features32_teacher() -> Recipe:
         stages=(Stage(name="train", optimizer="muon", lr=3e-3, weight_decay=0.01),),
         seconds=480,
         batch_size=64,
-        pool=FRESH,
+        cache=FRESH,
         controls=False,
         evaluate_every=60,
         checkpoint_every=60,
@@ -79,7 +79,7 @@ def gan_teacher() -> Recipe:
         stages=(Stage(name="train", objectives=(game,), lr=6e-4, discriminator_lr=6e-4, betas=(0.0, 0.99), clip=0),),
         seconds=1500,
         batch_size=32,
-        pool=FRESH,
+        cache=FRESH,
         ema=0.998,
         controls=False,
         evaluate_every=120,
@@ -100,7 +100,7 @@ def vae_teacher() -> Recipe:
         stages=(Stage(name="train", objectives=(Term(name="kl", weight=1e-3),), optimizer="muon", lr=4e-3),),
         seconds=900,
         batch_size=16,
-        pool=FRESH,
+        cache=FRESH,
         controls=False,
         evaluate_every=120,
         checkpoint_every=60,
@@ -117,7 +117,7 @@ def diffusion_teacher() -> Recipe:
         stages=(Stage(name="train", optimizer="muon", lr=2e-3),),
         seconds=3300,
         batch_size=32,
-        pool=FRESH,
+        cache=FRESH,
         precision="float32",
         controls=False,
         evaluate_every=3600,

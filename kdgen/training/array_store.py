@@ -84,8 +84,8 @@ class ArrayStore:
         size = sum(dtypes[name].itemsize * int(np.prod(shape)) for name, shape in shapes.items())
         if size > self.max_bytes:
             fit, bound = self.rows * self.max_bytes // size, self.max_bytes / 2**30
-            raise UserError(f"the pool would take {size / 2**30:.1f} GiB and pool.max_gib is {bound:g}: "
-                            f"{fit} patches would fit, or 0 asks the teacher at every step")  # fmt: skip
+            raise UserError(f"the cache would take {size / 2**30:.1f} GiB and cache.max_gib is {bound:g}: "
+                            f"{fit} inputs would fit, or 0 asks the teacher at every step")  # fmt: skip
         with self._writing():
             if not self.folder.is_dir():
                 make_room(self.folder.parent, self.max_bytes - size)
@@ -142,8 +142,8 @@ class ArrayStore:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             raise UserError(
-                f"the disk of {self.folder.parent} has no room for the pool: free space, choose another place with "
-                "--set pool.dir=DIR, or ask fewer answers with --set pool.patches=N"
+                f"the disk of {self.folder.parent} has no room for the cache: free space, choose another place with "
+                "--set cache.dir=DIR, or ask fewer answers with --set cache.inputs=N"
             ) from None
 
     @property
@@ -152,7 +152,7 @@ class ArrayStore:
 
     @property
     def _remedy(self) -> str:
-        return "let nothing clear that folder, or choose another with --set pool.dir=DIR, and `kdgen resume` asks anew"
+        return "let nothing clear that folder, or choose another with --set cache.dir=DIR, and `kdgen resume` asks anew"
 
 
 __all__ = ["ArrayStore"]

@@ -19,62 +19,62 @@ SHORT = (
 
 
 class CacheFilling:
-    """The pool of a phase.
+    """The cache of a phase.
 
     Args:
-        pool: of inputs, and answers where there is a teacher.
+        cache: of inputs, and answers where there is a teacher.
         phase: whose.
-        journal: where it is noted how long it took, and how much of the pool is used.
-        team: the first of its processes fills the pool.
+        journal: where it is noted how long it took, and how much of the cache is used.
+        team: the first of its processes fills the cache.
     """
 
-    def __init__(self, pool: TeacherCache, *, phase: str, journal: Journal, team: Team) -> None:
-        self.pool, self.phase, self.journal, self.team = pool, phase, journal, team
-        pool.size = journal.get(f"{phase}_inputs", pool.spec.patches)
+    def __init__(self, cache: TeacherCache, *, phase: str, journal: Journal, team: Team) -> None:
+        self.cache, self.phase, self.journal, self.team = cache, phase, journal, team
+        cache.size = journal.get(f"{phase}_inputs", cache.spec.inputs)
         self._said = False
 
     @property
     def short(self) -> bool:
         """Whether there was not the time to ask the teacher about all of its inputs."""
-        return self.pool.size < self.pool.spec.patches
+        return self.cache.size < self.cache.spec.inputs
 
     def fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
         """Ask the teacher what it has not answered yet, until its share of the phase's seconds is over.
 
-        The pool is then as large as what was answered, for all processes and for the controls too.
+        The cache is then as large as what was answered, for all processes and for the controls too.
 
         Args:
             seconds: of the phase; None asks everything.
             spent: seconds that went elsewhere before.
             stopped: asked whether to leave.
         """
-        pool = self.pool
+        cache = self.cache
         if self.team.is_main_process:
             yield from self._fill(seconds, spent, stopped)
-        settled = (pool.equivariance, pool.size) if self.team.is_main_process else (Equivariance(), 0)
-        pool.equivariance, pool.size = self.team.broadcast(settled)
+        settled = (cache.equivariance, cache.size) if self.team.is_main_process else (Equivariance(), 0)
+        cache.equivariance, cache.size = self.team.broadcast(settled)
 
     def _fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
-        pool, journal, phase, total = self.pool, self.journal, self.phase, self.pool.spec.patches
+        cache, journal, phase, total = self.cache, self.journal, self.phase, self.cache.spec.inputs
         before, started, done = float(journal.get(f"{phase}_answers", 0.0)), time.perf_counter(), 0
         share, took = asking(seconds, spent), before
         until = None if share is None or self.short else time.monotonic() + share - before
-        journal.note(**{f"{phase}_equivariance": asdict(pool.equivariance)})
+        journal.note(**{f"{phase}_equivariance": asdict(cache.equivariance)})
         tried = time.perf_counter() - started
-        if not pool.complete:
+        if not cache.complete:
             journal.note(**{f"{phase}_answers": before, f"{phase}_answers_from_disk": False})
         elif journal.get(f"{phase}_answers_from_disk") is None:
             journal.note(**{f"{phase}_answers": 0.0, f"{phase}_answers_from_disk": True})
-        for done in pool.fill(until):
+        for done in cache.fill(until):
             took = before + time.perf_counter() - started
             journal.note(**{f"{phase}_answers": took})
             yield self._answers(done, took, tried=tried, from_disk=False)
             if stopped():
                 return
         if not done:
-            yield self._answers(pool.size, before, tried=0.0, from_disk=True)
-        if (done := pool.filled) < pool.size:
-            pool.size, note = done, SHORT.format(done=done, total=total, took=took, seconds=seconds)
+            yield self._answers(cache.size, before, tried=0.0, from_disk=True)
+        if (done := cache.filled) < cache.size:
+            cache.size, note = done, SHORT.format(done=done, total=total, took=took, seconds=seconds)
             journal.note(**{f"{phase}_inputs": done, f"{phase}_short": note})
             yield self._answers(done, took, tried=tried, from_disk=False)
             yield Event(kind="warning", phase=phase, data={"message": note, "inputs": done})
@@ -82,7 +82,7 @@ class CacheFilling:
     def refill(self, stopped: Callable[[], bool]) -> Iterator[Event]:
         """The inputs again, in case they made room for another run's: nobody's seconds."""
         started = time.perf_counter()
-        for done in self.pool.fill() if self.team.is_main_process else ():
+        for done in self.cache.fill() if self.team.is_main_process else ():
             yield self._answers(done, time.perf_counter() - started, tried=0.0, from_disk=False)
             if stopped():
                 break
@@ -90,8 +90,8 @@ class CacheFilling:
 
     def _answers(self, done: int, seconds: float, **more: Any) -> Event:
         """An event that counts answers, of all that are used; the first one says what they follow, too."""
-        data = {"done": done, "total": self.pool.size, "seconds": seconds, **more}
-        data |= {} if self._said else {"equivariance": asdict(self.pool.equivariance)}
+        data = {"done": done, "total": self.cache.size, "seconds": seconds, **more}
+        data |= {} if self._said else {"equivariance": asdict(self.cache.equivariance)}
         self._said = True
         return Event(kind="answers", phase=self.phase, data=data)
 

@@ -37,7 +37,7 @@ CALIBRATED = 16
 JUDGED = 8
 """Other inputs, on which it is judged whether a teacher may answer in fewer bits."""
 
-WHOLE = "pool.crop is for cached inputs: with pool.patches 0 the student trains on whole inputs"
+WHOLE = "cache.crop is for cached inputs: with cache.inputs 0 the student trains on whole inputs"
 
 PREVIEWED = 8
 """How many images of a net a preview shows."""
@@ -55,7 +55,7 @@ class RunContext:
         device: where all nets compute.
         fast: whether bfloat16 pays there.
         int8: whether 8-bit integers are allowed to teachers, and pay there.
-        team: the processes that train together; the first of them asks the teacher for pools, and writes.
+        team: the processes that train together; the first of them asks the teacher for caches, and writes.
         reference: the teacher of the whole chain, that nets are measured against.
         first: the phase that images drawn by a model count for.
         stopped: asked whether to save and leave.
@@ -130,8 +130,8 @@ class Link:
         self.start = original if recipe.init in OF_TEACHER else None
         if recipe.init not in STARTS:
             self.start = load(recipe.init)
-        pool = self._pool()
-        self.stock = None if pool is None else CacheFilling(pool, phase=phase, journal=place.journal, team=place.team)
+        cache = self._cache()
+        self.stock = None if cache is None else CacheFilling(cache, phase=phase, journal=place.journal, team=place.team)
         self._teachers_drawings: dict[str, Tensor] = {}
 
     def _fresh(self) -> tuple[Net, Spec]:
@@ -142,23 +142,23 @@ class Link:
     def _drawn(self, what: str, count: int) -> Batch:
         return next(self.place.task.batches(batch_size=count, seed=derive(self.recipe.seed, what)))
 
-    def _pool(self) -> TeacherCache | None:
-        """The pool the recipe asks for, with the teacher's layers that the methods of all stages want."""
+    def _cache(self) -> TeacherCache | None:
+        """The cache the recipe asks for, with the teacher's layers that the methods of all stages want."""
         recipe, task, paths = self.recipe, self.place.task, set[str]()
         student = self._fresh()[0].to(self.place.device)
         net = self.teacher.net if self.teacher else None
         for term in make_terms(recipe, student, net, self.place.probe.to(self.place.device)).values():
             paths |= set(term.teacher_layers if isinstance(term, Method) else ())
-        if not recipe.pool.patches:
+        if not recipe.cache.inputs:
             return None
-        if recipe.pool.patches < recipe.batch_size:
-            raise UserError(f"a pool of {recipe.pool.patches} patches is smaller than one batch of {recipe.batch_size}")
+        if recipe.cache.inputs < recipe.batch_size:
+            raise UserError(f"a cache of {recipe.cache.inputs} inputs is smaller than one batch of {recipe.batch_size}")
         identity = self.original.fingerprint() if self.original else ""
         noted = self.place.journal.get(f"{self.phase}_equivariance")
-        pool = TeacherCache(task, recipe.pool, teacher=self.teacher, identity=identity, paths=sorted(paths),
+        cache = TeacherCache(task, recipe.cache, teacher=self.teacher, identity=identity, paths=sorted(paths),
                           equivariance=Equivariance(**noted) if noted else None)  # fmt: skip
-        check_crop(recipe.pool.crop, self.place.probe)
-        return pool
+        check_crop(recipe.cache.crop, self.place.probe)
+        return cache
 
     def events(self) -> Iterator[Event]:
         """Ask the teacher and train, each from where it was left; nothing if the net is there already."""
@@ -166,7 +166,7 @@ class Link:
             return
         if self.teacher is not None and not all(found.passes for found in self.teacher.tried.values()):
             yield self._event("warning", message=self.teacher.account())
-        if self.stock is None and self.recipe.pool.crop:
+        if self.stock is None and self.recipe.cache.crop:
             yield self._event("warning", message=WHOLE)
         if self.stock is not None:
             drawing = self.place.preparing(self.phase) - self.place.answering(self.phase)
@@ -181,7 +181,7 @@ class Link:
     def release(self) -> None:
         """Let go of the teacher and its answers when all is trained; the net that it was made of stays."""
         if self.stock is not None:
-            self.stock.pool.close()
+            self.stock.cache.close()
         self.teacher = self.stock = None
 
     def control(self, phase: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
@@ -200,7 +200,7 @@ class Link:
             size = self.recipe.batch_size
             if self.stock is None:
                 return live(self.place.task, batch_size=size, seed=seed, start=start)
-            return self.stock.pool.batches(batch_size=size, seed=seed, start=start, truth=not taught)
+            return self.stock.cache.batches(batch_size=size, seed=seed, start=start, truth=not taught)
 
         return batches
 

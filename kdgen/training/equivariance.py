@@ -88,7 +88,7 @@ def measured(ask: Callable[[Batch], Tensor], batch: Batch, *, turn: bool, crop: 
             found = tried(parts)
         except RuntimeError as error:
             raise UserError(f"the teacher takes no crops of {crop}x{crop} ({str(error).splitlines()[0]}): set "
-                            "pool.crop to a size that it takes, or to null") from None  # fmt: skip
+                            "cache.crop to a size that it takes, or to null") from None  # fmt: skip
         crops = found.passes
         notes.append(_note("cropped", crops, found))
     return Equivariance(turns=turns, crops=crops, notes=tuple(notes))

@@ -77,7 +77,7 @@ def plan(recipe: Recipe) -> Plan:
     phases = []
     for name, link in recipe.links():
         each = max((more[name]["seconds"] - few[name]["seconds"]) / (more[name]["steps"] - few[name]["steps"]), 1e-9)
-        asked = min(more[name]["asked"] * link.pool.patches, asking(link.seconds, 0.0) or math.inf)
+        asked = min(more[name]["asked"] * link.cache.inputs, asking(link.seconds, 0.0) or math.inf)
         steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - asked) / each), 1)
         net = build_net(link.student, task.channels, task.describe())[0]
         phases.append(
@@ -103,7 +103,7 @@ def plan(recipe: Recipe) -> Plan:
         phases=phases,
         control_seconds=controls,
         seconds=sum(phase.seconds for phase in phases) + controls,
-        disk_bytes=per_answer * recipe.pool.patches,
+        disk_bytes=per_answer * recipe.cache.inputs,
         memory_bytes=_peak(),
     )
 
@@ -119,9 +119,9 @@ def _counted(net: nn.Module, example: Batch) -> Net:
 
 def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str, Any]], int, bool]:
     """Run a few steps: by phase steps, seconds, and those for an answer; its bytes; whether controls are had."""
-    patches = min(recipe.pool.patches, max(ASKED, recipe.batch_size))
-    pool = recipe.pool.model_copy(update={"patches": patches, "dir": str(folder / "cache")})
-    brief = {"pool": pool, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
+    inputs = min(recipe.cache.inputs, max(ASKED, recipe.batch_size))
+    cache = recipe.cache.model_copy(update={"inputs": inputs, "dir": str(folder / "cache")})
+    brief = {"cache": cache, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
     short = recipe.model_copy(update=brief).lasting(steps=steps)
     last, asked, seen = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
     guided = True
@@ -136,7 +136,7 @@ def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str
             if event.phase == last:
                 break
     arrays = [np.load(file, mmap_mode="r") for file in (folder / "cache").rglob("*.npy")]
-    return seen, sum(array.nbytes for array in arrays) // max(patches, 1), guided
+    return seen, sum(array.nbytes for array in arrays) // max(inputs, 1), guided
 
 
 def _peak() -> int:

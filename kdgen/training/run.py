@@ -41,7 +41,7 @@ from kdgen.utils.schema import flat
 BEGUN = ".begun.json"
 """The recipe as it was when a run began, in its folder."""
 
-FREE = ("controls", "evaluate_every", "checkpoint_every", "device", "pool.dir", "pool.max_gib")
+FREE = ("controls", "evaluate_every", "checkpoint_every", "device", "cache.dir", "cache.max_gib")
 """What of a recipe may change while its run is interrupted: nothing that the student learns from."""
 
 ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."

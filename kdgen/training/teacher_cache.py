@@ -1,6 +1,6 @@
 """The teacher's answers, cached on disk.
 
-A pool is a fixed set of inputs with the teacher's outputs, and its features where asked for. It is computed
+It is a fixed set of inputs with the teacher's outputs, and its features where asked for, computed
 once, memory-mapped, and shared by controls, seeds and later runs. What it gives is what the teacher says: an answer is
 flipped, rotated or cropped with its input only where the teacher was measured to follow; else inputs are, before it is
 asked.
@@ -45,7 +45,7 @@ def live(task: Task, *, batch_size: int, seed: int, start: int = 0) -> Stream:
 
 
 class TeacherCache:
-    """A fixed pool of inputs on disk, with the answers of a teacher or, without one, with the truth alone.
+    """A fixed set of inputs on disk, with the answers of a teacher or, without one, with the truth alone.
 
     Args:
         task: where inputs come from.
@@ -73,11 +73,11 @@ class TeacherCache:
         equivariance: Equivariance | None = None,
     ) -> None:
         if spec.crop and not task.equivariant:
-            raise UserError(f"pool.crop is {spec.crop}, and parts of this task's inputs have not the same parts of the "
-                            "answers: set it to null")  # fmt: skip
+            raise UserError(f"cache.crop is {spec.crop}, and parts of this task's inputs have not the same parts of "
+                            "the answers: set it to null")  # fmt: skip
         self.task, self.spec, self.teacher, self.paths, self.identity = task, spec, teacher, tuple(paths), identity
         self._turn, self._crop = (spec.augment, spec.crop) if task.equivariant else (False, None)
-        self.size = spec.patches
+        self.size = spec.inputs
         self._begun: Iterator[Batch] | None = None
         if equivariance is not None:
             self.equivariance = equivariance
@@ -104,13 +104,13 @@ class TeacherCache:
     @cached_property
     def folder(self) -> Path:
         """Where it lies, by all that its content depends on."""
-        key = json.dumps([6, self.task.fingerprint(), self.spec.patches, self.spec.seed, self.identity,
+        key = json.dumps([6, self.task.fingerprint(), self.spec.inputs, self.spec.seed, self.identity,
                           sorted(self.paths), self.teacher and self.teacher.precision, self._before])  # fmt: skip
         return cache_folder("answers", self.spec.dir) / short_hash(key)
 
     @cached_property
     def _shelf(self) -> ArrayStore:
-        return ArrayStore(self.folder, self.spec.patches, int(self.spec.max_gib * 2**30))
+        return ArrayStore(self.folder, self.spec.inputs, int(self.spec.max_gib * 2**30))
 
     @property
     def filled(self) -> int:
@@ -119,20 +119,20 @@ class TeacherCache:
 
     @property
     def complete(self) -> bool:
-        """Whether all that is used of the pool lies on disk as it was written."""
+        """Whether all that is used of the cache lies on disk as it was written."""
         return self.filled >= self.size and self._shelf.sound
 
     def fill(self, until: float | None = None) -> Iterator[int]:
         """Compute what is missing, yielding the number of answers on disk as it grows.
 
-        A second process that wants the same pool waits here and then finds it filled. From here on no other pool's
+        A second process that wants the same cache waits here and then finds it filled. From here on no other cache's
         need of room removes it.
 
         Args:
             until: when to stop asking, in seconds of ``time.monotonic``; one batch is asked at least.
 
         Raises:
-            UserError: for a pool larger than its bound, a full disk, files that vanish, or a teacher whose answer is
+            UserError: for a cache larger than its bound, a full disk, files that vanish, or a teacher whose answer is
                 not finite.
         """
         shelf = self._shelf
@@ -158,7 +158,7 @@ class TeacherCache:
             lock.release()
 
     def close(self) -> None:
-        """Let other pools make room of this one, once it is not used any more."""
+        """Let other caches make room of this one, once it is not used any more."""
         self._shelf.close()
 
     def _inputs(self, start: int) -> Iterator[Batch]:
@@ -181,7 +181,7 @@ class TeacherCache:
                 batch = drawn(batch, crop=crop, turn=turn, random=random).batch(batch)
             rows = self._rows(batch, done)
             arrays = arrays or shelf.open(rows)
-            fresh = min(FILL_BATCH, self.spec.patches - done)
+            fresh = min(FILL_BATCH, self.spec.inputs - done)
             for name, value in rows.items():
                 arrays[name][done : done + fresh] = value[:fresh].cpu().numpy()
             done, now = done + fresh, time.monotonic()
@@ -205,10 +205,10 @@ class TeacherCache:
         kept = {name: value.to(_kept(name, value)) for name, value in rows.items()}
         for name, value in kept.items():
             if not value.isfinite().all():
-                where = f"inputs {index} to {index + len(value)} of the pool: {name}"
+                where = f"inputs {index} to {index + len(value)} of the cache: {name}"
                 if rows[name].isfinite().all():
                     raise UserError(
-                        f"{where} is too large for 16 bits: ask the teacher at every step, with --set pool.patches=0"
+                        f"{where} is too large for 16 bits: ask the teacher at every step, with --set cache.inputs=0"
                     )
                 raise UserError(f"{where} is not finite; look for NaN in the images or the teacher's weights")
         return kept
@@ -224,7 +224,7 @@ class TeacherCache:
         """Endless shuffled batches; if the task is equivariant, flipped, rotated and cropped as far as answers follow.
 
         Args:
-            batch_size: at most the size of the pool.
+            batch_size: at most the size of the cache.
             seed: of order and augmentation. Batch ``i`` depends on ``seed`` and ``i`` alone.
             start: number of the first batch.
             truth: leave the answers out and draw the task's randomness (its noise) anew at every batch.

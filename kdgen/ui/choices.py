@@ -32,7 +32,7 @@ METHODS = {kind: tasks[0].usual_methods for kind, tasks in KINDS.items()}
 """Methods that make sense for each kind, the usual first."""
 
 ADVANCED = ("batch_size", "seed", "controls", "precision", "ema", "evaluate_every", "checkpoint_every",
-            "pool.patches", "pool.augment", "stages.0.optimizer", "stages.0.lr", "stages.0.decay",
+            "cache.inputs", "cache.augment", "stages.0.optimizer", "stages.0.lr", "stages.0.decay",
             "stages.0.warmup", "stages.0.weight_decay", "stages.0.clip")  # fmt: skip
 """Fields of a recipe that the page shows one by one; all others are in its JSON."""
 
@@ -211,7 +211,7 @@ def _renamed(value: Any, old: str, new: str) -> Any:
 
 def _field(key: str) -> Field:
     *_, name = key.split(".")
-    owners: dict[str, type[Strict]] = {"pool": CacheSpec, "stages": Stage}
+    owners: dict[str, type[Strict]] = {"cache": CacheSpec, "stages": Stage}
     model = owners.get(key.split(".")[0], Recipe) if "." in key else Recipe
     field = model.model_fields[name]
     if field.annotation is bool:

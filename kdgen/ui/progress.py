@@ -120,7 +120,7 @@ def _at(known: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) 
 
 def phases_of(recipe: Recipe, *, guided: bool) -> tuple[str, ...]:
     """What a run of a recipe goes through; ``guided`` where a net could be trained without the teacher."""
-    answers = ("answers",) if recipe.pool.patches and recipe.teacher is not None else ()
+    answers = ("answers",) if recipe.cache.inputs and recipe.teacher is not None else ()
     chain = tuple(name for name, _ in recipe.links())
     controls = ("control_steps", "control_seconds") if recipe.controls and recipe.teacher and guided else ()
     return (*answers, *chain, *controls, "report")

@@ -24,7 +24,7 @@ PLAIN = re.compile(r"[\w .,:+#@%()=-]{0,120}")
 """Text that can name neither a file nor a folder."""
 
 LARGEST = {
-    "batch_size": 256, "patches": 50_000, "num_images": 5000, "patch": 128, "size": 128, "latent": 1024,
+    "batch_size": 256, "inputs": 50_000, "num_images": 5000, "patch": 128, "size": 128, "latent": 1024,
     "width": 512, "widths": 512, "hidden": 2048, "block_out_channels": 512, "blocks": 16, "depth": 32,
     "layers_per_block": 4, "crop": 128, "every": 1000, "channels": 16, "latent_channels": 64, "encoder_blocks": 16,
     "decoder_blocks": 16, "num_directions": 64, "num_pairs": 64, "seed": 2**53,
@@ -36,7 +36,7 @@ LARGEST_OTHER = 100_000
 
 LEAST: dict[str, float] = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
 DEPTH = 12
-POOLS_GIB = 2.0
+CACHE_GIB = 2.0
 """Room for the teachers' cached answers of all runs, whatever a recipe says."""
 
 
@@ -83,15 +83,15 @@ def accept(recipe: Recipe | str | Mapping[str, Any], session: str, runs: Runs) -
     data = recipe.model_dump(mode="json")
     if recipe.teacher is not None and not isinstance(recipe.teacher, str):
         raise UserError("a checkpoint is a file of this machine: publish the model on the Hub and name it ORG/NAME")
-    if data["pool"]["dir"] is not None:
-        raise UserError("pool.dir names a folder of this machine: leave it out")
+    if data["cache"]["dir"] is not None:
+        raise UserError("cache.dir names a folder of this machine: leave it out")
     if recipe.device not in ("auto", "cpu"):
         raise UserError(f"device is auto or cpu here, not {recipe.device!r}")
     if recipe.seconds is not None and recipe.seconds > limits.seconds:
         raise UserError(f"a run may train for {limits.seconds} seconds here, not {recipe.seconds:g}: choose fewer")
     if recipe.steps is not None and recipe.steps > limits.steps:
         raise UserError(f"a run may train for {limits.steps:,} steps here, not {recipe.steps:,}: choose fewer")
-    data["pool"]["max_gib"] = min(data["pool"]["max_gib"], POOLS_GIB)
+    data["cache"]["max_gib"] = min(data["cache"]["max_gib"], CACHE_GIB)
     weighing = Weighing(limits.download_bytes)
 
     def named(reference: Any) -> str:

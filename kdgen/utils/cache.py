@@ -101,12 +101,12 @@ def make_room(folder: Path, bound: int) -> None:
 
     Those that a process holds stay, and count.
     """
-    found = [(_held(pool), *known, pool) for pool in folder.iterdir() if (known := _known(pool)) is not None]
+    found = [(_held(cache), *known, cache) for cache in folder.iterdir() if (known := _known(cache)) is not None]
     total = 0
-    for _, _, size, pool in sorted(found, reverse=True):
+    for _, _, size, cache in sorted(found, reverse=True):
         total += size
         if total > bound:
-            _remove(pool)
+            _remove(cache)
 
 
 def _lock_file(folder: Path) -> Path:

@@ -44,7 +44,7 @@ def weights(shared_data: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 def short(recipe: Recipe) -> Recipe:
     """A recipe that takes a moment."""
-    settings = ["steps=2", "batch_size=4", "pool.patches=16", "device=cpu"]
+    settings = ["steps=2", "batch_size=4", "cache.inputs=16", "device=cpu"]
     few: dict[str, Any] = {"num_images": 4, "num_steps": 2}
     settings += [f"task.args.{key}={value}" for key, value in few.items()
                  if registry.accepts("task", recipe.task.name, key)]  # fmt: skip

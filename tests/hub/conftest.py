@@ -109,8 +109,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("L", (24, 24), 100).save(folder / "pictures" / "flat.png")
     evaluate = {"name": "folder", "args": {"path": str(folder / "pictures")}}
     task = {"name": "denoise", "args": {"sigma": 25, "patch": 16, "evaluate": evaluate}}
-    pool = {"patches": 16, "dir": str(folder / "cache")}
-    recipe: Recipe = parse({**RECIPE, "task": task, "teacher": str(folder / "teacher"), "pool": pool})
+    cache = {"inputs": 16, "dir": str(folder / "cache")}
+    recipe: Recipe = parse({**RECIPE, "task": task, "teacher": str(folder / "teacher"), "cache": cache})
     for _ in run.distill(recipe, folder / "run"):
         pass
     return folder / "run"

@@ -11,13 +11,13 @@ from kdgen.recipe import override
 from kdgen.report.compare import Report
 from kdgen.training import run
 
-SHORT = ("steps=150", "batch_size=16", "task.args.patch=16", "task.args.num_images=64", "pool.patches=320",
-         "pool.augment=false", "controls=false", "evaluate_every=1000", "device=cpu", "precision=float32", "ema=0.99")  # fmt: skip
+SHORT = ("steps=150", "batch_size=16", "task.args.patch=16", "task.args.num_images=64", "cache.inputs=320",
+         "cache.augment=false", "controls=false", "evaluate_every=1000", "device=cpu", "precision=float32", "ema=0.99")  # fmt: skip
 
 
 def figures(name: str, tmp_path: Path) -> Any:
     """What the report of a short run of a preset says of its student."""
-    recipe = override(preset(name), [*SHORT, f"pool.dir={tmp_path / 'cache'}"])
+    recipe = override(preset(name), [*SHORT, f"cache.dir={tmp_path / 'cache'}"])
     drain(run.distill(recipe, tmp_path / "run"))
     student = Report.read(tmp_path / "run").find("student")
     assert student is not None

@@ -22,7 +22,7 @@ from kdgen.types import UserError
 Make = Callable[..., Recipe]
 
 IMAGES = 'task.args.images={"name": "folder", "args": {"path": "../pictures"}}'
-SMALL = ["pool.patches=16", "batch_size=8", "steps=2", "controls=false"]
+SMALL = ["cache.inputs=16", "batch_size=8", "steps=2", "controls=false"]
 
 
 @pytest.fixture

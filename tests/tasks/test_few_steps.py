@@ -61,7 +61,7 @@ def ladder(teacher, tmp_path, **more):
     return parse({
         "name": "ladder", "task": {"name": "few_steps", "args": task}, "teacher": str(teacher),
         "assistants": [{"student": net, "share": 0.3, "init": "teacher", "stages": rung(n)} for n in (4, 2)],
-        "student": net, "init": "teacher", "stages": rung(1), "steps": 60, "batch_size": 4, "pool": {"patches": 0},
+        "student": net, "init": "teacher", "stages": rung(1), "steps": 60, "batch_size": 4, "cache": {"inputs": 0},
         "precision": "float32", "device": "cpu", "controls": False, "checkpoint_every": 0.01, "evaluate_every": None,
         **more,
     })  # fmt: skip

@@ -117,7 +117,7 @@ def test_stopped_between_and_inside_links_it_ends_with_the_same_student(chain: M
 
 
 def test_sigkill_at_random_moments_changes_nothing(chain: Make, tmp_path: Path) -> None:
-    recipe = chain("steps=600", "checkpoint_every=0.2", "pool.patches=128")
+    recipe = chain("steps=600", "checkpoint_every=0.2", "cache.inputs=128")
     drain(run.distill(recipe, tmp_path / "whole"))
     kill_at_random(recipe, tmp_path / "run", times=2, least=1)
     drain(run.resume(tmp_path / "run"))
@@ -129,8 +129,8 @@ def test_finished_links_are_asked_for_nothing_again(
     chain: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drain(run.distill(chain(), tmp_path / "run"))
-    for pool in (tmp_path / "cache" / "answers").glob("*/filled"):
-        pool.unlink()
+    for cache in (tmp_path / "cache" / "answers").glob("*/filled"):
+        cache.unlink()
     monkeypatch.setattr(TeacherCache, "fill", lambda self: pytest.fail("asked again"))
     events = drain(run.resume(tmp_path / "run"))
     assert [event.kind for event in events] == ["start", "report", "done"]
@@ -143,8 +143,8 @@ def test_controls_get_their_inputs_again_where_these_made_room_for_others(chain:
         if (event.kind, event.phase) == ("phase", "student"):
             break
     running.close()
-    for pool in (tmp_path / "cache" / "answers").glob("*/filled"):
-        pool.unlink()
+    for cache in (tmp_path / "cache" / "answers").glob("*/filled"):
+        cache.unlink()
     before = json.loads((out / "timing.json").read_text())["student_answers"]
     events = drain(run.resume(out))
     assert set(of(events, "phase")) == {"control_steps", "control_seconds"}

@@ -67,7 +67,7 @@ def test_what_the_teacher_answers_in_is_said_and_why(
 
 
 def test_a_dear_teacher_stops_at_its_share_of_the_seconds_and_the_run_says_so(make: Make, tmp_path: Path) -> None:
-    recipe = make("seconds=6", "controls=false", "pool.patches=2000", "teacher=dear", "pool.augment=false")
+    recipe = make("seconds=6", "controls=false", "cache.inputs=2000", "teacher=dear", "cache.augment=false")
     events = drain(run.distill(recipe, tmp_path / "run", teacher=Dear(0.3)))
     answers = [event.data for event in events if event.kind == "answers"]
     noted = json.loads((tmp_path / "run" / "timing.json").read_text())
@@ -82,14 +82,14 @@ def test_a_dear_teacher_stops_at_its_share_of_the_seconds_and_the_run_says_so(ma
 
 
 def test_a_resumed_run_keeps_to_the_answers_that_it_began_to_train_on(make: Make, tmp_path: Path) -> None:
-    recipe, folder = make("seconds=3", "controls=false", "pool.patches=800", "pool.augment=false"), tmp_path / "run"
+    recipe, folder = make("seconds=3", "controls=false", "cache.inputs=800", "cache.augment=false"), tmp_path / "run"
     running = run.distill(recipe, folder, teacher=Dear(0.3))
     for event in running:
         if event.kind == "checkpoint":
             break
     running.close()
     noted = json.loads((folder / "timing.json").read_text())["student_inputs"]
-    drain(run.distill(make("seconds=3", "controls=false", "pool.patches=800", "pool.augment=false"), tmp_path / "more",
+    drain(run.distill(make("seconds=3", "controls=false", "cache.inputs=800", "cache.augment=false"), tmp_path / "more",
                       teacher=Dear(0.3)))  # fmt: skip
     again = drain(run.resume(folder, teacher=Dear(0.3)))
     (answers,) = [event.data for event in again if event.kind == "answers"]

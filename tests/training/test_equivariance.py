@@ -68,7 +68,7 @@ def test_an_answer_of_another_shape_than_the_crops_does_not_follow() -> None:
 
 
 def test_a_crop_that_the_teacher_does_not_take_is_refused() -> None:
-    with pytest.raises(UserError, match=r"takes no crops of 10x10 .* set pool\.crop"):
+    with pytest.raises(UserError, match=r"takes no crops of 10x10 .* set cache\.crop"):
         measured(lambda view: view.x.unflatten(-1, (-1, 4)).flatten(-2), batch(), turn=False, crop=10)
 
 

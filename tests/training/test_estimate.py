@@ -16,7 +16,7 @@ Make = Callable[..., Recipe]
 
 
 def test_a_plan_counts_what_the_run_then_has(make: Make, tmp_path: Path) -> None:
-    recipe = make("steps=5", "pool.patches=48", "controls=false")
+    recipe = make("steps=5", "cache.inputs=48", "controls=false")
     found = plan(recipe)
     drain(run.distill(recipe, tmp_path / "run"))
     student, teacher = load(tmp_path / "run"), load(tmp_path / "teacher")

@@ -58,7 +58,7 @@ def make_gan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         "stages": [{"methods": [{"name": "output"}]}],
         "steps": 12,
         "batch_size": 8,
-        "pool": {"patches": 48, "dir": str(tmp_path / "cache")},
+        "cache": {"inputs": 48, "dir": str(tmp_path / "cache")},
         "checkpoint_every": 0.01,
         "device": "cpu",
     }
@@ -256,7 +256,7 @@ def test_a_class_conditional_diffusion_model_teaches_another(tmp_path: Path, mon
         "teacher": str(tmp_path / "teacher"),
         "student": {"name": "unet2d", "args": {**args, "block_out_channels": [4, 8]}},
         "stages": [{"methods": [{"name": "output"}, {"name": "adversarial", "args": {"width": 4, "classes": 3}}]}],
-        "steps": 3, "batch_size": 4, "pool": {"patches": 16}, "controls": False, "device": "cpu",
+        "steps": 3, "batch_size": 4, "cache": {"inputs": 16}, "controls": False, "device": "cpu",
     })  # fmt: skip
     drain(run.distill(recipe, tmp_path / "run"))
     student = load(tmp_path / "run")

@@ -20,7 +20,7 @@ from kdgen.training import run
 
 Make = Callable[..., Recipe]
 
-STILL = ("stages.0.optimizer=sgd", "stages.0.lr=1e-12", "ema=0", "steps=2", "pool.patches=8")
+STILL = ("stages.0.optimizer=sgd", "stages.0.lr=1e-12", "ema=0", "steps=2", "cache.inputs=8")
 """Settings under which nothing is learnt, so that last weights are first weights."""
 
 

@@ -51,7 +51,7 @@ def test_a_repeatable_run_does_not_try_which_way_of_asking_is_faster(
     torch.set_num_threads(2)
     try:
         for kind in ("true", "false"):
-            drain(run.distill(make("controls=false", "pool.patches=0", f"repeatable={kind}"), tmp_path / kind))
+            drain(run.distill(make("controls=false", "cache.inputs=0", f"repeatable={kind}"), tmp_path / kind))
             assert len(tries) == (kind == "false")
     finally:
         torch.set_num_threads(before)

@@ -50,9 +50,9 @@ def test_the_same_recipe_gives_the_same_student(make: Make, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["pool.crop=8"], ["answers were flipped and rotated|Inputs were flipped and rotated once", "cropped"]),
+        (["cache.crop=8"], ["answers were flipped and rotated|Inputs were flipped and rotated once", "cropped"]),
         (['stages.0.methods=[{"name": "feature", "args": {"pairs": [["1", "1"]]}}]'], ["features do not follow"]),
-        (["pool.augment=false"], []),
+        (["cache.augment=false"], []),
     ],
 )
 def test_the_report_says_whether_answers_were_turned_and_a_resumed_run_keeps_to_it(
@@ -117,17 +117,19 @@ def test_an_objective_that_cannot_count_is_refused_before_anything_is_written(ma
 
 
 def test_a_crop_is_never_passed_over_in_silence(make: Make, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"pool\.crop is 48, and inputs have 16x16 pixels: set it to at most 16, or to"):
-        next(run.distill(make("pool.crop=48"), tmp_path / "larger"))
+    with pytest.raises(
+        UserError, match=r"cache\.crop is 48, and inputs have 16x16 pixels: set it to at most 16, or to"
+    ):
+        next(run.distill(make("cache.crop=48"), tmp_path / "larger"))
     assert not (tmp_path / "larger").exists()
-    events = run.distill(make("pool.crop=8", "pool.patches=0", "controls=false", "steps=1"), tmp_path / "fresh")
+    events = run.distill(make("cache.crop=8", "cache.inputs=0", "controls=false", "steps=1"), tmp_path / "fresh")
     said = [event.data["message"] for event in drain(events) if event.kind == "warning"]
-    assert said == ["pool.crop is for cached inputs: with pool.patches 0 the student trains on whole inputs"]
+    assert said == ["cache.crop is for cached inputs: with cache.inputs 0 the student trains on whole inputs"]
 
 
 def test_uncached_and_without_a_teacher(make: Make, tmp_path: Path) -> None:
-    drain(run.distill(make("pool.patches=0", "controls=false"), tmp_path / "uncached"))
-    drain(run.distill(make("teacher=null", 'stages=[{"name": "train"}]', "pool.patches=0"), tmp_path / "alone"))
+    drain(run.distill(make("cache.inputs=0", "controls=false"), tmp_path / "uncached"))
+    drain(run.distill(make("teacher=null", 'stages=[{"name": "train"}]', "cache.inputs=0"), tmp_path / "alone"))
     assert {row.role for row in Report.read(tmp_path / "alone").rows} == {"input", "student"}
 
 

@@ -63,7 +63,7 @@ def test_resume_is_exact_with_regressors_an_adaptive_ratio_and_two_stages(make: 
 
 
 def test_sigkill_at_random_moments_changes_nothing(make: Make, tmp_path: Path) -> None:
-    recipe = make("steps=700", ADAPTIVE, "checkpoint_every=0.2", "pool.patches=256", "controls=false")
+    recipe = make("steps=700", ADAPTIVE, "checkpoint_every=0.2", "cache.inputs=256", "controls=false")
     drain(run.distill(recipe, tmp_path / "whole"))
     kill_at_random(recipe, tmp_path / "run", times=5, least=3)
     drain(run.resume(tmp_path / "run"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from answering import CPU, Lopsided, Negative, pool, task
+from answering import CPU, Lopsided, Negative, cache, task
 from torch import Tensor, nn
 
 from kdgen.data.augment import dihedral
@@ -22,7 +22,7 @@ def test_an_answer_is_what_the_teacher_says_to_the_input_as_it_is_given(
     paths: tuple[str, ...], crop: int | None, tmp_path: Path
 ) -> None:
     net = Lopsided()
-    made = pool(tmp_path, net, paths=paths, crop=crop)
+    made = cache(tmp_path, net, paths=paths, crop=crop)
     list(made.fill())
     for batch, answer in islice(made.batches(batch_size=8, seed=3), 8):
         assert answer is not None
@@ -44,7 +44,7 @@ def test_features_stay_as_they_are_even_where_the_output_would_follow(tmp_path: 
             return super().forward(x)
 
     net = Half()
-    made = pool(tmp_path, net, paths=("edge",), crop=8)
+    made = cache(tmp_path, net, paths=("edge",), crop=8)
     list(made.fill())
     assert "features do not follow" in made.equivariance.notes[0]
     for batch, answer in islice(made.batches(batch_size=8, seed=3), 6):
@@ -53,7 +53,7 @@ def test_features_stay_as_they_are_even_where_the_output_would_follow(tmp_path: 
 
 
 def test_answers_that_follow_are_turned_and_cropped_anew_at_every_epoch(tmp_path: Path) -> None:
-    made = pool(tmp_path, Negative(), crop=8)
+    made = cache(tmp_path, Negative(), crop=8)
     assert list(made.fill())[-1] == 40
     seen = set()
     for batch, answer in islice(made.batches(batch_size=8, seed=3), 25):
@@ -67,7 +67,7 @@ def test_answers_that_follow_are_turned_and_cropped_anew_at_every_epoch(tmp_path
 
 
 def test_inputs_are_turned_before_a_teacher_whose_answers_do_not_follow(tmp_path: Path) -> None:
-    turned, plain = pool(tmp_path, Lopsided()), pool(tmp_path, Lopsided(), augment=False)
+    turned, plain = cache(tmp_path, Lopsided()), cache(tmp_path, Lopsided(), augment=False)
     for each in (turned, plain):
         list(each.fill())
     assert turned.folder != plain.folder
@@ -78,7 +78,7 @@ def test_inputs_are_turned_before_a_teacher_whose_answers_do_not_follow(tmp_path
 
 
 def test_the_truth_alone_is_turned_and_cropped_whatever_the_teacher_does(tmp_path: Path) -> None:
-    made = pool(tmp_path, Lopsided(), patches=8)
+    made = cache(tmp_path, Lopsided(), inputs=8)
     list(made.fill())
     seen = {tuple(y.flatten().tolist()) for batch, answer in islice(made.batches(batch_size=8, seed=0, truth=True), 12)
             for y in (batch.y if batch.y is not None else ())}  # fmt: skip
@@ -88,7 +88,7 @@ def test_the_truth_alone_is_turned_and_cropped_whatever_the_teacher_does(tmp_pat
 def test_what_was_found_before_is_not_measured_again(tmp_path: Path) -> None:
     net = Lopsided()
     teacher = Teacher(net, next(task().batches(batch_size=2, seed=0)), device=CPU)
-    spec = CacheSpec(dir=str(tmp_path), patches=16)
+    spec = CacheSpec(dir=str(tmp_path), inputs=16)
     found = TeacherCache(task(), spec, teacher=teacher).equivariance
     assert not found.turns
     told = TeacherCache(task(), spec, teacher=teacher, equivariance=replace(found, turns=True))
@@ -96,7 +96,7 @@ def test_what_was_found_before_is_not_measured_again(tmp_path: Path) -> None:
 
 
 def test_a_batch_depends_on_seed_and_number_alone(tmp_path: Path) -> None:
-    made = pool(tmp_path, Negative())
+    made = cache(tmp_path, Negative())
     list(made.fill())
     stream = made.batches(batch_size=8, seed=3)
     seventh = [next(stream) for _ in range(8)][7][0]
@@ -106,7 +106,7 @@ def test_a_batch_depends_on_seed_and_number_alone(tmp_path: Path) -> None:
 
 
 def test_without_augmentation_an_epoch_holds_every_input_once(tmp_path: Path) -> None:
-    made = pool(tmp_path, Negative(), augment=False)
+    made = cache(tmp_path, Negative(), augment=False)
     list(made.fill())
     stream = made.batches(batch_size=8, seed=0)
     seen = torch.cat([next(stream)[0].x for _ in range(5)]).flatten(1)
@@ -115,7 +115,7 @@ def test_without_augmentation_an_epoch_holds_every_input_once(tmp_path: Path) ->
 
 
 def test_truth_alone_gets_fresh_noise_each_time(tmp_path: Path) -> None:
-    made = pool(tmp_path, Negative(), augment=False, patches=8)
+    made = cache(tmp_path, Negative(), augment=False, inputs=8)
     list(made.fill())
     stream = made.batches(batch_size=8, seed=0, truth=True)
     (first, answer), (second, _) = next(stream), next(stream)
@@ -131,11 +131,11 @@ def test_a_teacher_whose_answer_is_not_finite_is_named(tmp_path: Path) -> None:
     net = Negative()
     net.twice.weight.data.fill_(float("nan"))
     with pytest.raises(UserError, match="output is not finite"):
-        list(pool(tmp_path, net).fill())
+        list(cache(tmp_path, net).fill())
 
 
 def test_an_answer_beyond_16_bits_is_refused_and_not_kept_as_infinite(tmp_path: Path) -> None:
     net = Negative()
     net.twice.weight.data.fill_(1e6)
-    with pytest.raises(UserError, match=r"output is too large for 16 bits: .* pool\.patches=0"):
-        list(pool(tmp_path, net).fill())
+    with pytest.raises(UserError, match=r"output is too large for 16 bits: .* cache\.inputs=0"):
+        list(cache(tmp_path, net).fill())

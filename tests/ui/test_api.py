@@ -87,7 +87,7 @@ def test_a_run_that_fails_says_why_and_the_next_one_goes_on(client, session):
         ({"settings": "teacher=hub:../../x"}, "no id of the Hub"),
         ({"settings": "init=../../../etc"}, "no model is called|no id of the Hub"),
         ({"settings": 'init={"file": "x.pth", "net": {"name": "dncnn"}}'}, "file of this machine"),
-        ({"settings": "pool.dir=/tmp"}, "pool.dir"),
+        ({"settings": "cache.dir=/tmp"}, "cache.dir"),
         ({"settings": "device=cuda:0"}, "device"),
         ({"settings": 'task.args.images={"name":"folder","args":{"path":"/etc"}}'}, "images come from"),
         ({"settings": "batch_size=100000"}, "batch_size is at most"),

@@ -28,10 +28,10 @@ def test_from_preset_to_comparison(opened, tmp_path):
     page.get_by_text("Denoiser", exact=True).first.click()
     page.locator(".kd-about p", has_text="small grey denoiser").wait_for()
     page.locator("#kd-advanced button").first.click()
-    for label, value in (("pool.patches", "16"), ("evaluate_every", "2"), ("How long", "5")):
+    for label, value in (("cache.inputs", "16"), ("evaluate_every", "2"), ("How long", "5")):
         fill(page, label, value)
     page.get_by_label("controls").first.uncheck()
-    for said in ('"controls": false', '"seconds": 5', '"evaluate_every": 2', '"patches": 16'):
+    for said in ('"controls": false', '"seconds": 5', '"evaluate_every": 2', '"inputs": 16'):
         page.wait_for_function("said => document.querySelector('#kd-recipe textarea').value.includes(said)", arg=said)
     page.locator("#kd-start").click()
     page.locator(".kd-running").wait_for()

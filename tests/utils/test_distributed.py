@@ -77,7 +77,7 @@ def test_when_one_process_is_killed_the_other_ends_and_one_alone_goes_on(make: M
 
 def test_a_teacher_in_slices_teaches_the_same(make: Make, tmp_path: Path) -> None:
     file = tmp_path / "recipe.json"
-    settings = ("controls=false", "batch_size=4", "steps=12", "pool.patches=0")
+    settings = ("controls=false", "batch_size=4", "steps=12", "cache.inputs=0")
     for name in ("whole", "slices"):
         file.write_text(make(*settings, *(["shard_teacher=true"] if name == "slices" else [])).to_json())
         processes = launch("distill", str(file), "--out", str(tmp_path / name))
@@ -113,7 +113,7 @@ def test_each_process_holds_its_slice_of_a_net() -> None:
 
 def test_a_teacher_in_slices_is_asked_at_every_step(make: Make) -> None:
     with pytest.raises(UserError, match="shard_teacher asks the teacher at every step"):
-        make("shard_teacher=true", "pool.patches=40")
+        make("shard_teacher=true", "cache.inputs=40")
 
 
 def test_one_process_is_a_team_where_everything_is_immediate() -> None:

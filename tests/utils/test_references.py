@@ -33,7 +33,7 @@ def project(tmp_path: Path, make: Callable[..., Recipe], monkeypatch: Any) -> Pa
         "name": "mixture", "args": {"sources": [{"name": "folder", "args": {"path": "pictures"}}]},
     }  # fmt: skip
     recipe["task"]["args"]["evaluate"] = {"name": "folder", "args": {"path": "./pictures"}}
-    recipe["pool"]["dir"] = "cache"
+    recipe["cache"]["dir"] = "cache"
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -78,8 +78,8 @@ def test_a_moved_run_is_still_resumed(project: Path) -> None:
 
 def test_what_is_set_on_the_command_line_lies_in_the_current_folder(project: Path) -> None:
     (project / "elsewhere" / "own").mkdir()
-    assert call("distill", "../recipe.json", "--out", "run", "--quiet", "--set", "pool.dir=own") == 0
-    assert read(Path("run/recipe.json")).pool.dir == str(project / "elsewhere" / "own")
+    assert call("distill", "../recipe.json", "--out", "run", "--quiet", "--set", "cache.dir=own") == 0
+    assert read(Path("run/recipe.json")).cache.dir == str(project / "elsewhere" / "own")
 
 
 def written(folder: Path, **changes: Any) -> Path:
@@ -149,8 +149,8 @@ def test_a_student_goes_on_from_a_run_beside_its_recipe(project: Path) -> None:
 
 def test_a_tilde_is_the_users(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    recipe = read(written(tmp_path, teacher="~/nets/a", pool={"dir": "~/pools"}))
-    assert (recipe.teacher, recipe.pool.dir) == (str(tmp_path / "home/nets/a"), str(tmp_path / "home/pools"))
+    recipe = read(written(tmp_path, teacher="~/nets/a", cache={"dir": "~/caches"}))
+    assert (recipe.teacher, recipe.cache.dir) == (str(tmp_path / "home/nets/a"), str(tmp_path / "home/caches"))
     with pytest.raises(UserError, match=str(tmp_path / "home/nets/a.pth")):
         load({"file": "~/nets/a.pth", "net": CHAIN})
 

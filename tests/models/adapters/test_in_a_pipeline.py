@@ -51,7 +51,7 @@ def distilled(tmp_path: Path, student: dict[str, Any], **settings: Any) -> Path:
         "teacher": str(tmp_path / "teacher"),
         "student": student,
         "stages": [{"methods": [{"name": "output"}], "lr": 1e-9}],
-        "steps": 1, "batch_size": 2, "pool": {"patches": 0}, "controls": False, "device": "cpu",
+        "steps": 1, "batch_size": 2, "cache": {"inputs": 0}, "controls": False, "device": "cpu",
         "precision": "float32", "ema": 0, **settings,
     }  # fmt: skip
     drain(run.distill(parse(recipe), tmp_path / "run"))

@@ -60,7 +60,7 @@ def test_the_student_of_a_pipeline_folder_is_one_that_needs_no_kdgen(bare: Path,
         "stages": [{"methods": [{"name": "output"}]}],
         "steps": 3,
         "batch_size": 4,
-        "pool": {"patches": 16, "dir": str(tmp_path / "cache")},
+        "cache": {"inputs": 16, "dir": str(tmp_path / "cache")},
         "controls": False,
         "device": "cpu",
     }

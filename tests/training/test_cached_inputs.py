@@ -1,4 +1,4 @@
-"""Pools of answers to what is no picture: latents, labels, weights, views of the teacher's own."""
+"""Cached answers to what is no picture: latents, labels, weights, views of the teacher's own."""
 
 import math
 import os
@@ -51,18 +51,18 @@ class Labelled(nn.Module):
 def filled(folder: Path, task: Any, net: nn.Module | None = None, **spec: object) -> TeacherCache:
     probe = next(task.batches(batch_size=2, seed=0))
     teacher = Teacher(net or Labelled(), probe, device=CPU, bfloat16=False)
-    pool = TeacherCache(task, CacheSpec(dir=str(folder), patches=MANY, **spec), teacher=teacher)  # type: ignore[arg-type]
-    list(pool.fill())
-    return pool
+    cache = TeacherCache(task, CacheSpec(dir=str(folder), inputs=MANY, **spec), teacher=teacher)  # type: ignore[arg-type]
+    list(cache.fill())
+    return cache
 
 
 def test_latents_are_kept_as_they_are(tmp_path: Path) -> None:
     for shape in ((5,), (3, 4, 4)):
         task = Any(lambda size, random, shape=shape: Batch(x=torch.randn((size, *shape), generator=random)))
-        pool = filled(tmp_path / str(len(shape)), task)
-        stored, _ = pool[torch.arange(MANY)]
+        cache = filled(tmp_path / str(len(shape)), task)
+        stored, _ = cache[torch.arange(MANY)]
         known = {tuple(row.tolist()) for row in stored.x.flatten(1)}
-        for batch, answer in islice(pool.batches(batch_size=6, seed=1), 8):
+        for batch, answer in islice(cache.batches(batch_size=6, seed=1), 8):
             assert answer is not None
             assert {tuple(row.tolist()) for row in batch.x.flatten(1)} <= known
             torch.testing.assert_close(answer.output, -batch.x, atol=2e-3, rtol=0)
@@ -73,8 +73,8 @@ def test_integers_survive_and_conditions_reach_the_teacher(tmp_path: Path) -> No
         label = torch.randint(0, 2**40, (size,), generator=random)
         return Batch(x=torch.ones(size, 1, 4, 4), y=label, cond={"label": label % 7, "level": label * 1e-9})
 
-    pool = filled(tmp_path, Any(made, equivariant=True))
-    batch, answer = next(pool.batches(batch_size=8, seed=0))
+    cache = filled(tmp_path, Any(made, equivariant=True))
+    batch, answer = next(cache.batches(batch_size=8, seed=0))
     assert batch.y is not None
     assert batch.y.dtype == batch.cond["label"].dtype == torch.int64
     assert batch.y.max() > 2**33
@@ -102,8 +102,8 @@ def test_every_view_of_an_image_is_turned_and_cropped_alike(tmp_path: Path) -> N
         larger = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
         return Batch(x=x, teacher_x=larger, y=x + 1, real=x, cond={"mask": x - 1})
 
-    pool = filled(tmp_path, Any(made, equivariant=True), crop=8)
-    for batch, answer in islice(pool.batches(batch_size=8, seed=2), 6):
+    cache = filled(tmp_path, Any(made, equivariant=True), crop=8)
+    for batch, answer in islice(cache.batches(batch_size=8, seed=2), 6):
         assert batch.teacher_x is not None
         assert batch.real is not None
         assert answer is not None
@@ -126,9 +126,9 @@ def test_features_larger_than_the_image_are_cropped_with_it(tmp_path: Path) -> N
 
     task = Any(lambda size, random: Batch(x=torch.randn((size, 1, 16, 16), generator=random)), equivariant=True)
     teacher = Teacher(Larger(), next(task.batches(batch_size=2, seed=0)), device=CPU, bfloat16=False)
-    pool = TeacherCache(task, CacheSpec(dir=str(tmp_path), patches=MANY, crop=8), teacher=teacher, paths=["up"])  # type: ignore[arg-type]
-    list(pool.fill())
-    for batch, answer in islice(pool.batches(batch_size=8, seed=2), 6):
+    cache = TeacherCache(task, CacheSpec(dir=str(tmp_path), inputs=MANY, crop=8), teacher=teacher, paths=["up"])  # type: ignore[arg-type]
+    list(cache.fill())
+    for batch, answer in islice(cache.batches(batch_size=8, seed=2), 6):
         assert answer is not None
         assert answer.features["up"].shape[-2:] == (16, 16)
         torch.testing.assert_close(answer.features["up"][..., ::2, ::2].float(), batch.x)
@@ -136,19 +136,19 @@ def test_features_larger_than_the_image_are_cropped_with_it(tmp_path: Path) -> N
 
 def test_without_a_teacher_a_pool_holds_inputs_alone(tmp_path: Path) -> None:
     task = Any(lambda size, random: Batch(x=torch.randn((size, 3), generator=random)))
-    pool = TeacherCache(task, CacheSpec(dir=str(tmp_path), patches=MANY), teacher=None)  # type: ignore[arg-type]
-    assert list(pool.fill())[-1] == MANY
-    (first, answer), (again, _) = (next(pool.batches(batch_size=MANY, seed=1, truth=t)) for t in (False, True))
+    cache = TeacherCache(task, CacheSpec(dir=str(tmp_path), inputs=MANY), teacher=None)  # type: ignore[arg-type]
+    assert list(cache.fill())[-1] == MANY
+    (first, answer), (again, _) = (next(cache.batches(batch_size=MANY, seed=1, truth=t)) for t in (False, True))
     assert answer is None
     assert (first.x - again.x).std().item() == pytest.approx(1, abs=0.3)
 
 
 def test_a_pool_in_use_is_the_last_to_make_room(tmp_path: Path) -> None:
     task = Any(lambda size, random: Batch(x=torch.randn((size, 3), generator=random)))
-    pool = filled(tmp_path, task)
-    os.utime(pool.folder, (1, 1))
+    cache = filled(tmp_path, task)
+    os.utime(cache.folder, (1, 1))
     assert list(filled(tmp_path, task).fill()) == []
-    assert pool.folder.stat().st_mtime > 1
+    assert cache.folder.stat().st_mtime > 1
 
 
 @pytest.mark.parametrize("labelled", [False, True])
@@ -159,8 +159,8 @@ def test_labels_of_each_pixel_and_truths_of_any_size_stay_in_step(tmp_path: Path
         cond = {"classes": x[:, 0].long(), "tokens": small[:, 0]}
         return Batch(x=x, y=y[:, 0].long() if labelled else y, cond=cond)
 
-    pool, cut = filled(tmp_path, Any(made, equivariant=True), crop=12), set()
-    for batch, _ in islice(pool.batches(batch_size=8, seed=2), 6):
+    cache, cut = filled(tmp_path, Any(made, equivariant=True), crop=12), set()
+    for batch, _ in islice(cache.batches(batch_size=8, seed=2), 6):
         assert batch.y is not None
         assert (batch.x.shape[-2:], batch.y.shape[-2:]) == ((12, 12), (8, 8))
         assert torch.equal(batch.x[:, 0, ::3, ::3], (batch.y if labelled else batch.y[:, 0])[..., ::2, ::2].float())
@@ -196,8 +196,8 @@ def test_a_crop_that_cannot_be_is_refused_and_says_what_can(tmp_path: Path) -> N
         x = torch.rand((size, 1, 12, 20), generator=random)
         return Batch(x=x, y=x[..., ::4, ::4])
 
-    with pytest.raises(UserError, match=r"pool\.crop is 8, and parts of this task's inputs .* set it to null"):
+    with pytest.raises(UserError, match=r"cache\.crop is 8, and parts of this task's inputs .* set it to null"):
         filled(tmp_path, Any(made), crop=8)
     for crop in (16, 10):
-        with pytest.raises(UserError, match=f"pool.crop is {crop}, .* at most 12, a multiple of 4, or to null"):
+        with pytest.raises(UserError, match=f"cache.crop is {crop}, .* at most 12, a multiple of 4, or to null"):
             filled(tmp_path, Any(made, equivariant=True), crop=crop)
