@@ -19,7 +19,7 @@ from kdgen import distill, load
 from kdgen.models.model import build_net
 from kdgen.recipe import CacheSpec
 from kdgen.registry import build
-from kdgen.training.loss import make_terms
+from kdgen.training.loss import make_losses
 from kdgen.types import Batch
 from kdgen.utils.conditions import call, conditions_of
 from kdgen.utils.devices import pick_device
@@ -57,7 +57,7 @@ class Start:
         self.regressors = nn.ModuleList()
         if "feature" in names:
             probe = next(self.task.batches(batch_size=2, seed=recipe.seed)).to(self.device)
-            method = make_terms(recipe, self.student, self.teacher, probe)["0.1.feature"]
+            method = make_losses(recipe, self.task, self.student, self.teacher, probe)[0].methods["0.1.feature"]
             self.pairs = [(pair.student.path, pair.teacher.path) for pair in method.pairs]
             self.regressors = method.regressors
 

@@ -37,7 +37,7 @@ def distilled(recipe: Recipe, setup: Setup) -> Outcome:
     folder, figures, warned, speeds = setup.scratch / recipe.name, dict[str, object](), list[str](), list[float]()
     for event in distill(recipe, folder):
         if event.kind == "start":
-            figures["bfloat16"] = event.data["settled"]["bfloat16_pays"]
+            figures["bfloat16"] = event.data["state"]["bfloat16_pays"]
         if event.kind == "answers":
             figures |= {"answers": event.data["done"], "s for answers": float(event.data["seconds"])}
         if event.kind == "step":

@@ -9,9 +9,8 @@ from kdgen.hub.parcel import Parcel
 from kdgen.models.model import Model, build_net, load
 from kdgen.models.tiling import whole
 from kdgen.recipe import read
-from kdgen.report.run_log import Journal
-from kdgen.training.best_student import kept_step
 from kdgen.training.checkpoint import Checkpoints
+from kdgen.training.run_log import Journal
 from kdgen.types import Net, UserError
 from kdgen.utils.devices import evaluating
 from kdgen.utils.seed import generator
@@ -55,11 +54,12 @@ def trained(run: Path) -> Net | None:
     Raises:
         UserError: if the checkpoint is not of the net in the recipe.
     """
-    if kept_step(Journal(run), "student") is not None:
+    ended = Journal(run).phase("student")
+    if ended.kept_step is not None:
         best = run / "best" / "student"
         return load(best).net if (best / "config.json").is_file() else None
     state, _ = Checkpoints(run / "checkpoints" / "student").load()
-    if state is None or state["step"] != Journal(run).get("student_steps"):
+    if state is None or state["step"] != ended.steps:
         return None
     recipe = read(run / "recipe.json")
     made = load(run)

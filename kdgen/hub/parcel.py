@@ -21,7 +21,7 @@ from kdgen.report.report import Report
 from kdgen.report.usage_snippets import needs_code
 from kdgen.types import UserError
 
-OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "timing.json",
+OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "state.json",
        ".begun.json", ".lock", "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip
 """What a run writes; of other files it is said that they are not sent."""
 

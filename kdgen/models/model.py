@@ -247,9 +247,7 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
     return model.eval()
 
 
-def build_net(
-    use: Spec, channels: int, task: Mapping[str, Any] | None = None, start: Model | None = None, copied: bool = False
-) -> tuple[Net, Spec]:
+def build_net(use: Spec, channels: int, task: Mapping[str, Any] | None = None) -> tuple[Net, Spec]:
     """A net by name, and all its arguments; those that are left open and that the task settles are the task's.
 
     Args:
@@ -257,12 +255,9 @@ def build_net(
         channels: of the task's images.
         task: what it says of itself. Of one that draws or classifies, nets take the size of images, the size of latents
             and the number of classes too.
-        start: whose weights it has at first, as ``inherit`` says; None for random ones.
-        copied: whether they are taken as they are, as ``copy_weights`` says.
 
     Raises:
-        UserError: as ``registry.build`` does, for another size or fewer classes than the task has, and for a start that
-            does not fit.
+        UserError: as ``registry.build`` does, and for another size or fewer classes than the task has.
     """
     settled = {"channels": channels, **settled_by(task or {})}
     known = ["channels"] if use.args.get("config") else list(settled)
@@ -270,9 +265,22 @@ def build_net(
     use = Spec(name=use.name, args={**fitting, **use.args})
     made, spelled = registry.build("net", use), registry.spelled_out("net", use)
     check_settled(spelled, settled, by_size=task_class(task or {}).draws == "noise")
-    if start is not None:
-        try:
-            (copy_weights if copied else inherit)(made, start.net)
-        except UserError as error:
-            raise UserError(f"{use.name} cannot start from {start.name}: {error}") from None
     return made, spelled
+
+
+def start_from(start: Model, net: Net, use: Spec, *, copied: bool) -> None:
+    """Give a net its first weights, in place.
+
+    Args:
+        start: whose they are.
+        net: the net.
+        use: how it was built.
+        copied: whether they are taken as they are, as ``copy_weights`` says; else as ``inherit`` does.
+
+    Raises:
+        UserError: for a start that does not fit.
+    """
+    try:
+        (copy_weights if copied else inherit)(net, start.net)
+    except UserError as error:
+        raise UserError(f"{use.name} cannot start from {start.name}: {error}") from None

@@ -11,7 +11,8 @@ from torch import nn
 from kdgen.metrics import watched
 from kdgen.models.model import Model, load
 from kdgen.report.report import ROLES, outdoes, worded
-from kdgen.report.run_log import Journal
+from kdgen.training.run_log import Journal
+from kdgen.training.run_state import Choice, RunState
 from kdgen.types import Event, Task
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import device_of
@@ -23,7 +24,7 @@ class BestStudent:
     Args:
         phase: the net that is trained.
         folder: of the run.
-        journal: its notes, of the choice at the end ``LEG_choice``.
+        journal: its notes, of the choice at the end too.
         task: measures.
         primary_metric: the metric that decides.
         reference: the teacher that is measured against, or None.
@@ -73,9 +74,11 @@ class BestStudent:
         best = load(self.folder).to(device_of(last.net))
         ours, theirs = self._measured(best), self._measured(last)
         kept = _better(self.primary_metric, ours, theirs)
-        choice = {"best": [known["step"], known["seconds"], _plain(ours)],
-                  "last": [steps, _plain(theirs)], "kept": "best" if kept else "last"}  # fmt: skip
-        self.journal.note(**{f"{self.phase}_choice": choice})
+        choice = Choice(
+            best_step=known["step"], best_seconds=known["seconds"], best=_plain(ours),
+            last_step=steps, last=_plain(theirs), kept="best" if kept else "last",
+        )  # fmt: skip
+        self.journal.note(self.phase, choice=choice)
         return best if kept else last
 
     def _known(self) -> dict[str, Any] | None:
@@ -91,28 +94,21 @@ class BestStudent:
         return float(figures.get(self.primary_metric, math.nan))
 
 
-def kept_step(journal: Journal, phase: str) -> int | None:
-    """The step of a phase's state that was kept, where that is not the last."""
-    choice = journal.get(f"{phase}_choice")
-    return int(choice["best"][0]) if choice and choice["kept"] == "best" else None
-
-
-def best_and_last(journal: Journal, phases: Iterable[str], primary_metric: str) -> str:
+def best_and_last(state: RunState, phases: Iterable[str], primary_metric: str) -> str:
     """A sentence on the nets whose best state was not their last; empty where there are none."""
-    told = {phase: choice for phase in phases if (choice := journal.get(f"{phase}_choice"))}
-    if not told:
+    choices = {phase: choice for phase in phases if (choice := state.phase(phase).choice)}
+    if not choices:
         return ""
-    said = "; ".join(_difference(phase, choice, primary_metric) for phase, choice in told.items())
-    return (f"Best and last state differ: {said}. The better one was kept, by figures on the images of this "
+    differences = "; ".join(_difference(phase, choice, primary_metric) for phase, choice in choices.items())
+    return (f"Best and last state differ: {differences}. The better one was kept, by figures on the images of this "
             "evaluation: a choice that favours them a little, made for all nets alike.")  # fmt: skip
 
 
-def _difference(phase: str, choice: dict[str, Any], primary_metric: str) -> str:
-    (at, seconds, ours), (steps, theirs) = choice["best"], choice["last"]
+def _difference(phase: str, choice: Choice, primary_metric: str) -> str:
     name = next((words for role, words in ROLES.items() if role == phase), phase.replace("_", " "))
-    figures = [worded(primary_metric, math.nan if figure is None else figure) for figure in (ours, theirs)]
-    return (f"{name}, {figures[0]} at step {at:,} ({seconds:.0f} s) and {figures[1]} at its last step {steps:,}, "
-            f"kept the {choice['kept']}")  # fmt: skip
+    best, last = (worded(primary_metric, math.nan if value is None else value) for value in (choice.best, choice.last))
+    return (f"{name}, {best} at step {choice.best_step:,} ({choice.best_seconds:.0f} s) and {last} at its last step "
+            f"{choice.last_step:,}, kept the {choice.kept}")  # fmt: skip
 
 
 def _better(metric: str, value: float, other: float) -> bool:
@@ -124,4 +120,4 @@ def _plain(figure: float) -> float | None:
     return figure if math.isfinite(figure) else None
 
 
-__all__ = ["BestStudent", "best_and_last", "kept_step"]
+__all__ = ["BestStudent", "best_and_last"]

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from kdgen.report.run_log import Journal
 from kdgen.training.equivariance import Equivariance
+from kdgen.training.run_log import Journal
 from kdgen.training.schedule import asking
 from kdgen.training.teacher_cache import TeacherCache
 from kdgen.types import Event
@@ -30,7 +30,7 @@ class CacheFilling:
 
     def __init__(self, cache: TeacherCache, *, phase: str, journal: Journal, team: Team) -> None:
         self.cache, self.phase, self.journal, self.team = cache, phase, journal, team
-        cache.size = journal.get(f"{phase}_inputs", cache.spec.inputs)
+        cache.size = journal.phase(phase).inputs or cache.spec.inputs
         self._said = False
 
     @property
@@ -56,18 +56,18 @@ class CacheFilling:
 
     def _fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
         cache, journal, phase, total = self.cache, self.journal, self.phase, self.cache.spec.inputs
-        before, started, done = float(journal.get(f"{phase}_answers", 0.0)), time.perf_counter(), 0
+        before, started, done = journal.phase(phase).answers, time.perf_counter(), 0
         share, took = asking(seconds, spent), before
         until = None if share is None or self.short else time.monotonic() + share - before
-        journal.note(**{f"{phase}_equivariance": asdict(cache.equivariance)})
+        journal.note(phase, equivariance=asdict(cache.equivariance))
         tried = time.perf_counter() - started
         if not cache.complete:
-            journal.note(**{f"{phase}_answers": before, f"{phase}_answers_from_disk": False})
-        elif journal.get(f"{phase}_answers_from_disk") is None:
-            journal.note(**{f"{phase}_answers": 0.0, f"{phase}_answers_from_disk": True})
+            journal.note(phase, answers=before, answers_from_disk=False)
+        elif journal.phase(phase).answers_from_disk is None:
+            journal.note(phase, answers=0.0, answers_from_disk=True)
         for done in cache.fill(until):
             took = before + time.perf_counter() - started
-            journal.note(**{f"{phase}_answers": took})
+            journal.note(phase, answers=took)
             yield self._answers(done, took, tried=tried, from_disk=False)
             if stopped():
                 return
@@ -75,7 +75,7 @@ class CacheFilling:
             yield self._answers(cache.size, before, tried=0.0, from_disk=True)
         if (done := cache.filled) < cache.size:
             cache.size, note = done, SHORT.format(done=done, total=total, took=took, seconds=seconds)
-            journal.note(**{f"{phase}_inputs": done, f"{phase}_short": note})
+            journal.note(phase, inputs=done, short=note)
             yield self._answers(done, took, tried=tried, from_disk=False)
             yield Event(kind="warning", phase=phase, data={"message": note, "inputs": done})
 

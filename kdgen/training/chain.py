@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 from kdgen.data.augment import check_crop
 from kdgen.models.abilities import Adopting
-from kdgen.models.model import Model, build_net, load
+from kdgen.models.model import Model, build_net, load, start_from
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.registry import Spec
 from kdgen.report import sample_grids
 from kdgen.report.report import deciding
-from kdgen.report.run_log import Journal
 from kdgen.training.best_student import BestStudent
 from kdgen.training.cache_filling import CacheFilling
 from kdgen.training.checkpoint import Checkpoints
 from kdgen.training.equivariance import Equivariance
-from kdgen.training.loss import make_terms
+from kdgen.training.run_log import Journal
 from kdgen.training.schedule import Length
 from kdgen.training.teacher import Teacher
 from kdgen.training.teacher_cache import Stream, TeacherCache, live
+from kdgen.training.train_step import Learner
 from kdgen.training.trainer import Source, Trainer
-from kdgen.types import Batch, Event, Method, Net, Task, UserError
+from kdgen.types import Batch, Event, Net, Task, UserError
 from kdgen.utils.distributed import Team
 from kdgen.utils.seed import derive
 
@@ -57,7 +57,6 @@ class RunContext:
         int8: whether 8-bit integers are allowed to teachers, and pay there.
         team: the processes that train together; the first of them asks the teacher for caches, and writes.
         reference: the teacher of the whole chain, that nets are measured against.
-        first: the phase that images drawn by a model count for.
         stopped: asked whether to save and leave.
     """
 
@@ -70,7 +69,6 @@ class RunContext:
     int8: bool
     team: Team
     reference: nn.Module | None = None
-    first: str = "student"
     stopped: Callable[[], bool] = field(default=lambda: False)
 
     @property
@@ -88,19 +86,12 @@ class RunContext:
         """Whether a phase's net is there."""
         return (self.home(phase) / "config.json").is_file()
 
-    def answering(self, phase: str) -> float:
-        """Seconds that a phase's answers from its teacher took; none where they lay on disk."""
-        get = self.journal.get
-        return 0.0 if get(f"{phase}_answers_from_disk") else float(get(f"{phase}_answers", 0.0))
 
-    def preparing(self, phase: str) -> float:
-        """Seconds before a phase's training: for its answers, and for the images that a model drew to train on."""
-        drawing = self.journal.get("drawing") if phase == self.first else None
-        return self.answering(phase) + float(drawing or 0.0)
-
-    def training(self, phase: str) -> float:
-        """Seconds that a phase's training took."""
-        return float(self.journal.get(f"{phase}_seconds", 0.0))
+def fresh(recipe: Recipe, task: Task) -> tuple[Net, Spec]:
+    """The student of a recipe with random weights, and all its arguments."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(recipe.seed, "weights"))
+        return build_net(recipe.student, task.channels, task.describe())
 
 
 class Link:
@@ -111,9 +102,12 @@ class Link:
         recipe: how it is trained.
         place: where.
         original: who teaches it, or None.
+        student: the net and all its arguments, as ``fresh`` gives them.
     """
 
-    def __init__(self, phase: str, recipe: Recipe, place: RunContext, original: Model | None) -> None:
+    def __init__(
+        self, phase: str, recipe: Recipe, place: RunContext, original: Model | None, student: tuple[Net, Spec]
+    ) -> None:
         self.phase, self.recipe, self.place, self.original = phase, recipe, place, original
         self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if place.fast else torch.float32)
         self.teacher: Teacher | None = None
@@ -130,33 +124,38 @@ class Link:
         self.start = original if recipe.init in OF_TEACHER else None
         if recipe.init not in STARTS:
             self.start = load(recipe.init)
-        cache = self._cache()
+        self.use = student[1]
+        self.learner: Learner | None = self._learner(recipe, student)
+        cache = self._cache(self.learner)
         self.stock = None if cache is None else CacheFilling(cache, phase=phase, journal=place.journal, team=place.team)
         self._teachers_drawings: dict[str, Tensor] = {}
 
-    def _fresh(self) -> tuple[Net, Spec]:
-        """The student with its first weights, and all its arguments."""
-        recipe, task = self.recipe, self.place.task
-        return build_net(recipe.student, task.channels, task.describe(), self.start, copied=recipe.init == "copy")
+    def _learner(self, recipe: Recipe, student: tuple[Net, Spec]) -> Learner:
+        """What learns by the recipe, from the student's first weights on."""
+        place, (net, use) = self.place, student
+        if self.start is not None:
+            start_from(self.start, net, use, copied=recipe.init == "copy")
+        teacher = self.teacher if recipe.teacher is not None else None
+        if teacher is not None and self.original is not None and isinstance(net, Adopting):
+            net.adopt(self.original.net)
+        return Learner(recipe, task=place.task, student=net, teacher=teacher, probe=place.probe, device=place.device,
+                       dtype=self.dtype, team=place.team)  # fmt: skip
 
     def _drawn(self, what: str, count: int) -> Batch:
         return next(self.place.task.batches(batch_size=count, seed=derive(self.recipe.seed, what)))
 
-    def _cache(self) -> TeacherCache | None:
+    def _cache(self, learner: Learner) -> TeacherCache | None:
         """The cache the recipe asks for, with the teacher's layers that the methods of all stages want."""
-        recipe, task, paths = self.recipe, self.place.task, set[str]()
-        student = self._fresh()[0].to(self.place.device)
-        net = self.teacher.net if self.teacher else None
-        for term in make_terms(recipe, student, net, self.place.probe.to(self.place.device)).values():
-            paths |= set(term.teacher_layers if isinstance(term, Method) else ())
+        recipe, task = self.recipe, self.place.task
         if not recipe.cache.inputs:
             return None
         if recipe.cache.inputs < recipe.batch_size:
             raise UserError(f"a cache of {recipe.cache.inputs} inputs is smaller than one batch of {recipe.batch_size}")
         identity = self.original.fingerprint() if self.original else ""
-        noted = self.place.journal.get(f"{self.phase}_equivariance")
-        cache = TeacherCache(task, recipe.cache, teacher=self.teacher, identity=identity, paths=sorted(paths),
-                          equivariance=Equivariance(**noted) if noted else None)  # fmt: skip
+        noted = self.place.journal.phase(self.phase).equivariance
+        cache = TeacherCache(task, recipe.cache, teacher=self.teacher, identity=identity,
+                             paths=sorted(learner.teacher_paths),
+                             equivariance=Equivariance(**noted) if noted else None)  # fmt: skip
         check_crop(recipe.cache.crop, self.place.probe)
         return cache
 
@@ -169,20 +168,21 @@ class Link:
         if self.stock is None and self.recipe.cache.crop:
             yield self._event("warning", message=WHOLE)
         if self.stock is not None:
-            drawing = self.place.preparing(self.phase) - self.place.answering(self.phase)
+            drawing = self.place.journal.phase(self.phase).drawing or 0.0
             yield from self.stock.fill(self.recipe.seconds, drawing, self.place.stopped)
-        length = Length(
-            self.recipe.steps, self.recipe.seconds, self.place.team.broadcast(self.place.preparing(self.phase))
-        )
+        spent = self.place.team.broadcast(self.place.journal.phase(self.phase).preparing)
+        length = Length(self.recipe.steps, self.recipe.seconds, spent)
         if length.overrun and not (self.stock and self.stock.short):
             yield self._event("warning", message=_overrun(length))
-        yield from self._train(self.phase, self.recipe, length)
+        learner, self.learner = self.learner, None
+        assert learner is not None, "a link trains its student once"
+        yield from self._train(self.phase, learner, length)
 
     def release(self) -> None:
         """Let go of the teacher and its answers when all is trained; the net that it was made of stays."""
         if self.stock is not None:
             self.stock.cache.close()
-        self.teacher = self.stock = None
+        self.teacher = self.stock = self.learner = None
 
     def control(self, phase: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
         """Train the same net without the teacher; nothing if it is there already."""
@@ -191,7 +191,8 @@ class Link:
         if self.stock is not None:
             yield from self.stock.refill(self.place.stopped)
         recipe = self.recipe.without_teacher(steps=steps, seconds=seconds)
-        yield from self._train(phase, recipe, Length(steps, seconds))
+        learner = self._learner(recipe, fresh(recipe, self.place.task))
+        yield from self._train(phase, learner, Length(steps, seconds))
 
     def _source(self, taught: bool) -> Source:
         """Batches with the teacher's cached answers, with the truth alone, or fresh ones that nobody answered."""
@@ -204,56 +205,43 @@ class Link:
 
         return batches
 
-    def _train(self, phase: str, recipe: Recipe, length: Length) -> Iterator[Event]:
+    def _train(self, phase: str, learner: Learner, length: Length) -> Iterator[Event]:
         """Train one net and save it."""
         place, again = self.place, f"kdgen resume {self.place.folder}"
         if place.team.any(place.stopped()):
             yield Event(kind="stopped", phase=phase, data={"reason": "asked to stop", "resume": again})
             return
-        teacher = self.teacher if recipe.teacher is not None else None
-        torch.manual_seed(derive(recipe.seed, "weights"))
-        net, use = self._fresh()
-        if teacher is not None and self.original is not None and isinstance(net, Adopting):
-            net.adopt(self.original.net)
         trainer = Trainer(
-            recipe,
+            learner,
             phase=phase,
             checkpoints=Checkpoints(place.folder / "checkpoints" / phase),
-            task=place.task,
-            student=net,
-            teacher=teacher,
-            source=self._source(taught=teacher is not None),
-            probe=place.probe,
+            source=self._source(taught=learner.teacher is not None),
             length=length,
-            device=place.device,
-            dtype=self.dtype,
             reference=place.reference,
             stopped=place.stopped,
-            team=place.team,
         )
         best = BestStudent(phase, folder=place.folder, journal=place.journal, task=place.task,
-                           primary_metric=place.primary_metric,
-                    reference=place.reference)  # fmt: skip
+                           primary_metric=place.primary_metric, reference=place.reference)  # fmt: skip
         for event in trainer.fit():
             if event.kind == "evaluate":
-                best.offer(self._model(trainer.average, phase, use), event)
+                best.offer(self._model(trainer.average, phase), event)
                 if phase == "student":
                     self._preview(trainer.average)
             if event.kind == "phase" and place.team.is_main_process:
-                place.journal.note(**{f"{phase}_steps": event.step, f"{phase}_seconds": event.data["seconds"]})
-                best.choose(self._model(trainer.average, phase, use), event.step).save(place.home(phase))
-                if choice := place.journal.get(f"{phase}_choice"):
-                    event = replace(event, data={**event.data, "choice": choice})
+                place.journal.note(phase, steps=event.step, seconds=event.data["seconds"])
+                best.choose(self._model(trainer.average, phase), event.step).save(place.home(phase))
+                if choice := place.journal.phase(phase).choice:
+                    event = replace(event, data={**event.data, "choice": choice.model_dump()})
             if event.kind == "stopped":
                 event = replace(event, data={**event.data, "resume": again})
             yield event
         place.team.barrier()
 
-    def _model(self, net: nn.Module, phase: str, use: Spec) -> Model:
+    def _model(self, net: nn.Module, phase: str) -> Model:
         """The net of a phase as it is published."""
         task, name = self.place.task, self.recipe.name
         name = name if phase == "student" else f"{name}-{phase.replace('_', '-')}"
-        return Model(net, name=name, channels=task.channels, task=task.describe(), use=use)
+        return Model(net, name=name, channels=task.channels, task=task.describe(), use=self.use)
 
     def _preview(self, student: nn.Module) -> None:
         """Refresh `preview.png`: the student beside the teacher, on few samples. None of the phase's seconds."""

@@ -17,17 +17,24 @@ from kdgen.utils.seed import derive
 Term = Method | Objective
 
 
-def make_terms(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) -> dict[str, Term]:
-    """What every stage adds to the loss, attached to the nets on a probe batch.
-
-    Methods have keys ``STAGE.NUMBER.NAME``, objectives ``STAGE.own.NUMBER.NAME``.
+def make_losses(recipe: Recipe, task: Task, student: Net, teacher: Net | None, batch: Batch) -> list["Loss"]:
+    """The loss of every stage, its terms attached to the nets on a probe batch.
 
     Raises:
         UserError: for a term that does not fit, and for terms that their stage's ratio never lets count.
     """
+    ratios: list[Ratio] = [registry.build("ratio", stage.ratio) for stage in recipe.stages]
+    for number, (stage, ratio) in enumerate(zip(recipe.stages, ratios, strict=True)):
+        check_ratio(number, stage, ratio)
+    terms = _make_terms(recipe, student, teacher, batch)
+    return [Loss(number, stage, terms, task, ratio)
+            for number, (stage, ratio) in enumerate(zip(recipe.stages, ratios, strict=True))]  # fmt: skip
+
+
+def _make_terms(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) -> dict[str, Term]:
+    """Methods by keys ``STAGE.NUMBER.NAME``, objectives by ``STAGE.own.NUMBER.NAME``."""
     terms: dict[str, Term] = {}
     for number, stage in enumerate(recipe.stages):
-        check_ratio(number, stage)
         for position, use in enumerate(stage.methods):
             assert teacher is not None, "a recipe with methods has a teacher"
             method: Method = registry.build("method", use)
@@ -44,9 +51,9 @@ def make_terms(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) 
     return terms
 
 
-def check_ratio(number: int, stage: Stage) -> None:
+def check_ratio(number: int, stage: Stage, ratio: Ratio) -> None:
     """Refuse terms that never count. Raises UserError naming the key of the ratio."""
-    least, largest = registry.build("ratio", stage.ratio).bounds()
+    least, largest = ratio.bounds()
     where = f"stages.{number}.ratio, {stage.ratio}, leaves alpha at"
     methods, objectives = ([use.name for use in uses if use.weight] for uses in (stage.methods, stage.objectives))
     if methods and objectives and least == 1:
@@ -80,11 +87,13 @@ class Loss:
     Args:
         index: number of the stage.
         stage: names the terms, their weights and the ratio.
-        terms: those of all stages, as ``make_terms`` gave them.
+        terms: those of all stages.
         task: its own loss is the term called ``task``.
+        ratio: between the methods and the rest.
 
     Attributes:
-        methods, objectives, terms: the stage's own by key, those with a weight; both together.
+        own: the stage's terms by key.
+        methods, objectives, terms: those with a weight; both together.
         regressors, critics: parameters that learn with the student, and from ``discriminator_losses``.
         student_paths, teacher_paths: the layers that the terms want.
         reads: which of the outputs of ``student`` and ``teacher`` are to be computed.
@@ -92,9 +101,9 @@ class Loss:
         compared: the weights of the student at whose gradients an adaptive ratio looks.
     """
 
-    def __init__(self, index: int, stage: Stage, terms: Mapping[str, Term], task: Task) -> None:
-        self.task = task
-        own = {key: term for key, term in terms.items() if key.startswith(f"{index}.")}
+    def __init__(self, index: int, stage: Stage, terms: Mapping[str, Term], task: Task, ratio: Ratio) -> None:
+        self.task, self.ratio, self.name = task, ratio, stage.name
+        own = self.own = {key: term for key, term in terms.items() if key.startswith(f"{index}.")}
         methods = {key: term for key, term in own.items() if isinstance(term, Method)}
         objectives = {key: term for key, term in own.items() if isinstance(term, Objective)}
         self.weights = {key: use.weight for key, use in zip(methods, stage.methods, strict=True)}
@@ -102,9 +111,7 @@ class Loss:
         self.methods = {key: method for key, method in methods.items() if self.weights[key]}
         self.objectives = {key: objective for key, objective in objectives.items() if self.weights[key]}
         self.terms: dict[str, Term] = {**self.methods, **self.objectives}
-        self.ratio: Ratio = registry.build("ratio", stage.ratio)
-        self.statistics = Statistics(self.ratio.ema)
-        self.compared: Sequence[Tensor] = ()
+        self.begin()
         self.student_paths = {path for term in self.terms.values() for path in term.student_layers}
         self.teacher_paths = {path for method in self.methods.values() for path in method.teacher_layers}
         self.reads = frozenset(name for term in self.terms.values() for name in term.reads)
@@ -114,6 +121,20 @@ class Loss:
         criticising = {id(p) for p in self.critics}
         learned = [p for term in self.terms.values() for p in term.parameters() if id(p) not in criticising]
         self.regressors: list[nn.Parameter] = [p for p in learned if p.requires_grad]
+
+    @property
+    def lives(self) -> dict[str, tuple[float, float]]:
+        """Between what the losses of methods normally lie whose value says little, by shown names."""
+        return {_shown(key): method.lives for key, method in self.methods.items() if method.lives is not None}
+
+    @property
+    def mutes_truth(self) -> bool:
+        """Whether methods are all that counts, however the ratio moves."""
+        return bool(self.methods) and self.ratio.bounds()[0] == 1
+
+    def begin(self, compared: Sequence[Tensor] = ()) -> None:
+        """Begin the stage: nothing was measured of its gradients yet; they are those at these weights."""
+        self.statistics, self.compared = Statistics(self.ratio.ema), compared
 
     def __call__(
         self, inputs: LossInputs, within: float, step: int, *, measure: bool = True

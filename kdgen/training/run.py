@@ -1,5 +1,6 @@
 """A run: the folder that a recipe leaves behind. Chain, controls and report, each begun where it was left."""
 
+import copy
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -16,20 +17,20 @@ from kdgen.data.photographs import Photographs
 from kdgen.models.adapters.reading import check_module
 from kdgen.models.config import read_config
 from kdgen.models.hub_cache import commit_of, pinned
-from kdgen.models.model import Model, build_net, load
+from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import check_classes
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.report import sample_grids
 from kdgen.report.compare import Contender, Role, Seconds, assess
 from kdgen.report.loss_curves import curves
 from kdgen.report.model_card import card
-from kdgen.report.run_log import Journal, stop_on_signals
 from kdgen.tasks.abilities import image_sources
 from kdgen.tasks.compatibility import Party, check_fit
 from kdgen.tasks.samples import drawing_seconds
-from kdgen.training.best_student import best_and_last, kept_step
-from kdgen.training.chain import Link, RunContext
+from kdgen.training.best_student import best_and_last
+from kdgen.training.chain import Link, RunContext, fresh
 from kdgen.training.int8 import int8_pays
+from kdgen.training.run_log import Journal, stop_on_signals
 from kdgen.types import Event, UserError
 from kdgen.utils.conditions import check_reads
 from kdgen.utils.convert import write_text
@@ -118,7 +119,7 @@ class _Run:
         device = pick_device(recipe.device)
         task = registry.build("task", recipe.task)
         first = list(islice(task.batches(batch_size=2, seed=recipe.seed), 2))
-        timed = not recipe.repeatable
+        timed, begun = not recipe.repeatable, self.journal.state
         asks = timed and recipe.precision == "auto" and recipe.teacher is not None
         fast = (lambda: bfloat16_pays(device)) if timed else (lambda: recipe.precision == "bfloat16")
         self.place = RunContext(
@@ -127,8 +128,8 @@ class _Run:
             task=task,
             probe=first[0],
             device=device,
-            fast=self._settled("bfloat16_pays", fast, team),
-            int8=asks and self._settled("int8_pays", lambda: int8_pays(device), team),
+            fast=self._settled(begun.bfloat16_pays, fast, team),
+            int8=asks and self._settled(begun.int8_pays, lambda: int8_pays(device), team),
             team=team,
         )
         self.original: Model | None = None
@@ -141,18 +142,19 @@ class _Run:
             self.place.reference = self.original.eval().to(whole).net
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
+        self.students = [fresh(link, task) for _, link in self.chain]
         check_fit(recipe.task, task, first, self._parties())
         if teacher is not None and task.takes_sigma:
             check_module(f"the teacher {recipe.teacher}", teacher, next(Photographs().images(task.channels))[1])
-        self.place.first = self.chain[0][0]
-        self.link = self._link(0)
-        for number in range(1, len(self.chain)):
-            self._link(number, untrained=True)
+        links = [self._link(0), *(self._link(number, untrained=True) for number in range(1, len(self.chain)))]
+        losses = [loss for link in links if link.learner is not None for loss in link.learner.losses]
+        self.loss_lives = {name: lives for loss in losses for name, lives in loss.lives.items()}
+        self.muted = [loss.name for loss in losses[-len(recipe.stages) :] if loss.mutes_truth]
+        self.link = links[0]
 
-    def _settled(self, name: str, measured: Callable[[], bool], team: Team) -> bool:
+    def _settled(self, noted: bool | None, measured: Callable[[], bool], team: Team) -> bool:
         """What a speed was found to be when the run began, so that it goes on computing in the same numbers."""
-        noted = self.journal.get(name)
-        return team.broadcast(measured() if noted is None else bool(noted))
+        return team.broadcast(measured() if noted is None else noted)
 
     def _parties(self) -> Iterator[Party]:
         """The teacher and every net that is to be trained, untrained."""
@@ -160,32 +162,32 @@ class _Run:
         if (teacher := self.original) is not None:
             check_classes(teacher.name, teacher.task, task.describe())
             yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
-        for number, (phase, recipe) in enumerate(self.chain):
-            net = build_net(recipe.student, task.channels, task.describe())[0]
+        for number, ((phase, recipe), (net, _)) in enumerate(zip(self.chain, self.students, strict=True)):
             check_reads(f"the task {recipe.task.name}", net, task.needs)
             key = "student" if phase == "student" else f"assistants.{number}.student"
             yield Party(called=f"the {phase.replace('_', ' ')} {recipe.student}", net=net, key=key, use=recipe.student)
 
     def _link(self, number: int, *, untrained: bool = False) -> Link:
-        """A link of the chain; its teacher is the net before it, or a stand-in while that is untrained."""
+        """A link of the chain; its teacher is the net before it, or while that is untrained, with copies, to see."""
         phase, recipe = self.chain[number]
-        teacher = self.original
+        teacher, student = self.original, self.students[number]
         if number:
-            before, made = self.chain[number - 1]
+            before = self.chain[number - 1][0]
+            if untrained:
+                student = copy.deepcopy(student)
             if untrained and not self.place.finished(before):
-                task = self.place.task
-                net, use = build_net(made.student, task.channels, task.describe())
-                teacher = Model(net, name=before, channels=task.channels, use=use).eval()
+                net, use = copy.deepcopy(self.students[number - 1])
+                teacher = Model(net, name=before, channels=self.place.task.channels, use=use).eval()
             else:
                 teacher = load(self.place.home(before))
-        return Link(phase, recipe, self.place, teacher)
+        return Link(phase, recipe, self.place, teacher, student)
 
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
         with together(self.place.team), self.journal.opened(), stop_on_signals() as self.place.stopped:
-            drawing = self.journal.get("drawing") or self.drawing
-            self.settled = {"bfloat16_pays": self.place.fast, "int8_pays": self.place.int8, "drawing": drawing}
-            self.journal.note(**self.settled)
+            first = self.chain[0][0]
+            self.journal.note(bfloat16_pays=self.place.fast, int8_pays=self.place.int8)
+            self.journal.note(first, drawing=self.journal.phase(first).drawing or self.drawing)
             for event in self._events():
                 self.journal.log(event)
                 if self.place.team.is_main_process:
@@ -198,35 +200,29 @@ class _Run:
         guided = recipe.guided(truth=place.probe.y is not None)
         yield self._event("start", student=str(recipe.student), teacher=original.name if original else None,
                           total_steps=recipe.steps, seconds=recipe.seconds, folder=str(place.folder),
-                          primary_metric=place.primary_metric, guided=guided, loss_lives=self._loss_lives(),
-                          settled=self.settled)  # fmt: skip
+                          primary_metric=place.primary_metric, guided=guided, loss_lives=self.loss_lives,
+                          state=self.journal.state.model_dump())  # fmt: skip
         yield from self.link.events()
         for number in range(1, len(self.chain)):
             self.link.release()
             self.link = self._link(number)
             yield from self.link.events()
         if recipe.controls and original is not None and guided:
-            steps = int(self.journal.get("student_steps"))
-            yield from self.link.control("control_steps", steps=steps)
+            yield from self.link.control("control_steps", steps=self.journal.phase("student").steps)
             yield from self.link.control("control_seconds", seconds=self._seconds("student"))
         if place.team.is_main_process:
             yield from self._report(guided=guided)
         yield self._event("done", folder=str(place.folder), student=str(place.home("student")))
 
-    def _loss_lives(self) -> dict[str, tuple[float, float]]:
-        """Between what the losses of methods normally lie whose value says little, by name."""
-        uses = [use for _, recipe in self.chain for stage in recipe.stages for use in stage.methods]
-        known = {use.name: registry.build("method", use).lives for use in uses}
-        return {name: lives for name, lives in known.items() if lives is not None}
-
     def _seconds(self, phase: str) -> float:
         """Seconds that made a net: its images, its answers and its training, and all that of the nets before it."""
         phases = [name for name, _ in self.chain] if phase == "student" else [phase]
-        return sum(self.place.preparing(each) + self.place.training(each) for each in phases)
+        return self.journal.state.seconds(phases)
 
     def _report(self, *, guided: bool) -> Iterator[Event]:
         """Measure every net and write the report and its pictures."""
         place, task, original, notes = self.place, self.place.task, self.original, self._notes()
+        state = self.journal.state
         nets: list[Contender] = []
         self.link.release()
         if original is not None:
@@ -239,14 +235,16 @@ class _Run:
                 model = load(place.home(phase)).to(place.device)
                 nets.append(Contender(role=role, name=model.name, net=model.net, label=phase,
                                       seconds=self._seconds(phase),
-                                      steps=int(self.journal.get(f"{phase}_steps")),
-                                      kept=kept_step(self.journal, phase)))  # fmt: skip
+                                      steps=state.phase(phase).steps,
+                                      kept=state.phase(phase).kept_step))  # fmt: skip
+        drawing, student = state.phase(self.chain[0][0]).drawing, state.phase("student")
         spent = Seconds(
-            answers=place.answering("student"),
-            training=place.training("student"),
-            answers_from_disk=bool(self.journal.get("student_answers_from_disk")),
-            drawing=self.journal.get("drawing"),
-            assistants=sum(place.answering(phase) + place.training(phase) for phase, _ in self.chain[:-1]),
+            answers=student.answering,
+            training=student.seconds,
+            answers_from_disk=bool(student.answers_from_disk),
+            drawing=drawing,
+            assistants=state.seconds(phase for phase, _ in self.chain[:-1])
+            - ((drawing or 0.0) if self.chain[1:] else 0.0),
         )
         report = assess(
             task,
@@ -255,12 +253,12 @@ class _Run:
             reference=place.reference,
             ground_truth=guided,
             seconds=spent if original is not None else None,
-            notes=[*notes, *filter(None, [best_and_last(self.journal, roles, place.primary_metric)])],
+            notes=[*notes, *filter(None, [best_and_last(state, roles, place.primary_metric)])],
             machine=machine(place.device),
         )
         report.save(place.folder)
-        known, student = original.home if original is not None else None, place.home("student")
-        write_text(student / "README.md", card(report, told(self.recipe), config=read_config(student), teacher=known))
+        known, home = original.home if original is not None else None, place.home("student")
+        write_text(home / "README.md", card(report, told(self.recipe), config=read_config(home), teacher=known))
         folder = place.folder
         shown = {each.label: each.net for each in nets}
         sample_grids.picture(folder / "samples.png", task, shown, reference=place.reference)
@@ -280,20 +278,18 @@ class _Run:
 
     def _answered(self) -> list[str]:
         """How many answers the teachers' seconds sufficed for, and whether these were turned with their inputs."""
-        get, lines = self.journal.get, list[str]()
+        lines = list[str]()
         for phase, _ in self.chain:
-            lines += [get(f"{phase}_short", ""), *get(f"{phase}_equivariance", {}).get("notes", ())]
+            noted = self.journal.phase(phase)
+            lines += [noted.short, *(noted.equivariance or {}).get("notes", ())]
         return list(dict.fromkeys(filter(None, lines)))
 
     def _muted(self) -> list[str]:
         """A line where there was a ground truth that had no part in the student's training, or not in some stages."""
-        stages = self.recipe.stages
-        counts = [any(use.weight for use in s.methods) for s in stages]
-        taught = [s.name for s, methods in zip(stages, counts, strict=True)
-                  if methods and registry.build("ratio", s.ratio).bounds()[0] == 1]  # fmt: skip
-        if self.place.probe.y is None or not taught:
+        if self.place.probe.y is None or not self.muted:
             return []
-        return [ALONE.format("throughout" if len(taught) == len(stages) else f"in the stages {', '.join(taught)}")]
+        throughout = len(self.muted) == len(self.recipe.stages)
+        return [ALONE.format("throughout" if throughout else f"in the stages {', '.join(self.muted)}")]
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)

@@ -11,11 +11,11 @@ from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
 
 from kdgen.recipe import Recipe
-from kdgen.training.loss import Loss, make_terms
+from kdgen.training.loss import make_losses
 from kdgen.training.optimizers import MovingAverage, Optimizer, discriminator_optimizer
 from kdgen.training.schedule import learning_rate, stage_at
 from kdgen.training.teacher import Teacher
-from kdgen.types import Batch, DistillationInputs, LossInputs, Net, Task, TeacherOutput
+from kdgen.types import Batch, DistillationInputs, LossInputs, Method, Net, Task, TeacherOutput
 from kdgen.utils.conditions import call, read_of
 from kdgen.utils.devices import Autocast, lay_out
 from kdgen.utils.distributed import Team
@@ -45,6 +45,7 @@ class Learner:
         team: the processes that share each batch.
 
     Attributes:
+        losses: those of all stages.
         stage: number of the present stage, -1 before the first.
         parts: how many parts this process takes its share of a batch in.
         exhausted: whether a step failed for want of memory since the last ``load_state_dict``.
@@ -66,13 +67,20 @@ class Learner:
         self.student = lay_out(student.to(device), dtype).train()
         self.autocast = Autocast(self.student, device, dtype)
         self.probe = probe.to(device)
-        self.terms = make_terms(recipe, self.student, teacher.net if teacher else None, self.probe)
-        self.module = nn.ModuleDict({key.replace(".", "/"): m for key, m in self.terms.items()}).to(device)
+        self.losses = make_losses(recipe, task, self.student, teacher.net if teacher else None, self.probe)
+        terms = {key: term for loss in self.losses for key, term in loss.own.items()}
+        self.module = nn.ModuleDict({key.replace(".", "/"): term for key, term in terms.items()}).to(device)
         self.average = MovingAverage(self.student, recipe.ema)
         self.stage, self.parts, self.exhausted = -1, 1, False
         self.optimizer: Optimizer | None = None
         self.critics: torch.optim.Optimizer | None = None
         self._shown: dict[str, Tensor | float] = {}
+
+    @property
+    def teacher_paths(self) -> set[str]:
+        """The teacher's layers that the methods of all stages want, those with no weight too."""
+        terms = (term for loss in self.losses for term in loss.own.values())
+        return {path for term in terms if isinstance(term, Method) for path in term.teacher_layers}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
@@ -103,11 +111,12 @@ class Learner:
         """Begin a stage: its loss, and new optimisers over the student, the loss's regressors and its critics."""
         stage = self.recipe.stages[index]
         self.stage, self._shown = index, {}
-        self.loss = Loss(index, stage, self.terms, self.task)
-        told = read_of(self.student, self.probe.cond)
-        if self.loss.ratio.adaptive:
-            self.loss.compared = last_weights(self.student, self.probe.x, told, self.loss.student_paths)
-        last = last_weights(self.student, self.probe.x, told) if stage.optimizer == "muon" else []
+        self.loss = self.losses[index]
+        x, cond = self.probe.x, read_of(self.student, self.probe.cond)
+        self.loss.begin(
+            last_weights(self.student, x, cond, self.loss.student_paths) if self.loss.ratio.adaptive else ()
+        )
+        last = last_weights(self.student, x, cond) if stage.optimizer == "muon" else []
         self.optimizer = Optimizer(stage, self.student, self.loss.regressors, last)
         self.critics = discriminator_optimizer(self.loss.critics, stage.discriminator_lr) if self.loss.critics else None
 
@@ -209,7 +218,7 @@ class Learner:
 
     def ask(self, batch: Batch) -> TeacherOutput | None:
         """The teacher's answer to a batch as the present stage reads it, if it does."""
-        return self.teacher.answer(batch, tuple(self.loss.teacher_paths)) if self.teacher and self.asks else None
+        return self._answer(batch, None)
 
     def rehearsal(self, batch: Batch) -> Callable[[], None]:
         """What runs a copy of the student forward and backward on a batch, to no effect."""
@@ -217,13 +226,10 @@ class Learner:
         return lambda: backward(call(student, batch.x, batch.cond).square().mean())
 
     def _answer(self, batch: Batch, answer: TeacherOutput | None) -> TeacherOutput | None:
-        """What the teacher says to a batch where that is read, known already or asked for."""
-        if not self.asks:
+        """The teacher's output for a batch where that is read, cached or asked for."""
+        if self.teacher is None or not self.asks:
             return None
-        if answer is None or not self.loss.teacher_paths <= answer.features.keys():
-            return self.ask(batch)
-        seen = {path: t.to(self.device) for path, t in answer.features.items()}
-        return TeacherOutput(output=answer.output.to(self.device), features=seen)
+        return self.teacher.answer(batch, self.loss.teacher_paths, cached=answer)
 
     def _look(self, batch: Batch, answer: TeacherOutput | None, progress: float) -> LossInputs:
         """The student's answer as the terms of the loss see it, beside the teacher's, each where it is read."""

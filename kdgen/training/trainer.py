@@ -13,16 +13,13 @@ import torch
 from torch import Tensor
 
 from kdgen.metrics import SignWatch, watched
-from kdgen.recipe import Recipe
 from kdgen.training.checkpoint import Checkpoints
 from kdgen.training.prefetch import ahead, answered, threads_for
 from kdgen.training.schedule import Length
-from kdgen.training.teacher import Teacher
 from kdgen.training.teacher_cache import Stream
 from kdgen.training.train_step import Figures, Learner
-from kdgen.types import Batch, Event, Net, Task, TeacherOutput, UserError
+from kdgen.types import Batch, Event, Net, TeacherOutput, UserError
 from kdgen.utils.devices import threads
-from kdgen.utils.distributed import Team
 from kdgen.utils.seed import derive
 
 RETRIES = 3
@@ -52,53 +49,41 @@ class State:
 
 
 class Trainer:
-    """One phase: a student, perhaps a teacher, and a source of batches.
+    """One phase: what learns, and a source of batches.
 
     Args:
-        recipe: what to do.
+        learner: the student with all that it learns from; its task measures it.
         phase: the name its events carry.
         checkpoints: where its states are kept.
-        task: its own loss and its measure.
-        student: the net to train; changed in place.
-        teacher: who is imitated, or None.
         source: batches with the teacher's answers; where an answer or a feature is missing, the teacher is asked.
-        probe: a batch to probe shapes on.
         length: in steps or seconds.
-        device: where to train.
-        dtype: what the student computes in, under autocast unless float32.
         reference: the teacher as it is measured against in quick evaluations, or None.
         stopped: asked whenever figures are read whether to save and leave.
-        team: the processes that train together; the first one measures and writes.
+
+    Raises:
+        UserError: for more processes than a batch has images.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        learner: Learner,
         *,
         phase: str,
         checkpoints: Checkpoints,
-        task: Task,
-        student: Net,
-        teacher: Teacher | None,
         source: Source,
-        probe: Batch,
         length: Length,
-        device: torch.device,
-        dtype: torch.dtype,
         reference: Net | None = None,
         stopped: Callable[[], bool] = lambda: False,
-        team: Team | None = None,
     ) -> None:
-        self.recipe, self.phase, self.checkpoints, self.task = recipe, phase, checkpoints, task
+        self.learner, self.phase, self.checkpoints = learner, phase, checkpoints
         self.source, self.length, self.stopped, self.reference = source, length, stopped, reference
-        self.team = team or Team(recipe.device)
+        self.recipe, self.task, self.team = learner.recipe, learner.task, learner.team
+        recipe = self.recipe
         if recipe.batch_size < self.team.size:
             raise UserError(f"{self.team.size} processes cannot share a batch of {recipe.batch_size}: "
                             "set batch_size higher, or launch fewer")  # fmt: skip
-        self.learner = Learner(recipe, task=task, student=student, teacher=teacher, probe=probe, device=device,
-                               dtype=dtype, team=self.team)  # fmt: skip
         self.state, self.signs = State(), SignWatch()
-        self.apart = device.type != "cpu"
+        self.apart = learner.device.type != "cpu"
         self.threads = torch.get_num_threads()
         self.tried = 0.0
         counted = recipe.evaluate_every is not None and length.steps is not None

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from kdgen.recipe import Recipe, read
+from kdgen.report.events import read_events
 from kdgen.report.loss_curves import NOT_TERMS, curves_of
 from kdgen.report.report import Report
-from kdgen.report.run_log import read_events
 from kdgen.types import UserError
 
 Curves = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]

@@ -13,8 +13,8 @@ from support import call
 
 from kdgen.cli import console
 from kdgen.recipe import Recipe
-from kdgen.report.run_log import stop_on_signals
 from kdgen.training import run
+from kdgen.training.run_log import stop_on_signals
 from kdgen.types import Event
 
 Make = Callable[..., Recipe]

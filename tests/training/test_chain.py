@@ -13,6 +13,7 @@ from kdgen.models.model import load
 from kdgen.recipe import Recipe
 from kdgen.report.compare import Report
 from kdgen.training import run
+from kdgen.training.run_log import Journal
 from kdgen.training.teacher_cache import TeacherCache
 from kdgen.types import Event, UserError
 
@@ -62,8 +63,8 @@ def test_a_student_of_an_assistant_is_another_than_the_teachers(make: Make, tmp_
 def test_the_control_at_equal_seconds_gets_those_of_the_whole_chain(chain: Make, tmp_path: Path) -> None:
     drain(run.distill(chain("controls=true"), tmp_path / "run"))
     report = Report.read(tmp_path / "run")
-    noted = json.loads((tmp_path / "run" / "timing.json").read_text())
-    whole = sum(noted[f"{phase}_{what}"] for phase in PHASES for what in ("seconds", "answers"))
+    phases = [Journal(tmp_path / "run").phase(phase) for phase in PHASES]
+    whole = sum(phase.seconds + phase.answers for phase in phases)
     rows = {row.role: row for row in report.rows}
     assert rows["student"].seconds == pytest.approx(whole)
     assert rows["control_seconds"].seconds == pytest.approx(whole, rel=0.2, abs=0.3)
@@ -145,7 +146,7 @@ def test_controls_get_their_inputs_again_where_these_made_room_for_others(chain:
     running.close()
     for cache in (tmp_path / "cache" / "answers").glob("*/filled"):
         cache.unlink()
-    before = json.loads((out / "timing.json").read_text())["student_answers"]
+    before = Journal(out).phase("student").answers
     events = drain(run.resume(out))
     assert set(of(events, "phase")) == {"control_steps", "control_seconds"}
-    assert json.loads((out / "timing.json").read_text())["student_answers"] == before
+    assert Journal(out).phase("student").answers == before

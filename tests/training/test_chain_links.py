@@ -1,7 +1,6 @@
 """A link's teacher and its answers within a run: held once, said, and asked within the run's seconds."""
 
 import gc
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from kdgen.recipe import Recipe
 from kdgen.report.compare import Report
 from kdgen.training import run
+from kdgen.training.run_log import Journal
 from kdgen.training.tolerance import Bound
 
 Make = Callable[..., Recipe]
@@ -70,12 +70,12 @@ def test_a_dear_teacher_stops_at_its_share_of_the_seconds_and_the_run_says_so(ma
     recipe = make("seconds=6", "controls=false", "cache.inputs=2000", "teacher=dear", "cache.augment=false")
     events = drain(run.distill(recipe, tmp_path / "run", teacher=Dear(0.3)))
     answers = [event.data for event in events if event.kind == "answers"]
-    noted = json.loads((tmp_path / "run" / "timing.json").read_text())
+    noted = Journal(tmp_path / "run").phase("student")
     assert answers[-1]["done"] == answers[-1]["total"], "the bar ends full"
     assert ["equivariance" in each for each in answers] == [True] + [False] * (len(answers) - 1)
-    assert 16 <= answers[-1]["done"] == noted["student_inputs"] < 600
-    assert 3.9 < noted["student_answers"] < 5.5
-    assert 1.5 < noted["student_seconds"] < 3
+    assert 16 <= answers[-1]["done"] == (noted.inputs or 0) < 600
+    assert 3.9 < noted.answers < 5.5
+    assert 1.5 < noted.seconds < 3
     (said,) = [event.data["message"] for event in events if event.kind == "warning"]
     assert said.startswith(f"The teacher answered {answers[-1]['done']} of 2,000 inputs in 4 s, its share of the 6 s")
     assert said in Report.read(tmp_path / "run").notes
@@ -88,11 +88,11 @@ def test_a_resumed_run_keeps_to_the_answers_that_it_began_to_train_on(make: Make
         if event.kind == "checkpoint":
             break
     running.close()
-    noted = json.loads((folder / "timing.json").read_text())["student_inputs"]
+    noted = Journal(folder).phase("student").inputs
     drain(run.distill(make("seconds=3", "controls=false", "cache.inputs=800", "cache.augment=false"), tmp_path / "more",
                       teacher=Dear(0.3)))  # fmt: skip
     again = drain(run.resume(folder, teacher=Dear(0.3)))
     (answers,) = [event.data for event in again if event.kind == "answers"]
     assert (answers["done"], answers["from_disk"]) == (noted, True)
-    more = json.loads((tmp_path / "more" / "timing.json").read_text())["student_inputs"]
+    more = Journal(tmp_path / "more").phase("student").inputs
     assert more > noted

@@ -10,9 +10,9 @@ import kdgen.methods
 import kdgen.objectives
 import kdgen.presets  # noqa: F401
 from kdgen import registry
-from kdgen.recipe import Recipe, Stage, parse
-from kdgen.training.loss import Loss, check_ratio, make_terms
-from kdgen.types import Batch, DistillationInputs, LossInputs, LossTerm, Method, Objective, UserError
+from kdgen.recipe import Recipe, parse
+from kdgen.training.loss import Loss, check_ratio, make_losses
+from kdgen.types import Batch, DistillationInputs, LossInputs, Method, Objective, UserError
 
 
 class Brightness(Objective):
@@ -68,8 +68,8 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(stage: dict[str, object], *, known: bool = True, index: int = 0, seed: int = 0) -> Loss:
     recipe = recipe_of(stage, seed=seed)
-    terms = make_terms(recipe, nn.Identity(), nn.Identity(), Batch(x=torch.zeros(2, 1, 4, 4)))
-    return Loss(index, recipe.stages[index], terms, Truth(known))  # type: ignore[arg-type]
+    probe = Batch(x=torch.zeros(2, 1, 4, 4))
+    return make_losses(recipe, Truth(known), nn.Identity(), nn.Identity(), probe)[index]  # type: ignore[arg-type]
 
 
 def recipe_of(*stages: dict[str, object], seed: int = 0) -> Recipe:
@@ -173,7 +173,7 @@ def test_all_terms_of_presets_and_examples_count() -> None:
     stages = [stage for recipe in recipes for _, link in recipe.links() for stage in link.stages]
     assert len(stages) > 30
     for number, stage in enumerate(stages):
-        check_ratio(number, stage)
+        check_ratio(number, stage, registry.build("ratio", stage.ratio))
 
 
 def test_what_does_not_count_is_neither_computed_nor_shown_and_its_critic_rests() -> None:
@@ -215,18 +215,18 @@ def test_critics_and_regressors_learn_apart() -> None:
 def test_terms_belong_to_their_stage_and_begin_as_the_seed_says() -> None:
     watched: dict[str, object] = {"objectives": [{"name": "watched"}, {"name": "brightness"}]}
 
-    def terms(seed: int) -> dict[str, LossTerm]:
-        probe = Batch(x=torch.zeros(2, 1, 4, 4))
-        return dict(make_terms(recipe_of(TWO, watched, {}, seed=seed), nn.Identity(), nn.Identity(), probe))
+    def losses(seed: int) -> list[Loss]:
+        recipe, probe = recipe_of(TWO, watched, {}, seed=seed), Batch(x=torch.zeros(2, 1, 4, 4))
+        return make_losses(recipe, Truth(), nn.Identity(), nn.Identity(), probe)  # type: ignore[arg-type]
 
     state = torch.get_rng_state()
-    made = terms(0)
+    made = losses(0)
     assert torch.equal(state, torch.get_rng_state())
-    assert list(made) == ["0.0.distant", "0.own.0.brightness", "1.own.0.watched", "1.own.1.brightness"]
-    stages = [Loss(i, stage, made, Truth()) for i, stage in enumerate(recipe_of(TWO, watched, {}).stages)]  # type: ignore[arg-type]
-    assert [list(loss.terms) for loss in stages] == [list(made)[:2], list(made)[2:], []]
-    critic = made["1.own.0.watched"].critic
-    assert terms(0)["1.own.0.watched"].critic == critic != terms(1)["1.own.0.watched"].critic
+    assert [list(loss.terms) for loss in made] == [
+        ["0.0.distant", "0.own.0.brightness"], ["1.own.0.watched", "1.own.1.brightness"], [],
+    ]  # fmt: skip
+    again, other = (losses(seed)[1].terms["1.own.0.watched"].critic for seed in (0, 1))
+    assert again == made[1].terms["1.own.0.watched"].critic != other
 
 
 def test_taps_are_those_that_terms_want() -> None:
@@ -234,8 +234,7 @@ def test_taps_are_those_that_terms_want() -> None:
     recipe = recipe_of({"methods": [pairs]})
     student = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 1, 3, padding=1))
     teacher = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 1, 1))
-    terms = make_terms(recipe, student, teacher, Batch(x=torch.zeros(2, 1, 4, 4)))
-    loss = Loss(0, Stage(methods=recipe.stages[0].methods), terms, Truth())  # type: ignore[arg-type]
+    (loss,) = make_losses(recipe, Truth(), student, teacher, Batch(x=torch.zeros(2, 1, 4, 4)))  # type: ignore[arg-type]
     assert (loss.student_paths, loss.teacher_paths) == ({"0"}, {"1"})
     assert loss.regressors
 
@@ -255,8 +254,9 @@ def test_taps_are_those_that_terms_want() -> None:
 def test_what_no_term_reads_is_known(stage: dict[str, object], reads: set[str]) -> None:
     recipe = recipe_of(stage)
     x = torch.zeros(2, 1, 4, 4)
-    terms = make_terms(recipe, Told(), Told(), Batch(x=x, y=x, cond={"sigma": torch.ones(2)}))
-    assert set(Loss(0, recipe.stages[0], terms, Truth()).reads) == reads  # type: ignore[arg-type]
+    batch = Batch(x=x, y=x, cond={"sigma": torch.ones(2)})
+    (loss,) = make_losses(recipe, Truth(), Told(), Told(), batch)  # type: ignore[arg-type]
+    assert set(loss.reads) == reads
 
 
 class Told(nn.Module):

@@ -12,6 +12,7 @@ from kdgen.presets import preset
 from kdgen.presets.steps import STEPS, repeatable
 from kdgen.recipe import Recipe
 from kdgen.training import run, trainer
+from kdgen.training.run_log import Journal
 from kdgen.types import UserError
 
 Make = Callable[..., Recipe]
@@ -112,7 +113,7 @@ def test_a_begun_run_refuses_an_edited_recipe(make: Make, tmp_path: Path, key: s
 def test_what_no_student_learns_from_may_change_in_mid_run(make: Make, tmp_path: Path) -> None:
     drain(run.distill(make("controls=false"), tmp_path / "whole"))
     begun(make(), tmp_path / "run")
-    edited(tmp_path / "run", controls=False, checkpoint_every=60, pool__max_gib=2)
+    edited(tmp_path / "run", controls=False, checkpoint_every=60, cache__max_gib=2)
     drain(run.resume(tmp_path / "run"))
     assert not (tmp_path / "run" / "controls").exists()
     assert weights(tmp_path / "whole") == weights(tmp_path / "run")
@@ -121,14 +122,13 @@ def test_what_no_student_learns_from_may_change_in_mid_run(make: Make, tmp_path:
 @pytest.mark.parametrize("left", ["", "{", "[]"])
 def test_timings_that_a_power_cut_emptied_are_made_anew(make: Make, tmp_path: Path, left: str) -> None:
     events = drain(run.distill(make("precision=auto", "repeatable=true"), tmp_path / "run"))
-    before = json.loads((tmp_path / "run" / "timing.json").read_text())
-    (tmp_path / "run" / "timing.json").write_text(left)
+    before = Journal(tmp_path / "run").state.model_dump()
+    (tmp_path / "run" / "state.json").write_text(left)
     (tmp_path / "run" / "report.json").unlink()
     assert drain(run.resume(tmp_path / "run"))[-1].kind == events[-1].kind == "done"
-    after = json.loads((tmp_path / "run" / "timing.json").read_text())
-    seconds = {key for key in before if key.endswith(("_seconds", "_answers"))}
-    assert {key: after[key] for key in seconds} == pytest.approx({key: before[key] for key in seconds}, abs=0.05)
-    assert {key: after[key] for key in before if key not in seconds} == {
-        key: before[key] for key in before if key not in seconds
-    }
+    after = Journal(tmp_path / "run").state.model_dump()
+    for phase, known in before["phases"].items():
+        for what in ("seconds", "answers"):
+            assert after["phases"][phase].pop(what) == pytest.approx(known.pop(what), abs=0.05)
+    assert after == before
     assert (tmp_path / "run" / "report.json").is_file()
