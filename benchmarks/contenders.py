@@ -20,6 +20,7 @@ from kdgen.models.model import build_net
 from kdgen.recipe import CacheSpec
 from kdgen.registry import build
 from kdgen.training.loss import make_losses
+from kdgen.training.run_log import Journal
 from kdgen.types import Batch
 from kdgen.utils.conditions import call, conditions_of
 from kdgen.utils.devices import pick_device
@@ -219,7 +220,7 @@ def kdgen(work: Workload, seed: int, *, precision: str = "auto", cached: bool = 
             before = event.data["seconds"]
         if event.kind == "phase":
             training = event.data["seconds"] - event.data["tried"]
-            before += event.data["tried"]
+            before += event.data["tried"] + Journal(folder / "run").phase("student").trying
             break
     student = load(folder / "run" / "student").net
     shutil.rmtree(folder)
@@ -244,6 +245,7 @@ def contenders() -> tuple[dict[str, Contender], dict[str, str]]:
         "modelopt": modelopt,
         "kdgen float32": lambda work, seed: kdgen(work, seed, precision="float32"),
         "kdgen": kdgen,
+        "kdgen int8": lambda work, seed: kdgen(work, seed, precision="int8"),
         "kdgen cached": lambda work, seed: kdgen(work, seed, cached=True),
     }
     return {name: run for name, run in everyone.items() if name not in absent}, absent

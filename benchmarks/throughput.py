@@ -11,7 +11,8 @@ is the same shows in the students' losses on images that none was trained on:
     modelopt          the plain loop around NVIDIA's modelopt.torch.distill, where it is installed
     torchdistill      where it imports (it wants torchvision)
     kdgen float32     the teacher asked at every step, bfloat16 off
-    kdgen             the teacher asked at every step, precision as the recipe's "auto" settles it
+    kdgen             the teacher asked at every step, precision as the recipe's "auto" settles it in so few steps
+    kdgen int8        the same with the teacher in 8-bit integers, as "auto" settles it in longer runs
     kdgen cached      the teacher's answers from disk
 
 What came once stands apart: the seconds for cached answers, and for trying what suits the machine before the first

@@ -146,11 +146,12 @@ class Recipe(Strict):
         "every step, and measured by the first process on the CPU",
     )
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
-        description="what nets compute in; auto is bfloat16 where the device has units for it, and for a teacher's "
-        "answers 8-bit integers, each where it is faster and adds no more than a fiftieth to the teacher's own squared "
-        "error; the report says what was chosen",
+        description="what nets compute in; auto is bfloat16 where the device has units for it, and for a teacher that "
+        "is asked for a minute or more on the CPU 8-bit integers (by onnxruntime, of the extra kdgen[export]), each "
+        "where it is faster and adds no more than a fiftieth to the teacher's own squared error; int8 is auto with "
+        "such a teacher however short the run; the report says what was chosen",
     )
     repeatable: bool = Field(
         False,

@@ -17,7 +17,7 @@ LARGEST = 1900 * 2**20
 """Bytes of weights that fit into one ONNX file, whose bound is 2 GiB."""
 
 LINEAR = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
-"""What int8 is for; additions, such as a denoiser's residual connection, stay in float32."""
+"""What int8 is for, each with the ReLU after it; additions, as of a denoiser's residual, stay in float32."""
 
 
 def needs_onnx() -> None:
@@ -59,15 +59,27 @@ class OnnxNet(nn.Module):
     """An ONNX file under onnxruntime on the CPU, called as kdgen calls nets, with as many threads as torch has."""
 
     def __init__(self, path: Path) -> None:
-        import onnxruntime
-
         super().__init__()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3
-        self.session: Any = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.file = path.read_bytes()
+        self.sessions: dict[int, Any] = {}
         self.names = [each.name for each in self.session.get_inputs()]
         self.conditions = frozenset(self.names) - {"x"}
+
+    @property
+    def session(self) -> Any:
+        """The session for as many threads as torch has now."""
+        import onnxruntime
+
+        threads = torch.get_num_threads()
+        if threads not in self.sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.log_severity_level = 3
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            self.sessions[threads] = onnxruntime.InferenceSession(
+                self.file, options, providers=["CPUExecutionProvider"]
+            )
+        return self.sessions[threads]
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """``x`` and the conditions that the file names, to its answer on the CPU."""
@@ -122,7 +134,7 @@ def write_int8(program: ExportedProgram, path: Path, names: Sequence[str], batch
                 whole,
                 path,
                 Calibration(batch, ["x", *names]),
-                op_types_to_quantize=LINEAR,
+                op_types_to_quantize=[*LINEAR, "Relu"],
                 per_channel=True,
                 nodes_to_exclude=[layers[0], layers[-1]] if len(layers) > 2 else [],
                 activation_type=QuantType.QUInt8,

@@ -1,33 +1,35 @@
 """A link of a chain: one net taught by the one before it, from the teacher's answers to the saved student."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdgen.data.augment import check_crop
+from kdgen.export.onnx import needs_onnx
 from kdgen.models.abilities import Adopting
 from kdgen.models.model import Model, build_net, load, start_from
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.registry import Spec
 from kdgen.report import sample_grids
-from kdgen.report.report import deciding
 from kdgen.training.best_student import BestStudent
 from kdgen.training.cache_filling import CacheFilling
 from kdgen.training.checkpoint import Checkpoints
 from kdgen.training.equivariance import Equivariance
-from kdgen.training.run_log import Journal
-from kdgen.training.schedule import Length
+from kdgen.training.int8 import FASTER, WORTH, can_run_int8
+from kdgen.training.run_context import RunContext
+from kdgen.training.schedule import Length, asking
 from kdgen.training.teacher import Teacher
 from kdgen.training.teacher_cache import Stream, TeacherCache, live
 from kdgen.training.train_step import Learner
 from kdgen.training.trainer import Source, Trainer
 from kdgen.types import Batch, Event, Net, Task, UserError
-from kdgen.utils.distributed import Team
+from kdgen.utils.devices import call_seconds
 from kdgen.utils.seed import derive
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -41,50 +43,6 @@ WHOLE = "cache.crop is for cached inputs: with cache.inputs 0 the student trains
 
 PREVIEWED = 8
 """How many images of a net a preview shows."""
-
-
-@dataclass(slots=True)
-class RunContext:
-    """What the links of a chain share: the folder, the task, the device.
-
-    Attributes:
-        folder: the run folder.
-        journal: its notes.
-        task: of all links.
-        probe: a batch of two to probe shapes on.
-        device: where all nets compute.
-        fast: whether bfloat16 pays there.
-        int8: whether 8-bit integers are allowed to teachers, and pay there.
-        team: the processes that train together; the first of them asks the teacher for caches, and writes.
-        reference: the teacher of the whole chain, that nets are measured against.
-        stopped: asked whether to save and leave.
-    """
-
-    folder: Path
-    journal: Journal
-    task: Task
-    probe: Batch
-    device: torch.device
-    fast: bool
-    int8: bool
-    team: Team
-    reference: nn.Module | None = None
-    stopped: Callable[[], bool] = field(default=lambda: False)
-
-    @property
-    def primary_metric(self) -> str:
-        """The metric by which its nets are judged."""
-        return deciding(self.task, taught=self.reference is not None)
-
-    def home(self, phase: str) -> Path:
-        """The folder of a phase's net."""
-        if phase == "student":
-            return self.folder / "student"
-        return self.folder / ("assistants" if phase.startswith("assistant") else "controls") / phase
-
-    def finished(self, phase: str) -> bool:
-        """Whether a phase's net is there."""
-        return (self.home(phase) / "config.json").is_file()
 
 
 def fresh(recipe: Recipe, task: Task) -> tuple[Net, Spec]:
@@ -115,10 +73,9 @@ class Link:
             faster = place.fast and recipe.precision != "float32"
             self.teacher = Teacher(
                 original.net,
-                self._drawn("precision", JUDGED) if faster or place.int8 else place.probe,
+                self._drawn("precision", JUDGED) if faster else place.probe,
                 device=place.device,
                 bfloat16=faster,
-                calibration=partial(self._drawn, "calibration", CALIBRATED) if place.int8 else None,
                 slices=place.team if recipe.shard_teacher else None,
             )
         self.start = original if recipe.init in OF_TEACHER else None
@@ -163,6 +120,7 @@ class Link:
         """Ask the teacher and train, each from where it was left; nothing if the net is there already."""
         if self.place.finished(self.phase):
             return
+        self._settle_int8()
         if self.teacher is not None and not all(found.passes for found in self.teacher.tried.values()):
             yield self._event("warning", message=self.teacher.account())
         if self.stock is None and self.recipe.cache.crop:
@@ -177,6 +135,44 @@ class Link:
         learner, self.learner = self.learner, None
         assert learner is not None, "a link trains its student once"
         yield from self._train(self.phase, learner, length)
+
+    def _settle_int8(self) -> None:
+        """Let the teacher answer in 8-bit integers where that is asked for or pays; once found out, it lasts."""
+        place, noted = self.place, self.place.journal.phase(self.phase)
+        if self.teacher is None or self.learner is None or not place.int8:
+            return
+        began, chosen = time.perf_counter(), noted.int8
+        finds = chosen is None and place.team.is_main_process
+        chosen = place.team.broadcast(self._try_int8(self.teacher, self.learner) if finds else chosen)
+        if chosen and not finds:
+            self.teacher.try_int8(*self._samples(), faster=0.0)
+        if finds:
+            place.journal.note(self.phase, int8=chosen, trying=time.perf_counter() - began)
+
+    def _try_int8(self, teacher: Teacher, learner: Learner) -> bool:
+        if self.recipe.precision == "int8":
+            needs_onnx()
+            return teacher.try_int8(*self._samples(), faster=0.0)
+        if not can_run_int8() or not learner.reads_outputs or self._asking_seconds(teacher) < WORTH:
+            return False
+        try:
+            return teacher.try_int8(*self._samples(), faster=FASTER)
+        except UserError:  # it can't be written for onnxruntime
+            return False
+
+    def _samples(self) -> tuple[Batch, Batch]:
+        """What the ranges of a teacher's integers are taken from, and what they are judged on."""
+        return self._drawn("calibration", CALIBRATED), self._drawn("precision", JUDGED)
+
+    def _asking_seconds(self, teacher: Teacher) -> float:
+        """How long the teacher is about to be asked, as far as is known."""
+        sample, recipe = self._drawn("precision", JUDGED), self.recipe
+        each = min(call_seconds(partial(teacher.answer, sample), self.place.device, 3)) / JUDGED
+        if self.stock is not None:
+            share = asking(recipe.seconds, self.place.journal.phase(self.phase).drawing or 0.0)
+            missing = self.stock.cache.size - self.stock.cache.filled
+            return min(each * missing, math.inf if share is None else share)
+        return each * recipe.batch_size * recipe.steps if recipe.steps is not None else (recipe.seconds or 0.0) / 2
 
     def release(self) -> None:
         """Let go of the teacher and its answers when all is trained; the net that it was made of stays."""

@@ -28,8 +28,8 @@ from kdgen.tasks.abilities import image_sources
 from kdgen.tasks.compatibility import Party, check_fit
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.training.best_student import best_and_last
-from kdgen.training.chain import Link, RunContext, fresh
-from kdgen.training.int8 import int8_pays
+from kdgen.training.chain import Link, fresh
+from kdgen.training.run_context import RunContext
 from kdgen.training.run_log import Journal, stop_on_signals
 from kdgen.types import Event, UserError
 from kdgen.utils.conditions import check_reads
@@ -120,7 +120,6 @@ class _Run:
         task = registry.build("task", recipe.task)
         first = list(islice(task.batches(batch_size=2, seed=recipe.seed), 2))
         timed, begun = not recipe.repeatable, self.journal.state
-        asks = timed and recipe.precision == "auto" and recipe.teacher is not None
         fast = (lambda: bfloat16_pays(device)) if timed else (lambda: recipe.precision == "bfloat16")
         self.place = RunContext(
             folder=folder,
@@ -129,7 +128,9 @@ class _Run:
             probe=first[0],
             device=device,
             fast=self._settled(begun.bfloat16_pays, fast, team),
-            int8=asks and self._settled(begun.int8_pays, lambda: int8_pays(device), team),
+            int8=device.type == "cpu"
+            and not recipe.shard_teacher
+            and (recipe.precision == "int8" or (timed and recipe.precision == "auto")),
             team=team,
         )
         self.original: Model | None = None
@@ -186,7 +187,7 @@ class _Run:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
         with together(self.place.team), self.journal.opened(), stop_on_signals() as self.place.stopped:
             first = self.chain[0][0]
-            self.journal.note(bfloat16_pays=self.place.fast, int8_pays=self.place.int8)
+            self.journal.note(bfloat16_pays=self.place.fast)
             self.journal.note(first, drawing=self.journal.phase(first).drawing or self.drawing)
             for event in self._events():
                 self.journal.log(event)

@@ -23,6 +23,8 @@ class PhaseState(Strict):
     """What is known of a phase. Where its training stands lies in its checkpoints, beside the weights."""
 
     drawing: float | None = Field(None, description="seconds in which a model drew the images to train on")
+    int8: bool | None = Field(None, description="whether its teacher answers in 8-bit integers")
+    trying: float = Field(0.0, description="seconds in which that was found out")
     answers: float = Field(0.0, description="seconds that the teacher's answers took")
     answers_from_disk: bool | None = Field(None, description="whether all of these were there already")
     inputs: int | None = Field(None, description="how many inputs are used, where the seconds sufficed for so many")
@@ -34,8 +36,8 @@ class PhaseState(Strict):
 
     @property
     def answering(self) -> float:
-        """Seconds of this run that went to answers; none where they lay on disk."""
-        return 0.0 if self.answers_from_disk else self.answers
+        """Seconds of this run that went to asking the teacher ahead of training, none for answers that lay on disk."""
+        return self.trying + (0.0 if self.answers_from_disk else self.answers)
 
     @property
     def preparing(self) -> float:
@@ -52,7 +54,6 @@ class RunState(Strict):
     """What is known of a run, as `state.json` in its folder."""
 
     bfloat16_pays: bool | None = Field(None, description="whether it computes in bfloat16")
-    int8_pays: bool | None = Field(None, description="whether its teachers may answer in 8-bit integers")
     phases: dict[str, PhaseState] = Field({}, description="by name")
 
     def phase(self, name: str) -> PhaseState:

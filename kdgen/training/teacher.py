@@ -1,16 +1,18 @@
 """The teacher, made nearly free: frozen, and in the fastest numbers that are exact enough."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from kdgen.models.nets.fold import folded
-from kdgen.training.int8 import has_chains, in_floats, quantised
+from kdgen.training.int8 import Int8Net
 from kdgen.training.tolerance import Bound, Judged, judge
 from kdgen.types import Batch, Net, TeacherOutput
 from kdgen.utils.conditions import call
-from kdgen.utils.devices import Autocast, lay_out
+from kdgen.utils.devices import Autocast, call_seconds, lay_out
 from kdgen.utils.distributed import Team
 from kdgen.utils.hooks import capture_outputs
 
@@ -19,12 +21,16 @@ BOUND = Bound(own=0.02, spread=4e-4)
 where no truth is known a fiftieth of the standard deviation of its output."""
 
 
+ROUNDS = 4
+"""How often each way is timed; its fastest time counts, which other work on the machine disturbs least."""
+
+
 class Teacher(Autocast):
     """A net that answers and never learns: batch norm folded, channels last, in few bits where that is faster.
 
     Called as a net it computes in float32 or under autocast in bfloat16: convolutions do, the residual connection and
-    the output stay in float32. Asked for an answer, which nobody differentiates, its chains of convolutions may compute
-    in 8-bit integers. Both are tried on a sample and refused past the ``BOUND`` of their error against float32.
+    the output stay in float32. Asked for an answer alone, which nobody differentiates, it may compute in 8-bit integers
+    under onnxruntime. Both are tried on a sample and refused past the ``BOUND`` of their error against float32.
 
     It holds the weights of the net that it is made of, those aside that folding changes: they are kept once, in the
     layout that it computes in.
@@ -34,8 +40,6 @@ class Teacher(Autocast):
         sample: inputs to try fewer bits on, with their truth where there is one.
         device: where it computes.
         bfloat16: whether that is fast there.
-        calibration: where 8-bit integers are fast: gives the inputs that their ranges are taken from, other ones than
-            the sample; called only for a net that has such chains.
         slices: processes that hold a slice of its weights each, and ask it together; None keeps it whole.
 
     Attributes:
@@ -49,7 +53,6 @@ class Teacher(Autocast):
         *,
         device: torch.device,
         bfloat16: bool = False,
-        calibration: Callable[[], Batch] | None = None,
         slices: Team | None = None,
     ) -> None:
         likely = torch.bfloat16 if bfloat16 else torch.float32
@@ -63,12 +66,9 @@ class Teacher(Autocast):
             held = slices.sharded(frozen).to(device)
         super().__init__(held, device, torch.float32)
         self.tried: dict[str, Judged] = {}
-        self._whole: Autocast | None = None
-        self._hidden: frozenset[str] = frozenset()
+        self._int8: Int8Net | None = None
         if bfloat16:
             self._try_bfloat16(sample.to(device))
-        if calibration is not None and slices is None and has_chains(self.net):
-            self._try_int8(calibration().to(device), sample.to(device))
 
     def _try_bfloat16(self, sample: Batch) -> None:
         exact = self.answer(sample).output
@@ -76,13 +76,20 @@ class Teacher(Autocast):
         if not self._close("bfloat16", sample, exact):
             self.dtype = torch.float32
 
-    def _try_int8(self, ranges: Batch, sample: Batch) -> None:
+    def try_int8(self, calibration: Batch, sample: Batch, *, faster: float) -> bool:
+        """Answer in 8-bit integers from now on where that is exact enough on other inputs, and so much faster.
+
+        Raises:
+            UserError: as ``Int8Net`` does.
+        """
         with torch.no_grad():
             exact = call(self.net, _view(sample), sample.cond)
-        made = quantised(self.net, _view(ranges), ranges.cond)
-        self._whole, self._hidden = Autocast(made.net, self.device, self.dtype), made.hidden
-        if not self._close("int8", sample, exact):
-            self._whole = None
+        runs = partial(self.answer, sample)
+        before = min(call_seconds(runs, self.device, ROUNDS))
+        self._int8 = Int8Net(self.net, replace(calibration, x=_view(calibration)))
+        if before < faster * min(call_seconds(runs, self.device, ROUNDS)) or not self._close("int8", sample, exact):
+            self._int8 = None
+        return self._int8 is not None
 
     def _close(self, name: str, sample: Batch, exact: Tensor) -> bool:
         answer = self.answer(sample).output
@@ -97,7 +104,7 @@ class Teacher(Autocast):
     @property
     def precision(self) -> str:
         """What its answers are computed in: ``float32``, ``bfloat16`` or, where they can be, ``int8``."""
-        if self._whole is not None:
+        if self._int8 is not None:
             return "int8"
         return str(self.dtype).removeprefix("torch.")
 
@@ -112,11 +119,12 @@ class Teacher(Autocast):
         if cached is not None and cached.features.keys() >= set(paths):
             features = {path: value.to(self.device) for path, value in cached.features.items()}
             return TeacherOutput(output=cached.output.to(self.device), features=features)
-        paths = sorted(paths)
-        asked = self if self._whole is None or self._hidden.intersection(paths) else self._whole
-        with capture_outputs(asked.net, paths) as seen:
-            output = call(asked, _view(batch), batch.cond)
-        return TeacherOutput(output=output, features=in_floats(asked.net, seen))
+        view = replace(batch, x=_view(batch))
+        if not paths and self._int8 is not None and self._int8.takes(view.x):
+            return TeacherOutput(output=self._int8(view))
+        with capture_outputs(self.net, sorted(paths)) as seen:
+            output = call(self, view.x, view.cond)
+        return TeacherOutput(output=output, features=dict(seen))
 
 
 def _same_weights(net: Net, other: Net) -> list[tuple[Tensor, Tensor]]:

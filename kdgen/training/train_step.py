@@ -82,6 +82,11 @@ class Learner:
         terms = (term for loss in self.losses for term in loss.own.values())
         return {path for term in terms if isinstance(term, Method) for path in term.teacher_layers}
 
+    @property
+    def reads_outputs(self) -> bool:
+        """Whether some stage reads what the teacher gives, and none what its layers give."""
+        return any("teacher" in loss.reads for loss in self.losses) and not self.teacher_paths
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that a resumed run needs."""
         assert self.optimizer is not None

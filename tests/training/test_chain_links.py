@@ -1,6 +1,7 @@
 """A link's teacher and its answers within a run: held once, said, and asked within the run's seconds."""
 
 import gc
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 from kdgen.recipe import Recipe
 from kdgen.report.compare import Report
 from kdgen.training import run
+from kdgen.training.chain import Link
 from kdgen.training.run_log import Journal
+from kdgen.training.teacher import Teacher
 from kdgen.training.tolerance import Bound
+from kdgen.types import UserError
 
 Make = Callable[..., Recipe]
 
@@ -57,7 +61,6 @@ def test_what_the_teacher_answers_in_is_said_and_why(
 ) -> None:
     monkeypatch.setattr("kdgen.training.teacher.BOUND", Bound(own=bound, spread=bound))
     monkeypatch.setattr("kdgen.training.run.bfloat16_pays", lambda device: True)
-    monkeypatch.setattr("kdgen.training.run.int8_pays", lambda device: False)
     events = drain(run.distill(make("controls=false", "precision=auto"), tmp_path / "run"))
     (note,) = [note for note in Report.read(tmp_path / "run").notes if "The teacher answers in" in note]
     warnings = [event.data["message"] for event in events if event.kind == "warning"]
@@ -96,3 +99,41 @@ def test_a_resumed_run_keeps_to_the_answers_that_it_began_to_train_on(make: Make
     assert (answers["done"], answers["from_disk"]) == (noted, True)
     more = Journal(tmp_path / "more").phase("student").inputs
     assert more > noted
+
+
+def test_a_teacher_in_int8_is_asked_for_settled_once_counted_and_said(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = run.distill(make("controls=false", "precision=int8"), tmp_path / "run")
+    for event in running:
+        if event.kind == "answers":
+            break
+    running.close()
+    before = Journal(tmp_path / "run").phase("student")
+    monkeypatch.setattr(Link, "_try_int8", lambda *nets: pytest.fail("found out again"))
+    drain(run.resume(tmp_path / "run"))
+    noted = Journal(tmp_path / "run").phase("student")
+    assert noted.trying == before.trying
+    assert noted.int8
+    assert noted.trying > 0
+    assert noted.preparing == pytest.approx(noted.trying + noted.answers)
+    assert any("The teacher answers in int8" in note for note in Report.read(tmp_path / "run").notes)
+
+
+@pytest.mark.parametrize("worth", [0.0, 60.0])
+def test_a_teacher_is_tried_in_int8_where_it_is_asked_long_enough(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: float
+) -> None:
+    tries: list[bool] = []
+    monkeypatch.setattr("kdgen.training.chain.WORTH", worth)
+    monkeypatch.setattr(Teacher, "try_int8", lambda *args, **kwargs: tries.append(True) or False)
+    drain(run.distill(make("controls=false", "precision=auto"), tmp_path / "run"))
+    assert len(tries) == (worth == 0)
+
+
+def test_without_onnxruntime_a_teacher_in_int8_is_refused_in_a_line(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match=r"kdgen\[export\]"):
+        drain(run.distill(make("controls=false", "precision=int8"), tmp_path / "run"))

@@ -35,7 +35,6 @@ def test_what_a_timing_found_does_not_matter_to_a_repeatable_run(
 ) -> None:
     for pays in (True, False):
         monkeypatch.setattr(run, "bfloat16_pays", lambda device, pays=pays: pays)
-        monkeypatch.setattr(run, "int8_pays", lambda device, pays=pays: pays)
         for kind in ("repeatable=true", "repeatable=false"):
             recipe = make("controls=false", "precision=auto", kind)
             drain(run.distill(recipe, tmp_path / f"{kind}-{pays}"))

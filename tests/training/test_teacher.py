@@ -8,14 +8,12 @@ from kdgen.data.augment import dihedral
 from kdgen.models.model import build_net
 from kdgen.registry import Spec, build
 from kdgen.tasks import Denoise
-from kdgen.training.int8 import int8_pays
 from kdgen.training.teacher import BOUND, Teacher
 from kdgen.training.tolerance import Bound
 from kdgen.types import Batch, TeacherOutput
 from kdgen.utils.conditions import call
 
 CPU = torch.device("cpu")
-in_int8 = pytest.mark.skipif(not int8_pays(CPU), reason="8-bit integers are not faster on this machine")
 
 
 def sample(size: int = 4, seed: int = 0) -> Batch:
@@ -98,57 +96,57 @@ def test_the_teacher_holds_the_weights_of_its_net_and_nothing_twice() -> None:
         assert not any(p.requires_grad for p in made.parameters())
 
 
-@in_int8
-def test_in_int8_only_what_is_quantised_is_held_beside_the_net() -> None:
-    net = denoiser(norm=False)
-    made = Teacher(net, sample(8, seed=2), device=CPU, calibration=lambda: sample(16))
-    assert made.precision == "int8"
-    assert {p.data_ptr() for p in made.parameters()} == {p.data_ptr() for p in net.parameters()}
+def in_int8(net: nn.Module, ranges: Batch, judged: Batch) -> Teacher:
+    """A teacher that was tried in 8-bit integers, however slow they are on this machine."""
+    made = Teacher(net, judged, device=CPU)
+    assert made.try_int8(ranges, judged, faster=0.0) == (made.precision == "int8")
+    return made
 
 
-@in_int8
 def test_int8_is_judged_on_other_inputs_than_its_ranges_come_from() -> None:
     net, dark = denoiser(), sample(16)
     dim = Batch(x=0.05 * dark.x, y=None, cond=dark.cond)
-    assert Teacher(net, dim, device=CPU, calibration=lambda: dim).precision == "int8"
-    assert Teacher(net, sample(4, seed=3), device=CPU, calibration=lambda: dim).precision == "float32"
+    assert in_int8(net, dim, dim).precision == "int8"
+    assert in_int8(net, dim, sample(4, seed=3)).precision == "float32"
 
 
-@in_int8
 def test_answers_in_int8_are_close_and_bad_ones_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     net, batch = denoiser(), sample(seed=1)
-    whole = Teacher(net, sample(8, seed=2), device=CPU, calibration=lambda: sample(16))
+    whole = in_int8(net, sample(16), sample(8, seed=2))
     exact = Teacher(net, sample(2), device=CPU)
     assert whole.precision == "int8"
     assert 0 < error(whole.answer(batch), exact.answer(batch)) < BOUND.own * own_error(net, batch)
     assert torch.equal(whole(batch.x), exact(batch.x))  # as a net it is what it was, and can be differentiated
+    larger = Batch(x=torch.randn(3, 1, 20, 28))
+    assert 0 < error(whole.answer(larger), exact.answer(larger)) < 1e-3
     monkeypatch.setattr("kdgen.training.teacher.BOUND", Bound(own=1e-9, spread=1e-9))
-    refused = Teacher(net, sample(8, seed=2), device=CPU, calibration=lambda: sample(16))
+    refused = in_int8(net, sample(16), sample(8, seed=2))
     assert refused.precision == "float32"
     assert "int8 would be off by" in refused.account()
 
 
-@in_int8
-def test_taps_are_in_floats_whatever_the_answer_is_computed_in() -> None:
+def test_int8_serves_a_net_of_any_layers_with_conditions() -> None:
+    torch.manual_seed(0)
+    net, batch = (
+        build_net(Spec(name="unet", args={"channels": 1, "widths": [8, 12], "blocks": 1}), 1)[0],
+        sample(seed=1),
+    )
+    whole, exact = in_int8(net, sample(16), sample(8, seed=2)), Teacher(net, sample(2), device=CPU)
+    assert whole.precision == "int8"
+    assert 0 < error(whole.answer(batch), exact.answer(batch)) < BOUND.own * own_error(net, batch)
+
+
+def test_a_teacher_that_integers_do_not_make_faster_goes_on_in_floats() -> None:
+    made = Teacher(denoiser(), sample(4), device=CPU)
+    assert not made.try_int8(sample(8), sample(4), faster=1e9)
+    assert (made.precision, made.account()) == ("float32", "")
+
+
+def test_layers_are_in_floats_whatever_the_answer_is_computed_in() -> None:
     net, batch = denoiser(), sample(seed=1)
-    whole = Teacher(net, sample(2), device=CPU, calibration=lambda: sample(16))
-    exact = Teacher(net, sample(2), device=CPU)
+    whole, exact = in_int8(net, sample(16), sample(8, seed=2)), Teacher(net, sample(2), device=CPU)
     relus = [name for name, layer in net.named_children() if isinstance(layer, nn.ReLU)]
-    seen, wanted = whole.answer(batch, relus).features, exact.answer(batch, relus).features
-    assert list(seen) == list(wanted) == relus
-    for path in relus[1:]:
-        assert 0 < (seen[path] - wanted[path]).square().mean() < 1e-3 * wanted[path].square().mean()
-    norms = [name for name, layer in net.named_children() if isinstance(layer, nn.BatchNorm2d)]
-    hidden = whole.answer(batch, norms)  # computed with the ReLU in int8, so the answer is not asked for in int8
-    torch.testing.assert_close(hidden.features, exact.answer(batch, norms).features)
-
-
-def test_a_net_without_chains_is_not_calibrated() -> None:
-    def never() -> Batch:
-        raise AssertionError
-
-    net = build_net(Spec(name="unet", args={"widths": [4, 6], "blocks": 1}), 1)[0]
-    assert Teacher(net, sample(2), device=CPU, calibration=never).precision == "float32"
+    torch.testing.assert_close(whole.answer(batch, relus).features, exact.answer(batch, relus).features)
 
 
 def test_the_teacher_answers_without_gradient_and_with_its_taps() -> None:

@@ -1,0 +1,57 @@
+"""What the links of a chain share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from kdgen.report.report import deciding
+from kdgen.training.run_log import Journal
+from kdgen.types import Batch, Task
+from kdgen.utils.distributed import Team
+
+
+@dataclass(slots=True)
+class RunContext:
+    """What the links of a chain share: the folder, the task, the device.
+
+    Attributes:
+        folder: the run folder.
+        journal: its notes.
+        task: of all links.
+        probe: a batch of two to probe shapes on.
+        device: where all nets compute.
+        fast: whether bfloat16 pays there.
+        int8: whether a teacher may be tried in 8-bit integers.
+        team: the processes that train together; the first of them asks the teacher for caches, and writes.
+        reference: the teacher of the whole chain, that nets are measured against.
+        stopped: asked whether to save and leave.
+    """
+
+    folder: Path
+    journal: Journal
+    task: Task
+    probe: Batch
+    device: torch.device
+    fast: bool
+    int8: bool
+    team: Team
+    reference: nn.Module | None = None
+    stopped: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def primary_metric(self) -> str:
+        """The metric by which its nets are judged."""
+        return deciding(self.task, taught=self.reference is not None)
+
+    def home(self, phase: str) -> Path:
+        """The folder of a phase's net."""
+        if phase == "student":
+            return self.folder / "student"
+        return self.folder / ("assistants" if phase.startswith("assistant") else "controls") / phase
+
+    def finished(self, phase: str) -> bool:
+        """Whether a phase's net is there."""
+        return (self.home(phase) / "config.json").is_file()
