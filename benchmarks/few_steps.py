@@ -109,7 +109,7 @@ def of_teacher(teacher: Model, task: Any) -> Iterator[Line]:
         yield line(steps, steps, task.apart(draw(task.num_images), net), draw)
     many = task.num_steps
     figures = task.evaluate(net, reference=net)
-    yield line(2 * many, 2 * many - 1, figures, lambda number: task.draw(net, num_images=number))
+    yield line(2 * many, 2 * many - 1, figures, lambda number: task.draw_teacher(net, num_images=number))
 
 
 def homes(folder: Path, recipe: Recipe) -> list[tuple[Path, int | None]]:
