@@ -22,28 +22,28 @@ SIZE = 32
 """Height and width in pixels of what is put into a net whose task does not say."""
 
 
-def check(parcel: Parcel, given: Model | None = None) -> None:
+def check(parcel: Parcel, source: Model | None = None) -> None:
     """Load the parcel's files and compare.
 
     Args:
         parcel: what is to be sent.
-        given: the net as the user holds it, if it was not given as a folder.
+        source: the net as the user holds it, if it was not given as a folder.
 
     Raises:
         UserError: if the files cannot be loaded, or give something else than the net.
     """
-    fresh = load(parcel.folder)
-    x, cond = probe(fresh)
-    out = _answer(fresh.net, x, cond)
+    model = load(parcel.folder)
+    x, cond = probe(model)
+    out = _output(model.net, x, cond)
     if not out.isfinite().all():
-        raise UserError(f"nothing was sent: {parcel.student} gives what is no number: train it again")
-    if not torch.equal(out, _answer(load(parcel.student).net, x, cond)):
+        raise UserError(f"nothing was sent: {parcel.student} gives NaN or infinity: train it again")
+    if not torch.equal(out, _output(load(parcel.student).net, x, cond)):
         raise UserError(f"nothing was sent: the files gathered from {parcel.student} give another output: try again")
-    learned = trained(parcel.run) if parcel.run else None
-    if parcel.run and learned is None:
+    checkpoint = trained(parcel.run) if parcel.run else None
+    if parcel.run and checkpoint is None:
         parcel.notes.append("not compared with the trained net, whose last checkpoint is gone")
-    for net in [given.net if given else None, learned]:
-        if net is not None and (_answer(net, x, cond) - out).abs().max().item() > CLOSE:
+    for net in [source.net if source else None, checkpoint]:
+        if net is not None and (_output(net, x, cond) - out).abs().max().item() > CLOSE:
             raise UserError(f"nothing was sent: {parcel.student} gives another output than the trained net: it was "
                             "changed or is damaged, save it anew")  # fmt: skip
 
@@ -62,8 +62,8 @@ def trained(run: Path) -> Net | None:
     if state is None or state["step"] != ended.steps:
         return None
     recipe = read(run / "recipe.json")
-    made = load(run)
-    net, _ = build_net(recipe.student, made.channels, made.task)
+    model = load(run)
+    net, _ = build_net(recipe.student, model.channels, model.task)
     try:
         net.load_state_dict(state["average"]["net"])
     except RuntimeError:
@@ -81,11 +81,11 @@ def probe(model: Model) -> tuple[Tensor, dict[str, Tensor]]:
     return torch.randn((1, *shape), generator=generator(0, "probe")), cond
 
 
-def _answer(net: Net, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
-    where = next((p.device for p in net.parameters()), torch.device("cpu"))
+def _output(net: Net, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
+    device = next((p.device for p in net.parameters()), torch.device("cpu"))
     try:
         with evaluating(net):
-            out = whole(net, x.to(where), {key: value.to(where) for key, value in cond.items()})
+            out = whole(net, x.to(device), {key: value.to(device) for key, value in cond.items()})
     except (RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"nothing was sent: the net cannot be called as its task says, on {list(x.shape)}: "
                         f"{' '.join(str(error).split())[:200]}") from None  # fmt: skip

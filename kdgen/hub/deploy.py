@@ -45,23 +45,24 @@ def deploy(
     """
     id = HubId.read(repo_id)
     hub = api(token)
-    with TemporaryDirectory(prefix="kdgen-") as place:
-        notes = _gather(checkout, Path(place))
+    with TemporaryDirectory(prefix="kdgen-") as temporary:
+        folder = Path(temporary)
+        notes = _gather(checkout, folder)
         with explained(id.name, writing=True):
             ids = [HubId.read(student) for student in students]
-            commits = {named.name: commit_of(named, token=token) for named in ids}
-            _preload(Path(place), commits)
-            found = sorted(path for path in Path(place).rglob("*") if path.is_file())
-            files = {path.relative_to(place).as_posix(): path for path in found}
+            commits = {student.name: commit_of(student, token=token) for student in ids}
+            _preload(folder, commits)
+            paths = sorted(path for path in folder.rglob("*") if path.is_file())
+            files = {path.relative_to(folder).as_posix(): path for path in paths}
             sizes = {name: path.stat().st_size for name, path in files.items()}
-            page = (Path(place) / "README.md").read_text(encoding="utf-8")
+            page = (folder / "README.md").read_text(encoding="utf-8")
             url = f"{hub.endpoint}/spaces/{id.name}"
             if dry_run:
                 return Pushed(url, None, sizes, tuple(notes), page)
-            open_repository(hub, id.name, private=private, mine=_is_apps, repo_type="space", space_sdk="gradio")
-            done = commit(hub, id.name, files, stale=lambda path: path != ".gitattributes", repo_type="space",
+            open_repository(hub, id.name, private=private, may_replace=_is_apps, repo_type="space", space_sdk="gradio")
+            info = commit(hub, id.name, files, stale=lambda path: path != ".gitattributes", repo_type="space",
                           message=f"kdgen {version('kdgen')}")  # fmt: skip
-    return Pushed(url, done.oid, sizes, tuple(notes), page)
+    return Pushed(url, info.oid, sizes, tuple(notes), page)
 
 
 def _gather(checkout: Path, folder: Path) -> list[str]:
@@ -81,20 +82,20 @@ def _gather(checkout: Path, folder: Path) -> list[str]:
             raise UserError(f"there is no {name} in {space}: a Space needs one")
     notes = []
     for name, path in sources.items():
-        why = "is a symbolic link out of the folder" if outside(path, checkout) else objection(path, private=False)
-        if why:
-            notes.append(f"not sent: {name} {why}")
+        reason = "is a symbolic link out of the folder" if outside(path, checkout) else objection(path)
+        if reason:
+            notes.append(f"not sent: {name} {reason}")
             continue
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     metadata = folder / f"kdgen-{version('kdgen')}.dist-info" / "METADATA"
     metadata.parent.mkdir()
-    known = distribution("kdgen")
-    metadata.write_text(known.read_text("METADATA") or known.read_text("PKG-INFO") or "", encoding="utf-8")
+    installed = distribution("kdgen")
+    metadata.write_text(installed.read_text("METADATA") or installed.read_text("PKG-INFO") or "", encoding="utf-8")
     if not (folder / "requirements.txt").is_file():
-        needed = [line for line in requires("kdgen") or () if "extra ==" not in line]
-        (folder / "requirements.txt").write_text("\n".join(needed) + "\n", encoding="utf-8")
+        requirements = [line for line in requires("kdgen") or () if "extra ==" not in line]
+        (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     return notes
 
 
@@ -105,15 +106,15 @@ def _is_source(path: Path) -> bool:
 
 def _preload(folder: Path, commits: dict[str, str]) -> None:
     """Name the students in `students.json` and in the front matter of the page."""
-    named = [f"{name}@{sha}" for name, sha in commits.items()]
-    (folder / "students.json").write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+    students = [f"{name}@{sha}" for name, sha in commits.items()]
+    (folder / "students.json").write_text(json.dumps(students, indent=2) + "\n", encoding="utf-8")
     page = folder / "README.md"
     card = RepoCard(page.read_text(encoding="utf-8"), ignore_metadata_errors=False)
     card.data["tags"] = list(dict.fromkeys([*(card.data.get("tags") or ()), "kdgen"]))
-    if named:
+    if students:
         card.data["models"] = list(dict.fromkeys([*(card.data.get("models") or ()), *commits]))
-        before = [line for line in card.data.get("preload_from_hub") or () if line.split()[0] not in commits]
-        card.data["preload_from_hub"] = [*before, *commits]
+        others = [line for line in card.data.get("preload_from_hub") or () if line.split()[0] not in commits]
+        card.data["preload_from_hub"] = [*others, *commits]
     page.write_text(str(card), encoding="utf-8")
 
 

@@ -55,11 +55,11 @@ def _steps(model: Model) -> int | None:
 def _before_and_after(model: Model, path: Path, size: int) -> None:
     """Four photographs of ``size`` in two rows: what the student is given, and what it makes of them."""
     images = torch.cat([framed(x, size) for _, x in Photographs().images(model.channels)][1:])
-    task, made_for = task_class(model.task), model.task.get("sigma", 25)
-    sigma = float(made_for if isinstance(made_for, int | float) else made_for[-1])
-    given = task.degrade(images, model.task, sigma=sigma, random=generator(0, "gallery"))
-    made = model.restore(given, sigma=sigma) if task.tiled else model.eval().net(given)
-    if given.shape != made.shape:
-        given = F.interpolate(given, made.shape[-2:], mode="bicubic", antialias=True)
-    both = torch.cat([given, made]).clamp(-1, 1)
-    sheet(to_pictures(both), columns=len(images)).save(path)
+    task, levels = task_class(model.task), model.task.get("sigma", 25)
+    sigma = float(levels if isinstance(levels, int | float) else levels[-1])
+    inputs = task.degrade(images, model.task, sigma=sigma, random=generator(0, "gallery"))
+    outputs = model.restore(inputs, sigma=sigma) if task.tiled else model.eval().net(inputs)
+    if inputs.shape != outputs.shape:
+        inputs = F.interpolate(inputs, outputs.shape[-2:], mode="bicubic", antialias=True)
+    rows = torch.cat([inputs, outputs]).clamp(-1, 1)
+    sheet(to_pictures(rows), columns=len(images)).save(path)

@@ -6,7 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData, ModelInfo, constants, get_session
 
-from kdgen.models.hub_cache import api, explained, patiently
+from kdgen.models.hub_cache import api, explained, with_retries
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ def published(*, author: str | None = None, task: str | None = None, limit: int 
     """
     tags = ["kdgen", *([task] if task else [])]
     with explained("the list of students"):
-        # Lists are tried again by the client itself, for half a minute where there is no network: ask for one first.
-        patiently(lambda: get_session().head(constants.ENDPOINT))
-        found = list(api().list_models(filter=tags, author=author, sort="downloads", cardData=True, limit=limit))
-    return [_published(info) for info in found]
+        # Lists are tried again by huggingface-hub itself, half a minute where there is no network: ask for one first.
+        with_retries(lambda: get_session().head(constants.ENDPOINT))
+        infos = list(api().list_models(filter=tags, author=author, sort="downloads", cardData=True, limit=limit))
+    return [_published(info) for info in infos]
 
 
 def _published(info: ModelInfo) -> Published:
@@ -70,5 +70,5 @@ def _published(info: ModelInfo) -> Published:
 
 def _texts(value: Any) -> list[str]:
     """The words in a value that is to be a text or several, without what would move a terminal's cursor."""
-    several = value if isinstance(value, list) else [value]
-    return ["".join(filter(str.isprintable, text)) for text in several if isinstance(text, str)]
+    values = value if isinstance(value, list) else [value]
+    return ["".join(filter(str.isprintable, text)) for text in values if isinstance(text, str)]

@@ -1,7 +1,6 @@
-"""What is sent: the files of a student, gathered in a folder of their own, each looked through before."""
+"""What is sent: the files of a student, gathered in a folder of their own, each checked before."""
 
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from kdgen.types import UserError
 
 OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "state.json",
        ".begun.json", ".lock", "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip
-"""What a run writes; of other files it is said that they are not sent."""
+"""What a run writes; other files are named as not sent."""
 
 
 @dataclass(slots=True)
@@ -32,7 +31,6 @@ class Parcel:
 
     Attributes:
         folder: holds them and nothing else.
-        named: the repositories that they may name: that which they are for, and the teacher's.
         student: the folder they come from.
         run: the run that it belongs to, None for a student by itself.
         config: of the student.
@@ -42,7 +40,6 @@ class Parcel:
     """
 
     folder: Path
-    named: frozenset[str]
     student: Path
     run: Path | None
     config: Config
@@ -53,8 +50,8 @@ class Parcel:
     @property
     def files(self) -> dict[str, Path]:
         """The files by their paths in the repository, in order."""
-        found = [path for path in self.folder.rglob("*") if path.is_file()]
-        return {path.relative_to(self.folder).as_posix(): path for path in sorted(found)}
+        paths = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path for path in paths}
 
     @property
     def card(self) -> str:
@@ -81,8 +78,7 @@ def packed(
     student = source / "student" if (source / "student" / "config.json").is_file() else source
     if not (student / "config.json").is_file():
         raise UserError(f"{source} holds no finished student: name a run that is done, or the folder of a student")
-    named = frozenset({repo, *_hub_ids(run / "recipe.json")})
-    parcel = Parcel(folder, named, student, None if run == student else run, read_config(student))
+    parcel = Parcel(folder, student, None if run == student else run, read_config(student))
     if needs_code(parcel.config.net):
         raise UserError(f"nothing was sent: {student} is of the net {parcel.config.net.name}, your own, that nobody "
                         f"can open without its code: `kdgen export {student} --format onnx` writes a file that opens "
@@ -103,16 +99,9 @@ def packed(
                       license=license or cards.licence(student), teacher=_teacher(parcel.recipe), pictures=pictures,
                       datasets=datasets)  # fmt: skip
     (folder / "README.md").write_text(text, encoding="utf-8")
-    if why := objection(folder / "README.md", named=parcel.named):
-        raise UserError(f"the model card {why}: mend the recipe's name or the report's notes it comes from")
+    if reason := objection(folder / "README.md"):
+        raise UserError(f"the model card {reason}: mend the recipe's name or the report's notes it comes from")
     return parcel
-
-
-def _hub_ids(recipe: Path) -> list[str]:
-    """The ids of the Hub in a recipe, which names them by ``hub:`` once it has run."""
-    if not recipe.is_file():
-        return []
-    return re.findall(r"hub:([\w.-]+/[\w.-]+)", recipe.read_text(encoding="utf-8", errors="replace"))
 
 
 def _take_student(parcel: Parcel) -> None:
@@ -122,33 +111,32 @@ def _take_student(parcel: Parcel) -> None:
         if name in PAGES or name in ("README.md", "gallery.png"):
             continue
         if not publishable(name):
-            why = "is a symbolic link out of the folder" if outside(path, parcel.student) else objection(path)
-            parcel.notes.append(f"not sent: {name} {why or 'is no part of a student'}")
-        elif why := _take(parcel, path, name, parcel.student):
-            raise UserError(f"nothing was sent: {path} {why}: save the student anew with kdgen")
+            parcel.notes.append(f"not sent: {name} is no part of a student")
+        elif reason := _take(parcel, path, name, parcel.student):
+            raise UserError(f"nothing was sent: {path} {reason}: save the student anew with kdgen")
 
 
 def _take(parcel: Parcel, path: Path, name: str, root: Path) -> str | None:
     """Copy a file into the parcel, or note why it is not sent and return that."""
     if outside(path, root):
-        why: str | None = "is a symbolic link out of the folder"
+        reason: str | None = "is a symbolic link out of the folder"
     elif not path.is_file():
-        why = "is no file"
+        reason = "is no file"
     else:
         target = parcel.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if name in PAGES and path.suffix in (".json", ".md"):
-            text, found = without_paths(path.read_text(encoding="utf-8", errors="replace"))
+            text, paths = without_paths(path.read_text(encoding="utf-8", errors="replace"))
             target.write_text(text, encoding="utf-8")
-            parcel.notes += [f"{name}: the absolute path {each} is cut to its last part" for each in sorted(set(found))]
+            parcel.notes += [f"{name}: the absolute path {each} is cut to its last part" for each in sorted(set(paths))]
         else:
             shutil.copyfile(path, target)
-        why = objection(target, named=parcel.named)
-        if why:
+        reason = objection(target)
+        if reason:
             target.unlink()
-    if why:
-        parcel.notes.append(f"not sent: {name} {why}")
-    return why
+    if reason:
+        parcel.notes.append(f"not sent: {name} {reason}")
+    return reason
 
 
 def _read_pages(parcel: Parcel) -> None:
@@ -173,32 +161,29 @@ def _recipe(path: Path) -> Recipe:
 
 
 def _name_others(parcel: Parcel, run: Path) -> None:
-    """Say of what somebody put into the run folder that it is not sent."""
-    for path in _walk(run):
-        name = path.relative_to(run)
-        if name.parts[0] in OWN:
-            continue
-        why = "is a symbolic link out of the folder" if outside(path, run) else \
-              objection(path) if path.is_file() else "is no file"  # fmt: skip
-        parcel.notes.append(f"not sent: {name.as_posix()} {why or 'is no part of a student'}")
+    """Name what somebody put into the run folder, which is not sent."""
+    names = [path.relative_to(run) for path in _walk(run)]
+    parcel.notes += [
+        f"not sent: {name.as_posix()} is no part of a student" for name in names if name.parts[0] not in OWN
+    ]
 
 
 def _walk(folder: Path) -> list[Path]:
     """All files and links in a folder, without those behind links to folders."""
-    found = []
+    paths = []
     for top, folders, files in os.walk(folder):
         linked = [name for name in folders if (Path(top) / name).is_symlink()]
-        found += [Path(top) / name for name in [*files, *linked]]
-    return sorted(found)
+        paths += [Path(top) / name for name in [*files, *linked]]
+    return sorted(paths)
 
 
 def _teacher(recipe: Recipe | None) -> Path | None:
     """The folder that the teacher was loaded from, where it is at hand."""
-    named = cards.hub_teacher(recipe)
-    if named is None:
+    id = cards.hub_teacher(recipe)
+    if id is None:
         return BUNDLED / str(recipe.teacher).partition("#")[0] if recipe else None
     try:
-        return fetch(named).folder
+        return fetch(id).folder
     except UserError:
         return None
 

@@ -12,8 +12,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from kdgen.hub.check import check
 from kdgen.hub.parcel import packed, settled
-from kdgen.models.hub_cache import HubId, WorldError, api, explained, fetch, patiently, publishable
-from kdgen.models.hub_cache.failures import SILENCE
+from kdgen.models.hub_cache import HubId, WorldError, api, explained, fetch, publishable, with_retries
 from kdgen.models.model import Model
 from kdgen.types import UserError
 
@@ -72,9 +71,9 @@ def push_to_hub(
     id = HubId.read(repo_id)
     if id.revision is not None:
         raise UserError(f"name the branch by revision, not in {repo_id}")
-    with TemporaryDirectory(prefix="kdgen-") as place:
-        (folder := Path(place) / "parcel").mkdir()
-        student = settled(source, Path(place) / "student")
+    with TemporaryDirectory(prefix="kdgen-") as temporary:
+        (folder := Path(temporary) / "parcel").mkdir()
+        student = settled(source, Path(temporary) / "student")
         parcel = packed(student, folder, repo=id.name, license=license, datasets=datasets)
         check(parcel, source if isinstance(source, Model) else None)
         files = parcel.files
@@ -83,20 +82,20 @@ def push_to_hub(
         if dry_run:
             return Pushed(f"{hub.endpoint}/{id.name}", None, sizes, tuple(parcel.notes), parcel.card)
         with explained(id.name, writing=True):
-            open_repository(hub, id.name, private=private, mine=_is_students, check=not create_pr)
+            open_repository(hub, id.name, private=private, may_replace=_is_students, check=not create_pr)
             if revision is not None and not create_pr and not revision.startswith("refs/"):
-                patiently(lambda: hub.create_branch(id.name, branch=revision, exist_ok=True))
-            done = commit(hub, id.name, files, stale=publishable, revision=revision, create_pr=create_pr,
+                with_retries(lambda: hub.create_branch(id.name, branch=revision, exist_ok=True))
+            info = commit(hub, id.name, files, stale=publishable, revision=revision, create_pr=create_pr,
                           message=f"{parcel.config.name}, by kdgen {version('kdgen')}")  # fmt: skip
-        url = str(done.pr_url or done.commit_url)
+        url = str(info.pr_url or info.commit_url)
         try:
-            arrived = fetch(HubId(id.name, done.oid), cache=Path(place) / "cache", token=token).folder
+            arrived = fetch(HubId(id.name, info.oid), cache=Path(temporary) / "cache", token=token).folder
         except UserError as error:
             raise WorldError(
                 f"{url} was made, but what arrived could not be compared with what was sent: {error}"
             ) from None
         compare(files, arrived, id.name)
-        return Pushed(url, done.oid, sizes, tuple(parcel.notes), parcel.card)
+        return Pushed(url, info.oid, sizes, tuple(parcel.notes), parcel.card)
 
 
 def open_repository(
@@ -104,7 +103,7 @@ def open_repository(
     name: str,
     *,
     private: bool | None,
-    mine: Callable[[set[str], set[str]], bool],
+    may_replace: Callable[[set[str], set[str]], bool],
     check: bool = True,
     **kind: Any,
 ) -> None:
@@ -114,24 +113,24 @@ def open_repository(
         hub: the client.
         name: ``org/name``.
         private: whether a new one is, and one that is there must be.
-        mine: called with the paths and tags of one that is there; whether it may be written over.
+        may_replace: called with the paths and tags of one that is there; whether it may be written over.
         check: whether to ask that.
         kind: ``repo_type`` and the like, if it is no model.
 
     Raises:
         UserError: for one that is somebody else's, or seen by others than was asked for.
     """
-    patiently(lambda: hub.whoami(cache=True))
-    patiently(lambda: hub.create_repo(name, private=private, exist_ok=True, **kind))
-    info: Any = patiently(lambda: hub.repo_info(name, repo_type=kind.get("repo_type"), timeout=SILENCE))
+    with_retries(lambda: hub.whoami(cache=True))
+    with_retries(lambda: hub.create_repo(name, private=private, exist_ok=True, **kind))
+    info: Any = with_retries(lambda: hub.repo_info(name, repo_type=kind.get("repo_type")))
     paths = {file.rfilename for file in info.siblings or ()}
-    if check and not paths <= BARE and not mine(paths, set(info.tags or ())):
+    if check and not paths <= BARE and not may_replace(paths, set(info.tags or ())):
         raise UserError(f"{name} is taken by something that kdgen did not publish: choose another name, or propose "
                         "the change with --create-pr")  # fmt: skip
     if private is not None and bool(info.private) != private:
-        now, wanted = ("private", "public") if info.private else ("public", "private")
-        raise UserError(f"{name} is there already and {now}, nothing was sent: make it {wanted} in its settings, or "
-                        "choose another name")  # fmt: skip
+        current, wanted = ("private", "public") if info.private else ("public", "private")
+        raise UserError(f"{name} is there already and {current}, nothing was sent: make it {wanted} in its settings, "
+                        "or choose another name")  # fmt: skip
 
 
 def commit(
@@ -147,25 +146,26 @@ def commit(
 ) -> Any:
     """Send files in one commit, and take away what an earlier one left: paths for which ``stale`` says so.
 
-    Trying again is safe: what was uploaded is not sent twice, and a commit whose confirmation was lost is found made.
+    Trying again is safe, and done, but for a pull request, which would be opened twice: what was uploaded is not sent
+    twice, and a commit whose confirmation was lost is found made.
     """
 
     def attempt() -> Any:
-        info: Any = hub.repo_info(name, repo_type=repo_type, revision=revision, timeout=SILENCE)
-        there = [file.rfilename for file in info.siblings or ()]
+        info: Any = hub.repo_info(name, repo_type=repo_type, revision=revision)
+        existing = [file.rfilename for file in info.siblings or ()]
         operations: list[Any] = [CommitOperationAdd(path, str(file)) for path, file in files.items()]
-        operations += [CommitOperationDelete(path) for path in there if path not in files and stale(path)]
+        operations += [CommitOperationDelete(path) for path in existing if path not in files and stale(path)]
         return hub.create_commit(name, operations, commit_message=message, repo_type=repo_type, revision=revision,
                                  create_pr=create_pr)  # fmt: skip
 
-    return patiently(attempt, again=not create_pr)
+    return attempt() if create_pr else with_retries(attempt)
 
 
 def compare(files: dict[str, Path], arrived: Path, name: str) -> None:
     """Compare hashes of what was sent and of what a fresh download brought. Raises WorldError where they differ."""
     for path, file in files.items():
-        got = arrived / path
-        if not got.is_file() or _digest(got) != _digest(file):
+        copy = arrived / path
+        if not copy.is_file() or _digest(copy) != _digest(file):
             raise WorldError(f"{name}: {path} did not arrive as it was sent: push again")
 
 

@@ -4,6 +4,7 @@ By itself: ``python -m tests.hub.server FOLDER PORT``, then ``HF_ENDPOINT=http:/
 ``HF_TOKEN=hf_writer_of_acme_0001`` to write to ``acme``.
 """
 
+import asyncio
 import base64
 import json
 import re
@@ -25,13 +26,14 @@ from .store import LFS, Missing, Repo, Store
 
 @dataclass
 class Fault:
-    """What to answer to the next requests that match: an error, or no answer and a dropped connection."""
+    """What to answer to the next requests that match: a status, or no answer and a dropped connection."""
 
     match: str
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     times: int = 1
     message: str = ""
+    delay: float = 0.0
 
 
 class Hub:
@@ -57,11 +59,12 @@ class Hub:
         self.thread.join()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        said = f"{scope['method']} {scope['path']}"
-        self.seen.append(said)
+        line = f"{scope['method']} {scope['path']}"
+        self.seen.append(line)
         for fault in self.faults:
-            if fault.times > 0 and re.search(fault.match, said):
+            if fault.times > 0 and re.search(fault.match, line):
                 fault.times -= 1
+                await asyncio.sleep(fault.delay)
                 if fault.status == 0:
                     await receive()
                     receive.__self__.transport.abort()
@@ -131,11 +134,11 @@ def application(hub: Hub) -> FastAPI:
         name = f"{owner}/{body['name']}"
         if owner not in user[1]:
             raise Missing("Forbidden")
-        said = {"url": f"http://127.0.0.1:{hub.port}/{'spaces/' if kind == 'space' else ''}{name}", "name": name}
+        created = {"url": f"http://127.0.0.1:{hub.port}/{'spaces/' if kind == 'space' else ''}{name}", "name": name}
         if (kind, name) in store.repos:
-            return JSONResponse({**said, "error": "You already created this repo"}, 409)
+            return JSONResponse({**created, "error": "You already created this repo"}, 409)
         store.create(kind, name, private=body.get("visibility") == "private", sdk=body.get("sdk"))
-        return said
+        return created
 
     @app.delete("/api/repos/delete")
     async def delete(request: Request) -> Any:
@@ -183,14 +186,14 @@ def application(hub: Hub) -> FastAPI:
     async def preupload(request: Request, kinds: str, org: str, name: str, revision: str) -> Any:
         asked = request.query_params.get("create_pr") == "1"
         repo = hub.repo(request, kinds[:-1], f"{org}/{name}", write=not asked)
-        known = repo.commits[repo.commit(revision)]
+        tree = repo.commits[repo.commit(revision)]
         return {
             "files": [
                 {
                     "path": file["path"],
                     "uploadMode": "lfs" if file["path"].endswith(LFS) or file["size"] > 10**7 else "regular",
                     "shouldIgnore": False,
-                    "oid": known[file["path"]].blob if file["path"] in known else None,
+                    "oid": tree[file["path"]].blob if file["path"] in tree else None,
                 }
                 for file in (await request.json())["files"]
             ]

@@ -33,11 +33,11 @@ def page_of(
 ) -> tuple[int, str]:
     """The status and the text of the page that a Space's ``app.py`` serves, started with nothing else in its path."""
     port = free_port()
-    told = {"HOME": str(folder.parent), "PATH": "/usr/bin:/bin", "GRADIO_ANALYTICS_ENABLED": "False",
-            "GRADIO_SERVER_PORT": str(port), **environment}  # fmt: skip
+    env = {"HOME": str(folder.parent), "PATH": "/usr/bin:/bin", "GRADIO_ANALYTICS_ENABLED": "False",
+           "GRADIO_SERVER_PORT": str(port), **environment}  # fmt: skip
     log = folder.parent / "app.log"
     with log.open("wb") as out:
-        app = subprocess.Popen([python, "app.py"], cwd=folder, env=told, stdout=out, stderr=subprocess.STDOUT)
+        app = subprocess.Popen([python, "app.py"], cwd=folder, env=env, stdout=out, stderr=subprocess.STDOUT)
         try:
             started = time.monotonic()
             while time.monotonic() - started < patience:
@@ -63,8 +63,8 @@ def title_of(page: str) -> str | None:
 def main(folder: Path) -> None:
     folder.mkdir(parents=True)
     port = free_port()
-    told = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1"}
-    hub = {**os.environ, **told, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_TOKEN": TOKEN, "HF_HOME": str(folder / "hf"),
+    env = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1"}
+    hub = {**os.environ, **env, "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_TOKEN": TOKEN, "HF_HOME": str(folder / "hf"),
            "PYTHONPATH": str(ROOT)}  # fmt: skip
     server = subprocess.Popen([sys.executable, "-m", "tests.hub.server", folder / "hub", str(port)], cwd=ROOT, env=hub)
     try:
@@ -87,7 +87,7 @@ def main(folder: Path) -> None:
         pip = [python, "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, f"torch=={version('torch').partition('+')[0]}"], check=True)
         subprocess.run([*pip, "-r", folder / "requirements.txt"], check=True)
-        status, page = page_of(space, python, told)
+        status, page = page_of(space, python, env)
     finally:
         server.terminate()
         server.wait()

@@ -70,5 +70,5 @@ def content(request: Request, data: bytes, headers: dict[str, str]) -> Response:
     if wanted is None:
         return Response(data, headers={**headers, "Accept-Ranges": "bytes"})
     start, end = int(wanted[1]), int(wanted[2] or len(data) - 1)
-    told = {"Content-Range": f"bytes {start}-{end}/{len(data)}"}
-    return Response(data[start : end + 1], 206, {**headers, **told})
+    content_range = {"Content-Range": f"bytes {start}-{end}/{len(data)}"}
+    return Response(data[start : end + 1], 206, {**headers, **content_range})

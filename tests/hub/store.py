@@ -80,8 +80,8 @@ class Store:
     def write(self, repo: Repo, revision: str, files: dict[str, File], gone: set[str] = frozenset()) -> str:  # type: ignore[assignment]
         before = repo.commits.get(repo.refs.get(revision, ""), {})
         tree = {path: file for path, file in {**before, **files}.items() if path not in gone}
-        told = json.dumps([len(repo.commits), repo.name, {path: file.blob for path, file in sorted(tree.items())}])
-        sha = hashlib.sha1(told.encode()).hexdigest()
+        text = json.dumps([len(repo.commits), repo.name, {path: file.blob for path, file in sorted(tree.items())}])
+        sha = hashlib.sha1(text.encode()).hexdigest()
         repo.commits[sha] = tree
         repo.refs[revision] = sha
         return sha

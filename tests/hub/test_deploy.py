@@ -59,12 +59,17 @@ def test_a_space_is_renewed_and_secrets_stay_here(hub: Hub, place: RunContext, c
     (checkout / "space" / "old.txt").unlink()
     (checkout / "space" / "key.txt").write_text("hf_" + "a1B2" * 8)
     (checkout / "space" / "link.txt").symlink_to("/etc/hostname")
+    (checkout / "space" / "cache.pkl").write_bytes(b"")
     pushed = deploy(space, checkout=checkout)
     repo = hub.store.repos["space", space]
     tree = repo.commits[repo.refs["main"]]
-    assert {"old.txt", "key.txt", "link.txt"}.isdisjoint(tree)
+    assert {"old.txt", "key.txt", "link.txt", "cache.pkl"}.isdisjoint(tree)
     assert "kdgen/models/nets/weights/denoiser/model.safetensors" in tree
-    assert len(pushed.notes) == 2
+    assert sorted(pushed.notes) == [
+        "not sent: cache.pkl is of no kind that is published",
+        "not sent: key.txt holds what looks like a token or a key",
+        "not sent: link.txt is a symbolic link out of the folder",
+    ]
     hub.store.create("space", other := place.name("other", "space"))
     hub.store.write(hub.store.repos["space", other], "main", {"game.py": hub.store.keep(b"theirs")})
     with pytest.raises(UserError, match="taken by something"):

@@ -1,6 +1,8 @@
 """Every failure is one line with its remedy, exit code 2 or 3, and nothing local is lost."""
 
+import errno
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from huggingface_hub.utils import get_session
 
 from kdgen.hub import push_to_hub
 from kdgen.models.hub_cache import explained
-from kdgen.models.hub_cache.failures import SILENCE
+from kdgen.models.hub_cache.failures import _end_silence, _refuse_long_waits
 from kdgen.models.model import Model
 from kdgen.types import UserError
 
@@ -20,10 +22,10 @@ from .server import Fault, Hub
 
 
 def digest(folder: Path) -> str:
-    whole = hashlib.sha256()
+    total = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        whole.update(path.read_bytes() if path.is_file() else b"")
-    return whole.hexdigest()
+        total.update(path.read_bytes() if path.is_file() else b"")
+    return total.hexdigest()
 
 
 @pytest.mark.parametrize(
@@ -59,11 +61,11 @@ def test_publishing(
     hub.faults += [fault] if fault else []
     before = digest(trained)
     assert call("push", str(trained), "acme/fails") == code
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.startswith("kdgen: acme/fails")
-    assert said.count("\n") == 1
-    assert not token or token not in said
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.startswith("kdgen: acme/fails")
+    assert message.count("\n") == 1
+    assert not token or token not in message
     assert digest(trained) == before
 
 
@@ -87,9 +89,9 @@ def test_no_network(
     monkeypatch.setattr("kdgen.models.hub_cache.failures.PATIENCE", 0.5)
     monkeypatch.setenv("HF_TOKEN", WRITER)
     assert call(*[str(trained) if word == "RUN" else word for word in arguments]) == 3
-    said = capsys.readouterr().err
-    assert "http://127.0.0.1:9 cannot be reached: check the network" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "http://127.0.0.1:9 cannot be reached: check the network" in message
+    assert message.count("\n") == 1
 
 
 def test_a_name_taken_by_something_else_is_not_written_over(
@@ -117,9 +119,9 @@ def test_a_name_taken_by_something_else_is_not_written_over(
 )
 def test_mistakes(place: RunContext, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(*arguments) == 2
-    said = capsys.readouterr().err
-    assert words in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("arguments", [["pull", "acme/any"], ["list", "hub"]])
@@ -138,10 +140,10 @@ def test_a_token_that_none_can_be_is_told_at_once(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.utils._headers.get_token", lambda: token)
     assert call(*arguments) == 2
-    said = capsys.readouterr().err
-    assert "the token holds a character that no token has" in said
-    assert said.count("\n") == 1
-    assert "abc" not in said
+    message = capsys.readouterr().err
+    assert "the token holds a character that no token has" in message
+    assert message.count("\n") == 1
+    assert "abc" not in message
 
 
 def test_what_is_to_be_private_is_never_sent_to_a_public_place(
@@ -167,14 +169,85 @@ def test_what_arrived_and_cannot_be_compared_is_said_to_have_been_sent(
 
 def test_two_threads_at_the_hub_leave_the_client_as_it_was(hub: Hub) -> None:
     session = get_session()
-    before = (session.timeout, session.event_hooks)
+    before = {kind: list(hooks) for kind, hooks in session.event_hooks.items()}
     first, second = explained("a"), explained("b")
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)
-    assert session.timeout == httpx2.Timeout(SILENCE)
+    assert _end_silence in session.event_hooks["request"]
+    assert _refuse_long_waits in session.event_hooks["response"]
     second.__exit__(None, None, None)
-    assert (session.timeout, session.event_hooks) == before
+    assert (session.timeout, session.event_hooks) == (httpx2.Timeout(None), before)
+
+
+def test_a_silent_hub_is_waited_for_no_longer_than_this(
+    hub: Hub, trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kdgen.models.hub_cache.failures.SILENCE", 0.3)
+    monkeypatch.setattr("kdgen.models.hub_cache.failures.PATIENCE", 0.0)
+    hub.faults.append(Fault("/whoami", 200, delay=3.0))
+    assert call("push", str(trained), "acme/fails") == 3
+    message = capsys.readouterr().err
+    assert "does not answer: check the network" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "words"),
+    [
+        (Fault("GET /api/models", 403, {"X-Error-Code": "GatedRepo"}), 2, "is gated: ask for access at http"),
+        (Fault("GET /api/models", 429, {"Retry-After": "3600"}, 9), 3, "too many requests: wait 3600 s. Try again"),
+        (Fault("(HEAD|GET) .*/resolve/", 429, {"Retry-After": "3600"}, 9), 3, "wait 3600 s. Try again later"),
+        (Fault("GET /cdn/", 500, times=9), 3, "the Hub failed with error 500"),
+        (Fault("GET /cdn/", 200), 3, "a download was cut short. Try again later"),
+    ],
+)
+def test_pulling(
+    hub: Hub, place: RunContext, student: Callable[..., Model], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], fault: Fault, code: int, words: str,
+) -> None:  # fmt: skip
+    push_to_hub(student(), name := place.name("pulled"))
+    shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)
+    monkeypatch.setattr("kdgen.models.hub_cache.failures.PATIENCE", 0.0)
+    hub.faults.append(fault)
+    assert call("pull", name, "--to", "here") == code
+    message = capsys.readouterr().err
+    assert words in message
+    assert message.count("\n") == 1
+    assert not Path("here").exists()
+    hub.faults.clear()
+    assert call("pull", name, "--to", "here") == 0
+
+
+def test_a_full_disk_is_one_line(
+    hub: Hub, place: RunContext, student: Callable[..., Model], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    push_to_hub(student(), name := place.name("large"))
+    shutil.rmtree(constants.HF_HUB_CACHE, ignore_errors=True)
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    assert call("pull", name) == 3
+    assert capsys.readouterr().err.startswith("kdgen: the disk is full: free space")
+
+
+def test_a_request_that_nobody_tries_again_but_us_is_tried_again(
+    hub: Hub, place: RunContext, student: Callable[..., Model]
+) -> None:
+    hub.faults += [Fault("GET /api/whoami", 0), Fault("GET /api/models/", 503), Fault("/branch/", 500)]
+    assert push_to_hub(student(), place.name("again"), revision="wide").commit
+    assert [fault.times for fault in hub.faults] == [0, 0, 0]
+
+
+def test_a_pull_request_is_not_opened_twice(hub: Hub, place: RunContext, student: Callable[..., Model]) -> None:
+    push_to_hub(student(), name := place.name("proposed"))
+    hub.faults.append(Fault("/commit/", 503))
+    with pytest.raises(UserError, match="failed with error 503"):
+        push_to_hub(student(depth=3, width=6), name, create_pr=True)
+    assert hub.faults[0].times == 0
 
 
 def test_a_private_student_and_a_wrong_revision(

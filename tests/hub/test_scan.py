@@ -35,25 +35,31 @@ def test_planted_files_are_named_and_not_sent(hub: Hub, place: RunContext, train
     recipe = json.loads((trained / "recipe.json").read_text())
     (trained / "recipe.json").write_text(json.dumps({**recipe, "teacher": "/home/grace/models/big"}))
     pushed = push_to_hub(trained, name := place.name("planted"))
-    files, said = sent(hub, name), "\n".join(pushed.notes)
+    files, notes = sent(hub, name), "\n".join(pushed.notes)
     assert files.keys() - {".gitattributes"} == {
         "config.json", "model.safetensors", "README.md", "recipe.json", "report.json", "curves.png", "gallery.png",
     }  # fmt: skip
     everything = b"".join(files.values()) + b"".join(path.read_bytes() for path in hub.store.blobs.iterdir())
     for secret in (TOKEN.encode(), WRITER.encode(), b"/home/grace", str(tmp_path).encode(), pickle.dumps({"a": 1})):
         assert secret not in everything
-    for words in ("not sent: samples.png is a symbolic link out", "not sent: weights.pkl is a pickle",
-                  "not sent: extra.safetensors is a symbolic link out", "not sent: notes.md holds what looks like a token",
+    for words in ("not sent: samples.png is a symbolic link out", "not sent: weights.pkl is no part of a student",
+                  "not sent: extra.safetensors is no part of a student", "not sent: notes.md is no part of a student",
                   "not sent: report.md holds what looks like a token", "/home/grace/models/big is cut"):  # fmt: skip
-        assert words in said
+        assert words in notes
     assert json.loads(files["recipe.json"])["teacher"] == "big"
-    assert TOKEN not in said
+    assert TOKEN not in notes
 
 
-def test_weights_that_carry_a_secret_stop_everything(hub: Hub, trained: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"), [("/home/grace/secret/place", "home folder, /home/grace"), (TOKEN, "token")]
+)
+def test_weights_that_carry_a_secret_stop_everything(
+    hub: Hub, trained: Path, text: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/grace")
     file = trained / "student" / "model.safetensors"
-    save_file(load_file(file), file, metadata={"made_in": "/home/grace/secret/place"})
-    with pytest.raises(UserError, match=r"nothing was sent.*absolute path, /home/grace/secret/place"):
+    save_file(load_file(file), file, metadata={"made_in": text})
+    with pytest.raises(UserError, match=f"nothing was sent.*model.safetensors holds .*{words}"):
         push_to_hub(trained, "acme/never")
     assert hub.seen == []
 
@@ -61,45 +67,38 @@ def test_weights_that_carry_a_secret_stop_everything(hub: Hub, trained: Path) ->
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
+        ("a.md", TOKEN.encode(), "token"),
         ("a.md", b"AKIAABCDEFGHIJKLMNOP", "token"),
         ("a.md", b"-----BEGIN RSA PRIVATE KEY-----", "token"),
-        ("a.txt", b"see C:\\Users\\grace\\x", "absolute path"),
-        ("a.json", b'{"dir": "/tmp"}', "absolute path"),
-        ("a.json", b"\x80\x04K\x01.", "pickle"),
-        ("a.png", b"nothing of a picture", "cannot be read"),
-        ("a.md", b"made by grace", "name of a user, grace"),
-        (
-            "a.md",
-            b"and/or 1/2 https://huggingface.co/a/b `kdgen/models/nets/x.py` </div> image-to-image ~/.cache/kdgen",
-            None,
-        ),
-        ("a.md", b"a disgraceful grace-note", None),
+        ("LICENSE", b"-----BEGIN OPENSSH PRIVATE KEY-----", "token"),
+        ("a.md", b"see /home/grace.", "home folder, /home/grace"),
+        ("a.json", b'{"dir": "file:///home/grace/x"}', "home folder, /home/grace"),
+        ("a.json", b"\x80\x04K\x01.", "not what its name says"),
+        ("a.png", pickle.dumps({"a": 1}), "not what its name says"),
+        ("a.safetensors", pickle.dumps({"a": 1}), "not what its name says"),
+        ("a.pkl", pickle.dumps({"a": 1}), "no kind that is published"),
+        ("a.npz", b"", "no kind that is published"),
+        ("id_rsa", b"", "no kind that is published"),
+        (".env", b"", "no kind that is published"),
+        ("a.md", b"and/or 1/2 https://huggingface.co/home/grace of /home/graces and ~/.cache/kdgen", None),
+        ("a.md", b"made by grace, of a disgraceful grace-note", None),
+        ("a.txt", b"", None),
+        ("LICENSE", b"MIT", None),
     ],
 )
 def test_objections(name: str, data: bytes, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("USER", "grace")
+    monkeypatch.setenv("HOME", "/home/grace")
     (tmp_path / name).write_bytes(data)
-    why = objection(tmp_path / name)
-    assert (why is None) if words is None else (why is not None and words in why)
+    reason = objection(tmp_path / name)
+    assert (reason is None) if words is None else (reason is not None and words in reason)
 
 
-def test_notes_within_a_picture_are_read(tmp_path: Path) -> None:
+def test_notes_within_a_picture_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/grace")
     info = PngImagePlugin.PngInfo()
-    info.add_text("Source", "/home/grace/camera/1.raw")
+    info.add_text("Source", "/home/grace/camera/1.raw", zip=True)
     Image.new("L", (2, 2)).save(tmp_path / "a.png", pnginfo=info)
-    assert "absolute path" in str(objection(tmp_path / "a.png"))
-
-
-def test_the_users_repository_may_bear_the_users_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("USER", "grace")
-    (tmp_path / "a.md").write_text('kdgen.load("grace/tiny")')
-    assert objection(tmp_path / "a.md", named=["grace/tiny"]) is None
-
-
-def test_an_english_word_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("USER", "may")
-    (tmp_path / "a.md").write_text("code of torch alone that may be copied")
-    assert objection(tmp_path / "a.md") is None
+    assert "home folder" in str(objection(tmp_path / "a.png"))
 
 
 def test_paths_are_cut_to_their_last_part() -> None:
@@ -112,18 +111,16 @@ def test_paths_are_cut_to_their_last_part() -> None:
     assert found == [data["path"], "D:\\x\\y.png", "/tmp/x."]
 
 
-def test_a_name_written_in_escapes_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("USER", "josé")
-    (tmp_path / "a.json").write_text(json.dumps({"by": "josé"}))
+def test_a_home_written_in_escapes_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/josé")
+    (tmp_path / "a.json").write_text(json.dumps({"path": "/home/josé/x"}))
     assert "josé" in str(objection(tmp_path / "a.json"))
 
 
-def test_weights_whose_header_has_640_bytes_are_no_pickle(tmp_path: Path) -> None:
+def test_weights_whose_header_begins_as_a_pickle_does_are_weights(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     save_file({"a": torch.zeros(1)}, file, metadata={"x": ""})
     room = 640 - int.from_bytes(file.read_bytes()[:8], "little")
     save_file({"a": torch.zeros(1)}, file, metadata={"x": "y" * room})
     assert file.read_bytes()[:2] == b"\x80\x02"
     assert objection(file) is None
-    file.write_bytes(pickle.dumps({"a": 1}))
-    assert "pickle" in str(objection(file))

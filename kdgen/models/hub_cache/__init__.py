@@ -1,6 +1,6 @@
 """Files from the Hugging Face Hub: what an id names, how its files are fetched and checked, and what failures mean."""
 
-from kdgen.models.hub_cache.failures import WorldError, explained, patiently
+from kdgen.models.hub_cache.failures import WorldError, explained, with_retries
 from kdgen.models.hub_cache.ids import HubId, hub_id, pinned
 from kdgen.models.hub_cache.repository import PAGES, api, commit_of, copy_published, fetch, fetchable, publishable
 
@@ -15,7 +15,7 @@ __all__ = [
     "fetch",
     "fetchable",
     "hub_id",
-    "patiently",
     "pinned",
     "publishable",
+    "with_retries",
 ]

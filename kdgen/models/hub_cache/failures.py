@@ -1,20 +1,17 @@
-"""What goes wrong between this machine and the Hub: waited out where that helps, otherwise said in one line."""
+"""Failures between this machine and the Hub: tried again where that helps, otherwise one line with a remedy."""
 
-import logging
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from threading import Lock
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import TypeVar
 
 import httpx2
-from huggingface_hub import constants, get_token
+from huggingface_hub import constants, get_session, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
@@ -25,7 +22,6 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     are_progress_bars_disabled,
     disable_progress_bars,
     enable_progress_bars,
-    get_session,
     parse_ratelimit_headers,
 )
 
@@ -43,6 +39,7 @@ SILENCE = 60.0
 """Seconds of silence after which a connection counts as dropped."""
 
 PASSING = (408, 429, 500, 502, 503, 504)
+DROPPED = (httpx2.TimeoutException, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 LOGIN = "run `hf auth login`, or set HF_TOKEN to a token from https://huggingface.co/settings/tokens"
 QUOTA = re.compile(r"quota|storage limit|storage space|payment|billing", re.IGNORECASE)
 
@@ -53,20 +50,23 @@ class WorldError(UserError):
     exit_code = 3
 
 
-def patiently(call: Callable[[], T], *, again: bool = True) -> T:
-    """Call, and call again after a pause where the Hub or the network failed in a way that passes.
+def with_retries(call: Callable[[], T]) -> T:
+    """Call, and call again after a pause where the Hub failed or the connection dropped.
+
+    huggingface-hub itself retries downloads, uploads and lists, but none of its other requests, nor a download whose
+    connection was reset.
 
     Args:
         call: what to do; doing it twice does no harm.
-        again: whether a connection that dropped is a reason too: then nobody knows whether the call was done.
     """
-    started, pause = time.monotonic(), 1.0
+    deadline, pause = time.monotonic() + PATIENCE, 1.0
     while True:
         try:
             return call()
         except Exception as error:
-            wait = _wait(error, pause, again=again)
-            if wait is None or time.monotonic() - started + wait > PATIENCE:
+            cause = _cause(error)
+            wait = max(pause, _retry_after(cause.response)) if isinstance(cause, HfHubHTTPError) else pause
+            if not _passes(cause) or time.monotonic() + wait > deadline:
                 raise
         time.sleep(wait)
         pause = min(2 * pause, 16.0)
@@ -74,7 +74,9 @@ def patiently(call: Callable[[], T], *, again: bool = True) -> T:
 
 @contextmanager
 def explained(what: str, *, writing: bool = False) -> Iterator[None]:
-    """Within, connections have an end, and every failure of Hub or network is raised as one line with its remedy.
+    """Within, no request waits without end, and failures of Hub or network are raised as one line with a remedy.
+
+    Where there is no terminal, there are no progress bars.
 
     Args:
         what: the repository, as the lines call it.
@@ -84,151 +86,117 @@ def explained(what: str, *, writing: bool = False) -> Iterator[None]:
         UserError: for what the user can mend.
         WorldError: for what only time can.
     """
-    kept = " What was uploaded is kept: run the same command again." if writing else " Try again later."
+    hooks = get_session().event_hooks
+    hooks["request"].append(_end_silence)
+    hooks["response"].append(_refuse_long_waits)
+    hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
     try:
-        with _BOUNDS:
-            yield
+        yield
     except UserError:
         raise
     except Exception as error:
-        said = _line(_root(error), what, kept, writing=writing)
-        if said is None:
+        line = _line(_cause(error), what, writing=writing)
+        if line is None:
             raise
-        raise said from None
+        raise line from None
+    finally:
+        hooks["request"].remove(_end_silence)
+        hooks["response"].remove(_refuse_long_waits)
+        if hide:
+            enable_progress_bars()
 
 
-def _line(error: BaseException, what: str, kept: str, *, writing: bool) -> UserError | None:
-    """What a failure means, None for one that is not of the Hub or the network."""
-    if isinstance(error, OfflineModeIsEnabled):
-        return UserError(f"{what}: HF_HUB_OFFLINE forbids to reach the Hub, and the cache lacks it: unset it")
-    if isinstance(error, LocalTokenNotFoundError):
-        return UserError(f"{what}: nobody is logged in to the Hub: {LOGIN}")
-    if isinstance(error, UnicodeEncodeError | httpx2.LocalProtocolError):
-        return UserError(f"{what}: the token holds a character that no token has, a curly quote or a space perhaps: "
-                         f"copy it again, without quotes; {LOGIN}")  # fmt: skip
-    if isinstance(error, HFValidationError):
-        return UserError(f"{what} is no id of the Hub: write ORG/NAME, of letters, digits, '-', '_' and '.'")
-    if isinstance(error, HfHubHTTPError):
-        return _answer(error, what, kept, writing=writing)
-    if isinstance(error, httpx2.HTTPError | LocalEntryNotFoundError):
-        how = "dropped the connection" if isinstance(error, httpx2.RemoteProtocolError) else "cannot be reached"
-        return WorldError(f"{what}: {constants.ENDPOINT} {how}: check the network.{kept}")
-    if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return WorldError(f"{what}: a download was cut short.{kept}")
-    return None
+def _end_silence(request: httpx2.Request) -> None:
+    """A request without a time-out, as huggingface-hub sends them but for downloads, gets one."""
+    timeout = request.extensions.get("timeout", {})
+    request.extensions["timeout"] = {key: SILENCE if value is None else value for key, value in timeout.items()}
 
 
-def _answer(error: HfHubHTTPError, what: str, kept: str, *, writing: bool) -> UserError:
-    status = error.response.status_code
-    told = clean(f"{error.response.headers.get('X-Error-Message') or ''} {error.server_message or ''}")
-    if isinstance(error, GatedRepoError):
-        return UserError(f"{what} is gated: ask for access at {constants.ENDPOINT}/{what}, then {LOGIN}")
-    if isinstance(error, RevisionNotFoundError):
-        return UserError(f"{what} has no such revision: name one of its branches, tags or commits")
-    if status == 402 or (status in (403, 413) and QUOTA.search(told)):
-        return UserError(f"{what}: the Hub has no room or no plan left for this: free space or upgrade at "
-                         f"{constants.ENDPOINT}/settings/billing, or choose another owner")  # fmt: skip
-    if status == 401 and (writing or not isinstance(error, RepositoryNotFoundError)):
-        return UserError(f"{what}: the Hub does not accept the token, it is wrong or has expired: {LOGIN}")
-    if isinstance(error, RepositoryNotFoundError) or status in (401, 404):
-        return UserError(f"the Hub has no {what}, or it is private: check the spelling, or for a private one {LOGIN}")
-    if status == 403:
-        way = "write there: use one that has, choose another owner, or propose the change with --create-pr"
-        return UserError(f"{what}: the token has no right to {way if writing else 'read there: use one that has'}")
-    if status == 409:
-        return UserError(f"{what}: the name is taken or was renamed: choose another")
-    if status == 412:
-        return UserError(f"{what} was changed by somebody else meanwhile: run the same command again")
-    if status == 429:
-        seconds = _asked(error.response)
-        wait = f"wait {seconds:.0f} s" if seconds else "wait a while"
-        return WorldError(f"{what}: the Hub has had too many requests: {wait}.{kept}")
-    if status >= 500 or status == 408:
-        return WorldError(f"{what}: the Hub failed with error {status}, see https://status.huggingface.co.{kept}")
-    return UserError(f"{what}: the Hub refused with error {status}: {told[:200] or 'no reason given'}")
+def _refuse_long_waits(response: httpx2.Response) -> None:
+    """A wait longer than ``LONGEST_WAIT`` is an error: huggingface-hub waits as long as it is asked to, for hours."""
+    if response.status_code in (429, 503) and _retry_after(response) > LONGEST_WAIT:
+        raise HfHubHTTPError("a longer wait than is worth it", response=response)
 
 
-def clean(text: str) -> str:
-    """Words of the Hub on one line, without tokens."""
-    text = " ".join(text.split())
-    token = get_token()
-    return re.sub(r"hf_\w{8,}", "hf_…", text.replace(token, "hf_…") if token else text)
-
-
-def _root(error: BaseException) -> BaseException:
-    """The failure behind what wraps it."""
-    known = (httpx2.HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, HFValidationError)
-    inner: BaseException | None = error
-    while inner is not None and not isinstance(inner, known):
-        inner = inner.__cause__
-    return error if inner is None else inner
-
-
-def _wait(error: BaseException, pause: float, *, again: bool) -> float | None:
-    """Seconds to wait before another try, None if there is to be none."""
-    root = _root(error)
-    if isinstance(root, HfHubHTTPError):
-        status = root.response.status_code
-        if status not in PASSING or (status not in (429, 503) and not again):
-            return None
-        asked = _asked(root.response)
-        return max(pause, asked) if asked <= LONGEST_WAIT else None
-    if isinstance(root, httpx2.ConnectError | httpx2.ConnectTimeout):
-        return pause if pause <= 2 else None
-    passes = isinstance(root, httpx2.TransportError) and not isinstance(root, httpx2.LocalProtocolError)
-    return pause if passes and again else None
-
-
-def _asked(response: Any) -> float:
+def _retry_after(response: httpx2.Response) -> float:
     """Seconds that the Hub asks to wait; 0 if it does not say."""
     limit = parse_ratelimit_headers(response.headers)
     if limit is not None and limit.remaining == 0:
         return float(limit.reset_in_seconds)
-    after = str(response.headers.get("Retry-After", ""))
-    return float(after) if after.isdigit() else 0.0
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else 0.0
 
 
-def _refuse_long_waits(response: Any) -> None:
-    """The client waits as long as the Hub asks for, hours too: beyond ``LONGEST_WAIT`` it is told not to."""
-    if response.status_code in (429, 503) and _asked(response) > LONGEST_WAIT:
-        raise HfHubHTTPError("a longer wait than is worth it", response=response)
+def _cause(error: BaseException) -> BaseException:
+    """The failure behind what wraps it."""
+    while not isinstance(error, httpx2.HTTPError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
-class _Bounds:
-    """Bounds the waits of the shared session while anybody is within, in this thread or another.
-
-    It keeps off the screen the client's warnings, which quote signed addresses, and bars where there is no terminal.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.within, self.undo = Lock(), 0, ExitStack()
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.within += 1
-            if self.within == 1:
-                self._bind()
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.within -= 1
-            if self.within == 0:
-                self.undo.close()
-
-    def _bind(self) -> None:
-        session, notes = get_session(), logging.getLogger("huggingface_hub")
-        for thing, name in ((session, "timeout"), (session, "event_hooks")):
-            self.undo.callback(setattr, thing, name, getattr(thing, name))
-        self.undo.callback(notes.setLevel, notes.level)
-        hooks = session.event_hooks
-        session.event_hooks = {**hooks, "response": [*hooks.get("response", ()), _refuse_long_waits]}
-        session.timeout = httpx2.Timeout(SILENCE)
-        notes.setLevel(logging.ERROR)
-        if not sys.stderr.isatty() and not are_progress_bars_disabled():
-            disable_progress_bars()
-            self.undo.callback(enable_progress_bars)
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in PASSING and _retry_after(error.response) <= LONGEST_WAIT
+    return isinstance(error, DROPPED)
 
 
-_BOUNDS = _Bounds()
+def _line(error: BaseException, what: str, *, writing: bool) -> UserError | None:
+    """What a failure means, None for one that is not of the Hub or the network."""
+    later = " What was uploaded is kept: run the same command again." if writing else " Try again later."
+    match error:
+        case OfflineModeIsEnabled():
+            return UserError(f"{what}: HF_HUB_OFFLINE forbids to reach the Hub, and the cache lacks it: unset it")
+        case LocalTokenNotFoundError():
+            return UserError(f"{what}: nobody is logged in to the Hub: {LOGIN}")
+        case UnicodeEncodeError() | httpx2.LocalProtocolError():
+            return UserError(f"{what}: the token holds a character that no token has, a curly quote or a space "
+                             f"perhaps: copy it again, without quotes; {LOGIN}")  # fmt: skip
+        case HfHubHTTPError():
+            return _status_line(error, what, later, writing=writing)
+        case httpx2.TimeoutException():
+            return WorldError(f"{what}: {constants.ENDPOINT} does not answer: check the network.{later}")
+        case _ if isinstance(error, DROPPED):
+            return WorldError(f"{what}: {constants.ENDPOINT} dropped the connection: check the network.{later}")
+        case httpx2.HTTPError() | LocalEntryNotFoundError():
+            return WorldError(f"{what}: {constants.ENDPOINT} cannot be reached: check the network.{later}")
+        case OSError() if "Consistency check failed" in str(error):
+            return WorldError(f"{what}: a download was cut short.{later}")
+    return None
 
-__all__ = ["WorldError", "clean", "explained", "patiently"]
+
+def _status_line(error: HfHubHTTPError, what: str, later: str, *, writing: bool) -> UserError:
+    """What a status of 400 or more means."""
+    status, endpoint = error.response.status_code, constants.ENDPOINT
+    reason = _redacted(f"{error.response.headers.get('X-Error-Message') or ''} {error.server_message or ''}")
+    if isinstance(error, GatedRepoError):
+        return UserError(f"{what} is gated: ask for access at {endpoint}/{what}, then {LOGIN}")
+    if isinstance(error, RevisionNotFoundError):
+        return UserError(f"{what} has no such revision: name one of its branches, tags or commits")
+    if status == 404 or (isinstance(error, RepositoryNotFoundError) and not (writing and status == 401)):
+        return UserError(f"the Hub has no {what}, or it is private: check the spelling, or for a private one {LOGIN}")
+    if status == 429:
+        seconds = _retry_after(error.response)
+        wait = f"wait {seconds:.0f} s" if seconds else "wait a while"
+        return WorldError(f"{what}: the Hub has had too many requests: {wait}.{later}")
+    if status >= 500 or status == 408:
+        return WorldError(f"{what}: the Hub failed with error {status}, see https://status.huggingface.co.{later}")
+    if status in (403, 413) and QUOTA.search(reason):
+        status = 402
+    way = "write there: use one that has, choose another owner, or propose the change with --create-pr"
+    lines = {
+        401: f"the Hub does not accept the token, it is wrong or has expired: {LOGIN}",
+        402: "the Hub has no room or no plan left for this: free space or upgrade at "
+        f"{endpoint}/settings/billing, or choose another owner",
+        403: f"the token has no right to {way if writing else 'read there: use one that has'}",
+        412: "it was changed by somebody else meanwhile: run the same command again",
+    }
+    line = lines.get(status, f"the Hub refused with error {status}: {reason[:200] or 'no reason given'}")
+    return UserError(f"{what}: {line}")
+
+
+def _redacted(text: str) -> str:
+    """Words of the Hub on one line, without tokens."""
+    text, token = " ".join(text.split()), get_token()
+    return re.sub(r"hf_\w{8,}", "hf_…", text.replace(token, "hf_…") if token else text)

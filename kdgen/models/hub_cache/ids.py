@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
 from kdgen.recipe import Recipe, parse
 from kdgen.types import UserError
 
@@ -13,10 +16,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 MODELS = ("teacher", "init", "model", "encoder", "decoder")
 """Keys of a recipe whose values name models."""
 
-_WRITTEN = re.compile(r"(?P<prefix>hub:)?(?P<name>[^@:\s]+)(?:@(?P<revision>\S+))?")
-_PART = r"[A-Za-z0-9]|[A-Za-z0-9][\w.-]*[A-Za-z0-9_]"
-_NAME = re.compile(rf"(?:{_PART})/(?:{_PART})")
-_INNER = re.compile(rf"(?P<name>(?:{_PART})/(?:{_PART}))(?:/(?P<part>unet|vae))?")
+_ID = re.compile(r"(?:hub:)?(?P<name>[^/@:\s]+/[^/@:\s]+)(?:/(?P<part>unet|vae))?(?:@(?P<revision>\S+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,14 @@ class HubId:
         Raises:
             UserError: for anything the Hub has no repository for.
         """
-        written = _WRITTEN.fullmatch(text)
-        inner = _INNER.fullmatch(written["name"]) if written else None
-        name = inner["name"] if inner else ""
-        bad = not _NAME.fullmatch(name) or "--" in name or ".." in name or name.endswith(".git") or len(name) > 96
-        if written is None or bad or ".." in (written["revision"] or ""):
+        match = _ID.fullmatch(text)
+        try:
+            validate_repo_id(match["name"] if match else "")
+        except HFValidationError:
+            match = None
+        if match is None or ".." in (match["revision"] or ""):
             raise UserError(f"{text!r} is no id of the Hub: write ORG/NAME, of letters, digits, '-', '_' and '.'")
-        return cls(name, written["revision"], inner["part"] if inner else None)
+        return cls(match["name"], match["revision"], match["part"])
 
     def at(self, revision: str | None) -> Self:
         """The same at another revision."""
@@ -66,12 +67,14 @@ def hub_id(reference: str) -> HubId | None:
     Raises:
         UserError: for ``hub:`` before something that is no id.
     """
-    if reference.startswith("hub:"):
-        return HubId.read(reference)
-    written = _WRITTEN.fullmatch(reference)
-    if written is None or not _INNER.fullmatch(written["name"]) or Path(written["name"].partition("/")[0]).exists():
+    explicit = reference.startswith("hub:")
+    try:
+        id = HubId.read(reference)
+    except UserError:
+        if explicit:
+            raise
         return None
-    return HubId.read(reference)
+    return id if explicit or not Path(reference.partition("/")[0]).exists() else None
 
 
 def pinned(recipe: Recipe, commit: Callable[[HubId], str]) -> Recipe:
@@ -85,18 +88,18 @@ def pinned(recipe: Recipe, commit: Callable[[HubId], str]) -> Recipe:
     """
 
     def pin(text: str) -> str:
-        whole, half, which = text.partition("#")
-        named = hub_id(whole)
-        if named is None:
+        name, mark, half = text.partition("#")
+        id = hub_id(name)
+        if id is None:
             return text
-        exact = named.revision is not None and COMMIT.fullmatch(named.revision)
-        return f"{named if exact else named.at(commit(named))}{half}{which}"
+        exact = id.revision is not None and COMMIT.fullmatch(id.revision)
+        return f"{id if exact else id.at(commit(id))}{mark}{half}"
 
     def walk(value: Any, key: str = "") -> Any:
         if isinstance(value, dict):
-            return {name: walk(inner, name) for name, inner in value.items()}
+            return {name: walk(item, name) for name, item in value.items()}
         if isinstance(value, list):
-            return [walk(inner, key) for inner in value]
+            return [walk(item, key) for item in value]
         names_a_model = isinstance(value, str) and (value.startswith("hub:") or key in MODELS)
         return pin(value) if names_a_model else value
 

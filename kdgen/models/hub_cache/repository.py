@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
-from kdgen.models.hub_cache.failures import PASSING, SILENCE, explained, patiently
+from kdgen.models.hub_cache.failures import PASSING, explained, with_retries
 from kdgen.models.hub_cache.ids import HubId
 from kdgen.types import UserError
 
@@ -64,8 +64,8 @@ def publishable(path: str) -> bool:
     """Whether a path, relative to the folder of a student, is of a file that a student consists of."""
     folder, name = PurePosixPath(path).parent.as_posix(), PurePosixPath(path).name
     if folder == ".":
-        return any(fnmatchcase(name, known) for known in FILES)
-    return folder in PARTS and any(fnmatchcase(name, known) for known in (*CONFIGS, *WEIGHTS))
+        return any(fnmatchcase(name, pattern) for pattern in FILES)
+    return folder in PARTS and any(fnmatchcase(name, pattern) for pattern in (*CONFIGS, *WEIGHTS))
 
 
 def fetchable(paths: Iterable[str], part: str | None = None) -> list[str]:
@@ -73,14 +73,14 @@ def fetchable(paths: Iterable[str], part: str | None = None) -> list[str]:
 
     Weights in half precision are among them in a folder that holds no others.
     """
-    places = [place for path in paths if (place := PurePosixPath(path)).parent.as_posix() == part or part is None]
-    usual = {place.parent for place in places if any(fnmatchcase(place.name, known) for known in WEIGHTS)}
+    pure = [path for text in paths if (path := PurePosixPath(text)).parent.as_posix() == part or part is None]
+    full = {path.parent for path in pure if any(fnmatchcase(path.name, pattern) for pattern in WEIGHTS)}
 
-    def wanted(place: PurePosixPath) -> bool:
-        half = place.parent not in usual and any(fnmatchcase(place.name, known) for known in VARIANTS)
-        return publishable(str(place)) or (half and place.parent.as_posix() in (".", *PARTS))
+    def wanted(path: PurePosixPath) -> bool:
+        half = path.parent not in full and any(fnmatchcase(path.name, pattern) for pattern in VARIANTS)
+        return publishable(str(path)) or (half and path.parent.as_posix() in (".", *PARTS))
 
-    return [str(place) for place in places if wanted(place)]
+    return [str(path) for path in pure if wanted(path)]
 
 
 def copy_published(source: Path, target: Path) -> None:
@@ -116,9 +116,9 @@ def fetch(
         paths, offline = _listed(id, cache, token)
         wanted = _accepted(id, paths)
 
-        def load(some: list[str]) -> Path:
-            return Path(patiently(lambda: snapshot_download(
-                id.name, revision=id.revision, cache_dir=cache, allow_patterns=some, local_files_only=offline,
+        def load(patterns: list[str]) -> Path:
+            return Path(with_retries(lambda: snapshot_download(
+                id.name, revision=id.revision, cache_dir=cache, allow_patterns=patterns, local_files_only=offline,
                 token=token, library_name="kdgen", library_version=version("kdgen"),
             )))  # fmt: skip
 
@@ -137,7 +137,7 @@ def commit_of(id: HubId, *, token: str | None = None) -> str:
         WorldError: where Hub or network fail and the cache does not know.
     """
     with explained(id.name):
-        resolved: str = patiently(lambda: api(token).resolve_revision(id.name, revision=id.revision)).resolved
+        resolved: str = with_retries(lambda: api(token).resolve_revision(id.name, revision=id.revision)).resolved
     return resolved
 
 
@@ -147,28 +147,25 @@ def api(token: str | None = None) -> HfApi:
 
 
 def _listed(id: HubId, cache: Path | None, token: str | None) -> tuple[list[str], bool]:
-    """All paths in a repository, and whether the cache alone told them."""
+    """All paths in a repository, and whether they are from the cache alone."""
 
-    def ask() -> list[str]:
-        return [
-            file.rfilename
-            for file in api(token).model_info(id.name, revision=id.revision, timeout=SILENCE).siblings or ()
-        ]
+    def online() -> list[str]:
+        return [file.rfilename for file in api(token).model_info(id.name, revision=id.revision).siblings or ()]
 
     try:
-        known = [file.path for file in get_cached_repo_tree(id.name, revision=id.revision, cache_dir=cache)]
+        cached = [file.path for file in get_cached_repo_tree(id.name, revision=id.revision, cache_dir=cache)]
     except CachedRepoTreeNotFoundError:
-        known = _in_snapshot(id, cache)
-    if not known:
-        return patiently(ask), False
+        cached = _in_snapshot(id, cache)
+    if not cached:
+        return with_retries(online), False
     try:
-        return ask(), False
+        return online(), False
     except HfHubHTTPError as error:
         if error.response.status_code not in PASSING:
             raise
     except (httpx2.TransportError, OfflineModeIsEnabled):
         pass
-    return known, True
+    return cached, True
 
 
 def _in_snapshot(id: HubId, cache: Path | None) -> list[str]:
