@@ -22,6 +22,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     are_progress_bars_disabled,
     disable_progress_bars,
     enable_progress_bars,
+    logging,
     parse_ratelimit_headers,
 )
 
@@ -76,7 +77,8 @@ def with_retries(call: Callable[[], T]) -> T:
 def explained(what: str, *, writing: bool = False) -> Iterator[None]:
     """Within, no request waits without end, and failures of Hub or network are raised as one line with a remedy.
 
-    Where there is no terminal, there are no progress bars.
+    Where there is no terminal, there are no progress bars. Warnings of huggingface-hub's, which may quote the signed
+    address of an upload, are not shown.
 
     Args:
         what: the repository, as the lines call it.
@@ -92,6 +94,8 @@ def explained(what: str, *, writing: bool = False) -> Iterator[None]:
     hide = not sys.stderr.isatty() and not are_progress_bars_disabled()
     if hide:
         disable_progress_bars()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
     try:
         yield
     except UserError:
@@ -104,6 +108,7 @@ def explained(what: str, *, writing: bool = False) -> Iterator[None]:
     finally:
         hooks["request"].remove(_end_silence)
         hooks["response"].remove(_refuse_long_waits)
+        logging.set_verbosity(verbosity)
         if hide:
             enable_progress_bars()
 
