@@ -4,13 +4,21 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.types import Batch, Method, Net, UserError
 from kdgen.utils.conditions import call
 from kdgen.utils.hooks import Layered, capture_outputs, find, hookable_layers
+
+LayerPairs = Annotated[
+    Sequence[Annotated[Sequence[str], Field(min_length=2, max_length=2)]],
+    Field(description='a list like [["student.path", "teacher.path"]]'),
+]
+"""Dotted paths of layers of the student, each with that of the layer of the teacher that it learns from."""
 
 RANKS = {2: "(B, C)", 3: "(B, N, C)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
 
@@ -113,7 +121,7 @@ def choose(
     student: Net,
     teacher: Net,
     batch: Batch,
-    pairs: Sequence[Sequence[str]] | None,
+    pairs: LayerPairs | None,
     *,
     num_pairs: int = 3,
     ranks: Sequence[int] = (2, 4, 5),
@@ -142,7 +150,6 @@ def choose(
     teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
     wanted = _wanted(ranks, batch.x)
     if pairs:
-        check_pairs(method, pairs)
         mine = _named(method, "student", student, batch.x, batch.cond, [pair[0] for pair in pairs], ranks)
         theirs = _named(method, "teacher", teacher, teacher_x, batch.cond, [pair[1] for pair in pairs], ranks)
         chosen = [Pair(s, t) for s, t in zip(mine, theirs, strict=True)]
@@ -167,20 +174,6 @@ def settle(method: Method, pairs: Sequence[Pair]) -> None:
     """Note on a method the layers that its pairs need."""
     method.student_layers = tuple(dict.fromkeys(pair.student.path for pair in pairs))
     method.teacher_layers = tuple(dict.fromkeys(pair.teacher.path for pair in pairs))
-
-
-def check_pairs(method: str, pairs: object) -> None:
-    """Refuse what is not a list of pairs of names.
-
-    Raises:
-        UserError: with the form that it takes.
-    """
-    fine = isinstance(pairs, list | tuple) and all(
-        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(path, str) for path in pair)
-        for pair in pairs
-    )
-    if not fine:
-        raise UserError(f'{method}: pairs is a list like [["student.path", "teacher.path"]], not {pairs!r}')
 
 
 def _evenly_spaced(mine: Sequence[Layer], theirs: Sequence[Layer], num_pairs: int, same_rank: bool) -> list[Pair]:

@@ -12,12 +12,12 @@ from kdgen.models.discriminators import (
     GanKind,
     GanLoss,
     ProjectedDiscriminator,
-    check_gan_loss,
     known_labels,
 )
 from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
+from kdgen.types.arguments import Count, NonNegative, NumClasses
 
 
 @register("method")
@@ -49,16 +49,15 @@ class Adversarial(Method):
 
     def __init__(
         self,
-        width: int = 32,
+        width: Count = 32,
         loss: GanKind = "hinge",
-        penalty: float = 0.0,
-        every: int = 8,
+        penalty: NonNegative = 0.0,
+        every: Count = 8,
         augment: bool = False,
         projected: bool = False,
-        classes: int | None = None,
+        classes: NumClasses | None = None,
     ) -> None:
         super().__init__()
-        check_gan_loss("adversarial", width=width, loss=loss, penalty=penalty, every=every, classes=classes)
         self.width, self.kind, self.projected = width, loss, projected
         self.penalty, self.every, self.augment, self.classes = penalty, every, augment, classes
 

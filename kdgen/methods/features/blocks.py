@@ -1,12 +1,11 @@
 """Match the blocks of two U-Nets that bear the same names."""
 
 import re
-from collections.abc import Sequence
 
 from torch import Tensor
 
 from kdgen.methods.features.feature_base import Paired
-from kdgen.methods.layer_matching import Pair, check_pairs, choose, probe
+from kdgen.methods.layer_matching import LayerPairs, Pair, choose, probe
 from kdgen.registry import register
 from kdgen.types import Batch, Net, UserError
 
@@ -30,9 +29,8 @@ class Blocks(Paired):
         UserError: in ``attach`` for nets without blocks of the same name, or layers that a net does not have.
     """
 
-    def __init__(self, pairs: Sequence[Sequence[str]] | None = None) -> None:
+    def __init__(self, pairs: LayerPairs | None = None) -> None:
         super().__init__()
-        check_pairs("blocks", pairs or [])
         self.wanted = pairs
 
     def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:

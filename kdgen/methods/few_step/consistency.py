@@ -1,8 +1,9 @@
 """Say the same everywhere on a trajectory: from any noise to its end in one call."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.diffusion import check_guidance, edm_weight, guided
@@ -17,7 +18,7 @@ from kdgen.methods.few_step.rollout import (
 )
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.utils.validation import check_choice, check_count, check_number
+from kdgen.types.arguments import Count, NonNegative
 
 HIDDEN = 40.0
 """A level at which noise hides the image: from above it, ``r`` is at most this, whatever the schedule says."""
@@ -61,28 +62,19 @@ class Consistency(Method):
     def __init__(
         self,
         source: Literal["truth", "teacher"] = "truth",
-        q: float = 2.0,
-        k: float = 8.0,
-        b: float = 1.0,
-        stages: int = 8,
-        start: float = 0.0,
+        q: Annotated[float, Field(ge=1 + 1e-6)] = 2.0,
+        k: NonNegative = 8.0,
+        b: NonNegative = 1.0,
+        stages: Count = 8,
+        start: Annotated[float, Field(ge=0, le=0.99)] = 0.0,
         weight: Literal["interval", "edm"] = "interval",
-        power: float = 1.0,
-        c: float = 0.0,
-        sigma_data: float = 0.5,
-        guidance: float = 1.0,
+        power: Annotated[float, Field(ge=0, le=1)] = 1.0,
+        c: NonNegative = 0.0,
+        sigma_data: Annotated[float, Field(ge=1e-6)] = 0.5,
+        guidance: NonNegative = 1.0,
         null_label: int | None = None,
     ) -> None:
         super().__init__()
-        check_choice("consistency", "source", source, ("truth", "teacher"))
-        check_number("consistency", "q", q, 1 + 1e-6)
-        for name, value in (("k", k), ("b", b), ("c", c)):
-            check_number("consistency", name, value, 0)
-        check_choice("consistency", "weight", weight, ("interval", "edm"))
-        check_number("consistency", "power", power, 0, 1)
-        check_number("consistency", "sigma_data", sigma_data, 1e-6)
-        check_count("consistency", "stages", stages)
-        check_number("consistency", "start", start, 0, 0.99)
         check_guidance("consistency", guidance, null_label)
         self.source, self.q, self.k, self.b = source, q, k, b
         self.stages, self.start = stages, start

@@ -8,7 +8,7 @@ from kdgen.diffusion.few_steps import Table, euler_step, trailing_sigmas
 from kdgen.methods.few_step.rollout import check_diffusion, conditions, denoise, noised
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.utils.validation import check_count
+from kdgen.types.arguments import Count, NonNegative
 
 
 @register("method")
@@ -39,10 +39,9 @@ class Progressive(Method):
     lives = (0.0005, 0.05)
 
     def __init__(
-        self, steps: int = 1, table: Table = "linear", guidance: float = 1.0, null_label: int | None = None
+        self, steps: Count = 1, table: Table = "linear", guidance: NonNegative = 1.0, null_label: int | None = None
     ) -> None:
         super().__init__()
-        check_count("progressive", "steps", steps)
         check_guidance("progressive", guidance, null_label)
         self.halves = trailing_sigmas(2 * steps, table).float()
         self.steps, self.guidance, self.null_label = steps, guidance, null_label

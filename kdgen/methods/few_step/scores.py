@@ -3,9 +3,10 @@
 import copy
 import math
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.diffusion import check_guidance, edm_weight, guided
@@ -20,7 +21,12 @@ from kdgen.methods.few_step.rollout import (
 )
 from kdgen.models.discriminators import Discriminator, GanLoss, frozen
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
-from kdgen.utils.validation import check_choice, check_count, check_number
+
+Critic = Literal["teacher", "student"]
+"""Whose copy the critic starts as."""
+
+Level = Annotated[float, Field(ge=1e-6)]
+"""A standard deviation in units of images in [-1, 1]."""
 
 
 class Scores(Method):
@@ -62,7 +68,7 @@ class Scores(Method):
         table: Table,
         sampler: ImageSampler,
         every: int,
-        critic: Literal["teacher", "student"],
+        critic: Critic,
         sigma_min: float,
         sigma_max: float,
         sigma_data: float,
@@ -72,14 +78,8 @@ class Scores(Method):
         null_label: int | None,
     ) -> None:
         super().__init__()
-        for name, value in (("steps", steps), ("every", every), ("width", width)):
-            check_count(method, name, value)
-        check_choice(method, "sampler", sampler, get_args(ImageSampler))
-        check_choice(method, "critic", critic, ("teacher", "student"))
-        for name, number in (("sigma_min", sigma_min), ("sigma_data", sigma_data)):
-            check_number(method, name, number, 1e-6)
-        check_number(method, "sigma_max", sigma_max, sigma_min)
-        check_number(method, "adversarial", adversarial, 0)
+        if sigma_max < sigma_min:
+            raise UserError(f"{method}: sigma_max is a number of at least {sigma_min:g}, not {sigma_max!r}")
         check_guidance(method, guidance, null_label)
         self.name, self.sigmas, self.sampler = method, trailing_sigmas(steps, table), sampler
         self.every, self.starts = every, critic

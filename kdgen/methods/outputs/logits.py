@@ -1,8 +1,9 @@
 """Match the classes a teacher sees, also the unlikely ones."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
@@ -10,7 +11,6 @@ from kdgen.methods.validation import check_outputs
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
 from kdgen.utils.distance import resample
-from kdgen.utils.validation import check_choice, check_number
 
 
 @register("method")
@@ -30,10 +30,10 @@ class Logits(Method):
             classes.
     """
 
-    def __init__(self, temperature: float = 4.0, loss: Literal["kl", "cross_entropy"] = "kl") -> None:
+    def __init__(
+        self, temperature: Annotated[float, Field(ge=1e-3)] = 4.0, loss: Literal["kl", "cross_entropy"] = "kl"
+    ) -> None:
         super().__init__()
-        check_number("logits", "temperature", temperature, 1e-3)
-        check_choice("logits", "loss", loss, ("kl", "cross_entropy"))
         self.temperature, self.kind = temperature, loss
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
@@ -13,6 +14,12 @@ from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
 from kdgen.utils.distance import resample
 from kdgen.utils.references import Names
+
+Weights = Annotated[
+    str,
+    Names("path", but=("features32",)),
+    Field(description="features32 or the path of a file of weights"),
+]
 
 
 @register("method")
@@ -31,10 +38,8 @@ class Perceptual(Method):
             1 or 3.
     """
 
-    def __init__(self, features: Annotated[str, Names("path", but=("features32",))] = "features32") -> None:
+    def __init__(self, features: Weights = "features32") -> None:
         super().__init__()
-        if not isinstance(features, str):
-            raise UserError(f"perceptual: features is features32 or the path of a file of weights, not {features!r}")
         self.features = features
         self._measure: tuple[Measure, ...] = ()  # in a tuple, so that its weights are not this method's
 

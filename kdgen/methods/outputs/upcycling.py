@@ -2,20 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
-from kdgen.methods.validation import ask, check_distance, check_outputs, check_same_view
+from kdgen.methods.validation import ask, check_outputs, check_same_view
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.types.arguments import NonNegative
 from kdgen.utils.distance import Distance, distance, resample
-from kdgen.utils.validation import check_choice, check_number
 
 Mode = Literal["rescale", "mix", "renoise"]
+Modes = Annotated[Sequence[Mode], Field(min_length=1, description=f"a list of some of {', '.join(get_args(Mode))}")]
 Input = tuple[Tensor, Mapping[str, Tensor]]
 
 
@@ -56,22 +58,14 @@ class Upcycling(Method):
 
     def __init__(
         self,
-        modes: Sequence[Mode] = ("rescale", "mix"),
-        share: float = 0.5,
+        modes: Modes = ("rescale", "mix"),
+        share: Annotated[float, Field(ge=1e-6, le=1)] = 0.5,
         loss: Distance = "l2",
-        zoom: float = 2.0,
-        extra_sigma: float = 10.0,
+        zoom: Annotated[float, Field(ge=1)] = 2.0,
+        extra_sigma: NonNegative = 10.0,
         consistency: bool = True,
     ) -> None:
         super().__init__()
-        if isinstance(modes, str) or not modes:
-            raise UserError(f"upcycling: modes is a list of some of {', '.join(get_args(Mode))}, not {modes!r}")
-        for mode in modes:
-            check_choice("upcycling", "each of modes", mode, get_args(Mode))
-        check_number("upcycling", "share", share, 1e-6, 1.0)
-        check_distance("upcycling", "loss", loss)
-        check_number("upcycling", "zoom", zoom, 1.0)
-        check_number("upcycling", "extra_sigma", extra_sigma, 0.0)
         self.modes, self.share, self.kind, self.zoom = tuple(modes), share, loss, zoom
         self.extra, self.consistency = 2 * extra_sigma / 255, consistency
 
