@@ -3,15 +3,17 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from kdgen.data.jitter import STRONG, make_jitter
-from kdgen.data.pictures import Pictures, to_tensor
+from kdgen.data.jitter import STRONG, Amounts, make_jitter
+from kdgen.data.pictures import Pictures, Scales, to_tensor
 from kdgen.data.whole import framed
 from kdgen.registry import register
 from kdgen.types import UserError
@@ -20,6 +22,7 @@ from kdgen.utils.references import FilePath
 from kdgen.utils.seed import generator, shuffled
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+Background = Annotated[float, Field(ge=-1, le=1, description="from -1 (black) to 1 (white)")]
 KINDS = "PNG, JPEG, WebP, TIFF, BMP or GIF"
 
 UNREAD = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jxl",
@@ -88,15 +91,13 @@ class Folder(Pictures):
     def __init__(
         self,
         path: FilePath,
-        scales: Sequence[float] = (1.0,),
+        scales: Scales = (1.0,),
         max_gib: float = 1.0,
         whole: bool = False,
-        background: float | None = 1.0,
-        jitter: Mapping[str, float] | None = None,
+        background: Background | None = 1.0,
+        jitter: Amounts | None = None,
     ) -> None:
         super().__init__(scales)
-        if background is not None and not -1 <= background <= 1:
-            raise UserError(f"folder: background is from -1 (black) to 1 (white), not {background}")
         self.whole, self.background = whole, background
         self.jitter = None if jitter is None else make_jitter(jitter)
         self.path = Path(path).expanduser()

@@ -8,7 +8,7 @@ from kdgen.models.discriminators import Discriminator, GanKind, GanLoss, known_l
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
 from kdgen.types import Batch, LossInputs, Net, Objective, UserError
-from kdgen.types.arguments import Count, NonNegative, NumClasses
+from kdgen.types.arguments import Count, CountOrZero, NonNegative
 
 
 @register("objective")
@@ -44,7 +44,7 @@ class Adversarial(Objective):
         penalty: NonNegative = 0.0,
         every: Count = 8,
         augment: bool = False,
-        classes: NumClasses | None = None,
+        classes: CountOrZero | None = None,
     ) -> None:
         super().__init__()
         self.width, self.kind = width, loss

@@ -7,9 +7,10 @@ Field(ge=1)]``. A ``description`` of such a field is what a refusal says in plac
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
+import numpy as np
 from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import SchemaError, core_schema
@@ -24,8 +25,11 @@ LARGEST_SIGMA = 100.0
 Count = Annotated[int, Field(ge=1)]
 """A whole number of at least 1."""
 
-NumClasses = Annotated[int, Field(ge=0)]
-"""A number of classes, 0 for none."""
+Counts = Annotated[Sequence[Count], Field(min_length=1)]
+"""One or more of them."""
+
+CountOrZero = Annotated[int, Field(ge=0)]
+"""A whole number of at least 0."""
 
 Channels = Annotated[Literal[1, 3], Field(description="1 (grey) or 3 (colour)")]
 """Of images."""
@@ -135,7 +139,7 @@ def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
 
 def _check(owner: str, argument: str, value: object, adapter: TypeAdapter[Any]) -> None:
     try:
-        adapter.validate_python(value)
+        adapter.validate_python(value.item() if isinstance(value, np.generic) else value)
     except TypeError:  # a protocol that only a type checker knows
         return
     except ValidationError as error:

@@ -17,7 +17,7 @@ from kdgen.models.discriminators import (
 from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.types.arguments import Count, NonNegative, NumClasses
+from kdgen.types.arguments import Count, CountOrZero, NonNegative
 
 
 @register("method")
@@ -55,7 +55,7 @@ class Adversarial(Method):
         every: Count = 8,
         augment: bool = False,
         projected: bool = False,
-        classes: NumClasses | None = None,
+        classes: CountOrZero | None = None,
     ) -> None:
         super().__init__()
         self.width, self.kind, self.projected = width, loss, projected
