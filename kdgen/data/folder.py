@@ -106,7 +106,7 @@ class Folder(Pictures):
         found, others = image_files(self.path)
         if others:
             warnings.warn(f"{path}: passed over {len(others)} of kinds that are not read, the first is "
-                          f"{self._name(others[0])}", stacklevel=2)  # fmt: skip
+                          f"{self._name(others[0])}", stacklevel=3)  # fmt: skip
         if not found:
             raise UserError(f"the folder {path} holds no {KINDS} image: put images in, or name another")
         self.skipped: list[str] = []
@@ -114,7 +114,7 @@ class Folder(Pictures):
         sizes = {file: size for file in found if (size := self._decoded_bytes(file, several))}
         if several:
             warnings.warn(f"{path}: only the first page or frame is taken of {len(several)} that have several, the "
-                          f"first is {self._name(several[0])}: save the others as files", stacklevel=2)  # fmt: skip
+                          f"first is {self._name(several[0])}: save the others as files", stacklevel=3)  # fmt: skip
         self._files = list(sizes)
         mean_bytes = sum(sizes.values()) / max(len(sizes), 1)
         room = int(max_gib * 2**30 / max(mean_bytes, 1))

@@ -40,8 +40,8 @@ class Diversity(Objective):
             order = torch.argsort(batch.cond["label"].flatten(), stable=True)
         neighbour = torch.empty_like(order).scatter_(0, order, order.roll(-1))
 
-        def apart(each: Tensor) -> Tensor:
-            return (each.float() - each[neighbour].float()).flatten(1).abs().mean(1)
+        def distance(values: Tensor) -> Tensor:
+            return (values.float() - values[neighbour].float()).flatten(1).abs().mean(1)
 
-        outputs, latents = apart(inputs.student), apart(batch.x)
+        outputs, latents = distance(inputs.student), distance(batch.x)
         return latents / (outputs + self.epsilon * latents).clamp_min(1e-12)

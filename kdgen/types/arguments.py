@@ -7,6 +7,7 @@ Field(ge=1)]``. A ``description`` of such a field is what a refusal says in plac
 import functools
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -53,7 +54,8 @@ STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=Fal
 def validated(owner: str) -> Callable[[T], T]:
     """A decorator of functions and classes: each call's arguments have to be of the types that the signature says.
 
-    They are passed on as they are, never converted or copied. Defaults are not looked at, nor is what has a type that
+    They are passed on as they are, never converted or copied; a number of NumPy and a path count as Python's number and
+    as text. Defaults are not looked at, nor is what has a type that
     only a type checker knows.
 
     Args:
@@ -138,13 +140,21 @@ def _adapters(function: Callable[..., Any]) -> dict[str, TypeAdapter[Any]]:
 
 
 def _check(owner: str, argument: str, value: object, adapter: TypeAdapter[Any]) -> None:
+    plain = _plain(value)
     try:
-        adapter.validate_python(value.item() if isinstance(value, np.generic) else value)
+        adapter.validate_python(plain)
     except TypeError:  # a protocol that only a type checker knows
         return
     except ValidationError as error:
-        if not _is_json_of(adapter, value):
+        if not _is_json_of(adapter, plain):
             raise UserError(f"{owner}: {_refusal(argument, value, error, adapter)}") from None
+
+
+def _plain(value: object) -> object:
+    """Python's own number for one of NumPy, and text for a path."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def _is_json_of(adapter: TypeAdapter[Any], value: object) -> bool:

@@ -61,8 +61,8 @@ class DrawnAdversarial(Method):
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Make the critic. Raises UserError where batches have no noise level or no clean images."""
         check_diffusion("drawn_adversarial", student, teacher, batch)
-        height, wide = batch.x.shape[2:]
-        critic = Discriminator(batch.x.shape[1], (height, wide), self.width, normalized=self.kind == "hinge")
+        height, width = batch.x.shape[2:]
+        critic = Discriminator(batch.x.shape[1], (height, width), self.width, normalized=self.kind == "hinge")
         game = GanLoss(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)
         self.game = game.to(batch.x.device)
 

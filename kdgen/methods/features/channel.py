@@ -43,7 +43,7 @@ class Channel(Paired):
         """The pairs that are named, or evenly spaced ones. Raises UserError as ``choose`` does."""
         return choose("channel", student, teacher, batch, self.wanted, num_pairs=self.num_pairs, ranks=(4, 5))
 
-    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
         """``T^2 / C sum_c KL(phi(teacher_c) || phi(student_c))``, ``(B,)``."""
         log_p, log_q = (F.log_softmax(y.flatten(2) / self.temperature, 2) for y in (teacher, student))
         return self.temperature**2 * (log_p.exp() * (log_p - log_q)).sum(2).mean(1)

@@ -47,7 +47,7 @@ class Feature(Paired):
         """The pairs that are named, or evenly spaced ones. Raises UserError as ``choose`` does."""
         return choose("feature", student, teacher, batch, self.wanted, num_pairs=self.num_pairs)
 
-    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
         """``d(r(student), teacher)``, ``(B,)``."""
         if not self.normalize:
             return distance(self.distance, student, teacher)

@@ -78,8 +78,8 @@ class Consistency(Method):
         check_guidance("consistency", guidance, null_label)
         self.source, self.q, self.k, self.b = source, q, k, b
         self.stages, self.start = stages, start
-        asked = source == "teacher" and guidance == 1
-        self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
+        reads_teacher = source == "teacher" and guidance == 1
+        self.reads = frozenset({"student", "teacher"}) if reads_teacher else frozenset({"student"})
         self.lives = (0.01, 3.0)
         if weight == "edm":
             self.lives = (0.1, 5.0) if source == "teacher" else (0.2, 20.0)
@@ -92,10 +92,10 @@ class Consistency(Method):
 
     def earlier(self, t: Tensor, progress: float) -> Tensor:
         """The lower level ``r`` of ``t``, ``(B,)``, at a progress in [0, 1]."""
-        within = max(progress - self.start, 0.0) / (1 - self.start)
-        stage = min(int(within * self.stages), self.stages - 1)
-        share = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
-        return (t * (1 - share)).clamp(0, HIDDEN)
+        progress_within = max(progress - self.start, 0.0) / (1 - self.start)
+        stage = min(int(progress_within * self.stages), self.stages - 1)
+        ratio = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
+        return (t * (1 - ratio)).clamp(0, HIDDEN)
 
     @torch.no_grad()
     def _end(self, inputs: DistillationInputs) -> Tensor:
@@ -112,23 +112,23 @@ class Consistency(Method):
         x, t, cond, student = batch.x.float(), batch.cond["sigma"], conditions(batch), inputs.student_net
         r = self.earlier(t, inputs.progress)
         if self.source == "truth":
-            end = batch.y.float()
-            nearer = noised(end, r / t, x - end)
+            clean = batch.y.float()
+            x_r = noised(clean, r / t, x - clean)
         else:
-            end = self._end(inputs)
-            nearer = euler_step(x, end, t, r)
-        back = remembered(x.device)
+            clean = self._end(inputs)
+            x_r = euler_step(x, clean, t, r)
+        restore = remembered(x.device)
         # The view's own answer was given with dropout that nobody remembers.
-        said = denoise(student, x, t, cond) if draws_randomness(student) else inputs.student.float()
-        after = remembered(x.device)
-        back()
+        pred = denoise(student, x, t, cond) if draws_randomness(student) else inputs.student.float()
+        restore_after = remembered(x.device)
+        restore()
         with torch.no_grad():
-            target = denoise(student, nearer, r.clamp_min(1e-4 * t), cond)
-        after()
-        target = torch.where((r > 0).view(-1, 1, 1, 1), target, end)
-        apart = (said - target).square().flatten(1).mean(1)
+            target = denoise(student, x_r, r.clamp_min(1e-4 * t), cond)
+        restore_after()
+        target = torch.where((r > 0).view(-1, 1, 1, 1), target, clean)
+        error = (pred - target).square().flatten(1).mean(1)
         # The norm has no slope where the two agree.
-        norm = (apart + self.c**2).clamp_min(1e-12).sqrt() - self.c
+        norm = (error + self.c**2).clamp_min(1e-12).sqrt() - self.c
         if self.weight == "edm":
             return edm_weight(t, self.sigma_data) * norm
         return norm / (t - r) ** self.power

@@ -64,7 +64,7 @@ class DistributionMatching(Scores):
     def of_student(self, teacher: Net, x: Tensor, sigma: Tensor, noise: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """``mean (x - sg(x - g))^2 / 2``, ``(B,)``."""
         with torch.no_grad():
-            under_noise = noised(x, sigma, noise)
-            real, fake = (denoise(net, under_noise, sigma, cond) for net in (teacher, self.fake))
-            goal = x - (fake - real) / self.scale(x, real, sigma)
-        return (x - goal).square().flatten(1).mean(1) / 2
+            noisy = noised(x, sigma, noise)
+            real, fake = (denoise(net, noisy, sigma, cond) for net in (teacher, self.fake))
+            target = x - (fake - real) / self.scale(x, real, sigma)
+        return (x - target).square().flatten(1).mean(1) / 2

@@ -94,24 +94,24 @@ class MeanFlow(Method):
         t = flow_time(sigma)
         z = append_dims(1 - t, x) * x
         with torch.no_grad():
-            end = denoise(guided(inputs.teacher_net, self.guidance, self.null_label), x, sigma, cond)
-        velocity = (z - end) / append_dims(t, z)
+            teacher_denoised = denoise(guided(inputs.teacher_net, self.guidance, self.null_label), x, sigma, cond)
+        velocity = (z - teacher_denoised) / append_dims(t, z)
         r = self._ends(t)
         if self.until:
             cond["until"] = flow_sigma(r)
 
         def average(z: Tensor, t: Tensor) -> Tensor:
-            said = denoise(inputs.student_net, z / append_dims(1 - t, z), t / (1 - t), cond)
-            return (z - said) / append_dims(t, z)
+            denoised = denoise(inputs.student_net, z / append_dims(1 - t, z), t / (1 - t), cond)
+            return (z - denoised) / append_dims(t, z)
 
-        back = remembered(x.device)
+        restore = remembered(x.device)
         u = average(z, t)
-        back()
-        bend = self._bend(average, z, t, r, velocity, u.detach())
-        ramp = min(inputs.progress / self.warmup, 1.0) if self.warmup else 1.0
-        target = velocity - ramp * bend
-        apart = (u - target.detach()).square().flatten(1).mean(1)
-        return apart / (apart.detach() + self.c) ** self.power
+        restore()
+        correction = self._bend(average, z, t, r, velocity, u.detach())
+        weight = min(inputs.progress / self.warmup, 1.0) if self.warmup else 1.0
+        target = velocity - weight * correction
+        error = (u - target.detach()).square().flatten(1).mean(1)
+        return error / (error.detach() + self.c) ** self.power
 
     def _ends(self, t: Tensor) -> Tensor:
         if not self.until:
@@ -129,5 +129,5 @@ class MeanFlow(Method):
                 slope: Tensor = torch.func.jvp(average, (z, t), (velocity, torch.ones_like(t)))[1]
             return append_dims(t - r, z) * slope
         h = self.step * torch.where(t > r, t - r, t)
-        before = average(z - append_dims(h, z) * velocity, t - h)
-        return append_dims((t - r - h).clamp_min(0) / h, z) * (u - before)
+        earlier = average(z - append_dims(h, z) * velocity, t - h)
+        return append_dims((t - r - h).clamp_min(0) / h, z) * (u - earlier)

@@ -69,7 +69,7 @@ class ScoreIdentity(Scores):
 
     def of_student(self, teacher: Net, x: Tensor, sigma: Tensor, noise: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """The loss of the identity, ``(B,)``."""
-        under_noise = noised(x, sigma, noise)
-        real, fake = (denoise(net, under_noise, sigma, cond) for net in (teacher, self.fake))
-        apart = (real - fake) * ((real - x) - self.alpha * (real - fake))
-        return (apart / self.scale(x, real, sigma)).flatten(1).mean(1)
+        noisy = noised(x, sigma, noise)
+        real, fake = (denoise(net, noisy, sigma, cond) for net in (teacher, self.fake))
+        terms = (real - fake) * ((real - x) - self.alpha * (real - fake))
+        return (terms / self.scale(x, real, sigma)).flatten(1).mean(1)

@@ -97,8 +97,8 @@ class Scores(Method):
         if not any(True for _ in self.fake.parameters()):
             raise UserError(f'{self.name}: the teacher has no weights for a critic to start from: set critic "student"')
         if self.adversarial > 0:
-            height, wide = batch.x.shape[2:]
-            self.game = GanLoss(Discriminator(batch.x.shape[1], (height, wide), self.width)).to(batch.x.device)
+            height, width = batch.x.shape[2:]
+            self.game = GanLoss(Discriminator(batch.x.shape[1], (height, width), self.width)).to(batch.x.device)
 
     def of_student(self, teacher: Net, x: Tensor, sigma: Tensor, noise: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """The loss of the student's images ``x`` ``(B, C, H, W)`` under ``noise`` of levels ``sigma``, ``(B,)``."""
@@ -106,9 +106,9 @@ class Scores(Method):
 
     def loss(self, inputs: DistillationInputs) -> Tensor | None:
         """``of_student`` for images drawn anew, ``(B,)``; None in the critic's own steps."""
-        turn = int(self.count) % self.every == 0
+        student_step = int(self.count) % self.every == 0
         self.count += 1
-        if not turn:
+        if not student_step:
             return None
         cond, batch = conditions(inputs.batch), inputs.batch
         x, _ = backward_simulation(inputs.student_net, batch.x, cond, self.sigmas, self.sampler)
@@ -130,8 +130,8 @@ class Scores(Method):
                 x, _ = backward_simulation(inputs.student_net, batch.x, cond, self.sigmas, self.sampler)
         sigma = self._levels(x)
         with computing_like(inputs.student_net):
-            said = denoise(self.fake, noised(x, sigma, torch.randn_like(x)), sigma, cond)
-        loss = edm_weight(sigma, self.sigma_data) * (said - x).square().flatten(1).mean(1)
+            denoised = denoise(self.fake, noised(x, sigma, torch.randn_like(x)), sigma, cond)
+        loss = edm_weight(sigma, self.sigma_data) * (denoised - x).square().flatten(1).mean(1)
         if self.game is not None:
             assert batch.y is not None
             loss = loss + self.game.discriminator_loss(x, batch.y)
@@ -149,8 +149,8 @@ class Scores(Method):
         It is at least a quarter of the deviation that Karras et al. 2022 give the net's part of the answer (table 1,
         ``c_out``), so that no image that happens to be met exactly outweighs all others.
         """
-        least = 0.25 * sigma * self.sigma_data * (sigma**2 + self.sigma_data**2).rsqrt()
-        return torch.maximum((x - teacher).abs().mean((1, 2, 3)), least).view(-1, 1, 1, 1).detach()
+        floor = 0.25 * sigma * self.sigma_data * (sigma**2 + self.sigma_data**2).rsqrt()
+        return torch.maximum((x - teacher).abs().mean((1, 2, 3)), floor).view(-1, 1, 1, 1).detach()
 
     def _levels(self, like: Tensor) -> Tensor:
         low, high = self.range

@@ -56,9 +56,9 @@ class Jacobian(Method):
         student = self._derivatives(ask(inputs.student_net, points, cond))
         with torch.no_grad():
             teacher = self._derivatives(ask(inputs.teacher_net, points, cond))
-        each = distance("l2", student, resample(teacher, student))
-        return each.view(n, -1).mean(0)
+        error = distance("l2", student, resample(teacher, student))
+        return error.view(n, -1).mean(0)
 
-    def _derivatives(self, answers: Tensor) -> Tensor:
-        at_x, *moved = answers.chunk(self.num_directions + 1)
-        return torch.cat([(answer - at_x) / self.epsilon for answer in moved])
+    def _derivatives(self, outputs: Tensor) -> Tensor:
+        at_x, *shifted = outputs.chunk(self.num_directions + 1)
+        return torch.cat([(output - at_x) / self.epsilon for output in shifted])

@@ -38,16 +38,16 @@ class Logits(Method):
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that the outputs can be compared. Raises UserError where their classes differ."""
-        ours, theirs = outputs(student, teacher, batch)
-        check_outputs("logits", ours, theirs)
-        if ours.dim() not in (2, 4) or ours.shape[1] < 2:
+        student_out, teacher_out = outputs(student, teacher, batch)
+        check_outputs("logits", student_out, teacher_out)
+        if student_out.dim() not in (2, 4) or student_out.shape[1] < 2:
             raise UserError("logits compares logits (K) or (K, H, W) of two classes or more, but the student gives "
-                            f"{tuple(ours.shape[1:])}: use output")  # fmt: skip
+                            f"{tuple(student_out.shape[1:])}: use output")  # fmt: skip
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``T^2 KL(p || q)`` or ``-T^2 sum p log q``, ``(B,)``."""
         teacher = resample(inputs.teacher, inputs.student)
         log_p = F.log_softmax(teacher / self.temperature, 1)
         log_q = F.log_softmax(inputs.student.float() / self.temperature, 1)
-        each = log_p.exp() * ((log_p - log_q) if self.kind == "kl" else -log_q)
-        return self.temperature**2 * each.sum(1).view(len(each), -1).mean(1)
+        terms = log_p.exp() * ((log_p - log_q) if self.kind == "kl" else -log_q)
+        return self.temperature**2 * terms.sum(1).view(len(terms), -1).mean(1)

@@ -45,15 +45,16 @@ class Perceptual(Method):
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Load the weights and check that the outputs can be compared. Raises UserError where they cannot."""
-        ours, theirs = outputs(student, teacher, batch)
-        check_outputs("perceptual", ours, theirs, images=True)
-        if ours.shape[1] not in (1, 3):
-            raise UserError(f"perceptual compares images of 1 or 3 channels, not of {ours.shape[1]}: leave it out")
+        student_out, teacher_out = outputs(student, teacher, batch)
+        check_outputs("perceptual", student_out, teacher_out, images=True)
+        if student_out.shape[1] not in (1, 3):
+            channels = student_out.shape[1]
+            raise UserError(f"perceptual compares images of 1 or 3 channels, not of {channels}: leave it out")
         with torch.random.fork_rng(devices=[]):  # a net is drawn before its weights are read
-            self._measure = (perceptual(self.features).to(ours.device),)
-        self._measure[0](ours, resample(theirs, ours))
+            self._measure = (perceptual(self.features).to(student_out.device),)
+        self._measure[0](student_out, resample(teacher_out, student_out))
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``d(student, teacher)``, ``(B,)``."""
-        apart: Tensor = self._measure[0](inputs.student, resample(inputs.teacher, inputs.student))
-        return apart.float()
+        error: Tensor = self._measure[0](inputs.student, resample(inputs.teacher, inputs.student))
+        return error.float()
