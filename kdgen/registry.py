@@ -11,12 +11,12 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import SchemaError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from kdgen.types import UserError
+from kdgen.types.arguments import check_arguments, validated
 
 Kind = Literal["net", "task", "method", "objective", "ratio", "images", "preset"]
 T = TypeVar("T", bound=Callable[..., Any])
@@ -40,6 +40,8 @@ class Spec(BaseModel):
 def register(kind: Kind, *, handle: str | None = None) -> Callable[[T], T]:
     """A decorator that registers a function or class under its own name in snake case.
 
+    Each call of it, by recipe or in Python, is held against its signature: see ``kdgen.types.arguments``.
+
     Args:
         kind: of thing.
         handle: what its paper calls it, ``fitnets``; a recipe may say that instead.
@@ -54,10 +56,10 @@ def register(kind: Kind, *, handle: str | None = None) -> Callable[[T], T]:
         for taken in filter(None, (name, handle)):
             if taken in things or taken in papers:
                 raise ValueError(f"a {kind} called {taken!r} is registered already")
-        things[name] = thing
+        things[name] = made = validated(f"{kind} {name}")(thing)
         if handle is not None:
             papers[handle] = name
-        return thing
+        return made
 
     return decorate
 
@@ -120,34 +122,16 @@ def build(kind: Kind, use: Spec, **more: Any) -> Any:
         inspect.signature(thing).bind(**{**use.args, **more})
     except TypeError as error:
         raise UserError(f"{kind} {use.name!r}: {error}") from None
-    try:
-        return thing(**{**use.args, **more})
-    except UserError:
-        raise
-    except Exception:
-        check_types(kind, use)
-        raise
+    return thing(**{**use.args, **more})
 
 
 def check_types(kind: Kind, use: Spec) -> None:
     """Refuse arguments that are not of the type their parameter is annotated with; unknown ones are passed over.
 
-    A number in quotes is text.
-
     Raises:
         UserError: for the first that does not fit, and for an unknown name.
     """
-    thing = get(kind, use.name)
-    hints = get_type_hints(thing.__init__ if isinstance(thing, type) else thing)  # type: ignore[misc]
-    for key, value in use.args.items():
-        try:
-            TypeAdapter(hints.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
-                value, strict=isinstance(value, bool | str)
-            )
-        except ValidationError as error:
-            raise UserError(f"{kind} {use.name!r}: {key} is {value!r}: {error.errors()[0]['msg'].lower()}") from None
-        except (PydanticUserError, SchemaError, TypeError):  # a type that only a type checker knows
-            continue
+    check_arguments(f"{kind} {use.name}", get(kind, use.name), use.args)
 
 
 def arguments(kind: Kind, name: str) -> list[str]:

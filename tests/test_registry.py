@@ -85,7 +85,7 @@ def test_a_number_in_quotes_is_text():
     def narrow(width: int = 3) -> int:
         return width if width < 9 else 9
 
-    with pytest.raises(UserError, match="net 'narrow': width is '8': input should be a valid integer"):
+    with pytest.raises(UserError, match="net narrow: width is a whole number, not '8'"):
         build("net", Spec(name="narrow", args={"width": "8"}))
 
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdgen.data.pictures import Pictures, to_tensor
+from kdgen.data.pictures import Pictures, Scales, to_tensor
 from kdgen.data.whole import framed
 from kdgen.types import UserError
 from kdgen.utils.image_io import Picture, from_array
@@ -34,7 +34,7 @@ class Arrays(Pictures):
         self,
         images: Iterable[NDArray[Any] | Tensor],
         value_range: tuple[float, float] = (0.0, 1.0),
-        scales: Sequence[float] = (1.0,),
+        scales: Scales = (1.0,),
         labels: Iterable[int] | Tensor | None = None,
     ) -> None:
         super().__init__(scales)

@@ -8,13 +8,15 @@ r^-3, which makes the images look the same at every scale.
 import hashlib
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Generator, Tensor
 
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types.arguments import Share
 from kdgen.utils.seed import derive, generator
 
 CANVAS = 256
@@ -39,9 +41,13 @@ class DeadLeaves:
         UserError: for a number that is out of range.
     """
 
-    def __init__(self, smallest: float = 1.0, cover: float = 3.5, shading: float = 0.15, texture: float = 0.2) -> None:
-        if not (0.5 <= smallest <= 64 and 0 < cover <= 20 and 0 <= shading <= 1 and 0 <= texture <= 1):
-            raise UserError("dead leaves take smallest in 0.5..64, cover in 0..20, shading and texture in 0..1")
+    def __init__(
+        self,
+        smallest: Annotated[float, Field(ge=0.5, le=64)] = 1.0,
+        cover: Annotated[float, Field(gt=0, le=20)] = 3.5,
+        shading: Share = 0.15,
+        texture: Share = 0.2,
+    ) -> None:
         self.smallest, self.cover, self.shading, self.texture = smallest, cover, shading, texture
 
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:

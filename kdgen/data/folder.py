@@ -3,15 +3,17 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from kdgen.data.jitter import STRONG, make_jitter
-from kdgen.data.pictures import Pictures, to_tensor
+from kdgen.data.jitter import STRONG, Amounts, make_jitter
+from kdgen.data.pictures import Pictures, Scales, to_tensor
 from kdgen.data.whole import framed
 from kdgen.registry import register
 from kdgen.types import UserError
@@ -20,6 +22,7 @@ from kdgen.utils.references import FilePath
 from kdgen.utils.seed import generator, shuffled
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+Background = Annotated[float, Field(ge=-1, le=1, description="from -1 (black) to 1 (white)")]
 KINDS = "PNG, JPEG, WebP, TIFF, BMP or GIF"
 
 UNREAD = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jxl",
@@ -88,15 +91,13 @@ class Folder(Pictures):
     def __init__(
         self,
         path: FilePath,
-        scales: Sequence[float] = (1.0,),
+        scales: Scales = (1.0,),
         max_gib: float = 1.0,
         whole: bool = False,
-        background: float | None = 1.0,
-        jitter: Mapping[str, float] | None = None,
+        background: Background | None = 1.0,
+        jitter: Amounts | None = None,
     ) -> None:
         super().__init__(scales)
-        if background is not None and not -1 <= background <= 1:
-            raise UserError(f"folder: background is from -1 (black) to 1 (white), not {background}")
         self.whole, self.background = whole, background
         self.jitter = None if jitter is None else make_jitter(jitter)
         self.path = Path(path).expanduser()
@@ -105,7 +106,7 @@ class Folder(Pictures):
         found, others = image_files(self.path)
         if others:
             warnings.warn(f"{path}: passed over {len(others)} of kinds that are not read, the first is "
-                          f"{self._name(others[0])}", stacklevel=2)  # fmt: skip
+                          f"{self._name(others[0])}", stacklevel=3)  # fmt: skip
         if not found:
             raise UserError(f"the folder {path} holds no {KINDS} image: put images in, or name another")
         self.skipped: list[str] = []
@@ -113,7 +114,7 @@ class Folder(Pictures):
         sizes = {file: size for file in found if (size := self._decoded_bytes(file, several))}
         if several:
             warnings.warn(f"{path}: only the first page or frame is taken of {len(several)} that have several, the "
-                          f"first is {self._name(several[0])}: save the others as files", stacklevel=2)  # fmt: skip
+                          f"first is {self._name(several[0])}: save the others as files", stacklevel=3)  # fmt: skip
         self._files = list(sizes)
         mean_bytes = sum(sizes.values()) / max(len(sizes), 1)
         room = int(max_gib * 2**30 / max(mean_bytes, 1))

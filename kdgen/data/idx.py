@@ -15,6 +15,7 @@ from torch import Tensor
 from kdgen.data.whole import framed
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.types.arguments import Count
 from kdgen.utils.references import FilePath
 from kdgen.utils.seed import generator, shuffled
 
@@ -65,9 +66,7 @@ class Idx:
         UserError: for a file that is missing, damaged or of another kind, and as many labels as there are not images.
     """
 
-    def __init__(self, images: FilePath, labels: FilePath | None = None, size: int | None = None) -> None:
-        if size is not None and (not isinstance(size, int) or size < 1):
-            raise UserError(f"idx: size is a size in pixels, 1 or more, not {size!r}")
+    def __init__(self, images: FilePath, labels: FilePath | None = None, size: Count | None = None) -> None:
         self.size = size
         self._pictures = torch.from_numpy(read_idx(images, 3).copy())
         self._labels = None if labels is None else torch.from_numpy(read_idx(labels, 1).astype(np.int64))

@@ -1,11 +1,12 @@
 """Labelled pictures in the layout of torchvision's ImageFolder: a folder for each class."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from kdgen.data.folder import Folder
+from kdgen.data.folder import Background, Folder
+from kdgen.data.jitter import Amounts
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.utils.image_io import Picture
@@ -37,8 +38,8 @@ class ImageFolder(Folder):
         path: FilePath,
         classes: Sequence[str] | None = None,
         max_gib: float = 1.0,
-        background: float | None = 1.0,
-        jitter: Mapping[str, float] | None = None,
+        background: Background | None = 1.0,
+        jitter: Amounts | None = None,
     ) -> None:
         super().__init__(path, max_gib=max_gib, whole=True, background=background, jitter=jitter)
         inside = [name.partition("/") for name in self._names]

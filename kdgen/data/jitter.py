@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.data.whole import border
@@ -74,6 +75,10 @@ STRONG = Jitter(scale=0.25, shift=0.1, rotation=15.0, colour=0.3)
 
 LIGHT = Jitter(scale=0.1, shift=0.08)
 """What leaves every class what it is."""
+
+
+Amounts = Annotated[Mapping[str, float] | Jitter, Field(description='described as {"scale": 0.1, ...}')]
+"""An argument of which ``make_jitter`` makes a jitter."""
 
 
 def make_jitter(given: Mapping[str, Any] | Jitter) -> Jitter:

@@ -6,7 +6,7 @@ from importlib.resources import as_file, files
 import numpy as np
 from PIL import Image
 
-from kdgen.data.pictures import Pictures
+from kdgen.data.pictures import Pictures, Scales
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.utils.image_io import Picture
@@ -36,7 +36,7 @@ class Photographs(Pictures):
         UserError: if the installed scikit-image lacks one of them.
     """
 
-    def __init__(self, scales: Sequence[float] = (1.0,)) -> None:
+    def __init__(self, scales: Scales = (1.0,)) -> None:
         super().__init__(scales)
         self._pictures = [_halved(name) for name in FILES]
 

@@ -2,15 +2,17 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 from torch import Tensor
 
-from kdgen.types import UserError
+from kdgen.types.arguments import validated
 from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import generator
 
@@ -37,6 +39,11 @@ def window(length: int, size: int, start: int) -> NDArray[np.int64]:
     return np.minimum(index, period - index) if length > 1 else np.zeros(size, dtype=np.int64)
 
 
+Scales = Annotated[Sequence[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+"""Shares of the size that pictures are shrunk to."""
+
+
+@validated("pictures")
 class Pictures:
     """A source of finished pictures. A subclass gives ``names`` and ``picture(index)``.
 
@@ -45,9 +52,7 @@ class Pictures:
             the pixels as they are. Shrinking shows more of a picture and hides the noise of its camera.
     """
 
-    def __init__(self, scales: Sequence[float] = (1.0,)) -> None:
-        if not scales or not all(0 < scale <= 1 for scale in scales):
-            raise UserError(f"scales are shares of the size above 0 and up to 1, not {list(scales)}")
+    def __init__(self, scales: Scales = (1.0,)) -> None:
         self.scales = tuple(scales)
 
     @property

@@ -1,11 +1,12 @@
 """What a source of images is, and how a recipe's description becomes one."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
+from kdgen.data.labelled import Labelled
 from kdgen.registry import Spec, build
 from kdgen.types import UserError
 
@@ -65,6 +66,13 @@ class Mixed(Protocol):
 
     @property
     def sources(self) -> Sequence[Images]: ...  # noqa: D102
+
+
+ImageSource = Annotated[
+    Mapping[str, Any] | Spec | Images | Gallery | Labelled,
+    Field(description='a source of images, or described as {"name": ..., "args": {...}}'),
+]
+"""An argument of which ``make_images`` makes a source."""
 
 
 def make_images(source: Any) -> Any:

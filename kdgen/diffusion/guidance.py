@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from kdgen.types import Net, UserError
 from kdgen.utils.conditions import call, check_reads, conditions_of
-from kdgen.utils.validation import check_number
 
 
 class Guidance(nn.Module):
@@ -42,12 +41,7 @@ class Guidance(nn.Module):
 
 
 def check_guidance(owner: str, guidance: float, null_label: int | None) -> None:
-    """Refuse guidance that cannot be.
-
-    Raises:
-        UserError: for a scale below 0, and one other than 1 without a null label.
-    """
-    check_number(owner, "guidance", guidance, 0)
+    """Refuse guidance that cannot be. Raises UserError for a scale other than 1 without a null label."""
     if guidance != 1 and null_label is None:
         raise UserError(f"{owner}: guidance needs null_label, the label that tells the teacher of no class")
 

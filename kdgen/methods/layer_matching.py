@@ -4,13 +4,21 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.types import Batch, Method, Net, UserError
 from kdgen.utils.conditions import call
 from kdgen.utils.hooks import Layered, capture_outputs, find, hookable_layers
+
+LayerPairs = Annotated[
+    Sequence[Annotated[Sequence[str], Field(min_length=2, max_length=2)]],
+    Field(description='a list like [["student.path", "teacher.path"]]'),
+]
+"""Dotted paths of layers of the student, each with that of the layer of the teacher that it learns from."""
 
 RANKS = {2: "(B, C)", 3: "(B, N, C)", 4: "(B, C, H, W)", 5: "(B, C, T, H, W)"}
 
@@ -46,8 +54,8 @@ def _untouched(net: Net) -> Iterator[None]:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             yield
     finally:
-        for buffer, before in buffers:
-            buffer.copy_(before)
+        for buffer, saved in buffers:
+            buffer.copy_(saved)
 
 
 def probe(
@@ -64,9 +72,9 @@ def probe(
     Raises:
         UserError: for a path the net does not have, with the nearest ones.
     """
-    with _untouched(net), capture_outputs(net, paths) as seen:
+    with _untouched(net), capture_outputs(net, paths) as features:
         output = call(net, x[:2], {key: value[:2] for key, value in cond.items()})
-        return output, {path: tensor for path, tensor in seen.items() if isinstance(tensor, Tensor)}
+        return output, {path: tensor for path, tensor in features.items() if isinstance(tensor, Tensor)}
 
 
 def outputs(student: Net, teacher: Net, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -89,23 +97,23 @@ def layers(net: Net, x: Tensor, cond: Mapping[str, Tensor], ranks: Sequence[int]
         cond: conditions by keyword, each ``(B, ...)``.
         ranks: numbers of dimensions that are of use.
     """
-    output, seen = probe(net, x, cond, hookable_layers(net))
-    named = isinstance(net, Layered) and callable(net.feature_layers)
-    found: list[tuple[str, tuple[int, ...]]] = []
-    known: set[int] = set()
-    for path, tensor in seen.items():
-        if id(tensor) in known:
+    output, features = probe(net, x, cond, hookable_layers(net))
+    declared = isinstance(net, Layered) and callable(net.feature_layers)
+    named_shapes: list[tuple[str, tuple[int, ...]]] = []
+    visited: set[int] = set()
+    for path, tensor in features.items():
+        if id(tensor) in visited:
             continue
-        known.add(id(tensor))
+        visited.add(id(tensor))
         shape = tuple(tensor.shape)
-        opens = named or any(parameter.dim() > 1 for parameter in find(net, path).parameters())
-        if found and not opens and shape == found[-1][1]:
-            found[-1] = (path, shape)
-        elif found or opens:
-            found.append((path, shape))
-    all_layers = [Layer(path, shape, (i + 1) / len(found)) for i, (path, shape) in enumerate(found)]
-    usable = [layer for layer in all_layers if len(layer.shape) in ranks and layer.shape[0] == len(output)]
-    return [layer for layer in usable if layer.shape != tuple(output.shape)] or usable
+        starts_layer = declared or any(parameter.dim() > 1 for parameter in find(net, path).parameters())
+        if named_shapes and not starts_layer and shape == named_shapes[-1][1]:
+            named_shapes[-1] = (path, shape)
+        elif named_shapes or starts_layer:
+            named_shapes.append((path, shape))
+    all_layers = [Layer(path, shape, (i + 1) / len(named_shapes)) for i, (path, shape) in enumerate(named_shapes)]
+    candidates = [layer for layer in all_layers if len(layer.shape) in ranks and layer.shape[0] == len(output)]
+    return [layer for layer in candidates if layer.shape != tuple(output.shape)] or candidates
 
 
 def choose(
@@ -113,7 +121,7 @@ def choose(
     student: Net,
     teacher: Net,
     batch: Batch,
-    pairs: Sequence[Sequence[str]] | None,
+    pairs: LayerPairs | None,
     *,
     num_pairs: int = 3,
     ranks: Sequence[int] = (2, 4, 5),
@@ -140,27 +148,28 @@ def choose(
             no pair can be chosen.
     """
     teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
-    wanted = _wanted(ranks, batch.x)
+    required = _wanted(ranks, batch.x)
     if pairs:
-        check_pairs(method, pairs)
-        mine = _named(method, "student", student, batch.x, batch.cond, [pair[0] for pair in pairs], ranks)
-        theirs = _named(method, "teacher", teacher, teacher_x, batch.cond, [pair[1] for pair in pairs], ranks)
-        chosen = [Pair(s, t) for s, t in zip(mine, theirs, strict=True)]
-        for pair in chosen:
-            ours, other = RANKS[len(pair.student.shape)], RANKS[len(pair.teacher.shape)]
-            if same_rank and ours != other:
-                unlike = f"{pair.student.path!r} gives {ours}, {pair.teacher.path!r} gives {other}"
-                raise UserError(f"{method}: {unlike}: pair layers of one kind")
-        return chosen
-    mine, theirs = layers(student, batch.x, batch.cond, ranks), layers(teacher, teacher_x, batch.cond, ranks)
-    for role, net, found in (("student", student, mine), ("teacher", teacher, theirs)):
-        if not found:
-            raise UserError(f"{method}: no layer of the {role} gives {wanted}; {_inventory(net, batch, role)}")
-    chosen = _evenly_spaced(mine, theirs, num_pairs, same_rank)
-    if not chosen:
-        each = "; ".join(_inventory(net, batch, role) for role, net in (("student", student), ("teacher", teacher)))
-        raise UserError(f"{method}: no layers of student and teacher are of one kind; {each}")
-    return chosen
+        student_layers = _named(method, "student", student, batch.x, batch.cond, [pair[0] for pair in pairs], ranks)
+        teacher_layers = _named(method, "teacher", teacher, teacher_x, batch.cond, [pair[1] for pair in pairs], ranks)
+        selected = [Pair(s, t) for s, t in zip(student_layers, teacher_layers, strict=True)]
+        for pair in selected:
+            student_rank, teacher_rank = RANKS[len(pair.student.shape)], RANKS[len(pair.teacher.shape)]
+            if same_rank and student_rank != teacher_rank:
+                mismatch = f"{pair.student.path!r} gives {student_rank}, {pair.teacher.path!r} gives {teacher_rank}"
+                raise UserError(f"{method}: {mismatch}: pair layers of one kind")
+        return selected
+    student_layers = layers(student, batch.x, batch.cond, ranks)
+    teacher_layers = layers(teacher, teacher_x, batch.cond, ranks)
+    for role, net, candidates in (("student", student, student_layers), ("teacher", teacher, teacher_layers)):
+        if not candidates:
+            raise UserError(f"{method}: no layer of the {role} gives {required}; {_inventory(net, batch, role)}")
+    selected = _evenly_spaced(student_layers, teacher_layers, num_pairs, same_rank)
+    if not selected:
+        nets = (("student", student), ("teacher", teacher))
+        inventories = "; ".join(_inventory(net, batch, role) for role, net in nets)
+        raise UserError(f"{method}: no layers of student and teacher are of one kind; {inventories}")
+    return selected
 
 
 def settle(method: Method, pairs: Sequence[Pair]) -> None:
@@ -169,35 +178,23 @@ def settle(method: Method, pairs: Sequence[Pair]) -> None:
     method.teacher_layers = tuple(dict.fromkeys(pair.teacher.path for pair in pairs))
 
 
-def check_pairs(method: str, pairs: object) -> None:
-    """Refuse what is not a list of pairs of names.
-
-    Raises:
-        UserError: with the form that it takes.
-    """
-    fine = isinstance(pairs, list | tuple) and all(
-        isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(path, str) for path in pair)
-        for pair in pairs
-    )
-    if not fine:
-        raise UserError(f'{method}: pairs is a list like [["student.path", "teacher.path"]], not {pairs!r}')
-
-
-def _evenly_spaced(mine: Sequence[Layer], theirs: Sequence[Layer], num_pairs: int, same_rank: bool) -> list[Pair]:
-    chosen: dict[str, Pair] = {}
+def _evenly_spaced(
+    student_layers: Sequence[Layer], teacher_layers: Sequence[Layer], num_pairs: int, same_rank: bool
+) -> list[Pair]:
+    selected: dict[str, Pair] = {}
     for i in range(num_pairs):
         target = (i + 1) / (num_pairs + 1)
-        free = [layer for layer in mine if layer.path not in chosen]
-        options = [
+        unused = [layer for layer in student_layers if layer.path not in selected]
+        candidates = [
             (abs(s.depth - target), _mismatch(s, t), j, Pair(s, t))
-            for j, s in enumerate(free)
-            for t in theirs
+            for j, s in enumerate(unused)
+            for t in teacher_layers
             if not same_rank or len(s.shape) == len(t.shape)
         ]
-        if options:
-            pair = min(options, key=lambda option: option[:3])[3]
-            chosen[pair.student.path] = pair
-    return sorted(chosen.values(), key=lambda pair: pair.student.depth)
+        if candidates:
+            pair = min(candidates, key=lambda option: option[:3])[3]
+            selected[pair.student.path] = pair
+    return sorted(selected.values(), key=lambda pair: pair.student.depth)
 
 
 def _mismatch(student: Layer, teacher: Layer) -> float:
@@ -210,16 +207,16 @@ def _mismatch(student: Layer, teacher: Layer) -> float:
 def _named(
     method: str, role: str, net: Net, x: Tensor, cond: Mapping[str, Tensor], paths: Sequence[str], ranks: Sequence[int]
 ) -> list[Layer]:
-    output, seen = probe(net, x, cond, paths)
-    wanted = _wanted(ranks, x)
+    output, features = probe(net, x, cond, paths)
+    required = _wanted(ranks, x)
     for path in paths:
-        if path not in seen:
+        if path not in features:
             raise UserError(f"{method}: layer {path!r} of the {role} gives no tensor of its own: name one of its parts")
-        shape = tuple(seen[path].shape)
+        shape = tuple(features[path].shape)
         if len(shape) not in ranks or shape[0] != len(output):
-            given = f"layer {path!r} of the {role} gives {shape} for {len(output)} images"
-            raise UserError(f"{method}: {given}, but {wanted} is needed: name another")
-    return [Layer(path, tuple(seen[path].shape)) for path in paths]
+            description = f"layer {path!r} of the {role} gives {shape} for {len(output)} images"
+            raise UserError(f"{method}: {description}, but {required} is needed: name another")
+    return [Layer(path, tuple(features[path].shape)) for path in paths]
 
 
 def _wanted(ranks: Sequence[int], x: Tensor) -> str:
@@ -227,11 +224,11 @@ def _wanted(ranks: Sequence[int], x: Tensor) -> str:
     return " or ".join(RANKS[rank] for rank in sorted(ranks) if rank <= max(4, x.ndim))
 
 
-def _inventory(net: nn.Module, batch: Batch, role: str, most: int = 8) -> str:
+def _inventory(net: nn.Module, batch: Batch, role: str, limit: int = 8) -> str:
     """What the layers of a net give, in one clause."""
     x = batch.teacher_x if role == "teacher" and batch.teacher_x is not None else batch.x
-    seen = probe(net, x, batch.cond, hookable_layers(net))[1]
-    if not seen:
+    features = probe(net, x, batch.cond, hookable_layers(net))[1]
+    if not features:
         return f"{type(net).__name__} has no layers that can be read"
-    listed = [f"{path} {tuple(tensor.shape[1:])}" for path, tensor in seen.items()]
-    return f"{type(net).__name__} has {', '.join(listed[:most])}{', …' if len(listed) > most else ''}"
+    descriptions = [f"{path} {tuple(tensor.shape[1:])}" for path, tensor in features.items()]
+    return f"{type(net).__name__} has {', '.join(descriptions[:limit])}{', …' if len(descriptions) > limit else ''}"

@@ -1,19 +1,11 @@
 """What the methods share: questions put to nets, and pairs of nets that are refused."""
 
 from collections.abc import Mapping
-from typing import get_args
 
 from torch import Tensor
 
 from kdgen.types import Batch, Net, UserError
 from kdgen.utils.conditions import call
-from kdgen.utils.distance import Distance
-from kdgen.utils.validation import check_choice
-
-
-def check_distance(method: str, argument: str, value: object) -> None:
-    """Refuse what is not the name of a distance. Raises UserError as ``check_choice`` does."""
-    check_choice(method, argument, value, get_args(Distance))
 
 
 def ask(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,6 @@ from torch.nn.utils.parametrizations import spectral_norm
 from kdgen.data.diff_augment import augmented
 from kdgen.types import Batch, UserError
 from kdgen.utils.distance import resample
-from kdgen.utils.validation import check_choice, check_count
 
 GanKind = Literal["hinge", "relativistic"]
 Features = Callable[[Tensor], Sequence[Tensor]]
@@ -207,23 +206,6 @@ class GanLoss(nn.Module):
 
     def _shown(self, images: Tensor) -> Tensor:
         return augmented(images) if self.augment else images
-
-
-def check_gan_loss(
-    term: str, *, width: object, loss: object, penalty: object, every: object, classes: int | None = None
-) -> None:
-    """Refuse arguments that make no game.
-
-    Raises:
-        UserError: naming the argument and what it takes.
-    """
-    check_choice(term, "loss", loss, get_args(GanKind))
-    for name, value in (("width", width), ("every", every)):
-        check_count(term, name, value)
-    if classes:
-        check_count(term, "classes", classes)
-    if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not 0 <= penalty < float("inf"):
-        raise UserError(f"{term}: penalty is a number of at least 0, not {penalty!r}")
 
 
 def known_labels(term: str, batch: Batch, classes: int | None) -> Tensor | None:

@@ -25,9 +25,9 @@ from kdgen.models.task_arguments import check_settled, settled_by, task_class, t
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError
+from kdgen.types.arguments import Sigma, check_argument
 from kdgen.utils.cache import fingerprint
 from kdgen.utils.convert import from_picture, to_pictures, write_text
-from kdgen.utils.validation import check_sigma
 
 
 class Model(nn.Module):
@@ -178,7 +178,7 @@ class Model(nn.Module):
         Raises:
             UserError: with the range.
         """
-        check_sigma(self.name, sigma)
+        check_argument(self.name, "sigma", sigma, Sigma)
         made_for = self.task.get("sigma", sigma)
         low, high = (made_for, made_for) if isinstance(made_for, int | float) else made_for
         if not low / 2 <= sigma <= 2 * high:

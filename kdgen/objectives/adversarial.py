@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from kdgen.models.discriminators import Discriminator, GanKind, GanLoss, check_gan_loss, known_labels
+from kdgen.models.discriminators import Discriminator, GanKind, GanLoss, known_labels
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
 from kdgen.types import Batch, LossInputs, Net, Objective, UserError
+from kdgen.types.arguments import Count, CountOrZero, NonNegative
 
 
 @register("objective")
@@ -38,15 +39,14 @@ class Adversarial(Objective):
 
     def __init__(
         self,
-        width: int = 32,
+        width: Count = 32,
         loss: GanKind = "hinge",
-        penalty: float = 0.0,
-        every: int = 8,
+        penalty: NonNegative = 0.0,
+        every: Count = 8,
         augment: bool = False,
-        classes: int | None = None,
+        classes: CountOrZero | None = None,
     ) -> None:
         super().__init__()
-        check_gan_loss("adversarial", width=width, loss=loss, penalty=penalty, every=every, classes=classes)
         self.width, self.kind = width, loss
         self.penalty, self.every, self.augment, self.classes = penalty, every, augment, classes
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from kdgen.registry import register
 from kdgen.types import Batch, LossInputs, Net, Objective, UserError
+from kdgen.types.arguments import Positive
 
 
 @register("objective")
@@ -22,10 +23,8 @@ class Diversity(Objective):
         UserError: for an epsilon of 0; in ``attach`` for a batch of one image.
     """
 
-    def __init__(self, epsilon: float = 1e-2) -> None:
+    def __init__(self, epsilon: Positive = 1e-2) -> None:
         super().__init__()
-        if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < float("inf"):
-            raise UserError(f"diversity: epsilon is a number above 0, not {epsilon!r}")
         self.epsilon = epsilon
 
     def attach(self, student: Net, batch: Batch) -> None:
@@ -41,8 +40,8 @@ class Diversity(Objective):
             order = torch.argsort(batch.cond["label"].flatten(), stable=True)
         neighbour = torch.empty_like(order).scatter_(0, order, order.roll(-1))
 
-        def apart(each: Tensor) -> Tensor:
-            return (each.float() - each[neighbour].float()).flatten(1).abs().mean(1)
+        def distance(values: Tensor) -> Tensor:
+            return (values.float() - values[neighbour].float()).flatten(1).abs().mean(1)
 
-        outputs, latents = apart(inputs.student), apart(batch.x)
+        outputs, latents = distance(inputs.student), distance(batch.x)
         return latents / (outputs + self.epsilon * latents).clamp_min(1e-12)

@@ -43,5 +43,5 @@ class Kl(Objective):
         """The KL per value of the image, ``(B,)``."""
         mean, log_variance = inputs.student_features[self.student_layers[0]].float().chunk(2, dim=1)
         log_variance = log_variance.clamp(-30, 20)
-        each = (mean.square() + log_variance.exp() - log_variance - 1) / 2
-        return each.flatten(1).sum(1) / inputs.batch.x[0].numel()
+        terms = (mean.square() + log_variance.exp() - log_variance - 1) / 2
+        return terms.flatten(1).sum(1) / inputs.batch.x[0].numel()

@@ -30,13 +30,13 @@ def probe_layer(objective: str, student: Net, batch: Batch, layer: str) -> Tenso
     Raises:
         UserError: for a path the student does not have, with the nearest ones, or a module that gives no tensor.
     """
-    with capture_outputs(student, [layer]) as seen:
+    with capture_outputs(student, [layer]) as features:
         _run(student, batch)
-    if layer not in seen:
+    if layer not in features:
         raise UserError(
             f"{objective}: layer {layer!r} of the student gives no tensor of its own: name one of its parts"
         )
-    return seen[layer]
+    return features[layer]
 
 
 def _run(student: Net, batch: Batch) -> Tensor:

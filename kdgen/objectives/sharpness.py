@@ -30,10 +30,10 @@ class Sharpness(Objective):
     def loss(self, inputs: LossInputs) -> Tensor:
         """``|E(student) - E(data)| / mean E(data)``, ``(B,)``."""
         data, paired = _data(inputs.batch)
-        ours, theirs = gradient_energy(inputs.student), gradient_energy(resample(data, inputs.student))
+        pred, target = gradient_energy(inputs.student), gradient_energy(resample(data, inputs.student))
         if not paired:
-            ours, theirs = ours.mean().expand(len(ours)), theirs.mean().expand(len(ours))
-        return (ours - theirs).abs() / theirs.mean().clamp_min(1e-6)
+            pred, target = pred.mean().expand(len(pred)), target.mean().expand(len(pred))
+        return (pred - target).abs() / target.mean().clamp_min(1e-6)
 
 
 def _data(batch: Batch) -> tuple[Tensor, bool]:

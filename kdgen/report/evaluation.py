@@ -16,7 +16,7 @@ from kdgen.recipe import Checkpoint
 from kdgen.report.report import Row
 from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Task, UserError
-from kdgen.utils.validation import check_count
+from kdgen.types.arguments import Count, check_argument
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,8 @@ def evaluate(
         UserError: for what does not fit together.
     """
     if num_images is not None:
-        check_count("evaluate", "num_images", num_images)
-    if type(seed) is not int:
-        raise UserError(f"evaluate: seed is a whole number, not {seed!r}")
+        check_argument("evaluate", "num_images", num_images, Count)
+    check_argument("evaluate", "seed", seed, int)
     measured = _model(model)
     against = None if teacher is None else _model(teacher)
     use, built = measuring_task({measured.name: measured}, data, sigma, task, num_images=num_images, teacher=against)

@@ -9,17 +9,18 @@ import torch
 from torch import Tensor
 
 from kdgen.data import Gallery, Images, derive, make_images
+from kdgen.data.source import ImageSource
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.abilities import Autoencoder
 from kdgen.models.input_shape import fitted
 from kdgen.models.sampling import CALL
-from kdgen.registry import nearest, register
+from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.tasks.latents import exchanged
 from kdgen.types import Batch, Metrics, Net, Task, UserError
+from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
-from kdgen.utils.validation import check_count
 
 BLOCK_PIXELS = 2**20
 """Pixels of the patches that a source is asked for at once."""
@@ -29,7 +30,6 @@ EXCHANGED = (
     "variance; each decoder on the other's latents is compared with the teacher's own images."
 )
 
-LOSSES = ("charbonnier", "l1", "l2")
 Loss = Literal["charbonnier", "l1", "l2"]
 
 
@@ -63,23 +63,17 @@ class Autoencode(Drawing):
 
     def __init__(
         self,
-        images: Mapping[str, Any] | Images | None = None,
-        channels: int = 3,
-        patch: int = 32,
-        evaluate: Mapping[str, Any] | Images | None = None,
+        images: ImageSource | None = None,
+        channels: Channels = 3,
+        patch: Count = 32,
+        evaluate: ImageSource | None = None,
         whole: bool = False,
-        multiple: int = 16,
+        multiple: Count = 16,
         loss: Loss = "charbonnier",
-        num_images: int = 1000,
+        num_images: Count = 1000,
         features: str = "features32",
     ) -> None:
         super().__init__()
-        for argument, value in (("patch", patch), ("multiple", multiple), ("num_images", num_images)):
-            check_count(self.name, argument, value)
-        if channels not in (1, 3):
-            raise UserError(f"{self.name}: channels is 1 (grey) or 3 (colour), not {channels!r}")
-        if loss not in LOSSES:
-            raise UserError(f"no loss is called {loss!r}{nearest(str(loss), LOSSES)}")
         self.channels, self.size, self.num_images, self.features = channels, patch, num_images, features
         self.whole, self.multiple, self.loss_name = whole, multiple, loss
         self.source: Images = make_images(images if images is not None else {"name": "dead_leaves"})

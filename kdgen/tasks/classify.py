@@ -3,18 +3,21 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.data import LIGHT, Labelled, derive, generator, is_labelled, make_images, make_jitter
+from kdgen.data.jitter import Amounts
 from kdgen.data.labelled import NamedClasses
+from kdgen.data.source import ImageSource
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, Task, UserError
+from kdgen.types.arguments import Channels, Count, CountOrZero
 from kdgen.utils.devices import device_of, evaluating
-from kdgen.utils.validation import check_count
 
 CALL = 250
 """Images in one call of a net."""
@@ -55,24 +58,15 @@ class Classify(Task):
 
     def __init__(
         self,
-        images: Mapping[str, Any] | Labelled | None = None,
-        channels: int = 3,
-        patch: int = 32,
-        evaluate: Mapping[str, Any] | Labelled | None = None,
-        augment: bool | Mapping[str, float] = True,
-        smoothing: float = 0.0,
-        num_images: int = 10_000,
-        num_classes: int | None = None,
+        images: ImageSource | None = None,
+        channels: Channels = 3,
+        patch: Count = 32,
+        evaluate: ImageSource | None = None,
+        augment: bool | Amounts = True,
+        smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+        num_images: Count = 10_000,
+        num_classes: CountOrZero | None = None,
     ) -> None:
-        if channels not in (1, 3):
-            raise UserError(f"classify: channels is 1 (grey) or 3 (colour), not {channels!r}")
-        for name, value in (("patch", patch), ("num_images", num_images)):
-            check_count("classify", name, value)
-        if num_classes is not None and (type(num_classes) is not int or num_classes < 0):
-            raise UserError(f"classify: num_classes is a number of classes, or 0 for nets without a head, not "
-                            f"{num_classes!r}")  # fmt: skip
-        if not 0 <= smoothing < 1:
-            raise UserError(f"classify: smoothing is a share from 0 to below 1, not {smoothing!r}")
         self.channels, self.patch, self.smoothing, self.num_images = channels, patch, smoothing, num_images
         self.jitter = (LIGHT if augment else None) if isinstance(augment, bool) else make_jitter(augment)
         given = evaluate if images is None else images

@@ -1,17 +1,17 @@
 """Latents to images: the decoder of an autoencoder by itself."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
-from kdgen.data import Images
+from kdgen.data.source import ImageSource
 from kdgen.models.input_shape import said
 from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
 from kdgen.tasks.latents import encoded
 from kdgen.types import Net, UserError
+from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import ModelReference
 
@@ -41,14 +41,14 @@ class Decode(Autoencode):
     def __init__(
         self,
         encoder: ModelReference,
-        images: Mapping[str, Any] | Images | None = None,
-        channels: int = 3,
-        patch: int = 32,
-        evaluate: Mapping[str, Any] | Images | None = None,
+        images: ImageSource | None = None,
+        channels: Channels = 3,
+        patch: Count = 32,
+        evaluate: ImageSource | None = None,
         whole: bool = False,
-        multiple: int = 16,
+        multiple: Count = 16,
         loss: Loss = "charbonnier",
-        num_images: int = 1000,
+        num_images: Count = 1000,
         features: str = "features32",
     ) -> None:
         super().__init__(images, channels, patch, evaluate, whole, multiple, loss, num_images, features)

@@ -1,25 +1,30 @@
 """Remove additive white Gaussian noise."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count, islice
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
+from kdgen.data.source import ImageSource
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.tiling import whole
-from kdgen.registry import nearest, register
-from kdgen.tasks.noise_levels import evaluation_levels, noise_range
+from kdgen.registry import register
+from kdgen.tasks.noise_levels import NoiseLevels, NoiseRange, evaluation_levels, noise_range
 from kdgen.types import Batch, Metrics, Net, Task, UserError
+from kdgen.types.arguments import Count
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
 
 BLOCK_PIXELS = 2**20
-LOSSES = ("l1", "l2", "charbonnier")
+
+Loss = Literal["charbonnier", "l1", "l2"]
+ChannelsOrBoth = Annotated[Literal[1, 3, "both"], Field(description='1 (grey), 3 (colour) or "both"')]
 
 
 @register("task")
@@ -66,22 +71,16 @@ class Denoise(Task):
 
     def __init__(
         self,
-        sigma: float | Sequence[float] = 25.0,
-        channels: Literal[1, 3, "both"] = 1,
-        images: Mapping[str, Any] | Images | None = None,
-        patch: int = 64,
+        sigma: NoiseRange = 25.0,
+        channels: ChannelsOrBoth = 1,
+        images: ImageSource | None = None,
+        patch: Count = 64,
         clean: bool = True,
-        evaluate: Mapping[str, Any] | Gallery | None = None,
-        evaluate_sigmas: Sequence[float] | None = None,
-        loss: Literal["charbonnier", "l1", "l2"] = "charbonnier",
+        evaluate: ImageSource | None = None,
+        evaluate_sigmas: NoiseLevels | None = None,
+        loss: Loss = "charbonnier",
     ) -> None:
         self.low, self.high = noise_range(sigma)
-        if channels not in (1, 3, "both"):
-            raise UserError(f'channels is 1 (grey), 3 (colour) or "both", not {channels!r}')
-        if type(patch) is not int or patch < 1:
-            raise UserError(f"patch is a size in pixels, 1 or more, not {patch!r}")
-        if loss not in LOSSES:
-            raise UserError(f"no loss is called {loss!r}{nearest(str(loss), LOSSES)}")
         if not clean and images is None:
             raise UserError('clean=false needs noisy images: set images to {"name": "folder", "args": {"path": ...}}')
         self.both = channels == "both"

@@ -2,19 +2,19 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import JsonValue
+from pydantic import BeforeValidator, Field, JsonValue
 from torch import Tensor
 
 from kdgen.data import Images, derive, generator, make_images
 from kdgen.data.labelled import is_labelled
+from kdgen.data.source import ImageSource
 from kdgen.diffusion import edm_weight, log_normal
 from kdgen.diffusion.few_steps import trailing_sigmas
 from kdgen.models.parts import Drawn
@@ -22,8 +22,20 @@ from kdgen.models.sampling import NUM_STEPS, denoise_noise, draw_few
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Net, UserError
+from kdgen.types.arguments import Count, CountOrZero, Positive
 from kdgen.utils.cache import cache_folder, fingerprint, kept_array, short_hash
-from kdgen.utils.validation import check_count, check_square
+
+
+def _square(size: object) -> object:
+    """A size as it is. Raises UserError for the height and width of images that are not square."""
+    if isinstance(size, list | tuple):
+        raise UserError(f"images are square here, not {'x'.join(map(str, size))}: kdgen generate draws those; to teach "
+                        "or to measure, set task.args.size to one number")  # fmt: skip
+    return size
+
+
+Size = Annotated[int, BeforeValidator(_square), Field(ge=1)]
+"""Height and width of images in pixels."""
 
 
 @register("task")
@@ -60,28 +72,20 @@ class Diffuse(Drawing):
 
     def __init__(
         self,
-        images: Mapping[str, Any] | Images | None = None,
-        channels: int = 1,
-        size: int = 32,
+        images: ImageSource | None = None,
+        channels: Count = 1,
+        size: Size = 32,
         mean: float = -1.2,
-        std: float = 1.2,
-        sigma_data: float = 0.5,
+        std: Positive = 1.2,
+        sigma_data: Positive = 0.5,
         weight: Literal["edm", "none"] = "edm",
         data: bool = False,
-        num_images: int = 1000,
-        num_steps: int = NUM_STEPS,
+        num_images: Count = 1000,
+        num_steps: Count = NUM_STEPS,
         features: str = "features32",
-        num_classes: int | None = None,
+        num_classes: CountOrZero | None = None,
     ) -> None:
         super().__init__()
-        check_square("diffuse", size)
-        for name, value in (("channels", channels), ("size", size), ("num_images", num_images),
-                            ("num_steps", num_steps)):  # fmt: skip
-            check_count("diffuse", name, value)
-        if not (std > 0 and sigma_data > 0 and math.isfinite(mean)):
-            raise UserError("diffuse: std and sigma_data are positive and mean is a number")
-        if weight not in ("edm", "none"):
-            raise UserError(f'diffuse: weight is "edm" or "none", not {weight!r}')
         self.channels, self.size, self.num_images, self.features = channels, size, num_images, features
         self.mean, self.std, self.sigma_data, self.weight, self.num_steps = mean, std, sigma_data, weight, num_steps
         self.source: Images | None = None if images is None else make_images(images)
@@ -94,7 +98,6 @@ class Diffuse(Drawing):
         self.needs = frozenset({"sigma", "label"} if self.num_classes else {"sigma"})
 
     def _check_classes(self, known: int) -> None:
-        check_count("diffuse", "num_classes", self.num_classes)
         if self.source is not None and not 0 < known <= self.num_classes:
             raise UserError(f"diffuse: num_classes is {self.num_classes} and the images have {known or 'no'} classes: "
                             "give images with labels below num_classes")  # fmt: skip

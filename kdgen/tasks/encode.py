@@ -1,16 +1,16 @@
 """Images to latents: the encoder of an autoencoder by itself."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from torch import Tensor
 
-from kdgen.data import Images
+from kdgen.data.source import ImageSource
 from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
 from kdgen.tasks.latents import decoded, encoded, latent_error
 from kdgen.types import Batch, Metrics, Net
+from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import ModelReference
 
@@ -40,13 +40,13 @@ class Encode(Autoencode):
     def __init__(
         self,
         decoder: ModelReference,
-        images: Mapping[str, Any] | Images | None = None,
-        channels: int = 3,
-        patch: int = 32,
-        evaluate: Mapping[str, Any] | Images | None = None,
+        images: ImageSource | None = None,
+        channels: Channels = 3,
+        patch: Count = 32,
+        evaluate: ImageSource | None = None,
         whole: bool = False,
-        multiple: int = 16,
-        num_images: int = 1000,
+        multiple: Count = 16,
+        num_images: Count = 1000,
         features: str = "features32",
     ) -> None:
         loss: Loss = "charbonnier"

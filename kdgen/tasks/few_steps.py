@@ -4,22 +4,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 from torch import Tensor
 
-from kdgen.data import Images, derive
-from kdgen.data.source import Coupled
+from kdgen.data import derive
+from kdgen.data.source import Coupled, ImageSource
 from kdgen.diffusion import check_guidance, guided
 from kdgen.diffusion.few_steps import FewSampler, Table, timesteps_of, trailing_sigmas
 from kdgen.models.sampling import NUM_STEPS, draw_few
 from kdgen.registry import register
-from kdgen.tasks.diffuse import Diffuse
+from kdgen.tasks.diffuse import Diffuse, Size
 from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.types.arguments import Count, CountOrZero, NonNegative, Positive, Share
 from kdgen.utils.conditions import conditions_of
-from kdgen.utils.validation import check_count
+
+Steps = Annotated[Sequence[Count], Field(min_length=1, description="a list like [1, 2, 4]")]
 
 
 @register("task")
@@ -63,38 +65,30 @@ class FewSteps(Diffuse):
 
     def __init__(
         self,
-        images: Mapping[str, Any] | Images | None = None,
-        channels: int = 1,
-        size: int = 32,
+        images: ImageSource | None = None,
+        channels: Count = 1,
+        size: Size = 32,
         sampler: FewSampler = "consistency",
-        steps: Sequence[int] = (1, 2, 4),
+        steps: Steps = (1, 2, 4),
         table: Table = "linear",
-        first: float = 0.1,
+        first: Share = 0.1,
         coupled: bool = False,
         mean: float = -0.8,
-        std: float = 1.6,
-        sigma_data: float = 0.5,
+        std: Positive = 1.6,
+        sigma_data: Positive = 0.5,
         weight: Literal["edm", "none"] = "edm",
         data: bool = False,
-        num_images: int = 1000,
-        num_steps: int = NUM_STEPS,
+        num_images: Count = 1000,
+        num_steps: Count = NUM_STEPS,
         features: str = "features32",
-        num_classes: int | None = None,
-        guidance: float = 1.0,
+        num_classes: CountOrZero | None = None,
+        guidance: NonNegative = 1.0,
         null_label: int | None = None,
     ) -> None:
         super().__init__(images, channels, size, mean, std, sigma_data, weight, data, num_images, num_steps, features,
                          num_classes)  # fmt: skip
         check_guidance("few_steps", guidance, null_label)
         self.guidance, self.null_label = guidance, null_label
-        if sampler not in get_args(FewSampler):
-            raise UserError(f"few_steps: sampler is one of {', '.join(get_args(FewSampler))}, not {sampler!r}")
-        if isinstance(steps, str | int) or not steps:
-            raise UserError(f"few_steps: steps is a list like [1, 2, 4], not {steps!r}")
-        for number in steps:
-            check_count("few_steps", "each of steps", number)
-        if not 0 <= first <= 1:
-            raise UserError(f"few_steps: first is a share in [0, 1], not {first!r}")
         if coupled and not (isinstance(self.source, Coupled) and callable(self.source.pairs)):
             raise UserError('few_steps: coupled needs the noise of each image: set images to {"name": "rollouts", '
                             '"args": {"model": TEACHER}}')  # fmt: skip

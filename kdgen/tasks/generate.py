@@ -3,18 +3,22 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from kdgen.data import Images, derive, generator, make_images
+from kdgen.data import derive, generator, make_images
+from kdgen.data.source import ImageSource
 from kdgen.models.parts import Drawn
 from kdgen.models.sampling import draw_images
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Net
-from kdgen.utils.validation import check_count
+from kdgen.types.arguments import Count, CountOrZero
+
+Latent = Annotated[Count | Sequence[Count], Field(description="a whole number of at least 1, or a list of such")]
 
 
 @register("task")
@@ -45,25 +49,19 @@ class Generate(Drawing):
 
     def __init__(
         self,
-        latent: int | Sequence[int] = 64,
-        channels: int = 1,
-        size: int = 32,
-        images: Mapping[str, Any] | Images | None = None,
-        num_images: int = 2000,
+        latent: Latent = 64,
+        channels: Count = 1,
+        size: Count = 32,
+        images: ImageSource | None = None,
+        num_images: Count = 2000,
         features: str = "features32",
-        num_classes: int = 0,
+        num_classes: CountOrZero = 0,
     ) -> None:
         super().__init__()
         self.latent = (latent,) if isinstance(latent, int) else tuple(latent)
-        for name, value in (("channels", channels), ("size", size), ("num_images", num_images)):
-            check_count("generate", name, value)
-        for value in self.latent:
-            check_count("generate", "latent", value)
         self.channels, self.size, self.num_images, self.features = channels, size, num_images, features
         self.images = None if images is None else make_images(images)
         self.num_classes = num_classes
-        if num_classes:
-            check_count("generate", "num_classes", num_classes)
         self.needs = frozenset({"label"} if num_classes else ())
 
     def describe(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from kdgen.models.task_arguments import task_class
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
 from kdgen.types import UserError
+from kdgen.types.arguments import Count, NonNegative
 from kdgen.utils.cache import short_hash
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import ModelReference
@@ -36,10 +37,10 @@ class Rollouts(Samples):
     def __init__(
         self,
         model: ModelReference,
-        num_images: int = 2000,
+        num_images: Count = 2000,
         seed: int = 0,
-        num_steps: int = NUM_STEPS,
-        guidance: float = 1.0,
+        num_steps: Count = NUM_STEPS,
+        guidance: NonNegative = 1.0,
         null_label: int | None = None,
     ) -> None:
         check_guidance("rollouts", guidance, null_label)

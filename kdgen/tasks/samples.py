@@ -15,10 +15,10 @@ from kdgen.models.model import load
 from kdgen.models.parts import listening
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.types.arguments import Count
 from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import ModelReference
-from kdgen.utils.validation import check_count
 
 
 @register("images")
@@ -44,15 +44,11 @@ class Samples:
     def __init__(
         self,
         model: ModelReference,
-        num_images: int = 2000,
+        num_images: Count = 2000,
         seed: int = 0,
-        size: int | None = None,
-        num_steps: int | None = None,
+        size: Count | None = None,
+        num_steps: Count | None = None,
     ) -> None:
-        check_count("samples", "num_images", num_images)
-        for name, value in (("size", size), ("num_steps", num_steps)):
-            if value is not None:
-                check_count("samples", name, value)
         self.num_images, self.seed, self.size, self.num_steps = num_images, seed, size, num_steps
         self.seconds: float | None = None
         self._model = load(model)

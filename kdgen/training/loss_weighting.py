@@ -7,14 +7,14 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, TypeGuard
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.registry import register
-from kdgen.types import UserError
-from kdgen.utils.validation import check_count
+from kdgen.types.arguments import Count, Share
 
 TASK = "task"
 """The key of the task's own term among norms and terms; all others are keys of objectives and methods."""
@@ -71,10 +71,7 @@ class Fixed(Ratio):
         UserError: for an alpha outside [0, 1].
     """
 
-    alpha: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check_alpha("fixed", "alpha", self.alpha)
+    alpha: Share = 0.5
 
     def __call__(self, progress: float, norms: Mapping[str, float]) -> Weights:
         """Alpha as given, all scales 1."""
@@ -94,12 +91,8 @@ class Linear(Ratio):
         UserError: for an alpha outside [0, 1].
     """
 
-    start: float = 1.0
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_alpha("linear", "start", self.start)
-        _check_alpha("linear", "end", self.end)
+    start: Share = 1.0
+    end: Share = 0.0
 
     def __call__(self, progress: float, norms: Mapping[str, float]) -> Weights:
         """``start + (end - start) * progress``, all scales 1."""
@@ -119,12 +112,8 @@ class Cosine(Ratio):
         UserError: for an alpha outside [0, 1].
     """
 
-    start: float = 1.0
-    end: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_alpha("cosine", "start", self.start)
-        _check_alpha("cosine", "end", self.end)
+    start: Share = 1.0
+    end: Share = 0.0
 
     def __call__(self, progress: float, norms: Mapping[str, float]) -> Weights:
         """``end + (start - end) * (1 + cos(pi * progress)) / 2``, all scales 1."""
@@ -154,15 +143,9 @@ class Adaptive(Ratio):
     """
 
     adaptive: ClassVar[bool] = True
-    alpha: float = 0.5
-    every: int = 10
-    ema: float = 0.9
-
-    def __post_init__(self) -> None:
-        _check_alpha("adaptive", "alpha", self.alpha)
-        check_count("ratio adaptive", "every", self.every)
-        if not _is_number(self.ema) or not 0 <= self.ema < 1:
-            raise UserError(f"ratio adaptive: ema must be at least 0 and below 1, not {self.ema!r}")
+    alpha: Share = 0.5
+    every: Count = 10
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.9
 
     def __call__(self, progress: float, norms: Mapping[str, float]) -> Weights:
         """``scale_i = norm of the task's gradient / norm of term i's``; 1 for what has no gradient yet."""
@@ -238,15 +221,6 @@ def gradient_norms(terms: Mapping[str, Tensor], compared: Sequence[Tensor]) -> d
         squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
         norms[key] = float(torch.stack(squares).sum().sqrt()) if squares else 0.0
     return norms
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_alpha(ratio: str, argument: str, value: object) -> None:
-    if not _is_number(value) or not 0 <= value <= 1:
-        raise UserError(f"ratio {ratio}: {argument} must lie in [0, 1], not {value!r}")
 
 
 def _clamped(progress: float) -> float:

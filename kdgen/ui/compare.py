@@ -3,14 +3,16 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import gradio as gr
 from PIL import Image
+from pydantic import Field
 
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.types import UserError
+from kdgen.types.arguments import Sigma, check_argument
 from kdgen.ui import comparing, markup
 from kdgen.ui.charts import tradeoff_chart
 from kdgen.ui.limits import Limits
@@ -19,7 +21,6 @@ from kdgen.ui.runs import Runs
 from kdgen.ui.uploads import open_picture
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
-from kdgen.utils.validation import check_number, check_sigma
 
 
 @dataclass(slots=True)
@@ -139,10 +140,10 @@ class Asked:
     @classmethod
     def within(cls, limits: Limits, *, sigma: Any, seed: Any, num_images: Any, num_steps: Any) -> Self:
         """The numbers as a visitor gave them. Raises UserError for what is no number, or not within the limits."""
-        check_sigma("compare", sigma)
+        check_argument("compare", "sigma", sigma, Sigma)
         for name, value, least, most in (("seed", seed, 0, 2**53), ("num_images", num_images, 1, limits.images),
                                          ("num_steps", num_steps, 1, limits.num_steps)):  # fmt: skip
-            check_number("compare", name, value, least, most)
+            check_argument("compare", name, value, Annotated[float, Field(ge=least, le=most)])
         return cls(float(sigma), int(seed), int(num_images), int(num_steps))
 
 

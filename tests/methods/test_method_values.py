@@ -131,7 +131,7 @@ def attached(method, student_shape, teacher_shape):
             self.pool(self.f(x))
             return x
 
-    method.wanted = [["cache", "cache"]]
+    method.wanted = [["pool", "pool"]]
     method.attach(Gives(student_shape), Gives(teacher_shape), Batch(x=torch.rand(4, 1, 6, 6)))
     return method
 
@@ -141,7 +141,7 @@ def test_feature_of_equal_widths(normalize):
     method = attached(Feature(normalize=normalize), (5, 4, 4), (5, 4, 4))
     assert not list(method.parameters())
     s, t = torch.randn(4, 5, 4, 4), torch.randn(4, 5, 4, 4) * 100
-    got = method.loss(inputs_of(s, t, {"cache": s}, {"cache": t}))
+    got = method.loss(inputs_of(s, t, {"pool": s}, {"pool": t}))
     scale = math.sqrt((t.double() ** 2).mean()) if normalize else 1.0
     torch.testing.assert_close(got, ((s - t) / scale).square().mean((1, 2, 3)), rtol=1e-4, atol=1e-6)
 
@@ -149,8 +149,8 @@ def test_feature_of_equal_widths(normalize):
 def test_feature_scale_does_not_matter():
     method = attached(Feature(), (5, 4, 4), (5, 4, 4))
     s, t = torch.randn(4, 5, 4, 4), torch.randn(4, 5, 4, 4)
-    small = method.loss(inputs_of(s, t, {"cache": s}, {"cache": t}))
-    torch.testing.assert_close(small, method.loss(inputs_of(s, t, {"cache": 1e3 * s}, {"cache": 1e3 * t})))
+    small = method.loss(inputs_of(s, t, {"pool": s}, {"pool": t}))
+    torch.testing.assert_close(small, method.loss(inputs_of(s, t, {"pool": 1e3 * s}, {"pool": 1e3 * t})))
 
 
 def test_feature_regressor_is_the_methods_own():
@@ -158,20 +158,20 @@ def test_feature_regressor_is_the_methods_own():
     (weight, bias) = method.parameters()
     assert weight.shape == (5, 3, 1, 1)
     s, t = torch.randn(4, 3, 4, 4), torch.randn(4, 5, 4, 4)
-    got = method.loss(inputs_of(s, t, {"cache": s}, {"cache": t}))
+    got = method.loss(inputs_of(s, t, {"pool": s}, {"pool": t}))
     want = torch.einsum("oi,bihw->bohw", weight[:, :, 0, 0], s) + bias.view(1, -1, 1, 1) - t
     torch.testing.assert_close(got, want.square().mean((1, 2, 3)))
     got.mean().backward()
     assert weight.grad.norm() > 0
     other = attached(Feature(normalize=False), (3, 4, 4), (5, 2, 2))
     other.load_state_dict(method.state_dict())
-    assert torch.equal(other.loss(inputs_of(s, t, {"cache": s}, {"cache": t})), got)
+    assert torch.equal(other.loss(inputs_of(s, t, {"pool": s}, {"pool": t})), got)
 
 
 def test_feature_of_other_size_is_resampled():
     method = attached(Feature(normalize=False), (5, 4, 4), (5, 8, 8))
     s, t = torch.full((4, 5, 4, 4), 0.5), torch.ones(4, 5, 8, 8)
-    torch.testing.assert_close(method.loss(inputs_of(s, t, {"cache": s}, {"cache": t})), torch.full((4,), 0.25))
+    torch.testing.assert_close(method.loss(inputs_of(s, t, {"pool": s}, {"pool": t})), torch.full((4,), 0.25))
 
 
 @pytest.mark.parametrize("p", [1, 2, 3.5])
@@ -184,7 +184,7 @@ def test_attention(p):
         q = (np.abs(a) ** p).sum(1).reshape(4, -1)
         return q / np.linalg.norm(q, axis=1, keepdims=True)
 
-    taps = {"cache": torch.tensor(s)}, {"cache": torch.tensor(t)}
+    taps = {"pool": torch.tensor(s)}, {"pool": torch.tensor(t)}
     got = method.loss(inputs_of(torch.tensor(s), torch.tensor(t), *taps))
     np.testing.assert_allclose(got.numpy(), np.linalg.norm(rows(s) - rows(t), axis=1), rtol=1e-5)
 
@@ -199,7 +199,7 @@ def test_relation():
         g = q @ q.T
         return g / np.linalg.norm(g, axis=1, keepdims=True)
 
-    taps = {"cache": torch.tensor(s)}, {"cache": torch.tensor(t)}
+    taps = {"pool": torch.tensor(s)}, {"pool": torch.tensor(t)}
     got = method.loss(inputs_of(torch.tensor(s), torch.tensor(t), *taps))
     difference = similar(t) - similar(s)
     np.testing.assert_allclose(got.numpy(), (difference**2).sum(1) / 4, rtol=1e-4)

@@ -122,7 +122,7 @@ def test_a_declared_generator_draws(tmp_path: Path, task: dict[str, Any]) -> Non
         ({"name": "generate", "channels": 3}, "task.channels is 3, and mlp_generator"),
         ({"name": "generate", "num_classes": -1}, "num_classes: Input should be greater than or equal to 0"),
         ({"name": "diffuse"}, "does not take (1, 1, 12, 12), which task.size says"),
-        ({"name": "denoise", "sigma": "loud"}, "sigma is 'loud'"),
+        ({"name": "denoise", "sigma": "loud"}, "sigma is a number from 0 to 100, or [low, high] of such, not 'loud'"),
     ],
 )
 def test_a_declared_task_that_does_not_fit_is_refused(tmp_path: Path, task: dict[str, Any], told: str) -> None:

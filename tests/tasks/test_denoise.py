@@ -118,7 +118,7 @@ def test_losses_are_per_image():
         ({"images": {"name": "foldr"}}, "folder"),
         ({"evaluate": {"name": "dead_leaves"}}, "whole images"),
         ({"evaluate_sigmas": []}, "at least one"),
-        ({"evaluate_sigmas": [300]}, "sigma is"),
+        ({"evaluate_sigmas": [300]}, "evaluate_sigmas is"),
     ],
 )
 def test_unfit_arguments_are_refused_in_one_line(args, words):

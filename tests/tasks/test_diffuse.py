@@ -146,7 +146,7 @@ def test_without_images_it_can_measure_and_not_train() -> None:
 
 @pytest.mark.parametrize(
     ("args", "words"),
-    [({"std": 0}, "std and sigma_data"), ({"mean": float("nan")}, "mean is a number"), ({"weight": "min"}, "weight is"),
+    [({"std": 0}, "std is a number above 0"), ({"mean": float("nan")}, "mean is a number"), ({"weight": "min"}, "weight is"),
      ({"num_steps": 0}, "num_steps is a whole number")],
 )  # fmt: skip
 def test_unfit_arguments_are_refused(args: dict[str, object], words: str) -> None:

@@ -52,7 +52,7 @@ def test_alpha_over_progress(name, args, alphas):
     ],
 )
 def test_alpha_outside_is_refused(name, argument, bad):
-    with pytest.raises(UserError, match=rf"ratio {name}: {argument} must lie in \[0, 1\]"):
+    with pytest.raises(UserError, match=rf"ratio {name}: {argument} is a share in \[0, 1\]"):
         make(name, **{argument: bad})
 
 

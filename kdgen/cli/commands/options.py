@@ -8,9 +8,9 @@ import typer
 
 def _noise_level(sigma: float | None) -> float | None:
     if sigma is not None:
-        from kdgen.utils.validation import check_sigma
+        from kdgen.types import arguments
 
-        check_sigma("--sigma", sigma)
+        arguments.check_argument("--sigma", "sigma", sigma, arguments.Sigma)
     return sigma
 
 

@@ -12,12 +12,12 @@ from kdgen.models.discriminators import (
     GanKind,
     GanLoss,
     ProjectedDiscriminator,
-    check_gan_loss,
     known_labels,
 )
 from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
+from kdgen.types.arguments import Count, CountOrZero, NonNegative
 
 
 @register("method")
@@ -49,33 +49,34 @@ class Adversarial(Method):
 
     def __init__(
         self,
-        width: int = 32,
+        width: Count = 32,
         loss: GanKind = "hinge",
-        penalty: float = 0.0,
-        every: int = 8,
+        penalty: NonNegative = 0.0,
+        every: Count = 8,
         augment: bool = False,
         projected: bool = False,
-        classes: int | None = None,
+        classes: CountOrZero | None = None,
     ) -> None:
         super().__init__()
-        check_gan_loss("adversarial", width=width, loss=loss, penalty=penalty, every=every, classes=classes)
         self.width, self.kind, self.projected = width, loss, projected
         self.penalty, self.every, self.augment, self.classes = penalty, every, augment, classes
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Make a critic for the student's images. Raises UserError where the outputs are no images of like channels."""
-        ours, theirs = outputs(student, teacher, batch)
-        check_outputs("adversarial", ours, theirs, images=True)
+        student_out, teacher_out = outputs(student, teacher, batch)
+        check_outputs("adversarial", student_out, teacher_out, images=True)
         known_labels("adversarial", batch, self.classes)
         normalized, classes = self.kind == "hinge", self.classes or 0
         critic: nn.Module
         if self.projected:
-            critic = ProjectedDiscriminator(_maps(ours), ours, self.width, normalized=normalized, classes=classes)
+            critic = ProjectedDiscriminator(
+                _maps(student_out), student_out, self.width, normalized=normalized, classes=classes
+            )
         else:
-            size = (ours.shape[2], ours.shape[3])
-            critic = Discriminator(ours.shape[1], size, self.width, normalized=normalized, classes=classes)
+            size = (student_out.shape[2], student_out.shape[3])
+            critic = Discriminator(student_out.shape[1], size, self.width, normalized=normalized, classes=classes)
         game = GanLoss(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)
-        self.game = game.to(ours.device)
+        self.game = game.to(student_out.device)
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """What the student wants small: ``(B,)``, below zero where the critic of ``hinge`` is taken in."""

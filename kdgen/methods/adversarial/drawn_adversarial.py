@@ -1,17 +1,16 @@
 """Be taken for the data when drawn in a few steps, by a critic that learns alongside."""
 
 from collections.abc import Iterator
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from kdgen.diffusion.few_steps import ImageSampler, Table, trailing_sigmas
 from kdgen.methods.few_step.rollout import backward_simulation, check_diffusion, conditions
-from kdgen.models.discriminators import Discriminator, GanKind, GanLoss, check_gan_loss
+from kdgen.models.discriminators import Discriminator, GanKind, GanLoss
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.utils.validation import check_choice, check_count
+from kdgen.types.arguments import Count, NonNegative
 
 
 @register("method")
@@ -45,19 +44,16 @@ class DrawnAdversarial(Method):
 
     def __init__(
         self,
-        steps: int = 1,
+        steps: Count = 1,
         sampler: ImageSampler = "consistency",
         table: Table = "linear",
-        width: int = 32,
+        width: Count = 32,
         loss: GanKind = "hinge",
-        penalty: float = 0.0,
-        every: int = 8,
+        penalty: NonNegative = 0.0,
+        every: Count = 8,
         augment: bool = False,
     ) -> None:
         super().__init__()
-        check_count("drawn_adversarial", "steps", steps)
-        check_choice("drawn_adversarial", "sampler", sampler, get_args(ImageSampler))
-        check_gan_loss("drawn_adversarial", width=width, loss=loss, penalty=penalty, every=every)
         self.sigmas, self.sampler, self.width, self.kind = trailing_sigmas(steps, table), sampler, width, loss
         self.penalty, self.every, self.augment = penalty, every, augment
         self._made: Tensor | None = None
@@ -65,8 +61,8 @@ class DrawnAdversarial(Method):
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Make the critic. Raises UserError where batches have no noise level or no clean images."""
         check_diffusion("drawn_adversarial", student, teacher, batch)
-        height, wide = batch.x.shape[2:]
-        critic = Discriminator(batch.x.shape[1], (height, wide), self.width, normalized=self.kind == "hinge")
+        height, width = batch.x.shape[2:]
+        critic = Discriminator(batch.x.shape[1], (height, width), self.width, normalized=self.kind == "hinge")
         game = GanLoss(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)
         self.game = game.to(batch.x.device)
 

@@ -1,16 +1,17 @@
 """Match where the features are strong, whatever their width."""
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from kdgen.methods.layer_matching import Pair, check_pairs, choose, settle
+from kdgen.methods.layer_matching import LayerPairs, Pair, choose, settle
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
+from kdgen.types.arguments import Count
 from kdgen.utils.distance import resample
-from kdgen.utils.validation import check_count, check_number
 
 
 @register("method")
@@ -29,11 +30,10 @@ class Attention(Method):
         UserError: for a power below 1; in ``attach`` for layers that a net does not have or that are no feature maps.
     """
 
-    def __init__(self, pairs: Sequence[Sequence[str]] | None = None, p: float = 2, num_pairs: int = 3) -> None:
+    def __init__(
+        self, pairs: LayerPairs | None = None, p: Annotated[float, Field(ge=1)] = 2, num_pairs: Count = 3
+    ) -> None:
         super().__init__()
-        check_number("attention", "p", p, 1)
-        check_count("attention", "num_pairs", num_pairs)
-        check_pairs("attention", pairs or [])
         self.wanted, self.p, self.num_pairs = pairs, p, num_pairs
         self.pairs: list[Pair] = []
 

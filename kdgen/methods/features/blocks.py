@@ -1,12 +1,11 @@
 """Match the blocks of two U-Nets that bear the same names."""
 
 import re
-from collections.abc import Sequence
 
 from torch import Tensor
 
 from kdgen.methods.features.feature_base import Paired
-from kdgen.methods.layer_matching import Pair, check_pairs, choose, probe
+from kdgen.methods.layer_matching import LayerPairs, Pair, choose, probe
 from kdgen.registry import register
 from kdgen.types import Batch, Net, UserError
 
@@ -30,17 +29,16 @@ class Blocks(Paired):
         UserError: in ``attach`` for nets without blocks of the same name, or layers that a net does not have.
     """
 
-    def __init__(self, pairs: Sequence[Sequence[str]] | None = None) -> None:
+    def __init__(self, pairs: LayerPairs | None = None) -> None:
         super().__init__()
-        check_pairs("blocks", pairs or [])
         self.wanted = pairs
 
     def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:
         """The pairs that are named, or blocks of the same name. Raises UserError where none is found."""
-        wanted = self.wanted or _same_names(student, teacher, batch)
-        return choose("blocks", student, teacher, batch, wanted)
+        pairs = self.wanted or _same_names(student, teacher, batch)
+        return choose("blocks", student, teacher, batch, pairs)
 
-    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
         """``|r(student) - teacher|^2 / |teacher|^2``, ``(B,)``."""
         energy = teacher.square().mean().clamp_min(1e-12)
         return (student - teacher).square().flatten(1).mean(1) / energy
@@ -48,9 +46,9 @@ class Blocks(Paired):
 
 def _same_names(student: Net, teacher: Net, batch: Batch) -> list[list[str]]:
     """Paths of the blocks that run in both nets under the same name."""
-    seen = batch.x if batch.teacher_x is None else batch.teacher_x
-    ours, theirs = _blocks(student, batch.x, batch), _blocks(teacher, seen, batch)
-    pairs = [[path, theirs[name]] for name, path in ours.items() if name in theirs]
+    teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
+    student_blocks, teacher_blocks = _blocks(student, batch.x, batch), _blocks(teacher, teacher_x, batch)
+    pairs = [[path, teacher_blocks[name]] for name, path in student_blocks.items() if name in teacher_blocks]
     if not pairs:
         raise UserError("blocks pairs layers called down_blocks.N, mid_block and up_blocks.N, and these nets have none "
                         'in common: give pairs like [["student.path", "teacher.path"]]')  # fmt: skip
@@ -59,8 +57,8 @@ def _same_names(student: Net, teacher: Net, batch: Batch) -> list[list[str]]:
 
 def _blocks(net: Net, x: Tensor, batch: Batch) -> dict[str, str]:
     """Paths of a net's blocks that run, by their names without the prefix that they share."""
-    named = [path for path, _ in net.named_modules() if BLOCK.fullmatch(path)]
-    prefixes = {path: BLOCK.sub(r"\1", path).split(".")[:-1] for path in probe(net, x, batch.cond, named)[1]}
-    together = list(zip(*prefixes.values(), strict=False))
-    shared = next((i for i, parts in enumerate(together) if len(set(parts)) > 1), len(together))
-    return {".".join(path.split(".")[shared:]): path for path in prefixes}
+    candidates = [path for path, _ in net.named_modules() if BLOCK.fullmatch(path)]
+    prefixes = {path: BLOCK.sub(r"\1", path).split(".")[:-1] for path in probe(net, x, batch.cond, candidates)[1]}
+    columns = list(zip(*prefixes.values(), strict=False))
+    num_shared = next((i for i, parts in enumerate(columns) if len(set(parts)) > 1), len(columns))
+    return {".".join(path.split(".")[num_shared:]): path for path in prefixes}

@@ -1,15 +1,16 @@
 """Match where each channel looks."""
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.features.feature_base import Paired
-from kdgen.methods.layer_matching import Pair, check_pairs, choose
+from kdgen.methods.layer_matching import LayerPairs, Pair, choose
 from kdgen.registry import register
 from kdgen.types import Batch, Net
-from kdgen.utils.validation import check_count, check_number
+from kdgen.types.arguments import Count
 
 
 @register("method", handle="cwd")
@@ -30,19 +31,19 @@ class Channel(Paired):
     """
 
     def __init__(
-        self, pairs: Sequence[Sequence[str]] | None = None, temperature: float = 4.0, num_pairs: int = 2
+        self,
+        pairs: LayerPairs | None = None,
+        temperature: Annotated[float, Field(ge=1e-3)] = 4.0,
+        num_pairs: Count = 2,
     ) -> None:
         super().__init__()
-        check_number("channel", "temperature", temperature, 1e-3)
-        check_count("channel", "num_pairs", num_pairs)
-        check_pairs("channel", pairs or [])
         self.wanted, self.temperature, self.num_pairs = pairs, temperature, num_pairs
 
     def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:
         """The pairs that are named, or evenly spaced ones. Raises UserError as ``choose`` does."""
         return choose("channel", student, teacher, batch, self.wanted, num_pairs=self.num_pairs, ranks=(4, 5))
 
-    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
         """``T^2 / C sum_c KL(phi(teacher_c) || phi(student_c))``, ``(B,)``."""
         log_p, log_q = (F.log_softmax(y.flatten(2) / self.temperature, 2) for y in (teacher, student))
         return self.temperature**2 * (log_p.exp() * (log_p - log_q)).sum(2).mean(1)

@@ -1,16 +1,13 @@
 """Match intermediate features, through regressors where widths differ."""
 
-from collections.abc import Sequence
-
 from torch import Tensor
 
 from kdgen.methods.features.feature_base import Paired
-from kdgen.methods.layer_matching import Pair, check_pairs, choose
-from kdgen.methods.validation import check_distance
+from kdgen.methods.layer_matching import LayerPairs, Pair, choose
 from kdgen.registry import register
 from kdgen.types import Batch, Net
+from kdgen.types.arguments import Count
 from kdgen.utils.distance import Distance, distance
-from kdgen.utils.validation import check_count
 
 DEGREES: dict[Distance, int] = {"l1": 1, "l2": 2}
 """How the distances that scale with their arguments do: they need not be divided before, which saves two passes."""
@@ -38,22 +35,19 @@ class Feature(Paired):
 
     def __init__(
         self,
-        pairs: Sequence[Sequence[str]] | None = None,
+        pairs: LayerPairs | None = None,
         distance: Distance = "l2",
         normalize: bool = True,
-        num_pairs: int = 3,
+        num_pairs: Count = 3,
     ) -> None:
         super().__init__()
-        check_distance("feature", "distance", distance)
-        check_count("feature", "num_pairs", num_pairs)
-        check_pairs("feature", pairs or [])
         self.wanted, self.distance, self.normalize, self.num_pairs = pairs, distance, normalize, num_pairs
 
     def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:
         """The pairs that are named, or evenly spaced ones. Raises UserError as ``choose`` does."""
         return choose("feature", student, teacher, batch, self.wanted, num_pairs=self.num_pairs)
 
-    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
+    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
         """``d(r(student), teacher)``, ``(B,)``."""
         if not self.normalize:
             return distance(self.distance, student, teacher)

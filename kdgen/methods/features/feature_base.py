@@ -25,8 +25,8 @@ class Paired(Method):
         """Which layers are compared. Raises UserError where there are none to compare."""
         raise NotImplementedError
 
-    def apart(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """How far one pair's features ``(B, C, ...)`` of the same shape, float32, are apart: ``(B,)``."""
+    def error(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """The error of one pair's features ``(B, C, ...)`` of the same shape, float32: ``(B,)``."""
         raise NotImplementedError
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
@@ -36,11 +36,11 @@ class Paired(Method):
         self.regressors = nn.ModuleList(_regressor(pair) for pair in self.pairs).to(batch.x.device)
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
-        """The mean over pairs of how far they are apart, ``(B,)``."""
+        """The mean over pairs of their errors, ``(B,)``."""
         losses = []
         for pair, regressor in zip(self.pairs, self.regressors, strict=True):
             student = regressor(inputs.student_features[pair.student.path].float()).float()
-            losses.append(self.apart(student, resample(inputs.teacher_features[pair.teacher.path], student)))
+            losses.append(self.error(student, resample(inputs.teacher_features[pair.teacher.path], student)))
         return torch.stack(losses).mean(0)
 
 
@@ -49,5 +49,5 @@ def _regressor(pair: Pair) -> nn.Module:
     if from_width == to_width:
         return nn.Identity()
     kinds: dict[int, Callable[..., nn.Module]] = {4: nn.Conv2d, 5: nn.Conv3d}
-    made = kinds.get(len(pair.student.shape))
-    return nn.Linear(from_width, to_width) if made is None else made(from_width, to_width, 1)
+    kind = kinds.get(len(pair.student.shape))
+    return nn.Linear(from_width, to_width) if kind is None else kind(from_width, to_width, 1)

@@ -1,15 +1,13 @@
 """Match which images of a batch look alike."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.methods.layer_matching import Pair, check_pairs, choose, settle
+from kdgen.methods.layer_matching import LayerPairs, Pair, choose, settle
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
-from kdgen.utils.validation import check_count
+from kdgen.types.arguments import Count
 
 
 @register("method")
@@ -28,10 +26,8 @@ class Relation(Method):
         UserError: in ``attach`` for layers that a net does not have; in ``loss`` for a batch of one image.
     """
 
-    def __init__(self, pairs: Sequence[Sequence[str]] | None = None, num_pairs: int = 2) -> None:
+    def __init__(self, pairs: LayerPairs | None = None, num_pairs: Count = 2) -> None:
         super().__init__()
-        check_count("relation", "num_pairs", num_pairs)
-        check_pairs("relation", pairs or [])
         self.wanted, self.num_pairs = pairs, num_pairs
         self.pairs: list[Pair] = []
 

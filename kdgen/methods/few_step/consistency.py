@@ -1,8 +1,9 @@
 """Say the same everywhere on a trajectory: from any noise to its end in one call."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.diffusion import check_guidance, edm_weight, guided
@@ -17,7 +18,7 @@ from kdgen.methods.few_step.rollout import (
 )
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.utils.validation import check_choice, check_count, check_number
+from kdgen.types.arguments import Count, NonNegative
 
 HIDDEN = 40.0
 """A level at which noise hides the image: from above it, ``r`` is at most this, whatever the schedule says."""
@@ -61,33 +62,24 @@ class Consistency(Method):
     def __init__(
         self,
         source: Literal["truth", "teacher"] = "truth",
-        q: float = 2.0,
-        k: float = 8.0,
-        b: float = 1.0,
-        stages: int = 8,
-        start: float = 0.0,
+        q: Annotated[float, Field(ge=1 + 1e-6)] = 2.0,
+        k: NonNegative = 8.0,
+        b: NonNegative = 1.0,
+        stages: Count = 8,
+        start: Annotated[float, Field(ge=0, le=0.99)] = 0.0,
         weight: Literal["interval", "edm"] = "interval",
-        power: float = 1.0,
-        c: float = 0.0,
-        sigma_data: float = 0.5,
-        guidance: float = 1.0,
+        power: Annotated[float, Field(ge=0, le=1)] = 1.0,
+        c: NonNegative = 0.0,
+        sigma_data: Annotated[float, Field(ge=1e-6)] = 0.5,
+        guidance: NonNegative = 1.0,
         null_label: int | None = None,
     ) -> None:
         super().__init__()
-        check_choice("consistency", "source", source, ("truth", "teacher"))
-        check_number("consistency", "q", q, 1 + 1e-6)
-        for name, value in (("k", k), ("b", b), ("c", c)):
-            check_number("consistency", name, value, 0)
-        check_choice("consistency", "weight", weight, ("interval", "edm"))
-        check_number("consistency", "power", power, 0, 1)
-        check_number("consistency", "sigma_data", sigma_data, 1e-6)
-        check_count("consistency", "stages", stages)
-        check_number("consistency", "start", start, 0, 0.99)
         check_guidance("consistency", guidance, null_label)
         self.source, self.q, self.k, self.b = source, q, k, b
         self.stages, self.start = stages, start
-        asked = source == "teacher" and guidance == 1
-        self.reads = frozenset({"student", "teacher"}) if asked else frozenset({"student"})
+        reads_teacher = source == "teacher" and guidance == 1
+        self.reads = frozenset({"student", "teacher"}) if reads_teacher else frozenset({"student"})
         self.lives = (0.01, 3.0)
         if weight == "edm":
             self.lives = (0.1, 5.0) if source == "teacher" else (0.2, 20.0)
@@ -100,10 +92,10 @@ class Consistency(Method):
 
     def earlier(self, t: Tensor, progress: float) -> Tensor:
         """The lower level ``r`` of ``t``, ``(B,)``, at a progress in [0, 1]."""
-        within = max(progress - self.start, 0.0) / (1 - self.start)
-        stage = min(int(within * self.stages), self.stages - 1)
-        share = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
-        return (t * (1 - share)).clamp(0, HIDDEN)
+        progress_within = max(progress - self.start, 0.0) / (1 - self.start)
+        stage = min(int(progress_within * self.stages), self.stages - 1)
+        ratio = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
+        return (t * (1 - ratio)).clamp(0, HIDDEN)
 
     @torch.no_grad()
     def _end(self, inputs: DistillationInputs) -> Tensor:
@@ -120,23 +112,23 @@ class Consistency(Method):
         x, t, cond, student = batch.x.float(), batch.cond["sigma"], conditions(batch), inputs.student_net
         r = self.earlier(t, inputs.progress)
         if self.source == "truth":
-            end = batch.y.float()
-            nearer = noised(end, r / t, x - end)
+            clean = batch.y.float()
+            x_r = noised(clean, r / t, x - clean)
         else:
-            end = self._end(inputs)
-            nearer = euler_step(x, end, t, r)
-        back = remembered(x.device)
+            clean = self._end(inputs)
+            x_r = euler_step(x, clean, t, r)
+        restore = remembered(x.device)
         # The view's own answer was given with dropout that nobody remembers.
-        said = denoise(student, x, t, cond) if draws_randomness(student) else inputs.student.float()
-        after = remembered(x.device)
-        back()
+        pred = denoise(student, x, t, cond) if draws_randomness(student) else inputs.student.float()
+        restore_after = remembered(x.device)
+        restore()
         with torch.no_grad():
-            target = denoise(student, nearer, r.clamp_min(1e-4 * t), cond)
-        after()
-        target = torch.where((r > 0).view(-1, 1, 1, 1), target, end)
-        apart = (said - target).square().flatten(1).mean(1)
+            target = denoise(student, x_r, r.clamp_min(1e-4 * t), cond)
+        restore_after()
+        target = torch.where((r > 0).view(-1, 1, 1, 1), target, clean)
+        error = (pred - target).square().flatten(1).mean(1)
         # The norm has no slope where the two agree.
-        norm = (apart + self.c**2).clamp_min(1e-12).sqrt() - self.c
+        norm = (error + self.c**2).clamp_min(1e-12).sqrt() - self.c
         if self.weight == "edm":
             return edm_weight(t, self.sigma_data) * norm
         return norm / (t - r) ** self.power

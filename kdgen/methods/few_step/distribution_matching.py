@@ -1,15 +1,14 @@
 """Draw what the teacher draws as a whole: follow the difference of its score and the student's own."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
 from kdgen.diffusion.few_steps import ImageSampler, Table
 from kdgen.methods.few_step.rollout import denoise, noised
-from kdgen.methods.few_step.scores import Scores
+from kdgen.methods.few_step.scores import Critic, Level, Scores
 from kdgen.registry import register
 from kdgen.types import Net
+from kdgen.types.arguments import Count, NonNegative
 
 
 @register("method", handle="dmd2")
@@ -45,17 +44,17 @@ class DistributionMatching(Scores):
 
     def __init__(
         self,
-        steps: int = 1,
+        steps: Count = 1,
         table: Table = "linear",
         sampler: ImageSampler = "consistency",
-        every: int = 1,
-        critic: Literal["teacher", "student"] = "teacher",
-        sigma_min: float = 0.05,
-        sigma_max: float = 20.0,
-        sigma_data: float = 0.5,
-        adversarial: float = 0.0,
-        width: int = 32,
-        guidance: float = 1.0,
+        every: Count = 1,
+        critic: Critic = "teacher",
+        sigma_min: Level = 0.05,
+        sigma_max: Level = 20.0,
+        sigma_data: Level = 0.5,
+        adversarial: NonNegative = 0.0,
+        width: Count = 32,
+        guidance: NonNegative = 1.0,
         null_label: int | None = None,
     ) -> None:
         super().__init__("distribution_matching", steps=steps, table=table, sampler=sampler, every=every, critic=critic,
@@ -65,7 +64,7 @@ class DistributionMatching(Scores):
     def of_student(self, teacher: Net, x: Tensor, sigma: Tensor, noise: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """``mean (x - sg(x - g))^2 / 2``, ``(B,)``."""
         with torch.no_grad():
-            under_noise = noised(x, sigma, noise)
-            real, fake = (denoise(net, under_noise, sigma, cond) for net in (teacher, self.fake))
-            goal = x - (fake - real) / self.scale(x, real, sigma)
-        return (x - goal).square().flatten(1).mean(1) / 2
+            noisy = noised(x, sigma, noise)
+            real, fake = (denoise(net, noisy, sigma, cond) for net in (teacher, self.fake))
+            target = x - (fake - real) / self.scale(x, real, sigma)
+        return (x - target).square().flatten(1).mean(1) / 2

@@ -1,9 +1,10 @@
 """Learn the average velocity of a trajectory from the velocity at each of its points."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -16,8 +17,8 @@ from kdgen.methods.few_step.rollout import (
 )
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
+from kdgen.types.arguments import NonNegative, Share
 from kdgen.utils.conditions import check_reads
-from kdgen.utils.validation import check_choice, check_number
 
 
 @register("method")
@@ -66,21 +67,16 @@ class MeanFlow(Method):
     def __init__(
         self,
         derivative: Literal["forward", "difference"] = "difference",
-        step: float = 0.05,
+        step: Annotated[float, Field(ge=1e-6, le=0.5)] = 0.05,
         until: bool = False,
-        instant: float = 0.5,
-        power: float = 1.0,
-        c: float = 1e-3,
-        warmup: float = 0.2,
-        guidance: float = 1.0,
+        instant: Share = 0.5,
+        power: Annotated[float, Field(ge=0, le=1)] = 1.0,
+        c: Annotated[float, Field(ge=1e-12)] = 1e-3,
+        warmup: Share = 0.2,
+        guidance: NonNegative = 1.0,
         null_label: int | None = None,
     ) -> None:
         super().__init__()
-        check_choice("mean_flow", "derivative", derivative, ("forward", "difference"))
-        check_number("mean_flow", "step", step, 1e-6, 0.5)
-        for name, value in (("instant", instant), ("power", power), ("warmup", warmup)):
-            check_number("mean_flow", name, value, 0, 1)
-        check_number("mean_flow", "c", c, 1e-12)
         check_guidance("mean_flow", guidance, null_label)
         self.derivative, self.step, self.until, self.instant = derivative, step, until, instant
         self.power, self.c, self.warmup, self.guidance, self.null_label = power, c, warmup, guidance, null_label
@@ -98,24 +94,24 @@ class MeanFlow(Method):
         t = flow_time(sigma)
         z = append_dims(1 - t, x) * x
         with torch.no_grad():
-            end = denoise(guided(inputs.teacher_net, self.guidance, self.null_label), x, sigma, cond)
-        velocity = (z - end) / append_dims(t, z)
+            teacher_denoised = denoise(guided(inputs.teacher_net, self.guidance, self.null_label), x, sigma, cond)
+        velocity = (z - teacher_denoised) / append_dims(t, z)
         r = self._ends(t)
         if self.until:
             cond["until"] = flow_sigma(r)
 
         def average(z: Tensor, t: Tensor) -> Tensor:
-            said = denoise(inputs.student_net, z / append_dims(1 - t, z), t / (1 - t), cond)
-            return (z - said) / append_dims(t, z)
+            denoised = denoise(inputs.student_net, z / append_dims(1 - t, z), t / (1 - t), cond)
+            return (z - denoised) / append_dims(t, z)
 
-        back = remembered(x.device)
+        restore = remembered(x.device)
         u = average(z, t)
-        back()
-        bend = self._bend(average, z, t, r, velocity, u.detach())
-        ramp = min(inputs.progress / self.warmup, 1.0) if self.warmup else 1.0
-        target = velocity - ramp * bend
-        apart = (u - target.detach()).square().flatten(1).mean(1)
-        return apart / (apart.detach() + self.c) ** self.power
+        restore()
+        correction = self._bend(average, z, t, r, velocity, u.detach())
+        weight = min(inputs.progress / self.warmup, 1.0) if self.warmup else 1.0
+        target = velocity - weight * correction
+        error = (u - target.detach()).square().flatten(1).mean(1)
+        return error / (error.detach() + self.c) ** self.power
 
     def _ends(self, t: Tensor) -> Tensor:
         if not self.until:
@@ -133,5 +129,5 @@ class MeanFlow(Method):
                 slope: Tensor = torch.func.jvp(average, (z, t), (velocity, torch.ones_like(t)))[1]
             return append_dims(t - r, z) * slope
         h = self.step * torch.where(t > r, t - r, t)
-        before = average(z - append_dims(h, z) * velocity, t - h)
-        return append_dims((t - r - h).clamp_min(0) / h, z) * (u - before)
+        earlier = average(z - append_dims(h, z) * velocity, t - h)
+        return append_dims((t - r - h).clamp_min(0) / h, z) * (u - earlier)

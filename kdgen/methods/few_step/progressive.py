@@ -8,7 +8,7 @@ from kdgen.diffusion.few_steps import Table, euler_step, trailing_sigmas
 from kdgen.methods.few_step.rollout import check_diffusion, conditions, denoise, noised
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.utils.validation import check_count
+from kdgen.types.arguments import Count, NonNegative
 
 
 @register("method")
@@ -39,10 +39,9 @@ class Progressive(Method):
     lives = (0.0005, 0.05)
 
     def __init__(
-        self, steps: int = 1, table: Table = "linear", guidance: float = 1.0, null_label: int | None = None
+        self, steps: Count = 1, table: Table = "linear", guidance: NonNegative = 1.0, null_label: int | None = None
     ) -> None:
         super().__init__()
-        check_count("progressive", "steps", steps)
         check_guidance("progressive", guidance, null_label)
         self.halves = trailing_sigmas(2 * steps, table).float()
         self.steps, self.guidance, self.null_label = steps, guidance, null_label
@@ -55,11 +54,11 @@ class Progressive(Method):
     def target(self, teacher: Net, x: Tensor, step: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """What the student has to say, ``(B, C, H, W)``, at ``x`` of that shape and step number ``step`` ``(B,)``."""
         levels = self.halves.to(x.device)
-        t, between, s = levels[2 * step], levels[2 * step + 1], levels[2 * step + 2]
-        halfway = euler_step(x, denoise(teacher, x, t, cond), t, between)
-        there = euler_step(halfway, denoise(teacher, halfway, between, cond), between, s)
+        t, middle, s = levels[2 * step], levels[2 * step + 1], levels[2 * step + 2]
+        x_m = euler_step(x, denoise(teacher, x, t, cond), t, middle)
+        x_s = euler_step(x_m, denoise(teacher, x_m, middle, cond), middle, s)
         ratio = (s / t).view(-1, 1, 1, 1)
-        return (there - ratio * x) / (1 - ratio)
+        return (x_s - ratio * x) / (1 - ratio)
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``max(1 / t^2, 1) * mean (f(x_t, t) - target)^2``, ``(B,)``; draws from the global generator."""
@@ -69,5 +68,5 @@ class Progressive(Method):
         t = self.halves.to(batch.y.device)[2 * step]
         x = noised(batch.y.float(), t, torch.randn_like(batch.y, dtype=torch.float32))
         target = self.target(guided(inputs.teacher_net, self.guidance, self.null_label), x, step, cond)
-        apart = (denoise(inputs.student_net, x, t, cond) - target).square().flatten(1).mean(1)
-        return (t**-2).clamp_min(1) * apart
+        error = (denoise(inputs.student_net, x, t, cond) - target).square().flatten(1).mean(1)
+        return (t**-2).clamp_min(1) * error

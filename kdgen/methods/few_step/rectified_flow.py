@@ -5,7 +5,6 @@ from torch import Tensor
 from kdgen.diffusion import prediction_weight
 from kdgen.diffusion.few_steps import Table, trailing_sigmas
 from kdgen.methods.few_step.rollout import check_diffusion, conditions, denoise
-from kdgen.methods.validation import check_distance
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
 from kdgen.utils.distance import Distance, distance
@@ -34,7 +33,6 @@ class RectifiedFlow(Method):
 
     def __init__(self, one_step: bool = False, loss: Distance = "l2", table: Table = "linear") -> None:
         super().__init__()
-        check_distance("rectified_flow", "loss", loss)
         self.one_step, self.kind = one_step, loss
         self.lives = (0.01, 0.5) if one_step else (0.1, 3.0)
         self.reads = frozenset() if one_step else frozenset({"student"})

@@ -42,10 +42,10 @@ def check_diffusion(method: str, student: Net, teacher: Net, batch: Batch, *, tr
         raise UserError(f"{method} is for diffusion models: use it with the task few_steps or diffuse")
     if truth and batch.y is None:
         raise UserError(f"{method} needs clean images: give the task images, for example the teacher's own samples")
-    ours, theirs = outputs(student, teacher, batch)
-    check_outputs(method, ours, theirs, images=True)
-    if ours.shape != theirs.shape:
-        sizes = ["x".join(map(str, out.shape[-2:])) for out in (ours, theirs)]
+    student_out, teacher_out = outputs(student, teacher, batch)
+    check_outputs(method, student_out, teacher_out, images=True)
+    if student_out.shape != teacher_out.shape:
+        sizes = ["x".join(map(str, out.shape[-2:])) for out in (student_out, teacher_out)]
         raise UserError(f"{method} takes both nets along one path: the student gives images {sizes[0]} and the teacher "
                         f"images {sizes[1]}, give nets of one size")  # fmt: skip
 
@@ -58,15 +58,15 @@ def computing_like(net: Net) -> torch.autocast:
 
 def remembered(device: torch.device) -> Callable[[], None]:
     """Remember the state of the random generators; what is returned puts it back, so that dropout falls alike."""
-    here = torch.get_rng_state()
-    there = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    cpu_state = torch.get_rng_state()
+    cuda_state = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
-    def back() -> None:
-        torch.set_rng_state(here)
-        if there is not None:
-            torch.cuda.set_rng_state(there, device)
+    def restore() -> None:
+        torch.set_rng_state(cpu_state)
+        if cuda_state is not None:
+            torch.cuda.set_rng_state(cuda_state, device)
 
-    return back
+    return restore
 
 
 def draws_randomness(net: nn.Module) -> bool:

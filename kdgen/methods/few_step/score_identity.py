@@ -1,15 +1,16 @@
 """Draw what the teacher draws as a whole: make its score and the student's own alike."""
 
-from typing import Literal
+from typing import Annotated
 
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.diffusion.few_steps import ImageSampler, Table
 from kdgen.methods.few_step.rollout import denoise, noised
-from kdgen.methods.few_step.scores import Scores
+from kdgen.methods.few_step.scores import Critic, Level, Scores
 from kdgen.registry import register
 from kdgen.types import Net
-from kdgen.utils.validation import check_number
+from kdgen.types.arguments import Count, NonNegative
 
 
 @register("method", handle="sid")
@@ -47,29 +48,28 @@ class ScoreIdentity(Scores):
 
     def __init__(
         self,
-        alpha: float = 1.2,
-        steps: int = 1,
+        alpha: Annotated[float, Field(ge=0, le=2)] = 1.2,
+        steps: Count = 1,
         table: Table = "linear",
         sampler: ImageSampler = "consistency",
-        every: int = 1,
-        critic: Literal["teacher", "student"] = "teacher",
-        sigma_min: float = 0.05,
-        sigma_max: float = 20.0,
-        sigma_data: float = 0.5,
-        adversarial: float = 0.0,
-        width: int = 32,
-        guidance: float = 1.0,
+        every: Count = 1,
+        critic: Critic = "teacher",
+        sigma_min: Level = 0.05,
+        sigma_max: Level = 20.0,
+        sigma_data: Level = 0.5,
+        adversarial: NonNegative = 0.0,
+        width: Count = 32,
+        guidance: NonNegative = 1.0,
         null_label: int | None = None,
     ) -> None:
         super().__init__("score_identity", steps=steps, table=table, sampler=sampler, every=every, critic=critic,
                          sigma_min=sigma_min, sigma_max=sigma_max, sigma_data=sigma_data, adversarial=adversarial,
                          width=width, guidance=guidance, null_label=null_label)  # fmt: skip
-        check_number("score_identity", "alpha", alpha, 0, 2)
         self.alpha = alpha
 
     def of_student(self, teacher: Net, x: Tensor, sigma: Tensor, noise: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """The loss of the identity, ``(B,)``."""
-        under_noise = noised(x, sigma, noise)
-        real, fake = (denoise(net, under_noise, sigma, cond) for net in (teacher, self.fake))
-        apart = (real - fake) * ((real - x) - self.alpha * (real - fake))
-        return (apart / self.scale(x, real, sigma)).flatten(1).mean(1)
+        noisy = noised(x, sigma, noise)
+        real, fake = (denoise(net, noisy, sigma, cond) for net in (teacher, self.fake))
+        terms = (real - fake) * ((real - x) - self.alpha * (real - fake))
+        return (terms / self.scale(x, real, sigma)).flatten(1).mean(1)

@@ -3,9 +3,10 @@
 import copy
 import math
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.diffusion import check_guidance, edm_weight, guided
@@ -20,7 +21,12 @@ from kdgen.methods.few_step.rollout import (
 )
 from kdgen.models.discriminators import Discriminator, GanLoss, frozen
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
-from kdgen.utils.validation import check_choice, check_count, check_number
+
+Critic = Literal["teacher", "student"]
+"""Whose copy the critic starts as."""
+
+Level = Annotated[float, Field(ge=1e-6)]
+"""A standard deviation in units of images in [-1, 1]."""
 
 
 class Scores(Method):
@@ -62,7 +68,7 @@ class Scores(Method):
         table: Table,
         sampler: ImageSampler,
         every: int,
-        critic: Literal["teacher", "student"],
+        critic: Critic,
         sigma_min: float,
         sigma_max: float,
         sigma_data: float,
@@ -72,14 +78,8 @@ class Scores(Method):
         null_label: int | None,
     ) -> None:
         super().__init__()
-        for name, value in (("steps", steps), ("every", every), ("width", width)):
-            check_count(method, name, value)
-        check_choice(method, "sampler", sampler, get_args(ImageSampler))
-        check_choice(method, "critic", critic, ("teacher", "student"))
-        for name, number in (("sigma_min", sigma_min), ("sigma_data", sigma_data)):
-            check_number(method, name, number, 1e-6)
-        check_number(method, "sigma_max", sigma_max, sigma_min)
-        check_number(method, "adversarial", adversarial, 0)
+        if sigma_max < sigma_min:
+            raise UserError(f"{method}: sigma_max is a number of at least {sigma_min:g}, not {sigma_max!r}")
         check_guidance(method, guidance, null_label)
         self.name, self.sigmas, self.sampler = method, trailing_sigmas(steps, table), sampler
         self.every, self.starts = every, critic
@@ -97,8 +97,8 @@ class Scores(Method):
         if not any(True for _ in self.fake.parameters()):
             raise UserError(f'{self.name}: the teacher has no weights for a critic to start from: set critic "student"')
         if self.adversarial > 0:
-            height, wide = batch.x.shape[2:]
-            self.game = GanLoss(Discriminator(batch.x.shape[1], (height, wide), self.width)).to(batch.x.device)
+            height, width = batch.x.shape[2:]
+            self.game = GanLoss(Discriminator(batch.x.shape[1], (height, width), self.width)).to(batch.x.device)
 
     def of_student(self, teacher: Net, x: Tensor, sigma: Tensor, noise: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """The loss of the student's images ``x`` ``(B, C, H, W)`` under ``noise`` of levels ``sigma``, ``(B,)``."""
@@ -106,9 +106,9 @@ class Scores(Method):
 
     def loss(self, inputs: DistillationInputs) -> Tensor | None:
         """``of_student`` for images drawn anew, ``(B,)``; None in the critic's own steps."""
-        turn = int(self.count) % self.every == 0
+        student_step = int(self.count) % self.every == 0
         self.count += 1
-        if not turn:
+        if not student_step:
             return None
         cond, batch = conditions(inputs.batch), inputs.batch
         x, _ = backward_simulation(inputs.student_net, batch.x, cond, self.sigmas, self.sampler)
@@ -130,8 +130,8 @@ class Scores(Method):
                 x, _ = backward_simulation(inputs.student_net, batch.x, cond, self.sigmas, self.sampler)
         sigma = self._levels(x)
         with computing_like(inputs.student_net):
-            said = denoise(self.fake, noised(x, sigma, torch.randn_like(x)), sigma, cond)
-        loss = edm_weight(sigma, self.sigma_data) * (said - x).square().flatten(1).mean(1)
+            denoised = denoise(self.fake, noised(x, sigma, torch.randn_like(x)), sigma, cond)
+        loss = edm_weight(sigma, self.sigma_data) * (denoised - x).square().flatten(1).mean(1)
         if self.game is not None:
             assert batch.y is not None
             loss = loss + self.game.discriminator_loss(x, batch.y)
@@ -149,8 +149,8 @@ class Scores(Method):
         It is at least a quarter of the deviation that Karras et al. 2022 give the net's part of the answer (table 1,
         ``c_out``), so that no image that happens to be met exactly outweighs all others.
         """
-        least = 0.25 * sigma * self.sigma_data * (sigma**2 + self.sigma_data**2).rsqrt()
-        return torch.maximum((x - teacher).abs().mean((1, 2, 3)), least).view(-1, 1, 1, 1).detach()
+        floor = 0.25 * sigma * self.sigma_data * (sigma**2 + self.sigma_data**2).rsqrt()
+        return torch.maximum((x - teacher).abs().mean((1, 2, 3)), floor).view(-1, 1, 1, 1).detach()
 
     def _levels(self, like: Tensor) -> Tensor:
         low, high = self.range

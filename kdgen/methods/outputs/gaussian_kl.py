@@ -33,21 +33,22 @@ class GaussianKl(Method):
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Settle the layers. Raises UserError where moments are missing or unlike."""
-        ours = _settled("student", student, batch.x, batch, self.student_layer)
-        seen = batch.x if batch.teacher_x is None else batch.teacher_x
-        theirs = _settled("teacher", teacher, seen, batch, self.teacher_layer)
+        student_shape = _settled("student", student, batch.x, batch, self.student_layer)
+        teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
+        teacher_shape = _settled("teacher", teacher, teacher_x, batch, self.teacher_layer)
         compared = slice(1, 2 if batch.teacher_x is not None else None)  # a view of another size has larger latents
-        if len(ours) != len(theirs) or ours[compared] != theirs[compared]:
-            raise UserError(f"gaussian_kl cannot compare moments {ours[1:]} of the student and {theirs[1:]} of the "
-                            "teacher: give nets with latents of one kind")  # fmt: skip
+        if len(student_shape) != len(teacher_shape) or student_shape[compared] != teacher_shape[compared]:
+            raise UserError(f"gaussian_kl cannot compare moments {student_shape[1:]} of the student and "
+                            f"{teacher_shape[1:]} of the teacher: give nets with latents of one kind")  # fmt: skip
         self.student_layers = (self.student_layer,) if self.student_layer else ()
         self.teacher_layers = (self.teacher_layer,) if self.teacher_layer else ()
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """The KL averaged over the elements of a latent, ``(B,)``."""
-        ours = (inputs.student_features[self.student_layer] if self.student_layer else inputs.student).float()
-        theirs = resample(inputs.teacher_features[self.teacher_layer] if self.teacher_layer else inputs.teacher, ours)
-        return gaussian_kl(ours, theirs) if self.reverse else gaussian_kl(theirs, ours)
+        student = inputs.student_features[self.student_layer] if self.student_layer else inputs.student
+        teacher = inputs.teacher_features[self.teacher_layer] if self.teacher_layer else inputs.teacher
+        p, q = resample(teacher, student.float()), student.float()
+        return gaussian_kl(q, p) if self.reverse else gaussian_kl(p, q)
 
 
 def gaussian_kl(p: Tensor, q: Tensor) -> Tensor:
@@ -55,17 +56,17 @@ def gaussian_kl(p: Tensor, q: Tensor) -> Tensor:
     (p_mean, p_log), (q_mean, q_log) = (moments.chunk(2, dim=1) for moments in (p, q))
     p_log, q_log = p_log.clamp(-30, 20), q_log.clamp(-30, 20)
     ratio = p_log - q_log
-    each = (ratio.exp() - ratio - 1 + (p_mean - q_mean).square() * (-q_log).exp()) / 2
-    return each.flatten(1).mean(1)
+    kl = (ratio.exp() - ratio - 1 + (p_mean - q_mean).square() * (-q_log).exp()) / 2
+    return kl.flatten(1).mean(1)
 
 
 def _settled(role: str, net: Net, x: Tensor, batch: Batch, layer: str | None) -> tuple[int, ...]:
     """The shape of a net's moments."""
-    output, seen = probe(net, x, batch.cond, [layer] if layer else [])
-    if layer and layer not in seen:
+    output, features = probe(net, x, batch.cond, [layer] if layer else [])
+    if layer and layer not in features:
         raise UserError(f"gaussian_kl: layer {layer!r} of the {role} gives no tensor of its own: name one of its parts")
-    shape = tuple((seen[layer] if layer else output).shape)
+    shape = tuple((features[layer] if layer else output).shape)
     if len(shape) not in (2, 4) or shape[1] % 2:
-        given = f"layer {layer!r} of the {role}" if layer else f"the {role}"
-        raise UserError(f"gaussian_kl reads moments (2Z) or (2Z, H, W), but {given} gives {shape[1:]}: name another")
+        source = f"layer {layer!r} of the {role}" if layer else f"the {role}"
+        raise UserError(f"gaussian_kl reads moments (2Z) or (2Z, H, W), but {source} gives {shape[1:]}: name another")
     return shape

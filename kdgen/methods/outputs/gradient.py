@@ -7,11 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
-from kdgen.methods.validation import check_distance, check_outputs
+from kdgen.methods.validation import check_outputs
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
 from kdgen.utils.distance import Distance, distance, resample
-from kdgen.utils.validation import check_choice
 
 HORIZONTAL = {
     "sobel": [[-0.125, 0.0, 0.125], [-0.25, 0.0, 0.25], [-0.125, 0.0, 0.125]],
@@ -39,8 +38,6 @@ class Gradient(Method):
 
     def __init__(self, operator: Literal["sobel", "difference"] = "sobel", distance: Distance = "l1") -> None:
         super().__init__()
-        check_choice("gradient", "operator", operator, tuple(HORIZONTAL))
-        check_distance("gradient", "distance", distance)
         self.distance = distance
         horizontal = torch.tensor(HORIZONTAL[operator])
         self.register_buffer("kernels", torch.stack([horizontal, horizontal.T])[:, None], persistent=False)

@@ -1,14 +1,17 @@
 """Match how the outputs change with the input, by finite differences along random directions."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
 from kdgen.methods.validation import ask, check_outputs, check_same_view
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
+from kdgen.types.arguments import Count
 from kdgen.utils.distance import distance, resample
-from kdgen.utils.validation import check_count, check_number
 
 
 @register("method")
@@ -36,10 +39,8 @@ class Jacobian(Method):
 
     reads = frozenset()
 
-    def __init__(self, num_directions: int = 1, epsilon: float = 0.05) -> None:
+    def __init__(self, num_directions: Count = 1, epsilon: Annotated[float, Field(ge=1e-6)] = 0.05) -> None:
         super().__init__()
-        check_count("jacobian", "num_directions", num_directions)
-        check_number("jacobian", "epsilon", epsilon, 1e-6)
         self.num_directions, self.epsilon = num_directions, epsilon
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
@@ -55,9 +56,9 @@ class Jacobian(Method):
         student = self._derivatives(ask(inputs.student_net, points, cond))
         with torch.no_grad():
             teacher = self._derivatives(ask(inputs.teacher_net, points, cond))
-        each = distance("l2", student, resample(teacher, student))
-        return each.view(n, -1).mean(0)
+        error = distance("l2", student, resample(teacher, student))
+        return error.view(n, -1).mean(0)
 
-    def _derivatives(self, answers: Tensor) -> Tensor:
-        at_x, *moved = answers.chunk(self.num_directions + 1)
-        return torch.cat([(answer - at_x) / self.epsilon for answer in moved])
+    def _derivatives(self, outputs: Tensor) -> Tensor:
+        at_x, *shifted = outputs.chunk(self.num_directions + 1)
+        return torch.cat([(output - at_x) / self.epsilon for output in shifted])

@@ -1,8 +1,9 @@
 """Match the classes a teacher sees, also the unlikely ones."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
@@ -10,7 +11,6 @@ from kdgen.methods.validation import check_outputs
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
 from kdgen.utils.distance import resample
-from kdgen.utils.validation import check_choice, check_number
 
 
 @register("method")
@@ -30,24 +30,24 @@ class Logits(Method):
             classes.
     """
 
-    def __init__(self, temperature: float = 4.0, loss: Literal["kl", "cross_entropy"] = "kl") -> None:
+    def __init__(
+        self, temperature: Annotated[float, Field(ge=1e-3)] = 4.0, loss: Literal["kl", "cross_entropy"] = "kl"
+    ) -> None:
         super().__init__()
-        check_number("logits", "temperature", temperature, 1e-3)
-        check_choice("logits", "loss", loss, ("kl", "cross_entropy"))
         self.temperature, self.kind = temperature, loss
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that the outputs can be compared. Raises UserError where their classes differ."""
-        ours, theirs = outputs(student, teacher, batch)
-        check_outputs("logits", ours, theirs)
-        if ours.dim() not in (2, 4) or ours.shape[1] < 2:
+        student_out, teacher_out = outputs(student, teacher, batch)
+        check_outputs("logits", student_out, teacher_out)
+        if student_out.dim() not in (2, 4) or student_out.shape[1] < 2:
             raise UserError("logits compares logits (K) or (K, H, W) of two classes or more, but the student gives "
-                            f"{tuple(ours.shape[1:])}: use output")  # fmt: skip
+                            f"{tuple(student_out.shape[1:])}: use output")  # fmt: skip
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``T^2 KL(p || q)`` or ``-T^2 sum p log q``, ``(B,)``."""
         teacher = resample(inputs.teacher, inputs.student)
         log_p = F.log_softmax(teacher / self.temperature, 1)
         log_q = F.log_softmax(inputs.student.float() / self.temperature, 1)
-        each = log_p.exp() * ((log_p - log_q) if self.kind == "kl" else -log_q)
-        return self.temperature**2 * each.sum(1).view(len(each), -1).mean(1)
+        terms = log_p.exp() * ((log_p - log_q) if self.kind == "kl" else -log_q)
+        return self.temperature**2 * terms.sum(1).view(len(terms), -1).mean(1)

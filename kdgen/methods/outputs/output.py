@@ -1,13 +1,15 @@
 """Match what the student says to what the teacher says."""
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
-from kdgen.methods.validation import check_distance, check_outputs
+from kdgen.methods.validation import check_outputs
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
 from kdgen.utils.distance import Distance, distance, resample
-from kdgen.utils.validation import check_number
 
 
 @register("method")
@@ -26,11 +28,13 @@ class Output(Method):
         UserError: for an unknown loss, or numbers that are not positive; in ``attach`` for outputs of unlike channels.
     """
 
-    def __init__(self, loss: Distance = "l2", epsilon: float = 1e-3, delta: float = 0.1) -> None:
+    def __init__(
+        self,
+        loss: Distance = "l2",
+        epsilon: Annotated[float, Field(ge=1e-8)] = 1e-3,
+        delta: Annotated[float, Field(ge=1e-8)] = 0.1,
+    ) -> None:
         super().__init__()
-        check_distance("output", "loss", loss)
-        check_number("output", "epsilon", epsilon, 1e-8)
-        check_number("output", "delta", delta, 1e-8)
         self.kind, self.epsilon, self.delta = loss, epsilon, delta
         self.weighted = loss == "l2"
 

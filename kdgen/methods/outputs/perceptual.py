@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
@@ -13,6 +14,12 @@ from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
 from kdgen.utils.distance import resample
 from kdgen.utils.references import Names
+
+Weights = Annotated[
+    str,
+    Names("path", but=("features32",)),
+    Field(description="features32 or the path of a file of weights"),
+]
 
 
 @register("method")
@@ -31,24 +38,23 @@ class Perceptual(Method):
             1 or 3.
     """
 
-    def __init__(self, features: Annotated[str, Names("path", but=("features32",))] = "features32") -> None:
+    def __init__(self, features: Weights = "features32") -> None:
         super().__init__()
-        if not isinstance(features, str):
-            raise UserError(f"perceptual: features is features32 or the path of a file of weights, not {features!r}")
         self.features = features
         self._measure: tuple[Measure, ...] = ()  # in a tuple, so that its weights are not this method's
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Load the weights and check that the outputs can be compared. Raises UserError where they cannot."""
-        ours, theirs = outputs(student, teacher, batch)
-        check_outputs("perceptual", ours, theirs, images=True)
-        if ours.shape[1] not in (1, 3):
-            raise UserError(f"perceptual compares images of 1 or 3 channels, not of {ours.shape[1]}: leave it out")
+        student_out, teacher_out = outputs(student, teacher, batch)
+        check_outputs("perceptual", student_out, teacher_out, images=True)
+        if student_out.shape[1] not in (1, 3):
+            channels = student_out.shape[1]
+            raise UserError(f"perceptual compares images of 1 or 3 channels, not of {channels}: leave it out")
         with torch.random.fork_rng(devices=[]):  # a net is drawn before its weights are read
-            self._measure = (perceptual(self.features).to(ours.device),)
-        self._measure[0](ours, resample(theirs, ours))
+            self._measure = (perceptual(self.features).to(student_out.device),)
+        self._measure[0](student_out, resample(teacher_out, student_out))
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``d(student, teacher)``, ``(B,)``."""
-        apart: Tensor = self._measure[0](inputs.student, resample(inputs.teacher, inputs.student))
-        return apart.float()
+        error: Tensor = self._measure[0](inputs.student, resample(inputs.teacher, inputs.student))
+        return error.float()

@@ -2,20 +2,22 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
-from kdgen.methods.validation import ask, check_distance, check_outputs, check_same_view
+from kdgen.methods.validation import ask, check_outputs, check_same_view
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.types.arguments import NonNegative
 from kdgen.utils.distance import Distance, distance, resample
-from kdgen.utils.validation import check_choice, check_number
 
 Mode = Literal["rescale", "mix", "renoise"]
+Modes = Annotated[Sequence[Mode], Field(min_length=1, description=f"a list of some of {', '.join(get_args(Mode))}")]
 Input = tuple[Tensor, Mapping[str, Tensor]]
 
 
@@ -56,22 +58,14 @@ class Upcycling(Method):
 
     def __init__(
         self,
-        modes: Sequence[Mode] = ("rescale", "mix"),
-        share: float = 0.5,
+        modes: Modes = ("rescale", "mix"),
+        share: Annotated[float, Field(ge=1e-6, le=1)] = 0.5,
         loss: Distance = "l2",
-        zoom: float = 2.0,
-        extra_sigma: float = 10.0,
+        zoom: Annotated[float, Field(ge=1)] = 2.0,
+        extra_sigma: NonNegative = 10.0,
         consistency: bool = True,
     ) -> None:
         super().__init__()
-        if isinstance(modes, str) or not modes:
-            raise UserError(f"upcycling: modes is a list of some of {', '.join(get_args(Mode))}, not {modes!r}")
-        for mode in modes:
-            check_choice("upcycling", "each of modes", mode, get_args(Mode))
-        check_number("upcycling", "share", share, 1e-6, 1.0)
-        check_distance("upcycling", "loss", loss)
-        check_number("upcycling", "zoom", zoom, 1.0)
-        check_number("upcycling", "extra_sigma", extra_sigma, 0.0)
         self.modes, self.share, self.kind, self.zoom = tuple(modes), share, loss, zoom
         self.extra, self.consistency = 2 * extra_sigma / 255, consistency
 
@@ -79,8 +73,8 @@ class Upcycling(Method):
         """Check that new inputs can be made of such batches. Raises UserError where they cannot."""
         check_same_view("upcycling", batch)
         if batch.x.ndim != 4:
-            given = tuple(batch.x.shape[1:])
-            raise UserError(f"upcycling makes new images, but the nets are given {given}: leave it out")
+            shape = tuple(batch.x.shape[1:])
+            raise UserError(f"upcycling makes new images, but the nets are given {shape}: leave it out")
         check_outputs("upcycling", *outputs(student, teacher, batch), images=True)
         unknown = sorted(set(batch.cond) - {"sigma"})
         if unknown:
@@ -101,8 +95,8 @@ class Upcycling(Method):
         with torch.no_grad():
             teacher = ask(inputs.teacher_net, x, cond)
         student = turned_back(ask(inputs.student_net, turned(x, turn), cond), turn)
-        each = distance(self.kind, student, resample(teacher, student))
-        return torch.cat([each * (size / count), each.new_zeros(size - count)])
+        error = distance(self.kind, student, resample(teacher, student))
+        return torch.cat([error * (size / count), error.new_zeros(size - count)])
 
     def upcycle(self, batch: Batch, count: int) -> Input:
         """New inputs ``(count, C, H, W)`` and their conditions, of a mode drawn at random."""
@@ -115,10 +109,10 @@ class Upcycling(Method):
 def rescaled(batch: Batch, count: int, zoom: float) -> Input:
     """The first images of a batch seen closer or from further away, with the noise they had, see ``Upcycling``."""
     x, cond = batch.x[:count], {key: value[:count] for key, value in batch.cond.items()}
-    truth = _truth(batch)
-    if truth is None:
+    clean = _truth(batch)
+    if clean is None:
         return tiled(tiled(x).mT).mT, cond
-    return zoomed(truth[:count], zoom) + (x - truth[:count]), cond
+    return zoomed(clean[:count], zoom) + (x - clean[:count]), cond
 
 
 def mixed(batch: Batch, count: int) -> Input:
@@ -127,19 +121,19 @@ def mixed(batch: Batch, count: int) -> Input:
     shift = 1 + int(torch.randint(max(size - 1, 1), ()))
     a = torch.rand(count, 1, 1, 1, device=batch.x.device)
 
-    def both(t: Tensor) -> tuple[Tensor, Tensor]:
+    def pair(t: Tensor) -> tuple[Tensor, Tensor]:
         return t[:count], t.roll(-shift, 0)[:count]
 
-    first, second = both(batch.x)
+    first, second = pair(batch.x)
     truth = _truth(batch)
     if truth is not None:
-        mine, other = both(truth)
-        return a * mine + (1 - a) * other + (first - mine), {"sigma": batch.cond["sigma"][:count]}
+        clean, other_clean = pair(truth)
+        return a * clean + (1 - a) * other_clean + (first - clean), {"sigma": batch.cond["sigma"][:count]}
     mean, other_mean = first.mean((2, 3), keepdim=True), second.mean((2, 3), keepdim=True)
     x = a * mean + (1 - a) * other_mean + a.sqrt() * (first - mean) + (1 - a).sqrt() * (second - other_mean)
     if "sigma" not in batch.cond:
         return x, {}
-    sigma, other_sigma = both(batch.cond["sigma"])
+    sigma, other_sigma = pair(batch.cond["sigma"])
     weight = a.flatten()
     return x, {"sigma": (weight * sigma.square() + (1 - weight) * other_sigma.square()).sqrt()}
 
@@ -147,11 +141,11 @@ def mixed(batch: Batch, count: int) -> Input:
 def renoised(batch: Batch, count: int, extra: float) -> Input:
     """The first images of a batch with up to ``extra`` more noise, in units of the image range, see ``Upcycling``."""
     x, sigma = batch.x[:count], batch.cond["sigma"][:count]
-    more = extra * torch.rand_like(sigma)
-    level = (sigma.square() + more.square()).sqrt()
+    extra_level = extra * torch.rand_like(sigma)
+    level = (sigma.square() + extra_level.square()).sqrt()
     truth = _truth(batch)
-    clean, added = (x, more) if truth is None else (truth[:count], level)
-    return clean + added.view(-1, 1, 1, 1) * torch.randn_like(x), {"sigma": level}
+    clean, noise_level = (x, extra_level) if truth is None else (truth[:count], level)
+    return clean + noise_level.view(-1, 1, 1, 1) * torch.randn_like(x), {"sigma": level}
 
 
 def zoomed(image: Tensor, zoom: float) -> Tensor:
@@ -184,5 +178,5 @@ def turned_back(image: Tensor, turn: int) -> Tensor:
 
 
 def _truth(batch: Batch) -> Tensor | None:
-    known = batch.y is not None and batch.y.shape == batch.x.shape and "sigma" in batch.cond
-    return batch.y if known else None
+    has_truth = batch.y is not None and batch.y.shape == batch.x.shape and "sigma" in batch.cond
+    return batch.y if has_truth else None

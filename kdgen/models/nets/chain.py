@@ -1,16 +1,17 @@
 """What DnCNN, FFDNet and the small student share: a plain chain of 3x3 convolutions."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.models.nets.fold import fold_norm
 from kdgen.registry import Spec
-from kdgen.types import UserError
 
 Predicts = Literal["image", "residual"]
 Norm = bool | Literal["folded"]
+Depth = Annotated[int, Field(ge=2)]
 
 
 class ConvChain(nn.Sequential):
@@ -52,12 +53,7 @@ class ConvChain(nn.Sequential):
             bias: whether convolutions have one.
             predicts: see above.
             use: see above.
-
-        Raises:
-            UserError: for a depth or width too small.
         """
-        if depth < 2 or width < 1:
-            raise UserError(f"{use.name} has depth at least 2 and width at least 1, not {depth} and {width}")
         layers: list[nn.Module] = [nn.Conv2d(inputs, width, 3, padding=1, bias=bias), nn.ReLU()]
         for _ in range(depth - 2):
             layers.append(nn.Conv2d(width, width, 3, padding=1, bias=bias or norm == "folded"))

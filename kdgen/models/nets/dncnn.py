@@ -1,7 +1,8 @@
 """DnCNN: a chain of convolutions that predicts the noise (Zhang et al. 2017, "Beyond a Gaussian Denoiser")."""
 
-from kdgen.models.nets.chain import ConvChain, Norm, Predicts
+from kdgen.models.nets.chain import ConvChain, Depth, Norm, Predicts
 from kdgen.registry import Spec, register
+from kdgen.types.arguments import Count
 
 
 class DnCNN(ConvChain):
@@ -15,9 +16,9 @@ class DnCNN(ConvChain):
 
 @register("net")
 def dncnn(
-    channels: int = 1,
-    depth: int = 17,
-    width: int = 64,
+    channels: Count = 1,
+    depth: Depth = 17,
+    width: Count = 64,
     norm: Norm = False,
     bias: bool = True,
     predicts: Predicts = "residual",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types.arguments import Channels, Count, CountOrZero
 
 
 class Stage(nn.Module):
@@ -32,9 +32,6 @@ class FeatureNet(nn.Module):
 
     def __init__(self, channels: int, width: int, classes: int) -> None:
         super().__init__()
-        if channels not in (1, 3) or width < 1 or classes < 0:
-            raise UserError(f"feature_net takes 1 or 3 channels, a width of at least 1 and no negative classes, "
-                            f"not {channels}, {width} and {classes}")  # fmt: skip
         self.channels, self.classes = channels, classes
         self.stem = _conv(channels, width)
         self.stages = nn.ModuleList([Stage(width, width), Stage(width, 2 * width), Stage(2 * width, 4 * width)])
@@ -68,7 +65,7 @@ def _conv(wide: int, deep: int, stride: int = 1) -> nn.Sequential:
 
 
 @register("net")
-def feature_net(channels: int = 3, width: int = 24, classes: int = 10) -> FeatureNet:
+def feature_net(channels: Channels = 3, width: Count = 24, classes: CountOrZero = 10) -> FeatureNet:
     """A small residual classifier, the architecture of the bundled features.
 
     Args:

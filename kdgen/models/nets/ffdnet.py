@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.models.nets.chain import ConvChain, Norm, Predicts
+from kdgen.models.nets.chain import ConvChain, Depth, Norm, Predicts
 from kdgen.models.nets.inputs import level_map, pad_to_multiple
 from kdgen.registry import Spec, register
+from kdgen.types.arguments import Count
 
 
 class FFDNet(ConvChain):
@@ -32,9 +33,9 @@ class FFDNet(ConvChain):
 
 @register("net")
 def ffdnet(
-    channels: int = 1,
-    depth: int = 15,
-    width: int = 64,
+    channels: Count = 1,
+    depth: Depth = 15,
+    width: Count = 64,
     norm: Norm = False,
     bias: bool = True,
     predicts: Predicts = "residual",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdgen.models.nets.inputs import with_class
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.types.arguments import Channels, Count, CountOrZero
 from kdgen.utils.conditions import check_told
 
 SMALLEST = 4
@@ -25,10 +26,8 @@ class ConvGenerator(nn.Module):
         super().__init__()
         doublings = (size // SMALLEST).bit_length() - 1
         fits = doublings >= 1 and size == SMALLEST << doublings
-        if min(latent, width, num_classes + 1) < 1 or channels not in (1, 3) or not fits:
-            raise UserError(f"conv_generator takes a latent and a width of at least 1, 1 or 3 channels and a size of "
-                            f"8, 16, 32, 64... and no negative num_classes, not {latent}, {width}, {channels}, {size} "
-                            f"and {num_classes}")  # fmt: skip
+        if not fits:
+            raise UserError(f"conv_generator takes a size of 8, 16, 32, 64..., not {size}")
         self.latent, self.channels, self.size, self.width = latent, channels, size, width
         self.num_classes = num_classes
         self.conditions = frozenset({"label"} if num_classes else ())
@@ -76,7 +75,7 @@ class ConvGenerator(nn.Module):
 
 @register("net")
 def conv_generator(
-    latent: int = 64, channels: int = 1, size: int = 32, width: int = 48, num_classes: int = 0
+    latent: Count = 64, channels: Channels = 1, size: Count = 32, width: Count = 48, num_classes: CountOrZero = 0
 ) -> ConvGenerator:
     """A convolutional generator, the architecture of the bundled GAN.
 

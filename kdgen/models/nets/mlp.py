@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdgen.models.nets.chain import initialise
 from kdgen.registry import register
 from kdgen.types import UserError
+from kdgen.types.arguments import Count
 
 
 class PatchMLP(nn.Module):
@@ -23,8 +24,8 @@ class PatchMLP(nn.Module):
 
     def __init__(self, channels: int, patch: int, stride: int, width: int, depth: int) -> None:
         super().__init__()
-        if not 1 <= stride <= patch or depth < 1:
-            raise UserError(f"patch_mlp needs 1 <= stride <= patch and depth >= 1, not {stride}, {patch} and {depth}")
+        if stride > patch:
+            raise UserError(f"patch_mlp needs a stride of at most patch, not {stride} for {patch}")
         self.patch, self.stride = patch, stride
         sizes = [channels * patch**2, *[width] * depth, channels * patch**2]
         layers: list[nn.Module] = []
@@ -56,7 +57,9 @@ class PatchMLP(nn.Module):
 
 
 @register("net")
-def patch_mlp(channels: int = 1, patch: int = 8, stride: int = 4, width: int = 256, depth: int = 2) -> PatchMLP:
+def patch_mlp(
+    channels: Count = 1, patch: Count = 8, stride: Count = 4, width: Count = 256, depth: Count = 2
+) -> PatchMLP:
     """Fully connected over overlapping patches, whose answers are averaged (Burger et al. 2012).
 
     Args:

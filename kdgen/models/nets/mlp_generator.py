@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.models.nets.inputs import with_class
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types.arguments import Channels, Count, CountOrZero, Counts
 from kdgen.utils.conditions import check_told
 
 Output = Literal["tanh", "sigmoid"]
@@ -33,13 +34,6 @@ class MlpGenerator(nn.Sequential):
         slope: float,
         num_classes: int = 0,
     ) -> None:
-        if min(latent, size, len(hidden), *hidden, num_classes + 1) < 1 or channels not in (1, 3):
-            raise UserError(f"mlp_generator takes a latent and a size of at least 1, 1 or 3 channels, one or more "
-                            f"hidden layers and no negative num_classes, not {latent}, {size}, {channels}, "
-                            f"{list(hidden)} and {num_classes}")  # fmt: skip
-        if output not in get_args(Output) or not 0 <= slope < 1:
-            raise UserError(f'mlp_generator has output "tanh" or "sigmoid" and a slope from 0 to 1, not {output!r} '
-                            f"and {slope}")  # fmt: skip
         layers: list[nn.Module] = []
         for inputs, outputs in pairwise([latent + num_classes, *hidden]):
             layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope)]
@@ -84,13 +78,13 @@ class MlpGenerator(nn.Sequential):
 
 @register("net")
 def mlp_generator(
-    latent: int = 64,
-    channels: int = 1,
-    size: int = 32,
-    hidden: Sequence[int] = (256, 512),
+    latent: Count = 64,
+    channels: Channels = 1,
+    size: Count = 32,
+    hidden: Counts = (256, 512),
     output: Output = "tanh",
-    slope: float = 0.2,
-    num_classes: int = 0,
+    slope: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+    num_classes: CountOrZero = 0,
 ) -> MlpGenerator:
     """A fully connected generator, unlike any convolutional teacher.
 

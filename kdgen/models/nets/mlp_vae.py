@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from kdgen.models.nets.mlp_generator import MlpGenerator
 from kdgen.models.nets.vae import FIRST_LOG_VARIANCE, Means, Moments, draw
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types.arguments import Channels, Count
 
 
 class MlpVae(nn.Module):
@@ -28,9 +28,6 @@ class MlpVae(nn.Module):
 
     def __init__(self, channels: int, size: int, hidden: int, latent: int, sample: bool) -> None:
         super().__init__()
-        if min(size, hidden, latent) < 1 or channels not in (1, 3):
-            raise UserError(f"mlp_vae takes a size, hidden and latent of at least 1 and 1 or 3 channels, not {size}, "
-                            f"{hidden}, {latent} and {channels}")  # fmt: skip
         self.channels, self.size, self.hidden, self.latent_channels = channels, size, hidden, latent
         self.sample = sample
         pixels = channels * size**2
@@ -86,7 +83,9 @@ class MlpVae(nn.Module):
 
 
 @register("net")
-def mlp_vae(channels: int = 1, size: int = 28, hidden: int = 400, latent: int = 20, sample: bool = True) -> MlpVae:
+def mlp_vae(
+    channels: Channels = 1, size: Count = 28, hidden: Count = 400, latent: Count = 20, sample: bool = True
+) -> MlpVae:
     """A fully connected variational autoencoder, by default PyTorch's example for MNIST.
 
     Args:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from kdgen.models.nets.inputs import level_map, pad_to_multiple
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types.arguments import Count, CountOrZero
 from kdgen.utils.conditions import check_told
 
 
@@ -15,8 +15,6 @@ class HalfRes(nn.Module):
 
     def __init__(self, channels: int, width: int, blocks: int, sigma_map: bool) -> None:
         super().__init__()
-        if width < 1 or blocks < 0:
-            raise UserError(f"half_res has a width of at least 1 and no negative blocks, not {width} and {blocks}")
         self.channels, self.sigma_map = channels, sigma_map
         self.conditions = frozenset({"sigma"} if sigma_map else ())
         self.head = nn.Conv2d(4 * channels + sigma_map, width, 3, padding=1)
@@ -64,7 +62,7 @@ class HalfRes(nn.Module):
 
 
 @register("net")
-def half_res(channels: int = 1, width: int = 32, blocks: int = 3, sigma_map: bool = False) -> HalfRes:
+def half_res(channels: Count = 1, width: Count = 32, blocks: CountOrZero = 3, sigma_map: bool = False) -> HalfRes:
     """The small student: residual blocks on images whose 2x2 pixels became channels, cheap and quick to train.
 
     FFDNet's stem (Zhang et al. 2018) with a residual body. By default 57,828 parameters and 0.94 billion

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdgen.models.nets.inputs import level_map, pad_to_multiple
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types.arguments import Count, Counts
 from kdgen.utils.conditions import check_told
 
 
@@ -36,8 +36,6 @@ class UNet(nn.Module):
 
     def __init__(self, channels: int, widths: Sequence[int], blocks: int, blind: bool) -> None:
         super().__init__()
-        if not widths or min(widths) < 1 or blocks < 1:
-            raise UserError(f"a U-Net has at least one width and one block, not widths {widths} and {blocks} blocks")
         self.channels, self.widths, self.blocks, self.blind = channels, tuple(widths), blocks, blind
         self.conditions = frozenset(() if blind else {"sigma"})
         steps = list(pairwise(widths))
@@ -100,7 +98,7 @@ class UNet(nn.Module):
 
 
 @register("net")
-def unet(channels: int = 3, widths: Sequence[int] = (32, 64, 128), blocks: int = 2, blind: bool = False) -> UNet:
+def unet(channels: Count = 3, widths: Counts = (32, 64, 128), blocks: Count = 2, blind: bool = False) -> UNet:
     """A residual U-Net told the noise level, the architecture of the bundled teacher (DRUNet, Zhang et al. 2021).
 
     Args:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types.arguments import Channels, Count, CountOrZero, Counts
 
 FIRST_LOG_VARIANCE = -6.0
 """Where logarithms of variances start: deviations of 0.05, so that the first steps see images through little noise.
@@ -81,7 +81,6 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int, mean: bool = False) -> None:
         super().__init__()
-        _check(channels, latent, widths, blocks)
         self.channels, self.latent_channels, self.mean = channels, latent, mean
         self.reduction = 2 ** (len(widths) - 1)
         self.levels = nn.ModuleList()
@@ -127,7 +126,6 @@ class Decoder(nn.Module):
 
     def __init__(self, channels: int, latent: int, widths: Sequence[int], blocks: int) -> None:
         super().__init__()
-        _check(channels, latent, widths, blocks)
         self.channels, self.latent_channels = channels, latent
         self.levels = nn.ModuleList()
         last = latent
@@ -216,12 +214,6 @@ def reflected(x: Tensor, multiple: int) -> Tensor:
     return x
 
 
-def _check(channels: int, latent: int, widths: Sequence[int], blocks: int) -> None:
-    if channels not in (1, 3) or latent < 1 or not widths or min(widths) < 1 or blocks < 0:
-        raise UserError(f"a vae takes 1 or 3 channels, a latent of at least 1, one or more widths and no negative "
-                        f"blocks, not {channels}, {latent}, {list(widths)} and {blocks}")  # fmt: skip
-
-
 @torch.no_grad()
 def _initialise(half: Encoder | Decoder) -> None:
     """He et al. 2015, eq. 10, with zero biases; residual branches and variances start at a tenth of that.
@@ -242,7 +234,11 @@ def _initialise(half: Encoder | Decoder) -> None:
 
 @register("net")
 def vae(
-    channels: int = 3, latent: int = 4, widths: Sequence[int] = (32, 64, 96), blocks: int = 1, sample: bool = True
+    channels: Channels = 3,
+    latent: Count = 4,
+    widths: Counts = (32, 64, 96),
+    blocks: CountOrZero = 1,
+    sample: bool = True,
 ) -> Vae:
     """A convolutional variational autoencoder, the architecture of the bundled one.
 
@@ -261,7 +257,11 @@ def vae(
 
 @register("net")
 def vae_encoder(
-    channels: int = 3, latent: int = 4, widths: Sequence[int] = (32, 64, 96), blocks: int = 1, mean: bool = False
+    channels: Channels = 3,
+    latent: Count = 4,
+    widths: Counts = (32, 64, 96),
+    blocks: CountOrZero = 1,
+    mean: bool = False,
 ) -> Encoder:
     """The encoder of ``vae`` by itself: images to moments of latents.
 
@@ -276,7 +276,9 @@ def vae_encoder(
 
 
 @register("net")
-def vae_decoder(channels: int = 3, latent: int = 4, widths: Sequence[int] = (32, 64, 96), blocks: int = 1) -> Decoder:
+def vae_decoder(
+    channels: Channels = 3, latent: Count = 4, widths: Counts = (32, 64, 96), blocks: CountOrZero = 1
+) -> Decoder:
     """The decoder of ``vae`` by itself: latents to images.
 
     Args:
