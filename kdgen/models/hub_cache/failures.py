@@ -95,7 +95,7 @@ def explained(what: str, *, writing: bool = False) -> Iterator[None]:
     if hide:
         disable_progress_bars()
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.ERROR)
     try:
         yield
     except UserError:
