@@ -95,7 +95,8 @@ class ShardStore:
         path, partial = self.folder / f"{start:08}-{start + count:08}{SUFFIX}", self.folder.with_suffix(".partial")
         with self._disk_errors(partial):
             make_room(self.folder.parent, self.max_bytes - num_bytes)
-            partial.write_bytes(save(dict(columns), metadata={"checksum": _checksum(columns)}))
+            contiguous = {name: column.contiguous() for name, column in columns.items()}
+            partial.write_bytes(save(contiguous, metadata={"checksum": _checksum(contiguous)}))
             os.replace(partial, path)
         self._verified.add(path)
         self._shards = []
@@ -154,11 +155,11 @@ def _rows(path: Path) -> range:
 
 
 def _checksum(columns: Mapping[str, Tensor]) -> str:
-    """CRC-32 of columns: names, dtypes, shapes and content."""
+    """CRC-32 of contiguous columns: names, dtypes, shapes and content."""
     crc = 0
     for name, column in sorted(columns.items()):
         crc = zlib.crc32(f"{name} {column.dtype} {tuple(column.shape)}".encode(), crc)
-        crc = zlib.crc32(column.contiguous().flatten().view(torch.uint8).numpy().data, crc)
+        crc = zlib.crc32(column.flatten().view(torch.uint8).numpy().data, crc)
     return f"{crc:08x}"
 
 
