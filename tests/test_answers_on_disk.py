@@ -1,5 +1,6 @@
 """Caches of answers on disk: shared, told apart, bounded, interrupted, damaged, and used by several processes."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 import torch
 from answering import CPU, Negative, cache, task
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from kdgen.data.augment import dihedral, inverse
 from kdgen.recipe import CacheSpec
@@ -55,14 +57,14 @@ def test_a_changed_file_is_another_task(tmp_path: Path) -> None:
     assert len({before, after, task(images=mixed).fingerprint(), task().fingerprint()}) == 4
 
 
-def test_an_interrupted_pool_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_interrupted_pool_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdgen.training.teacher_cache.FLUSH_EVERY", 0.0)
     whole = cache(tmp_path / "whole", Negative())
     list(whole.fill())
     broken = cache(tmp_path / "broken", Negative())
     filling = broken._compute()
     broken.folder.parent.mkdir(parents=True)
-    next(filling)
-    (broken.folder / "filled").write_text("16")
+    assert next(filling) == 16
     again = Negative()
     resumed = cache(tmp_path / "broken", again)
     assert not resumed.complete
@@ -157,7 +159,7 @@ def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
     whole = cache(tmp_path, Negative())
     list(whole.fill())
     expected = whole[torch.arange(40)][1]
-    file = whole.folder / "output.npy"
+    (file,) = whole.folder.iterdir()
     data = bytearray(file.read_bytes())
     if way == "flipped":
         data[-100] ^= 64
@@ -165,7 +167,7 @@ def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
         data[12:20] = b"\n(((\n\n\n\n"
     file.write_bytes({"cut": data[:-300], "emptied": b""}.get(way, bytes(data)))
     if way == "counted wrong":
-        (whole.folder / "sums.json").unlink()
+        save_file(load_file(file), file, metadata={"checksum": "0"})
     again = cache(tmp_path, Negative())
     assert not again.complete
     assert list(again.fill())[-1] == 40
@@ -174,6 +176,64 @@ def test_damaged_answers_are_made_anew(way: str, tmp_path: Path) -> None:
     assert expected is not None
     assert torch.equal(answer.output, expected.output)
     assert cache(tmp_path, Negative()).complete
+
+
+def test_a_damaged_shard_is_asked_anew_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdgen.training.teacher_cache.FLUSH_EVERY", 0.0)
+    made = cache(tmp_path, Negative(), inputs=72)
+    assert list(made.fill()) == [16, 32, 48, 64, 72]
+    expected = made[torch.arange(72)][1]
+    shards = sorted(made.folder.iterdir())
+    assert [shard.stem for shard in shards][1:3] == ["00000016-00000032", "00000032-00000048"]
+    for shard in (shards[1], shards[4]):
+        shard.write_bytes(shard.read_bytes()[:-300])
+    undamaged = {shard: shard.stat().st_ino for shard in (shards[0], *shards[2:4])}
+    again, asked = cache(tmp_path, Negative(), inputs=72), []
+    again.equivariance, ask = made.equivariance, Teacher.answer
+    monkeypatch.setattr(Teacher, "answer", lambda self, batch, *rest: asked.append(batch) or ask(self, batch, *rest))
+    assert not again.complete
+    assert list(again.fill()) == [64, 72]
+    assert len(asked) == 2
+    assert {shard: shard.stat().st_ino for shard in undamaged} == undamaged
+    answer = again[torch.arange(72)][1]
+    assert answer is not None
+    assert expected is not None
+    assert torch.equal(answer.output, expected.output)
+
+
+def test_a_disk_that_fills_is_said_in_a_line_and_loses_no_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdgen.training.teacher_cache.FLUSH_EVERY", 0.0)
+    made, write, room = cache(tmp_path, Negative()), Path.write_bytes, [1]
+
+    def small(path: Path, data: bytes) -> int:
+        room[0] -= 1
+        if room[0] < 0:
+            write(path, data[:1000])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", small)
+    filling = made.fill()
+    assert next(filling) == 16
+    with pytest.raises(UserError, match=r"has no room for the cache: .*--set cache\.inputs=N"):
+        next(filling)
+    assert [path.name for path in made.folder.iterdir()] == ["00000000-00000016.safetensors"]
+    assert not list(made.folder.parent.glob("*.partial"))
+    room[0] = 10
+    assert list(cache(tmp_path, Negative()).fill()) == [32, 40]
+
+
+def test_a_shard_is_of_some_size_however_long_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdgen.training.teacher_cache.FLUSH_EVERY", 1e9)
+    monkeypatch.setattr("kdgen.training.teacher_cache.SHARD_BYTES", 30 * 16 * 16 * 2 * 3)
+    made = cache(tmp_path, Negative(), inputs=72)
+    assert list(made.fill()) == [32, 64, 72]
+    whole = cache(tmp_path / "whole", Negative(), inputs=72)
+    list(whole.fill())
+    index = torch.tensor([71, 0, 32, 31, 5, 64, 63])
+    assert torch.equal(made[index][0].x, whole[index][0].x)
 
 
 def test_a_pool_of_fewer_inputs_than_there_could_be_is_filled_to_those_and_grows_later(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from gpu.ledger import Item, Outcome, Setup
@@ -99,10 +99,8 @@ def items(setup: Setup) -> Iterator[Item]:
         return Outcome(apart={"weights": (apart(weights(folder / "moved"), weights(folder / "first")), MOVED)})
 
     def cached() -> Outcome:
-        (where,) = (path.parent for path in (folder / "cache").rglob("output.npy"))
-        kept = {
-            name: torch.from_numpy(np.load(where / f"{name}.npy")).float() for name in ("x", "output", "cond.sigma")
-        }
+        shards = [load_file(path) for path in sorted((folder / "cache").rglob("*.safetensors"))]
+        kept = {name: torch.cat([shard[name] for shard in shards]).float() for name in ("x", "output", "cond.sigma")}
         net = load("denoiser").net
         with evaluating(net):
             exact = call(net, kept["x"], {"sigma": kept["cond.sigma"]})

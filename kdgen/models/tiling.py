@@ -1,178 +1,104 @@
-"""Large images through a net tile by tile: what it gives for the whole, in the memory of a tile."""
+"""Large images through a net tile by tile, in the memory of a tile."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from collections.abc import Mapping
+from itertools import product
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdgen.models.input_shape import Size, TooLarge, fitted, input_shape
+from kdgen.models.input_shape import TooLarge, fitted, input_shape
 from kdgen.types import Net
 
 LIMIT = 2**20
 """Pixels of an image, its batch included, that a net is shown at once."""
 
-TILE = 768
-"""Height and width of the part that a tile contributes."""
+TILE = 896
+"""Height and width of a tile."""
 
-FEATHER = 64
-"""Pixels by which tiles overlap, and over which they are blended, for a net that sees further than can be told."""
+OVERLAP = 96
+"""Pixels by which tiles overlap, and over which they are blended into each other."""
 
-EXACT = 1e-5
-"""Largest difference to the whole of images in [-1, 1] that counts as none."""
+GRID = 32
+"""Tiles begin at multiples of this, which the strides of most nets divide, and of what the net needs."""
 
-PROBE = 128
-"""Height and width of the image that a net's receptive field is read off."""
-
-_known: WeakKeyDictionary[Net, "Overlap | None"] = WeakKeyDictionary()
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """How tiles are laid for a net.
-
-    Attributes:
-        margin: pixels that a tile sees beyond what it contributes.
-        align: tiles begin at multiples of this, as the net's own grid of strides does.
-        exact: whether the margin holds all that the net sees, so that tiles give what the whole gives.
-    """
-
-    margin: int
-    align: int
-    exact: bool
+Span = tuple[int, int, Tensor]
 
 
 def apply(net: Net, x: Tensor, sigma: Tensor, *, limit: int = LIMIT, tile: int = TILE) -> Tensor:
-    """A restorer's answer, by tiles where the image is large.
+    """A restorer's outputs, by tiles where the image is large.
 
-    A net of convolutions sees no further than its receptive field. Tiles that overlap by that give the same image to
-    1e-5, which is checked once on noise; other nets' tiles are blended into each other.
+    Tiles are not exact, because near its edges a tile lacks what lies beyond them; the windows by which they are
+    blended give little weight to those pixels. For images in [-1, 1], the largest difference to the outputs for the
+    whole image was 3e-6 for the bundled denoiser, and 2e-4 or less for untrained DnCNNs of 17 and 20 layers, U-Nets of
+    three and four resolutions, FFDNet and nets at half resolution: 1/50 of a step of an 8-bit image. A net that looks
+    at the image globally differs by as much as what it sees in a tile does.
 
     Args:
-        net: called as ``net(x, sigma=sigma)``, one whose answer is not as large as ``x`` is shown the whole.
+        net: called as ``net(x, sigma=sigma)``. One whose outputs are not a whole number of times as large as its
+            inputs is shown the whole image.
         x: ``(B, C, H, W)`` in [-1, 1]; continued by mirroring where the net needs other sizes, and cut again.
         sigma: noise levels ``(B,)`` in units of the image range.
         limit: pixels ``B * H * W`` above which tiles are used.
-        tile: height and width of what a tile contributes.
+        tile: height and width of a tile, at least ``OVERLAP + GRID``.
 
     Returns:
-        the answer, float32.
+        the outputs, float32, ``(B, C, S * H, S * W)`` for a net that enlarges images S times.
     """
     cond = {"sigma": sigma}
-    taken = input_shape(net, x[:1], {"sigma": sigma[:1]})
-    if taken.fixed is not None or x.shape[0] * x.shape[-2] * x.shape[-1] <= limit:
+    shape = input_shape(net, x[:1], {"sigma": sigma[:1]})
+    if shape.fixed is not None or x.shape[0] * x.shape[-2] * x.shape[-1] <= limit:
         return whole(net, x, cond).float()
-    if net not in _known:
-        _known[net] = _overlap(net, x[:1, :, :1, :1], {"sigma": sigma[:1]}, taken.multiple)
-    laid = _known[net]
-    return _call(net, x, cond) if laid is None else _tiled(net, x, cond, laid, tile)
+    return _tiled(net, x, cond, tile=tile, overlap=OVERLAP, grid=math.lcm(GRID, shape.multiple))
 
 
 def whole(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Tensor:
-    """A net's answer to whole inputs of any size, by tiles only where images are larger than the one that it takes.
+    """A net's outputs for whole inputs of any size, by tiles only where images are larger than the one that it takes.
 
     Args:
-        net: any net; one that takes one size alone gives images of that size and as many channels.
+        net: any net.
         x: ``(B, C, H, W)``; inputs of another rank are passed as they are.
         cond: its conditions.
     """
     try:
         return fitted(net, x, cond)
     except TooLarge as error:
-        return _of_one_size(net, x, cond or {}, error.taken)
+        side = min(error.taken)
+        return _tiled(net, x, cond or {}, tile=side, overlap=side // 4, grid=1)
 
 
-def _of_one_size(net: Net, x: Tensor, cond: Mapping[str, Tensor], size: Size) -> Tensor:
-    side = min(size)
-    return _tiled(net, x, cond, Overlap(side // 8, 1, exact=False), side - 2 * (side // 8))
-
-
-def _call(net: Net, x: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
-    return fitted(net, x, cond).float()
-
-
-def _tiled(net: Net, x: Tensor, cond: Mapping[str, Tensor], laid: Overlap, tile: int) -> Tensor:
+def _tiled(net: Net, x: Tensor, cond: Mapping[str, Tensor], *, tile: int, overlap: int, grid: int) -> Tensor:
     height, width = x.shape[-2:]
-    out, weights = torch.zeros_like(x, dtype=torch.float32), x.new_zeros(height, width)
-    for top, bottom in _spans(height, tile, laid.align):
-        for left, right in _spans(width, tile, laid.align):
-            a, b = _reach(top, bottom, height, laid)
-            c, d = _reach(left, right, width, laid)
-            made = _call(net, x[..., a:b, c:d], cond)
-            if laid.exact:
-                out[..., top:bottom, left:right] = made[..., top - a : bottom - a, left - c : right - c]
-                continue
-            weight = torch.outer(_ramp(a, b, height, laid.margin), _ramp(c, d, width, laid.margin)).to(x)
-            out[..., a:b, c:d] += weight * made
-            weights[a:b, c:d] += weight
-    return out if laid.exact else out / weights
+    blended: Tensor | None = None
+    for (top, bottom, down), (left, right, across) in product(
+        _spans(height, tile, overlap, grid), _spans(width, tile, overlap, grid)
+    ):
+        outputs = fitted(net, x[..., top:bottom, left:right], cond).float()
+        scale = outputs.shape[-1] // (right - left)
+        if outputs.shape[-2:] != (scale * (bottom - top), scale * (right - left)):
+            return fitted(net, x, cond).float()
+        if blended is None:
+            blended = outputs.new_zeros((*outputs.shape[:-2], scale * height, scale * width))
+        window = torch.outer(down.repeat_interleave(scale), across.repeat_interleave(scale)).to(outputs)
+        blended[..., scale * top : scale * bottom, scale * left : scale * right] += window * outputs
+    assert blended is not None
+    return blended
 
 
-def _spans(extent: int, tile: int, align: int) -> Iterator[tuple[int, int]]:
-    """What the tiles along an axis contribute, each beginning at a multiple of ``align``."""
-    step = max(tile // align, 1) * align
-    for begin in range(0, extent, step):
-        yield begin, min(begin + step, extent)
+def _spans(extent: int, tile: int, overlap: int, grid: int) -> list[Span]:
+    """Begin, end and window ``(end - begin,)`` of the tiles along an axis; the windows add up to 1 at every pixel."""
+    step = max((tile - overlap) // grid, 1) * grid
+    last = max(-(-(extent - step - overlap) // grid) * grid, 0)
+    spans = [(begin, min(begin + step + overlap, extent)) for begin in (*range(0, last, step), last)]
+    windows = [_window(begin, end, extent, overlap) for begin, end in spans]
+    total = torch.zeros(extent)
+    for (begin, end), window in zip(spans, windows, strict=True):
+        total[begin:end] += window
+    return [(begin, end, window / total[begin:end]) for (begin, end), window in zip(spans, windows, strict=True)]
 
 
-def _reach(begin: int, end: int, extent: int, laid: Overlap) -> tuple[int, int]:
-    """What a tile sees to contribute ``begin`` to ``end``."""
-    margin = -(-laid.margin // laid.align) * laid.align
-    return max(begin - margin, 0), min(-(-(end + margin) // laid.align) * laid.align, extent)
-
-
-def _ramp(begin: int, end: int, extent: int, margin: int) -> Tensor:
-    """Weights ``(end - begin,)`` that rise from either end over the overlap, but not from the border of the image."""
-    place = torch.arange(end - begin)
-    rise = torch.ones(end - begin) if begin == 0 else (place + 1) / (2 * margin + 1)
-    fall = torch.ones(end - begin) if end == extent else (end - begin - place) / (2 * margin + 1)
-    return torch.minimum(rise, fall).clamp(max=1)
-
-
-def _overlap(net: Net, like: Tensor, cond: Mapping[str, Tensor], multiple: int) -> Overlap | None:
-    """How tiles are laid for a net: by its receptive field where it has one, checked on noise.
-
-    None for a net whose answer is of another size.
-    """
-    if _call(net, like.new_zeros(1, like.shape[1], PROBE, PROBE), cond).shape[-2:] != (PROBE, PROBE):
-        return None
-    margin, align = _field(net, like, cond)
-    align = math.lcm(align, multiple)
-    found = Overlap(margin, align, exact=True)
-    if margin <= TILE // 2 and _agrees(net, like, cond, found):
-        return found
-    return Overlap(FEATHER, align, exact=False)
-
-
-def _field(net: Net, like: Tensor, cond: Mapping[str, Tensor]) -> tuple[int, int]:
-    """The radius of all convolutions in a row, in pixels of the image, and the coarsest of their strides."""
-    radius, coarsest = 0.0, 1
-
-    def seen(module: nn.Module, given: tuple[Tensor, ...], out: Tensor) -> None:
-        nonlocal radius, coarsest
-        assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-        pixels = PROBE / min(given[0].shape[-1], out.shape[-1])
-        reach = max((k - 1) * d for k, d in zip(module.kernel_size, module.dilation, strict=True))
-        radius += pixels * (reach if isinstance(module, nn.ConvTranspose2d) or reach % 2 else reach // 2)
-        coarsest = max(coarsest, round(pixels))
-
-    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    hooks: list[Callable[[], None]] = [m.register_forward_hook(seen).remove for m in convolutions]
-    try:
-        _call(net, like.new_zeros(1, like.shape[1], PROBE, PROBE), cond)
-    finally:
-        for remove in hooks:
-            remove()
-    return round(radius) + coarsest, coarsest
-
-
-def _agrees(net: Net, like: Tensor, cond: Mapping[str, Tensor], laid: Overlap) -> bool:
-    """Whether tiles give what the whole gives for an image of noise, which every wider view would change."""
-    noise = torch.Generator().manual_seed(0)
-    side = 3 * (laid.margin + laid.align) + 1
-    x = torch.rand((1, like.shape[1], side, side), generator=noise).to(like) * 2 - 1
-    at_once = _call(net, x, cond)
-    tiled = _tiled(net, x, cond, laid, laid.margin + laid.align)
-    return bool((at_once - tiled).abs().max() <= EXACT)
+def _window(begin: int, end: int, extent: int, overlap: int) -> Tensor:
+    """Weights ``(end - begin,)`` that rise as sin^4 over the overlap from those ends that are not the image's."""
+    distance = (torch.arange(end - begin) + 0.5) / max(overlap, 1)
+    edges = [distance] * (begin > 0) + [distance.flip(0)] * (end < extent) + [torch.ones(end - begin)]
+    return (torch.stack(edges).amin(0) * math.pi / 2).sin().pow(4)

@@ -31,7 +31,7 @@ class CacheFilling:
     def __init__(self, cache: TeacherCache, *, phase: str, journal: Journal, team: Team) -> None:
         self.cache, self.phase, self.journal, self.team = cache, phase, journal, team
         cache.size = journal.phase(phase).inputs or cache.spec.inputs
-        self._said = False
+        self._counted = False
 
     @property
     def short(self) -> bool:
@@ -51,8 +51,8 @@ class CacheFilling:
         cache = self.cache
         if self.team.is_main_process:
             yield from self._fill(seconds, spent, stopped)
-        settled = (cache.equivariance, cache.size) if self.team.is_main_process else (Equivariance(), 0)
-        cache.equivariance, cache.size = self.team.broadcast(settled)
+        state = (cache.equivariance, cache.size) if self.team.is_main_process else (Equivariance(), 0)
+        cache.equivariance, cache.size = self.team.broadcast(state)
 
     def _fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
         cache, journal, phase, total = self.cache, self.journal, self.phase, self.cache.spec.inputs
@@ -91,8 +91,8 @@ class CacheFilling:
     def _answers(self, done: int, seconds: float, **more: Any) -> Event:
         """An event that counts answers, of all that are used; the first one says what they follow, too."""
         data = {"done": done, "total": self.cache.size, "seconds": seconds, **more}
-        data |= {} if self._said else {"equivariance": asdict(self.cache.equivariance)}
-        self._said = True
+        data |= {} if self._counted else {"equivariance": asdict(self.cache.equivariance)}
+        self._counted = True
         return Event(kind="answers", phase=self.phase, data=data)
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from pydantic import Field
+from safetensors.torch import load_file
 from torch import nn
 
 from kdgen import registry
@@ -135,8 +135,9 @@ def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str
             seen[event.phase] = {"steps": event.data["steps"], "seconds": each, "asked": asked.get(event.phase, 0.0)}
             if event.phase == last:
                 break
-    arrays = [np.load(file, mmap_mode="r") for file in (folder / "cache").rglob("*.npy")]
-    return seen, sum(array.nbytes for array in arrays) // max(inputs, 1), guided
+    shards = [load_file(file) for file in (folder / "cache").rglob("*.safetensors")]
+    num_bytes = sum(column.nbytes for shard in shards for column in shard.values())
+    return seen, num_bytes // max(inputs, 1), guided
 
 
 def _peak() -> int:

@@ -1,9 +1,9 @@
 """The teacher's answers, cached on disk.
 
-It is a fixed set of inputs with the teacher's outputs, and its features where asked for, computed
-once, memory-mapped, and shared by controls, seeds and later runs. What it gives is what the teacher says: an answer is
-flipped, rotated or cropped with its input only where the teacher was measured to follow; else inputs are, before it is
-asked.
+It is a fixed set of inputs with the teacher's outputs, and its features where asked for, computed once, kept in shards
+that are memory-mapped, and shared by controls, seeds and later runs. What it gives is what the teacher says: an answer
+is flipped, rotated or cropped with its input only where the teacher was measured to follow; else inputs are, before it
+is asked.
 """
 
 import json
@@ -13,17 +13,15 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
 from kdgen.data.augment import drawn
 from kdgen.recipe import CacheSpec
-from kdgen.training.array_store import ArrayStore
 from kdgen.training.equivariance import Equivariance, measured, of_features
+from kdgen.training.shard_store import ShardStore
 from kdgen.training.teacher import Teacher
 from kdgen.types import Batch, Task, TeacherOutput, UserError
 from kdgen.utils.cache import cache_folder, short_hash
@@ -31,7 +29,10 @@ from kdgen.utils.seed import derive, generator
 
 FILL_BATCH = 16
 FLUSH_EVERY = 2.0
-"""Seconds between the moments at which what was answered is brought to the disk."""
+"""Seconds after which what was answered is brought to the disk as a shard, at the next batch."""
+
+SHARD_BYTES = 2**24
+"""Bytes of answers from which on they are brought to the disk as a shard."""
 
 PROBED = 8
 """Inputs that are turned and cropped to see whether the teacher's answers follow."""
@@ -78,7 +79,7 @@ class TeacherCache:
         self.task, self.spec, self.teacher, self.paths, self.identity = task, spec, teacher, tuple(paths), identity
         self._turn, self._crop = (spec.augment, spec.crop) if task.equivariant else (False, None)
         self.size = spec.inputs
-        self._begun: Iterator[Batch] | None = None
+        self._probed: Iterator[Batch] | None = None
         if equivariance is not None:
             self.equivariance = equivariance
 
@@ -91,7 +92,7 @@ class TeacherCache:
             return of_features(turn=self._turn, crop=self._crop is not None)
         teacher, stream = self.teacher, self._inputs(0)
         first = next(stream)
-        self._begun = chain([first], stream)
+        self._probed = chain([first], stream)
         probe = first.split(FILL_BATCH // PROBED)[0].to(teacher.device)
         return measured(lambda batch: teacher.answer(batch).output, probe, turn=self._turn, crop=self._crop)
 
@@ -104,26 +105,26 @@ class TeacherCache:
     @cached_property
     def folder(self) -> Path:
         """Where it lies, by all that its content depends on."""
-        key = json.dumps([6, self.task.fingerprint(), self.spec.inputs, self.spec.seed, self.identity,
+        key = json.dumps([7, self.task.fingerprint(), self.spec.inputs, self.spec.seed, self.identity,
                           sorted(self.paths), self.teacher and self.teacher.precision, self._before])  # fmt: skip
         return cache_folder("answers", self.spec.dir) / short_hash(key)
 
     @cached_property
-    def _shelf(self) -> ArrayStore:
-        return ArrayStore(self.folder, self.spec.inputs, int(self.spec.max_gib * 2**30))
+    def _store(self) -> ShardStore:
+        return ShardStore(self.folder, self.spec.inputs, int(self.spec.max_gib * 2**30))
 
     @property
     def filled(self) -> int:
-        """How many answers lie on disk."""
-        return self._shelf.filled
+        """How many of the first inputs are answered on disk."""
+        return self._store.filled
 
     @property
     def complete(self) -> bool:
         """Whether all that is used of the cache lies on disk as it was written."""
-        return self.filled >= self.size and self._shelf.sound
+        return self.filled >= self.size and not self._store.damaged
 
     def fill(self, until: float | None = None) -> Iterator[int]:
-        """Compute what is missing, yielding the number of answers on disk as it grows.
+        """Compute what is missing or damaged, yielding the number of answers on disk as it grows.
 
         A second process that wants the same cache waits here and then finds it filled. From here on no other cache's
         need of room removes it.
@@ -135,7 +136,7 @@ class TeacherCache:
             UserError: for a cache larger than its bound, a full disk, files that vanish, or a teacher whose answer is
                 not finite.
         """
-        shelf = self._shelf
+        store = self._store
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{self.folder}.lock")
         while True:
@@ -147,51 +148,50 @@ class TeacherCache:
                 if until is not None and time.monotonic() >= until and self.filled:
                     return
         try:
-            shelf.hold()
-            if self.complete:
-                shelf.touch()
+            store.hold()
+            store.remove_damaged()
+            if self.filled >= self.size:
+                store.touch()
             else:
-                if not shelf.sound:
-                    shelf.clear()
                 yield from self._compute(until)
         finally:
             lock.release()
 
     def close(self) -> None:
         """Let other caches make room of this one, once it is not used any more."""
-        self._shelf.close()
+        self._store.close()
 
     def _inputs(self, start: int) -> Iterator[Batch]:
         """What the teacher is asked, from batch number ``start`` on; what it was measured on is not drawn again."""
-        begun, self._begun = self._begun, None
-        if begun is not None and not start:
-            return begun
+        stream, self._probed = self._probed, None
+        if stream is not None and not start:
+            return stream
         return self.task.batches(batch_size=FILL_BATCH, seed=self.spec.seed, start=start)
 
     def _compute(self, until: float | None = None) -> Iterator[int]:
-        shelf, done = self._shelf, self._shelf.filled
-        stream = self._inputs(done // FILL_BATCH)
-        arrays: dict[str, np.memmap[Any, Any]] = {}
-        flushed = time.monotonic()
-        while done < self.size:
-            batch = next(stream)
-            turn, crop = self._before
-            if turn or crop:
-                random = generator(self.spec.seed, "variant", done)
-                batch = drawn(batch, crop=crop, turn=turn, random=random).batch(batch)
-            rows = self._rows(batch, done)
-            arrays = arrays or shelf.open(rows)
-            fresh = min(FILL_BATCH, self.spec.inputs - done)
-            for name, value in rows.items():
-                arrays[name][done : done + fresh] = value[:fresh].cpu().numpy()
-            done, now = done + fresh, time.monotonic()
-            late = until is not None and now >= until
-            if done >= self.size or late or now - flushed > FLUSH_EVERY:
-                shelf.note(arrays, done)
-                flushed = now
-                yield done
-            if late:
-                return
+        self.folder.mkdir(exist_ok=True)
+        for gap in self._store.missing:
+            stream, end = self._inputs(gap.start // FILL_BATCH), min(gap.stop, self.size)
+            start, flushed, batches = gap.start, time.monotonic(), list[dict[str, Tensor]]()
+            for index in range(start, end, FILL_BATCH):
+                batches.append(self._rows(self._variant(next(stream), index), index))
+                stop, now = min(index + FILL_BATCH, self.spec.inputs), time.monotonic()
+                num_bytes = sum(column.nbytes for rows in batches for column in rows.values())
+                late = until is not None and now >= until
+                if stop >= end or late or num_bytes >= SHARD_BYTES or now - flushed > FLUSH_EVERY:
+                    columns = {name: torch.cat([rows[name] for rows in batches])[: stop - start] for name in batches[0]}
+                    self._store.write(start, columns)
+                    start, flushed, batches = stop, now, []
+                    yield self.filled
+                if late:
+                    return
+
+    def _variant(self, batch: Batch, index: int) -> Batch:
+        """A batch as the teacher is asked: turned and cropped, where its answers would not follow."""
+        turn, crop = self._before
+        if not (turn or crop):
+            return batch
+        return drawn(batch, crop=crop, turn=turn, random=generator(self.spec.seed, "variant", index)).batch(batch)
 
     def _rows(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """One batch by column, as it is kept. The teacher answers the input as it is kept, rounding and all."""
@@ -211,13 +211,13 @@ class TeacherCache:
                         f"{where} is too large for 16 bits: ask the teacher at every step, with --set cache.inputs=0"
                     )
                 raise UserError(f"{where} is not finite; look for NaN in the images or the teacher's weights")
-        return kept
+        return {name: value.cpu() for name, value in kept.items()}
 
     def __getitem__(self, index: Tensor) -> tuple[Batch, TeacherOutput | None]:
         """The inputs at ``index`` ``(B,)`` and their answers, in float32 on the CPU, features in float16."""
-        rows = self._shelf.read(index)
-        seen = {k.removeprefix("feature."): v for k, v in rows.items() if k.startswith("feature.")}
-        answer = TeacherOutput(output=rows["output"].float(), features=seen) if "output" in rows else None
+        rows = self._store.read(index)
+        features = {k.removeprefix("feature."): v for k, v in rows.items() if k.startswith("feature.")}
+        answer = TeacherOutput(output=rows["output"].float(), features=features) if "output" in rows else None
         return _batch(rows), answer
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0, truth: bool = False) -> Stream:
@@ -260,5 +260,5 @@ def _batch(rows: Mapping[str, Tensor]) -> Batch:
     """The batch in columns by name, its images in float32."""
     parts = {k: v.float() if v.is_floating_point() else v for k, v in rows.items()}
     cond = {k.removeprefix("cond."): v for k, v in parts.items() if k.startswith("cond.")}
-    known = {k: v for k, v in parts.items() if k in ("x", "teacher_x", "y", "real", "weight")}
-    return Batch(**known, cond=cond)
+    fields = {k: v for k, v in parts.items() if k in ("x", "teacher_x", "y", "real", "weight")}
+    return Batch(**fields, cond=cond)

@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
@@ -43,19 +42,19 @@ def kept_array(path: Path, make: Callable[[], Array], fits: Callable[[Array], bo
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            kept = _read(path)
-            if kept is None or not fits(kept):
-                kept = make()
+            array = _read(path)
+            if array is None or not fits(array):
+                array = make()
                 partial = path.with_suffix(".partial")
                 with partial.open("wb") as file:
-                    np.save(file, kept)
+                    np.save(file, array)
                 os.replace(partial, path)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(f"the disk of {path.parent} has no room for the teacher's images: free space, or set "
                         "KDGEN_CACHE to another place") from None  # fmt: skip
-    return kept
+    return array
 
 
 def fingerprint(net: Net) -> str:
@@ -65,20 +64,6 @@ def fingerprint(net: Net) -> str:
         digest.update(key.encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def checksums(folder: Path) -> dict[str, int]:
-    """CRC-32 of the arrays in a folder by name. Raises OSError or ValueError for one that cannot be read."""
-    sums = {}
-    for file in sorted(folder.glob("*.npy")):
-        try:
-            array: Array = np.load(file, mmap_mode="r")
-        except OSError:
-            raise
-        except Exception as error:  # a damaged header raises errors of many kinds
-            raise ValueError(f"{file} is damaged") from error
-        sums[file.stem] = zlib.crc32(array.reshape(-1).view(np.uint8).data, array.ndim)
-    return sums
 
 
 class Hold:
@@ -101,9 +86,9 @@ def make_room(folder: Path, bound: int) -> None:
 
     Those that a process holds stay, and count.
     """
-    found = [(_held(cache), *known, cache) for cache in folder.iterdir() if (known := _known(cache)) is not None]
+    caches = [(_held(cache), *usage, cache) for cache in folder.iterdir() if (usage := _usage(cache)) is not None]
     total = 0
-    for _, _, size, cache in sorted(found, reverse=True):
+    for _, _, size, cache in sorted(caches, reverse=True):
         total += size
         if total > bound:
             _remove(cache)
@@ -113,7 +98,7 @@ def _lock_file(folder: Path) -> Path:
     return folder.with_suffix(".used")
 
 
-def _known(folder: Path) -> tuple[float, int] | None:
+def _usage(folder: Path) -> tuple[float, int] | None:
     """When a folder was used last, and its bytes; None for one that is none, or gone by now."""
     try:
         return folder.stat().st_mtime, sum(file.stat().st_size for file in folder.iterdir())
@@ -144,7 +129,7 @@ def _locked(file: TextIO) -> bool:
 
 def _read(path: Path) -> Array | None:
     try:
-        kept: Array = np.load(path, allow_pickle=False)
+        array: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return kept
+    return array

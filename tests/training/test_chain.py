@@ -130,8 +130,8 @@ def test_finished_links_are_asked_for_nothing_again(
     chain: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drain(run.distill(chain(), tmp_path / "run"))
-    for cache in (tmp_path / "cache" / "answers").glob("*/filled"):
-        cache.unlink()
+    for shard in (tmp_path / "cache" / "answers").glob("*/*.safetensors"):
+        shard.unlink()
     monkeypatch.setattr(TeacherCache, "fill", lambda self: pytest.fail("asked again"))
     events = drain(run.resume(tmp_path / "run"))
     assert [event.kind for event in events] == ["start", "report", "done"]
@@ -144,8 +144,8 @@ def test_controls_get_their_inputs_again_where_these_made_room_for_others(chain:
         if (event.kind, event.phase) == ("phase", "student"):
             break
     running.close()
-    for cache in (tmp_path / "cache" / "answers").glob("*/filled"):
-        cache.unlink()
+    for shard in (tmp_path / "cache" / "answers").glob("*/*.safetensors"):
+        shard.unlink()
     before = Journal(out).phase("student").answers
     events = drain(run.resume(out))
     assert set(of(events, "phase")) == {"control_steps", "control_seconds"}

@@ -2,8 +2,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
+from safetensors.torch import load_file
 from support import call, drain
 
 from kdgen.metrics import cost
@@ -26,9 +26,9 @@ def test_a_plan_counts_what_the_run_then_has(make: Make, tmp_path: Path) -> None
         assert planned.num_params == cost.num_params(net.net)
     assert phase.net.macs == 256**2 * 9 * (16 + 16 * 16 + 16)
     assert found.teacher.macs == 256**2 * 9 * (24 + 24 * 24 + 24)
-    arrays = [np.load(file, mmap_mode="r") for file in (tmp_path / "cache").rglob("*.npy")]
-    assert arrays
-    assert found.disk_bytes == sum(array.nbytes for array in arrays)
+    shards = [load_file(file) for file in (tmp_path / "cache").rglob("*.safetensors")]
+    assert shards
+    assert found.disk_bytes == sum(column.nbytes for shard in shards for column in shard.values())
     assert phase.steps == 5
     assert min(phase.steps_per_second, phase.answer_seconds, phase.seconds, found.memory_bytes) > 0
     assert found.control_seconds == 0

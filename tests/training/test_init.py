@@ -89,7 +89,7 @@ def test_what_cannot_be_started_from_is_refused_in_a_line_before_anything_is_wri
     assert said.startswith(f"kdgen: dncnn cannot start from {whose}: {why}")
     assert said.count("\n") == 1
     assert not (tmp_path / "run").exists()
-    assert not list((tmp_path / "cache").rglob("*.npy"))
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
 def test_ids_of_the_hub_are_bound_to_a_commit(make: Make) -> None:

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from logging import ERROR
 from typing import TypeVar
 
 import httpx2
@@ -95,7 +96,7 @@ def explained(what: str, *, writing: bool = False) -> Iterator[None]:
     if hide:
         disable_progress_bars()
     verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(ERROR)
     try:
         yield
     except UserError:
