@@ -99,7 +99,7 @@ def test_a_method_goes_by_the_name_of_its_paper_too(monkeypatch):
 
     assert build("method", Spec(name="fitnets")) == "made"
     assert names("method") == ["feature"]
-    assert registry.handle_of("method", "feature") == "fitnets"
+    assert registry.handles_of("method", "feature") == ["fitnets"]
     with pytest.raises(UserError, match="no method is called 'fitnet'; the nearest: fitnets"):
         build("method", Spec(name="fitnet"))
     with pytest.raises(ValueError, match="a method called 'fitnets' is registered already"):

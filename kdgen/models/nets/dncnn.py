@@ -1,6 +1,7 @@
 """DnCNN: a chain of convolutions that predicts the noise (Zhang et al. 2017, "Beyond a Gaussian Denoiser")."""
 
 from kdgen.models.nets.chain import ConvChain, Norm, Predicts
+from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import Spec, register
 
 
@@ -14,6 +15,7 @@ class DnCNN(ConvChain):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("width"), fit=fit_channels))
 def dncnn(
     channels: int = 1,
     depth: int = 17,

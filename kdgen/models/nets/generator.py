@@ -1,5 +1,6 @@
 """A convolutional generator: latents to images."""
 
+import math
 from collections import OrderedDict
 from itertools import pairwise
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.models.nets.inputs import with_class
+from kdgen.models.scaling import Args, Family, Shapes, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.utils.conditions import check_told
@@ -74,7 +76,14 @@ class ConvGenerator(nn.Module):
         return [f"stages.{i}" for i in range(len(self.stages))]
 
 
+def fit_latents(shapes: Shapes) -> Args:
+    """Arguments of a generator that the shapes settle."""
+    sizes = {"latent": math.prod(shapes.inputs), "channels": shapes.outputs[0], "size": shapes.outputs[-1]}
+    return sizes | shapes.classes("num_classes")
+
+
 @register("net")
+@scaled(Family(scale=scale_widths("width"), fit=fit_latents, does={"draws": "latents"}))
 def conv_generator(
     latent: int = 64, channels: int = 1, size: int = 32, width: int = 48, num_classes: int = 0
 ) -> ConvGenerator:

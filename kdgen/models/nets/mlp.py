@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.models.nets.chain import initialise
+from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types import UserError
 
@@ -56,6 +57,7 @@ class PatchMLP(nn.Module):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("width"), fit=fit_channels))
 def patch_mlp(channels: int = 1, patch: int = 8, stride: int = 4, width: int = 256, depth: int = 2) -> PatchMLP:
     """Fully connected over overlapping patches, whose answers are averaged (Burger et al. 2012).
 

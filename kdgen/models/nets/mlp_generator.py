@@ -7,7 +7,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from kdgen.models.nets.generator import fit_latents
 from kdgen.models.nets.inputs import with_class
+from kdgen.models.scaling import Family, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.utils.conditions import check_told
@@ -83,6 +85,7 @@ class MlpGenerator(nn.Sequential):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("hidden"), fit=fit_latents, does={"draws": "latents"}))
 def mlp_generator(
     latent: int = 64,
     channels: int = 1,

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.models.nets.inputs import level_map, pad_to_multiple
+from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.utils.conditions import check_told
@@ -100,6 +101,7 @@ class UNet(nn.Module):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("widths", "blocks"), fit=fit_channels))
 def unet(channels: int = 3, widths: Sequence[int] = (32, 64, 128), blocks: int = 2, blind: bool = False) -> UNet:
     """A residual U-Net told the noise level, the architecture of the bundled teacher (DRUNet, Zhang et al. 2021).
 
