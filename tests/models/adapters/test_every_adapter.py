@@ -67,7 +67,7 @@ def same(first: Tensor, second: Tensor) -> None:
 
 @pytest.mark.parametrize("name", documented.own("adapter"))
 def test_every_adapter_has_a_net_of_its_name_that_says_what_it_is_for(name: str) -> None:
-    net, use = made(name)
+    net, _ = made(name)
     assert isinstance(net, registry.get("adapter", name))  # type: ignore[arg-type]
     assert registry.handles_of("adapter", name)
     assert registry.summary("adapter", name).endswith(".")
