@@ -29,7 +29,8 @@ class Adapter(nn.Module):
         def autoencoder_tiny(width: int = 32, config: Mapping[str, Any] | None = None) -> AutoencoderTiny: ...
 
     Attributes:
-        part: the attribute that holds the model of diffusers, and the subfolder that it is saved to.
+        part: the attribute that holds the model of diffusers, and the subfolder that it is saved to: ``unet`` or
+            ``vae``, as pipelines of diffusers name them, which are fetched from the Hub.
         channels: channels C of its images, 1 or 3.
     """
 

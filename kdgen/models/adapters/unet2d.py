@@ -144,10 +144,10 @@ class Unet2d(Adapter):
         Raises:
             UserError: for more steps than the scheduler has, or a net that does not know its size.
         """
-        most: int = self.scheduler.config.num_train_timesteps
-        steps = min(50 if self.pipeline == "DDIMPipeline" else 1000, most) if num_steps is None else num_steps
-        if not 1 <= steps <= most:
-            raise UserError(f"the number of steps is from 1 to {most}, not {steps}")
+        max_steps: int = self.scheduler.config.num_train_timesteps
+        steps = min(50 if self.pipeline == "DDIMPipeline" else 1000, max_steps) if num_steps is None else num_steps
+        if not 1 <= steps <= max_steps:
+            raise UserError(f"the number of steps is from 1 to {max_steps}, not {steps}")
         if self.size is None:
             raise UserError("this unet2d does not know the size of its images: give its configuration a sample_size")
         pipe = self._pipeline(self.unet)

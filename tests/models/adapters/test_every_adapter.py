@@ -14,6 +14,7 @@ from kdgen import export_model, registry
 from kdgen.models.abilities import Autoencoder, Generating
 from kdgen.models.adapters.adapter import Adapter
 from kdgen.models.adapters.pipeline_images import image_seeds
+from kdgen.models.hub_cache import publishable
 from kdgen.models.model import Model, build_net, load
 from kdgen.models.scaling import families
 from kdgen.registry import Spec
@@ -70,6 +71,7 @@ def test_every_adapter_has_a_net_of_its_name_that_says_what_it_is_for(name: str)
     net, _ = made(name)
     assert isinstance(net, registry.get("adapter", name))  # type: ignore[arg-type]
     assert registry.handles_of("adapter", name)
+    assert publishable(f"{net.part}/config.json")
     assert registry.summary("adapter", name).endswith(".")
     assert registry.accepts("net", name, "config")
     assert net.channels == net.describe()["channels"] == 3
