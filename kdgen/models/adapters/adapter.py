@@ -80,7 +80,7 @@ def open_folder(folder: Path) -> tuple[Net, Spec, int, dict[str, JsonValue]]:
 
     Returns:
         the net in evaluation mode on the CPU, the name and arguments that build it, the channels of its images, and
-        the task it was made for: ``diffuse`` or ``autoencode``.
+        the task it was made for.
 
     Raises:
         UserError: for a class that is not handled, by its name; for missing or damaged files; for weights that are not
