@@ -267,14 +267,14 @@ def build_net(
             does not fit.
     """
     settled = {"channels": channels, **settled_by(task or {})}
-    keys = ["channels"] if use.args.get("config") else list(settled)
-    fitting = registry.accepted("net", use.name, {key: settled[key] for key in keys})
+    known = ["channels"] if use.args.get("config") else list(settled)
+    fitting = registry.accepted("net", use.name, {key: settled[key] for key in known})
     use = Spec(name=use.name, args={**fitting, **use.args})
-    net, spec = registry.build("net", use), registry.spelled_out("net", use)
-    check_settled(spec, settled, by_size=task_class(task or {}).draws == "noise")
+    made, spelled = registry.build("net", use), registry.spelled_out("net", use)
+    check_settled(spelled, settled, by_size=task_class(task or {}).draws == "noise")
     if start is not None:
         try:
-            (copy_weights if copied else inherit)(net, start.net)
+            (copy_weights if copied else inherit)(made, start.net)
         except UserError as error:
             raise UserError(f"{use.name} cannot start from {start.name}: {error}") from None
-    return net, spec
+    return made, spelled
