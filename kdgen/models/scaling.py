@@ -1,5 +1,6 @@
 """How nets are made to fit a task and scaled to a cost: declared beside each net, or by the width of a user's own."""
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,7 +81,11 @@ def scaled(family: Family) -> Callable[[T], T]:
 
 def families() -> dict[str, Family]:
     """The declared families by the names of their nets, in the order of registration."""
-    return {name: _declared[net] for name in registry.having("net") if (net := registry.get("net", name)) in _declared}
+    return {name: family for name in registry.having("net") if (family := _family(name)) is not None}
+
+
+def _family(name: str) -> Family | None:
+    return _declared.get(inspect.unwrap(registry.get("net", name)))
 
 
 def scales(name: str) -> bool:
@@ -92,7 +97,7 @@ def scales(name: str) -> bool:
 
 def family_of(name: str) -> Family:
     """How a net scales: as declared, or one of the user's own by its width and its depth."""
-    if declared := _declared.get(registry.get("net", name)):
+    if (declared := _family(name)) is not None:
         return declared
     sizes = [key for key in SIZES if registry.accepts("net", name, key)]
     missing = {key: START[key] for key in sizes if registry.default("net", name, key) is None}
