@@ -9,7 +9,7 @@ import inspect
 import json
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Literal, TypeVar
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from kdgen.types import UserError
 from kdgen.types.arguments import check_arguments, validated
 
-Kind = Literal["net", "task", "method", "objective", "ratio", "images", "preset"]
+Kind = Literal["net", "adapter", "task", "method", "objective", "ratio", "images", "preset"]
 T = TypeVar("T", bound=Callable[..., Any])
 
 _registered: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -37,28 +37,29 @@ class Spec(BaseModel):
         return f"{self.name}({', '.join(f'{k}={v}' for k, v in self.args.items())})"
 
 
-def register(kind: Kind, *, handle: str | None = None) -> Callable[[T], T]:
+def register(kind: Kind, *, handle: str | Sequence[str] = ()) -> Callable[[T], T]:
     """A decorator that registers a function or class under its own name in snake case.
 
     Each call of it, by recipe or in Python, is held against its signature: see ``kdgen.types.arguments``.
 
     Args:
         kind: of thing.
-        handle: what its paper calls it, ``fitnets``; a recipe may say that instead.
+        handle: what its paper calls it, ``fitnets``, and a recipe may say instead; of an adapter the classes of another
+            library that it opens, ``UNet2DModel``. One name or several.
 
     Raises:
-        ValueError: if the name or the handle is taken.
+        ValueError: if the name or a handle is taken.
     """
+    aliases = (handle,) if isinstance(handle, str) else tuple(handle)
 
     def decorate(thing: T) -> T:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", thing.__name__).lower()
-        things, papers = _registered.setdefault(kind, {}), _handles.setdefault(kind, {})
-        for taken in filter(None, (name, handle)):
-            if taken in things or taken in papers:
-                raise ValueError(f"a {kind} called {taken!r} is registered already")
+        things, handled = _registered.setdefault(kind, {}), _handles.setdefault(kind, {})
+        for alias in (name, *aliases):
+            if alias in things or alias in handled:
+                raise ValueError(f"a {kind} called {alias!r} is registered already")
         things[name] = made = validated(f"{kind} {name}")(thing)
-        if handle is not None:
-            papers[handle] = name
+        handled.update(dict.fromkeys(aliases, name))
         return made
 
     return decorate
@@ -80,9 +81,14 @@ def names(kind: Kind) -> list[str]:
     return sorted(_registered.get(kind, {}))
 
 
-def handle_of(kind: Kind, name: str) -> str | None:
-    """What its paper calls a registered thing, if it has such a handle."""
-    return next((handle for handle, own in _handles.get(kind, {}).items() if own == name), None)
+def handles(kind: Kind) -> dict[str, str]:
+    """All handles of a kind, sorted, and the registered name of each."""
+    return dict(sorted(_handles.get(kind, {}).items()))
+
+
+def handles_of(kind: Kind, name: str) -> list[str]:
+    """The handles of a registered thing, in the order in which it was given them."""
+    return [handle for handle, own in _handles.get(kind, {}).items() if own == name]
 
 
 def get(kind: Kind, name: str) -> Callable[..., Any]:
@@ -91,11 +97,11 @@ def get(kind: Kind, name: str) -> Callable[..., Any]:
     Raises:
         UserError: for an unknown name, with the nearest ones.
     """
-    papers = _handles.get(kind, {})
+    handled = _handles.get(kind, {})
     try:
-        return _registered[kind][papers.get(name, name)]
+        return _registered[kind][handled.get(name, name)]
     except KeyError:
-        raise UserError(f"no {kind} is called {name!r}{nearest(name, [*names(kind), *papers])}") from None
+        raise UserError(f"no {kind} is called {name!r}{nearest(name, [*names(kind), *handled])}") from None
 
 
 def having(kind: Kind, **attributes: Any) -> list[str]:

@@ -99,13 +99,31 @@ def test_a_method_goes_by_the_name_of_its_paper_too(monkeypatch):
 
     assert build("method", Spec(name="fitnets")) == "made"
     assert names("method") == ["feature"]
-    assert registry.handle_of("method", "feature") == "fitnets"
+    assert registry.handles_of("method", "feature") == ["fitnets"]
     with pytest.raises(UserError, match="no method is called 'fitnet'; the nearest: fitnets"):
         build("method", Spec(name="fitnet"))
     with pytest.raises(ValueError, match="a method called 'fitnets' is registered already"):
 
         @register("method")
         def fitnets() -> None: ...
+
+
+def test_one_thing_goes_by_several_handles(monkeypatch):
+    monkeypatch.setattr(registry, "_handles", {})
+
+    @register("adapter", handle=("PlainModel", "PlainPipeline"))
+    class Plain:
+        """Opens them."""
+
+    @register("adapter", handle="Another")
+    class Other:
+        """Opens another."""
+
+    assert registry.handles("adapter") == {"Another": "other", "PlainModel": "plain", "PlainPipeline": "plain"}
+    assert registry.handles_of("adapter", "plain") == ["PlainModel", "PlainPipeline"]
+    assert get("adapter", "PlainPipeline") is Plain
+    with pytest.raises(ValueError, match="adapter called 'PlainModel' is registered already"):
+        register("adapter", handle=("New", "PlainModel"))(type("Third", (), {}))
 
 
 def test_a_file_in_a_package_is_all_that_a_new_thing_takes(tmp_path, monkeypatch):

@@ -64,14 +64,14 @@ def load_net(
         return _foreign(_declared(reference, "checkpoint"))
     if isinstance(reference, Checkpoint):
         return _foreign(reference)
-    whole, _, half = str(reference).rpartition("#")
-    if half in HALVES and whole:
-        known = load_net(whole, revision=revision)
+    base, _, half = str(reference).rpartition("#")
+    if half in HALVES and base:
+        loaded = load_net(base, revision=revision)
         (other,) = set(HALVES) - {half}
-        task = {"name": task_having(half=half), other: whole}
-        return Loaded(Half(known.net, half), f"{known.name}-{half}", known.channels, task)
-    if isinstance(reference, str) and (named := hub_id(reference)):
-        return _from_hub(named.at(revision or named.revision), as_written=reference)
+        task = {"name": task_having(half=half), other: base}
+        return Loaded(Half(loaded.net, half), f"{loaded.name}-{half}", loaded.channels, task)
+    if isinstance(reference, str) and (id := hub_id(reference)):
+        return _from_hub(id.at(revision or id.revision), as_written=reference)
     if revision is not None:
         raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
     path = Path(reference).expanduser()

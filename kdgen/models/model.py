@@ -130,8 +130,10 @@ class Model(nn.Module):
         num_steps = num_steps or next(iter(self.task.get("steps", ())), None)
         labels = self._labels(label)
         if isinstance(self.net, Generating):
-            told = {} if labels is None else {"label": torch.tensor(labels)[torch.arange(num_images) % len(labels)]}
-            return self.net.generate(num_images, seed=seed, num_steps=num_steps, progress=progress, **told).cpu()
+            conditions = (
+                {} if labels is None else {"label": torch.tensor(labels)[torch.arange(num_images) % len(labels)]}
+            )
+            return self.net.generate(num_images, seed=seed, num_steps=num_steps, progress=progress, **conditions).cpu()
         made_for = task_class(self.task)
         if made_for.draws is None:
             raise UserError(f"{self.name} draws no images, it was made to {self.task.get('name', 'change them')}: "
@@ -165,11 +167,11 @@ class Model(nn.Module):
         if label is None:
             return None
         labels = [label] if isinstance(label, int) else list(label)
-        known = int(self.task.get("num_classes") or 0)
-        if not known:
+        num_classes = int(self.task.get("num_classes") or 0)
+        if not num_classes:
             raise UserError(f"{self.name} draws images without classes: leave label out")
-        if not labels or not all(0 <= each < known for each in labels):
-            raise UserError(f"{self.name} knows the classes 0 to {known - 1}, not {label}: name some of these")
+        if not labels or not all(0 <= each < num_classes for each in labels):
+            raise UserError(f"{self.name} knows the classes 0 to {num_classes - 1}, not {label}: name some of these")
         return labels
 
     def check_sigma(self, sigma: float) -> None:
@@ -241,9 +243,9 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
         UserError: if nothing lies there, or what lies there is damaged or does not fit its declaration.
         WorldError: if the Hub cannot be reached and the cache does not hold the model.
     """
-    known = load_net(reference, revision=revision)
-    model = Model(known.net, name=known.name, channels=known.channels, task=known.task, use=known.use)
-    model.home = known.home
+    loaded = load_net(reference, revision=revision)
+    model = Model(loaded.net, name=loaded.name, channels=loaded.channels, task=loaded.task, use=loaded.use)
+    model.home = loaded.home
     return model.eval()
 
 

@@ -1,19 +1,18 @@
 """A student of a given cost for a given teacher: the largest net of a family within a share of its MACs.
 
-It reads every condition that the teacher does and has no more parameters. How a family scales stands in ``families``.
+It reads every condition that the teacher does and has no more parameters. How a net scales is declared beside it, see
+``kdgen.models.scaling``.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from kdgen import registry
 from kdgen.metrics import cost
 from kdgen.models.model import Model
-from kdgen.models.scaling import FAMILIES, Args, Shapes, scales
-from kdgen.models.scaling import family as known_family
+from kdgen.models.scaling import Args, Shapes, families, family_of, scales
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec, nearest
 from kdgen.types import Batch, Net, Task, UserError
@@ -54,8 +53,8 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
         teacher: the model to be cheaper than.
         task: its example is what the cost is counted on.
         fraction: of the teacher's MACs, above 0 and below 1.
-        family: a net of ``FAMILIES``, or a registered one with ``width``, ``widths`` or ``depth``; by default the
-            teacher's own, or the task's usual one for a teacher of none.
+        family: a net that declares how it scales, or a registered one with ``width``, ``widths`` or ``depth``; by
+            default the teacher's own, or the task's usual one for a teacher of none.
 
     Raises:
         UserError: for a fraction that is none or that the family does not reach, and for a family that is unknown, does
@@ -64,41 +63,41 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
     if not 0 < fraction < 1:
         raise UserError(f"a student has a fraction of its teacher's MACs, above 0 and below 1, not {fraction:g}")
     example = task.example()
-    whole, most = cost.macs(teacher.net, example.x, example.cond), cost.num_params(teacher.net)
+    teacher_macs, max_params = cost.macs(teacher.net, example.x, example.cond), cost.num_params(teacher.net)
     name, start = _start(teacher, _shapes(teacher, task), family)
-    scaled = known_family(name).scale
-    known: dict[str, Proposal | None] = {}
+    scale = family_of(name).scale
+    tried: dict[str, Proposal | None] = {}
 
     def at(depth: int, size: float) -> Proposal | None:
-        use = Spec(name=name, args=list(scaled(start, size))[depth])
-        if (key := repr(use)) not in known:
-            known[key] = _made(use, example, whole)
-        return known[key]
+        use = Spec(name=name, args=list(scale(start, size))[depth])
+        if (key := repr(use)) not in tried:
+            tried[key] = _measured(use, example, teacher_macs)
+        return tried[key]
 
     def fits(proposal: Proposal | None) -> bool:
-        return proposal is not None and proposal.share <= fraction and proposal.num_params <= most
+        return proposal is not None and proposal.share <= fraction and proposal.num_params <= max_params
 
-    smallest, found = list[Proposal](), list[Proposal]()
-    for depth in range(len(list(scaled(start, 1.0)))):
-        low, least = next(((size, made) for size in SMALLEST if (made := at(depth, size))), (0.0, None))
+    smallest, fitting = list[Proposal](), list[Proposal]()
+    for depth in range(len(list(scale(start, 1.0)))):
+        low, least = next(((size, each) for size in SMALLEST if (each := at(depth, size))), (0.0, None))
         if least is not None:
             smallest.append(least)
-            found += [_largest(partial(at, depth), fits, low, least)] if fits(least) else []
-    if found:
-        return max(found, key=lambda proposal: proposal.macs)
+            fitting += [_largest(partial(at, depth), fits, low, least)] if fits(least) else []
+    if fitting:
+        return max(fitting, key=lambda proposal: proposal.macs)
     if not smallest:
         raise UserError(f"no {name} of any size takes what the task shows it: name another net")
     least = min(smallest, key=lambda proposal: proposal.share)
     if least.share <= fraction:
         raise UserError(f"the smallest {name} for this has {least.num_params:,} parameters and {teacher.name} has "
-                        f"{most:,}: ask for another net")  # fmt: skip
+                        f"{max_params:,}: ask for another net")  # fmt: skip
     reached = math.ceil(1000 * least.share) / 1000
     raise UserError(f"the smallest {name} for this has {reached:g} of the MACs of {teacher.name}: ask for that or "
                     "more, or for another net")  # fmt: skip
 
 
-def _made(use: Spec, example: Batch, whole: int) -> Proposal | None:
-    """A net with its cost as a share of ``whole``; None for arguments that it refuses, too few layers, say."""
+def _measured(use: Spec, example: Batch, teacher_macs: int) -> Proposal | None:
+    """A net with its cost as a share of its teacher's; None for arguments that it refuses, too few layers, say."""
     try:
         net: Net = registry.build("net", use)
         with evaluating(net):
@@ -106,7 +105,7 @@ def _made(use: Spec, example: Batch, whole: int) -> Proposal | None:
         macs = cost.macs(net, example.x, example.cond)
     except (UserError, ValueError, RuntimeError):
         return None
-    return Proposal(use=use, macs=macs, num_params=cost.num_params(net), share=macs / whole)
+    return Proposal(use=use, macs=macs, num_params=cost.num_params(net), share=macs / teacher_macs)
 
 
 def _largest(
@@ -128,39 +127,38 @@ def _largest(
 
 
 def _shapes(teacher: Model, task: Task) -> Shapes:
-    example, where = task.example(), device_of(teacher.net)
-    batch = example.to(where)
+    example = task.example()
+    batch = example.to(device_of(teacher.net))
     with evaluating(teacher.net):
-        gives = tuple(call(teacher.net, batch.x, batch.cond).shape[1:])
-    said: Mapping[str, Any] = task.describe()
-    wanted = task.answer_shape(example)
-    if wanted is not None and len(wanted) == len(gives):  # a teacher's larger image is resampled to the task's
-        gives = (gives[0], *wanted[1:])
-    told = task.needs | ((conditions_of(teacher.net) or frozenset()) & example.cond.keys())
-    return Shapes(reads=tuple(example.x.shape[1:]), gives=gives, task=said, told=told)
+        outputs = tuple(call(teacher.net, batch.x, batch.cond).shape[1:])
+    task_shape = task.answer_shape(example)
+    if task_shape is not None and len(task_shape) == len(outputs):  # a larger image is resampled to the task's
+        outputs = (outputs[0], *task_shape[1:])
+    conditions = task.needs | ((conditions_of(teacher.net) or frozenset()) & example.cond.keys())
+    return Shapes(inputs=tuple(example.x.shape[1:]), outputs=outputs, task=task.describe(), conditions=conditions)
 
 
 def _start(teacher: Model, shapes: Shapes, family: str | None) -> tuple[str, Args]:
     """The family, and its arguments at a scale of 1."""
-    own = teacher.use.name if teacher.use is not None and scales(teacher.use.name) else None
     if family is not None and not scales(family):
-        raise UserError(f"no net called {family!r} is known to scale{nearest(family, FAMILIES)}")
-    name = family or own
-    if name is not None and name == own and teacher.use is not None:
-        args = _spelled_out(name, {**teacher.use.args, **known_family(name).fit(shapes)})
-        check_reads(teacher.name, registry.build("net", Spec(name=name, args=args)), shapes.told)
+        raise UserError(f"no net called {family!r} is known to scale{nearest(family, families())}")
+    same = teacher.use if teacher.use is not None and scales(teacher.use.name) else None
+    name = family or (same.name if same else None)
+    if same is not None and name == same.name:
+        args = _spelled_out(name, {**same.args, **family_of(name).fit(shapes)})
+        check_reads(teacher.name, registry.build("net", Spec(name=name, args=args)), shapes.conditions)
         return name, args
-    known = [key for key, each in FAMILIES.items() if each.suits(task_class(shapes.task))]
-    for key in known if name is None else [name]:
-        args = _spelled_out(key, {**known_family(key).fit(shapes), **known_family(key).fresh(shapes)})
+    suited = [key for key, each in families().items() if each.suits(task_class(shapes.task))]
+    for key in suited if name is None else [name]:
+        args = _spelled_out(key, {**family_of(key).fit(shapes), **family_of(key).fresh(shapes)})
         try:
-            check_reads(teacher.name, registry.build("net", Spec(name=key, args=args)), shapes.told)
+            check_reads(teacher.name, registry.build("net", Spec(name=key, args=args)), shapes.conditions)
         except UserError:
             if name is not None:
                 raise
         else:
             return key, args
-    raise UserError(f"no net is known that does what {teacher.name} does: name one of {', '.join(sorted(FAMILIES))}")
+    raise UserError(f"no net is known that does what {teacher.name} does: name one of {', '.join(sorted(families()))}")
 
 
 def _spelled_out(name: str, args: Args) -> Args:

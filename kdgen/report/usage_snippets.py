@@ -69,19 +69,6 @@ def draw(z{label}):  # z = torch.randn(B, {latent}); returns (B, {channels}, {si
 }  # fmt: skip
 """Nets of kdgen's own in lines of plain torch, by name; the tests run them."""
 
-PIPELINE = """from diffusers import {pipeline}
-
-pipeline = {pipeline}.from_pretrained("{repo}")
-pipeline({steps}).images[0].save("image.png")"""
-
-CLASSES = """import torch
-from diffusers import {pipeline}
-
-pipeline = {pipeline}.from_pretrained("{repo}")
-classes = {{"class_labels": torch.tensor([0])}}  # one an image
-pipeline.unet.register_forward_pre_hook(lambda net, args, told: (args, {{**told, **classes}}), with_kwargs=True)
-pipeline({steps}).images[0].save("image.png")"""
-
 CLASS = "\n    z = torch.cat([z, F.one_hot(label, {num_classes})], dim=1)"
 LEVEL = "\n    h = torch.cat([torch.full_like(h[:, :1], 2 * sigma / 255), h], dim=1)"
 
@@ -121,18 +108,9 @@ def without_kdgen(repo: str, net: Spec, task: Mapping[str, Any]) -> tuple[str, s
         net: its architecture.
         task: what is known of its task.
     """
-    if net.name == "unet2d":
-        steps = next(iter(task.get("steps", ())), None)
-        facts = {"repo": repo, "pipeline": net.args.get("pipeline", "DDIMPipeline"),
-                 "steps": f"num_inference_steps={steps}" if steps else ""}  # fmt: skip
-        return "by plain diffusers", (CLASSES if task.get("num_classes") else PIPELINE).format(**facts)
-    if net.name in ("autoencoder_kl", "autoencoder_tiny"):
-        name, mean = ("AutoencoderKL", "latent_dist.mean") if net.name == "autoencoder_kl" else \
-                     ("AutoencoderTiny", "latents")  # fmt: skip
-        return "by plain diffusers", (f'from diffusers import {name}\n\n'
-                                      f'vae = {name}.from_pretrained("{repo}", subfolder="vae")\n'
-                                      f"latents = vae.encode(x).{mean}  # x (B, C, H, W) in [-1, 1]\n"
-                                      "images = vae.decode(latents).sample")  # fmt: skip
+    if net.name in registry.names("adapter"):
+        adapter: Any = registry.get("adapter", net.name)
+        return "by plain diffusers", adapter.usage(repo, net, task)
     try:
         module = inspect.unwrap(registry.get("net", net.name)).__module__
     except UserError:

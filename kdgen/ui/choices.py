@@ -11,7 +11,7 @@ from kdgen import registry
 from kdgen.metrics import cost
 from kdgen.models.hub_cache.ids import MODELS
 from kdgen.models.model import Model, build_net
-from kdgen.models.scaling import FAMILIES
+from kdgen.models.scaling import families
 from kdgen.models.task_arguments import task_class
 from kdgen.presets import preset
 from kdgen.recipe import CacheSpec, Recipe, Stage, Term, override
@@ -88,7 +88,7 @@ def summary(name: str) -> str:
 
 def families_of(kind: str) -> list[str]:
     """Families of nets that can be scaled to a cost, for a kind."""
-    return [name for name, family in FAMILIES.items() if any(map(family.suits, KINDS[kind]))]
+    return [name for name, family in families().items() if any(map(family.suits, KINDS[kind]))]
 
 
 def fields() -> list[Field]:

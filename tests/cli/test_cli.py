@@ -61,7 +61,14 @@ def test_help_teaches_and_loads_no_torch() -> None:
 
 @pytest.mark.parametrize(
     ("what", "name"),
-    [("presets", "denoise"), ("nets", "dncnn"), ("tasks", "denoise"), ("methods", "output"), ("ratios", "adaptive")],
+    [
+        ("presets", "denoise"),
+        ("nets", "dncnn"),
+        ("tasks", "denoise"),
+        ("methods", "output"),
+        ("ratios", "adaptive"),
+        ("adapters", "unet2d"),
+    ],
 )
 def test_list(what: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("list", what) == 0

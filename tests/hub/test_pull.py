@@ -191,7 +191,7 @@ def test_a_folder_of_a_repository_and_weights_in_half_precision_alone(
     others = {"model_index.json": b'{"_class_name": "StableDiffusionPipeline"}', "unet/config.json": b"{}",
               "unet/diffusion_pytorch_model.safetensors": b"x"}  # fmt: skip
     hub.store.plant(name := place.name("sd"), {**files, **others})
-    with pytest.raises(UserError, match="autoencoder by itself: write /vae behind its name"):
+    with pytest.raises(UserError, match="its vae by itself: write /vae behind its name"):
         load(name)
     hub.seen.clear()
     opened = load(f"{name}/vae")

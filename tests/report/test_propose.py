@@ -10,7 +10,7 @@ from kdgen import registry
 from kdgen.__main__ import main
 from kdgen.metrics import cost
 from kdgen.models.model import Model, build_net, load
-from kdgen.models.scaling import FAMILIES, Shapes
+from kdgen.models.scaling import Shapes, families
 from kdgen.registry import Spec
 from kdgen.report.propose import Proposal, propose
 from kdgen.types import Task, UserError
@@ -126,10 +126,10 @@ def test_a_foreign_teacher_gets_the_tasks_usual_family_that_fits(size: int, fami
 
 
 def test_halves_get_as_many_levels_as_their_latents_ask_for() -> None:
-    shapes = Shapes(reads=(32, 8, 8), gives=(3, 64, 64), task={})
-    assert FAMILIES["vae_decoder"].fresh(shapes) == {"widths": [32, 64, 96, 128]}
-    turned = Shapes(reads=(3, 64, 64), gives=(32, 8, 8), task={})
-    assert FAMILIES["vae_encoder"].fresh(turned) == {"widths": [32, 64, 96, 128], "latent": 32, "mean": True}
+    shapes = Shapes(inputs=(32, 8, 8), outputs=(3, 64, 64), task={})
+    assert families()["vae_decoder"].fresh(shapes) == {"widths": [32, 64, 96, 128]}
+    turned = Shapes(inputs=(3, 64, 64), outputs=(32, 8, 8), task={})
+    assert families()["vae_encoder"].fresh(turned) == {"widths": [32, 64, 96, 128], "latent": 32, "mean": True}
 
 
 def test_unreachable_says_what_is_reachable() -> None:
@@ -151,10 +151,10 @@ def test_unknown_family_names_the_nearest() -> None:
         propose(model("dncnn", depth=3), task("denoise"), fraction=0.5, family="half-res")
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", sorted(families()))
 def test_scales_know_their_nets(family: str) -> None:
     args = registry.spelled_out("net", Spec(name=family)).args
-    at = [list(FAMILIES[family].scale(args, scale)) for scale in (0.0, 0.3, 1.0)]
+    at = [list(families()[family].scale(args, scale)) for scale in (0.0, 0.3, 1.0)]
     assert len({len(depths) for depths in at}) == 1
     assert at[-1][0] == {key: list(v) if isinstance(v, tuple) else v for key, v in args.items()}
     for depths in zip(*at, strict=True):

@@ -47,7 +47,7 @@ def test_the_student_of_a_teacher_with_classes_is_told_them_and_has_the_size_of_
     ("teacher", "student", "task", "said"),
     [
         ({"num_class_embeds": 5}, unet(num_class_embeds=3), {}, "unet2d has num_class_embeds 3 and the task 5 classes"),
-        ({"num_class_embeds": 5}, unet(num_class_embeds=None), {}, "'label', which this Denoiser2D does not read"),
+        ({"num_class_embeds": 5}, unet(num_class_embeds=None), {}, "'label', which this Unet2d does not read"),
         ({"num_class_embeds": 5}, unet(), {"num_classes": 0}, "is told one of 5 classes and the task tells none"),
         ({}, unet(size=16), {}, "unet2d has size 16 and the images of the task 8"),
         ({}, {"name": "dncnn", "args": {"depth": 3}}, {}, "'sigma', which this DnCNN does not read; nets that can: "),

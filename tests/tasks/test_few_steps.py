@@ -149,7 +149,7 @@ def test_a_published_student_draws_in_its_advertised_steps(teacher, tmp_path):
 def test_unet2d_students_draw_as_diffusers_does(sampler, tmp_path):
     from diffusers import DDPMPipeline
 
-    from kdgen.models.adapters.diffusion_pipeline import unet2d
+    from kdgen.models.adapters.unet2d import unet2d
     from kdgen.presets.few_steps import TABLE, small
 
     torch.manual_seed(0)

@@ -110,7 +110,7 @@ def test_mean_flow_refuses_a_student_that_does_not_read_until() -> None:
     net = registry.build("net", Spec(name="unet2d", args=TINY))
     x, sigma = torch.zeros(IMAGE), torch.ones(2)
     method = registry.build("method", Spec(name="mean_flow", args={"until": True}))
-    with pytest.raises(UserError, match=r"mean_flow with until.*Denoiser2D.*unet2d with until"):
+    with pytest.raises(UserError, match=r"mean_flow with until.*Unet2d.*unet2d with until"):
         method.attach(net, net, Batch(x=x, y=x, cond={"sigma": sigma}))
 
 
@@ -137,7 +137,7 @@ def test_a_run_whose_student_does_not_read_until_is_refused_before_anything_is_w
     file.write_text(json.dumps(recipe(teacher, {}, sampler, method)))
     assert command("distill", str(file), "--out", str(tmp_path / "run"), "--quiet") == 2
     said = capsys.readouterr().err
-    assert f"{who} tells a net 'until', which this Denoiser2D does not read" in said
+    assert f"{who} tells a net 'until', which this Unet2d does not read" in said
     assert said.count("\n") == 1
     assert not (tmp_path / "run" / "student").exists()
 
@@ -145,19 +145,19 @@ def test_a_run_whose_student_does_not_read_until_is_refused_before_anything_is_w
 def test_average_velocities_are_learnt_drawn_and_published_by_a_net_that_is_told_until(
     teacher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kdgen.models.adapters.diffusion_pipeline import Denoiser2D
+    from kdgen.models.adapters.unet2d import Unet2d
 
     told: list[Tensor | None] = []
-    forward = Denoiser2D.forward
+    forward = Unet2d.forward
 
-    def watched(self: Denoiser2D, x: Tensor, **cond: Tensor) -> Tensor:
+    def watched(self: Unet2d, x: Tensor, **cond: Tensor) -> Tensor:
         if self.until:
             told.append(cond.get("until"))
         return forward(self, x, **cond)
 
     student = {"until": True, "prediction_type": "v_prediction"}
     data = recipe(teacher, student, "average", {"until": True, "instant": 0.25})
-    monkeypatch.setattr(Denoiser2D, "forward", watched)
+    monkeypatch.setattr(Unet2d, "forward", watched)
     drain(run.distill(parse(data), tmp_path / "run"))
     monkeypatch.undo()
     ends = [until for until in told if until is not None]

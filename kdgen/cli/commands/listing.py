@@ -22,6 +22,7 @@ class Listed(StrEnum):
 
     presets = "presets"
     nets = "nets"
+    adapters = "adapters"
     tasks = "tasks"
     methods = "methods"
     objectives = "objectives"
@@ -48,7 +49,7 @@ def list_names(
     table = Table(box=None, show_header=False, pad_edge=False)
     for name in registry.names(kind):
         shown = name.replace("_", "-") if kind == "preset" else name
-        shown += f" ({handle})" if (handle := registry.handle_of(kind, name)) else ""
+        shown += f" ({', '.join(handles)})" if (handles := registry.handles_of(kind, name)) else ""
         table.add_row(shown, escape(registry.summary(kind, name)))
     stdout.print(table)
 

@@ -27,14 +27,14 @@ def inherit_blocks(student: nn.Module, teacher: nn.Module) -> None:
     Raises:
         UserError: for a student wider than its teacher, or one that has nothing in common with it.
     """
-    weights, given = student.state_dict(), teacher.state_dict()
-    counts = _counts(weights), _counts(given)
+    weights, teacher_weights = student.state_dict(), teacher.state_dict()
+    counts = _counts(weights), _counts(teacher_weights)
     common = 0
     for key, value in weights.items():
-        source = given.get(_source(key, *counts))
+        source = teacher_weights.get(_source(key, *counts))
         if source is None or source.dim() != value.dim():
             continue
-        if any(mine > yours for mine, yours in zip(value.shape, source.shape, strict=True)):
+        if any(size > limit for size, limit in zip(value.shape, source.shape, strict=True)):
             raise UserError(f"make the student no wider than the teacher it starts from: {key} is {tuple(value.shape)} "
                             f"in it and {tuple(source.shape)} in the teacher")  # fmt: skip
         value.copy_(source if source.shape == value.shape else _selected(source, value))
@@ -46,8 +46,8 @@ def inherit_blocks(student: nn.Module, teacher: nn.Module) -> None:
 def _counts(keys: dict[str, Tensor]) -> dict[str, int]:
     """How many blocks a path holds, and how many layers of a kind a block holds."""
     counts: dict[str, int] = {}
-    for found in filter(None, map(PART.match, keys)):
-        path, block, kind, i = found.group("path", "block", "kind", "i")
+    for match in filter(None, map(PART.match, keys)):
+        path, block, kind, i = match.group("path", "block", "kind", "i")
         counts[path] = max(counts.get(path, 0), int(block) + 1)
         if kind:
             layers = f"{path}.{block}.{kind}"
@@ -55,19 +55,19 @@ def _counts(keys: dict[str, Tensor]) -> dict[str, int]:
     return counts
 
 
-def _source(key: str, mine: dict[str, int], yours: dict[str, int]) -> str:
+def _source(key: str, counts: dict[str, int], teacher_counts: dict[str, int]) -> str:
     """The teacher's key for a key of the student."""
-    found = PART.match(key)
-    if found is None or found["path"] not in yours:
+    match = PART.match(key)
+    if match is None or match["path"] not in teacher_counts:
         return key
-    path, block, kind, up = found["path"], int(found["block"]), found["kind"], found["path"].endswith("up_blocks")
-    there = block + (yours[path] - mine[path] if up else 0)
-    place = f"{path}.{there}."
+    path, block, kind, up = match["path"], int(match["block"]), match["kind"], match["path"].endswith("up_blocks")
+    teacher_block = block + (teacher_counts[path] - counts[path] if up else 0)
+    place = f"{path}.{teacher_block}."
     if kind:
-        i = int(found["i"])
-        last = up and i == mine[f"{path}.{block}.{kind}"] - 1
-        place += f"{kind}.{yours.get(f'{path}.{there}.{kind}', 0) - 1 if last else i}."
-    return place + key[found.end() :]
+        i = int(match["i"])
+        last = up and i == counts[f"{path}.{block}.{kind}"] - 1
+        place += f"{kind}.{teacher_counts.get(f'{path}.{teacher_block}.{kind}', 0) - 1 if last else i}."
+    return place + key[match.end() :]
 
 
 def _selected(source: Tensor, like: Tensor) -> Tensor:

@@ -44,30 +44,30 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
         def read_as(way: Way) -> nn.Module:
             return _built(spec.model_copy(update={"range": way[0], "predicts": way[1]}), weights)
 
-        told = (spec.range, spec.predicts)
-        check_reading(spec.file, str(spec.net), read_as, told, probe, lambda way: "declare that")
+        declared_way = (spec.range, spec.predicts)
+        check_reading(spec.file, str(spec.net), read_as, declared_way, probe, lambda way: "declare that")
     return net
 
 
 def _built(spec: Checkpoint, weights: Mapping[str, Tensor]) -> nn.Module:
     """The declared net with its weights, as ``load_checkpoint`` returns it."""
-    own = registry.accepts("net", spec.net.name, "predicts")
-    net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if own else {}))
+    predicting = registry.accepts("net", spec.net.name, "predicts")
+    net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if predicting else {}))
     _fill(net, weights, spec)
     task = task_class(spec.task)
     latents: Literal["in", "out"] | None = "in" if task.reads != "images" else "out" if task.gives != "images" else None
     sizes = declared(spec.multiple, spec.min_size, spec.size)
-    predicts = "image" if own else spec.predicts
+    predicts = "image" if predicting else spec.predicts
     return Foreign(net, range=spec.range, predicts=predicts, latents=latents, input_shape=sizes).eval()
 
 
 def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> None:
     """Load weights strictly, with errors that say what to declare."""
-    wanted = net.state_dict()
-    weights = plain(weights, wanted)
-    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
-    missing = [key for key in wanted if key not in weights and key not in optional]
-    unexpected = [key for key in weights if key not in wanted]
+    expected = net.state_dict()
+    weights = plain(weights, expected)
+    optional = {key for key in expected if key.endswith("num_batches_tracked")}
+    missing = [key for key in expected if key not in weights and key not in optional]
+    unexpected = [key for key in weights if key not in expected]
     if missing or unexpected:
         prefix = _common_prefix(unexpected, missing)
         lacks = [f"{what} {some(dict.fromkeys(keys), 2)}"
@@ -82,11 +82,11 @@ def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> No
             advice = _check_arguments(spec)
         raise UserError(f"{spec.file} does not fit {spec.net}: {'; '.join(lacks)}: {advice}")
     for key, value in weights.items():
-        if value.shape != wanted[key].shape:
-            advice = _likely_argument(spec, value.shape, wanted[key].shape)
+        if value.shape != expected[key].shape:
+            advice = _likely_argument(spec, value.shape, expected[key].shape)
             raise UserError(f"{spec.file} does not fit {spec.net}: {key} is {tuple(value.shape)} in the file and "
-                            f"{tuple(wanted[key].shape)} in the net: {advice}")  # fmt: skip
-    check_numbers(weights, wanted, spec.file)
+                            f"{tuple(expected[key].shape)} in the net: {advice}")  # fmt: skip
+    check_numbers(weights, expected, spec.file)
     net.load_state_dict(weights)
     check_finite(net, spec.file)
 
@@ -112,9 +112,9 @@ def _check_arguments(spec: Checkpoint) -> str:
     return f"check the arguments of {spec.net.name} ({', '.join(_arguments(spec))})"
 
 
-def _likely_argument(spec: Checkpoint, found: torch.Size, wanted: torch.Size) -> str:
+def _likely_argument(spec: Checkpoint, shape: torch.Size, expected: torch.Size) -> str:
     """Which argument to change for a shape in the file: one whose value is the size that differs."""
-    differ = {built: size for size, built in zip(found, wanted, strict=False) if size != built}
+    differ = {built: size for size, built in zip(shape, expected, strict=False) if size != built}
     for name, value in _arguments(spec).items():
         if type(value) is int and value in differ:
             return f"declare {name} {differ[value]}"

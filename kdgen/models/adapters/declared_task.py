@@ -39,17 +39,17 @@ def declared_task(spec: Checkpoint) -> dict[str, Any]:
         return {}
     task: dict[str, Any] = {"name": task_name(spec.task), **spec.task}
     name, where = str(task["name"]), f"{spec.file}: task"
-    own = registry.spelled_out("net", spec.net).args
+    net_args = registry.spelled_out("net", spec.net).args
     try:
         if registry.names("task"):
-            known = {"name", *Facts.model_fields, *registry.arguments("task", name)}
-            if unknown := next((key for key in task if key not in known), None):
-                raise UserError(f"no key {unknown!r}{nearest(unknown, known)}")
+            allowed = {"name", *Facts.model_fields, *registry.arguments("task", name)}
+            if unknown := next((key for key in task if key not in allowed), None):
+                raise UserError(f"no key {unknown!r}{nearest(unknown, allowed)}")
             registry.check_types(
                 "task", Spec(name=name, args={k: v for k, v in task.items() if k not in Facts.model_fields})
             )
         for fact in task_class(task).needed_facts:
-            if task.setdefault(fact, own.get(fact)) is None:
+            if task.setdefault(fact, net_args.get(fact)) is None:
                 raise UserError(f"{fact} is missing: say {Facts.model_fields[fact].description}")
         return task | Facts.model_validate(task).model_dump(exclude_unset=True)
     except ValidationError as error:
@@ -69,20 +69,20 @@ def try_once(net: nn.Module, spec: Checkpoint, task: Mapping[str, Any], channels
         UserError: for a net that does not take what its task says, or makes something else of it.
     """
     classes = task.get("num_classes") or 0
-    told = {"label": torch.tensor([classes - 1])} if classes else {}
+    conditions = {"label": torch.tensor([classes - 1])} if classes else {}
     made_for = task_class(task)
     if made_for.reads == "latents" and "latent" in task:
         x, what = torch.zeros(1, *task["latent"]), "latent"
     elif made_for.draws == "noise":
         x, what = torch.zeros(1, channels, task["size"], task["size"]), "size"
-        told["sigma"] = torch.ones(1)
+        conditions["sigma"] = torch.ones(1)
     else:
         return None
     try:
-        out = net(x, **told)
+        out = net(x, **conditions)
     except Exception as error:  # what does not fit can surface as any error
         reason = " ".join(str(error).split())[:200]
-        if classes > 1 and _takes(net, x, told | {"label": torch.tensor([0])}):
+        if classes > 1 and _takes(net, x, conditions | {"label": torch.tensor([0])}):
             raise UserError(f"{spec.file}: {spec.net} does not take class {classes - 1} of {classes}: set "
                             "task.num_classes to as many as it knows") from None  # fmt: skip
         raise UserError(f"{spec.file}: {spec.net} does not take {tuple(x.shape)}, which task.{what} says: "
@@ -93,9 +93,9 @@ def try_once(net: nn.Module, spec: Checkpoint, task: Mapping[str, Any], channels
     return int(out.shape[1]), int(out.shape[-1])
 
 
-def _takes(net: nn.Module, x: Tensor, told: Mapping[str, Tensor]) -> bool:
+def _takes(net: nn.Module, x: Tensor, conditions: Mapping[str, Tensor]) -> bool:
     try:
-        net(x, **told)
+        net(x, **conditions)
     except Exception:  # a foreign net's code raises whatever it does
         return False
     return True

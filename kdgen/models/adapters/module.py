@@ -102,8 +102,8 @@ class Half(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images ``(B, C, H, W)`` to latents, or latents ``(B, Z, h, w)`` to images."""
-        whole: Any = self.net
-        out: Tensor = whole.encode(x) if self.part == "encoder" else whole.decode(x)
+        autoencoder: Any = self.net
+        out: Tensor = autoencoder.encode(x) if self.part == "encoder" else autoencoder.decode(x)
         return out
 
     def feature_layers(self) -> list[str]:

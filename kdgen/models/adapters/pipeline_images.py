@@ -1,6 +1,6 @@
 """Images drawn by a pipeline of diffusers: as many at once as fit, each of noise of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -8,10 +8,30 @@ from torch import Tensor
 
 from kdgen.models.parts import Drawn, at_once, in_parts
 
+USAGE = """from diffusers import {pipeline}
+
+pipeline = {pipeline}.from_pretrained("{repo}")
+pipeline({steps}).images[0].save("image.png")"""
+
+CLASS_USAGE = """import torch
+from diffusers import {pipeline}
+
+pipeline = {pipeline}.from_pretrained("{repo}")
+classes = {{"class_labels": torch.tensor([0])}}  # one an image
+pipeline.unet.register_forward_pre_hook(lambda net, args, kwargs: (args, {{**kwargs, **classes}}), with_kwargs=True)
+pipeline({steps}).images[0].save("image.png")"""
+
+
+def pipeline_usage(repo: str, pipeline: str, task: Mapping[str, Any]) -> str:
+    """Lines that draw an image with a pipeline of a class, in the first number of steps that the task names."""
+    steps = next(iter(task.get("steps", ())), None)
+    lines = CLASS_USAGE if task.get("num_classes") else USAGE
+    return lines.format(repo=repo, pipeline=pipeline, steps=f"num_inference_steps={steps}" if steps else "")
+
 
 def pipeline_images(
     pipe: Any,
-    tell: Callable[[int, int], Any],
+    hook: Callable[[int, int], Any],
     num_images: int,
     *,
     seed: int,
@@ -25,8 +45,8 @@ def pipeline_images(
 
     Args:
         pipe: the pipeline.
-        tell: given the numbers of the first image of a part and of the first after it, a hook that tells the net what
-            a pipeline does not.
+        hook: given the numbers of the first image of a part and of the first after it, a forward pre-hook that passes
+            the net what a pipeline does not.
         num_images: N.
         seed: of all.
         num_steps: of the scheduler.
@@ -40,35 +60,35 @@ def pipeline_images(
     height, width = (side, side) if isinstance(side, int) else side
 
     def make(begin: int, end: int) -> Tensor:
-        own = [torch.Generator().manual_seed(each) for each in seeds[begin:end]]
-        hook = pipe.unet.register_forward_pre_hook(tell(begin, end), with_kwargs=True)
+        generators = [torch.Generator().manual_seed(each) for each in seeds[begin:end]]
+        handle = pipe.unet.register_forward_pre_hook(hook(begin, end), with_kwargs=True)
         try:
-            drawn = pipe(end - begin, generator=own, num_inference_steps=num_steps, output_type="np").images
+            images = pipe(end - begin, generator=generators, num_inference_steps=num_steps, output_type="np").images
         finally:
-            hook.remove()
-        return torch.from_numpy(drawn).movedim(-1, 1).contiguous() * 2 - 1
+            handle.remove()
+        return torch.from_numpy(images).movedim(-1, 1).contiguous() * 2 - 1
 
     return torch.cat(list(in_parts(num_images, at_once(height * width), make, progress)))
 
 
 def image_seeds(seed: int, num_images: int) -> list[int]:
     """A seed for each image, the first ones the same however many there are."""
-    drawn: list[int] = torch.randint(2**63 - 1, (num_images,), generator=torch.Generator().manual_seed(seed)).tolist()
-    return drawn
+    seeds: list[int] = torch.randint(2**63 - 1, (num_images,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return seeds
 
 
-def told_classes(num_classes: int, label: Tensor | None, begin: int, end: int) -> Any:
-    """A hook that tells a class-conditional net the classes of some images: those given, or else all in turn."""
+def class_hook(num_classes: int, label: Tensor | None, begin: int, end: int) -> Any:
+    """A hook that passes a class-conditional net the classes of some images: those given, or else all in turn."""
     classes = torch.arange(begin, end) % num_classes if label is None else label[begin:end]
-    return lambda unet, args, told: (args, {**told, "class_labels": classes.to(unet.device)})
+    return lambda unet, args, kwargs: (args, {**kwargs, "class_labels": classes.to(unet.device)})
 
 
-def told_ends(scheduler: Any) -> Any:
-    """A hook that tells a net of average velocities the timestep after the present one, and 0 after the last."""
+def end_hook(scheduler: Any) -> Any:
+    """A hook that passes a net of average velocities the timestep after the present one, and 0 after the last."""
 
-    def tell(unet: Any, args: Any, told: Any) -> Any:
+    def hook(unet: Any, args: Any, kwargs: Any) -> Any:
         later = [int(t) for t in scheduler.timesteps if t < args[1]]
         end = torch.full((len(args[0]),), max(later, default=0), device=args[0].device)
-        return args, {**told, "class_labels": end}
+        return args, {**kwargs, "class_labels": end}
 
-    return tell
+    return hook

@@ -1,4 +1,4 @@
-"""Folders as diffusers writes them, pipelines and models: opened as nets, read strictly, and written.
+"""Models and configurations as diffusers writes them: constructed, read strictly, and written.
 
 Importing diffusers takes seconds, so that is done in functions. Weights are read from safetensors alone.
 """
@@ -15,103 +15,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from pydantic import JsonValue
 from torch import nn
 
-from kdgen import registry
 from kdgen.models.adapters.weight_files import check_content, check_kinds
-from kdgen.registry import Spec
-from kdgen.types import Net, UserError
+from kdgen.types import UserError
 from kdgen.utils.schema import read_json_text
 from kdgen.utils.validation import check_finite
-
-MODELS = {"UNet2DModel": "unet2d", "AutoencoderKL": "autoencoder_kl", "AutoencoderTiny": "autoencoder_tiny"}
-"""Models of diffusers and the registered nets that wrap them."""
-
-PIPELINES = ("DDIMPipeline", "DDPMPipeline")
-SCHEDULERS = (
-    "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler", "DEISMultistepScheduler",
-    "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler",
-    "EulerDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler",
-    "LCMScheduler", "LMSDiscreteScheduler", "PNDMScheduler", "SASolverScheduler", "TCDScheduler",
-    "UniPCMultistepScheduler",
-)  # fmt: skip
-"""Schedulers whose table of noise levels is understood."""
-
-STEPPED = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "LCMScheduler")
-"""Schedulers that DDPMPipeline drives rightly: they neither scale the net's input nor lack a generator."""
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 VARIANT = re.compile(r"diffusion_pytorch_model(?:\.safetensors\.index)?\.(?P<name>\w+)\.(?:safetensors|json)")
 """Names of weights in another precision, say ``fp16``, which plain diffusers opens by that name."""
-
-
-def open_folder(folder: Path) -> tuple[Net, Spec, int, dict[str, JsonValue]]:
-    """Open a pipeline folder (``model_index.json``) or a model folder (``config.json``) that diffusers wrote.
-
-    A ``UNet2DModel`` without a pipeline says nothing of its training and is taken for an ordinary DDPM: 1000 linear
-    betas from 1e-4 to 0.02, predicting epsilon.
-
-    Returns:
-        the net in evaluation mode on the CPU, the name and arguments that build it, the channels of its images, and
-        the task it was made for: ``diffuse`` or ``autoencode``.
-
-    Raises:
-        UserError: for a class that is not handled, by its name; for missing or damaged files; for weights that are not
-            safetensors, and for weights that do not fit.
-    """
-    use, weights = known_folder(folder)
-    net: Net = registry.build("net", use)
-    read_weights(net.get_submodule("unet" if use.name == "unet2d" else "vae"), weights)
-    facts: Any = net
-    return net.eval(), use, facts.channels, facts.describe()
-
-
-def known_folder(folder: Path) -> tuple[Spec, Path]:
-    """What a folder that diffusers wrote holds by its configurations alone, and where the weights belong.
-
-    Raises:
-        UserError: for a class that is not handled, by its name, and for missing or damaged files.
-    """
-    if (folder / "model_index.json").is_file():
-        return _pipeline(folder), _part(folder, "unet")
-    return _model(folder), folder
-
-
-def _part(folder: Path, name: str) -> Path:
-    """Where a part of a pipeline lies: in a folder of its name, or, as in the first pipelines, beside the index."""
-    return folder / name if (folder / name).is_dir() else folder
-
-
-def _pipeline(folder: Path) -> Spec:
-    index = read_json(folder / "model_index.json")
-    if (name := index.get("_class_name")) not in PIPELINES and (folder / "vae" / "config.json").is_file():
-        raise UserError(f"{folder} holds a {name}, which is not handled: handled are {', '.join(PIPELINES)}, and its "
-                        "autoencoder by itself: write /vae behind its name")  # fmt: skip
-    pipeline = _known("pipeline", name, PIPELINES, folder)
-    classes = {part: (index.get(part) or [None, None])[-1] for part in ("unet", "scheduler")}
-    _known("unet", classes["unet"], ("UNet2DModel",), folder)
-    name = _known("scheduler", classes["scheduler"], SCHEDULERS, folder)
-    scheduler = {"_class_name": name, **public(read_json(_part(folder, "scheduler") / "scheduler_config.json"))}
-    config = public(read_json(_part(folder, "unet") / "config.json"))
-    return Spec(name="unet2d", args={
-        "config": config, "scheduler": scheduler, "pipeline": pipeline if name in STEPPED else "DDIMPipeline",
-    })  # fmt: skip
-
-
-def _model(folder: Path) -> Spec:
-    config = read_json(folder / "config.json")
-    name = _known("model", config.get("_class_name"), tuple(MODELS), folder)
-    more = {"scheduler": {"_class_name": "DDPMScheduler"}} if name == "UNet2DModel" else {}
-    return Spec(name=MODELS[name], args={"config": public(config), **more})
-
-
-def _known(what: str, name: Any, known: tuple[str, ...], folder: Path) -> str:
-    if name not in known:
-        raise UserError(
-            f"{folder} holds a {what} of class {name}, which is not handled: handled are {', '.join(known)}"
-        )
-    return str(name)
 
 
 def public(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +67,7 @@ def read_weights(model: nn.Module, folder: Path) -> None:
     """
     variant = None
     if not (folder / WEIGHTS).is_file() and not (folder / f"{WEIGHTS}.index.json").is_file():
-        variants = [found["name"] for file in folder.glob("*") if (found := VARIANT.fullmatch(file.name))]
+        variants = [match["name"] for file in folder.glob("*") if (match := VARIANT.fullmatch(file.name))]
         variant = min(variants, key=lambda name: (name != "fp16", name), default=None)
         if variant is None and (pickles := sorted(file.name for file in folder.glob("*.bin"))):
             raise UserError(f"{folder} holds its weights as a pickle, {pickles[0]}, which is never opened: load it in "
@@ -167,13 +80,13 @@ def read_weights(model: nn.Module, folder: Path) -> None:
     loader: Any = type(model)
     try:
         with _quiet():
-            loaded, told = loader.from_pretrained(
+            loaded, info = loader.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
             )
     except Exception as error:  # damage can surface as any error
         raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: {_line(error)}") from None
     for lack in ("missing_keys", "unexpected_keys"):
-        if keys := sorted(told[lack]):
+        if keys := sorted(info[lack]):
             raise UserError(f"the weights in {folder} do not fit its config.json: {lack.replace('_', ' ')} {keys[0]!r} "
                             f"and {len(keys) - 1} more: fetch it again")  # fmt: skip
     try:

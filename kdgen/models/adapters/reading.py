@@ -41,7 +41,7 @@ def check_module(called: str, net: nn.Module, clean: Tensor) -> None:
 
 @torch.inference_mode()
 def check_reading(
-    called: str, kind: str, read_as: Callable[[Way], Net], told: Way, clean: Tensor, remedy: Callable[[Way], str]
+    called: str, kind: str, read_as: Callable[[Way], Net], declared: Way, clean: Tensor, remedy: Callable[[Way], str]
 ) -> None:
     """Check the range and the prediction of a restorer on an image with noise of sigma 25 (8-bit units).
 
@@ -53,7 +53,7 @@ def check_reading(
         called: the file or the name of the net.
         kind: its architecture.
         read_as: the net with its weights, read in a way.
-        told: the declared way.
+        declared: the declared way.
         clean: an image ``(1, C, H, W)`` in [-1, 1], of which the middle is shown.
         remedy: what to do, in words, for the net to be read in a way.
 
@@ -62,25 +62,25 @@ def check_reading(
     """
     clean = middle(clean, min(SIDE, clean.shape[-2]), min(SIDE, clean.shape[-1]))
     noisy = clean + SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
-    seen: dict[Way, float] = {}
+    scores: dict[Way, float] = {}
     for way in product([(0.0, 1.0), (-1.0, 1.0)], ["image", "residual"]):
         try:
             out = fitted(read_as(way), noisy, {"sigma": torch.full((1,), SIGMA).to(clean)})
         except TooLarge as error:
-            return check_reading(called, kind, read_as, told, middle(clean, *error.taken), remedy)
+            return check_reading(called, kind, read_as, declared, middle(clean, *error.taken), remedy)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a foreign net's code raises whatever it does
-            if way != told:
+            if way != declared:
                 continue
             raise UserError(f"{called}: {kind} does not take an image {tuple(clean.shape)}: {said(error)}") from None
         if out.shape != clean.shape:
             raise UserError(f"{called}: {kind} makes {tuple(out.shape)} of an image {tuple(clean.shape)}")
-        seen[way] = _psnr(out, clean)
-    best = max(seen, key=lambda way: seen[way])
-    if seen[best] >= _psnr(noisy, clean) + 1 and seen[told] < seen[best] - 0.1:
-        raise UserError(f"{called}: declared {_say(*told)}: {seen[told]:.1f} dB; "
-                        f"{_say(*best)} gives {seen[best]:.1f} dB: {remedy(best)}")  # fmt: skip
+        scores[way] = _psnr(out, clean)
+    best = max(scores, key=lambda way: scores[way])
+    if scores[best] >= _psnr(noisy, clean) + 1 and scores[declared] < scores[best] - 0.1:
+        raise UserError(f"{called}: declared {_say(*declared)}: {scores[declared]:.1f} dB; "
+                        f"{_say(*best)} gives {scores[best]:.1f} dB: {remedy(best)}")  # fmt: skip
 
 
 def _say(limits: tuple[float, float], predicts: str) -> str:
@@ -90,8 +90,8 @@ def _say(limits: tuple[float, float], predicts: str) -> str:
 def _psnr(image: Tensor, truth: Tensor) -> float:
     """Of the image less an eighth of its height and width at each border, in dB."""
     height, width = (side - 2 * (side // 8) for side in truth.shape[-2:])
-    apart = middle(image.clamp(-1, 1) - truth, height, width)
-    return float(10 * torch.log10(4 / apart.square().mean()))
+    error = middle(image.clamp(-1, 1) - truth, height, width)
+    return float(10 * torch.log10(4 / error.square().mean()))
 
 
 __all__ = ["Way", "check_module", "check_reading"]

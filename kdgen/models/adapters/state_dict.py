@@ -39,10 +39,10 @@ def find_weights(data: Any, spec: Checkpoint) -> tuple[dict[str, Tensor], str]:
     Raises:
         UserError: where there are none, with what there is.
     """
-    found = _usual(_under(data, spec.key, spec.file) if spec.key else data, spec.file)
-    weights = _dotted(_tensors(found))
+    entry = _usual(_under(data, spec.key, spec.file) if spec.key else data, spec.file)
+    weights = _dotted(_tensors(entry))
     if not weights:
-        raise UserError(f"{spec.file} does not hold weights by name here; it has {some(found)}: declare the key")
+        raise UserError(f"{spec.file} does not hold weights by name here; it has {some(entry)}: declare the key")
     prefix = spec.prefix or _averaged_prefix(weights, spec.file)
     kept = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if not kept:
@@ -56,8 +56,8 @@ def find_weights(data: Any, spec: Checkpoint) -> tuple[dict[str, Tensor], str]:
     for begins in spec.rename:
         if not any(key.startswith(begins) for key in kept):
             raise UserError(f"{spec.file} has no keys that begin with {begins!r}; it has {some(kept)}")
-    return {here + key.removeprefix(there): value for key, value in kept.items()
-            for there, here in spec.rename.items() if key.startswith(there)}, prefix  # fmt: skip
+    return {new + key.removeprefix(old): value for key, value in kept.items()
+            for old, new in spec.rename.items() if key.startswith(old)}, prefix  # fmt: skip
 
 
 def _under(data: Any, key: str, file: str) -> Any:
@@ -74,19 +74,19 @@ def _under(data: Any, key: str, file: str) -> Any:
 def _usual(data: Any, file: str) -> Any:
     """The weights where training scripts put them, an average before live ones."""
     path = _path(data) or []
-    found = data
+    entry = data
     for number, key in enumerate(path):
-        average = next((name for name in map(str, found) if AVERAGE.search(name) and _holds(found[name])), None)
+        average = next((name for name in map(str, entry) if AVERAGE.search(name) and _holds(entry[name])), None)
         if average == key:
-            others = dict.fromkeys(name for name in found if name != key and _holds(found[name]))
+            others = dict.fromkeys(name for name in entry if name != key and _holds(entry[name]))
             declare = f"; to take others, declare their key, of {some(others)}" if others else ""
             warnings.warn(f"{file}: took the average of the weights, {'.'.join(path[: number + 1])!r}{declare}",
                           stacklevel=2)  # fmt: skip
         elif average:
             warnings.warn(f"{file}: took the live weights, {key!r}: their average {average!r} has no names",
                           stacklevel=2)  # fmt: skip
-        found = found[key]
-    return found
+        entry = entry[key]
+    return entry
 
 
 def _path(data: Any) -> list[str] | None:
@@ -146,19 +146,19 @@ def some(data: Any, count: int = 4) -> str:
     return (listed or "no keys") + (f" and {len(data) - count} more" if len(data) > count else "")
 
 
-def plain(weights: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+def plain(weights: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
     """Weights without what a net has no use for, and each parametrised one as its net computed with it.
 
     Weight and spectral normalisation are known by torch's names, those of its hooks and of its parametrizations.
 
     Args:
         weights: by name.
-        wanted: the names that the net has.
+        expected: the names that the net has.
     """
-    wanted = set(wanted)
+    expected = set(expected)
     kept = {key: value for key, value in weights.items()
-            if key in wanted or key.rpartition(".")[2] not in COUNTERS}  # fmt: skip
-    for name in wanted - kept.keys():
+            if key in expected or key.rpartition(".")[2] not in COUNTERS}  # fmt: skip
+    for name in expected - kept.keys():
         stem, dot, leaf = name.rpartition(".")
         inner = f"{stem}{dot}parametrizations.{leaf}."
         for parts, folded in (
@@ -185,8 +185,8 @@ def _spectral(w: Tensor, u: Tensor, v: Tensor) -> Tensor:
 
     ``W`` has the output channels first, which transposed convolutions have second: as the vectors fit it.
     """
-    seen = [w.float().movedim(d, 0).flatten(1) for d in range(min(w.dim(), 2))]
-    norms = [torch.dot(u.float(), each @ v.float()) for each in seen if each.shape == (len(u), len(v))]
+    matrices = [w.float().movedim(d, 0).flatten(1) for d in range(min(w.dim(), 2))]
+    norms = [torch.dot(u.float(), each @ v.float()) for each in matrices if each.shape == (len(u), len(v))]
     return (w / max(norms)).to(w.dtype) if norms else w
 
 

@@ -13,7 +13,7 @@ FITTED = 300
 """Steps of L-BFGS; on a table of 1000 timesteps they take a few seconds."""
 
 
-def match_times(student: Any, own: Timesteps, teacher: Any, given: Timesteps) -> float:
+def match_times(student: Any, timesteps: Timesteps, teacher: Any, teacher_timesteps: Timesteps) -> float:
     """Fit a U-Net's embedding of time to its teacher's: at each noise level what the teacher's says there, in place.
 
     All other weights of a net that starts from its teacher's then mean what they meant, though timestep 500 is another
@@ -21,33 +21,35 @@ def match_times(student: Any, own: Timesteps, teacher: Any, given: Timesteps) ->
 
     Args:
         student: a model of diffusers with ``time_proj`` and ``time_embedding``.
-        own: the table of its timesteps.
+        timesteps: the table of its timesteps.
         teacher: another such model; of a wider embedding evenly spaced entries count.
-        given: the table of its timesteps.
+        teacher_timesteps: the table of its timesteps.
 
     Returns:
         the root mean square that is left, as a share of the embedding's own.
     """
-    there, here = device_of(teacher), device_of(student)
-    steps = torch.arange(len(own), dtype=torch.float64)
-    sigma = own.sigma(steps)
+    teacher_device, device = device_of(teacher), device_of(student)
+    steps = torch.arange(len(timesteps), dtype=torch.float64)
+    sigma = timesteps.sigma(steps)
     with torch.no_grad():
-        goal = teacher.time_embedding(teacher.time_proj(given.timestep(sigma).float().to(there))).to(here)
-        told = student.time_proj(steps.float().to(here))
-        goal = evenly(goal, torch.empty(len(goal), student.time_embedding.linear_2.out_features))
+        target = teacher.time_embedding(
+            teacher.time_proj(teacher_timesteps.timestep(sigma).float().to(teacher_device))
+        ).to(device)
+        projected = student.time_proj(steps.float().to(device))
+        target = evenly(target, torch.empty(len(target), student.time_embedding.linear_2.out_features))
     net = student.time_embedding
     optimizer: Any = torch.optim.LBFGS(
         net.parameters(), max_iter=FITTED, history_size=20, line_search_fn="strong_wolfe"
     )
 
-    def apart() -> Any:
+    def closure() -> Any:
         optimizer.zero_grad()
-        loss: Any = F.mse_loss(net(told), goal)
+        loss: Any = F.mse_loss(net(projected), target)
         loss.backward()
         return loss
 
     with torch.enable_grad():
-        optimizer.step(apart)
-        left = F.mse_loss(net(told), goal) / goal.square().mean()
+        optimizer.step(closure)
+        residual = F.mse_loss(net(projected), target) / target.square().mean()
     optimizer.zero_grad(set_to_none=True)
-    return float(left.detach().sqrt())
+    return float(residual.detach().sqrt())

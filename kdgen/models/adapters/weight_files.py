@@ -48,20 +48,20 @@ def read_weights_file(path: Path) -> Any:
     if path.name.endswith(INDEX):
         return _parts(path)
     try:
-        begins = check_content(path)
-        if _is_safetensors(begins):  # before pickles, which a header of 640 bytes begins like
+        head = check_content(path)
+        if _is_safetensors(head):  # before pickles, which a header of 640 bytes begins like
             return load_file(path)
-        if begins[:2] == b"PK":
+        if head[:2] == b"PK":
             return _archive(path)
-        if begins[:1] == b"\x80":
-            return _saved_by_torch(path, begins)
+        if head[:1] == b"\x80":
+            return _saved_by_torch(path, head)
         if path.suffix == ".safetensors":
             return load_file(path)
     except PermissionError:
         raise UserError(f"cannot read {path}: give yourself permission to") from None
     except SafetensorError:
         raise UserError(f"{path} is damaged or no safetensors file: fetch it again") from None
-    if begins[:6] == b"\x93NUMPY":
+    if head[:6] == b"\x93NUMPY":
         code = f"numpy.load({path.name!r}, allow_pickle=True).item()"
         raise UserError(f"{path} holds one array, or objects that only running code can read; "
                         f"{_convert(path, code, ARRAYS)}")  # fmt: skip
@@ -79,39 +79,39 @@ def check_content(path: Path) -> bytes:
         UserError: saying what it is, and how to get the weights.
     """
     with path.open("rb") as file:
-        begins = file.read(512)
-    if not begins:
+        head = file.read(512)
+    if not head:
         raise UserError(f"{path} is empty or damaged: fetch it again")
-    if begins.startswith(POINTER):
+    if head.startswith(POINTER):
         raise UserError(f"{path} is a pointer of Git LFS, not the weights that it stands for: run `git lfs pull` where "
                         "it was cloned, or download the file itself")  # fmt: skip
-    text = begins.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         raise UserError(f"{path} is a web page, not weights: its address gave a page to read, a login or a "
                         "confirmation, say; open it in a browser, and download the file from there")  # fmt: skip
     if text.startswith((b"{", b"[")):
         raise UserError(f"{path} is JSON text, not weights: name the file that holds the weights")
-    return begins
+    return head
 
 
-def check_kinds(file: Path, wanted: Mapping[str, Tensor]) -> None:
+def check_kinds(file: Path, expected: Mapping[str, Tensor]) -> None:
     """Refuse a safetensors file of integers in the place of floats, which some loaders convert in silence.
 
     Args:
         file: the file; one that is damaged passes, whoever reads it says so.
-        wanted: the weights of the net that it is for, by name.
+        expected: the weights of the net that it is for, by name.
 
     Raises:
         UserError: as ``kdgen.utils.validation.check_numbers`` does.
     """
-    with suppress(SafetensorError), safe_open(file, "pt") as held:
-        for key in set(held.keys()) & wanted.keys():
-            if not held.get_slice(key).get_dtype().startswith(("F", "BF")):
-                check_numbers({key: held.get_tensor(key)}, wanted, str(file))
+    with suppress(SafetensorError), safe_open(file, "pt") as file_weights:
+        for key in set(file_weights.keys()) & expected.keys():
+            if not file_weights.get_slice(key).get_dtype().startswith(("F", "BF")):
+                check_numbers({key: file_weights.get_tensor(key)}, expected, str(file))
 
 
-def _is_safetensors(begins: bytes) -> bool:
-    return begins[8:9] == b"{" and int.from_bytes(begins[:8], "little") < LARGEST_HEADER
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < LARGEST_HEADER
 
 
 def _parts(index: Path) -> dict[str, Any]:
@@ -128,8 +128,8 @@ def _parts(index: Path) -> dict[str, Any]:
             raise UserError(f"{index} names {name!r}, which is no file beside it: fetch it again")
         if not part.is_file():
             raise UserError(f"{index} names {name}, which is not beside it: fetch all {len(names)} files")
-        held = read_weights_file(part)
-        weights |= held if isinstance(held, dict) else {}
+        contents = read_weights_file(part)
+        weights |= contents if isinstance(contents, dict) else {}
     if absent := next((key for key in listed if key not in weights), None):
         raise UserError(f"{index} lists {absent}, which none of its {len(names)} files holds: fetch them again")
     return weights
@@ -170,14 +170,14 @@ def _arrays(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path} is damaged: fetch it again") from None
 
 
-def _saved_by_torch(path: Path, begins: bytes = b"") -> Any:
+def _saved_by_torch(path: Path, head: bytes = b"") -> Any:
     """What ``torch.save`` wrote, with empty mappings for the objects of whatever classes and functions it names."""
     code = f"torch.load({path.name!r}, map_location='cpu', weights_only=False)"
     refused = f"{path} is not a file of plain tensors: reading it would run code; {_convert(path, code)}"
-    if begins[1:2] > b"\x02":  # torch writes protocol 2 unless told otherwise
+    if head[1:2] > b"\x02":  # torch writes protocol 2 unless told otherwise
         raise UserError(refused)
     try:
-        named = [] if begins else torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        named = [] if head else torch.serialization.get_unsafe_globals_in_checkpoint(path)
         inert: list[Any] = [(_Swallowed if name.startswith("numpy.") else _Emptied, name) for name in named]
         with path.open("rb") as file, torch.serialization.safe_globals(inert), warnings.catch_warnings(action="ignore"):
             return _without_modules(torch.load(file, map_location="cpu", weights_only=True))
@@ -214,12 +214,12 @@ def _without_modules(thing: Any) -> Any:
     """The same with the weights by name in the place of each module."""
     if not isinstance(thing, dict):
         return thing
-    inner = vars(thing) if isinstance(thing, OrderedDict) else {}
-    if {"_parameters", "_buffers", "_modules"} <= inner.keys():
-        own = {**inner["_parameters"], **inner["_buffers"]}
-        dropped = inner.get("_non_persistent_buffers_set", ())
-        named = {name: value for name, value in own.items() if isinstance(value, Tensor) and name not in dropped}
-        for child, module in inner["_modules"].items():
+    fields = vars(thing) if isinstance(thing, OrderedDict) else {}
+    if {"_parameters", "_buffers", "_modules"} <= fields.keys():
+        tensors = {**fields["_parameters"], **fields["_buffers"]}
+        dropped = fields.get("_non_persistent_buffers_set", ())
+        named = {name: value for name, value in tensors.items() if isinstance(value, Tensor) and name not in dropped}
+        for child, module in fields["_modules"].items():
             weights = _without_modules(module)
             named |= {f"{child}.{name}": value for name, value in weights.items()} if weights else {}
         return named

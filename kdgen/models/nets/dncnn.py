@@ -1,6 +1,7 @@
 """DnCNN: a chain of convolutions that predicts the noise (Zhang et al. 2017, "Beyond a Gaussian Denoiser")."""
 
 from kdgen.models.nets.chain import ConvChain, Depth, Norm, Predicts
+from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import Spec, register
 from kdgen.types.arguments import Count
 
@@ -15,6 +16,7 @@ class DnCNN(ConvChain):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("width"), fit=fit_channels))
 def dncnn(
     channels: Count = 1,
     depth: Depth = 17,

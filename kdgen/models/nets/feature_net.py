@@ -40,11 +40,11 @@ class FeatureNet(nn.Module):
     def maps(self, x: Tensor) -> list[Tensor]:
         """The outputs of the stages for images ``(B, 1 or C, H, W)`` in [-1, 1], each ``(B, width, h, w)``."""
         h = torch.relu(self.stem(x.expand(-1, self.channels, -1, -1)))
-        found = []
+        outputs = []
         for stage in self.stages:
             h = stage(h)
-            found.append(h)
-        return found
+            outputs.append(h)
+        return outputs
 
     def features(self, x: Tensor) -> Tensor:
         """The last map averaged over positions, ``(B, D)`` with D four times the width."""

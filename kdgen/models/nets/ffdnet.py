@@ -6,6 +6,7 @@ from torch import Tensor
 
 from kdgen.models.nets.chain import ConvChain, Depth, Norm, Predicts
 from kdgen.models.nets.inputs import level_map, pad_to_multiple
+from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import Spec, register
 from kdgen.types.arguments import Count
 
@@ -32,6 +33,7 @@ class FFDNet(ConvChain):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("width"), fit=fit_channels))
 def ffdnet(
     channels: Count = 1,
     depth: Depth = 15,

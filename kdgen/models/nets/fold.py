@@ -11,8 +11,8 @@ from kdgen.models.abilities import Folding
 
 def shared(net: nn.Module) -> nn.Module:
     """A copy of a net around the same weights, to which it gives no gradient: its layers can be exchanged alone."""
-    held = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in net.parameters()}
-    return copy.deepcopy(net, {**held, **{id(buffer): buffer for buffer in net.buffers()}})
+    params = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in net.parameters()}
+    return copy.deepcopy(net, {**params, **{id(buffer): buffer for buffer in net.buffers()}})
 
 
 def folded(net: nn.Module) -> nn.Module:

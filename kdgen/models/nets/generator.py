@@ -1,5 +1,6 @@
 """A convolutional generator: latents to images."""
 
+import math
 from collections import OrderedDict
 from itertools import pairwise
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.models.nets.inputs import with_class
+from kdgen.models.scaling import Args, Family, Shapes, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.types.arguments import Channels, Count, CountOrZero
@@ -73,7 +75,14 @@ class ConvGenerator(nn.Module):
         return [f"stages.{i}" for i in range(len(self.stages))]
 
 
+def fit_latents(shapes: Shapes) -> Args:
+    """Arguments of a generator that the shapes settle."""
+    sizes = {"latent": math.prod(shapes.inputs), "channels": shapes.outputs[0], "size": shapes.outputs[-1]}
+    return sizes | shapes.classes("num_classes")
+
+
 @register("net")
+@scaled(Family(scale=scale_widths("width"), fit=fit_latents, does={"draws": "latents"}))
 def conv_generator(
     latent: Count = 64, channels: Channels = 1, size: Count = 32, width: Count = 48, num_classes: CountOrZero = 0
 ) -> ConvGenerator:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.models.nets.chain import initialise
+from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.types.arguments import Count
@@ -57,6 +58,7 @@ class PatchMLP(nn.Module):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("width"), fit=fit_channels))
 def patch_mlp(
     channels: Count = 1, patch: Count = 8, stride: Count = 4, width: Count = 256, depth: Count = 2
 ) -> PatchMLP:

@@ -8,7 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdgen.models.nets.generator import fit_latents
 from kdgen.models.nets.inputs import with_class
+from kdgen.models.scaling import Family, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Channels, Count, CountOrZero, Counts
 from kdgen.utils.conditions import check_told
@@ -77,6 +79,7 @@ class MlpGenerator(nn.Sequential):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("hidden"), fit=fit_latents, does={"draws": "latents"}))
 def mlp_generator(
     latent: Count = 64,
     channels: Channels = 1,

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.models.nets.mlp_generator import MlpGenerator
-from kdgen.models.nets.vae import FIRST_LOG_VARIANCE, Means, Moments, draw
+from kdgen.models.nets.moments import FIRST_LOG_VARIANCE, Means, Moments, draw
+from kdgen.models.scaling import Family, fit_images, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Channels, Count
 
@@ -83,6 +84,7 @@ class MlpVae(nn.Module):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("hidden"), fit=fit_images))
 def mlp_vae(
     channels: Channels = 1, size: Count = 28, hidden: Count = 400, latent: Count = 20, sample: bool = True
 ) -> MlpVae:

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.models.nets.inputs import level_map, pad_to_multiple
+from kdgen.models.scaling import Args, Family, Shapes, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Count, CountOrZero
 from kdgen.utils.conditions import check_told
@@ -61,7 +62,12 @@ class HalfRes(nn.Module):
         return ["head", *(f"body.{i}" for i in range(len(self.body)))]
 
 
+def _fit_sigma(shapes: Shapes) -> Args:
+    return {"sigma_map": "sigma" in shapes.conditions}
+
+
 @register("net")
+@scaled(Family(scale=scale_widths("width", "blocks"), fit=fit_channels, fresh=_fit_sigma, does={"takes_sigma": True}))
 def half_res(channels: Count = 1, width: Count = 32, blocks: CountOrZero = 3, sigma_map: bool = False) -> HalfRes:
     """The small student: residual blocks on images whose 2x2 pixels became channels, cheap and quick to train.
 

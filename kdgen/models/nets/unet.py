@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.models.nets.inputs import level_map, pad_to_multiple
+from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Count, Counts
 from kdgen.utils.conditions import check_told
@@ -98,6 +99,7 @@ class UNet(nn.Module):
 
 
 @register("net")
+@scaled(Family(scale=scale_widths("widths", "blocks"), fit=fit_channels))
 def unet(channels: Count = 3, widths: Counts = (32, 64, 128), blocks: Count = 2, blind: bool = False) -> UNet:
     """A residual U-Net told the noise level, the architecture of the bundled teacher (DRUNet, Zhang et al. 2021).
 

@@ -7,52 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdgen.models.nets.moments import FIRST_LOG_VARIANCE, Means, Moments, draw
+from kdgen.models.scaling import Args, Family, Shapes, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Channels, Count, CountOrZero, Counts
-
-FIRST_LOG_VARIANCE = -6.0
-"""Where logarithms of variances start: deviations of 0.05, so that the first steps see images through little noise.
-
-At 0 the noise is larger than what an untrained encoder says, and decoders learn to ignore some of the latents.
-"""
-
-
-class Moments(nn.Module):
-    """Means and logarithms of variances ``(B, 2Z, ...)`` of Gaussian latents, the logarithms kept in [-30, 20].
-
-    A module without weights, there for hooks to read.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``(B, 2Z, ...)`` to the same."""
-        mean, log_variance = x.chunk(2, dim=1)
-        return torch.cat([mean, log_variance.clamp(-30, 20)], dim=1)
-
-
-class Means(nn.Module):
-    """Means ``(B, Z, ...)`` of Gaussian latents by their moments: what is decoded in use.
-
-    A module without weights, there for hooks to read: beside logarithms of variances, which are larger, errors of means
-    would not show.
-    """
-
-    def forward(self, moments: Tensor) -> Tensor:
-        """``(B, 2Z, ...)`` to ``(B, Z, ...)``."""
-        return moments.chunk(2, dim=1)[0]
-
-
-def draw(moments: Tensor, *, sampled: bool) -> Tensor:
-    """A sample of latents by their moments, or their mean: Kingma & Welling 2014 (arXiv 1312.6114), eq. 10.
-
-    Args:
-        moments: ``(B, 2Z, ...)``, means and then logarithms of variances.
-        sampled: whether to sample.
-
-    Returns:
-        latents ``(B, Z, ...)``.
-    """
-    mean, log_variance = moments.chunk(2, dim=1)
-    return mean + (log_variance / 2).exp() * torch.randn_like(mean) if sampled else mean
 
 
 class Block(nn.Module):
@@ -232,7 +190,29 @@ def _initialise(half: Encoder | Decoder) -> None:
         half.tail.bias[half.latent_channels :].fill_(FIRST_LOG_VARIANCE)
 
 
+def _fit_decoder(shapes: Shapes) -> Args:
+    return {"latent": shapes.inputs[0], "channels": shapes.outputs[0]}
+
+
+def _up(shapes: Shapes) -> Args:
+    return {"widths": _level_widths(shapes.outputs[-1], shapes.inputs[-1])}
+
+
+def _down(shapes: Shapes) -> Args:
+    widths = _level_widths(shapes.inputs[-1], shapes.outputs[-1])
+    return {"widths": widths, "latent": shapes.outputs[0], "mean": True}
+
+
+def _level_widths(large: int, small: int) -> list[int]:
+    """Widths at full, half... resolution down to the size of latents, 32 channels more at each."""
+    return [32 * (level + 1) for level in range((large // small).bit_length())]
+
+
+_scale = scale_widths("widths", "blocks")
+
+
 @register("net")
+@scaled(Family(scale=_scale, fit=fit_channels, does={"half": "whole"}))
 def vae(
     channels: Channels = 3,
     latent: Count = 4,
@@ -256,6 +236,7 @@ def vae(
 
 
 @register("net")
+@scaled(Family(scale=_scale, fit=fit_channels, fresh=_down, does={"half": "encoder"}))
 def vae_encoder(
     channels: Channels = 3,
     latent: Count = 4,
@@ -276,6 +257,7 @@ def vae_encoder(
 
 
 @register("net")
+@scaled(Family(scale=_scale, fit=_fit_decoder, fresh=_up, does={"half": "decoder"}))
 def vae_decoder(
     channels: Channels = 3, latent: Count = 4, widths: Counts = (32, 64, 96), blocks: CountOrZero = 1
 ) -> Decoder:

@@ -10,8 +10,10 @@ from diffusers import AutoencoderKL as PlainKL
 from diffusers import AutoencoderTiny as PlainTiny
 from safetensors.torch import load_file
 
-from kdgen.models.adapters import autoencoder_kl, autoencoder_tiny, open_folder
-from kdgen.models.adapters.autoencoders import Autoencoder, AutoencoderKl, AutoencoderTiny
+from kdgen.models.adapters import open_folder
+from kdgen.models.adapters.autoencoder import Autoencoder
+from kdgen.models.adapters.autoencoder_kl import AutoencoderKl, autoencoder_kl
+from kdgen.models.adapters.autoencoder_tiny import AutoencoderTiny, autoencoder_tiny
 from kdgen.registry import build, spelled_out
 from kdgen.types import UserError
 from kdgen.utils.hooks import capture_outputs
@@ -127,7 +129,7 @@ def test_foreign_and_damaged_folders_are_refused_in_one_line(tmp_path: Path, mak
     weights.unlink()
     assert "never opened" in refused()
     config.write_text(json.dumps({**json.loads(config.read_text()), "_class_name": "VQModel"}))
-    assert "VQModel, which is not handled: handled are UNet2DModel, AutoencoderKL, AutoencoderTiny" in refused()
+    assert "VQModel, which is not handled: handled are AutoencoderKL, AutoencoderTiny, UNet2DModel" in refused()
     config.write_text("[]")
     assert "damaged" in refused()
 

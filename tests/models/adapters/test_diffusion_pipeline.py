@@ -11,15 +11,15 @@ from diffusers import DDIMPipeline, DDPMPipeline, DDPMScheduler, DPMSolverMultis
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kdgen.models.adapters import open_folder, unet2d
-from kdgen.models.adapters.diffusion_pipeline import Denoiser2D
+from kdgen.models.adapters import open_folder
+from kdgen.models.adapters.unet2d import Unet2d, unet2d
 from kdgen.registry import build, spelled_out
 from kdgen.types import UserError
 
 TINY = {"size": 8, "block_out_channels": (8, 16), "norm_num_groups": 4}
 
 
-def tiny(seed: int = 0, **args: Any) -> Denoiser2D:
+def tiny(seed: int = 0, **args: Any) -> Unet2d:
     torch.manual_seed(seed)
     return unet2d(**{**TINY, **args}).eval()
 
@@ -124,7 +124,7 @@ def test_files_are_read_back_strictly(tmp_path: Path) -> None:
 
 def test_a_folder_of_plain_diffusers_opens_and_is_written_alike(folder: Path, tmp_path: Path) -> None:
     net, use, channels, task = open_folder(folder)
-    assert isinstance(net, Denoiser2D)
+    assert isinstance(net, Unet2d)
     assert not net.training
     assert (channels, task) == (3, {"name": "diffuse", "channels": 3, "size": 8})
     pipe = DDPMPipeline.from_pretrained(folder)
@@ -136,7 +136,7 @@ def test_a_folder_of_plain_diffusers_opens_and_is_written_alike(folder: Path, tm
     net.save_files(tmp_path)
     for part in ("model_index.json", "scheduler/scheduler_config.json"):
         assert json.loads((tmp_path / part).read_text()) == json.loads((folder / part).read_text())
-    again: Denoiser2D = build("net", spelled_out("net", use))
+    again: Unet2d = build("net", spelled_out("net", use))
     again.load_files(tmp_path)
     assert repr(again) == repr(net)
     assert torch.equal(again.generate(1, num_steps=2), net.generate(1, num_steps=2))

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, DDPMPipeline, UNet2DModel
 from support import call
 
-from kdgen.models.adapters.diffusion_pipeline import Denoiser2D
+from kdgen.models.adapters.unet2d import Unet2d
 from kdgen.models.model import load
 from kdgen.tasks import Diffuse
 from kdgen.types import UserError
@@ -64,7 +64,7 @@ def test_schedulers_that_carry_the_same_table_are_opened(scheduler: str, tmp_pat
     model = load(tmp_path / "pipe")
     file.write_text(json.dumps({"_class_name": scheduler}))  # the defaults are those of its own class
     for opened in (model, load(tmp_path / "pipe")):
-        assert isinstance(opened.net, Denoiser2D)
+        assert isinstance(opened.net, Unet2d)
         torch.testing.assert_close(opened.net.scheduler.alphas_cumprod, made.alphas_cumprod)
     assert model.draw(2, num_steps=2).shape == (2, 1, 8, 8)
 
@@ -73,14 +73,14 @@ def test_schedulers_that_carry_the_same_table_are_opened(scheduler: str, tmp_pat
 def test_tables_that_end_without_any_image_are_opened(scheduler: str, tmp_path: Path) -> None:
     pipeline(tmp_path / "pipe", unet(), scheduler, rescale_betas_zero_snr=True, prediction_type="v_prediction")
     model = load(tmp_path / "pipe")
-    assert isinstance(model.net, Denoiser2D)
+    assert isinstance(model.net, Unet2d)
     levels = model.net.timesteps
     assert levels.timestep(torch.tensor([levels.sigma_max * 2])).item() == len(levels) - 1
     with torch.no_grad():
         assert model.net(torch.ones(1, 1, 8, 8), sigma=torch.tensor([levels.sigma_max])).isfinite().all()
     model.save(tmp_path / "again")
     again = load(tmp_path / "again").net
-    assert isinstance(again, Denoiser2D)
+    assert isinstance(again, Unet2d)
     assert again.timesteps.same(levels)
 
 
@@ -117,6 +117,6 @@ def test_the_autoencoder_of_a_pipeline_that_is_not_handled_is_opened_by_its_fold
     (tmp_path / "sd").mkdir()
     (tmp_path / "sd" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
     vae().save_pretrained(tmp_path / "sd" / "vae")
-    with pytest.raises(UserError, match="autoencoder by itself: write /vae behind its name"):
+    with pytest.raises(UserError, match="its vae by itself: write /vae behind its name"):
         load(tmp_path / "sd")
     assert load(tmp_path / "sd" / "vae").task["name"] == "autoencode"

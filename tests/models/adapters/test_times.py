@@ -2,7 +2,7 @@
 
 import torch
 
-from kdgen.models.adapters.diffusion_pipeline import unet2d
+from kdgen.models.adapters.unet2d import unet2d
 
 TINY = {"size": 8, "block_out_channels": [8, 16], "attention_levels": 0, "mid_block": False}
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from kdgen.models.adapters import open_folder, unet2d
-from kdgen.models.adapters.diffusion_pipeline import Denoiser2D
+from kdgen.models.adapters import open_folder
+from kdgen.models.adapters.unet2d import Unet2d, unet2d
 from kdgen.types import UserError
 from kdgen.utils.hooks import capture_outputs
 
 TINY = {"size": 8, "block_out_channels": (8, 16), "norm_num_groups": 4}
 
 
-def tiny(seed: int = 0, **args: Any) -> Denoiser2D:
+def tiny(seed: int = 0, **args: Any) -> Unet2d:
     torch.manual_seed(seed)
     return unet2d(**{**TINY, **args}).eval()
 

@@ -12,7 +12,7 @@ import kdgen.models.nets  # noqa: F401
 from kdgen.data import read_idx
 from kdgen.metrics import psnr
 from kdgen.models.adapters.checkpoint import load_checkpoint
-from kdgen.models.nets.vae import draw
+from kdgen.models.nets.moments import draw
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
 

@@ -11,7 +11,8 @@ from torch import nn
 import kdgen.models.nets  # noqa: F401
 from kdgen import registry
 from kdgen.models.adapters.checkpoint import load_checkpoint
-from kdgen.models.nets.vae import FIRST_LOG_VARIANCE, Decoder, Encoder, Moments, Vae, draw, reflected
+from kdgen.models.nets.moments import FIRST_LOG_VARIANCE, Moments, draw
+from kdgen.models.nets.vae import Decoder, Encoder, Vae, reflected
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
 from kdgen.utils.hooks import capture_outputs

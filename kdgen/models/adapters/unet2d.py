@@ -8,25 +8,37 @@ import torch
 from pydantic import JsonValue
 from torch import Tensor, nn
 
-from kdgen.diffusion.prediction import Prediction, Timesteps, append_dims, scale_in, to_denoised
+from kdgen.diffusion.prediction import append_dims, scale_in, to_denoised
+from kdgen.models.adapters.adapter import INDEX, Adapter
 from kdgen.models.adapters.blocks import inherit_blocks
-from kdgen.models.adapters.pipeline_images import pipeline_images, told_classes, told_ends
-from kdgen.models.adapters.pretrained import PIPELINES, SCHEDULERS, construct, portable, public, read_weights, write
+from kdgen.models.adapters.pipeline_images import class_hook, end_hook, pipeline_images, pipeline_usage
+from kdgen.models.adapters.pretrained import construct, portable, public, write
+from kdgen.models.adapters.schedulers import make_scheduler, timesteps_of
 from kdgen.models.adapters.times import match_times
+from kdgen.models.adapters.unet2d_config import (
+    PIPELINES,
+    PREDICTIONS,
+    check_config,
+    fit_config,
+    pipeline_arguments,
+    scale_config,
+)
 from kdgen.models.parts import Drawn
+from kdgen.models.scaling import Family, scaled
 from kdgen.models.task_arguments import task_having
-from kdgen.registry import register
+from kdgen.registry import Spec, register
 from kdgen.types import UserError
 from kdgen.utils.conditions import check_told
 from kdgen.utils.devices import evaluating
 
-Told = Tensor | None
-KINDS: dict[str, Prediction] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "sample"}
-"""What diffusers calls a prediction, and what ``kdgen.diffusion`` calls it."""
+Condition = Tensor | None
 
 
-class Denoiser2D(nn.Module):
-    """The net of ``unet2d``: a ``UNet2DModel`` that gives the denoised image.
+@register("adapter", handle=("UNet2DModel", *PIPELINES))
+class Unet2d(Adapter):
+    """A diffusion model of images: folders of diffusers' UNet2DModel, alone or in a pipeline.
+
+    It gives the denoised image.
 
     Attributes:
         unet: diffusers' model.
@@ -39,6 +51,8 @@ class Denoiser2D(nn.Module):
         conditions: that it reads: ``sigma``, and ``label`` or ``until``.
     """
 
+    part = "unet"
+
     def __init__(self, unet: Any, scheduler: Any, pipeline: str, until: bool = False) -> None:
         super().__init__()
         self.unet, self.scheduler, self.pipeline, self.until = unet, scheduler, pipeline, until
@@ -49,34 +63,12 @@ class Denoiser2D(nn.Module):
         self.conditions = frozenset(
             name for name, read in (("sigma", True), ("label", self.num_classes is not None), ("until", until)) if read
         )
-        self._check()
-        alphas = scheduler.alphas_cumprod
-        if scheduler.config.get("rescale_betas_zero_snr"):  # some write a small number in the place of its last 0
-            alphas = torch.cat([alphas[:-1], torch.zeros_like(alphas[-1:])])
-        self.timesteps = Timesteps(alphas)
+        check_config(unet.config, self.predicts, until)
+        self.timesteps = timesteps_of(scheduler)
 
-    def _check(self) -> None:
-        config = self.unet.config
-        if self.predicts not in KINDS:
-            raise UserError(f"a unet2d predicts {', '.join(KINDS)}, not {self.predicts}")
-        if config.out_channels != config.in_channels:
-            raise UserError(f"a unet2d gives as many channels as it reads; this one gives {config.out_channels} of "
-                            f"{config.in_channels} (it predicts variances, perhaps), which is not handled")  # fmt: skip
-        if config.in_channels not in (1, 3):
-            raise UserError(f"a unet2d is one of images of 1 or 3 channels; this one has {config.in_channels} (it is "
-                            "one of latents, perhaps), which is not handled")  # fmt: skip
-        halvings = len(config.block_out_channels) - 1
-        sides = [self.size] if isinstance(self.size, int) else self.size or []
-        if any(side % 2**halvings for side in sides):
-            raise UserError(f"a unet2d halves its images {halvings} times: its sample_size is a multiple of "
-                            f"{2**halvings}, not {self.size}, of which it draws nothing")  # fmt: skip
-        if self.until and self.num_classes is not None:
-            raise UserError("a unet2d has one embedding beside that of time: set until or num_class_embeds, not both")
-        if config.time_embedding_type == "fourier" or config.class_embed_type != ("timestep" if self.until else None):
-            raise UserError("a unet2d is told the timestep by a positional or learned embedding, and the class by a "
-                            "table of num_class_embeds; another kind is not handled")  # fmt: skip
-
-    def forward(self, x: Tensor, *, sigma: Told = None, label: Told = None, until: Told = None) -> Tensor:
+    def forward(
+        self, x: Tensor, *, sigma: Condition = None, label: Condition = None, until: Condition = None
+    ) -> Tensor:
         """Denoise.
 
         Args:
@@ -99,15 +91,30 @@ class Denoiser2D(nn.Module):
         if self.num_classes is not None and label is None:
             raise UserError(f"this unet2d is told the class, one of {self.num_classes}: call it with label (B,)")
         check_told(self, label=label, until=until)
-        kind = KINDS[self.predicts]
+        prediction = PREDICTIONS[self.predicts]
         t = self.timesteps.timestep(sigma)
         if self.unet.config.time_embedding_type == "learned":
             t = t.round().long()
-        told = {} if self.num_classes is None else {"class_labels": label}
+        kwargs = {} if self.num_classes is None else {"class_labels": label}
         if self.until:
-            told = {"class_labels": self.timesteps.timestep(torch.zeros_like(sigma) if until is None else until)}
-        out: Tensor = self.unet(x * append_dims(scale_in(kind, sigma), x), t, **told).sample
-        return to_denoised(kind, out, x, sigma)
+            kwargs = {"class_labels": self.timesteps.timestep(torch.zeros_like(sigma) if until is None else until)}
+        out: Tensor = self.unet(x * append_dims(scale_in(prediction, sigma), x), t, **kwargs).sample
+        return to_denoised(prediction, out, x, sigma)
+
+    @classmethod
+    def arguments(cls, folder: Path) -> dict[str, Any]:
+        """Arguments for a pipeline folder, or for that of a model, which says nothing of its training.
+
+        Such a model is taken for an ordinary DDPM: 1000 linear betas from 1e-4 to 0.02, predicting epsilon.
+        """
+        if (folder / INDEX).is_file():
+            return pipeline_arguments(folder)
+        return {**super().arguments(folder), "scheduler": {"_class_name": "DDPMScheduler"}}
+
+    @classmethod
+    def usage(cls, repo: str, use: Spec, task: Mapping[str, Any]) -> str:
+        """Lines that draw an image by plain diffusers."""
+        return pipeline_usage(repo, str(use.args.get("pipeline", "DDIMPipeline")), task)
 
     @torch.no_grad()
     def generate(
@@ -137,24 +144,24 @@ class Denoiser2D(nn.Module):
         Raises:
             UserError: for more steps than the scheduler has, or a net that does not know its size.
         """
-        most: int = self.scheduler.config.num_train_timesteps
-        steps = min(50 if self.pipeline == "DDIMPipeline" else 1000, most) if num_steps is None else num_steps
-        if not 1 <= steps <= most:
-            raise UserError(f"the number of steps is from 1 to {most}, not {steps}")
+        max_steps: int = self.scheduler.config.num_train_timesteps
+        steps = min(50 if self.pipeline == "DDIMPipeline" else 1000, max_steps) if num_steps is None else num_steps
+        if not 1 <= steps <= max_steps:
+            raise UserError(f"the number of steps is from 1 to {max_steps}, not {steps}")
         if self.size is None:
             raise UserError("this unet2d does not know the size of its images: give its configuration a sample_size")
         pipe = self._pipeline(self.unet)
         pipe.set_progress_bar_config(disable=True)
 
-        def tell(begin: int, end: int) -> Any:
+        def hook(begin: int, end: int) -> Any:
             if self.until:
-                return told_ends(pipe.scheduler)
+                return end_hook(pipe.scheduler)
             if self.num_classes is not None:
-                return told_classes(self.num_classes, label, begin, end)
-            return lambda unet, args, told: (args, told)
+                return class_hook(self.num_classes, label, begin, end)
+            return lambda unet, args, kwargs: (args, kwargs)
 
         with evaluating(self, inference=False):
-            return pipeline_images(pipe, tell, num_images, seed=seed, num_steps=steps, progress=progress)
+            return pipeline_images(pipe, hook, num_images, seed=seed, num_steps=steps, progress=progress)
 
     def sampled_module(self) -> Any:
         """The model of diffusers, which its pipeline calls."""
@@ -171,18 +178,14 @@ class Denoiser2D(nn.Module):
         """Write a pipeline folder, which plain diffusers opens."""
         write(self._pipeline(portable(self.unet)), folder)
 
-    def load_files(self, folder: Path) -> None:
-        """Read the weights of a pipeline folder. Raises UserError if they are damaged or do not fit."""
-        read_weights(self.unet, folder / "unet")
-
     def inherit(self, teacher: nn.Module) -> None:
-        """Start from the weights of a larger ``Denoiser2D``: ``inherit_blocks``, and for another table ``match_times``.
+        """Start from the weights of a larger ``Unet2d``: ``inherit_blocks``, and for another table ``match_times``.
 
         Raises:
             UserError: for a teacher of another kind or prediction, or a smaller one.
         """
-        if not isinstance(teacher, Denoiser2D) or teacher.predicts != self.predicts:
-            other = teacher.predicts if isinstance(teacher, Denoiser2D) else type(teacher).__name__
+        if not isinstance(teacher, Unet2d) or teacher.predicts != self.predicts:
+            other = teacher.predicts if isinstance(teacher, Unet2d) else type(teacher).__name__
             raise UserError(f"a unet2d that predicts {self.predicts} starts from another that does, not from {other}: "
                             "give the student its teacher's prediction_type")  # fmt: skip
         inherit_blocks(self.unet, teacher.unet)
@@ -197,9 +200,9 @@ class Denoiser2D(nn.Module):
 
     def describe(self) -> dict[str, JsonValue]:
         """The task that it was made for."""
-        known: dict[str, Any] = {"size": self.size, "num_classes": self.num_classes}
-        known = {"name": task_having(draws="noise"), "channels": self.channels, **known}
-        return {key: value for key, value in known.items() if value is not None}
+        facts: dict[str, Any] = {"size": self.size, "num_classes": self.num_classes}
+        facts = {"name": task_having(draws="noise"), "channels": self.channels, **facts}
+        return {key: value for key, value in facts.items() if value is not None}
 
     def extra_repr(self) -> str:
         """What its weights do not say."""
@@ -207,6 +210,7 @@ class Denoiser2D(nn.Module):
 
 
 @register("net")
+@scaled(Family(scale=scale_config, fit=fit_config, does={"draws": "noise"}))
 def unet2d(
     channels: int = 1,
     size: int = 32,
@@ -225,7 +229,7 @@ def unet2d(
     config: Mapping[str, Any] | None = None,
     scheduler: Mapping[str, Any] | None = None,
     pipeline: str = "DDIMPipeline",
-) -> Denoiser2D:
+) -> Unet2d:
     """A diffusion U-Net, diffusers' UNet2DModel, written as a pipeline that plain diffusers opens.
 
     By default 1.8 million parameters.
@@ -286,14 +290,9 @@ def unet2d(
             "clip_sample": True,
             "timestep_spacing": "trailing",
         }
-    name = str(scheduler.get("_class_name", "DDPMScheduler"))
-    if name not in SCHEDULERS:
-        raise UserError(f"a unet2d has one of the schedulers {', '.join(SCHEDULERS)}, not {name}")
-    made = construct(name, scheduler)
-    if pipeline == "DDIMPipeline" and name != "DDIMScheduler":  # the same table, by the defaults of its own class
-        made = construct("DDIMScheduler", public(made.config))
+    made = make_scheduler(scheduler, pipeline)
     unet = construct("UNet2DModel", config)
     if until:
         for parameter in unet.class_embedding.linear_2.parameters():
             nn.init.zeros_(parameter)
-    return Denoiser2D(unet, made, pipeline, until)
+    return Unet2d(unet, made, pipeline, until)

@@ -1,0 +1,139 @@
+"""Nets around models of diffusers, and the folders that are opened as such: found by the class that they name."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+from pydantic import JsonValue
+from torch import nn
+
+from kdgen import registry
+from kdgen.models.adapters.pretrained import portable, public, read_json, read_weights, write
+from kdgen.registry import Spec
+from kdgen.types import Net, UserError
+
+INDEX = "model_index.json"
+"""What makes a folder that of a pipeline; that of a model has a `config.json` alone."""
+
+
+class Adapter(nn.Module):
+    """A net around a model of diffusers.
+
+    One is registered as an adapter with the classes that it opens, of models and of pipelines, and the function that
+    builds it as a net of the same name::
+
+        @register("adapter", handle="AutoencoderTiny")
+        class AutoencoderTiny(Adapter): ...
+
+        @register("net")
+        def autoencoder_tiny(width: int = 32, config: Mapping[str, Any] | None = None) -> AutoencoderTiny: ...
+
+    Attributes:
+        part: the attribute that holds the model of diffusers, and the subfolder that it is saved to: ``unet`` or
+            ``vae``, as pipelines of diffusers name them, which are fetched from the Hub.
+        channels: channels C of its images, 1 or 3.
+    """
+
+    part: ClassVar[str]
+    channels: int
+
+    @classmethod
+    def arguments(cls, folder: Path) -> dict[str, JsonValue]:
+        """Arguments that build the net which a folder holds, by its configurations alone: here that of the model.
+
+        Raises:
+            UserError: for configurations that are missing, damaged, or not handled.
+        """
+        return {"config": public(read_json(folder / "config.json"))}
+
+    @classmethod
+    def weights_folder(cls, folder: Path) -> Path:
+        """Where in a folder the weights of the model lie: beside its configuration."""
+        return part_folder(folder, cls.part) if (folder / INDEX).is_file() else folder
+
+    @classmethod
+    def usage(cls, repo: str, use: Spec, task: Mapping[str, Any]) -> str:
+        """Lines that use a published student by plain diffusers.
+
+        Args:
+            repo: its id on the Hub, or its folder.
+            use: the name and the arguments of its net.
+            task: what it was made for.
+        """
+        raise NotImplementedError
+
+    def describe(self) -> dict[str, JsonValue]:
+        """The task that it was made for."""
+        raise NotImplementedError
+
+    def save_files(self, folder: Path) -> None:
+        """Write the model as diffusers does, into the subfolder of its part."""
+        write(portable(self.get_submodule(self.part)), folder / self.part)
+
+    def load_files(self, folder: Path) -> None:
+        """Read the weights from the subfolder of its part. Raises UserError if they are damaged or do not fit."""
+        read_weights(self.get_submodule(self.part), folder / self.part)
+
+
+def open_folder(folder: Path) -> tuple[Net, Spec, int, dict[str, JsonValue]]:
+    """Open a pipeline folder (``model_index.json``) or a model folder (``config.json``) that diffusers wrote.
+
+    Returns:
+        the net in evaluation mode on the CPU, the name and arguments that build it, the channels of its images, and
+        the task it was made for.
+
+    Raises:
+        UserError: for a class that is not handled, by its name; for missing or damaged files; for weights that are not
+            safetensors, and for weights that do not fit.
+    """
+    use, weights = known_folder(folder)
+    net: Adapter = registry.build("net", use)
+    read_weights(net.get_submodule(net.part), weights)
+    return net.eval(), use, net.channels, net.describe()
+
+
+def known_folder(folder: Path) -> tuple[Spec, Path]:
+    """What a folder that diffusers wrote holds by its configurations alone, and where the weights belong.
+
+    Raises:
+        UserError: for a class that is not handled, by its name, and for missing or damaged files.
+    """
+    pipeline = (folder / INDEX).is_file()
+    class_name = read_json(folder / (INDEX if pipeline else "config.json")).get("_class_name")
+    handled = _handled(pipeline=pipeline)
+    if class_name not in handled:
+        parts = _handled_parts(folder) if pipeline else []
+        further = f", and its {parts[0]} by itself: write /{parts[0]} behind its name" if parts else ""
+        raise UserError(f"{folder} holds a {'pipeline' if pipeline else 'model'} of class {class_name}, which is not "
+                        f"handled: handled are {', '.join(handled)}{further}")  # fmt: skip
+    name = handled[class_name]
+    adapter = cast(type[Adapter], registry.get("adapter", name))
+    return Spec(name=name, args=adapter.arguments(folder)), adapter.weights_folder(folder)
+
+
+def part_folder(folder: Path, part: str) -> Path:
+    """Where a part of a pipeline lies: in a folder of its name, or, as in the first pipelines, beside the index."""
+    return folder / part if (folder / part).is_dir() else folder
+
+
+def check_class(what: str, class_name: Any, handled: tuple[str, ...], folder: Path) -> str:
+    """Refuse a part of a pipeline that is of another class than its adapter handles.
+
+    Raises:
+        UserError: with the class, and those that are handled.
+    """
+    if class_name not in handled:
+        raise UserError(f"{folder} holds a {what} of class {class_name}, which is not handled: handled are "
+                        f"{', '.join(handled)}")  # fmt: skip
+    return str(class_name)
+
+
+def _handled(*, pipeline: bool) -> dict[Any, str]:
+    """The classes of models or of pipelines that adapters open, and the names of these."""
+    return {key: name for key, name in registry.handles("adapter").items() if key.endswith("Pipeline") == pipeline}
+
+
+def _handled_parts(folder: Path) -> list[str]:
+    """The subfolders of a pipeline that hold a model which can be opened by itself."""
+    configs = sorted(folder.glob("*/config.json"))
+    return [file.parent.name for file in configs if read_json(file).get("_class_name") in _handled(pipeline=False)]

@@ -1,0 +1,45 @@
+"""Schedulers of diffusers as tables of noise levels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from kdgen.diffusion.prediction import Timesteps
+from kdgen.models.adapters.pretrained import construct, public
+from kdgen.types import UserError
+
+SCHEDULERS = (
+    "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler", "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler", "KDPM2DiscreteScheduler",
+    "LCMScheduler", "LMSDiscreteScheduler", "PNDMScheduler", "SASolverScheduler", "TCDScheduler",
+    "UniPCMultistepScheduler",
+)  # fmt: skip
+"""Schedulers whose table of noise levels is understood."""
+
+STEPPED = ("DDIMScheduler", "DDPMScheduler", "DPMSolverMultistepScheduler", "LCMScheduler")
+"""Schedulers that DDPMPipeline drives rightly: they neither scale the net's input nor lack a generator."""
+
+
+def make_scheduler(config: Mapping[str, Any], pipeline: str) -> Any:
+    """A scheduler by its configuration, with its ``_class_name``, for a class of pipelines.
+
+    Raises:
+        UserError: for a class whose table is not understood, and a configuration that it refuses.
+    """
+    name = str(config.get("_class_name", "DDPMScheduler"))
+    if name not in SCHEDULERS:
+        raise UserError(f"a unet2d has one of the schedulers {', '.join(SCHEDULERS)}, not {name}")
+    scheduler = construct(name, config)
+    if pipeline == "DDIMPipeline" and name != "DDIMScheduler":  # the same table, by the defaults of its own class
+        scheduler = construct("DDIMScheduler", public(scheduler.config))
+    return scheduler
+
+
+def timesteps_of(scheduler: Any) -> Timesteps:
+    """The noise level of each timestep of a scheduler."""
+    alphas = scheduler.alphas_cumprod
+    if scheduler.config.get("rescale_betas_zero_snr"):  # some write a small number in the place of its last 0
+        alphas = torch.cat([alphas[:-1], torch.zeros_like(alphas[-1:])])
+    return Timesteps(alphas)

@@ -1,0 +1,154 @@
+"""What every registered adapter keeps to, for each class of diffusers that it opens, on tiny models."""
+
+from pathlib import Path
+from typing import Any
+
+import documented
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import kdgen.training.registered  # noqa: F401
+from kdgen import export_model, registry
+from kdgen.models.abilities import Autoencoder, Generating
+from kdgen.models.adapters.adapter import Adapter
+from kdgen.models.adapters.pipeline_images import image_seeds
+from kdgen.models.hub_cache import publishable
+from kdgen.models.model import Model, build_net, load
+from kdgen.models.scaling import families
+from kdgen.registry import Spec
+from kdgen.report.propose import propose
+from kdgen.report.usage_snippets import without_kdgen
+from kdgen.tasks.infer_task import measuring_task
+from kdgen.utils.conditions import call
+from kdgen.utils.hooks import capture_outputs, hookable_layers
+
+CLASSES = [(name, handle) for name in documented.own("adapter") for handle in registry.handles_of("adapter", name)]
+X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+COND = {"sigma": torch.full((2,), 0.2), "label": torch.tensor([0, 1])}
+
+
+def made(name: str, **more: Any) -> tuple[Adapter, Spec]:
+    """A tiny net of an adapter, of images of three channels."""
+    torch.manual_seed(0)
+    net, use = build_net(Spec(name=name, args={**documented.shrunk("net", name), "channels": 3, **more}), channels=3)
+    assert isinstance(net, Adapter)
+    return net.eval(), use
+
+
+def written(name: str, class_name: str, folder: Path) -> Adapter:
+    """A tiny net whose model, of this class, or pipeline plain diffusers has written into a folder."""
+    pipeline = class_name.endswith("Pipeline")
+    net, _ = made(name, **({"pipeline": class_name} if pipeline else {}))
+    model: Any = net.get_submodule(net.part)
+    if pipeline:
+        net.save_files(folder)
+    else:
+        assert type(model).__name__ == class_name
+        model.save_pretrained(folder)
+    return net
+
+
+def plain(class_name: str, folder: Path) -> Any:
+    """What diffusers itself makes of a folder."""
+    import diffusers
+
+    return getattr(diffusers, class_name).from_pretrained(folder)
+
+
+def output(net: torch.nn.Module) -> Tensor:
+    with torch.no_grad():
+        return call(net, X, COND)
+
+
+def same(first: Tensor, second: Tensor) -> None:
+    torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", documented.own("adapter"))
+def test_every_adapter_has_a_net_of_its_name_that_says_what_it_is_for(name: str) -> None:
+    net, _ = made(name)
+    assert isinstance(net, registry.get("adapter", name))  # type: ignore[arg-type]
+    assert registry.handles_of("adapter", name)
+    assert publishable(f"{net.part}/config.json")
+    assert registry.summary("adapter", name).endswith(".")
+    assert registry.accepts("net", name, "config")
+    assert net.channels == net.describe()["channels"] == 3
+    assert net.describe()["name"] in registry.names("task")
+
+
+@pytest.mark.parametrize(("name", "class_name"), CLASSES)
+def test_what_diffusers_wrote_is_opened_with_its_weights_saved_and_loaded(
+    name: str, class_name: str, tmp_path: Path
+) -> None:
+    net = written(name, class_name, tmp_path / "folder")
+    model = load(tmp_path / "folder")
+    assert model.use is not None
+    assert (model.use.name, model.channels) == (name, 3)
+    foreign = plain(class_name, tmp_path / "folder")
+    weights = (foreign if isinstance(foreign, torch.nn.Module) else getattr(foreign, net.part)).state_dict()
+    opened = model.net.get_submodule(net.part).state_dict()
+    assert opened.keys() == weights.keys()
+    assert all(torch.equal(value, weights[key]) for key, value in opened.items())
+    out = output(model.net)
+    assert out.isfinite().all()
+    with torch.no_grad(), capture_outputs(model.net, hookable_layers(model.net)) as features:
+        same(call(model.net, X, COND), out)
+    assert len(features) >= 2
+    model.save(tmp_path / "student")
+    same(output(load(tmp_path / "student").net), out)
+
+
+@pytest.mark.parametrize(("name", "class_name"), CLASSES)
+def test_the_lines_of_its_card_give_the_same_numbers_by_plain_diffusers(
+    name: str, class_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written(name, class_name, tmp_path / "folder")
+    model = load(tmp_path / "folder")
+    model.save(tmp_path / "student")
+    assert model.use is not None
+    how, code = without_kdgen("student", model.use, {**model.task, "steps": [2]})
+    assert how == "by plain diffusers"
+    assert "kdgen" not in code
+    monkeypatch.chdir(tmp_path)
+    lines: dict[str, Any] = {"x": X}
+    with torch.no_grad():
+        exec(code, lines)
+    if isinstance(model.net, Autoencoder):
+        with torch.no_grad():
+            same(model.net.encode(X)[:, : model.net.latent_channels], lines["latents"])
+        same(output(model.net), lines["images"])
+    else:
+        assert isinstance(model.net, Generating)
+        generators = [torch.Generator().manual_seed(seed) for seed in image_seeds(3, 2)]
+        images = lines["pipeline"](2, generator=generators, num_inference_steps=2, output_type="np").images
+        assert torch.equal(model.draw(2, seed=3, num_steps=2), torch.from_numpy(images).movedim(-1, 1) * 2 - 1)
+        with Image.open("image.png") as image:
+            assert image.mode == "RGB"
+
+
+@pytest.mark.parametrize("name", documented.own("adapter"))
+def test_every_adapter_is_exported(name: str, tmp_path: Path) -> None:
+    net, use = made(name)
+    model = Model(net, name=name, channels=3, task=net.describe(), use=use).eval()
+    done = export_model(model, tmp_path / "net.pt2", format="torch-export")
+    assert done.path.is_file()
+    assert done.parity.max_abs_error < 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name in documented.own("adapter") if name in families()])
+def test_a_model_of_diffusers_has_a_smaller_student(name: str, tmp_path: Path) -> None:
+    net, use = build_net(Spec(name=name, args={"channels": 3}), channels=3)
+    assert isinstance(net, Adapter)
+    model = Model(net, name=name, channels=3, task=net.describe(), use=use).eval()
+    task = measuring_task({name: model}, None)[1]
+    assert propose(model, task, fraction=0.9).use.name == name
+    inner: Any = net.get_submodule(net.part)
+    inner.save_pretrained(tmp_path)
+    opened = load(tmp_path)
+    assert opened.use is not None
+    assert opened.use.args["config"]
+    found = propose(opened, task, fraction=0.9)
+    assert found.use.name == name
+    assert 0 < found.share <= 0.9
