@@ -1,3 +1,4 @@
+import functools
 import json
 from typing import Any
 
@@ -10,7 +11,7 @@ from kdgen import registry
 from kdgen.__main__ import main
 from kdgen.metrics import cost
 from kdgen.models.model import Model, build_net, load
-from kdgen.models.scaling import Shapes, families
+from kdgen.models.scaling import Shapes, families, family_of
 from kdgen.registry import Spec
 from kdgen.report.propose import Proposal, propose
 from kdgen.types import Task, UserError
@@ -160,6 +161,13 @@ def test_scales_know_their_nets(family: str) -> None:
     for depths in zip(*at, strict=True):
         sizes = [cost.num_params(registry.build("net", Spec(name=family, args=each))) for each in depths]
         assert sizes == sorted(sizes)
+
+
+def test_a_family_is_found_behind_a_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, declared = registry.get("net", "dncnn"), family_of("dncnn")
+    monkeypatch.setitem(registry._registered["net"], "dncnn", functools.wraps(net)(lambda **args: net(**args)))
+    assert family_of("dncnn") is declared
+    assert families()["dncnn"] is declared
 
 
 def test_command_prints_a_student_for_set(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
