@@ -14,7 +14,7 @@ LIMIT = 2**20
 """Pixels of an image, its batch included, that a net is shown at once."""
 
 TILE = 896
-"""Height and width of a tile."""
+"""Largest height and width of a tile."""
 
 OVERLAP = 96
 """Pixels by which tiles overlap, and over which they are blended into each other."""
@@ -40,7 +40,7 @@ def apply(net: Net, x: Tensor, sigma: Tensor, *, limit: int = LIMIT, tile: int =
         x: ``(B, C, H, W)`` in [-1, 1]; continued by mirroring where the net needs other sizes, and cut again.
         sigma: noise levels ``(B,)`` in units of the image range.
         limit: pixels ``B * H * W`` above which tiles are used.
-        tile: height and width of a tile, at least ``OVERLAP + GRID``.
+        tile: largest height and width of a tile, at least ``OVERLAP + GRID``.
 
     Returns:
         the outputs, float32, ``(B, C, S * H, S * W)`` for a net that enlarges images S times.
@@ -86,10 +86,11 @@ def _tiled(net: Net, x: Tensor, cond: Mapping[str, Tensor], *, tile: int, overla
 
 
 def _spans(extent: int, tile: int, overlap: int, grid: int) -> list[Span]:
-    """Begin, end and window ``(end - begin,)`` of the tiles along an axis; the windows add up to 1 at every pixel."""
-    step = max((tile - overlap) // grid, 1) * grid
-    last = max(-(-(extent - step - overlap) // grid) * grid, 0)
-    spans = [(begin, min(begin + step + overlap, extent)) for begin in (*range(0, last, step), last)]
+    """Begin, end and window ``(end - begin,)`` of tiles of about one size; the windows add up to 1 at every pixel."""
+    largest, inner = max((tile - overlap) // grid, 1) * grid, max(extent - overlap, 1)
+    count = -(-inner // largest)
+    step = -(-inner // (count * grid)) * grid
+    spans = [(begin, min(begin + step + overlap, extent)) for begin in range(0, inner, step)]
     windows = [_window(begin, end, extent, overlap) for begin, end in spans]
     total = torch.zeros(extent)
     for (begin, end), window in zip(spans, windows, strict=True):
