@@ -9,7 +9,7 @@ from pydantic import Field, JsonValue, PositiveInt, ValidationError, field_valid
 
 from kdgen.registry import Spec, nearest
 from kdgen.types import UserError
-from kdgen.utils.references import FilePath, Names, beside
+from kdgen.utils.references import FilePath, Names, resolved
 from kdgen.utils.schema import Strict, explain_error, read_json_text
 
 
@@ -256,7 +256,7 @@ def read(path: Path) -> Recipe:
     Raises:
         UserError: as ``parse`` does, and for a file that cannot be read.
     """
-    return beside(parse(read_json_text(path), what=str(path)), path.absolute().parent)
+    return resolved(parse(read_json_text(path), what=str(path)), path.absolute().parent)
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:

@@ -42,11 +42,11 @@ class Arrays(Pictures):
         self._names = [f"image {i}" for i in range(len(self._pictures))]
         if not self._pictures:
             raise UserError("give at least one image")
-        known = [] if labels is None else [int(label) for label in labels]
-        if labels is not None and (len(known) != len(self._pictures) or min(known) < 0):
+        numbers = [] if labels is None else [int(label) for label in labels]
+        if labels is not None and (len(numbers) != len(self._pictures) or min(numbers) < 0):
             raise UserError(f"arrays: labels are one number from 0 up for each of {len(self._pictures)} images, not "
-                            f"{len(known)}")  # fmt: skip
-        self._labels = torch.tensor(known, dtype=torch.int64)
+                            f"{len(numbers)}")  # fmt: skip
+        self._labels = torch.tensor(numbers, dtype=torch.int64)
 
     @property
     def names(self) -> Sequence[str]:

@@ -69,8 +69,8 @@ class Variant:
         if t.ndim < 3:
             return t
         (top, height), (left, width) = (
-            (at * there // whole, size * there // whole)
-            for at, size, there, whole in zip((self.top, self.left), self.part, t.shape[-2:], self.size, strict=True)
+            (at * length // total, size * length // total)
+            for at, size, length, total in zip((self.top, self.left), self.part, t.shape[-2:], self.size, strict=True)
         )
         part = t[..., top : top + height, left : left + width]
         return dihedral(part, self.orientation) if self.orientation.any() else part
@@ -87,7 +87,7 @@ class Variant:
 
 
 def drawn(
-    batch: Batch, *, crop: int | None, turn: bool, random: torch.Generator, beside: Iterable[Tensor] = ()
+    batch: Batch, *, crop: int | None, turn: bool, random: torch.Generator, others: Iterable[Tensor] = ()
 ) -> Variant:
     """A variant of a batch by chance, which begins and ends between pixels of each view, larger or smaller ones too.
 
@@ -96,17 +96,17 @@ def drawn(
         crop: height and width of the part; None is the whole.
         turn: whether to flip and rotate.
         random: where it is drawn from.
-        beside: what else will be cut alike, an answer.
+        others: what else will be cut alike, an answer.
 
     Raises:
         UserError: for a part that is larger than the images, or that would cut through pixels of a view.
     """
     height, width = batch.x.shape[-2:]
     check_crop(crop, batch)
-    part, steps = (crop or height, crop or width), strides(batch, beside)
+    part, steps = (crop or height, crop or width), strides(batch, others)
     top, left = (
-        step * int(torch.randint((whole - size) // step + 1, (), generator=random))
-        for step, whole, size in zip(steps, (height, width), part, strict=True)
+        step * int(torch.randint((total - size) // step + 1, (), generator=random))
+        for step, total, size in zip(steps, (height, width), part, strict=True)
     )
     kinds = symmetries(*part) if turn else 1
     orientation = torch.randint(kinds, (len(batch.x),), generator=random)
@@ -130,9 +130,9 @@ def check_crop(crop: int | None, batch: Batch) -> None:
                         f"{min(height, width)}{fit}, or to null")  # fmt: skip
 
 
-def strides(batch: Batch, beside: Iterable[Tensor] = ()) -> tuple[int, int]:
+def strides(batch: Batch, others: Iterable[Tensor] = ()) -> tuple[int, int]:
     """How many rows and columns of the images lie between places where pixels of all views begin."""
-    views = [batch.x, batch.teacher_x, batch.y, *(t for t in batch.cond.values() if _is_map(t, batch)), *beside]
+    views = [batch.x, batch.teacher_x, batch.y, *(t for t in batch.cond.values() if _is_map(t, batch)), *others]
     maps = [t for t in views if t is not None and t.ndim > 2]
     down, across = (
         math.lcm(*(size // math.gcd(size, t.shape[axis]) for t in maps))

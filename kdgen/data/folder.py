@@ -141,8 +141,8 @@ class Folder(Pictures):
     def fingerprint(self) -> str:
         """A hash of the arguments and of each file's name, size and time of change; pixels are not read."""
         files = [(self._name(file), file.stat().st_size, file.stat().st_mtime_ns) for file in self._files]
-        known = (self.scales, self.whole, self.background, self.jitter, files)
-        return hashlib.sha256(repr(known).encode()).hexdigest()
+        settings = (self.scales, self.whole, self.background, self.jitter, files)
+        return hashlib.sha256(repr(settings).encode()).hexdigest()
 
     @property
     def num_classes(self) -> int:
@@ -157,7 +157,7 @@ class Folder(Pictures):
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Random crops, or whole pictures each once before any twice, ``(count, channels, size, size)`` float32."""
         if self.whole:
-            x = self._whole(self._drawn(count, seed), size, channels)
+            x = self._framed_batch(self._drawn(count, seed), size, channels)
         else:
             x = super().patches(count, size, channels=channels, seed=seed)
         return x if self.jitter is None else self.jitter(x, generator(seed, "jitter"))
@@ -170,7 +170,7 @@ class Folder(Pictures):
         """
         index = self._drawn(count, seed)
         jitter = STRONG if self.jitter is None else self.jitter
-        return jitter(self._whole(index, size, channels), generator(seed, "jitter")), index
+        return jitter(self._framed_batch(index, size, channels), generator(seed, "jitter")), index
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:
         """All readable pictures in order, by path, each ``(1, channels, H, W)`` float32."""
@@ -181,7 +181,7 @@ class Folder(Pictures):
     def _drawn(self, count: int, seed: int) -> Tensor:
         return shuffled(len(self._files), count, generator(seed, "pictures"))
 
-    def _whole(self, index: Tensor, size: int, channels: int) -> Tensor:
+    def _framed_batch(self, index: Tensor, size: int, channels: int) -> Tensor:
         return torch.cat([self._framed(i, size, channels) for i in index.tolist()])
 
     def _frame(self, index: int, size: int, channels: int) -> Tensor:

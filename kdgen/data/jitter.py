@@ -81,18 +81,18 @@ Amounts = Annotated[Mapping[str, float] | Jitter, Field(description='described a
 """An argument of which ``make_jitter`` makes a jitter."""
 
 
-def make_jitter(given: Mapping[str, Any] | Jitter) -> Jitter:
+def make_jitter(description: Mapping[str, Any] | Jitter) -> Jitter:
     """A jitter from its description, ``{"scale": 0.1, "flip": 0.5}``.
 
     Raises:
         UserError: for an unknown word or an amount that does not fit.
     """
-    if isinstance(given, Jitter):
-        return given
-    known = [each.name for each in fields(Jitter)]
-    if not isinstance(given, Mapping):
-        raise UserError(f'jitter is described as {{"{known[0]}": 0.1, ...}}, not as {given!r}')
-    for key in given:
-        if key not in known:
-            raise UserError(f"jitter has no {key!r}{nearest(key, known)}")
-    return Jitter(**given)
+    if isinstance(description, Jitter):
+        return description
+    names = [each.name for each in fields(Jitter)]
+    if not isinstance(description, Mapping):
+        raise UserError(f'jitter is described as {{"{names[0]}": 0.1, ...}}, not as {description!r}')
+    for key in description:
+        if key not in names:
+            raise UserError(f"jitter has no {key!r}{nearest(key, names)}")
+    return Jitter(**description)

@@ -52,9 +52,9 @@ class Mixture:
         origin = self._origin(count, seed)
         out = torch.empty(count, channels, size, size)
         for i, source in enumerate(self.sources):
-            mine = (origin == i).nonzero()[:, 0]
-            if len(mine):
-                out[mine] = source.patches(len(mine), size, channels=channels, seed=derive(seed, "mixture", i))
+            rows = (origin == i).nonzero()[:, 0]
+            if len(rows):
+                out[rows] = source.patches(len(rows), size, channels=channels, seed=derive(seed, "mixture", i))
         return out
 
     def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -72,11 +72,11 @@ class Mixture:
         out, labels = torch.empty(count, channels, size, size), torch.empty(count, dtype=torch.int64)
         offset = 0
         for i, source in enumerate(self.sources):
-            mine = (origin == i).nonzero()[:, 0]
+            rows = (origin == i).nonzero()[:, 0]
             assert isinstance(source, Labelled)
-            if len(mine):
-                out[mine], own = source.labelled(len(mine), size, channels=channels, seed=derive(seed, "mixture", i))
-                labels[mine] = own + offset
+            if len(rows):
+                out[rows], own = source.labelled(len(rows), size, channels=channels, seed=derive(seed, "mixture", i))
+                labels[rows] = own + offset
             offset += source.num_classes
         return out, labels
 

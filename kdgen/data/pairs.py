@@ -37,13 +37,13 @@ class Pairs(Pictures):
         super().__init__()
         self._damaged = _Half(damaged, max_gib / 2)
         self.clean = _Half(clean, max_gib / 2)
-        ours, theirs = self._damaged.by_stem, self.clean.by_stem
-        for here, there, known, other in ((damaged, clean, ours, theirs), (clean, damaged, theirs, ours)):
-            if alone := sorted(known.keys() - other.keys()):
-                raise UserError(f"pairs: {len(alone)} of {len(known)} pictures in {here} have none of their name in "
-                                f"{there}, the first is {alone[0]}: complete the pairs, or take it out")  # fmt: skip
-        stems = sorted(ours)
-        self._damaged.order, self.clean.order = [ours[stem] for stem in stems], [theirs[stem] for stem in stems]
+        inputs, truths = self._damaged.by_stem, self.clean.by_stem
+        for folder, partner, names, other in ((damaged, clean, inputs, truths), (clean, damaged, truths, inputs)):
+            if alone := sorted(names.keys() - other.keys()):
+                raise UserError(f"pairs: {len(alone)} of {len(names)} pictures in {folder} have none of their name in "
+                                f"{partner}, the first is {alone[0]}: complete the pairs, or take it out")  # fmt: skip
+        stems = sorted(inputs)
+        self._damaged.order, self.clean.order = [inputs[stem] for stem in stems], [truths[stem] for stem in stems]
         self._names = stems
         for index, stem in enumerate(stems):
             sizes = [half.picture(index).shape[1::-1] for half in (self._damaged, self.clean)]

@@ -51,15 +51,15 @@ class GaussianMixture(nn.Module):
             ``(B, C, H, W)`` in the dtype of ``x``.
         """
         means, std, weights = self.means.to(x), self.std.to(x), self.weights.to(x)
-        away = (x[:, None] - means).flatten(2)
+        offset = (x[:, None] - means).flatten(2)
         widened = std**2 + sigma[:, None].to(x) ** 2
-        likely = weights.log() - away.square().sum(2) / (2 * widened) - away.shape[2] / 2 * widened.log()
+        likely = weights.log() - offset.square().sum(2) / (2 * widened) - offset.shape[2] / 2 * widened.log()
         if label is not None:
             count = len(means)
             others = label[:, None] != torch.arange(count, device=x.device)
             likely = likely.masked_fill(others & (label[:, None] != count), -torch.inf)
-        said = means.flatten(1) + (std**2 / widened)[..., None] * away
-        mean = (likely.softmax(1)[..., None] * said).sum(1)
+        posterior = means.flatten(1) + (std**2 / widened)[..., None] * offset
+        mean = (likely.softmax(1)[..., None] * posterior).sum(1)
         return mean.view_as(x)
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor]:

@@ -128,8 +128,8 @@ def few_step(
     if sampler == "average":
         check_reads("the sampler average", net, {"until"})
     level, to = (torch.full((len(x),), value, dtype=x.dtype, device=x.device) for value in (sigma, following))
-    told = {**(cond or {}), "sigma": level} | ({"until": to} if sampler == "average" else {})
-    denoised = call(net, x, told).to(x.dtype)
+    kwargs = {**(cond or {}), "sigma": level} | ({"until": to} if sampler == "average" else {})
+    denoised = call(net, x, kwargs).to(x.dtype)
     if following == 0:
         return denoised
     if sampler == "consistency":

@@ -192,11 +192,11 @@ def _float64(values: Tensor) -> Tensor:
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
-def _like(result: Tensor, given: Tensor) -> Tensor:
+def _like(result: Tensor, reference: Tensor) -> Tensor:
     """A float64 result in the dtype and on the device of what was given, float32 for whole numbers."""
-    return result.to(given.dtype if given.is_floating_point() else torch.float32).to(given.device)
+    return result.to(reference.dtype if reference.is_floating_point() else torch.float32).to(reference.device)
 
 
-def _check(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        raise UserError(f"{what} is one of {', '.join(known)}, not {name!r}")
+def _check(what: str, name: str, choices: tuple[str, ...]) -> None:
+    if name not in choices:
+        raise UserError(f"{what} is one of {', '.join(choices)}, not {name!r}")

@@ -89,11 +89,11 @@ def trajectory(
             x = x + churn_noise * math.sqrt(raised**2 - sigma**2) * _normal(noise, generator).to(x.dtype)
         denoised = denoise(x, raised)
         yield State(x, raised, denoised)
-        there = denoised + (following / raised) * (x - denoised)
+        x_next = denoised + (following / raised) * (x - denoised)
         if method == "heun" and following > 0:
-            here_slope, there_slope = (x - denoised) / raised, (there - denoise(there, following)) / following
-            there = x + (following - raised) * (here_slope + there_slope) / 2
-        x = there
+            slope, next_slope = (x - denoised) / raised, (x_next - denoise(x_next, following)) / following
+            x_next = x + (following - raised) * (slope + next_slope) / 2
+        x = x_next
     yield State(x, 0.0, x)
 
 

@@ -35,12 +35,12 @@ class Exported:
 
     Attributes:
         path: the file, or the folder of ``safetensors-fp16``.
-        beside: the JSON file with its parity.
+        parity_file: the JSON file with its parity.
         parity: what stands in that.
     """
 
     path: Path
-    beside: Path
+    parity_file: Path
     parity: Parity
 
 
@@ -132,7 +132,7 @@ def export_model(
     path = Path(out) if out is not None else Path(f"{model.name}{chosen.suffix}")
     if "." in chosen.suffix and path.is_dir():
         path = path / f"{model.name}{chosen.suffix}"
-    beside = path.with_name(f"{path.name}.parity.json")
+    parity_file = path.with_name(f"{path.name}.parity.json")
     if format in ("onnx", "int8"):
         needs_onnx()
     model = model.eval().cpu()
@@ -140,7 +140,7 @@ def export_model(
     called, example = signature(net, task.example())
     made = Made(model=model, net=net, task=task, example=example, called=called)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _whole(path, folder="." not in chosen.suffix) as partial:
+    with _atomic(path, folder="." not in chosen.suffix) as partial:
         exported = chosen.write(made, partial)
         if made.called.largest_batch is not None:
             exported = InParts(exported, made.called.largest_batch)
@@ -149,9 +149,9 @@ def export_model(
         if chosen.exact and not parity.max_abs_error <= TOLERANCE:
             raise UserError(f"as {format} {model.name} differs from itself by {parity.max_abs_error:.2g}, more than "
                             f"{TOLERANCE:g}: nothing is written")  # fmt: skip
-        beside.unlink(missing_ok=True)
-    parity.save(beside)
-    return Exported(path=path, beside=beside, parity=parity)
+        parity_file.unlink(missing_ok=True)
+    parity.save(parity_file)
+    return Exported(path=path, parity_file=parity_file, parity=parity)
 
 
 def _onnx(made: Made, path: Path) -> nn.Module:
@@ -189,7 +189,7 @@ FORMATS = {
 
 
 @contextmanager
-def _whole(path: Path, *, folder: bool) -> Iterator[Path]:
+def _atomic(path: Path, *, folder: bool) -> Iterator[Path]:
     """A place to write a file or a folder, which becomes ``path`` at the end or is removed.
 
     Raises:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic
 
-from kdgen.models.input_shape import InputShape, input_shape, mirrored, said
+from kdgen.models.input_shape import InputShape, error_line, input_shape, mirrored
 from kdgen.types import Batch, Net, UserError
 from kdgen.utils.conditions import call
 from kdgen.utils.devices import evaluating
@@ -86,21 +86,21 @@ def signature(net: Net, example: Batch) -> tuple[Signature, Batch]:
             if example.x.ndim == 4:
                 size = input_shape(net, example.x, example.cond).at_least(*example.x.shape[-2:])
                 example = replace(example, x=mirrored(example.x, *size))
-            whole = call(net, example.x, example.cond)
+            out = call(net, example.x, example.cond)
         except (RuntimeError, TypeError, UserError) as error:
             raise UserError(f"the net does not take what its task shows it, {tuple(example.x.shape)}: name the task of "
                             f"the model with --recipe ({str(error).splitlines()[0]})") from None  # fmt: skip
-        names = tuple(name for name in example.cond if _reads(net, example, name, whole))
-    told = {name: example.cond[name] for name in names}
-    sizes = input_shape(net, example.x, told) if example.x.ndim == 4 else None
+        names = tuple(name for name in example.cond if _reads(net, example, name, out))
+    cond = {name: example.cond[name] for name in names}
+    sizes = input_shape(net, example.x, cond) if example.x.ndim == 4 else None
     return Signature(conditions=names, shape=tuple(example.x.shape[1:]), sizes=sizes), example
 
 
-def _reads(net: Net, example: Batch, name: str, whole: Tensor) -> bool:
+def _reads(net: Net, example: Batch, name: str, out: Tensor) -> bool:
     """Whether a net's answer depends on being told a condition."""
     rest = {key: value for key, value in example.cond.items() if key != name}
     try:
-        return not torch.equal(call(net, example.x, rest), whole)
+        return not torch.equal(call(net, example.x, rest), out)
     except (RuntimeError, TypeError, UserError):
         return True
 
@@ -116,15 +116,15 @@ def program(net: Net, example: Batch, called: Signature) -> tuple[ExportedProgra
         UserError: if torch cannot trace it.
     """
     fixed = called.fixed_at(*example.x.shape[-2:])
-    asked = [called, fixed] if called.free else [fixed]
+    signatures = [called, fixed] if called.free else [fixed]
     free: list[tuple[Any, bool]] = [(Dim("batch", min=1), False), (Dim.AUTO, False), (Dim.AUTO, True)]
     failure = ""
-    for one, (batch, strict) in [*product(asked, free), *((one, (None, False)) for one in asked)]:
+    for one, (batch, strict) in [*product(signatures, free), *((one, (None, False)) for one in signatures)]:
         try:
             made = _traced(net, example, one, batch, strict=strict)
             least, most = _batches(made)
         except Exception as error:  # tracing runs all of a foreign net's code, and raises whatever that does
-            failure = said(error)
+            failure = error_line(error)
             continue
         if batch is not None and least == most:  # as code that asks for len(x) burns it in
             continue
@@ -145,12 +145,12 @@ def _traced(net: Net, example: Batch, called: Signature, batch: Any, *, strict: 
         x = mirrored(x, *(max(side, least | 1) * multiple for side in (5, 7)))
         free |= {2: multiple * Dim("height", min=least), 3: multiple * Dim("width", min=least)}
     count = 1 if batch is None else 2
-    given = (x.repeat(count, *[1] * (x.ndim - 1)),
-             *(torch.cat([example.cond[name][:1]] * count) for name in called.conditions))  # fmt: skip
-    told = tuple({} if batch is None else {0: batch} for _ in called.conditions)
+    args = (x.repeat(count, *[1] * (x.ndim - 1)),
+            *(torch.cat([example.cond[name][:1]] * count) for name in called.conditions))  # fmt: skip
+    dims = tuple({} if batch is None else {0: batch} for _ in called.conditions)
     wrapped = Positional(net, called.conditions).eval()
-    with quiet(), torch.no_grad(), _untold():  # no size is told by the example's
-        return torch.export.export(wrapped, given, dynamic_shapes=(free, *([told] if told else [])), strict=strict,
+    with quiet(), torch.no_grad(), _size_oblivious():  # no size is told by the example's
+        return torch.export.export(wrapped, args, dynamic_shapes=(free, *([dims] if dims else [])), strict=strict,
                                    prefer_deferred_runtime_asserts_over_guards=True)  # fmt: skip
 
 
@@ -176,11 +176,11 @@ def _batches(made: ExportedProgram) -> tuple[int, int | None]:
     size = x.meta["val"].shape[0]
     if isinstance(size, int):
         return size, size
-    known = made.range_constraints[size.node.expr]
-    return int(known.lower), int(known.upper) if known.upper.is_Integer else None
+    bounds = made.range_constraints[size.node.expr]
+    return int(bounds.lower), int(bounds.upper) if bounds.upper.is_Integer else None
 
 
-def _untold() -> AbstractContextManager[None]:
+def _size_oblivious() -> AbstractContextManager[None]:
     patch: Any = symbolic.patch  # type: ignore[attr-defined]
     patched: AbstractContextManager[None] = patch(backed_size_oblivious=True)
     return patched

@@ -83,14 +83,14 @@ class OnnxNet(nn.Module):
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """``x`` and the conditions that the file names, to its answer on the CPU."""
-        given = feed(x, cond, self.names)
-        return torch.from_numpy(self.session.run(None, given)[0])
+        inputs = feed(x, cond, self.names)
+        return torch.from_numpy(self.session.run(None, inputs)[0])
 
 
 def feed(x: Tensor, cond: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:
     """The inputs of a session by name."""
-    told = {"x": x, **cond}
-    return {name: np.ascontiguousarray(told[name].detach().cpu().numpy()) for name in names}
+    inputs = {"x": x, **cond}
+    return {name: np.ascontiguousarray(inputs[name].detach().cpu().numpy()) for name in names}
 
 
 class Calibration:
@@ -125,13 +125,14 @@ def write_int8(program: ExportedProgram, path: Path, names: Sequence[str], batch
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
 
-    whole = path.with_name(f"{path.stem}.float32{path.suffix}")
+    float32 = path.with_name(f"{path.stem}.float32{path.suffix}")
     try:
-        write_onnx(program, whole, names)
-        layers = [node.name for node in onnx.load(whole, load_external_data=False).graph.node if node.op_type in LINEAR]
+        write_onnx(program, float32, names)
+        graph = onnx.load(float32, load_external_data=False).graph
+        layers = [node.name for node in graph.node if node.op_type in LINEAR]
         with quiet():
             quantize_static(
-                whole,
+                float32,
                 path,
                 Calibration(batch, ["x", *names]),
                 op_types_to_quantize=[*LINEAR, "Relu"],
@@ -141,4 +142,4 @@ def write_int8(program: ExportedProgram, path: Path, names: Sequence[str], batch
                 weight_type=QuantType.QInt8,
             )
     finally:
-        whole.unlink(missing_ok=True)
+        float32.unlink(missing_ok=True)

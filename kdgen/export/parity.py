@@ -77,8 +77,8 @@ def compare(
     """
     batches = [each for batch in evaluation_inputs(model, task) for each in at_sizes(batch, called.sizes)]
     pairs = [(_answer(net, batch), _answer(exported, batch)) for batch in batches]
-    rows = [Agreement(shape=tuple(batch.x.shape), max_abs_error=_largest(ours, theirs), psnr=_psnr([(ours, theirs)]))
-            for batch, (ours, theirs) in zip(batches, pairs, strict=True)]  # fmt: skip
+    rows = [Agreement(shape=tuple(batch.x.shape), max_abs_error=_largest(*pair), psnr=_psnr([pair]))
+            for batch, pair in zip(batches, pairs, strict=True)]  # fmt: skip
     figures: dict[str, tuple[float, float]] = {}
     if quality:
         both = [task.evaluate(each, reference=net, limit=task.quick_eval_images) for each in (net, exported)]
@@ -112,17 +112,17 @@ def _answer(net: nn.Module, batch: Batch) -> torch.Tensor:
     return out
 
 
-def _largest(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    assert ours.shape == theirs.shape, f"an exported net gives {tuple(theirs.shape)} for {tuple(ours.shape)}"
-    apart = float((ours - theirs).abs().max())
-    return apart if math.isfinite(apart) else math.inf
+def _largest(exact: torch.Tensor, written: torch.Tensor) -> float:
+    assert exact.shape == written.shape, f"an exported net gives {tuple(written.shape)} for {tuple(exact.shape)}"
+    error = float((exact - written).abs().max())
+    return error if math.isfinite(error) else math.inf
 
 
 def _psnr(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float | None:
-    squares = sum(float((ours - theirs).double().square().sum()) for ours, theirs in pairs)
+    squares = sum(float((exact - written).double().square().sum()) for exact, written in pairs)
     if not squares:
         return None
-    return 10 * math.log10(4 * sum(ours.numel() for ours, _ in pairs) / squares)
+    return 10 * math.log10(4 * sum(exact.numel() for exact, _ in pairs) / squares)
 
 
 def _versions() -> Mapping[str, str]:

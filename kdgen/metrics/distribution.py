@@ -35,8 +35,8 @@ class Gaussian:
         """That of features ``(N, D)``, N at least 2."""
         features = _checked(features)
         mean = features.mean(0)
-        apart = features - mean
-        return cls(mean=mean, covariance=apart.T @ apart / (len(features) - 1), count=len(features))
+        centred = features - mean
+        return cls(mean=mean, covariance=centred.T @ centred / (len(features) - 1), count=len(features))
 
 
 def distances(features: Tensor, reference: Tensor, *, name: str) -> dict[str, float]:
@@ -70,9 +70,9 @@ def distances(features: Tensor, reference: Tensor, *, name: str) -> dict[str, fl
 
 def digest(features: Tensor | Gaussian) -> str:
     """A short hash of reference statistics, to stand beside every figure: count, mean and covariance in float32."""
-    known = _gaussian(features)
-    state = hashlib.sha256(str(known.count).encode())
-    for statistic in (known.mean, known.covariance):
+    gaussian = _gaussian(features)
+    state = hashlib.sha256(str(gaussian.count).encode())
+    for statistic in (gaussian.mean, gaussian.covariance):
         state.update((statistic.float().cpu() + 0.0).numpy().tobytes())
     return state.hexdigest()[:12]
 
@@ -91,11 +91,11 @@ def frechet_distance(a: Tensor | Gaussian, b: Tensor | Gaussian) -> float:
         0 or above; not a number where the features are not.
     """
     a, b = _gaussian(a), _gaussian(b)
-    apart = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace()
-    if not apart.isfinite():
+    distance = (a.mean - b.mean).square().sum() + a.covariance.trace() + b.covariance.trace()
+    if not distance.isfinite():
         return math.nan
     common = torch.linalg.svdvals(_root(a.covariance) @ _root(b.covariance)).sum()
-    return max(float(apart - 2 * common), 0.0)
+    return max(float(distance - 2 * common), 0.0)
 
 
 def kernel_distance(
@@ -145,7 +145,7 @@ def precision_recall(features: Tensor, reference: Tensor, *, k: int = 3) -> tupl
 
     def covered(points: Tensor, centres: Tensor) -> float:
         radii = _radii(centres, k)
-        return _mean((apart < radii).any(1) for apart in _apart(points, centres))
+        return _mean((distances < radii).any(1) for distances in _distances(points, centres))
 
     return covered(features, reference), covered(reference, features)
 
@@ -167,8 +167,8 @@ def density_coverage(features: Tensor, reference: Tensor, *, k: int = 5) -> tupl
     """
     features, reference = _centred(features, reference)
     radii = _radii(reference, k)
-    density = _mean((apart < radii).sum(1) for apart in _apart(features, reference)) / k
-    nearest = torch.cat([apart.amin(1) for apart in _apart(reference, features)])
+    density = _mean((distances < radii).sum(1) for distances in _distances(features, reference)) / k
+    nearest = torch.cat([distances.amin(1) for distances in _distances(reference, features)])
     return density, _mean([nearest < radii])
 
 
@@ -214,10 +214,10 @@ def _radii(x: Tensor, k: int) -> Tensor:
     """The distance of each point of a set to its ``k``-th nearest neighbour, itself not counted."""
     if len(x) <= k:
         raise ValueError(f"the {k}th neighbour needs more than {k} features, not {len(x)}")
-    return torch.cat([apart.topk(k + 1, largest=False).values[:, -1] for apart in _apart(x, x)])
+    return torch.cat([distances.topk(k + 1, largest=False).values[:, -1] for distances in _distances(x, x)])
 
 
-def _apart(a: Tensor, b: Tensor) -> Iterator[Tensor]:
+def _distances(a: Tensor, b: Tensor) -> Iterator[Tensor]:
     """The distances of each row of ``a`` to all of ``b``, some rows at a time."""
     return (torch.cdist(part, b) for part in torch.split(a, ROWS))
 

@@ -53,8 +53,8 @@ def mean_pairwise_distance(images: Tensor, *, distance: Perceptual | None = None
             maps = [each.cpu().double() for each in distance.unit_maps(part.to(where))]
             now = [(each.sum(0), each.square().sum(0)) for each in maps]
             sums = [(a + c, b + d) for (a, b), (c, d) in zip(sums, now, strict=True)] if sums else now
-        apart = [2 / (count - 1) * (squares - total.square() / count) for total, squares in sums]
-        return distance.combine([each.unsqueeze(0).to(where, torch.float32) for each in apart]).item()
+        variances = [2 / (count - 1) * (squares - total.square() / count) for total, squares in sums]
+        return distance.combine([each.unsqueeze(0).to(where, torch.float32) for each in variances]).item()
 
 
 def sharpness_ratio(images: Tensor, reference: Tensor) -> float:
@@ -66,7 +66,7 @@ def sharpness_ratio(images: Tensor, reference: Tensor) -> float:
         images: ``(N, C, H, W)``, any range.
         reference: ``(M, C, H, W)`` of the same size, so that gradients compare.
     """
-    ours, theirs = (
+    energy, reference_energy = (
         torch.cat([gradient_energy(x) for x in torch.split(each, CALL)]).mean() for each in (images, reference)
     )
-    return (ours / theirs.clamp_min(FLAT)).item()
+    return (energy / reference_energy.clamp_min(FLAT)).item()

@@ -66,8 +66,8 @@ def sharpness(out: Tensor, truth: Tensor) -> Tensor:
         ``(B,)``, 0 and above.
     """
     _check(out, truth)
-    ours, theirs = gradient_energy(out), gradient_energy(truth)
-    return torch.where(theirs > FLAT, ours / theirs.clamp_min(FLAT), torch.ones_like(ours))
+    energy, truth_energy = gradient_energy(out), gradient_energy(truth)
+    return torch.where(truth_energy > FLAT, energy / truth_energy.clamp_min(FLAT), torch.ones_like(energy))
 
 
 def gradient_energy(x: Tensor) -> Tensor:

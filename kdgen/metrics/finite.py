@@ -25,7 +25,7 @@ class Answers:
 
 
 @contextmanager
-def watched(net: Net, told: Callable[[int], None] = lambda count: None) -> Iterator[Answers]:
+def watched(net: Net, progress: Callable[[int], None] = lambda count: None) -> Iterator[Answers]:
     """Count what a net answers, and those answers that are not finite.
 
     While open, infinite values in what it gives ``(B, ...)`` become NaN, so that no clamp turns them into black or
@@ -33,22 +33,22 @@ def watched(net: Net, told: Callable[[int], None] = lambda count: None) -> Itera
 
     Args:
         net: any net.
-        told: called with the number of answers so far.
+        progress: called with the number of answers so far.
     """
-    seen = Answers()
+    answers = Answers()
 
     def look(module: Net, args: Any, out: Any) -> Any:
         if not isinstance(out, Tensor) or not out.ndim:
             return out
         finite = out.isfinite()
         broken = len(out) - int(finite.flatten(1).all(1).sum())
-        seen.count += len(out)
-        seen.not_finite += broken
-        told(seen.count)
+        answers.count += len(out)
+        answers.not_finite += broken
+        progress(answers.count)
         return torch.where(finite, out, torch.nan) if broken else out
 
     handle = net.register_forward_hook(look)
     try:
-        yield seen
+        yield answers
     finally:
         handle.remove()

@@ -31,7 +31,7 @@ class Perceptual(nn.Module):
         """Feature maps, each ``(B, C_i, H_i, W_i)``, of images ``(B, 3, H, W)`` in [-1, 1]."""
         raise NotImplementedError
 
-    def combine(self, apart: Sequence[Tensor]) -> Tensor:
+    def combine(self, differences: Sequence[Tensor]) -> Tensor:
         """One distance ``(B,)`` from the squared differences in each map; linear in them."""
         raise NotImplementedError
 
@@ -46,7 +46,7 @@ class Perceptual(nn.Module):
             ``(B,)`` float32, 0 for equal images.
         """
         pairs = zip(self.unit_maps(a), self.unit_maps(b), strict=True)
-        return self.combine([(ours - theirs).square() for ours, theirs in pairs])
+        return self.combine([(first - second).square() for first, second in pairs])
 
     def unit_maps(self, x: Tensor) -> list[Tensor]:
         """The maps of images ``(B, C, H, W)``, C 1 or 3, normalised to unit length over channels, float32."""
@@ -77,9 +77,9 @@ class FeatureDistance(Perceptual):
         maps: Sequence[Tensor] = net.maps(x)
         return maps
 
-    def combine(self, apart: Sequence[Tensor]) -> Tensor:
+    def combine(self, differences: Sequence[Tensor]) -> Tensor:
         """The mean over the maps, each of them weighing the same."""
-        return torch.stack([each.sum(1).mean((1, 2)) for each in apart]).mean(0)
+        return torch.stack([each.sum(1).mean((1, 2)) for each in differences]).mean(0)
 
 
 class ShiftTolerantLpips(Perceptual):
@@ -110,15 +110,15 @@ class ShiftTolerantLpips(Perceptual):
             raise UserError(f"shift-tolerant LPIPS takes images of {SMALLEST} pixels a side and more, "
                             f"not {x.shape[-2]}x{x.shape[-1]}: use features32")  # fmt: skip
         x = (x - self.get_buffer("shift")) / self.get_buffer("scale")
-        seen = [F.relu(_halved(self.convs[0](x)))]
+        stages = [F.relu(_halved(self.convs[0](x)))]
         for i, conv in enumerate(self.convs[1:]):
-            before = _halved(F.max_pool2d(seen[-1], 3, 1)) if i < 2 else seen[-1]
-            seen.append(F.relu(conv(before)))
-        return seen
+            before = _halved(F.max_pool2d(stages[-1], 3, 1)) if i < 2 else stages[-1]
+            stages.append(F.relu(conv(before)))
+        return stages
 
-    def combine(self, apart: Sequence[Tensor]) -> Tensor:
+    def combine(self, differences: Sequence[Tensor]) -> Tensor:
         """The sum over the stages, their channels weighted as learned."""
-        each = [head(gap).mean((1, 2, 3)) for head, gap in zip(self.heads, apart, strict=True)]
+        each = [head(gap).mean((1, 2, 3)) for head, gap in zip(self.heads, differences, strict=True)]
         return torch.stack(each).sum(0)
 
 
@@ -141,7 +141,7 @@ def perceptual(name_or_path: str | Path = "features32") -> Perceptual:
     distance = ShiftTolerantLpips()
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        distance.load_state_dict({ours: stored[theirs] for ours, theirs in _published().items()})
+        distance.load_state_dict({own: stored[other] for own, other in _published().items()})
     except Exception as error:  # damage can surface as any error
         raise UserError(f"{path} does not hold the weights of shift-tolerant LPIPS on AlexNet "
                         f"({type(error).__name__}): fetch alex_shift_tolerant.pth again") from None  # fmt: skip

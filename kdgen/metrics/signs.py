@@ -68,10 +68,10 @@ class SignWatch:
     """
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
-        self._seen_within: set[str] = set()
+        self._reported: set[str] = set()
+        self._within: set[str] = set()
 
-    def told(self, figures: Mapping[str, float | None], answers: Answers, progress: float) -> list[str]:
+    def warnings(self, figures: Mapping[str, float | None], answers: Answers, progress: float) -> list[str]:
         """A line for each thing that has gone wrong since it was told of last.
 
         Args:
@@ -82,9 +82,9 @@ class SignWatch:
         out = beyond(figures)
         if answers.not_finite:
             out["finite"] = f"it gives NaN or infinite values in {answers.not_finite:,} of {answers.count:,} answers"
-        known = {name for name in BOUNDS if figures.get(name) is not None} | {"finite"}
-        within, late = known - out.keys(), progress >= 0.5
-        fresh = [name for name in out if name not in self._told and (late or name in self._seen_within | {"finite"})]
-        self._told = (self._told | set(fresh)) - within
-        self._seen_within |= within
+        measured = {name for name in BOUNDS if figures.get(name) is not None} | {"finite"}
+        within, late = measured - out.keys(), progress >= 0.5
+        fresh = [name for name in out if name not in self._reported and (late or name in self._within | {"finite"})]
+        self._reported = (self._reported | set(fresh)) - within
+        self._within |= within
         return [out[name] for name in fresh]

@@ -36,10 +36,10 @@ def is_student(folder: Path) -> bool:
     if not config.is_file():
         return False
     try:
-        known = json.loads(config.read_bytes())
+        content = json.loads(config.read_bytes())
     except (ValueError, RecursionError):
         return True
-    return not isinstance(known, dict) or "_class_name" not in known
+    return not isinstance(content, dict) or "_class_name" not in content
 
 
 def read_config(folder: Path) -> Config:

@@ -60,8 +60,8 @@ class Discriminator(nn.Module):
         """
         x = self.body(x)
         spread = (x.var(0, correction=0) + 1e-8).sqrt().mean()
-        whole = F.leaky_relu(self.mix(torch.cat([x, spread.expand(len(x), 1, *x.shape[2:])], 1)), 0.2)
-        return [self.patches(x).flatten(1), self.whole(whole.flatten(1)) + _projection(self.classes, label, whole)]
+        mixed = F.leaky_relu(self.mix(torch.cat([x, spread.expand(len(x), 1, *x.shape[2:])], 1)), 0.2)
+        return [self.patches(x).flatten(1), self.whole(mixed.flatten(1)) + _projection(self.classes, label, mixed)]
 
 
 class ProjectedDiscriminator(nn.Module):
@@ -170,13 +170,13 @@ class GanLoss(nn.Module):
     def student_loss(self, fake: Tensor, real: Tensor, label: Tensor | None = None) -> Tensor:
         """What the student wants small, ``(B,)`` for its images ``(B, C, H, W)``; nothing flows to the critic."""
         real = matched(real, fake)
-        known = () if label is None else (label,)
+        labels = () if label is None else (label,)
         with frozen(self.critic):
-            judged = self.critic(self._shown(fake), *known)
+            judged = self.critic(self._shown(fake), *labels)
             if self.kind == "hinge":
                 return _mean([-d for d in judged])
             with torch.no_grad():
-                others = self.critic(self._shown(real), *known)
+                others = self.critic(self._shown(real), *labels)
             return _mean([F.softplus(r - f) for f, r in zip(judged, others, strict=True)])
 
     def discriminator_loss(self, fake: Tensor, real: Tensor, label: Tensor | None = None) -> Tensor:
@@ -189,8 +189,8 @@ class GanLoss(nn.Module):
         both = self.kind == "relativistic"
         real.requires_grad_(punish)
         fake.requires_grad_(punish and both)
-        known = () if label is None else (label,)
-        on_real, on_fake = self.critic(real, *known), self.critic(fake, *known)
+        labels = () if label is None else (label,)
+        on_real, on_fake = self.critic(real, *labels), self.critic(fake, *labels)
         if both:
             loss = _mean([F.softplus(f - r) for f, r in zip(on_fake, on_real, strict=True)])
         else:

@@ -45,8 +45,8 @@ class InputShape:
     def __str__(self) -> str:
         if self.fixed is not None:
             return f"{self.fixed[0]}x{self.fixed[1]} alone"
-        said = [f"multiples of {self.multiple}"] * (self.multiple > 1)
-        return " and ".join(said + [f"{self.min_size} pixels or more"] * (self.min_size > self.multiple)) or "any size"
+        parts = [f"multiples of {self.multiple}"] * (self.multiple > 1)
+        return " and ".join(parts + [f"{self.min_size} pixels or more"] * (self.min_size > self.multiple)) or "any size"
 
     def takes(self, height: int, width: int) -> bool:
         """Whether images of this size are taken."""
@@ -142,29 +142,29 @@ def fitted(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Ten
     Raises:
         TooLarge: for images larger than the one size that a net takes.
     """
-    told = cond or {}
+    kwargs = cond or {}
     if x.ndim != 4:
-        return call(net, x, told)
+        return call(net, x, kwargs)
     height, width = x.shape[-2:]
     declares = isinstance(net, Shaped) and net.input_shape is not None
     if not declares and net not in _found:
         try:
-            out = call(net, x, told)
+            out = call(net, x, kwargs)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a foreign net's code raises whatever it does
-            if input_shape(net, x, told).takes(height, width):
+            if input_shape(net, x, kwargs).takes(height, width):
                 raise error
         else:
             if out.ndim != 4 or _ratio((height, width), (out.shape[-2], out.shape[-1])) is not None:
                 return out
-    shape = input_shape(net, x, told)
+    shape = input_shape(net, x, kwargs)
     if shape.takes(height, width):
-        return call(net, x, told)
+        return call(net, x, kwargs)
     tall, wide = shape.at_least(height, width)
     if tall < height or wide < width:
         raise TooLarge((tall, wide), height, width)
-    out = call(net, mirrored(x, tall, wide), told)
+    out = call(net, mirrored(x, tall, wide), kwargs)
     if out.ndim != 4:
         return out
     return out[..., : height * out.shape[-2] // tall, : width * out.shape[-1] // wide]
@@ -182,10 +182,10 @@ def middle(x: Tensor, height: int, width: int) -> Tensor:
     return x[..., top : top + height, left : left + width]
 
 
-def _back_and_forth(length: int, wanted: int) -> Tensor:
+def _back_and_forth(length: int, count: int) -> Tensor:
     """Indices 0, 1, ..., length - 1, length - 2, ..., 1, 0, 1 and so on, ``(wanted,)``."""
     period = max(2 * (length - 1), 1)
-    index = torch.arange(wanted) % period
+    index = torch.arange(count) % period
     return torch.minimum(index, period - index)
 
 
@@ -196,7 +196,7 @@ class _Trial:
         self.net, self.like = net, like[:1]
         self.cond = {key: value[:1] for key, value in cond.items()}
         self.reason = ""
-        self._known: dict[Size, Size | None] = {}
+        self._outputs: dict[Size, Size | None] = {}
         self.size = self._reference()
 
     def _reference(self) -> Size:
@@ -212,23 +212,23 @@ class _Trial:
 
     def answer(self, size: Size) -> Size | None:
         """The height and width of what the net gives for a size, ``size`` if it gives no image; None if it fails."""
-        if size not in self._known:
+        if size not in self._outputs:
             with evaluating(self.net, inference=False):
                 try:
                     out = call(self.net, mirrored(self.like, *size), self.cond)
-                    self._known[size] = (out.shape[-2], out.shape[-1]) if out.ndim == 4 else size
+                    self._outputs[size] = (out.shape[-2], out.shape[-1]) if out.ndim == 4 else size
                 except torch.OutOfMemoryError:
                     raise
                 except Exception as error:  # a foreign net's code raises whatever it does
-                    self.reason, self._known[size] = said(error), None
-        return self._known[size]
+                    self.reason, self._outputs[size] = error_line(error), None
+        return self._outputs[size]
 
     def takes(self, size: Size) -> bool:
         """Whether the net takes a size, and gives as many times as much for it as for the one that is taken."""
         out = self.answer(size)
         if out is None or self.ratio is None:
             return False
-        return self.ratio < 1 or all(given == self.ratio * side for given, side in zip(out, size, strict=True))
+        return self.ratio < 1 or all(actual == self.ratio * side for actual, side in zip(out, size, strict=True))
 
 
 def _ratio(size: Size, out: Size | None) -> Fraction | None:
@@ -236,8 +236,8 @@ def _ratio(size: Size, out: Size | None) -> Fraction | None:
     if out is None:
         return None
     ratio = Fraction(out[0], size[0])
-    whole = 1 in (ratio.numerator, ratio.denominator)
-    return ratio if whole and Fraction(out[1], size[1]) == ratio else None
+    integral = 1 in (ratio.numerator, ratio.denominator)
+    return ratio if integral and Fraction(out[1], size[1]) == ratio else None
 
 
 def _find(trial: _Trial) -> InputShape:
@@ -249,9 +249,9 @@ def _find(trial: _Trial) -> InputShape:
     return InputShape(fixed=trial.size)
 
 
-def _least(trial: _Trial, multiple: int, known: int) -> int:
+def _least(trial: _Trial, multiple: int, largest: int) -> int:
     """The least multiple that is taken as height and width, between 1 and a known one."""
-    low, high = 1, known // multiple
+    low, high = 1, largest // multiple
     while low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if trial.takes((middle * multiple, middle * multiple)) else (middle + 1, high)
@@ -262,7 +262,7 @@ def _odd(number: int) -> int:
     return number - 1 + number % 2
 
 
-def said(error: BaseException, length: int = 200) -> str:
+def error_line(error: BaseException, length: int = 200) -> str:
     """An error of a net's code in a line: its kind, and the first line that it says."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, UserError) and lines:

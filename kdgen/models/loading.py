@@ -28,7 +28,7 @@ from kdgen.models.task_arguments import task_class, task_having
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError
-from kdgen.utils.references import beside
+from kdgen.utils.references import resolved
 from kdgen.utils.schema import explain_error, read_json_text
 from kdgen.utils.validation import check_numbers
 
@@ -140,7 +140,7 @@ def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:
 
 
 def _declaration(path: Path) -> Checkpoint:
-    return beside(_declared(read_json_text(path), str(path)), path.absolute().parent)
+    return resolved(_declared(read_json_text(path), str(path)), path.absolute().parent)
 
 
 def _foreign(spec: Checkpoint) -> Loaded:

@@ -123,10 +123,10 @@ def _drawn(
             cond = {"label": turn.to(where)[label % len(turn)]} if len(turn) else {}
             return make(start[begin:end].to(where), cond, before + begin).float().cpu()
 
-        def told(done: int, of: int, before: int = before) -> None:
+        def report(done: int, of: int, before: int = before) -> None:
             if progress is not None:
                 progress(before + done, num_images)
 
         with evaluating(net):
-            parts += in_parts(len(start), most, draw, told)
+            parts += in_parts(len(start), most, draw, report)
     return torch.cat(parts).clamp(-1, 1)

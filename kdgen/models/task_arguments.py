@@ -20,8 +20,8 @@ def task_name(facts: Mapping[str, Any]) -> str:
 def task_class(facts: Mapping[str, Any]) -> type[Task]:
     """The class of the task that a model says it was made for; the contract itself for one that is not registered."""
     name = task_name(facts)
-    known = name in registry.names("task")
-    return cast(type[Task], registry.get("task", name) if known else Task)
+    registered = name in registry.names("task")
+    return cast(type[Task], registry.get("task", name) if registered else Task)
 
 
 def task_having(**attributes: Any) -> str:
@@ -58,13 +58,13 @@ def check_settled(use: Spec, settled: Mapping[str, Any], *, by_size: bool) -> No
         UserError: naming the argument, and what the task has.
     """
     config: Any = use.args.get("config")
-    given = {**config, "size": config.get("sample_size")} if isinstance(config, Mapping) else use.args
-    size, mine = settled.get("size"), given.get("size")
-    if by_size and mine not in (None, size, [size, size]):
-        raise UserError(f"{use.name} has size {mine} and the images of the task {size}: leave size out of its "
+    args = {**config, "size": config.get("sample_size")} if isinstance(config, Mapping) else use.args
+    size, net_size = settled.get("size"), args.get("size")
+    if by_size and net_size not in (None, size, [size, size]):
+        raise UserError(f"{use.name} has size {net_size} and the images of the task {size}: leave size out of its "
                         "arguments, or give the task the same")  # fmt: skip
     for key in CLASSES:
-        number, own = settled.get(key), given.get(key)
+        number, own = settled.get(key), args.get(key)
         if number is not None and isinstance(own, int) and 0 < own < number:
             raise UserError(f"{use.name} has {key} {own} and the task {number} classes: leave {key} out of its "
                             f"arguments, or set it to {number} or more")  # fmt: skip
@@ -81,12 +81,12 @@ def check_classes(teacher: str, made_for: Mapping[str, Any], task: Mapping[str, 
     Raises:
         UserError: with the key to change.
     """
-    theirs, told = made_for.get("num_classes") or 0, task.get("num_classes") or 0
-    if not theirs or task.get("name") != made_for.get("name"):
+    classes, offered = made_for.get("num_classes") or 0, task.get("num_classes") or 0
+    if not classes or task.get("name") != made_for.get("name"):
         return
-    if not told:
-        raise UserError(f"{teacher} is told one of {theirs} classes and the task tells none: set "
-                        f"task.args.num_classes to {theirs}, with images that have classes")  # fmt: skip
-    if told > theirs:
-        raise UserError(f"{teacher} knows {theirs} classes and the task tells {told}: set task.args.num_classes "
-                        f"to {theirs}, or take images of its classes")  # fmt: skip
+    if not offered:
+        raise UserError(f"{teacher} is told one of {classes} classes and the task tells none: set "
+                        f"task.args.num_classes to {classes}, with images that have classes")  # fmt: skip
+    if offered > classes:
+        raise UserError(f"{teacher} knows {classes} classes and the task tells {offered}: set task.args.num_classes "
+                        f"to {classes}, or take images of its classes")  # fmt: skip

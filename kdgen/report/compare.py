@@ -61,12 +61,12 @@ def measure(
         its row. A perfect result counts as 100 dB. Answers that are not finite are counted, and figures made from
             them are NaN.
     """
-    asked = _Baseline(task) if net is None else net
-    with watched(asked) as seen:
-        figures = task.evaluate(asked, reference=reference, seed=seed, limit=limit)
+    judged = _Baseline(task) if net is None else net
+    with watched(judged) as answers:
+        figures = task.evaluate(judged, reference=reference, seed=seed, limit=limit)
     metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
     if net is None:
-        return Row(role=role, name=name, metrics=metrics, answers=seen.count, not_finite=seen.not_finite)
+        return Row(role=role, name=name, metrics=metrics, answers=answers.count, not_finite=answers.not_finite)
     example = task.example()
     return Row(
         role=role,
@@ -79,8 +79,8 @@ def measure(
         metrics=metrics,
         seconds=seconds,
         steps=steps,
-        answers=seen.count,
-        not_finite=seen.not_finite,
+        answers=answers.count,
+        not_finite=answers.not_finite,
     )
 
 
@@ -171,9 +171,9 @@ def assess(
     rows += in_turn(measured, task)
     primary_metric = deciding(task, taught=reference is not None)
     spoilt = [f"Beware, {line}." for row in rows if row.role == "student" for line in beyond(row.metrics).values()]
-    said = [task.describe_evaluation(reference=reference, seed=seed), *spoilt, *notes]
+    sentences = [task.describe_evaluation(reference=reference, seed=seed), *spoilt, *notes]
     report = compare(rows, task=title, primary_metric=primary_metric, per=per_call(task), ground_truth=ground_truth,
-                     seconds=seconds, notes=said)  # fmt: skip
+                     seconds=seconds, notes=sentences)  # fmt: skip
     return report.model_copy(update={"machine": machine})
 
 

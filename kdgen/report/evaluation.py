@@ -53,7 +53,7 @@ def evaluate(
     teacher: str | os.PathLike[str] | Model | nn.Module | None = None,
     num_images: int | None = None,
     seed: int = 0,
-    told: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], None] = lambda count: None,
 ) -> Evaluation:
     """Measure the quality of a model.
 
@@ -67,7 +67,7 @@ def evaluate(
         teacher: what it is measured against, where the task asks how near it comes to a teacher.
         num_images: how many images it is measured on at most.
         seed: of the noise or the latents.
-        told: called with the number of answers so far, the teacher's included.
+        progress: called with the number of answers so far, the teacher's included.
 
     Raises:
         UserError: for what does not fit together.
@@ -81,29 +81,29 @@ def evaluate(
     reference = None if against is None else against.net
     counts = {"own": 0, "teacher": 0}
 
-    def count(whose: str) -> Callable[[int], None]:
+    def count(role: str) -> Callable[[int], None]:
         def note(number: int) -> None:
-            counts[whose] = number
-            told(sum(counts.values()))
+            counts[role] = number
+            progress(sum(counts.values()))
 
         return note
 
     with ExitStack() as stack:
         if reference is not None and reference is not measured.net:
             stack.enter_context(watched(reference, count("teacher")))
-        seen = stack.enter_context(watched(measured.net, count("own")))
+        answers = stack.enter_context(watched(measured.net, count("own")))
         figures = built.evaluate(measured.net, reference=reference, seed=seed, limit=num_images)
     return Evaluation(
-        use, dict(figures), built.describe_evaluation(reference=reference, seed=seed), seen.count, seen.not_finite
+        use, dict(figures), built.describe_evaluation(reference=reference, seed=seed), answers.count, answers.not_finite
     )
 
 
-def _model(given: str | os.PathLike[str] | Model | nn.Module) -> Model:
-    if isinstance(given, str | os.PathLike | Checkpoint | Mapping):
-        return models.load(given)
-    if not isinstance(given, nn.Module):
-        raise UserError(f"a model is a reference, a declaration or a module, not {given!r}")
-    if isinstance(given, Model):
-        return given
-    channels = given.channels if isinstance(given, Channelled) else 0
-    return Model(given, name=type(given).__name__, channels=channels)
+def _model(model: str | os.PathLike[str] | Model | nn.Module) -> Model:
+    if isinstance(model, str | os.PathLike | Checkpoint | Mapping):
+        return models.load(model)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"a model is a reference, a declaration or a module, not {model!r}")
+    if isinstance(model, Model):
+        return model
+    channels = model.channels if isinstance(model, Channelled) else 0
+    return Model(model, name=type(model).__name__, channels=channels)

@@ -28,7 +28,7 @@ def curves(path: Path, log: Path, *, primary_metric: str = "psnr") -> None:
         primary_metric: the metric to show.
     """
     phases = curves_of(read_events(log))
-    shown = [sign for sign in BOUNDS if any(points_of(known, sign) for known in phases.values())]
+    shown = [sign for sign in BOUNDS if any(points_of(series, sign) for series in phases.values())]
     figure = Figure(figsize=(13, 8.4 if shown else 4.8), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     rows = [["losses"] * 3 + ["quality"] * 3, [sign for sign in shown for _ in range(6 // len(shown))]]
@@ -82,19 +82,19 @@ def curves_of(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, list[d
         if kind not in ("step", "evaluate"):
             continue
         clock[phase] = float(event["data"].get("seconds", clock.get(phase, 0.0)))
-        known = phases.setdefault(phase, {"step": [], "evaluate": []})
-        for each in known.values():
+        series = phases.setdefault(phase, {"step": [], "evaluate": []})
+        for each in series.values():
             while each and each[-1]["step"] > event["step"]:
                 each.pop()
-        if known[kind] and known[kind][-1]["step"] == event["step"]:
-            known[kind].pop()
-        known[kind].append({**event, "seconds": clock[phase]})
+        if series[kind] and series[kind][-1]["step"] == event["step"]:
+            series[kind].pop()
+        series[kind].append({**event, "seconds": clock[phase]})
     return phases
 
 
-def points_of(known: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[tuple[float, float]]:
+def points_of(series: Mapping[str, Sequence[Mapping[str, Any]]], metric: str) -> list[tuple[float, float]]:
     """Seconds and figures of the quick evaluations of a phase; those that are no number are left out."""
-    return [(each["seconds"], value) for each in known.get("evaluate", ())
+    return [(each["seconds"], value) for each in series.get("evaluate", ())
             if isinstance(value := each["data"].get(metric), int | float)]  # fmt: skip
 
 

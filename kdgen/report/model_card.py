@@ -138,8 +138,8 @@ def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
     """The images of the figures by the name of their source."""
     source = task_class({"name": recipe.task.name}).evaluation_source(recipe.task.args) if recipe else "photographs"
     if isinstance(source, Mapping) and "name" in source:
-        given = source.get("args", {}) if isinstance(source.get("args"), Mapping) else {}
-        path = given.get("path") or given.get("damaged")
+        args = source.get("args", {}) if isinstance(source.get("args"), Mapping) else {}
+        path = args.get("path") or args.get("damaged")
         return Path(str(path)).name if path else str(source["name"])
     return "teacher" if source is None and report.find("teacher") is not None else "photographs"
 
@@ -176,14 +176,14 @@ def _cost(report: Report | None) -> str:
 
 
 def _limits(report: Report | None, kind: str, task: Mapping[str, Any]) -> str:
-    said = [task_class({"name": kind}).limits(task)]
+    sentences = [task_class({"name": kind}).limits(task)]
     if report is None:
-        said.append("It was not measured: this card has no figures.")
+        sentences.append("It was not measured: this card has no figures.")
     else:
-        said.append(f"Its figures hold for {report.task} as measured, and were checked by nobody else.")
+        sentences.append(f"Its figures hold for {report.task} as measured, and were checked by nobody else.")
         if report.find("teacher") is not None:
-            said.append("What its teacher does wrong it does wrong too.")
-    return " ".join(said)
+            sentences.append("What its teacher does wrong it does wrong too.")
+    return " ".join(sentences)
 
 
 def _licences(recipe: Recipe | None, license: str | None, teacher: Path | None) -> str:

@@ -138,13 +138,13 @@ class Report(Strict):
 
     def sentences(self) -> list[str]:
         """Everything the report says in words: the verdict, the seconds and the notes."""
-        said = [self.verdict] if self.verdict else []
+        lines = [self.verdict] if self.verdict else []
         if self.seconds is not None:
-            said.append(self._account(self.seconds))
+            lines.append(self._account(self.seconds))
         seeds = max((row.num_seeds for row in self.rows), default=1)
         if seeds > 1:
-            said.append(f"Figures are means over {seeds} seeds ± the sample standard deviation.")
-        return [*said, *self.notes]
+            lines.append(f"Figures are means over {seeds} seeds ± the sample standard deviation.")
+        return [*lines, *self.notes]
 
     def _account(self, seconds: Seconds) -> str:
         training = f"The student trained for {seconds.training:.0f} s"
@@ -153,11 +153,11 @@ class Report(Strict):
         if self.find("teacher") is None:
             return f"{training}."
         answers = "already lay on disk" if seconds.answers_from_disk else f"took {seconds.answers:.0f} s"
-        given = "was given no time for them" if seconds.answers_from_disk else "was given that time too"
-        whose = "cached answers of the net before it" if seconds.assistants else "teacher's cached answers"
-        control = f", and the control at equal seconds {given}" if self.find("control_seconds") else ""
+        allowance = "was given no time for them" if seconds.answers_from_disk else "was given that time too"
+        source = "cached answers of the net before it" if seconds.assistants else "teacher's cached answers"
+        control = f", and the control at equal seconds {allowance}" if self.find("control_seconds") else ""
         also = " It had the assistants' seconds too." if control and seconds.assistants else ""
-        return f"{training}; the {whose} {answers}{control}.{also}{self._drawing(seconds)}"
+        return f"{training}; the {source} {answers}{control}.{also}{self._drawing(seconds)}"
 
     def _drawing(self, seconds: Seconds) -> str:
         """A sentence on the images that a model drew to train on, after a space; nothing where there are none."""
@@ -232,7 +232,7 @@ def _savings(row: Row, teacher: Row) -> list[str]:
         (teacher.macs, row.macs),
         (teacher.latency_ms, row.latency_ms),
     ]
-    return [f"{theirs / own:.1f}x" if own and row is not teacher else "-" for theirs, own in pairs]
+    return [f"{reference / own:.1f}x" if own and row is not teacher else "-" for reference, own in pairs]
 
 
 def _steps(row: Row) -> str:

@@ -81,12 +81,12 @@ def drawings(path: Path, images: Mapping[str, Tensor]) -> None:
         _text(ImageDraw.Draw(block), (2, 2), _title(caption), room=grid.width, bold=True)
         block.paste(grid, (0, LINE))
         blocks.append(block)
-    whole = Image.new("RGB", (sum(b.width for b in blocks), max(b.height for b in blocks)), "white")
+    canvas = Image.new("RGB", (sum(b.width for b in blocks), max(b.height for b in blocks)), "white")
     left = 0
     for block in blocks:
-        whole.paste(block, (left, 0))
+        canvas.paste(block, (left, 0))
         left += block.width
-    whole.save(path, format="PNG")
+    canvas.save(path, format="PNG")
 
 
 def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: int = 0, limit: int = 3) -> None:
@@ -152,8 +152,8 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
     judged = [error for key, error in errors.items() if key not in ("input", "truth")]
     scale = max(1 / 255, *(float(np.quantile(error, 0.995)) for error in judged)) if judged else 1.0
 
-    whole = min(TILE, round(TILE * guide.shape[0] / guide.shape[1]) or 1)
-    height = 2 * LINE + whole + GAP + TILE + (LINE + TILE if errors else 0) + 2 * GAP
+    thumb_height = min(TILE, round(TILE * guide.shape[0] / guide.shape[1]) or 1)
+    height = 2 * LINE + thumb_height + GAP + TILE + (LINE + TILE if errors else 0) + 2 * GAP
     band = Image.new("RGB", (GAP + (TILE + GAP) * len(arrays), height), "white")
     draw = ImageDraw.Draw(band)
     _text(draw, (GAP, 2), f"{name}, {guide.shape[1]}x{guide.shape[0]}", bold=True)
@@ -162,8 +162,8 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
         quality = "" if truth is None or array is truth else _quality(array, truth)
         _text(draw, (x, y), _title(caption), room=TILE - 76 * bool(quality))
         _text(draw, (x + TILE - 72, y), quality)
-        band.paste(_thumbnail(array, box, whole), (x, y := y + LINE))
-        band.paste(_enlarged(crops[caption]), (x, y := y + whole + GAP))
+        band.paste(_thumbnail(array, box, thumb_height), (x, y := y + LINE))
+        band.paste(_enlarged(crops[caption]), (x, y := y + thumb_height + GAP))
         if caption in errors and caption != "truth":
             _text(draw, (x, y := y + TILE), f"|{_title(caption)} - truth|", room=TILE)
             band.paste(_enlarged(_heat(errors[caption] / scale)), (x, y + LINE))

@@ -144,8 +144,8 @@ def draw_points(path: Path, points: Sequence[Point]) -> None:
     FigureCanvasAgg(figure)
     for axes, of in zip(figure.subplots(1, 2, sharey=True), ("calls", "seconds"), strict=True):
         for number, model in enumerate(models):
-            mine = [point for point in points if point.model == model]
-            x, y = [getattr(point, of) for point in mine], [point.figures[primary_metric] for point in mine]
+            own = [point for point in points if point.model == model]
+            x, y = [getattr(point, of) for point in own], [point.figures[primary_metric] for point in own]
             colour = "#000000" if number == 0 else COLOURS[(number - 1) % len(COLOURS)]
             axes.plot(x, y, "o-" if number == 0 else "s--", color=colour, ms=5, lw=1.6, label=model)
         for point in points:

@@ -117,8 +117,8 @@ def without_kdgen(repo: str, net: Spec, task: Mapping[str, Any]) -> tuple[str, s
         return "the weights are plain tensors by name", HEAD.format(repo=repo)
     if net.name in PLAIN and module.startswith("kdgen."):
         args: dict[str, Any] = registry.spelled_out("net", net).args
-        told_sigma = net.name == "ffdnet" or args.get("sigma_map")
-        facts = {**args, "repo": repo, "sigma": ", sigma" if told_sigma else "", "level": LEVEL if told_sigma else "",
+        takes_sigma = net.name == "ffdnet" or args.get("sigma_map")
+        facts = {**args, "repo": repo, "sigma": ", sigma" if takes_sigma else "", "level": LEVEL if takes_sigma else "",
                  "label": ", label" if args.get("num_classes") else "",
                  "classes": CLASS.format(num_classes=args["num_classes"]) if args.get("num_classes") else "",
                  "less": "x - " if args.get("predicts") == "residual" else "",

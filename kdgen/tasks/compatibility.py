@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdgen import registry
-from kdgen.models.input_shape import InputShape, Shaped, input_shape, mirrored, said
+from kdgen.models.input_shape import InputShape, Shaped, error_line, input_shape, mirrored
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec
 from kdgen.tasks import Autoencode, Denoise, Encode
@@ -148,7 +148,7 @@ class _Probe:
                 encodes.shown(out)
             except Exception as error:
                 message = (f"{self.party.called} gives latents {_words(given)}, which the decoder of the task does not "
-                           f"take ({said(error)}): set task.args.decoder to its own")  # fmt: skip
+                           f"take ({error_line(error)}): set task.args.decoder to its own")  # fmt: skip
                 raise UserError(message) from error
 
     def _ask_at_its_size(self) -> tuple[Tensor | None, str] | None:
@@ -171,7 +171,7 @@ class _Probe:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a foreign net's code raises whatever it does
-            return None, said(error)
+            return None, error_line(error)
         if not isinstance(out, Tensor) or out.ndim < 2:
             return None, f"it answers with a {type(out).__name__}, not with a tensor (B, ...)"
         return out, ""

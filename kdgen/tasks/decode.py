@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from kdgen.data.source import ImageSource
-from kdgen.models.input_shape import said
+from kdgen.models.input_shape import error_line
 from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
@@ -58,8 +58,8 @@ class Decode(Autoencode):
         try:
             self.example()
         except (RuntimeError, TypeError, ValueError) as error:  # what a net's code raises for an input that is not its
-            raise UserError(f"decode: {model.name} takes no images {channels}x{patch}x{patch} ({said(error)}): set "
-                            "task.args.encoder to a model that encodes them") from None  # fmt: skip
+            raise UserError(f"decode: {model.name} takes no images {channels}x{patch}x{patch} ({error_line(error)}): "
+                            "set task.args.encoder to a model that encodes them") from None  # fmt: skip
 
     def fingerprint(self) -> str:
         """A hash of the description, the source of images and the encoder."""

@@ -50,12 +50,12 @@ class BestStudent:
             now: the net as it is.
             event: its quick evaluation.
         """
-        figure, known = event.data.get(self.primary_metric), self._known()
-        if figure is None or (known is not None and not outdoes(self.primary_metric, figure, known["figure"])):
+        figure, record = event.data.get(self.primary_metric), self._record()
+        if figure is None or (record is not None and not outdoes(self.primary_metric, figure, record["figure"])):
             return
         now.save(self.folder)
-        known = {"figure": figure, "step": event.step, "seconds": event.data["seconds"]}
-        write_text(self.folder / "best.json", json.dumps(known) + "\n")
+        record = {"figure": figure, "step": event.step, "seconds": event.data["seconds"]}
+        write_text(self.folder / "best.json", json.dumps(record) + "\n")
 
     def choose(self, last: Model, steps: int) -> Model:
         """Of the net as it ended and as it did best, the better one over the whole evaluation.
@@ -66,27 +66,27 @@ class BestStudent:
             last: the net as it ended.
             steps: that it was trained for.
         """
-        known = self._known()
-        if known is None or known["step"] >= steps:
+        record = self._record()
+        if record is None or record["step"] >= steps:
             return last
-        if not _better(self.primary_metric, known["figure"], self._measured(last, self.task.quick_eval_images)):
+        if not _better(self.primary_metric, record["figure"], self._measured(last, self.task.quick_eval_images)):
             return last
         best = load(self.folder).to(device_of(last.net))
-        ours, theirs = self._measured(best), self._measured(last)
-        kept = _better(self.primary_metric, ours, theirs)
+        best_figures, last_figures = self._measured(best), self._measured(last)
+        kept = _better(self.primary_metric, best_figures, last_figures)
         choice = Choice(
-            best_step=known["step"], best_seconds=known["seconds"], best=_plain(ours),
-            last_step=steps, last=_plain(theirs), kept="best" if kept else "last",
+            best_step=record["step"], best_seconds=record["seconds"], best=_plain(best_figures),
+            last_step=steps, last=_plain(last_figures), kept="best" if kept else "last",
         )  # fmt: skip
         self.journal.note(self.phase, choice=choice)
         return best if kept else last
 
-    def _known(self) -> dict[str, Any] | None:
+    def _record(self) -> dict[str, Any] | None:
         try:
-            known: dict[str, Any] = json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
+            record: dict[str, Any] = json.loads((self.folder / "best.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        return known
+        return record
 
     def _measured(self, model: Model, limit: int | None = None) -> float:
         with watched(model.net):

@@ -203,9 +203,9 @@ class Link:
 
     def _train(self, phase: str, learner: Learner, length: Length) -> Iterator[Event]:
         """Train one net and save it."""
-        place, again = self.place, f"kdgen resume {self.place.folder}"
+        place, command = self.place, f"kdgen resume {self.place.folder}"
         if place.team.any(place.stopped()):
-            yield Event(kind="stopped", phase=phase, data={"reason": "asked to stop", "resume": again})
+            yield Event(kind="stopped", phase=phase, data={"reason": "asked to stop", "resume": command})
             return
         trainer = Trainer(
             learner,
@@ -229,7 +229,7 @@ class Link:
                 if choice := place.journal.phase(phase).choice:
                     event = replace(event, data={**event.data, "choice": choice.model_dump()})
             if event.kind == "stopped":
-                event = replace(event, data={**event.data, "resume": again})
+                event = replace(event, data={**event.data, "resume": command})
             yield event
         place.team.barrier()
 

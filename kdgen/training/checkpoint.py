@@ -17,7 +17,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.last, self.previous = folder / "last.pt", folder / "previous.pt"
-        self._known: int | None = None
+        self._step: int | None = None
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write a state of tensors and plain values, one after another: no copy of the whole is made in memory.
@@ -37,14 +37,14 @@ class Checkpoints:
             reason = error.__context__ if isinstance(error, RuntimeError) else error  # torch's hides the disk's
             if not isinstance(reason, OSError) or reason.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            kept = f"the checkpoint of step {self._known} is kept" if self._known is not None else "none is kept yet"
+            kept = f"the checkpoint of step {self._step} is kept" if self._step is not None else "none is kept yet"
             run = self.last.parents[2]
             raise UserError(f"the disk of {run} is full, so step {state['step']} could not be saved; {kept}: "
                             f"free space, then `kdgen resume {run}`") from None  # fmt: skip
         if self.last.exists():
             os.replace(self.last, self.previous)
         os.replace(partial, self.last)
-        self._known = state["step"]
+        self._step = state["step"]
 
     def load(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest state that can be read, None if there is none, and a line for every damaged one passed over."""
@@ -60,6 +60,6 @@ class Checkpoints:
             except Exception as error:  # a damaged archive raises errors of many kinds
                 damaged.append(f"checkpoint {path} is damaged ({type(error).__name__}) and is passed over")
                 continue
-            self._known = state["step"]
+            self._step = state["step"]
             return state, damaged
         return None, damaged

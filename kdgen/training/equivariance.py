@@ -60,15 +60,15 @@ def measured(ask: Callable[[Batch], Tensor], batch: Batch, *, turn: bool, crop: 
     Raises:
         UserError: for a crop that the teacher does not take.
     """
-    whole, (height, width) = ask(batch), batch.x.shape[-2:]
+    answer, (height, width) = ask(batch), batch.x.shape[-2:]
 
     def tried(variants: list[Variant]) -> Judged:
-        pairs = [(each.of(whole), ask(view := each.batch(batch)), view) for each in variants]
-        if any(moved.shape != asked.shape for moved, asked, _ in pairs):
+        pairs = [(each.of(answer), ask(view := each.batch(batch)), view) for each in variants]
+        if any(moved.shape != direct.shape for moved, direct, _ in pairs):
             return Judged(share=float("inf"), bound=BOUND.spread, own=False)
-        moved, asked = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
+        moved, direct = torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
         truths = [view.y for _, _, view in pairs if view.y is not None]
-        return judge(moved, asked, BOUND, truth=torch.cat(truths) if truths else None)
+        return judge(moved, direct, BOUND, truth=torch.cat(truths) if truths else None)
 
     notes, turns, crops = list[str](), True, True
     if turn:
@@ -77,13 +77,13 @@ def measured(ask: Callable[[Batch], Tensor], batch: Batch, *, turn: bool, crop: 
         found = tried([Variant(size=size, top=0, left=0, part=size, orientation=way) for way in ways])
         turns = found.passes
         notes.append(_note("flipped and rotated", turns, found))
-    if crop is not None and any(crop % step for step in strides(batch, [whole])):
+    if crop is not None and any(crop % step for step in strides(batch, [answer])):
         found = Judged(share=float("inf"), bound=BOUND.spread, own=False)
         crops = False
         notes.append(_note("cropped", crops, found))
     elif crop is not None and crop < max(height, width):
         random = generator(0, "equivariance")
-        parts = [drawn(batch, crop=crop, turn=False, random=random, beside=[whole]) for _ in range(NUM_CROPS)]
+        parts = [drawn(batch, crop=crop, turn=False, random=random, others=[answer]) for _ in range(NUM_CROPS)]
         try:
             found = tried(parts)
         except RuntimeError as error:

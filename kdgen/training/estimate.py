@@ -77,8 +77,8 @@ def plan(recipe: Recipe) -> Plan:
     phases = []
     for name, link in recipe.links():
         each = max((more[name]["seconds"] - few[name]["seconds"]) / (more[name]["steps"] - few[name]["steps"]), 1e-9)
-        asked = min(more[name]["asked"] * link.cache.inputs, asking(link.seconds, 0.0) or math.inf)
-        steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - asked) / each), 1)
+        answer_seconds = min(more[name]["asked"] * link.cache.inputs, asking(link.seconds, 0.0) or math.inf)
+        steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - answer_seconds) / each), 1)
         net = build_net(link.student, task.channels, task.describe())[0]
         phases.append(
             Phase(
@@ -86,8 +86,8 @@ def plan(recipe: Recipe) -> Plan:
                 net=_counted(net, example),
                 steps_per_second=1 / each,
                 steps=steps,
-                answer_seconds=asked,
-                seconds=asked + steps * each if link.seconds is None else link.seconds,
+                answer_seconds=answer_seconds,
+                seconds=answer_seconds + steps * each if link.seconds is None else link.seconds,
             )
         )
     teacher = None
@@ -123,21 +123,21 @@ def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str
     cache = recipe.cache.model_copy(update={"inputs": inputs, "dir": str(folder / "cache")})
     brief = {"cache": cache, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
     short = recipe.model_copy(update=brief).lasting(steps=steps)
-    last, asked, seen = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
+    last, spent, phases = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
     guided = True
     for event in distill(short, folder / "run"):
         if event.kind == "start":
             guided = event.data["guided"]
         if event.kind == "answers":
-            asked[event.phase] = (event.data["seconds"] - event.data.get("tried", 0.0)) / max(event.data["done"], 1)
+            spent[event.phase] = (event.data["seconds"] - event.data.get("tried", 0.0)) / max(event.data["done"], 1)
         if event.kind == "phase":
             each = event.data["seconds"] - event.data["tried"]
-            seen[event.phase] = {"steps": event.data["steps"], "seconds": each, "asked": asked.get(event.phase, 0.0)}
+            phases[event.phase] = {"steps": event.data["steps"], "seconds": each, "asked": spent.get(event.phase, 0.0)}
             if event.phase == last:
                 break
     shards = [load_file(file) for file in (folder / "cache").rglob("*.safetensors")]
     num_bytes = sum(column.nbytes for shard in shards for column in shard.values())
-    return seen, num_bytes // max(inputs, 1), guided
+    return phases, num_bytes // max(inputs, 1), guided
 
 
 def _peak() -> int:

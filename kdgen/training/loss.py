@@ -72,8 +72,8 @@ def _named(key: str, use: Spec, teacher: Net | None) -> Iterator[None]:
     try:
         yield
     except NoLayer as error:
-        whose = "the teacher" if error.net is teacher else "the student"
-        raise UserError(f"{key} ({use.name}) names a layer of {whose}, and {error}") from None
+        owner = "the teacher" if error.net is teacher else "the student"
+        raise UserError(f"{key} ({use.name}) names a layer of {owner}, and {error}") from None
     except UserError as error:
         raise UserError(f"{key} ({use.name}): {error}") from None
 
@@ -181,23 +181,23 @@ class Loss:
 
     def _losses(self, inputs: LossInputs, alpha: float) -> tuple[dict[str, Tensor], float]:
         """The terms that count and have something to say, means over the batch, and alpha by what there is."""
-        said: dict[str, Tensor | None] = {}
+        losses: dict[str, Tensor | None] = {}
         if alpha < 1:
             truth = self.task.loss(inputs.student, inputs.batch)
-            said = {} if truth is None else {TASK: _mean(truth, inputs.batch, True)}
-            said |= {
+            losses = {} if truth is None else {TASK: _mean(truth, inputs.batch, True)}
+            losses |= {
                 key: _mean(term.loss(inputs), inputs.batch, term.weighted) for key, term in self.objectives.items()
             }
-            alpha = alpha if said else 1.0
+            alpha = alpha if losses else 1.0
         if alpha > 0:
-            said |= {
+            losses |= {
                 key: _mean(method.loss(_view(inputs)), inputs.batch, method.weighted)
                 for key, method in self.methods.items()
             }
-        if not said:
+        if not losses:
             raise UserError("this stage has no methods, and its images have no ground truth and no objectives: "
                             "nothing to learn from")  # fmt: skip
-        return {key: loss for key, loss in said.items() if loss is not None}, alpha
+        return {key: loss for key, loss in losses.items() if loss is not None}, alpha
 
 
 def _view(inputs: LossInputs) -> DistillationInputs:

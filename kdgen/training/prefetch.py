@@ -16,14 +16,14 @@ ROUNDS = 4
 CPU = torch.device("cpu")
 
 
-def ahead(stream: Stream, beside: int = 0) -> Generator[tuple[Batch, TeacherOutput | None]]:
+def ahead(stream: Stream, num_threads: int = 0) -> Generator[tuple[Batch, TeacherOutput | None]]:
     """The same stream, its next batch always being read already by a thread.
 
     Args:
         stream: read by that thread alone; what it computes, it computes there.
-        beside: how many of the processor's threads that one has, taken from those of the caller; 0 shares all.
+        num_threads: how many of the processor's threads that one has, taken from those of the caller; 0 shares all.
     """
-    helper, own = _helper(beside)
+    helper, own = _helper(num_threads)
     with helper, own:
         coming = helper.submit(next, stream)
         while True:
@@ -59,16 +59,16 @@ def threads_for(teacher: Callable[[], object], student: Callable[[], object]) ->
     with helper, own:
 
         def together() -> None:
-            asked = helper.submit(teacher)
+            pending = helper.submit(teacher)
             student()
-            asked.result()
+            pending.result()
 
         return share if min(call_seconds(together, CPU, ROUNDS)) < sum(alone) else 0
 
 
-def _helper(beside: int) -> tuple[ThreadPoolExecutor, AbstractContextManager[None]]:
-    """A thread with ``beside`` of the processor's threads, and the context in which the caller has the others."""
-    if not beside:
+def _helper(num_threads: int) -> tuple[ThreadPoolExecutor, AbstractContextManager[None]]:
+    """A thread with ``num_threads`` of the processor's threads, and the context in which the caller has the others."""
+    if not num_threads:
         return ThreadPoolExecutor(1, "batches"), nullcontext()
-    left = torch.get_num_threads() - beside
-    return ThreadPoolExecutor(1, "teacher", torch.set_num_threads, (beside,)), threads(left)
+    left = torch.get_num_threads() - num_threads
+    return ThreadPoolExecutor(1, "teacher", torch.set_num_threads, (num_threads,)), threads(left)

@@ -36,7 +36,7 @@ from kdgen.utils.conditions import check_reads
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import bfloat16_pays, contiguous, machine, pick_device
 from kdgen.utils.distributed import Team, together
-from kdgen.utils.references import beside, told
+from kdgen.utils.references import resolved, without_folders
 from kdgen.utils.schema import flat
 
 BEGUN = ".begun.json"
@@ -75,7 +75,7 @@ def distill(
         raise UserError(
             f"{folder} is not empty: `kdgen resume {folder}` goes on with its run, --out DIR starts another"
         )
-    recipe = beside(recipe, Path.cwd())
+    recipe = resolved(recipe, Path.cwd())
     recipe = pinned(recipe, commit_of) if teacher is None else recipe
     run = _Run(folder, recipe, teacher)
     if team.is_main_process:
@@ -93,19 +93,19 @@ def resume(folder: str | os.PathLike[str], *, teacher: nn.Module | None = None) 
     folder = Path(folder)
     if not (folder / "recipe.json").is_file():
         raise UserError(f"{folder} holds no run: there is no recipe.json in it")
-    recipe, begun = recipes.read(folder / "recipe.json"), folder / BEGUN
-    if begun.is_file() and (fixed := _edited(recipes.read(begun), recipe)):
+    recipe, original = recipes.read(folder / "recipe.json"), folder / BEGUN
+    if original.is_file() and (fixed := _edited(recipes.read(original), recipe)):
         raise UserError(f"{folder}/recipe.json was edited after its run began: {'; '.join(fixed)}. In mid-run only "
                         f"{', '.join(FREE)} may change: undo that, or distil anew from a copy of the file")  # fmt: skip
     run = _Run(folder, recipe, teacher)
-    if run.place.team.is_main_process and not begun.is_file():
-        write_text(begun, recipe.to_json() + "\n")
+    if run.place.team.is_main_process and not original.is_file():
+        write_text(original, recipe.to_json() + "\n")
     yield from run.events()
 
 
-def _edited(begun: Recipe, now: Recipe) -> list[str]:
+def _edited(original: Recipe, now: Recipe) -> list[str]:
     """What differs between the recipe that a run began with and today's, but for ``FREE``: a line for each key."""
-    before, after = (flat(recipe.model_dump(mode="json")) for recipe in (begun, now))
+    before, after = (flat(recipe.model_dump(mode="json")) for recipe in (original, now))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in FREE]
     return [f"{key} was {json.dumps(before.get(key))} and is {json.dumps(after.get(key))}" for key in keys]
 
@@ -119,7 +119,7 @@ class _Run:
         device = pick_device(recipe.device)
         task = registry.build("task", recipe.task)
         first = list(islice(task.batches(batch_size=2, seed=recipe.seed), 2))
-        timed, begun = not recipe.repeatable, self.journal.state
+        timed, state = not recipe.repeatable, self.journal.state
         fast = (lambda: bfloat16_pays(device)) if timed else (lambda: recipe.precision == "bfloat16")
         self.place = RunContext(
             folder=folder,
@@ -127,7 +127,7 @@ class _Run:
             task=task,
             probe=first[0],
             device=device,
-            fast=self._settled(begun.bfloat16_pays, fast, team),
+            fast=self._settled(state.bfloat16_pays, fast, team),
             int8=device.type == "cpu"
             and not recipe.shard_teacher
             and (recipe.precision == "int8" or (timed and recipe.precision == "auto")),
@@ -139,8 +139,8 @@ class _Run:
         elif recipe.teacher is not None:
             self.original = load(recipe.teacher)
         if self.original is not None:
-            whole = "cpu" if recipe.shard_teacher else device
-            self.place.reference = self.original.eval().to(whole).net
+            where = "cpu" if recipe.shard_teacher else device
+            self.place.reference = self.original.eval().to(where).net
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
         self.students = [fresh(link, task) for _, link in self.chain]
@@ -250,7 +250,7 @@ class _Run:
         report = assess(
             task,
             nets,
-            title=str(told(self.recipe).task),
+            title=str(without_folders(self.recipe).task),
             reference=place.reference,
             ground_truth=guided,
             seconds=spent if original is not None else None,
@@ -258,8 +258,9 @@ class _Run:
             machine=machine(place.device),
         )
         report.save(place.folder)
-        known, home = original.home if original is not None else None, place.home("student")
-        write_text(home / "README.md", card(report, told(self.recipe), config=read_config(home), teacher=known))
+        source, home = original.home if original is not None else None, place.home("student")
+        described = card(report, without_folders(self.recipe), config=read_config(home), teacher=source)
+        write_text(home / "README.md", described)
         folder = place.folder
         shown = {each.label: each.net for each in nets}
         sample_grids.picture(folder / "samples.png", task, shown, reference=place.reference)
@@ -269,13 +270,13 @@ class _Run:
 
     def _notes(self) -> list[str]:
         """What else the report says of how nets were made."""
-        known = {
+        facts = {
             BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init not in STARTS,
             INHERITED: self.recipe.init in OF_TEACHER and self.place.finished("control_seconds"),
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
         }
-        said = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
-        return [*self._muted(), *(line for line, holds in known.items() if holds), *said, *self._answered()]
+        account = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
+        return [*self._muted(), *(line for line, holds in facts.items() if holds), *account, *self._answered()]
 
     def _answered(self) -> list[str]:
         """How many answers the teachers' seconds sufficed for, and whether these were turned with their inputs."""

@@ -12,7 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kdgen.report.events import read_events
-from kdgen.training.run_state import PhaseState, RunState, told_by
+from kdgen.training.run_state import PhaseState, RunState, state_from_events
 from kdgen.types import Event, UserError
 from kdgen.utils.convert import write_text
 
@@ -65,7 +65,7 @@ class Journal:
         try:
             return RunState.model_validate_json(self.path.read_bytes())
         except (OSError, ValueError):
-            return told_by(read_events(self.events)) if self.events.is_file() else RunState()
+            return state_from_events(read_events(self.events)) if self.events.is_file() else RunState()
 
     def phase(self, name: str) -> PhaseState:
         """What was noted of a phase."""
@@ -89,24 +89,24 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     Yields:
         whether one came. Outside the main thread none is caught.
     """
-    asked = threading.Event()
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield requested.is_set
         return
 
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
 
     def ask(number: int, frame: object) -> None:
-        if asked.is_set() and number != hangup:
+        if requested.is_set() and number != hangup:
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
 
-    wanted = [signal.SIGINT, signal.SIGTERM]
+    signals = [signal.SIGINT, signal.SIGTERM]
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        wanted.append(hangup)
-    before = {number: signal.signal(number, ask) for number in wanted}
+        signals.append(hangup)
+    before = {number: signal.signal(number, ask) for number in signals}
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -70,14 +70,14 @@ class RunState(Strict):
         return sum(self.phase(name).preparing + self.phase(name).seconds for name in phases)
 
 
-def told_by(events: Iterable[Mapping[str, Any]]) -> RunState:
+def state_from_events(events: Iterable[Mapping[str, Any]]) -> RunState:
     """The state that events tell of, for one that was lost."""
     state = RunState()
     for event in events:
         phase, data = event["phase"], event["data"]
         if event["kind"] == "start":
-            begun = RunState.model_validate(data["state"])
-            state = begun if not state.phases else state
+            initial = RunState.model_validate(data["state"])
+            state = initial if not state.phases else state
         elif event["kind"] == "answers":
             more = {"equivariance": data["equivariance"]} if "equivariance" in data else {}
             state = state.with_phase(phase, answers=data["seconds"], answers_from_disk=data["from_disk"], **more)
@@ -89,4 +89,4 @@ def told_by(events: Iterable[Mapping[str, Any]]) -> RunState:
     return state
 
 
-__all__ = ["Choice", "PhaseState", "RunState", "told_by"]
+__all__ = ["Choice", "PhaseState", "RunState", "state_from_events"]

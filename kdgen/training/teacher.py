@@ -60,8 +60,8 @@ class Teacher(Autocast):
         if slices is None:
             same = _same_weights(net, frozen := frozen.to(device))
             held = lay_out(frozen, likely)
-            for ours, theirs in same:
-                ours.data = theirs.data
+            for weight, moved in same:
+                weight.data = moved.data
         else:
             held = slices.sharded(frozen).to(device)
         super().__init__(held, device, torch.float32)
@@ -98,7 +98,7 @@ class Teacher(Autocast):
 
     def account(self) -> str:
         """What it answers in and why, in a sentence; empty where nothing but float32 came into question."""
-        found = [f"{name} {'is' if seen.passes else 'would be'} off by {seen}" for name, seen in self.tried.items()]
+        found = [f"{name} {'is' if error.passes else 'would be'} off by {error}" for name, error in self.tried.items()]
         return f"The teacher answers in {self.precision}: against float32, {'; '.join(found)}." if found else ""
 
     @property
@@ -122,15 +122,15 @@ class Teacher(Autocast):
         view = replace(batch, x=_view(batch))
         if not paths and self._int8 is not None and self._int8.takes(view.x):
             return TeacherOutput(output=self._int8(view))
-        with capture_outputs(self.net, sorted(paths)) as seen:
+        with capture_outputs(self.net, sorted(paths)) as outputs:
             output = call(self, view.x, view.cond)
-        return TeacherOutput(output=output, features=dict(seen))
+        return TeacherOutput(output=output, features=dict(outputs))
 
 
 def _same_weights(net: Net, other: Net) -> list[tuple[Tensor, Tensor]]:
     """The parameters that two nets hold in the same memory."""
-    known = {p.data_ptr(): p for p in net.parameters() if p.numel()}
-    return [(known[p.data_ptr()], p) for p in other.parameters() if p.data_ptr() in known]
+    by_address = {p.data_ptr(): p for p in net.parameters() if p.numel()}
+    return [(by_address[p.data_ptr()], p) for p in other.parameters() if p.data_ptr() in by_address]
 
 
 def _view(batch: Batch) -> Tensor:

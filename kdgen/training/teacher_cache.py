@@ -242,8 +242,8 @@ class TeacherCache:
             follows = self.equivariance if answer is not None else Equivariance()
             turn, crop = self._turn and follows.turns, self._crop if follows.crops else None
             if turn or crop:
-                random, beside = generator(seed, "augment", number), [] if answer is None else [answer.output]
-                variant = drawn(batch, crop=crop, turn=turn, random=random, beside=beside)
+                random, others = generator(seed, "augment", number), [] if answer is None else [answer.output]
+                variant = drawn(batch, crop=crop, turn=turn, random=random, others=others)
                 batch = variant.batch(batch)
                 answer = None if answer is None else replace(answer, output=variant.of(answer.output))
             yield batch, answer

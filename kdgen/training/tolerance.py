@@ -55,11 +55,11 @@ def judge(
         truth: what the exact answer is an estimate of, if known; passed over where its shape or its kind is another.
         weight: how much each example counts, ``(B,)``, as in ``Batch``.
     """
-    known = truth is not None and truth.shape == exact.shape and truth.is_floating_point()
-    centre = truth if known else exact.mean([dim for dim in range(exact.ndim) if dim != 1], keepdim=True)
+    comparable = truth is not None and truth.shape == exact.shape and truth.is_floating_point()
+    centre = truth if comparable else exact.mean([dim for dim in range(exact.ndim) if dim != 1], keepdim=True)
     assert centre is not None
     error, scale = (_mean_square(exact - other, weight) for other in (answer, centre))
-    return Judged(share=error / max(scale, 1e-30), bound=bound.own if known else bound.spread, own=known)
+    return Judged(share=error / max(scale, 1e-30), bound=bound.own if comparable else bound.spread, own=comparable)
 
 
 def _mean_square(difference: Tensor, weight: Tensor | None) -> float:

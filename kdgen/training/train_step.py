@@ -148,12 +148,12 @@ class Learner:
         stage, team = self.recipe.stages[index], self.team
         rate = learning_rate(stage, within) * 0.5**retries
         _seed(derive(self.recipe.seed, "step", retries, number, *([team.rank] if team.rank else [])), self.device)
-        whole = len(batch.x)
+        size = len(batch.x)
         batch = batch.split(team.size)[team.rank].to(self.device)
         answer = answer.split(team.size)[team.rank] if answer is not None else None
         figures: dict[str, Tensor | float] = {}
         try:
-            figures = self._learn(batch, answer, whole=whole, number=number, within=within, progress=progress)
+            figures = self._learn(batch, answer, size=size, number=number, within=within, progress=progress)
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
@@ -181,9 +181,9 @@ class Learner:
         return {**self._shown, "lr": rate}
 
     def _learn(
-        self, batch: Batch, answer: TeacherOutput | None, *, whole: int, number: int, within: float, progress: float
+        self, batch: Batch, answer: TeacherOutput | None, *, size: int, number: int, within: float, progress: float
     ) -> dict[str, Tensor | float]:
-        """The gradients of this process's share of a batch of ``whole`` images, and the means of its losses.
+        """The gradients of this process's share of a batch of ``size`` images, and the means of its losses.
 
         There is no ``loss`` among these where the student is not to learn from this step.
         """
@@ -193,11 +193,11 @@ class Learner:
         before = [counter.clone() for counter in counters] if self.parts > 1 else []
         totals: dict[str, Tensor | float] = {}
         alpha = 0.0
-        for part, (piece, said) in enumerate(zip(batch.split(self.parts), answers, strict=True)):
+        for part, (piece, cached) in enumerate(zip(batch.split(self.parts), answers, strict=True)):
             for counter, count in zip(counters, before, strict=False) if part else ():
                 counter.copy_(count)  # what counts steps counts this one once
-            share = len(piece.x) * self.team.size / whole
-            inputs = self._look(piece, self._answer(piece, said), progress)
+            share = len(piece.x) * self.team.size / size
+            inputs = self._look(piece, self._answer(piece, cached), progress)
             loss, shown, alpha = self.loss(inputs, within, number, measure=part == 0)
             if loss is not None:
                 backward(_scaled(loss, share), inputs=self.optimizer.parameters)
@@ -238,14 +238,14 @@ class Learner:
 
     def _look(self, batch: Batch, answer: TeacherOutput | None, progress: float) -> LossInputs:
         """The student's answer as the terms of the loss see it, beside the teacher's, each where it is read."""
-        with capture_outputs(self.student, self.loss.student_paths) as seen:
+        with capture_outputs(self.student, self.loss.student_paths) as outputs:
             out = call(self.autocast, batch.x, batch.cond) if "student" in self.loss.reads else None
         if self.teacher is None:
             return LossInputs(
-                batch=batch, student_output=out, student_features=seen, student_net=self.autocast, progress=progress,
+                batch=batch, student_output=out, student_features=outputs, student_net=self.autocast, progress=progress,
             )  # fmt: skip
         return DistillationInputs(
-            batch=batch, student_output=out, teacher_output=answer.output if answer else None, student_features=seen,
+            batch=batch, student_output=out, teacher_output=answer.output if answer else None, student_features=outputs,
             teacher_features=answer.features if answer else {}, student_net=self.autocast, teacher_net=self.teacher,
             student_ema=self.average.net, progress=progress,
         )  # fmt: skip

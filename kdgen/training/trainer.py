@@ -83,7 +83,7 @@ class Trainer:
             raise UserError(f"{self.team.size} processes cannot share a batch of {recipe.batch_size}: "
                             "set batch_size higher, or launch fewer")  # fmt: skip
         self.state, self.signs = State(), SignWatch()
-        self.apart = learner.device.type != "cpu"
+        self.asynchronous = learner.device.type != "cpu"
         self.threads = torch.get_num_threads()
         self.tried = 0.0
         counted = recipe.evaluate_every is not None and length.steps is not None
@@ -93,7 +93,7 @@ class Trainer:
     @property
     def read_every(self) -> int:
         """How many steps are taken before their figures are read, so that a device is not waited for at each."""
-        return STEPS_UNREAD if self.apart else 1
+        return STEPS_UNREAD if self.asynchronous else 1
 
     @property
     def average(self) -> Net:
@@ -185,7 +185,7 @@ class Trainer:
     def _stream(self) -> Generator[tuple[Batch, TeacherOutput | None]]:
         """The batches from the present step on; after going back for a loss, others than before."""
         stream = self.source(derive(self.recipe.seed, "data", self.state.retries), self.state.step)
-        if self.apart:
+        if self.asynchronous:
             return ahead(stream)
         if self.threads > 1 and self.team.size == 1 and self.learner.asks and not self.recipe.repeatable:
             return self._asking(stream)
@@ -199,9 +199,9 @@ class Trainer:
             self.state.beside = self._try(batch)
             self.tried = time.perf_counter() - began
             self.save()
-        stream, beside = chain([first], stream), self.state.beside or 0
-        if answer is None and 0 < beside < self.threads:
-            stream = ahead(answered(stream, self.learner.ask), beside)
+        stream, num_threads = chain([first], stream), self.state.beside or 0
+        if answer is None and 0 < num_threads < self.threads:
+            stream = ahead(answered(stream, self.learner.ask), num_threads)
         yield from stream
 
     def _try(self, batch: Batch) -> int:
@@ -214,12 +214,12 @@ class Trainer:
         """The figures of the moving average on a few images, None for one that is no number; and what is wrong."""
         if not self.team.is_main_process:
             return
-        with threads(self.threads), watched(self.average) as seen:
-            known = self.task.evaluate(self.average, reference=self.reference, limit=self.task.quick_eval_images)
-        figures = {key: value if math.isfinite(value) else None for key, value in known.items()}
-        broken = {"not_finite": seen.not_finite, "answers": seen.count} if seen.not_finite else {}
+        with threads(self.threads), watched(self.average) as answers:
+            metrics = self.task.evaluate(self.average, reference=self.reference, limit=self.task.quick_eval_images)
+        figures = {key: value if math.isfinite(value) else None for key, value in metrics.items()}
+        broken = {"not_finite": answers.not_finite, "answers": answers.count} if answers.not_finite else {}
         yield self._event("evaluate", **figures, **broken, seconds=self.state.elapsed)
-        for line in self.signs.told(figures, seen, self.length.progress(self.state.step, self.state.elapsed)):
+        for line in self.signs.warnings(figures, answers, self.length.progress(self.state.step, self.state.elapsed)):
             yield self._event("warning", message=f"{self.phase} at step {self.state.step}: {line}")
 
     def _agreed(self, elapsed: float, finite: bool) -> tuple[float, bool, bool, bool]:
@@ -227,8 +227,8 @@ class Trainer:
         stop, exhausted = self.stopped(), self.learner.exhausted
         if self.team.size == 1:
             return elapsed, stop, exhausted, not finite
-        mine = elapsed * self.team.size if self.team.is_main_process else 0.0
-        elapsed, *flags = self.team.mean([mine, float(stop), float(exhausted), float(not finite)])
+        weighted = elapsed * self.team.size if self.team.is_main_process else 0.0
+        elapsed, *flags = self.team.mean([weighted, float(stop), float(exhausted), float(not finite)])
         stop, exhausted, broken = (flag > 0 for flag in flags)
         if not exhausted:
             self.learner.agree()
@@ -241,8 +241,8 @@ class Trainer:
     def _go_back(self, figures: Figures) -> str:
         """After a loss that is not finite: the last good state, half the learning rate, other batches."""
         at = self.state.step
-        known = self._gathered(figures)
-        names = ", ".join(key for key, value in known.items() if not math.isfinite(value)) or "of an earlier step"
+        gathered = self._gathered(figures)
+        names = ", ".join(key for key, value in gathered.items() if not math.isfinite(value)) or "of an earlier step"
         self.state.retries += 1
         if self.state.retries > RETRIES:
             raise UserError(

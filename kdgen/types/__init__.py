@@ -93,9 +93,11 @@ class TeacherOutput:
 
     def split(self, parts: int) -> "list[TeacherOutput]":
         """The answers to the batch's parts, as ``Batch.split`` makes them."""
-        seen = {path: value.tensor_split(parts) for path, value in self.features.items()}
+        pieces = {path: value.tensor_split(parts) for path, value in self.features.items()}
         outputs = self.output.tensor_split(parts)
-        return [TeacherOutput(output=out, features={k: v[i] for k, v in seen.items()}) for i, out in enumerate(outputs)]
+        return [
+            TeacherOutput(output=out, features={k: v[i] for k, v in pieces.items()}) for i, out in enumerate(outputs)
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +150,10 @@ class DistillationInputs(LossInputs):
         return _computed("teacher", self.teacher_output)
 
 
-def _computed(whose: str, output: Tensor | None) -> Tensor:
+def _computed(role: str, output: Tensor | None) -> Tensor:
     if output is None:
-        raise UserError(f"a term of the loss reads the {whose}'s output, which was not computed, since no term names "
-                        f'"{whose}" in its `reads`: name it there')  # fmt: skip
+        raise UserError(f"a term of the loss reads the {role}'s output, which was not computed, since no term names "
+                        f'"{role}" in its `reads`: name it there')  # fmt: skip
     return output
 
 

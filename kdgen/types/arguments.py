@@ -85,16 +85,16 @@ def _validated(function: T, owner: str) -> T:
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
         try:
-            given = signature.bind(*args, **kwargs).arguments
+            arguments = signature.bind(*args, **kwargs).arguments
         except TypeError:  # Python says it better
             return function(*args, **kwargs)
-        check_arguments(owner, function, given)
+        check_arguments(owner, function, arguments)
         return function(*args, **kwargs)
 
     return call  # type: ignore[return-value]
 
 
-def check_arguments(owner: str, thing: Callable[..., Any], given: Mapping[str, Any]) -> None:
+def check_arguments(owner: str, thing: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
     """Refuse arguments that are not of the types that a function or a class says; unknown ones are passed over.
 
     Raises:
@@ -102,7 +102,7 @@ def check_arguments(owner: str, thing: Callable[..., Any], given: Mapping[str, A
     """
     function = thing.__init__ if isinstance(thing, type) else thing  # type: ignore[misc]
     adapters = _adapters(inspect.unwrap(function))
-    for argument, value in given.items():
+    for argument, value in arguments.items():
         if argument in adapters:
             _check(owner, argument, value, adapters[argument])
 

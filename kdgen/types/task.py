@@ -108,13 +108,13 @@ class Task(Protocol):
 
         None where the input is no answer.
         """
-        shape, wanted = tuple(batch.x.shape[1:]), self.answer_shape(batch)
-        if {self.reads, self.gives} != {"images"} or wanted is None or shape[:-2] != tuple(wanted[:-2]):
+        shape, target = tuple(batch.x.shape[1:]), self.answer_shape(batch)
+        if {self.reads, self.gives} != {"images"} or target is None or shape[:-2] != tuple(target[:-2]):
             return None
-        if shape == tuple(wanted):
+        if shape == tuple(target):
             return batch.x
         pictures = batch.x.float().flatten(0, -4)
-        return F.interpolate(pictures, tuple(wanted[-2:]), mode="bicubic", antialias=True).view(-1, *wanted)
+        return F.interpolate(pictures, tuple(target[-2:]), mode="bicubic", antialias=True).view(-1, *target)
 
     @classmethod
     def degrade(cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float, random: Generator) -> Tensor:

@@ -128,15 +128,15 @@ def endpoints(runs: Runs, models: Models) -> None:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
         with _explained():
-            asked = compare.Asked.within(runs.limits, sigma=sigma, seed=seed, num_images=num_images,
-                                         num_steps=num_steps)  # fmt: skip
+            options = compare.Options.within(runs.limits, sigma=sigma, seed=seed, num_images=num_images,
+                                             num_steps=num_steps)  # fmt: skip
             found = compare.load_all(models, names.split(","), session or new_session())
             if len(found) < 2:
                 raise UserError("name at least two models, with a comma between")
             photo = open_picture(Path(photograph), runs.limits) if photograph else None
-            seen = compare.show(found, photo, asked)
-            report = comparing.measured(found, sigma=asked.sigma)
-        return report.model_dump(mode="json"), seen.sheet
+            pictures = compare.show(found, photo, options)
+            report = comparing.measured(found, sigma=options.sigma)
+        return report.model_dump(mode="json"), pictures.sheet
 
     named = {"presets": list_presets, "distill": distill, "status": status, "stop": stop, "delete": delete}
     for name, function in named.items():
@@ -171,6 +171,6 @@ def _state(runs: Runs, job: Job) -> TeacherOutput:
     report = progress.report() if job.state == "done" else None
     return {
         "run": job.id, "name": job.name, "state": job.state, "place": runs.place(job.id), "message": job.message,
-        "phase": progress.phase, "share": round(progress.whole, 4), "seconds_left": progress.seconds_left,
+        "phase": progress.phase, "share": round(progress.overall, 4), "seconds_left": progress.seconds_left,
         "terms": dict(progress.terms), "report": report.model_dump(mode="json") if report else None,
     }  # fmt: skip

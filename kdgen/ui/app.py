@@ -70,10 +70,10 @@ def build(limits: Limits, executing: Execute | None = None, students: Sequence[s
         def enter(session: str, request: gr.Request) -> list[Any]:
             """A visitor comes, or comes back: the newest run is shown as it stands."""
             try:
-                mine = runs.mine(session)
+                jobs = runs.owned_by(session)
             except UserError:
-                session, mine = new_session(), []
-            latest = next((job for job in mine if not job.over), mine[0] if mine else None)
+                session, jobs = new_session(), []
+            latest = next((job for job in jobs if not job.over), jobs[0] if jobs else None)
             id = latest.id if latest else None
             listed = watch.choices_of(runs, session, words_for(request))
             return [session, gr.update(choices=listed, value=id, visible=bool(listed)), comparing_update(session),
@@ -128,8 +128,8 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
 
         return acted
 
-    def tick(id: str | None, session: str, seen: dict[str, Any], request: gr.Request) -> list[Any]:
-        return watch.look(runs, session, id, seen, request)
+    def tick(id: str | None, session: str, state: dict[str, Any], request: gr.Request) -> list[Any]:
+        return watch.look(runs, session, id, state, request)
 
     def pick(id: str | None, session: str, request: gr.Request) -> list[Any]:
         return watch.look(runs, session, id, {}, request)
@@ -137,7 +137,7 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
     start.click(begin, [setup.recipe, session], [notice, *watched], **PRIVATE)
     shown.stop.click(act("stop"), [shown.chosen, session], [notice, *watched], **PRIVATE)
     shown.resume.click(act("resume"), [shown.chosen, session], [notice, *watched], **PRIVATE)
-    shown.timer.tick(tick, [shown.chosen, session, shown.seen], shown.outputs, **PRIVATE)
+    shown.timer.tick(tick, [shown.chosen, session, shown.state], shown.outputs, **PRIVATE)
     shown.chosen.input(pick, [shown.chosen, session], shown.outputs, **PRIVATE)
     return fill, filled, shown, setup
 

@@ -32,17 +32,17 @@ def loss_chart(curves: Curves, words: Mapping[str, str]) -> str:
     with rc_context(STYLE):
         axes.set_yscale("log")
         drawn = False
-        for phase, known in curves.items():
-            steps = known["step"]
+        for phase, series in curves.items():
+            steps = series["step"]
             terms = [key for key in (steps[-1]["data"] if steps else {}) if key not in NOT_TERMS]
             for term in terms if not phase.startswith("control") else ["loss"]:
                 points = [(each["seconds"], each["data"][term]) for each in steps if (each["data"].get(term) or 0) > 0]
                 if len(points) > 1:
                     x, y = zip(*points, strict=True)
-                    whole = term == "loss"
-                    label = words.get(phase, phase) + ("" if whole else f": {term}")
+                    total = term == "loss"
+                    label = words.get(phase, phase) + ("" if total else f": {term}")
                     axes.plot(x, smooth(y, 0.9 if len(y) > 40 else 0.5), color=COLORS.get(phase, SHADES[3]),
-                              lw=2.2 if whole else 1, ls="-" if whole else ":", label=label)  # fmt: skip
+                              lw=2.2 if total else 1, ls="-" if total else ":", label=label)  # fmt: skip
                     drawn = True
         return _svg(figure, axes, words["loss_alt"]) if drawn else ""
 
@@ -52,8 +52,8 @@ def quality_chart(curves: Curves, primary_metric: str, words: Mapping[str, str])
     figure, axes = _axes(words["seconds"], heading(primary_metric))
     with rc_context(STYLE):
         drawn = False
-        for phase, known in curves.items():
-            points = points_of(known, primary_metric)
+        for phase, series in curves.items():
+            points = points_of(series, primary_metric)
             if points:
                 axes.plot(*zip(*points, strict=True), "o-", ms=4, lw=2, color=COLORS.get(phase, SHADES[3]),
                           label=words.get(phase, phase))  # fmt: skip
@@ -94,8 +94,8 @@ def tradeoff_chart(points: Sequence[tuple[str, float, float]], quality: str, wor
         low, high = min(p[1] for p in points), max(p[1] for p in points)
         axes.set_xlim(low / 3, high * 3)
         axes.margins(y=0.3)
-        said = "; ".join(f"{name}: {macs:.3g} MACs, {value:.4g}" for name, macs, value in points)
-        return _svg(figure, axes, f"{words['tradeoff_alt']} {said}")
+        listed = "; ".join(f"{name}: {macs:.3g} MACs, {value:.4g}" for name, macs, value in points)
+        return _svg(figure, axes, f"{words['tradeoff_alt']} {listed}")
 
 
 def _axes(x: str, y: str) -> tuple[Figure, Any]:

@@ -136,8 +136,8 @@ def compose(
     if teacher != recipe.teacher:
         base, _, _ = str(recipe.teacher).partition("#")
         args = _renamed(task.args, base, teacher.partition("#")[0])
-        known = {key: value for key, value in (described or {}).items() if key in args and key != "name"}
-        task = Spec(name=task.name, args={**args, **known})
+        shapes = {key: value for key, value in (described or {}).items() if key in args and key != "name"}
+        task = Spec(name=task.name, args={**args, **shapes})
     stages = tuple(_stage(stage, methods, ratio, alpha) if stage.methods else stage for stage in recipe.stages)
     length: dict[str, Any] = {"steps": steps, "seconds": None if steps else seconds}
     recipe = recipe.model_copy(update={"task": task, "teacher": teacher, "stages": stages, **length})
@@ -151,8 +151,8 @@ def ratio_of(recipe: Recipe) -> tuple[str, float]:
     """The schedule of a recipe's ratio, and where it begins."""
     ratio = next((stage.ratio for stage in recipe.stages if stage.methods), recipe.stages[0].ratio)
     key = "start" if ratio.name in ("linear", "cosine") else "alpha"
-    given = ratio.args.get(key, registry.default("ratio", ratio.name, key))
-    return ratio.name, float(given) if isinstance(given, int | float) else 1.0
+    value = ratio.args.get(key, registry.default("ratio", ratio.name, key))
+    return ratio.name, float(value) if isinstance(value, int | float) else 1.0
 
 
 def methods_of(recipe: Recipe) -> list[str]:
@@ -191,8 +191,8 @@ def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
 
 
 def _stage(stage: Stage, methods: Iterable[str], ratio: str, alpha: float) -> Stage:
-    known = {term.name: term for term in stage.methods}
-    terms = tuple(known.get(name, Term(name=name)) for name in methods) if alpha else ()
+    existing = {term.name: term for term in stage.methods}
+    terms = tuple(existing.get(name, Term(name=name)) for name in methods) if alpha else ()
     if ratio == stage.ratio.name:
         key = "start" if ratio in ("linear", "cosine") else "alpha"
         args = {**stage.ratio.args, key: alpha}

@@ -36,10 +36,10 @@ class Comparing:
 def offered(runs: Runs, session: str, students: Sequence[str]) -> list[tuple[str, str]]:
     """Models by the name they are shown under: this session's runs, bundled ones, students of the Hub."""
     try:
-        mine = [(f"{job.name} · {job.id[:4]}", f"run:{job.id}") for job in runs.mine(session) if job.state == "done"]
+        own = [(f"{job.name} · {job.id[:4]}", f"run:{job.id}") for job in runs.owned_by(session) if job.state == "done"]
     except UserError:
-        mine = []
-    return [*mine, *((name, name) for name in TEACHERS if name != "vae#encoder"), *((name, name) for name in students)]
+        own = []
+    return [*own, *((name, name) for name in TEACHERS if name != "vae#encoder"), *((name, name) for name in students)]
 
 
 def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Comparing:
@@ -93,12 +93,12 @@ def _suited(models: Models) -> Callable[[list[str], str], list[Any]]:
     """Shows the inputs that the chosen models read: a photograph, its noise, how many images, in how many steps."""
 
     def suited(references: list[str], session: str) -> list[Any]:
-        here = [reference for reference in references or () if reference in TEACHERS or reference.startswith("run:")]
+        local = [reference for reference in references or () if reference in TEACHERS or reference.startswith("run:")]
         try:
-            tasks = [models.get(reference, session).task for reference in here]
+            tasks = [models.get(reference, session).task for reference in local]
         except UserError:
             tasks = []
-        if not tasks or len(here) < len(references):
+        if not tasks or len(local) < len(references):
             return [gr.update(visible=True)] * 4
         change, noise = any(map(changes_images, tasks)), any(task_class(task).takes_sigma for task in tasks)
         few = any("sampler" in task for task in tasks)
@@ -109,12 +109,12 @@ def _suited(models: Models) -> Callable[[list[str], str], list[Any]]:
 
 def load_all(models: Models, references: Sequence[str], session: str) -> dict[str, Model]:
     """Models by the name they are shown under. Raises UserError for fewer than two, or too many."""
-    wanted = list(dict.fromkeys(str(reference).strip() for reference in references or () if str(reference).strip()))
+    names = list(dict.fromkeys(str(reference).strip() for reference in references or () if str(reference).strip()))
     limit = models.runs.limits.models
-    if len(wanted) > limit:
-        raise UserError(f"at most {limit} models are compared at once, not {len(wanted)}")
+    if len(names) > limit:
+        raise UserError(f"at most {limit} models are compared at once, not {len(names)}")
     found: dict[str, Model] = {}
-    for reference in wanted:
+    for reference in names:
         model = models.get(reference, session)
         name = model.name if model.name not in found else f"{model.name} ({reference.removeprefix('run:')[:12]})"
         found[name] = model
@@ -122,7 +122,7 @@ def load_all(models: Models, references: Sequence[str], session: str) -> dict[st
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Options:
     """The numbers of a comparison.
 
     Attributes:
@@ -147,12 +147,16 @@ class Asked:
         return cls(float(sigma), int(seed), int(num_images), int(num_steps))
 
 
-def show(found: dict[str, Model], photo: Image.Image | None, asked: Asked, *, noisy: bool = False) -> comparing.Shown:
+def show(
+    found: dict[str, Model], photo: Image.Image | None, options: Options, *, noisy: bool = False
+) -> comparing.Shown:
     """The pictures of a comparison, of the kind that suits the models."""
     if not changes_images(comparing.shared_task(found)):
-        return comparing.on_latents(found, num_images=asked.num_images, seed=asked.seed, num_steps=asked.num_steps)
+        return comparing.on_latents(
+            found, num_images=options.num_images, seed=options.seed, num_steps=options.num_steps
+        )
     picture = photo if photo is not None else comparing.photographs()["chelsea"]
-    return comparing.on_photograph(found, picture, sigma=asked.sigma, seed=asked.seed, noisy=noisy)
+    return comparing.on_photograph(found, picture, sigma=options.sigma, seed=options.seed, noisy=noisy)
 
 
 def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
@@ -163,34 +167,34 @@ def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
         words = words_for(request)
         skip = gr.skip()
         try:
-            asked = Asked.within(limits, sigma=sigma, seed=seed, num_images=count, num_steps=steps)
+            options = Options.within(limits, sigma=sigma, seed=seed, num_images=count, num_steps=steps)
             found = load_all(models, references, session)
             if not found or (len(found) < 2 and not changes_images(comparing.shared_task(found))):
                 raise UserError(words["two_models"])
             yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]
-            seen = show(found, photo, asked, noisy=bool(noisy))
+            pictures = show(found, photo, options, noisy=bool(noisy))
             first, second, *_ = [*found] if len(found) > 1 else [words["input"], *found]
-            yield [markup.notice(words["measuring"], kind="good"), gr.update(value=seen.pair, visible=True),
-                   _caption(seen, first, second, words), "", _sheet(seen, first, second, words)]  # fmt: skip
-            yield ["", skip, skip, _figures(found, asked.sigma, words), skip]
+            yield [markup.notice(words["measuring"], kind="good"), gr.update(value=pictures.pair, visible=True),
+                   _caption(pictures, first, second, words), "", _sheet(pictures, first, second, words)]  # fmt: skip
+            yield ["", skip, skip, _figures(found, options.sigma, words), skip]
         except (UserError, RuntimeError) as error:
             yield [markup.notice(str(error)[:300]), skip, skip, skip, skip]
 
     return run
 
 
-def _caption(seen: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
+def _caption(pictures: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
     text = words["pair"].format(first=first, second=second)
-    said = words["difference_said"].format(largest=f"{seen.largest:.0f}", psnr=f"{seen.psnr:.1f}")
-    return f"<p class=kd-hint>{escape(text)} {escape(said)}</p>"
+    difference = words["difference_said"].format(largest=f"{pictures.largest:.0f}", psnr=f"{pictures.psnr:.1f}")
+    return f"<p class=kd-hint>{escape(text)} {escape(difference)}</p>"
 
 
-def _sheet(seen: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
-    whole = markup.picture(seen.sheet, words["sheet_alt"].format(names=f"{first}, {second}"))
-    apart = markup.picture(seen.difference, words["difference_alt"].format(first=first, second=second))
+def _sheet(pictures: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
+    samples = markup.picture(pictures.sheet, words["sheet_alt"].format(names=f"{first}, {second}"))
+    error = markup.picture(pictures.difference, words["difference_alt"].format(first=first, second=second))
     title = words["difference_title"].format(first=first, second=second)
-    return (f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{words["sheet_title"]}</figcaption>{whole}'
-            f'</figure><figure class="kd-figure"><figcaption>{escape(title)}</figcaption>{apart}</figure>')  # fmt: skip
+    return (f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{words["sheet_title"]}</figcaption>{samples}'
+            f'</figure><figure class="kd-figure"><figcaption>{escape(title)}</figcaption>{error}</figure>')  # fmt: skip
 
 
 def _figures(found: dict[str, Model], sigma: float, words: markup.Words) -> str:

@@ -107,16 +107,16 @@ def on_photograph(
     with torch.inference_mode():
         made = [net(x) for net in list(nets.values())[:2]]
     first, second = made if len(made) > 1 else (x, made[0])
-    whole = _drawn_sheet(lambda path: sample_grids.samples(path, task, nets, limit=1))
-    return _shown(first, second, whole)
+    grid = _drawn_sheet(lambda path: sample_grids.samples(path, task, nets, limit=1))
+    return _shown(first, second, grid)
 
 
 def on_latents(models: Mapping[str, Model], *, num_images: int, seed: int, num_steps: int | None = None) -> Shown:
     """Models that draw, from the same latents or the same noise."""
     drawn = {name: draw(model, num_images, seed, num_steps) for name, model in models.items()}
     first, second, *_ = drawn.values()
-    whole = _drawn_sheet(lambda path: sample_grids.drawings(path, drawn))
-    return _shown(first, second, whole)
+    grid = _drawn_sheet(lambda path: sample_grids.drawings(path, drawn))
+    return _shown(first, second, grid)
 
 
 def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> torch.Tensor:
@@ -136,14 +136,14 @@ def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Repo
 
 @lru_cache(maxsize=32)
 def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Report:
-    given = dict(models)
+    by_name = dict(models)
     (_, first), *others = models
-    changes = changes_images(shared_task(given))
+    changes = changes_images(shared_task(by_name))
     if "sampler" in first.task:
         raise UserError(f"{first.name} draws in few steps and is measured against its teacher: name that first")
     # the first is drawn as a teacher is, in many steps, whatever the others do
-    judged = given if changes else dict(others) or given
-    said, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
+    judged = by_name if changes else dict(others) or by_name
+    title, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
     rows = [
         compare.measure("model" if number else "teacher", model.net, task, name=name, reference=first.net,
                         limit=_limit(task), timed=False)
@@ -152,7 +152,9 @@ def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Rep
     rows = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
     drawn = isinstance(task, sample_grids.Drawn) and not isinstance(task, sample_grids.Pictured)
     notes = [task.describe_evaluation(reference=first.net)] if drawn else [task.describe_evaluation()]
-    return compare.compare(rows, task=said, primary_metric=task.primary_metric, per=compare.per_call(task), notes=notes)
+    return compare.compare(
+        rows, task=title, primary_metric=task.primary_metric, per=compare.per_call(task), notes=notes
+    )
 
 
 def tradeoff(report: Report) -> tuple[list[tuple[str, float, float]], str]:
@@ -173,17 +175,17 @@ def _limit(task: Any) -> int | None:
     return None if isinstance(task, sample_grids.Pictured) else MEASURED
 
 
-def _shown(first: torch.Tensor, second: torch.Tensor, whole: Image.Image) -> Shown:
+def _shown(first: torch.Tensor, second: torch.Tensor, grid: Image.Image) -> Shown:
     if first.shape[-2:] != second.shape[-2:]:
         second = torch.nn.functional.interpolate(second, first.shape[-2:], mode="bicubic", antialias=True)
     pair = (_enlarged(first), _enlarged(second))
-    apart = (first - second).abs().mean(1).float() * 127.5
-    largest = float(apart.amax())
-    share = (apart / max(largest, 1e-6)).numpy()
+    distance = (first - second).abs().mean(1).float() * 127.5
+    largest = float(distance.amax())
+    share = (distance / max(largest, 1e-6)).numpy()
     coloured = [Image.fromarray(_heat(each)) for each in share]
     error = float(((first - second).float().square().mean() / 4).clamp_min(1e-10))
     difference = _grid(coloured)
-    return Shown(pair, whole, difference, largest, -10 * float(np.log10(error)))
+    return Shown(pair, grid, difference, largest, -10 * float(np.log10(error)))
 
 
 def _heat(share: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -197,9 +199,9 @@ def _enlarged(images: torch.Tensor) -> Image.Image:
 
 def _grid(images: list[Image.Image]) -> Image.Image:
     """One picture, or a sheet of several, large enough to be seen."""
-    whole = images[0] if len(images) == 1 else sheet(images)
-    times = max(-(-ENLARGED * 2 // whole.width), 1)
-    return whole.resize((whole.width * times, whole.height * times), Image.Resampling.NEAREST).convert("RGB")
+    image = images[0] if len(images) == 1 else sheet(images)
+    times = max(-(-ENLARGED * 2 // image.width), 1)
+    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST).convert("RGB")
 
 
 def _drawn_sheet(write: Any) -> Image.Image:

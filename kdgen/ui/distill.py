@@ -170,7 +170,7 @@ def _within(recipe: Recipe, runs: Runs) -> Recipe:
 
 def _finished(runs: Runs, session: str) -> list[Any]:
     try:
-        return [job for job in runs.mine(session) if job.state == "done"]
+        return [job for job in runs.owned_by(session) if job.state == "done"]
     except UserError:
         return []
 

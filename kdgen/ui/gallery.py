@@ -63,8 +63,8 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         kinds = [(say("all"), "all"), *((say(f"kind_{kind}"), kind) for kind in choices.KINDS)]
         shown = gr.Radio(kinds, value="all", label=say("filter"), info=say("filter_info"))
         online = gr.Checkbox(False, label=say("hub_students"), info=say("hub_info"))
-    known = [(entry.name, entry.reference) for entry in bundled()]
-    pictures = gr.Radio(known, label=say("gallery"), info=say("gallery_hint"), elem_id="kd-gallery", value=None)
+    listed = [(entry.name, entry.reference) for entry in bundled()]
+    pictures = gr.Radio(listed, label=say("gallery"), info=say("gallery_hint"), elem_id="kd-gallery", value=None)
     looks = gr.HTML(_looks(bundled()), elem_id="kd-gallery-looks")
     details = gr.HTML(elem_id="kd-details")
     with gr.Row(elem_classes="kd-buttons"):
@@ -73,22 +73,22 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
 
     def fill(session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
         words = words_for(request)
-        found, said = entries(runs, session, students), ""
+        found, message = entries(runs, session, students), ""
         if online:
             try:
                 found = [*found, *from_hub()]
             except UserError:
-                said = markup.notice(words["hub_out"])
+                message = markup.notice(words["hub_out"])
         found = [entry for entry in found if kind in ("all", entry.kind)]
         named = [(" · ".join(filter(None, (entry.name, words[entry.origin], entry.figures))), entry.reference)
                  for entry in found]  # fmt: skip
-        return [gr.update(choices=named, value=None), _looks(found), said, gr.update(visible=False),
+        return [gr.update(choices=named, value=None), _looks(found), message, gr.update(visible=False),
                 gr.update(visible=False)]  # fmt: skip
 
     def choose(reference: str | None, session: str, request: gr.Request) -> list[Any]:
         words = words_for(request)
-        known = [*entries(runs, session, students), *_known_hub()]
-        entry = next((each for each in known if each.reference == reference), None)
+        candidates = [*entries(runs, session, students), *_cached_hub()]
+        entry = next((each for each in candidates if each.reference == reference), None)
         if entry is None:
             return [markup.notice(words["details"]), gr.update(visible=False), gr.update(visible=False)]
         return [
@@ -100,11 +100,11 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
     def remove(reference: str, session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
         try:
             runs.delete(reference.removeprefix("run:"), session)
-            said = markup.notice(words_for(request)["deleted"], kind="good")
+            message = markup.notice(words_for(request)["deleted"], kind="good")
         except UserError as error:
-            said = markup.notice(str(error))
+            message = markup.notice(str(error))
         pictures, looks, _, *rest = fill(session, kind, online, request)
-        return [pictures, looks, said, *rest]
+        return [pictures, looks, message, *rest]
 
     def to_compare(reference: str, session: str) -> list[Any]:
         entry = next((each for each in entries(runs, session, students) if each.reference == reference), None)
@@ -126,14 +126,14 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
 def entries(runs: Runs, session: str, students: Sequence[str] = ()) -> list[Entry]:
     """What is at hand: this session's finished runs, the bundled teachers, preloaded students."""
     try:
-        jobs = [job for job in runs.mine(session) if job.state == "done"]
+        jobs = [job for job in runs.owned_by(session) if job.state == "done"]
     except UserError:
         jobs = []
-    mine = [Entry(f"run:{job.id}", job.name, choices.kind_of(job.task), "yours",
-                  markup.key_figures(follow(runs.home(job) / "run").report()), teacher_of(runs, job),
-                  thumbnail(runs.home(job), job.task)) for job in jobs]  # fmt: skip
-    known = [Entry(name, name, PRELOADED, "on_hub", "", "", _card(PRELOADED)) for name in students]
-    return [*mine, *bundled(), *known]
+    own = [Entry(f"run:{job.id}", job.name, choices.kind_of(job.task), "yours",
+                 markup.key_figures(follow(runs.home(job) / "run").report()), teacher_of(runs, job),
+                 thumbnail(runs.home(job), job.task)) for job in jobs]  # fmt: skip
+    preloaded = [Entry(name, name, PRELOADED, "on_hub", "", "", _card(PRELOADED)) for name in students]
+    return [*own, *bundled(), *preloaded]
 
 
 @lru_cache(maxsize=1)
@@ -151,7 +151,7 @@ def bundled() -> tuple[Entry, ...]:
 
 def from_hub() -> tuple[Entry, ...]:
     """Published students. Raises WorldError where the Hub cannot be reached."""
-    return _asked(int(time.time() / HUB_FRESH))
+    return _fetch_hub(int(time.time() / HUB_FRESH))
 
 
 def teacher_of(runs: Runs, job: Job) -> str:
@@ -160,9 +160,9 @@ def teacher_of(runs: Runs, job: Job) -> str:
         teacher = str(read(runs.home(job) / "run" / "recipe.json").teacher)
     except UserError:
         return ""
-    whole, _, _ = teacher.partition("#")
-    own = Path(whole).is_relative_to(runs.folder.absolute())
-    return f"run:{Path(whole).parent.name}" if own else teacher
+    path, _, _ = teacher.partition("#")
+    own = Path(path).is_relative_to(runs.folder.absolute())
+    return f"run:{Path(path).parent.name}" if own else teacher
 
 
 def thumbnail(home: Path, task: str) -> str:
@@ -199,7 +199,7 @@ def _looks(found: Sequence[Entry]) -> str:
 _hub: dict[int, tuple[Entry, ...]] = {}
 
 
-def _asked(period: int) -> tuple[Entry, ...]:
+def _fetch_hub(period: int) -> tuple[Entry, ...]:
     if period not in _hub:
         found = tuple(
             Entry(student.id, student.id, choices.kind_of(student.task), "on_hub",
@@ -212,7 +212,7 @@ def _asked(period: int) -> tuple[Entry, ...]:
     return _hub[period]
 
 
-def _known_hub() -> tuple[Entry, ...]:
+def _cached_hub() -> tuple[Entry, ...]:
     return next(iter(_hub.values()), ())
 
 

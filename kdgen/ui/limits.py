@@ -65,19 +65,19 @@ class Limits:
         Raises:
             UserError: for a variable that is no number.
         """
-        given: dict[str, Path | int] = {}
+        values: dict[str, Path | int] = {}
         for field in fields(cls):
             name = PREFIX + field.name.upper()
             text = os.environ.get(name, "").strip()
             if not text:
                 continue
             if field.name == "folder":
-                given[field.name] = Path(text)
+                values[field.name] = Path(text)
             elif text.isdecimal():
-                given[field.name] = int(text)
+                values[field.name] = int(text)
             else:
                 raise UserError(f"{name} is a whole number, not {text!r}")
-        return cls(**given)  # type: ignore[arg-type]
+        return cls(**values)  # type: ignore[arg-type]
 
 
 def switched_on(name: str) -> bool:

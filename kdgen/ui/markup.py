@@ -75,27 +75,27 @@ def status(job: Job | None, place: int, progress: Progress, words: Words) -> str
         facts.append(words["failed_because"].format(reason=job.message))
     if job.state == "stopped":
         facts.append(words["stopped_hint"])
-    whole = 1.0 if job.state == "done" else progress.whole
-    percent = round(100 * whole)
+    share = 1.0 if job.state == "done" else progress.overall
+    percent = round(100 * share)
     steps = "".join(_phase(phase, progress, job, words) for phase in progress.phases)
     line = " &middot; ".join(f"<span>{escape(fact)}</span>" for fact in facts)
-    said = bullets(progress.warnings[-WARNINGS:])
+    notes = bullets(progress.warnings[-WARNINGS:])
     return (
         f'<div class="kd-status kd-{job.state}"><p class="kd-title"><strong>{escape(title)}</strong> '
         f"<span>{escape(job.name)}</span></p>"
         f'<div class="kd-bar" role="progressbar" aria-label="{escape(words["progress_of"].format(name=job.name))}" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
         f'<p class="kd-facts">{line}</p>{f"<ol class=kd-phases>{steps}</ol>" if steps else ""}'
-        f"{f'<div class=kd-hint>{said}</div>' if said else ''}</div>"
+        f"{f'<div class=kd-hint>{notes}</div>' if notes else ''}</div>"
     )
 
 
 def _phase(phase: str, progress: Progress, job: Job, words: Words) -> str:
     order = progress.phases
     at = order.index(progress.phase) if progress.phase in order else -1
-    mine = order.index(phase)
-    done = job.state == "done" or mine < at
-    now = not done and mine == at
+    index = order.index(phase)
+    done = job.state == "done" or index < at
+    now = not done and index == at
     share = f" {progress.share:.0%}" if now and job.state != "done" else ""
     name = escape(words.get(f"phase_{phase}", phase.replace("_", " ")))
     css = "done" if done else "now" if now else "later"

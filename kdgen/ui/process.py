@@ -66,14 +66,14 @@ def execute(
     if memory:
         with suppress(OSError, ValueError, AttributeError):
             resource.prlimit(process.pid, resource.RLIMIT_DATA, (memory, memory))
-    until, asked = time.monotonic() + seconds, 0.0
+    until, terminated = time.monotonic() + seconds, 0.0
     while process.poll() is None:
         now = time.monotonic()
-        if asked and now > asked + GRACE:
+        if terminated and now > terminated + GRACE:
             process.kill()
-        elif not asked and (now > until or (home / STOP).exists()):
+        elif not terminated and (now > until or (home / STOP).exists()):
             process.terminate()
-            asked = now
+            terminated = now
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
     (home / "pid").unlink(missing_ok=True)
@@ -102,9 +102,9 @@ def complaint(home: Path, code: int) -> str:
     except OSError:
         text = ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = [line.removeprefix("kdgen: ") for line in lines if line.startswith("kdgen: ")]
-    if code in (2, 3) and said:
-        return said[-1].replace(f"{home.resolve()}/", "")[:500]
+    messages = [line.removeprefix("kdgen: ") for line in lines if line.startswith("kdgen: ")]
+    if code in (2, 3) and messages:
+        return messages[-1].replace(f"{home.resolve()}/", "")[:500]
     if code in (-signal.SIGKILL, 137):
         return "the machine ended it: it needed more memory than there is, or took too long; make it smaller"
     last = lines[-1] if lines else f"exit code {code}"

@@ -30,7 +30,7 @@ class Progress:
         phases: what it consists of, in order: ``answers`` and the phases, then ``report``.
         phase: the one it is in; empty before the first.
         share: of that phase that is done, in [0, 1].
-        whole: of the run that is done, in [0, 1].
+        overall: of the run that is done, in [0, 1].
         seconds_left: of the whole run, None while that cannot be told.
         images_per_second: in training, 0 in other phases.
         terms: of the loss, at the last step.
@@ -43,7 +43,7 @@ class Progress:
     phases: tuple[str, ...] = ()
     phase: str = ""
     share: float = 0.0
-    whole: float = 0.0
+    overall: float = 0.0
     seconds_left: float | None = None
     images_per_second: float = 0.0
     terms: Mapping[str, float] = field(default_factory=dict)
@@ -86,25 +86,25 @@ def _follow(folder: Path, changed: int, size: int) -> Progress:
                 None)  # fmt: skip
     start: dict[str, Any] = next((event for event in events if event["kind"] == "start"), {"data": {}})
     phases = phases_of(recipe, guided=bool(start["data"].get("guided", True)))
-    said = tuple(str(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
-    known = Progress(folder, phases=phases, primary_metric=str(start["data"].get("primary_metric", "psnr")),
-                     curves=curves_of(events), warnings=said)  # fmt: skip
-    return known if last is None else _at(known, last, recipe, changed)
+    messages = tuple(str(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
+    progress = Progress(folder, phases=phases, primary_metric=str(start["data"].get("primary_metric", "psnr")),
+                        curves=curves_of(events), warnings=messages)  # fmt: skip
+    return progress if last is None else _at(progress, last, recipe, changed)
 
 
-def _at(known: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) -> Progress:
+def _at(progress: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) -> Progress:
     """The progress with what its last event says."""
     data, phase, share = last["data"], last["phase"], float(last.get("progress", 0.0))
     if last["kind"] == "answers":
         phase, share = "answers", data["done"] / max(data["total"], 1)
     elif last["kind"] == "phase":
-        later = known.phases[known.phases.index(phase) + 1 :] if phase in known.phases else ()
+        later = progress.phases[progress.phases.index(phase) + 1 :] if phase in progress.phases else ()
         phase, share = (later or ("report",))[0], 0.0
     elif last["kind"] in ("report", "done"):
         phase, share = "report", 1.0
-    spans = [_span(each, recipe) for each in known.phases]
-    at = known.phases.index(phase) if phase in known.phases else 0
-    whole = (sum(spans[:at]) + share * spans[at]) / max(sum(spans), 1e-9) if spans else 0.0
+    spans = [_span(each, recipe) for each in progress.phases]
+    at = progress.phases.index(phase) if phase in progress.phases else 0
+    overall = (sum(spans[:at]) + share * spans[at]) / max(sum(spans), 1e-9) if spans else 0.0
     left = data.get("seconds_left")
     if left is None and recipe.seconds is not None:
         left = (1 - share) * spans[at]
@@ -112,9 +112,9 @@ def _at(known: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) 
     fresh = last["kind"] == "step" and time.time() - changed / 1e9 < FRESH
     terms = {key: value for key, value in data.items() if key not in NOT_TERMS and isinstance(value, float)}
     return Progress(
-        known.folder, known.phases, phase, share, whole, None if left is None else left + rest,
+        progress.folder, progress.phases, phase, share, overall, None if left is None else left + rest,
         float(data.get("images_per_second", 0.0)) if fresh else 0.0, terms if last["kind"] == "step" else {},
-        known.primary_metric, known.curves, known.warnings,
+        progress.primary_metric, progress.curves, progress.warnings,
     )  # fmt: skip
 
 
@@ -128,9 +128,9 @@ def phases_of(recipe: Recipe, *, guided: bool) -> tuple[str, ...]:
 
 def _span(phase: str, recipe: Recipe) -> float:
     """Seconds that a phase may take, for a bar that moves evenly; of a recipe in steps, shares of it."""
-    whole = recipe.seconds or 100.0
+    length = recipe.seconds or 100.0
     if phase in ("answers", "report"):
-        return 0.15 * whole + (10.0 if phase == "report" and recipe.seconds else 0.0)
+        return 0.15 * length + (10.0 if phase == "report" and recipe.seconds else 0.0)
     lengths = {name: (link.seconds or link.steps or 0) for name, link in recipe.links()}
     total = sum(lengths.values()) or 1
-    return whole * lengths.get(phase, total) / total
+    return length * lengths.get(phase, total) / total

@@ -37,7 +37,7 @@ def panel(runs: Runs, session: gr.BrowserState, shown: View) -> None:
             gr.LoginButton(size="sm")
             name = gr.Textbox(label=say("push_name"), info=say("push_name_info"), max_length=96)
         go = gr.Button(say("push"))
-        said = gr.HTML()
+        message = gr.HTML()
 
     def push(id: str | None, session: str, name: str, request: gr.Request, token: gr.OAuthToken | None) -> Any:
         words = words_for(request)
@@ -50,4 +50,4 @@ def panel(runs: Runs, session: gr.BrowserState, shown: View) -> None:
             return markup.notice(str(error))
         return markup.notice(words["pushed"].format(url=done.url), kind="good")
 
-    go.click(push, [shown.chosen, session, name], [said], api_visibility="private", concurrency_limit=2)
+    go.click(push, [shown.chosen, session, name], [message], api_visibility="private", concurrency_limit=2)

@@ -135,7 +135,7 @@ class Runs:
             raise UserError("there is no such run of yours: it was deleted, swept away, or belongs to somebody else")
         return job
 
-    def mine(self, session: str) -> list[Job]:
+    def owned_by(self, session: str) -> list[Job]:
         """The runs of a session, the newest first."""
         owner = owner_of(session)
         with self._changed:
@@ -192,11 +192,11 @@ class Runs:
         while True:
             left = until - time.monotonic()
             code = self.executing(command(home), home, min(left, self.limits.slice_seconds) if self.sliced else left)
-            asked, timed_out = (home / STOP).exists(), time.monotonic() >= until
+            stopped, timed_out = (home / STOP).exists(), time.monotonic() >= until
             (home / STOP).unlink(missing_ok=True)
             if code == 0:
                 return "done", ""
-            if asked:
+            if stopped:
                 return "stopped", ""
             if timed_out:
                 return "failed", f"it took longer than the {self.limits.wall_seconds} s that a run has here"

@@ -43,14 +43,14 @@ class View:
     student: gr.DownloadButton
     recipe: gr.DownloadButton
     compare: gr.Button
-    seen: gr.State
+    state: gr.State
     timer: gr.Timer
 
     @property
     def outputs(self) -> list[Any]:
         """All that ``look`` sets."""
         return [self.status, self.stop, self.resume, self.curves, self.preview, self.results, self.table, self.student,
-                self.recipe, self.seen, self.timer]  # fmt: skip
+                self.recipe, self.state, self.timer]  # fmt: skip
 
 
 def view() -> View:
@@ -71,13 +71,15 @@ def view() -> View:
             compare = gr.Button(say("open_compare"), elem_id="kd-open-compare")
     curves = gr.HTML(elem_id="kd-curves")
     preview = gr.HTML(elem_id="kd-preview")
-    seen = gr.State({})
+    state = gr.State({})
     timer = gr.Timer(EVERY, active=False)
-    return View(chosen, status, buttons, stop, resume, curves, preview, results, table, student, recipe, compare, seen,
+    return View(chosen, status, buttons, stop, resume, curves, preview, results, table, student, recipe, compare, state,
                 timer)  # fmt: skip
 
 
-def look(runs: Runs, session: str, id: str | None, seen: Mapping[str, Any], request: gr.Request | None) -> list[Any]:
+def look(
+    runs: Runs, session: str, id: str | None, previous: Mapping[str, Any], request: gr.Request | None
+) -> list[Any]:
     """What has changed about a run since it was seen last: values for ``View.outputs``, others are left as they are."""
     words = words_for(request)
     try:
@@ -87,26 +89,26 @@ def look(runs: Runs, session: str, id: str | None, seen: Mapping[str, Any], requ
     if job is None:
         return [markup.status(None, 0, Progress(Path()), words), gr.update(visible=False), gr.update(visible=False),
                 "", "", gr.update(visible=False), "", gr.skip(), gr.skip(), {}, gr.Timer(active=False)]  # fmt: skip
-    known = dict(seen) if seen.get("id") == id else {"id": id}
-    fresh = known == {"id": id}
+    state = dict(previous) if previous.get("id") == id else {"id": id}
+    fresh = state == {"id": id}
     progress = follow(runs.home(job) / "run")
     values: list[Any] = [markup.status(job, runs.place(job.id), progress, words)]
-    values.append(gr.update(visible=not job.over) if known.get("state") != job.state else gr.skip())
+    values.append(gr.update(visible=not job.over) if state.get("state") != job.state else gr.skip())
     resumable = job.state in ("stopped", "failed") and progress.phase != ""
-    values.append(gr.update(visible=resumable) if known.get("state") != job.state else gr.skip())
-    values.append(_curves(progress, known, job, words))
-    values.append(_preview(progress, known, words))
-    values += _results(runs, job, progress, known, words, fresh=fresh)
-    known["state"] = job.state
-    return [*values, known, gr.Timer(active=not job.over)]
+    values.append(gr.update(visible=resumable) if state.get("state") != job.state else gr.skip())
+    values.append(_curves(progress, state, job, words))
+    values.append(_preview(progress, state, words))
+    values += _results(runs, job, progress, state, words, fresh=fresh)
+    state["state"] = job.state
+    return [*values, state, gr.Timer(active=not job.over)]
 
 
-def _curves(progress: Progress, known: dict[str, Any], job: Job, words: Mapping[str, str]) -> Any:
+def _curves(progress: Progress, state: dict[str, Any], job: Job, words: Mapping[str, str]) -> Any:
     count = sum(len(each) for phase in progress.curves.values() for each in phase.values())
-    recent = time.time() - known.get("drawn", 0) < CURVES_EVERY and not job.over
-    if count == known.get("count", -1) or (recent and count):
+    recent = time.time() - state.get("drawn", 0) < CURVES_EVERY and not job.over
+    if count == state.get("count", -1) or (recent and count):
         return gr.skip()
-    known["count"], known["drawn"] = count, time.time()
+    state["count"], state["drawn"] = count, time.time()
     charts = [("loss_title", loss_chart(progress.curves, words)),
               ("quality_title", quality_chart(progress.curves, progress.primary_metric, words)),
               ("signs_title", signs_chart(progress.curves, words))]  # fmt: skip
@@ -114,13 +116,13 @@ def _curves(progress: Progress, known: dict[str, Any], job: Job, words: Mapping[
                    for title, svg in charts if svg)  # fmt: skip
 
 
-def _preview(progress: Progress, known: dict[str, Any], words: Mapping[str, str]) -> Any:
+def _preview(progress: Progress, state: dict[str, Any], words: Mapping[str, str]) -> Any:
     path = progress.preview
     try:
         stamp = (path.name, path.stat().st_mtime_ns) if path else None
-        if stamp == known.get("preview", ()):
+        if stamp == state.get("preview", ()):
             return gr.skip()
-        known["preview"] = stamp
+        state["preview"] = stamp
         if path is None:
             return ""
         alt = words["samples_alt" if path.name == "samples.png" else "preview_alt"]
@@ -132,17 +134,17 @@ def _preview(progress: Progress, known: dict[str, Any], words: Mapping[str, str]
 
 
 def _results(
-    runs: Runs, job: Job, progress: Progress, known: dict[str, Any], words: Mapping[str, str], *, fresh: bool
+    runs: Runs, job: Job, progress: Progress, state: dict[str, Any], words: Mapping[str, str], *, fresh: bool
 ) -> list[Any]:
     """The results group, its table and the two files."""
     if job.state != "done":
-        hidden = gr.update(visible=False) if fresh or known.get("results") else gr.skip()
-        known["results"] = False
+        hidden = gr.update(visible=False) if fresh or state.get("results") else gr.skip()
+        state["results"] = False
         return [hidden, gr.skip(), gr.skip(), gr.skip()]
-    if known.get("results"):
+    if state.get("results"):
         return [gr.skip()] * 4
     report = progress.report()
-    known["results"] = True
+    state["results"] = True
     table = markup.table(report, words) if report else ""
     try:
         student, recipe = packed(runs, job)
@@ -180,4 +182,4 @@ def served(runs: Runs) -> Path:
 def choices_of(runs: Runs, session: str, words: Mapping[str, str]) -> list[tuple[str, str]]:
     """The runs of a session as a list to choose from."""
     return [(f"{job.name} · {time.strftime('%H:%M:%S', time.localtime(job.created))} · {words[f'state_{job.state}']}",
-             job.id) for job in runs.mine(session)]  # fmt: skip
+             job.id) for job in runs.owned_by(session)]  # fmt: skip

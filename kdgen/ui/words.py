@@ -36,5 +36,5 @@ def say(key: str) -> Any:
 
 def words_for(request: gr.Request | None) -> Mapping[str, str]:
     """The words in the language that a browser asks for first."""
-    asked = request.headers.get("accept-language", "") if request is not None else ""
-    return CHINESE if asked.strip().lower().startswith("zh") else ENGLISH
+    languages = request.headers.get("accept-language", "") if request is not None else ""
+    return CHINESE if languages.strip().lower().startswith("zh") else ENGLISH

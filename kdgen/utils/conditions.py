@@ -54,11 +54,11 @@ def read_of(net: Net, cond: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return cond if read is None else {name: value for name, value in cond.items() if name in read}
 
 
-def check_reads(who: str, net: Net, names: Iterable[str]) -> None:
+def check_reads(caller: str, net: Net, names: Iterable[str]) -> None:
     """Refuse a net that does not read what it has to.
 
     Args:
-        who: what tells the net these conditions, e.g. ``mean_flow with until``.
+        caller: what tells the net these conditions, e.g. ``mean_flow with until``.
         net: the net.
         names: of the conditions.
 
@@ -68,20 +68,20 @@ def check_reads(who: str, net: Net, names: Iterable[str]) -> None:
     read, called = conditions_of(net), type(net).__name__
     for name in sorted(names):
         if read is None:
-            raise UserError(f"{who} tells a net {name!r}, and {called} takes any condition without saying which it "
+            raise UserError(f"{caller} tells a net {name!r}, and {called} takes any condition without saying which it "
                             f"reads: declare `conditions = frozenset({{{name!r}}})` on it")  # fmt: skip
         if name not in read:
-            known = ", ".join(nets_reading(name)) or "none that is registered"
-            raise UserError(f"{who} tells a net {name!r}, which this {called} does not read; nets that can: {known}")
+            able = ", ".join(nets_reading(name)) or "none that is registered"
+            raise UserError(f"{caller} tells a net {name!r}, which this {called} does not read; nets that can: {able}")
 
 
-def check_told(net: Conditioned, **told: Tensor | None) -> None:
+def check_conditions(net: Conditioned, **cond: Tensor | None) -> None:
     """Refuse, in a net whose arguments settle what it reads, a condition that it does not: None stands for untold.
 
     Raises:
         UserError: naming the condition.
     """
-    for name, value in told.items():
+    for name, value in cond.items():
         if value is not None and name not in (net.conditions or ()):
             raise UserError(f"this {type(net).__name__} does not read {name!r}: leave it out")
 

@@ -89,8 +89,8 @@ def machine(device: torch.device) -> str:
         return f"an {torch.cuda.get_device_name(device)}"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        known = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        model = next(line.partition(":")[2].strip() for line in known.splitlines() if line.startswith("model name"))
+        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        model = next(line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name"))
     except (OSError, StopIteration):
         model = platform.processor() or platform.machine()
     return f"{cores} core{'s' * (cores > 1)} of a CPU, {model}"

@@ -63,9 +63,9 @@ class Team:
         mesh = init_device_mesh(self._device.type, (self.size,))
         unit = UNIT * sum(p.numel() for p in net.parameters())
         for module in reversed(list(net.modules())):
-            whole = sum(p.numel() for p in module.parameters() if not isinstance(p, DTensor))
+            count = sum(p.numel() for p in module.parameters() if not isinstance(p, DTensor))
             called = type(module).forward is not nn.Module.forward
-            if module is net or (called and whole >= unit):
+            if module is net or (called and count >= unit):
                 fully_shard(module, mesh=mesh, reshard_after_forward=True)
         return net
 

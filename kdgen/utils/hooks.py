@@ -53,8 +53,8 @@ def find(net: nn.Module, path: str) -> nn.Module:
     try:
         return net.get_submodule(path)
     except AttributeError:
-        known = [name for name, _ in net.named_modules() if name]
-        raise NoLayer(f"{type(net).__name__} has no layer {path!r}{nearest(path, known)}", net) from None
+        paths = [name for name, _ in net.named_modules() if name]
+        raise NoLayer(f"{type(net).__name__} has no layer {path!r}{nearest(path, paths)}", net) from None
 
 
 @contextmanager
@@ -71,22 +71,22 @@ def capture_outputs(net: nn.Module, paths: Iterable[str]) -> Iterator[Mapping[st
     Raises:
         UserError: for a path the net does not have.
     """
-    seen: dict[str, Tensor] = {}
-    mine = get_ident()
+    outputs: dict[str, Tensor] = {}
+    thread = get_ident()
 
     def hook(path: str) -> Any:
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             several = output if isinstance(output, tuple | list) else (output,)
             tensor = next((part for part in several if isinstance(part, Tensor)), None)
-            if tensor is not None and get_ident() == mine:
-                seen[path] = tensor
+            if tensor is not None and get_ident() == thread:
+                outputs[path] = tensor
 
         return keep
 
     modules = {path: find(net, path) for path in paths}
     handles = [module.register_forward_hook(hook(path)) for path, module in modules.items()]
     try:
-        yield seen
+        yield outputs
     finally:
         for handle in handles:
             handle.remove()
@@ -105,20 +105,20 @@ def last_weights(net: nn.Module, x: Tensor, cond: Mapping[str, Tensor], paths: I
         its parameters of two dimensions or more, each once; none where the output depends on no such one.
     """
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]), capture_outputs(net, paths) as seen:
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]), capture_outputs(net, paths) as outputs:
         out: Tensor = functional_call(net, buffers, (x,), dict(cond))
-    return list({id(weight): weight for end in (out, *seen.values()) for weight in _nearest(end)}.values())
+    return list({id(weight): weight for end in (out, *outputs.values()) for weight in _nearest(end)}.values())
 
 
 def _nearest(end: Tensor) -> list[Tensor]:
     """The leaves of two dimensions or more that stand fewest operations before a tensor."""
-    level, known = [end.grad_fn], {None, end.grad_fn}
+    level, visited = [end.grad_fn], {None, end.grad_fn}
     while level:
         leaves = [getattr(node, "variable", None) for node in level]  # of AccumulateGrad alone
         weights = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.ndim > 1]
         if weights:
             return weights
         before = dict.fromkeys(next_node for node in level if node for next_node, _ in node.next_functions)
-        level = [node for node in before if node not in known]
-        known.update(level)
+        level = [node for node in before if node not in visited]
+        visited.update(level)
     return []

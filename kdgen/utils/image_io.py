@@ -55,8 +55,8 @@ class Pixels:
             return self.values
         alpha = self.alpha.astype(np.float32) / 255
         alpha = alpha if self.values.ndim == 2 else alpha[..., None]
-        seen = self.values * alpha + np.float32(background) * (1 - alpha)
-        return seen.round().astype(np.uint8) if self.values.dtype == np.uint8 else seen.astype(np.float32)
+        blended = self.values * alpha + np.float32(background) * (1 - alpha)
+        return blended.round().astype(np.uint8) if self.values.dtype == np.uint8 else blended.astype(np.float32)
 
     def like(self, unit: NDArray[np.float32]) -> NDArray[Any]:
         """Another picture in the form that this one came in, with its opacity.
@@ -147,16 +147,16 @@ def frames(path: Path) -> Iterator[Pixels]:
     """
     with ExitStack() as opened:
         image = opened.enter_context(open_image(path))
-        again: Image.Image | None = None
+        second: Image.Image | None = None
         for number in range(getattr(image, "n_frames", 1)):
             image.seek(number)
             if not is_deep(image):
                 cut = any(";16" in mode for mode in _raw_modes(image)) and image.mode[0] != "I"
                 yield replace(from_image(image), note="its 16 bits were read as 8" if cut else "")
                 continue
-            again = again or opened.enter_context(open_image(path))
-            again.seek(number)
-            yield _deep(image, again)
+            second = second or opened.enter_context(open_image(path))
+            second.seek(number)
+            yield _deep(image, second)
 
 
 @contextmanager
@@ -178,11 +178,11 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-def _deep(image: Image.Image, again: Image.Image) -> Pixels:
+def _deep(image: Image.Image, second: Image.Image) -> Pixels:
     """16-bit colour: Pillow keeps the upper bytes alone, so the lower ones are decoded as if they were the upper."""
-    assert isinstance(again, ImageFile.ImageFile)
-    again.tile = [type(tile)(*tile[:3], _low_bytes(tile[3])) for tile in again.tile]
-    upper, lower = (np.array(ImageOps.exif_transpose(each)).astype(np.uint16) for each in (image, again))
+    assert isinstance(second, ImageFile.ImageFile)
+    second.tile = [type(tile)(*tile[:3], _low_bytes(tile[3])) for tile in second.tile]
+    upper, lower = (np.array(ImageOps.exif_transpose(each)).astype(np.uint16) for each in (image, second))
     array = upper * 256 + lower
     return _split(array.astype(np.float32) / np.float32(257), array.dtype, 65535.0, 3)
 

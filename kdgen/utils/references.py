@@ -104,7 +104,7 @@ def _mark(hint: Any) -> Names | None:
     return next(own, None) or next(inner, None)
 
 
-def beside(thing: T, folder: Path) -> T:
+def resolved(thing: T, folder: Path) -> T:
     """The same with relative paths and models taken to be in ``folder``, ``~`` being the user's, both made absolute.
 
     A model is meant there if it begins as paths do (``./``, ``../``, ``~/``), if there is one, or if its first part
@@ -112,19 +112,19 @@ def beside(thing: T, folder: Path) -> T:
     """
 
     def change(what: What, text: str) -> str:
-        whole, mark, half = text.rpartition("#")
+        base, mark, half = text.rpartition("#")
         if what == "path" or half not in ("encoder", "decoder"):
-            whole, mark, half = text, "", ""
-        found = Path(os.path.abspath(folder / Path(whole).expanduser()))
-        if what == "path" or whole.startswith((".", "~")) or _is_model(found):
+            base, mark, half = text, "", ""
+        found = Path(os.path.abspath(folder / Path(base).expanduser()))
+        if what == "path" or base.startswith((".", "~")) or _is_model(found):
             return f"{found}{mark}{half}"
-        first = Path(whole).parts[0]
-        return f"{found}{mark}{half}" if first != whole and (folder / first).exists() else text
+        first = Path(base).parts[0]
+        return f"{found}{mark}{half}" if first != base and (folder / first).exists() else text
 
     return renamed(thing, change)
 
 
-def told(thing: T) -> T:
+def without_folders(thing: T) -> T:
     """The same as it is told to others: of every absolute path in it the last part."""
     return renamed(thing, lambda _, text: Path(text).name if os.path.isabs(text) else text)
 
@@ -133,4 +133,4 @@ def _is_model(path: Path) -> bool:
     return path.is_file() or any((path / name).is_file() for name in MODEL_FILES)
 
 
-__all__ = ["FilePath", "ModelReference", "Names", "beside", "renamed", "told"]
+__all__ = ["FilePath", "ModelReference", "Names", "renamed", "resolved", "without_folders"]

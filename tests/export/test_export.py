@@ -40,7 +40,7 @@ def test_a_restorer_in_onnx_takes_any_size_and_stays_itself(denoiser: Model, tmp
     assert {side % 2 for row in done.parity.agreement for side in row.shape[-2:]} == {0, 1}
     assert {row.shape[0] for row in done.parity.agreement} == {1, 2}
     assert done.parity.max_abs_error < 1e-4
-    assert json.loads(done.beside.read_text())["max_abs_error"] == done.parity.max_abs_error
+    assert json.loads(done.parity_file.read_text())["max_abs_error"] == done.parity.max_abs_error
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])

@@ -29,13 +29,13 @@ def test_what_is_beyond_its_bounds_is_named_with_its_figure():
 
 def test_each_is_told_when_it_leaves_and_not_while_it_has_not_come_in():
     watch, fine = SignWatch(), Answers(count=4)
-    assert watch.told({"contrast": 0.1}, fine, 0.1) == []
-    assert watch.told({"contrast": 1.0}, fine, 0.2) == []
-    assert len(watch.told({"contrast": 0.7}, fine, 0.3)) == 1
-    assert watch.told({"contrast": 0.6}, fine, 0.4) == []
-    assert watch.told({"contrast": 1.0}, fine, 0.5) == []
-    assert len(watch.told({"contrast": 0.6, "saturation": 0.3}, fine, 0.6)) == 2
-    assert watch.told({"contrast": None}, Answers(count=4, not_finite=1), 0.7) == [
+    assert watch.warnings({"contrast": 0.1}, fine, 0.1) == []
+    assert watch.warnings({"contrast": 1.0}, fine, 0.2) == []
+    assert len(watch.warnings({"contrast": 0.7}, fine, 0.3)) == 1
+    assert watch.warnings({"contrast": 0.6}, fine, 0.4) == []
+    assert watch.warnings({"contrast": 1.0}, fine, 0.5) == []
+    assert len(watch.warnings({"contrast": 0.6, "saturation": 0.3}, fine, 0.6)) == 2
+    assert watch.warnings({"contrast": None}, Answers(count=4, not_finite=1), 0.7) == [
         "it gives NaN or infinite values in 1 of 4 answers"
     ]
 

@@ -45,7 +45,7 @@ class Half(nn.Module):
 def test_a_net_of_ones_own_is_measured_as_its_task_measures_it(pets: Path) -> None:
     seen: list[int] = []
     data = {"name": "folder", "args": {"path": str(pets)}}
-    found = kdgen.evaluate(Half(), task="denoise", data=data, sigma=15, seed=3, num_images=4, told=seen.append)
+    found = kdgen.evaluate(Half(), task="denoise", data=data, sigma=15, seed=3, num_images=4, progress=seen.append)
     task = Denoise(sigma=15, channels=3, evaluate=data)
     assert found.metrics == task.evaluate(Half(), seed=3, limit=4)
     assert (found.answers, found.not_finite, found.fault) == (4, 0, "")

@@ -5,7 +5,7 @@ import pytest
 from kdgen.models.model import Model, load
 from kdgen.types import UserError
 from kdgen.ui import comparing
-from kdgen.ui.compare import Asked
+from kdgen.ui.compare import Options
 from kdgen.ui.limits import Limits
 
 
@@ -32,7 +32,7 @@ def test_a_student_of_few_steps_is_measured_in_its_steps_beside_its_teacher(tmp_
 )  # fmt: skip
 def test_every_number_of_a_comparison_is_bounded(name, value):
     good = {"sigma": 25, "seed": 0, "num_images": 16, "num_steps": 1.0}
-    asked = Asked.within(Limits(), **good)
+    asked = Options.within(Limits(), **good)
     assert (asked.seed, asked.num_images, asked.num_steps) == (0, 16, 1)
     with pytest.raises(UserError, match=f"{name} is a number in"):
-        Asked.within(Limits(), **{**good, name: value})
+        Options.within(Limits(), **{**good, name: value})

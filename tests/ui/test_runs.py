@@ -66,8 +66,8 @@ def test_a_session_sees_its_own_runs_alone(tmp_path, slow):
     runs = Runs(Limits(folder=tmp_path), slow)
     mine, yours = new_session(), new_session()
     job = runs.submit(RECIPE, mine)
-    assert [each.id for each in runs.mine(mine)] == [job.id]
-    assert runs.mine(yours) == []
+    assert [each.id for each in runs.owned_by(mine)] == [job.id]
+    assert runs.owned_by(yours) == []
     for act in (runs.get, runs.stop, runs.delete, runs.resume):
         with pytest.raises(UserError, match="no such run"):
             act(job.id, yours)
@@ -182,7 +182,7 @@ def test_resume_and_delete_at_once_leave_the_line_going(tmp_path, slow, first):
     slow.free.set()
     last = runs.submit(RECIPE, session)
     until(lambda: runs.get(last.id, session).state == "done")
-    kept = [each.id for each in runs.mine(session)]
+    kept = [each.id for each in runs.owned_by(session)]
     assert (job.id in kept) == (slow.begun.count(job.id) == 2) == (tmp_path / "runs" / job.id).exists()
 
 
@@ -240,7 +240,7 @@ def test_old_runs_are_swept_and_the_oldest_go_first(tmp_path, slow):
         until(lambda: runs.get(jobs[-1].id, session).over)
         (tmp_path / "runs" / jobs[-1].id / "weights").write_bytes(b"0" * 1000)
     runs.sweep()
-    left = [job.id for job in runs.mine(session)]
+    left = [job.id for job in runs.owned_by(session)]
     assert jobs[0].id not in left
     assert not (tmp_path / "runs" / jobs[0].id).exists()
 

@@ -64,7 +64,7 @@ def export(
         print(done.parity.model_dump_json())
         return
     stdout.print(_table(done.parity))
-    stderr.print(f"\n{done.path}, and its parity in {done.beside}", markup=False)
+    stderr.print(f"\n{done.path}, and its parity in {done.parity_file}", markup=False)
 
 
 def _table(parity: "Parity") -> Table:

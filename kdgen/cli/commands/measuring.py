@@ -138,9 +138,9 @@ def evaluate(
     register_all(code)
     from kdgen.report.evaluation import evaluate as measure
 
-    with counting("evaluating") as told:
+    with counting("evaluating") as progress:
         found = measure(model, task=task, data=_source(data, clean), sigma=sigma, teacher=teacher,
-                        num_images=num_images, seed=seed, told=told)  # fmt: skip
+                        num_images=num_images, seed=seed, progress=progress)  # fmt: skip
     if as_json:
         metrics = {key: value if math.isfinite(value) else None for key, value in found.metrics.items()}
         print(json.dumps({"model": model, "task": found.task, "seed": seed, "metrics": metrics,

@@ -43,11 +43,11 @@ def plan(
 
     if steps is not None and seconds is not None:
         raise UserError("give --steps or --seconds, not both")
-    given = [f"{key}={json.dumps(value)}" for key, value in {"steps": steps, "seconds": seconds}.items()
-             if value is not None]  # fmt: skip
+    overrides = [f"{key}={json.dumps(value)}" for key, value in {"steps": steps, "seconds": seconds}.items()
+                 if value is not None]  # fmt: skip
     stderr.print("measuring a few steps", markup=False)
     with make_display(quiet=as_json, as_json=False) as display, telling(display.drawn):
-        found = estimate(override(find_recipe(recipe), [*(settings or ()), *given]))
+        found = estimate(override(find_recipe(recipe), [*(settings or ()), *overrides]))
     if as_json:
         print(found.model_dump_json())
         return

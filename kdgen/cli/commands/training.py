@@ -72,8 +72,8 @@ def distill(
     if repeatable and seconds is not None:
         raise UserError("a repeatable run is counted in steps: give --steps in place of --seconds")
     options = {"steps": steps, "seconds": seconds, "seed": seed, "device": device, "controls": controls}
-    given = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    chosen = override(find_recipe(recipe), [*(settings or ()), *given])
+    overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
+    chosen = override(find_recipe(recipe), [*(settings or ()), *overrides])
     chosen = repeated(chosen) if repeatable else chosen
     _follow(tracked(run.distill(chosen, out or free_folder(chosen.name)), track or ()), quiet=quiet, as_json=as_json)
 
@@ -96,24 +96,24 @@ def resume(
 
 def _follow(events: Iterator["Event"], *, quiet: bool, as_json: bool) -> None:
     last: dict[str, Event] = {}
-    heard = True
+    listening = True
     from kdgen.models.parts import telling
 
     with make_display(quiet=quiet, as_json=as_json) as display, telling(display.drawn):
         for event in events:
             last[event.kind] = event
             try:
-                if heard:
+                if listening:
                     display.show(event)
             except (OSError, SystemExit) as error:
                 if not left(error):
                     raise
-                heard = False
+                listening = False
                 settle()
                 stderr.print("kdgen: nobody reads this any more: saving", markup=False)
                 signal.raise_signal(signal.SIGINT)
     if "stopped" in last:
-        if not heard:
+        if not listening:
             stderr.print(event_line(last["stopped"]), markup=False)
         raise typer.Exit(130)
     if as_json or "done" not in last:

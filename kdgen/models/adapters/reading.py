@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.models.adapters.module import Foreign
-from kdgen.models.input_shape import TooLarge, fitted, middle, said
+from kdgen.models.input_shape import TooLarge, error_line, fitted, middle
 from kdgen.types import Net, UserError
 from kdgen.utils.devices import device_of
 
@@ -73,7 +73,8 @@ def check_reading(
         except Exception as error:  # a foreign net's code raises whatever it does
             if way != declared:
                 continue
-            raise UserError(f"{called}: {kind} does not take an image {tuple(clean.shape)}: {said(error)}") from None
+            reason = error_line(error)
+            raise UserError(f"{called}: {kind} does not take an image {tuple(clean.shape)}: {reason}") from None
         if out.shape != clean.shape:
             raise UserError(f"{called}: {kind} makes {tuple(out.shape)} of an image {tuple(clean.shape)}")
         scores[way] = _psnr(out, clean)

@@ -28,7 +28,7 @@ from kdgen.models.scaling import Family, scaled
 from kdgen.models.task_arguments import task_having
 from kdgen.registry import Spec, register
 from kdgen.types import UserError
-from kdgen.utils.conditions import check_told
+from kdgen.utils.conditions import check_conditions
 from kdgen.utils.devices import evaluating
 
 Condition = Tensor | None
@@ -90,7 +90,7 @@ class Unet2d(Adapter):
             raise UserError("a unet2d is told the noise level: call it with sigma (B,)")
         if self.num_classes is not None and label is None:
             raise UserError(f"this unet2d is told the class, one of {self.num_classes}: call it with label (B,)")
-        check_told(self, label=label, until=until)
+        check_conditions(self, label=label, until=until)
         prediction = PREDICTIONS[self.predicts]
         t = self.timesteps.timestep(sigma)
         if self.unet.config.time_embedding_type == "learned":

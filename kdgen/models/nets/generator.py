@@ -12,7 +12,7 @@ from kdgen.models.scaling import Args, Family, Shapes, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types import UserError
 from kdgen.types.arguments import Channels, Count, CountOrZero
-from kdgen.utils.conditions import check_told
+from kdgen.utils.conditions import check_conditions
 
 SMALLEST = 4
 """Height and width of the first feature map."""
@@ -63,7 +63,7 @@ class ConvGenerator(nn.Module):
         Raises:
             UserError: for a class-conditional net without ``label``.
         """
-        check_told(self, label=label)
+        check_conditions(self, label=label)
         z = with_class(x.flatten(1), label, self.num_classes)
         h = torch.relu(self.norm(self.stem(z).view(x.shape[0], -1, SMALLEST, SMALLEST)))
         for stage in self.stages:

@@ -13,7 +13,7 @@ from kdgen.models.nets.inputs import with_class
 from kdgen.models.scaling import Family, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Channels, Count, CountOrZero, Counts
-from kdgen.utils.conditions import check_told
+from kdgen.utils.conditions import check_conditions
 
 Output = Literal["tanh", "sigmoid"]
 
@@ -66,7 +66,7 @@ class MlpGenerator(nn.Sequential):
         Raises:
             UserError: for a class-conditional net without ``label``.
         """
-        check_told(self, label=label)
+        check_conditions(self, label=label)
         h = with_class(x.flatten(1), label, self.num_classes)
         for layer in self:
             h = layer(h)

@@ -8,7 +8,7 @@ from kdgen.models.nets.inputs import level_map, pad_to_multiple
 from kdgen.models.scaling import Args, Family, Shapes, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Count, CountOrZero
-from kdgen.utils.conditions import check_told
+from kdgen.utils.conditions import check_conditions
 
 
 class HalfRes(nn.Module):
@@ -46,7 +46,7 @@ class HalfRes(nn.Module):
         Returns:
             an image as large as ``x``.
         """
-        check_told(self, sigma=sigma)
+        check_conditions(self, sigma=sigma)
         height, width = x.shape[-2:]
         h = F.pixel_unshuffle(pad_to_multiple(x, 2).expand(-1, self.channels, -1, -1), 2)
         if self.sigma_map:

@@ -10,7 +10,7 @@ from kdgen.models.nets.inputs import level_map, pad_to_multiple
 from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Count, Counts
-from kdgen.utils.conditions import check_told
+from kdgen.utils.conditions import check_conditions
 
 
 class Block(nn.Module):
@@ -75,7 +75,7 @@ class UNet(nn.Module):
         Raises:
             UserError: without ``sigma``, unless the net is blind.
         """
-        check_told(self, sigma=sigma)
+        check_conditions(self, sigma=sigma)
         height, width = x.shape[-2:]
         inner = pad_to_multiple(x, 2 ** len(self.down)).expand(-1, self.channels, -1, -1)
         h: Tensor = self.head(inner if self.blind else torch.cat([inner, level_map(sigma, inner)], dim=1))
