@@ -209,7 +209,9 @@ def _words(schema: JsonSchemaValue) -> str:
             return f"a whole number{_limits(schema)}"
         case {"type": "number"}:
             return f"a number{_limits(schema)}"
-    return {"string": "text", "boolean": "true or false", "object": "a mapping"}.get(schema.get("type", ""), "")
+    return {"string": "text", "boolean": "true or false", "object": "a mapping", "array": "a list"}.get(
+        schema.get("type", ""), ""
+    )
 
 
 def _limits(schema: JsonSchemaValue) -> str:
