@@ -12,7 +12,6 @@ OTHERS = {
     "n_frames": "a picture of PIL",
     "tile": "a picture of PIL",
     "SIGHUP": "signal, by platform",
-    "posix_fallocate": "os, by platform",
     "sched_getaffinity": "os, by platform",
     "key": "what is registered, which may be of a user: by the attributes that are looked for",
     "variable": "a node of autograd",

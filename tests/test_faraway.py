@@ -17,7 +17,7 @@ import torch
 import faraway
 import kdgen.models.adapters
 from kdgen import load
-from kdgen.models.model import Model, build_net
+from kdgen.models.model import Model, build_net, start_from
 from kdgen.registry import Spec, build
 
 
@@ -35,7 +35,9 @@ students = []
 for where in ("cpu", "far"):
     torch.manual_seed(0)
     teacher, use = {"unet": unet, "chain": chain}[sys.argv[1]]()
-    students.append(build_net(use, 1, {"size": 32}, teacher.to(where))[0])
+    net, _ = build_net(use, 1, {"size": 32})
+    start_from(teacher.to(where), net, use, copied=False)
+    students.append(net)
 for here, there in zip(*(student.parameters() for student in students), strict=True):
     assert there.device.type == "cpu"
     torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-4)

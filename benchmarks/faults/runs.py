@@ -122,13 +122,13 @@ def full_disk(bench: Bench, stride: int) -> Counter[str]:
     while first != "same student":
         disk = bench.folder / f"disk-{pages}"
         with small_disk(disk, pages * mmap.PAGESIZE) as remount:
-            pool_there = {"cache": {**bench.data["cache"], "dir": str(disk / "cache")}}
-            first = bench.verdict(disk / "run", bench.distill(disk / "run", **pool_there))
+            cache_there = {"cache": {**bench.data["cache"], "dir": str(disk / "cache")}}
+            first = bench.verdict(disk / "run", bench.distill(disk / "run", **cache_there))
             ends[f"first: {first}"] += 1
             remount("size=256m")
             if not (disk / "run" / "recipe.json").is_file():
                 shutil.rmtree(disk / "run", ignore_errors=True)
-                again = bench.distill(disk / "run", **pool_there)
+                again = bench.distill(disk / "run", **cache_there)
             else:
                 again = bench.resume(disk / "run")
             ends[f"with space: {bench.verdict(disk / 'run', again)}"] += 1

@@ -20,6 +20,7 @@ from kdgen.models.hub_cache import commit_of, pinned
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import check_classes
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
+from kdgen.registry import Spec
 from kdgen.report import sample_grids
 from kdgen.report.compare import Contender, Role, Seconds, assess
 from kdgen.report.loss_curves import curves
@@ -31,7 +32,7 @@ from kdgen.training.best_student import best_and_last
 from kdgen.training.chain import Link, fresh
 from kdgen.training.run_context import RunContext
 from kdgen.training.run_log import Journal, stop_on_signals
-from kdgen.types import Event, UserError
+from kdgen.types import Event, Net, UserError
 from kdgen.utils.conditions import check_reads
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import bfloat16_pays, contiguous, machine, pick_device
@@ -143,7 +144,7 @@ class _Run:
             self.place.reference = self.original.eval().to(where).net
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
-        self.students = [fresh(link, task) for _, link in self.chain]
+        self.students: list[tuple[Net, Spec]] = []
         check_fit(recipe.task, task, first, self._parties())
         if teacher is not None and task.takes_sigma:
             check_module(f"the teacher {recipe.teacher}", teacher, next(Photographs().images(task.channels))[1])
@@ -158,12 +159,14 @@ class _Run:
         return team.broadcast(measured() if noted is None else noted)
 
     def _parties(self) -> Iterator[Party]:
-        """The teacher and every net that is to be trained, untrained."""
+        """The teacher and every net that is to be trained, which is built here."""
         task = self.place.task
         if (teacher := self.original) is not None:
             check_classes(teacher.name, teacher.task, task.describe())
             yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
-        for number, ((phase, recipe), (net, _)) in enumerate(zip(self.chain, self.students, strict=True)):
+        for number, (phase, recipe) in enumerate(self.chain):
+            self.students.append(fresh(recipe, task))
+            net = self.students[-1][0]
             check_reads(f"the task {recipe.task.name}", net, task.needs)
             key = "student" if phase == "student" else f"assistants.{number}.student"
             yield Party(called=f"the {phase.replace('_', ' ')} {recipe.student}", net=net, key=key, use=recipe.student)

@@ -52,9 +52,12 @@ def test_the_campaign_sees_what_is_bad() -> None:
     assert tally.bad == 2
 
 
-@pytest.mark.parametrize(("args", "words"), [({"depth": [1]}, "depth is"), ({"width": True}, "width is True")])
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [({"depth": [1]}, "depth is"), ({"width": True}, "width is a whole number")],
+)
 def test_an_argument_of_another_type_is_named(args: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=f"net 'dncnn': {words}"):
+    with pytest.raises(UserError, match=f"net dncnn: {words}"):
         build("net", Spec(name="dncnn", args=args))
 
 

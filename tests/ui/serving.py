@@ -3,7 +3,7 @@
 import json
 import time
 
-TINY = "controls=false\npool.inputs=16\nevaluate_every=2\nstages.0.lr=0.001"
+TINY = "controls=false\ncache.inputs=16\nevaluate_every=2\nstages.0.lr=0.001"
 """Settings of a run of the preset `denoise` that is over in moments."""
 
 
