@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, PositiveInt, ValidationError, field_validator, model_validator
 
-from kdgen.registry import Spec, nearest
+from kdgen.registry import Spec
 from kdgen.types import UserError
 from kdgen.utils.references import FilePath, Names, resolved
-from kdgen.utils.schema import Strict, explain_error, read_json_text
+from kdgen.utils.schema import Strict, assign, explain_error, read_json_text
 
 
 class Checkpoint(Strict):
@@ -277,34 +277,10 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             value = json.loads(text)
         except (ValueError, RecursionError):
             value = text
-        _assign(data, key, value)
+        assign(data, key, value)
         if key in ("steps", "seconds"):
             data["seconds" if key == "steps" else "steps"] = None
     return parse(data, what="recipe with --set")
-
-
-def _assign(data: Any, key: str, value: Any) -> None:
-    *path, last = key.split(".")
-    where = data
-    for part in path:
-        where = where[_entry(where, part, key)]
-    if isinstance(where, dict):
-        where[last] = value
-    else:
-        where[_entry(where, last, key)] = value
-
-
-def _entry(where: Any, part: str, key: str) -> int | str:
-    """The index or key that ``part`` of a dotted ``key`` stands for."""
-    if isinstance(where, list):
-        if not part.isdecimal() or int(part) >= len(where):
-            raise UserError(f"--set {key}: {part!r} is not one of its {len(where)} entries, counted from 0")
-        return int(part)
-    if not isinstance(where, dict):
-        raise UserError(f"--set {key}: nothing lies under {part!r}")
-    if part not in where:
-        raise UserError(f"--set {key}: no key {part!r}{nearest(part, where)}")
-    return part
 
 
 __all__ = ["Assistant", "CacheSpec", "Checkpoint", "Recipe", "Stage", "Term", "override", "parse", "read"]

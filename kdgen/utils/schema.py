@@ -82,3 +82,28 @@ def flat(value: Any, key: str = "") -> dict[str, Any]:
         return {key: value}
     inner = value.items() if isinstance(value, dict) else enumerate(value)
     return {path: leaf for name, each in inner for path, leaf in flat(each, f"{key}.{name}".lstrip(".")).items()}
+
+
+def assign(data: Any, key: str, value: Any) -> None:
+    """Set what a dotted key names in plain data, ``stages.0.lr``. Raises UserError for a key that leads nowhere."""
+    *path, last = key.split(".")
+    where = data
+    for part in path:
+        where = where[_entry(where, part, key)]
+    if isinstance(where, dict):
+        where[last] = value
+    else:
+        where[_entry(where, last, key)] = value
+
+
+def _entry(where: Any, part: str, key: str) -> int | str:
+    """The index or key that ``part`` of a dotted ``key`` stands for."""
+    if isinstance(where, list):
+        if not part.isdecimal() or int(part) >= len(where):
+            raise UserError(f"--set {key}: {part!r} is not one of its {len(where)} entries, counted from 0")
+        return int(part)
+    if not isinstance(where, dict):
+        raise UserError(f"--set {key}: nothing lies under {part!r}")
+    if part not in where:
+        raise UserError(f"--set {key}: no key {part!r}{nearest(part, where)}")
+    return part
