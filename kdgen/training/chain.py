@@ -83,6 +83,8 @@ class Link:
             self.start = load(recipe.init)
         self.use = student[1]
         self.learner: Learner | None = self._learner(recipe, student)
+        if recipe.precision == "int8" and self.teacher is not None:
+            self._check_int8(self.learner)
         cache = self._cache(self.learner)
         self.stock = None if cache is None else CacheFilling(cache, phase=phase, journal=place.journal, team=place.team)
         self._teachers_drawings: dict[str, Tensor] = {}
@@ -136,6 +138,15 @@ class Link:
         assert learner is not None, "a link trains its student once"
         yield from self._train(self.phase, learner, length)
 
+    def _check_int8(self, learner: Learner) -> None:
+        """Refuse 8-bit integers where nothing would be asked in them. Raises UserError with what to set."""
+        needs_onnx()
+        if not self.place.int8:
+            raise UserError("precision int8 is for a whole teacher on the CPU: set precision to auto")
+        if not learner.reads_outputs:
+            raise UserError("precision int8 is for teachers of whose answers methods read nothing but the output: set "
+                            "precision to auto")  # fmt: skip
+
     def _settle_int8(self) -> None:
         """Let the teacher answer in 8-bit integers where that is asked for or pays; once found out, it lasts."""
         place, noted = self.place, self.place.journal.phase(self.phase)
@@ -151,7 +162,6 @@ class Link:
 
     def _try_int8(self, teacher: Teacher, learner: Learner) -> bool:
         if self.recipe.precision == "int8":
-            needs_onnx()
             return teacher.try_int8(*self._samples(), faster=0.0)
         if not can_run_int8() or not learner.reads_outputs or self._asking_seconds(teacher) < WORTH:
             return False

@@ -137,3 +137,18 @@ def test_without_onnxruntime_a_teacher_in_int8_is_refused_in_a_line(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"kdgen\[export\]"):
         drain(run.distill(make("controls=false", "precision=int8"), tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (('stages.0.methods=[{"name": "feature", "args": {"pairs": [["0", "0"]]}}]',), "nothing but the output"),
+        (("shard_teacher=true", "cache.inputs=0"), "a whole teacher on the CPU"),
+    ],
+)
+def test_int8_that_nothing_would_be_asked_in_is_refused(
+    make: Make, tmp_path: Path, settings: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        drain(run.distill(make("controls=false", "precision=int8", *settings), tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
