@@ -33,7 +33,7 @@ from kdgen.registry import build
 from kdgen.training.optimizers import Optimizer
 from kdgen.training.train_step import Learner
 from kdgen.training.trainer import Trainer
-from kdgen.utils.devices import call_seconds, channels_last, machine
+from kdgen.utils.devices import channels_last, fastest_seconds, machine
 
 PARTS = ("teacher forward", "student forward", "student backward", "optimiser", "batch")
 NETS = PARTS[:4]
@@ -98,20 +98,15 @@ class Timed:
             setattr(owner, name, function)
 
 
-def fastest(run: Callable[[], object]) -> float:
-    """Seconds of the fastest of several calls."""
-    return min(call_seconds(run, torch.device("cpu"), repeats=9))
-
-
 @torch.inference_mode()
 def peaks(dtype: torch.dtype) -> dict[str, float]:
     """Multiply-accumulates a second of a product of 1024x1024 matrices and of a 3x3 convolution of 64 channels."""
-    a, b = torch.randn(2, 1024, 1024).to(dtype)
+    cpu, (a, b) = torch.device("cpu"), torch.randn(2, 1024, 1024).to(dtype)
     conv = channels_last(nn.Conv2d(64, 64, 3, padding=1)).to(dtype)
     x = torch.randn(16, 64, 48, 48).to(dtype).contiguous(memory_format=torch.channels_last)
     return {
-        "matrix": 1024**3 / fastest(lambda: a @ b),
-        "convolution": x.numel() * 64 * 9 / fastest(lambda: conv(x)),
+        "matrix": 1024**3 / fastest_seconds(lambda: a @ b, cpu, 9),
+        "convolution": x.numel() * 64 * 9 / fastest_seconds(lambda: conv(x), cpu, 9),
     }
 
 

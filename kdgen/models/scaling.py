@@ -90,9 +90,8 @@ def _family(name: str) -> Family | None:
 
 def scales(name: str) -> bool:
     """Whether a net of this name scales, as declared or by its width or depth."""
-    return name in families() or (
-        name in registry.names("net") and any(registry.accepts("net", name, key) for key in SIZES)
-    )
+    known = name in registry.names("net")
+    return known and (_family(name) is not None or any(registry.accepts("net", name, key) for key in SIZES))
 
 
 def family_of(name: str) -> Family:

@@ -1,4 +1,9 @@
-"""Students of the bundled diffusion model that draw in one to four steps, from images that it draws itself."""
+"""Students of the bundled diffusion model that draw in one to four steps, from images that it draws itself.
+
+A student as large as its teacher starts from a copy of its weights, and so answers as for less noise than there is
+where sigma is above 5: sharper than its teacher, as it is to become. At equal steps that is far ahead of a student that
+starts by answering as its teacher does: ``python benchmarks/few_steps.py consistency-distillation --set init=teacher``.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,12 +23,7 @@ Its norms have two groups: of eight, each would be a single channel and forget h
 """
 
 TABLE = "cosine"
-"""Noise levels of the students: two steps are at 20,291 and 1.0, where the teacher's own table has 157 and 3.4.
-
-A student as large starts from a copy of the teacher's weights, and so answers as for less noise than there is where
-sigma is above 5: sharper than its teacher, as it is to become. At equal steps that is far ahead of a student that
-starts by answering as its teacher does: ``python benchmarks/few_steps.py consistency-distillation --set init=teacher``.
-"""
+"""Noise levels of the students: two steps are at 20,291 and 1.0, where the teacher's own table has 157 and 3.4."""
 
 TWO: dict[str, Any] = {"steps": [2, 1, 4]}
 """Of students that are judged by two steps."""

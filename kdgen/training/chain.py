@@ -29,7 +29,7 @@ from kdgen.training.teacher_cache import Stream, TeacherCache, live
 from kdgen.training.train_step import Learner
 from kdgen.training.trainer import Source, Trainer
 from kdgen.types import Batch, Event, Net, Task, UserError
-from kdgen.utils.devices import call_seconds
+from kdgen.utils.devices import fastest_seconds
 from kdgen.utils.seed import derive
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -120,9 +120,11 @@ class Link:
 
     def events(self) -> Iterator[Event]:
         """Ask the teacher and train, each from where it was left; nothing if the net is there already."""
+        learner, self.learner = self.learner, None
         if self.place.finished(self.phase):
             return
-        self._settle_int8()
+        assert learner is not None, "a link trains its student once"
+        yield from self._settle_int8(learner)
         if self.teacher is not None and not all(found.passes for found in self.teacher.tried.values()):
             yield self._event("warning", message=self.teacher.account())
         if self.stock is None and self.recipe.cache.crop:
@@ -134,8 +136,6 @@ class Link:
         length = Length(self.recipe.steps, self.recipe.seconds, spent)
         if length.overrun and not (self.stock and self.stock.short):
             yield self._event("warning", message=_overrun(length))
-        learner, self.learner = self.learner, None
-        assert learner is not None, "a link trains its student once"
         yield from self._train(self.phase, learner, length)
 
     def _check_int8(self, learner: Learner) -> None:
@@ -147,18 +147,20 @@ class Link:
             raise UserError("precision int8 is for teachers of whose answers methods read nothing but the output: set "
                             "precision to auto")  # fmt: skip
 
-    def _settle_int8(self) -> None:
+    def _settle_int8(self, learner: Learner) -> Iterator[Event]:
         """Let the teacher answer in 8-bit integers where that is asked for or pays; once found out, it lasts."""
         place, noted = self.place, self.place.journal.phase(self.phase)
-        if self.teacher is None or self.learner is None or not place.int8:
+        if self.teacher is None or not place.int8:
             return
         began, chosen = time.perf_counter(), noted.int8
         finds = chosen is None and place.team.is_main_process
-        chosen = place.team.broadcast(self._try_int8(self.teacher, self.learner) if finds else chosen)
+        chosen = place.team.broadcast(self._try_int8(self.teacher, learner) if finds else chosen)
         if chosen and not finds:
             self.teacher.try_int8(*self._samples(), faster=0.0)
         if finds:
-            place.journal.note(self.phase, int8=chosen, trying=time.perf_counter() - began)
+            trying = time.perf_counter() - began
+            place.journal.note(self.phase, int8=chosen, trying=trying)
+            yield self._event("teacher", int8=chosen, seconds=trying)
 
     def _try_int8(self, teacher: Teacher, learner: Learner) -> bool:
         if self.recipe.precision == "int8":
@@ -177,7 +179,7 @@ class Link:
     def _asking_seconds(self, teacher: Teacher) -> float:
         """How long the teacher is about to be asked, as far as is known."""
         sample, recipe = self._drawn("precision", JUDGED), self.recipe
-        each = min(call_seconds(partial(teacher.answer, sample), self.place.device, 3)) / JUDGED
+        each = fastest_seconds(partial(teacher.answer, sample), self.place.device) / JUDGED
         if self.stock is not None:
             share = asking(recipe.seconds, self.place.journal.phase(self.phase).drawing or 0.0)
             missing = self.stock.cache.size - self.stock.cache.filled

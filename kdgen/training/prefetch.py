@@ -8,10 +8,7 @@ import torch
 
 from kdgen.training.teacher_cache import Stream
 from kdgen.types import Batch, TeacherOutput
-from kdgen.utils.devices import call_seconds, threads
-
-ROUNDS = 4
-"""How often each way is tried; its fastest time counts, which other work on the machine disturbs least."""
+from kdgen.utils.devices import fastest_seconds, threads
 
 CPU = torch.device("cpu")
 
@@ -53,7 +50,7 @@ def threads_for(teacher: Callable[[], object], student: Callable[[], object]) ->
     total = torch.get_num_threads()
     if total < 2:
         return 0
-    alone = [min(call_seconds(run, CPU, ROUNDS)) for run in (teacher, student)]
+    alone = [fastest_seconds(run, CPU) for run in (teacher, student)]
     share = min(max(round(total * alone[0] / sum(alone)), 1), total - 1)
     helper, own = _helper(share)
     with helper, own:
@@ -63,7 +60,7 @@ def threads_for(teacher: Callable[[], object], student: Callable[[], object]) ->
             student()
             pending.result()
 
-        return share if min(call_seconds(together, CPU, ROUNDS)) < sum(alone) else 0
+        return share if fastest_seconds(together, CPU) < sum(alone) else 0
 
 
 def _helper(num_threads: int) -> tuple[ThreadPoolExecutor, AbstractContextManager[None]]:

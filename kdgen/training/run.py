@@ -241,14 +241,13 @@ class _Run:
                                       seconds=self._seconds(phase),
                                       steps=state.phase(phase).steps,
                                       kept=state.phase(phase).kept_step))  # fmt: skip
-        drawing, student = state.phase(self.chain[0][0]).drawing, state.phase("student")
+        student = state.phase("student")
         spent = Seconds(
             answers=student.answering,
             training=student.seconds,
             answers_from_disk=bool(student.answers_from_disk),
-            drawing=drawing,
-            assistants=state.seconds(phase for phase, _ in self.chain[:-1])
-            - ((drawing or 0.0) if self.chain[1:] else 0.0),
+            drawing=state.phase(self.chain[0][0]).drawing,
+            assistants=sum(each.answering + each.seconds for each in map(state.phase, dict(self.chain[:-1]))),
         )
         report = assess(
             task,

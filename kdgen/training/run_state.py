@@ -78,6 +78,8 @@ def state_from_events(events: Iterable[Mapping[str, Any]]) -> RunState:
         if event["kind"] == "start":
             initial = RunState.model_validate(data["state"])
             state = initial if not state.phases else state
+        elif event["kind"] == "teacher":
+            state = state.with_phase(phase, int8=data["int8"], trying=data["seconds"])
         elif event["kind"] == "answers":
             more = {"equivariance": data["equivariance"]} if "equivariance" in data else {}
             state = state.with_phase(phase, answers=data["seconds"], answers_from_disk=data["from_disk"], **more)

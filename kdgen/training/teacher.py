@@ -1,5 +1,6 @@
 """The teacher, made nearly free: frozen, and in the fastest numbers that are exact enough."""
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
@@ -12,17 +13,13 @@ from kdgen.training.int8 import Int8Net
 from kdgen.training.tolerance import Bound, Judged, judge
 from kdgen.types import Batch, Net, TeacherOutput
 from kdgen.utils.conditions import call
-from kdgen.utils.devices import Autocast, call_seconds, lay_out
+from kdgen.utils.devices import Autocast, fastest_seconds, lay_out
 from kdgen.utils.distributed import Team
 from kdgen.utils.hooks import capture_outputs
 
 BOUND = Bound(own=0.02, spread=4e-4)
 """The most that an answer in fewer bits may be off: a fiftieth of the teacher's own squared error, which is 0.09 dB, or
 where no truth is known a fiftieth of the standard deviation of its output."""
-
-
-ROUNDS = 4
-"""How often each way is timed; its fastest time counts, which other work on the machine disturbs least."""
 
 
 class Teacher(Autocast):
@@ -79,15 +76,17 @@ class Teacher(Autocast):
     def try_int8(self, calibration: Batch, sample: Batch, *, faster: float) -> bool:
         """Answer in 8-bit integers from now on where that is exact enough on other inputs, and so much faster.
 
+        Where ``faster`` is 0, nothing is timed.
+
         Raises:
             UserError: as ``Int8Net`` does.
         """
         with torch.no_grad():
             exact = call(self.net, _view(sample), sample.cond)
-        runs = partial(self.answer, sample)
-        before = min(call_seconds(runs, self.device, ROUNDS))
+        seconds = partial(fastest_seconds, partial(self.answer, sample), self.device)
+        before = seconds() if faster else math.inf
         self._int8 = Int8Net(self.net, replace(calibration, x=_view(calibration)))
-        if before < faster * min(call_seconds(runs, self.device, ROUNDS)) or not self._close("int8", sample, exact):
+        if (faster and before < faster * seconds()) or not self._close("int8", sample, exact):
             self._int8 = None
         return self._int8 is not None
 

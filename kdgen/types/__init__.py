@@ -231,7 +231,9 @@ class Method(LossTerm):
         return None
 
 
-Kind = Literal["start", "answers", "step", "evaluate", "checkpoint", "warning", "phase", "report", "stopped", "done"]
+Kind = Literal[
+    "start", "teacher", "answers", "step", "evaluate", "checkpoint", "warning", "phase", "report", "stopped", "done"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,7 +241,8 @@ class Event:
     """Something that happened in a run; the stream of them is all that the command line and the app see.
 
     Attributes:
-        kind: ``start`` opens a run; ``phase`` closes a phase; ``answers`` counts the teacher's cached answers;
+        kind: ``start`` opens a run; ``phase`` closes a phase; ``teacher`` tells whether it was found to answer in 8-bit
+            integers, in how many seconds; ``answers`` counts the teacher's cached answers;
             ``step``, ``evaluate``, ``checkpoint`` and ``warning`` come from the training loop; ``report``, ``stopped``
             and ``done`` end a run.
         phase: which net is being trained: ``assistant_1`` and so on, ``student``, ``control_steps``,

@@ -72,6 +72,11 @@ def call_seconds(run: Callable[[], object], device: torch.device, repeats: int) 
     return times
 
 
+def fastest_seconds(run: Callable[[], object], device: torch.device, repeats: int = 4) -> float:
+    """How long the fastest of several calls takes, which other work on the machine disturbs least."""
+    return min(call_seconds(run, device, repeats))
+
+
 @contextmanager
 def threads(number: int) -> Iterator[None]:
     """While open, what this thread of Python calls computes on so many threads of the processor."""

@@ -101,8 +101,9 @@ def test_a_resumed_run_keeps_to_the_answers_that_it_began_to_train_on(make: Make
     assert more > noted
 
 
+@pytest.mark.parametrize("lost", [False, True])
 def test_a_teacher_in_int8_is_asked_for_settled_once_counted_and_said(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
     running = run.distill(make("controls=false", "precision=int8"), tmp_path / "run")
     for event in running:
@@ -110,6 +111,8 @@ def test_a_teacher_in_int8_is_asked_for_settled_once_counted_and_said(
             break
     running.close()
     before = Journal(tmp_path / "run").phase("student")
+    if lost:
+        (tmp_path / "run" / "state.json").unlink()
     monkeypatch.setattr(Link, "_try_int8", lambda *nets: pytest.fail("found out again"))
     drain(run.resume(tmp_path / "run"))
     noted = Journal(tmp_path / "run").phase("student")

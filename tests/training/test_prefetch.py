@@ -78,7 +78,7 @@ def test_threads_are_shared_out_as_the_nets_need_them_where_that_is_faster(
         call()
         return [next(taken)]
 
-    monkeypatch.setattr("kdgen.training.prefetch.call_seconds", timed)
+    monkeypatch.setattr("kdgen.utils.devices.call_seconds", timed)
     with threads(total):
         assert threads_for(lambda: calls.append("teacher"), lambda: calls.append("student")) == expected
         assert torch.get_num_threads() == total
