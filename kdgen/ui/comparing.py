@@ -149,18 +149,23 @@ def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Rep
                         limit=_limit(task), timed=False)
         for number, (name, model) in enumerate(models)
     ]  # fmt: skip
-    rows = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
+    rows, busy_cores = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
     drawn = isinstance(task, sample_grids.Drawn) and not isinstance(task, sample_grids.Pictured)
     notes = [task.describe_evaluation(reference=first.net)] if drawn else [task.describe_evaluation()]
     return compare.compare(
-        rows, task=title, primary_metric=task.primary_metric, per=compare.per_call(task), notes=notes
+        rows,
+        task=title,
+        primary_metric=task.primary_metric,
+        per=compare.per_image(task),
+        notes=notes,
+        busy_cores=busy_cores,
     )
 
 
 def tradeoff(report: Report) -> tuple[list[tuple[str, float, float]], str]:
     """Name, multiply-accumulates an image and quality of every sound model; and what the quality is called."""
     key = report.primary_metric
-    points = [(row.name, float(row.macs * row.calls), row.metrics[key])
+    points = [(row.name, float(row.image_macs), row.metrics[key])
               for row in report.rows if key in row.metrics and not row.fault]  # fmt: skip
     return points, heading(key)
 

@@ -129,7 +129,7 @@ def key_figures(report: Report | None) -> str:
         parts.append(worded(report.primary_metric, student.metrics[report.primary_metric]))
     teacher = report.find("teacher")
     if teacher is not None and student.macs:
-        parts.append(f"{teacher.macs * teacher.calls / (student.macs * student.calls):.1f}x fewer MACs")
+        parts.append(f"{teacher.image_macs / student.image_macs:.1f}x fewer MACs")
     parts.append(f"{student.num_params:,} parameters")
     return " · ".join(parts)
 
