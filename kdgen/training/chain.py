@@ -16,7 +16,7 @@ from kdgen.models.abilities import Adopting
 from kdgen.models.model import Model, build_net, load, start_from
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.registry import Spec
-from kdgen.report import sample_grids
+from kdgen.report import previews, sample_grids
 from kdgen.training.best_student import BestStudent
 from kdgen.training.cache_filling import CacheFilling
 from kdgen.training.checkpoint import Checkpoints
@@ -234,7 +234,7 @@ class Link:
             if event.kind == "evaluate":
                 best.offer(self._model(trainer.average, phase), event)
                 if phase == "student":
-                    self._preview(trainer.average)
+                    self._preview(trainer.average, event.step)
             if event.kind == "phase" and place.team.is_main_process:
                 place.journal.note(phase, steps=event.step, seconds=event.data["seconds"])
                 best.choose(self._model(trainer.average, phase), event.step).save(place.home(phase))
@@ -251,8 +251,8 @@ class Link:
         name = name if phase == "student" else f"{name}-{phase.replace('_', '-')}"
         return Model(net, name=name, channels=task.channels, task=task.describe(), use=self.use)
 
-    def _preview(self, student: nn.Module) -> None:
-        """Refresh `preview.png`: the student beside the teacher, on few samples. None of the phase's seconds."""
+    def _preview(self, student: nn.Module, step: int) -> None:
+        """Refresh `preview.png` and keep a small copy: the student beside the teacher, on few samples. None of the phase's seconds."""
         place, partial = self.place, self.place.folder / "preview.partial.png"
         if isinstance(place.task, sample_grids.Pictured):
             nets = {"student": student} if place.reference is None else {"teacher": place.reference, "student": student}
@@ -264,6 +264,7 @@ class Link:
             sample_grids.drawings(partial, drawn)
         if partial.exists():
             partial.replace(place.folder / "preview.png")
+            previews.keep(place.folder / "previews", place.folder / "preview.png", step)
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, phase=self.phase, data=data)
