@@ -12,7 +12,7 @@ FRAME_MS, LAST_MS = 450, 2500
 
 
 def keep(folder: Path, preview: Path, step: int) -> None:
-    """Keep a small copy of a preview among those of the run; where they are too many, the one nearest its neighbours goes.
+    """Keep a small copy of a preview among those of the run; of too many the one nearest its neighbours goes.
 
     Args:
         folder: of the kept previews.

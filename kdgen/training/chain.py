@@ -88,6 +88,7 @@ class Link:
         cache = self._cache(self.learner)
         self.stock = None if cache is None else CacheFilling(cache, phase=phase, journal=place.journal, team=place.team)
         self._teachers_drawings: dict[str, Tensor] = {}
+        self._figures_due = True
 
     def _learner(self, recipe: Recipe, student: tuple[Net, Spec]) -> Learner:
         """What learns by the recipe, from the student's first weights on."""
@@ -235,6 +236,7 @@ class Link:
                 best.offer(self._model(trainer.average, phase), event)
                 if phase == "student":
                     self._preview(trainer.average, event.step)
+                    yield from self._teachers_figures()
             if event.kind == "phase" and place.team.is_main_process:
                 place.journal.note(phase, steps=event.step, seconds=event.data["seconds"])
                 best.choose(self._model(trainer.average, phase), event.step).save(place.home(phase))
@@ -251,8 +253,17 @@ class Link:
         name = name if phase == "student" else f"{name}-{phase.replace('_', '-')}"
         return Model(net, name=name, channels=task.channels, task=task.describe(), use=self.use)
 
+    def _teachers_figures(self) -> Iterator[Event]:
+        """Once, what a teacher that changes images reaches on those of quick evaluations."""
+        task, teacher = self.place.task, self.place.reference
+        if self._figures_due and teacher is not None and isinstance(task, sample_grids.Pictured):
+            figures = task.evaluate(teacher, reference=teacher, limit=task.quick_eval_images)
+            sound = {key: value for key, value in figures.items() if math.isfinite(value)}
+            yield Event(kind="evaluate", phase="teacher", data={**sound, "seconds": 0.0})
+        self._figures_due = False
+
     def _preview(self, student: nn.Module, step: int) -> None:
-        """Refresh `preview.png` and keep a small copy: the student beside the teacher, on few samples. None of the phase's seconds."""
+        """Refresh `preview.png` and keep a small copy: student and teacher on few samples. None of the phase's seconds."""
         place, partial = self.place, self.place.folder / "preview.partial.png"
         if isinstance(place.task, sample_grids.Pictured):
             nets = {"student": student} if place.reference is None else {"teacher": place.reference, "student": student}

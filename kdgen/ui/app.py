@@ -16,7 +16,7 @@ from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
 from kdgen.ui.process import Execute
 from kdgen.ui.runs import SERVED, Runs, new_session
-from kdgen.ui.theme import HEAD, css, theme
+from kdgen.ui.theme import HEAD, SCRIPT, css, theme
 from kdgen.ui.words import I18N, say, words_for
 
 SESSION = r"""(kept) => {
@@ -75,17 +75,15 @@ def build(limits: Limits, executing: Execute | None = None, students: Sequence[s
                 session, jobs = new_session(), []
             latest = next((job for job in jobs if not job.over), jobs[0] if jobs else None)
             id = latest.id if latest else None
-            listed = watch.choices_of(runs, session, words_for(request))
-            return [session, gr.update(choices=listed, value=id, visible=bool(listed)), comparing_update(session),
-                    *watch.look(runs, session, id, {}, request)]  # fmt: skip
+            return [session, comparing_update(session), *watch.look(runs, session, id, {}, request)]
 
         def comparing_update(session: str) -> Any:
             return gr.update(choices=compare.offered(runs, session, students))
 
         second.select(comparing_update, [session], [comparing.models], **PRIVATE)
-        page.load(
-            enter, [session], [session, shown.chosen, comparing.models, *shown.outputs], js=SESSION, **PRIVATE
-        ).then(fill, [session, setup.preset], filled, **PRIVATE)
+        page.load(enter, [session], [session, comparing.models, *shown.outputs], js=SESSION, **PRIVATE).then(
+            fill, [session, setup.preset], filled, **PRIVATE
+        )
     return page, runs
 
 
@@ -104,11 +102,10 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
             shown = watch.view()
             publish.panel(runs, session, shown)
     fill, filled = distill.connect(setup, session, notice, runs, models)
-    watched = [shown.chosen, *shown.outputs]
+    watched = shown.outputs
 
     def show(id: str, session: str, request: gr.Request) -> list[Any]:
-        listed = watch.choices_of(runs, session, words_for(request))
-        return ["", gr.update(choices=listed, value=id, visible=True), *watch.look(runs, session, id, {}, request)]
+        return ["", *watch.look(runs, session, id, {}, request)]
 
     def refused(error: UserError) -> list[Any]:
         return [markup.notice(str(error)), *[gr.skip()] * len(watched)]
@@ -128,6 +125,16 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
 
         return acted
 
+    def remove(id: str | None, session: str, request: gr.Request) -> list[Any]:
+        """Delete a run, and show the newest of those that are left."""
+        try:
+            runs.delete(id or "", session)
+        except UserError as error:
+            return refused(error)
+        left = runs.owned_by(session)
+        said = markup.notice(words_for(request)["deleted"], kind="good")
+        return [said, *watch.look(runs, session, left[0].id if left else None, {}, request)]
+
     def tick(id: str | None, session: str, state: dict[str, Any], request: gr.Request) -> list[Any]:
         return watch.look(runs, session, id, state, request)
 
@@ -137,6 +144,7 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
     start.click(begin, [setup.recipe, session], [notice, *watched], **PRIVATE)
     shown.stop.click(act("stop"), [shown.chosen, session], [notice, *watched], **PRIVATE)
     shown.resume.click(act("resume"), [shown.chosen, session], [notice, *watched], **PRIVATE)
+    shown.delete.click(remove, [shown.chosen, session], [notice, *watched], **PRIVATE)
     shown.timer.tick(tick, [shown.chosen, session, shown.state], shown.outputs, **PRIVATE)
     shown.chosen.input(pick, [shown.chosen, session], shown.outputs, **PRIVATE)
     return fill, filled, shown, setup
@@ -167,7 +175,7 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
 def launching(limits: Limits) -> dict[str, Any]:
     """How the page is launched."""
     return {
-        "theme": theme(), "css": css(), "head": HEAD, "i18n": I18N, "ssr_mode": False, "show_error": False,
+        "theme": theme(), "css": css(), "head": HEAD + SCRIPT, "i18n": I18N, "ssr_mode": False, "show_error": False,
         "footer_links": ["api", "settings"], "max_file_size": limits.upload_bytes, "quiet": False,
         "allowed_paths": [str((limits.folder / SERVED).resolve())],
         "mcp_server": switched_on("MCP"), "enable_monitoring": False, "share": False,

@@ -16,13 +16,15 @@ from typing import Literal
 from kdgen.recipe import Recipe
 from kdgen.types import UserError
 from kdgen.ui.limits import Limits
-from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute
+from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute, showing
 from kdgen.utils.convert import write_text
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
 ID = re.compile(r"[0-9a-f]{12}")
 SECRET = re.compile(r"[\w-]{20,64}")
 SWEEP_EVERY = 60.0
+SHOWING_SECONDS = 90.0
+"""For the pictures of a finished run."""
 SERVED = "served"
 """The folder, within that of the app, whose files the page may send; what belongs to a run lies under its id."""
 
@@ -175,6 +177,9 @@ class Runs:
                     self._note(replace(job, state="queued"))
                 else:
                     self._note(replace(job, state=state, message=message, ended=time.time()))
+            if state == "done":
+                with suppress(Exception):  # a result without pictures is one nevertheless
+                    self.executing(showing(), self.folder / job.id, SHOWING_SECONDS)
 
     def _next(self) -> Job | None:
         """Wait for the run whose turn it is, and note that it is at work; None once there is nothing more to do."""

@@ -85,3 +85,6 @@ body:not(:has(.kd-brand))::before {
 </style>
 """
 """Shown while the page loads."""
+
+SCRIPT = f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+"""Before and after by dragging, what is read out, the title of the tab and the notice at the end of a run."""

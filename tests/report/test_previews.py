@@ -1,3 +1,4 @@
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image
@@ -14,7 +15,7 @@ def test_previews_of_a_run_are_few_small_and_become_an_animation(tmp_path: Path)
         assert len(list(folder.iterdir())) <= previews.MOST
     kept = sorted(path.stem for path in folder.iterdir())
     assert (kept[0], kept[-1]) == ("00000000", "00000396")
-    gaps = [int(after) - int(before) for before, after in zip(kept[:-1], kept[1:], strict=True)]
+    gaps = [int(after) - int(before) for before, after in pairwise(kept)]
     assert max(gaps) <= 4 * min(gaps), "evenly over the run"
     assert previews.animate(folder, tmp_path / "learned.webp")
     with Image.open(tmp_path / "learned.webp") as image:
