@@ -263,7 +263,7 @@ class Link:
         self._figures_due = False
 
     def _preview(self, student: nn.Module, step: int) -> None:
-        """Refresh `preview.png` and keep a small copy: student and teacher on few samples. None of the phase's seconds."""
+        """Refresh `preview.png` and keep a small copy: few samples of both nets. None of the phase's seconds."""
         place, partial = self.place, self.place.folder / "preview.partial.png"
         if isinstance(place.task, sample_grids.Pictured):
             nets = {"student": student} if place.reference is None else {"teacher": place.reference, "student": student}

@@ -178,7 +178,7 @@ def _pair(report: Report) -> tuple[float, float]:
         row.metrics[key]
         for role in ("control_steps", "control_seconds")
         if (row := report.find(role)) is not None and not row.fault and key in row.metrics
-    ]  # type: ignore[arg-type]
+    ]
     assert student is not None
     best = min(others) if key.startswith(LOWER_IS_BETTER) else max(others)
     return student.metrics[key], best
@@ -189,7 +189,7 @@ def _gain(report: Report, student: Row) -> str:
     if not any(
         (row := report.find(role)) is not None and not row.fault and key in row.metrics
         for role in ("control_steps", "control_seconds")
-    ):  # type: ignore[arg-type]
+    ):
         return ""
     own, other = _pair(report)
     if key.startswith(LOWER_IS_BETTER):
