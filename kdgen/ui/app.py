@@ -10,7 +10,7 @@ import gradio as gr
 from huggingface_hub import constants
 
 from kdgen.types import UserError
-from kdgen.ui import compare, distill, gallery, markup, publish, watch
+from kdgen.ui import compare, distill, gallery, markup, publish, sharing, watch
 from kdgen.ui.api import endpoints
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
@@ -140,6 +140,24 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
     start.click(begin, [setup.recipe], [notice, *watched], **PRIVATE)
     shown.stop.click(act("stop"), [shown.chosen], [notice, *watched], **PRIVATE)
     shown.resume.click(act("resume"), [shown.chosen], [notice, *watched], **PRIVATE)
+
+    def show_others(id: str | None, request: gr.Request) -> list[Any]:
+        try:
+            job = runs.get(id or "", session_of(request))
+            sharing.share(runs, job.id, session_of(request))
+            return ["", *watch.link_to(runs, job, words_for(request), request)]
+        except UserError as error:
+            return [markup.notice(str(error)), gr.skip(), gr.skip()]
+
+    def take_back(id: str | None, request: gr.Request) -> list[Any]:
+        try:
+            sharing.revoke(runs, id or "", session_of(request))
+        except UserError as error:
+            return [markup.notice(str(error)), gr.skip(), gr.skip()]
+        return [markup.notice(words_for(request)["share_revoked"], kind="good"), "", gr.update(visible=False)]
+
+    shown.make.click(show_others, [shown.chosen], [notice, shown.link, shown.revoke], **PRIVATE)
+    shown.revoke.click(take_back, [shown.chosen], [notice, shown.link, shown.revoke], **PRIVATE)
     shown.delete.click(remove, [shown.chosen], [notice, *watched], **PRIVATE)
     shown.timer.tick(tick, [shown.chosen, shown.state], shown.outputs, **PRIVATE)
     shown.chosen.input(pick, [shown.chosen], shown.outputs, **PRIVATE)

@@ -46,6 +46,20 @@ def animation(path: Path, words: Words) -> str:
             f'src="data:image/webp;base64,{data}"></figure>')  # fmt: skip
 
 
+def link(address: str, words: Words) -> str:
+    """An address to open and to copy."""
+    text = escape(address, quote=True)
+    return (f'<p class="kd-link"><a id="kd-address" href="{text}" target="_blank" rel="noopener">{text}</a> '
+            f"{copying('kd-address', words)}</p>")  # fmt: skip
+
+
+def copying(id: str, words: Words) -> str:
+    """A button that copies the text of an element."""
+    done = escape(words["copied"], quote=True)
+    return (f'<button type="button" class="kd-copy" data-copies="{id}" data-copied="{done}">{escape(words["copy"])}'
+            "</button>")  # fmt: skip
+
+
 def costs(teacher: Cost, student: Cost, words: Words) -> str:
     """What the student costs beside its teacher."""
     cheaper = teacher.macs * teacher.calls / max(student.macs * student.calls, 1)

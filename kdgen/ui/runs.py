@@ -137,6 +137,16 @@ class Runs:
             raise UserError("there is no such run of yours: it was deleted, swept away, or belongs to somebody else")
         return job
 
+    def find(self, id: str) -> Job | None:
+        """A run of whomever."""
+        with self._changed:
+            return self._jobs.get(id)
+
+    def done(self) -> list[Job]:
+        """The finished runs of all."""
+        with self._changed:
+            return [job for job in self._jobs.values() if job.state == "done"]
+
     def owned_by(self, session: str) -> list[Job]:
         """The runs of a session, the newest first."""
         owner = owner_of(session)

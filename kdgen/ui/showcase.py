@@ -18,6 +18,9 @@ from kdgen.types import UserError
 from kdgen.ui import comparing
 from kdgen.utils.convert import from_picture, to_pictures
 
+EXAMPLE = Path(__file__).parent / "example"
+"""A finished run that comes with the app; ``benchmarks/example_run.py`` makes it."""
+
 PICTURES = ("astronaut.png", "chelsea.png", "coffee.png")
 SIGMA = 25.0
 DRAWN = 16

@@ -15,18 +15,16 @@ import gradio as gr
 
 from kdgen.hub.scan import without_paths
 from kdgen.types import UserError
-from kdgen.ui import markup
+from kdgen.ui import markup, sharing
 from kdgen.ui.charts import loss_chart, quality_chart, signs_chart
+from kdgen.ui.origin import origin
 from kdgen.ui.progress import Progress, follow
 from kdgen.ui.result import numbers, result
 from kdgen.ui.runs import SERVED, Job, Runs
-from kdgen.ui.showcase import FOLDER
+from kdgen.ui.showcase import EXAMPLE, FOLDER
 from kdgen.ui.words import CHINESE, ENGLISH, say, words_for
 
-EXAMPLE = Path(__file__).parent / "example"
-"""A finished run that comes with the app; ``benchmarks/example_run.py`` makes it."""
-
-BUTTONS = ("stop", "resume", "student", "recipe", "compare", "delete")
+BUTTONS = ("stop", "resume", "student", "recipe", "compare", "delete", "share")
 
 SHOWN_WITHIN = 120.0
 """Seconds after a run in which its pictures are waited for."""
@@ -42,7 +40,7 @@ _packing = threading.Lock()
 
 @dataclass(slots=True)
 class View:
-    """The components that show a run; those after ``chosen`` in the order in which ``look`` returns their values."""
+    """The components that show a run; up to ``timer`` in the order in which ``look`` returns their values."""
 
     chosen: gr.Dropdown
     status: gr.HTML
@@ -53,12 +51,16 @@ class View:
     recipe: gr.DownloadButton
     compare: gr.Button
     delete: gr.Button
+    share: gr.Accordion
+    link: gr.HTML
+    revoke: gr.Button
     curves: gr.HTML
     learned: gr.HTML
     preview: gr.HTML
     example: gr.HTML
     state: gr.State
     timer: gr.Timer
+    make: gr.Button
 
     @property
     def outputs(self) -> list[Any]:
@@ -66,7 +68,7 @@ class View:
         return [self.chosen, *(getattr(self, name) for name in LOOKED)]
 
 
-LOOKED = tuple(field.name for field in fields(View))[1:]
+LOOKED = tuple(field.name for field in fields(View))[1:-1]
 
 
 def view() -> View:
@@ -83,14 +85,20 @@ def view() -> View:
         recipe = gr.DownloadButton(say("download_recipe"), visible=False, elem_id="kd-download-recipe")
         compare = gr.Button(say("open_compare"), visible=False, elem_id="kd-open-compare")
         delete = gr.Button(say("delete"), visible=False, elem_id="kd-delete")
+    with gr.Accordion(say("share"), open=False, visible=False, elem_id="kd-share") as share:
+        gr.HTML(say("share_info"), elem_classes="kd-hint")
+        link = gr.HTML(elem_id="kd-share-link")
+        with gr.Row(elem_classes="kd-buttons"):
+            make = gr.Button(say("share_make"), variant="primary", elem_id="kd-share-make")
+            revoke = gr.Button(say("share_revoke"), visible=False, elem_id="kd-share-revoke")
     curves = gr.HTML(elem_id="kd-curves")
     learned = gr.HTML(elem_id="kd-learned")
     preview = gr.HTML(elem_id="kd-preview")
     example = gr.HTML(elem_id="kd-example", elem_classes="kd-card")
     state = gr.State({})
     timer = gr.Timer(EVERY, active=False)
-    return View(chosen, status, table, stop, resume, student, recipe, compare, delete, curves, learned, preview,
-                example, state, timer)  # fmt: skip
+    return View(chosen, status, table, stop, resume, student, recipe, compare, delete, share, link, revoke, curves,
+                learned, preview, example, state, timer, make)  # fmt: skip
 
 
 def look(
@@ -118,6 +126,7 @@ def look(
     values["status"] = markup.status(job, runs.place(job.id), progress, words)
     if job.state != state.get("state"):
         values["example"] = ""
+        values["link"], values["revoke"] = link_to(runs, job, words, request)
         values |= _buttons(runs, job, progress)
         values["table"] = _result(runs, job, progress, words)
     values["curves"] = _curves(progress, state, job, words)
@@ -149,6 +158,18 @@ def example(words: Mapping[str, str]) -> str:
     return _example(words is CHINESE)
 
 
+def link_to(runs: Runs, job: Job, words: Mapping[str, str], request: gr.Request | None) -> tuple[str, Any]:
+    """The read-only link of a run, where it has one, and whether it can be taken back."""
+    token = sharing.token_of(runs, job)
+    return markup.link(address_of(token, request), words) if token else "", gr.update(visible=bool(token))
+
+
+def address_of(token: str, request: gr.Request | None) -> str:
+    """The address of a shared run."""
+    asked = request.request if request is not None else None
+    return f"{origin(asked.scope) if asked is not None else ''}/r/{token}"
+
+
 def showcase_of(runs: Runs, job: Job) -> Path:
     """The folder of a run's pictures before and after."""
     return runs.home(job) / FOLDER
@@ -170,6 +191,7 @@ def _buttons(runs: Runs, job: Job, progress: Progress) -> dict[str, Any]:
         "recipe": gr.update(visible=True, value=str(files[1])) if files else gr.update(visible=False),
         "compare": gr.update(visible=has_student),
         "delete": gr.update(visible=job.over),
+        "share": gr.update(visible=done),
     }
 
 
