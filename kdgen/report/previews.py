@@ -7,7 +7,7 @@ from PIL import Image
 MOST = 16
 """How many previews of a run are kept at most."""
 
-WIDTH = 640
+WIDTH = 480
 FRAME_MS, LAST_MS = 450, 2500
 
 
@@ -42,5 +42,5 @@ def animate(folder: Path, path: Path) -> bool:
         return False
     frames = [frame.resize(frames[0].size) if frame.size != frames[0].size else frame for frame in frames]
     times = [FRAME_MS] * (len(frames) - 1) + [LAST_MS]
-    frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], duration=times, loop=0, quality=60, method=2)
+    frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], duration=times, loop=0, quality=50, method=3)
     return True

@@ -42,7 +42,7 @@ def animation(path: Path, words: Words) -> str:
     """How a student learned, as an animated picture."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (f'<figure class="kd-figure kd-wide"><figcaption>{escape(words["learned_title"])}</figcaption><img '
-            f'class="kd-picture" loading="lazy" alt="{escape(words["learned_alt"], quote=True)}" '
+            f'class="kd-picture" alt="{escape(words["learned_alt"], quote=True)}" '
             f'src="data:image/webp;base64,{data}"></figure>')  # fmt: skip
 
 

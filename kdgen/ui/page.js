@@ -1,4 +1,6 @@
 (() => {
+  if (window.kdgenPage) return;
+  window.kdgenPage = true;
   const settle = (slides) => {
     const name = slides.querySelector(".kd-pictures input:checked")?.value;
     const left = slides.querySelector(".kd-lefts input:checked")?.value;
@@ -38,11 +40,12 @@
       document.body.append(live);
     }
     if (status.dataset.told !== told) live.textContent = told = status.dataset.told;
-    document.title = status.dataset.title || title;
+    const named = status.dataset.title || title;
+    if (document.title !== named) document.title = named;
     const over = ["done", "failed"].includes(status.dataset.state);
     if (over && ["running", "queued"].includes(state) && document.hidden && window.Notification?.permission === "granted")
       new Notification("kdgen", {body: told, tag: "kdgen-run"});
     state = status.dataset.state;
   };
-  new MutationObserver(follow).observe(document.documentElement, {childList: true, subtree: true, characterData: true});
+  new MutationObserver(follow).observe(document.body ?? document.documentElement, {childList: true, subtree: true});
 })();

@@ -32,7 +32,7 @@ def command(home: Path) -> list[str]:
 
 def showing() -> list[str]:
     """The command that makes the pictures of the run of a home folder."""
-    return [sys.executable, "-m", "kdgen.ui.showcase", "run", "showcase"]
+    return [sys.executable, "-c", "from kdgen.ui.showcase import main; main()", "run", "showcase"]
 
 
 def environment(cache: Path) -> dict[str, str]:

@@ -27,7 +27,8 @@ class Numbers:
         cheaper: multiply-accumulates of an image, the teacher's by the student's.
         faster: milliseconds of an image, the same way.
         lost: what quality the student lacks, e.g. ``0.06 dB``; empty where that cannot be told.
-        gain: over the student without its teacher, with its sign; empty where there is none.
+        gain: over the better control, with its sign; empty where there is none.
+        helped: whether that is for the better.
     """
 
     kept: tuple[str, str]
@@ -35,6 +36,7 @@ class Numbers:
     faster: str
     lost: str = ""
     gain: str = ""
+    helped: bool = False
 
 
 def numbers(report: Report, words: Words) -> Numbers | None:
@@ -46,8 +48,11 @@ def numbers(report: Report, words: Words) -> Numbers | None:
     if best is not None and key.partition("@")[0] == "psnr":
         lost = f"{max(best - own, 0.0):.2f} dB"
     faster = times(teacher.image_ms / student.image_ms) if student.image_ms and teacher.image_ms else "-"
-    return Numbers(_kept(report, student, teacher, words), times(teacher.image_macs / student.image_macs), faster,
-                   lost, _gain(report, student))  # fmt: skip
+    control = _control(report)
+    gain = _gain(report, student, control) if control is not None else ""
+    helped = control is not None and outdoes(key, own, control.metrics[key])
+    cheaper = times(teacher.image_macs / student.image_macs)
+    return Numbers(_kept(report, student, teacher, words), cheaper, faster, lost, gain, helped)
 
 
 def times(ratio: float) -> str:
@@ -87,8 +92,8 @@ def result(report: Report, words: Words, *, place: str, pictures: Path | None = 
     if found is not None:
         parts.append(f'<p class="kd-headline">{escape(headline(found, report, words))}</p>{_large(found, words)}')
         if found.gain:
-            told = "helped" if outdoes(report.primary_metric, *_pair(report)) else "not_helped"
-            parts.append(f'<p class="kd-helped">{escape(words[told].format(gain=found.gain))}</p>')
+            told = words["helped" if found.helped else "not_helped"].format(gain=found.gain)
+            parts.append(f'<p class="kd-helped">{escape(told)}</p>')
     parts.append(slides(pictures, words, place=place) if pictures else "")
     parts.append(five_rows(report, words))
     if curve and run is not None:
@@ -127,8 +132,7 @@ def five_rows(report: Report, words: Words) -> str:
     if student is None:
         return ""
     key = report.primary_metric
-    control = next((row for row in (report.find("control_seconds"), report.find("control_steps"))
-                    if row is not None and not row.fault and key in row.metrics), None)  # fmt: skip
+    control = _control(report)
     shown = [(words["student"], student)]
     shown += [(words["teacher"], teacher)] if teacher is not None else []
     shown += [(words["without_teacher"], control)] if control is not None else []
@@ -170,28 +174,19 @@ def _kept(report: Report, student: Row, teacher: Row, words: Words) -> tuple[str
     return f"{own:.3g}", f"{heading(key)}; {words['teacher_itself'].format(best=f'{best:.3g}')}"
 
 
-def _pair(report: Report) -> tuple[float, float]:
-    """The deciding figure of the student and that of the better control."""
+def _control(report: Report) -> Row | None:
+    """The better of the controls, if one is sound."""
     key = report.primary_metric
-    student = report.find("student")
-    others = [
-        row.metrics[key]
-        for role in ("control_steps", "control_seconds")
-        if (row := report.find(role)) is not None and not row.fault and key in row.metrics
-    ]
-    assert student is not None
-    best = min(others) if key.startswith(LOWER_IS_BETTER) else max(others)
-    return student.metrics[key], best
+    sound = [row for role in CONTROLS if (row := report.find(role)) is not None
+             and not row.fault and key in row.metrics]  # fmt: skip
+    lower = key.startswith(LOWER_IS_BETTER)
+    return min(sound, key=lambda row: row.metrics[key] * (1 if lower else -1), default=None)
 
 
-def _gain(report: Report, student: Row) -> str:
+def _gain(report: Report, student: Row, control: Row) -> str:
+    """How much better the student is than the control, with its sign; empty where they are the same."""
     key = report.primary_metric
-    if not any(
-        (row := report.find(role)) is not None and not row.fault and key in row.metrics
-        for role in ("control_steps", "control_seconds")
-    ):
-        return ""
-    own, other = _pair(report)
+    own, other = student.metrics[key], control.metrics[key]
     if key.startswith(LOWER_IS_BETTER):
         share = (own - other) / other if other > 0 else 0.0
         return "" if abs(share) <= SAME_SHARE else f"{share:+.0%}"

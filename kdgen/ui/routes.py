@@ -22,6 +22,7 @@ from kdgen.ui.progress import follow
 from kdgen.ui.runs import SECRET, Runs, new_session
 from kdgen.ui.sessions import COOKIE, Codes
 from kdgen.ui.showcase import FOLDER
+from kdgen.ui.theme import SCRIPT as PAGE_SCRIPT
 from kdgen.ui.words import CHINESE, ENGLISH
 
 COOKIE_SECONDS = 180 * 86_400
@@ -108,8 +109,12 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
         return Response(await run_in_threadpool(shared_page.front_picture), media_type="image/jpeg",
                         headers={"Cache-Control": "public, max-age=86400"})  # fmt: skip
 
+    async def script(request: Request) -> Response:
+        """What the pages do in the browser."""
+        return Response(PAGE_SCRIPT, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
     return [Route("/enter/{code}", enter, methods=["GET", "POST"]), Route("/r/{token}", shared),
-            Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front)]  # fmt: skip
+            Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front), Route("/kdgen.js", script)]  # fmt: skip
 
 
 def _words(request: Request) -> dict[str, str]:

@@ -17,7 +17,7 @@ from kdgen.ui.progress import follow
 from kdgen.ui.result import Numbers, headline, numbers, pictures_of, result
 from kdgen.ui.sharing import GONE, command_line, python
 from kdgen.ui.showcase import EXAMPLE, FOLDER
-from kdgen.ui.theme import HERE, SCRIPT
+from kdgen.ui.theme import HERE
 from kdgen.ui.words import CHINESE, ENGLISH
 
 Words = Mapping[str, str]
@@ -90,7 +90,7 @@ def document(title: str, head: str, body: str, words: Words) -> str:
     return (f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" '
             f'content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
             f"<title>{escape(title)}</title>{head}<style>{_looks()}</style></head>"
-            f"<body class=kd-page>{body}{SCRIPT}</body></html>")  # fmt: skip
+            f"<body class=kd-page>{body}<script src=\"../kdgen.js\"></script></body></html>")  # fmt: skip
 
 
 @lru_cache(maxsize=1)

@@ -85,7 +85,3 @@ def main() -> None:
     """Make the showcase of the run in the first argument into the folder in the second."""
     with suppress(UserError):
         make(Path(sys.argv[1]), Path(sys.argv[2]))
-
-
-if __name__ == "__main__":
-    main()

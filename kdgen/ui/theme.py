@@ -82,6 +82,7 @@ HEAD = """
 <meta property="og:description" content="Distil image generators and denoisers in the browser, and see what was kept.">
 <meta property="og:image" content="https://origin.invalid/link.jpg">
 <meta name="twitter:card" content="summary_large_image">
+<script src="kdgen.js" defer></script>
 <style>
 body:not(:has(.kd-brand))::before {
   content: "kdgen"; display: block; padding: 18vh 0 0; text-align: center; color: #0f766e;
@@ -92,5 +93,5 @@ body:not(:has(.kd-brand))::before {
 """
 """Shown while the page loads."""
 
-SCRIPT = f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
-"""Before and after by dragging, what is read out, the title of the tab and the notice at the end of a run."""
+SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
+"""Before and after by dragging, what is read out, the title of the tab, the notice at the end of a run: `kdgen.js`."""
