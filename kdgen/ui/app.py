@@ -87,7 +87,7 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 
 def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], watch.View, distill.Setup]:
     """The Distill tab."""
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_classes="kd-columns"):
         with gr.Column(scale=5, min_width=320):
             setup = distill.controls(runs)
             start = gr.Button(say("start"), variant="primary", size="lg", elem_id="kd-start")

@@ -16,7 +16,7 @@ SPREAD = 8.0
 
 OF_PHASES = {"student": (COLOURS[0], DASHES[0]), "control_steps": (COLOURS[1], DASHES[1]),
              "control_seconds": (COLOURS[2], DASHES[2])}  # fmt: skip
-OF_TERMS = [(colour, dash) for dash in DASHES for colour in COLOURS[3:]]
+OF_TERMS = [(COLOURS[3 + (number + turn) % 3], DASHES[1 + number]) for turn in range(3) for number in range(3)]
 OTHER = (COLOURS[5], DASHES[3])
 
 

@@ -47,7 +47,7 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
     """The tab."""
     limits = models.runs.limits
     names = list(comparing.photographs())
-    with gr.Row(equal_height=False):
+    with gr.Row(equal_height=False, elem_classes="kd-columns"):
         with gr.Column(scale=4, min_width=320):
             with gr.Group(elem_classes="kd-card"):
                 chosen = gr.Dropdown(offered(models.runs, "", students), value=["denoiser"], multiselect=True,

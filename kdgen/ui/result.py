@@ -71,7 +71,8 @@ def headline(found: Numbers, report: Report, words: Words) -> str:
     if found.lost:
         return words["headline_lost"].format(**figures)
     if key.startswith(LOWER_IS_BETTER):
-        return words["headline_distance"].format(distance=f"{student.metrics[key]:.3g}", **figures)
+        floor = f"{teacher.metrics[key]:.3g}" if key in teacher.metrics else "0"
+        return words["headline_distance"].format(distance=f"{student.metrics[key]:.3g}", floor=floor, **figures)
     return words["headline_plain"].format(**figures)
 
 
@@ -90,7 +91,9 @@ def result(report: Report, words: Words, *, place: str, pictures: Path | None = 
     found = numbers(report, words)
     parts = []
     if found is not None:
-        parts.append(f'<p class="kd-headline">{escape(headline(found, report, words))}</p>{_large(found, words)}')
+        parts.append(
+            f'<p class="kd-headline">{escape(headline(found, report, words))}</p>{_large(found, report.primary_metric, words)}'
+        )
         if found.gain:
             told = words["helped" if found.helped else "not_helped"].format(gain=found.gain)
             parts.append(f'<p class="kd-helped">{escape(told)}</p>')
@@ -160,7 +163,7 @@ def _kept(report: Report, student: Row, teacher: Row, words: Words) -> tuple[str
     own, best = student.metrics[key], teacher.metrics.get(key)
     name = key.partition("@")[0]
     if best is None:
-        return f"{own:.4g}", f"{heading(key)}"
+        return f"{own:.4g}", ""
     pair = words["of_teacher"].format(own=f"{own:.2f}" if name == "psnr" else f"{own:.4g}",
                                       best=f"{best:.2f} dB" if name == "psnr" else f"{best:.4g}")  # fmt: skip
     low = start.metrics.get(key) if start is not None else None
@@ -171,7 +174,7 @@ def _kept(report: Report, student: Row, teacher: Row, words: Words) -> tuple[str
         return f"{100 * own / best:.0f} %", pair
     if name == "psnr":
         return f"{own - best:+.2f} dB", pair
-    return f"{own:.3g}", f"{heading(key)}; {words['teacher_itself'].format(best=f'{best:.3g}')}"
+    return f"{own:.3g}", words["teacher_itself"].format(best=f"{best:.3g}")
 
 
 def _control(report: Report) -> Row | None:
@@ -196,8 +199,9 @@ def _gain(report: Report, student: Row, control: Row) -> str:
     return f"{own - other:+.2f} dB" if name == "psnr" else f"{name} {own - other:+.4f}"
 
 
-def _large(found: Numbers, words: Words) -> str:
-    shown = [(found.kept[0], words["number_kept"], found.kept[1]), (found.cheaper, words["number_cheaper"], ""),
+def _large(found: Numbers, key: str, words: Words) -> str:
+    name = words["number_distance" if key.startswith(LOWER_IS_BETTER) else "number_kept"]
+    shown = [(found.kept[0], name if found.kept[1] else heading(key), found.kept[1]), (found.cheaper, words["number_cheaper"], ""),
              (found.faster, words["number_faster"], "")]  # fmt: skip
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd>"

@@ -43,8 +43,8 @@ POLICY = (
 """What the page may load. Gradio makes functions of text, so that ``unsafe-eval`` stays; inline scripts are those whose
 hashes are named, which are the ones that the server wrote, and no handler within HTML runs."""
 
-ORIGIN = b"https://origin.invalid"
-"""Stands in the page for the origin that it is asked at."""
+PREVIEWS = re.compile(rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')
+"""What Gradio says of a page to those that show links."""
 
 SCRIPT = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
@@ -54,7 +54,7 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
 
     async def enter(request: Request) -> Response:
         """Give a browser the session that a code stands for; one with runs of its own is asked first."""
-        words = _words(request)
+        words = _words(request.headers)
         session = codes.session(request.path_params["code"])
         if not session:
             return HTMLResponse(_page(words["enter_gone"], '<a href="../">kdgen</a>'), 404)
@@ -71,7 +71,7 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
 
     async def shared(request: Request) -> Response:
         """The page of a run that its owner shows."""
-        words = _words(request)
+        words = _words(request.headers)
 
         def made() -> HTMLResponse:
             try:
@@ -117,8 +117,15 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
             Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front), Route("/kdgen.js", script)]  # fmt: skip
 
 
-def _words(request: Request) -> dict[str, str]:
-    return CHINESE if request.headers.get("accept-language", "").lower().startswith("zh") else ENGLISH
+def _words(headers: Headers) -> dict[str, str]:
+    return CHINESE if headers.get("accept-language", "").lower().startswith("zh") else ENGLISH
+
+
+def _previews(scope: Scope) -> bytes:
+    """Title, sentence and picture of the page itself, for those that show links."""
+    words, at = _words(Headers(scope=scope)), origin(scope)
+    title = f"kdgen: {words['link_title']}"
+    return shared_page.previews_of(title, words["tagline"], f"{at}/link.jpg", f"{at}/").encode()
 
 
 def _page(text: str, rest: str) -> str:
@@ -159,18 +166,19 @@ class Guard:
         headers = Headers(scope=scope)
         if _foreign(headers, scope["method"]):
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-        fresh = ""
+        fresh, previews = "", b""
         if scope["path"] == "/" and scope["method"] == "GET":
             kept = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+            previews = _previews(scope)
             fresh = cookie(kept if SECRET.fullmatch(kept) else new_session(), scope)
-        await _Answer(send, fresh, origin(scope)).through(self.app, scope, receive)
+        await _Answer(send, fresh, previews).through(self.app, scope, receive)
 
 
 class _Answer:
     """An answer on its way out; pages are held back until their scripts are known."""
 
-    def __init__(self, send: Send, fresh: str, origin: str) -> None:
-        self.send, self.fresh, self.origin = send, fresh, origin
+    def __init__(self, send: Send, fresh: str, previews: bytes) -> None:
+        self.send, self.fresh, self.previews = send, fresh, previews
         self.start: Message | None = None
         self.body = bytearray()
 
@@ -195,7 +203,8 @@ class _Answer:
             if message.get("more_body"):
                 return
             headers = MutableHeaders(scope=self.start)
-            self.body = self.body.replace(ORIGIN, self.origin.encode())
+            if self.previews:
+                self.body = bytearray(PREVIEWS.sub(b"", self.body).replace(b"</head>", self.previews + b"</head>", 1))
             headers["Content-Length"] = str(len(self.body))
             headers["Content-Security-Policy"] = POLICY.format(hashes=_hashes(bytes(self.body)))
             await self.send(self.start)

@@ -76,12 +76,6 @@ def inline(path: str | Path) -> str:
 
 HEAD = """
 <meta name="description" content="Distil image generators and denoisers in the browser.">
-<meta property="og:type" content="website">
-<meta property="og:site_name" content="kdgen">
-<meta property="og:title" content="kdgen: small, fast image models from big ones">
-<meta property="og:description" content="Distil image generators and denoisers in the browser, and see what was kept.">
-<meta property="og:image" content="https://origin.invalid/link.jpg">
-<meta name="twitter:card" content="summary_large_image">
 <script src="kdgen.js" defer></script>
 <style>
 body:not(:has(.kd-brand))::before {
