@@ -91,9 +91,8 @@ def result(report: Report, words: Words, *, place: str, pictures: Path | None = 
     found = numbers(report, words)
     parts = []
     if found is not None:
-        parts.append(
-            f'<p class="kd-headline">{escape(headline(found, report, words))}</p>{_large(found, report.primary_metric, words)}'
-        )
+        parts.append(f'<p class="kd-headline">{escape(headline(found, report, words))}</p>')
+        parts.append(_large(found, report.primary_metric, words))
         if found.gain:
             told = words["helped" if found.helped else "not_helped"].format(gain=found.gain)
             parts.append(f'<p class="kd-helped">{escape(told)}</p>')
@@ -201,8 +200,8 @@ def _gain(report: Report, student: Row, control: Row) -> str:
 
 def _large(found: Numbers, key: str, words: Words) -> str:
     name = words["number_distance" if key.startswith(LOWER_IS_BETTER) else "number_kept"]
-    shown = [(found.kept[0], name if found.kept[1] else heading(key), found.kept[1]), (found.cheaper, words["number_cheaper"], ""),
-             (found.faster, words["number_faster"], "")]  # fmt: skip
+    shown = [(found.kept[0], name if found.kept[1] else heading(key), found.kept[1]),
+             (found.cheaper, words["number_cheaper"], ""), (found.faster, words["number_faster"], "")]  # fmt: skip
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd>"
         f"{f'<dd class=kd-small>{escape(small)}</dd>' if small else ''}</div>"
