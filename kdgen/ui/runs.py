@@ -187,7 +187,7 @@ class Runs:
                     self._note(replace(job, state="queued"))
                 else:
                     self._note(replace(job, state=state, message=message, ended=time.time()))
-            if state == "done":
+            if state == "done" and (self.folder / job.id / "run" / "report.json").is_file():
                 with suppress(Exception):  # a result without pictures is one nevertheless
                     self.executing(showing(), self.folder / job.id, SHOWING_SECONDS)
 

@@ -246,8 +246,8 @@ def _preview(progress: Progress, state: dict[str, Any], words: Mapping[str, str]
 
 def student_of(run: Path) -> Path | None:
     """The folder of a run's student, or of its best so far where it has not ended; None where there is none yet."""
-    return next((place for place in (run / "student", run / "best" / "student")
-                 if (place / "config.json").is_file()), None)  # fmt: skip
+    best = run / "best" / "student"
+    return run / "student" if (run / "student").is_dir() else best if (best / "config.json").is_file() else None
 
 
 def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
@@ -259,9 +259,9 @@ def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
     run, place = runs.home(job) / "run", served(runs) / job.id
     student = student_of(run)
     if student is None:
-        raise UserError("this run has no student yet")
+        raise UserError("this run has no student yet" if run.is_dir() else "this run was deleted")
     try:
-        stamp = "" if job.state == "done" else f"-so-far-{(student / 'config.json').stat().st_mtime_ns // 10**6:x}"
+        stamp = f"-so-far-{student.stat().st_mtime_ns // 10**6:x}" if student.parent.name == "best" else ""
         zipped, recipe = place / f"{job.name}-student{stamp}.zip", place / f"{job.name}.json"
         with _packing:
             if not zipped.is_file():
