@@ -10,7 +10,7 @@ import gradio as gr
 from huggingface_hub import constants
 
 from kdgen.types import UserError
-from kdgen.ui import compare, distill, gallery, markup, publish, sharing, watch
+from kdgen.ui import board, compare, distill, gallery, markup, publish, sharing, watch
 from kdgen.ui.api import endpoints
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
@@ -49,6 +49,8 @@ def build(runs: Runs, models: Models, codes: Codes, students: Sequence[str] = ()
                 comparing = compare.tab(models, students)
             with gr.Tab(say("tab_gallery"), id="gallery") as third:
                 gallery.tab(runs, models, tabs, comparing, third, students)
+            with gr.Tab(say("board"), id="board") as fourth:
+                board.tab(runs, tabs, fourth, shown)
         endpoints(runs, models)
 
         def to_compare(id: str | None, request: gr.Request) -> list[Any]:

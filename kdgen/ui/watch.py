@@ -121,6 +121,8 @@ def look(
         hidden = dict.fromkeys(BUTTONS, gr.update(visible=False))
         values |= {**hidden, **dict.fromkeys(("table", "curves", "learned", "preview"), ""),
                    "status": markup.status(None, 0, Progress(Path()), words), "example": example(words)}  # fmt: skip
+        if id and previous.get("id") == id:
+            values["status"] = markup.notice(words["run_lost"])
         return [runs_listed, *(values | {"state": state, "timer": gr.Timer(active=False)}).values()]
     progress = follow(runs.home(job) / "run")
     values["status"] = markup.status(job, runs.place(job.id), progress, words)
@@ -261,7 +263,8 @@ def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
     if student is None:
         raise UserError("this run has no student yet" if run.is_dir() else "this run was deleted")
     try:
-        stamp = f"-so-far-{student.stat().st_mtime_ns // 10**6:x}" if student.parent.name == "best" else ""
+        kept = student / "best.json"
+        stamp = f"-so-far-{kept.stat().st_mtime_ns // 10**6:x}" if student.parent.name == "best" else ""
         zipped, recipe = place / f"{job.name}-student{stamp}.zip", place / f"{job.name}.json"
         with _packing:
             if not zipped.is_file():
