@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdgen.ui import serve
+from kdgen.ui.app import serve
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import GRACE, Execute, environment, execute
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any, Self
 
 import matplotlib
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 
 from kdgen.data import generator
 from kdgen.data.photographs import Photographs
@@ -21,6 +21,8 @@ from kdgen.report import compare, sample_grids
 from kdgen.report.report import Report, heading
 from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Batch, UserError
+from kdgen.types.arguments import Sigma, check_argument
+from kdgen.ui.limits import Limits
 from kdgen.utils.convert import from_picture, sheet, to_pictures
 
 MEASURED = 200
@@ -49,6 +51,36 @@ class Shown:
     psnr: float
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The numbers of a comparison.
+
+    Attributes:
+        sigma: noise that is added, in 8-bit units.
+        seed: of the noise or the latents.
+        num_images: how many images models draw.
+        num_steps: in how many steps, by those made to draw in few.
+        noisy: whether the picture is noisy already, and nothing is added.
+    """
+
+    sigma: float
+    seed: int
+    num_images: int
+    num_steps: int
+    noisy: bool = False
+
+    @classmethod
+    def within(
+        cls, limits: Limits, *, sigma: Any, seed: Any, num_images: Any, num_steps: Any, noisy: bool = False
+    ) -> Self:
+        """The numbers as a visitor gave them. Raises UserError for what is no number, or not within the limits."""
+        check_argument("compare", "sigma", sigma, Sigma)
+        for name, value, least, most in (("seed", seed, 0, 2**53), ("num_images", num_images, 1, limits.images),
+                                         ("num_steps", num_steps, 1, limits.num_steps)):  # fmt: skip
+            check_argument("compare", name, value, Annotated[float, Field(ge=least, le=most)])
+        return cls(float(sigma), int(seed), int(num_images), int(num_steps), noisy)
+
+
 @dataclass(frozen=True)
 class _Photograph:
     """One picture as a task that can be shown."""
@@ -61,7 +93,7 @@ class _Photograph:
         yield self.name, self.batch
 
 
-class _As(torch.nn.Module):
+class AsPictured(torch.nn.Module):
     """A model that takes grey and colour alike, as a net for pictures."""
 
     def __init__(self, model: Model, sigma: float) -> None:
@@ -69,6 +101,7 @@ class _As(torch.nn.Module):
         self.model, self.sigma = model, sigma
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Pictures ``(B, 1 or 3, H, W)`` as the model changes them."""
         if not task_class(self.model.task).tiled:
             grey = x.shape[1] == 1
             out: torch.Tensor = fitted(self.model.net, x.expand(-1, self.model.channels, -1, -1))
@@ -103,7 +136,7 @@ def on_photograph(
     if not noisy:
         x = task_class(facts).degrade(clean, facts, sigma=sigma, random=generator(seed, "compare"))
     task = _Photograph(Batch(x=x, y=None if noisy else clean))
-    nets = {name: _As(model, sigma) for name, model in models.items()}
+    nets = {name: AsPictured(model, sigma) for name, model in models.items()}
     with torch.inference_mode():
         made = [net(x) for net in list(nets.values())[:2]]
     first, second = made if len(made) > 1 else (x, made[0])
@@ -131,29 +164,32 @@ def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> tor
 
 def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Report:
     """Cost and quality of models, the first as the reference; latency is this machine's, now."""
-    return _measured(tuple(models.items()), sigma if task_class(shared_task(models)).takes_sigma else None)
-
-
-@lru_cache(maxsize=32)
-def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Report:
-    by_name = dict(models)
-    (_, first), *others = models
-    changes = changes_images(shared_task(by_name))
+    facts = shared_task(models)
+    sigma = sigma if task_class(facts).takes_sigma else None
+    (_, first), *others = models.items()
+    changes = changes_images(facts)
     if "sampler" in first.task:
         raise UserError(f"{first.name} draws in few steps and is measured against its teacher: name that first")
     # the first is drawn as a teacher is, in many steps, whatever the others do
-    judged = by_name if changes else dict(others) or by_name
+    judged = models if changes else dict(others) or models
     title, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
     rows = [
         compare.measure("model" if number else "teacher", model.net, task, name=name, reference=first.net,
                         limit=_limit(task), timed=False)
-        for number, (name, model) in enumerate(models)
+        for number, (name, model) in enumerate(models.items())
     ]  # fmt: skip
-    rows = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
+    rows, busy_cores = compare.in_turn(
+        [(row, model.net) for row, (_, model) in zip(rows, models.items(), strict=True)], task
+    )
     drawn = isinstance(task, sample_grids.Drawn) and not isinstance(task, sample_grids.Pictured)
     notes = [task.describe_evaluation(reference=first.net)] if drawn else [task.describe_evaluation()]
     return compare.compare(
-        rows, task=title, primary_metric=task.primary_metric, per=compare.per_call(task), notes=notes
+        rows,
+        task=title,
+        primary_metric=task.primary_metric,
+        per=compare.per_image(task),
+        notes=notes,
+        busy_cores=busy_cores,
     )
 
 
@@ -178,7 +214,7 @@ def _limit(task: Any) -> int | None:
 def _shown(first: torch.Tensor, second: torch.Tensor, grid: Image.Image) -> Shown:
     if first.shape[-2:] != second.shape[-2:]:
         second = torch.nn.functional.interpolate(second, first.shape[-2:], mode="bicubic", antialias=True)
-    pair = (_enlarged(first), _enlarged(second))
+    pair = (enlarged(first), enlarged(second))
     distance = (first - second).abs().mean(1).float() * 127.5
     largest = float(distance.amax())
     share = (distance / max(largest, 1e-6)).numpy()
@@ -193,7 +229,8 @@ def _heat(share: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return colours
 
 
-def _enlarged(images: torch.Tensor) -> Image.Image:
+def enlarged(images: torch.Tensor) -> Image.Image:
+    """Images ``(N, C, H, W)`` in [-1, 1] as a picture, or a sheet, large enough to be seen."""
     return _grid(to_pictures(images.clamp(-1, 1)))
 
 

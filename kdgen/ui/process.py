@@ -30,6 +30,11 @@ def command(home: Path) -> list[str]:
     return [sys.executable, "-m", "kdgen", *what, "--json"]
 
 
+def showing() -> list[str]:
+    """The command that makes the pictures of the run of a home folder."""
+    return [sys.executable, "-c", "from kdgen.ui.showcase import main; main()", "run", "showcase"]
+
+
 def environment(cache: Path) -> dict[str, str]:
     """This environment without anything secret, with the package in reach, and caches where they are counted."""
     kept = {key: value for key, value in os.environ.items() if not any(part in key.upper() for part in SECRET)}
@@ -108,6 +113,10 @@ def complaint(home: Path, code: int) -> str:
     if code in (-signal.SIGKILL, 137):
         return "the machine ended it: it needed more memory than there is, or took too long; make it smaller"
     last = lines[-1] if lines else f"exit code {code}"
+    if any(words in last for words in ("Errno 28", "Errno 122", "No space left", "Disk quota")):
+        return "the disk of this machine is full: delete some of your runs, then let it go on"
+    if not (home / "run").is_dir() and "FileNotFoundError" in last:
+        return "its folder is gone: it was deleted or swept away while it trained"
     if "MemoryError" in last or "not enough memory" in last or "can't allocate memory" in last:
         return "it needed more memory than a run may have: take a smaller student, smaller batches or patches"
     return f"it broke off: {last.replace(f'{home.resolve()}/', '')[:300]}"

@@ -76,6 +76,7 @@ def inline(path: str | Path) -> str:
 
 HEAD = """
 <meta name="description" content="Distil image generators and denoisers in the browser.">
+<script src="kdgen.js" defer></script>
 <style>
 body:not(:has(.kd-brand))::before {
   content: "kdgen"; display: block; padding: 18vh 0 0; text-align: center; color: #0f766e;
@@ -85,3 +86,6 @@ body:not(:has(.kd-brand))::before {
 </style>
 """
 """Shown while the page loads."""
+
+SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
+"""Before and after by dragging, what is read out, the title of the tab, the notice at the end of a run: `kdgen.js`."""

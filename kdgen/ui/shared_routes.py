@@ -1,0 +1,65 @@
+"""What the server answers to whoever has a link: shared runs, pictures of link previews, the script of the pages."""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from kdgen.types import UserError
+from kdgen.ui import shared_page, sharing
+from kdgen.ui.origin import origin, words_of
+from kdgen.ui.progress import follow
+from kdgen.ui.runs import Runs
+from kdgen.ui.showcase import FOLDER
+from kdgen.ui.theme import SCRIPT
+
+
+def shared_routes(runs: Runs) -> list[BaseRoute]:
+    """The routes that need no session. None of them changes anything."""
+
+    async def shared(request: Request) -> Response:
+        """The page of a run that its owner shows."""
+        words = words_of(request.headers)
+
+        def made() -> HTMLResponse:
+            try:
+                token = request.path_params["token"]
+                home = runs.home(sharing.shown_by(runs, token))
+                text = shared_page.page(home / "run", home / FOLDER, words, origin=origin(request.scope),
+                                        address=f"/r/{token}")  # fmt: skip
+            except (OSError, UserError):
+                return HTMLResponse(shared_page.gone(words), 404)
+            return HTMLResponse(text, headers={"Cache-Control": "no-store"})
+
+        return await run_in_threadpool(made)
+
+    async def picture(request: Request) -> Response:
+        """The picture of link previews of a shared run, and how its student learned."""
+
+        def made() -> Response:
+            try:
+                job = sharing.shown_by(runs, request.path_params["token"])
+                pictures, file = runs.home(job) / FOLDER, request.path_params["file"]
+                path = pictures / "learned.webp" if file == "learned.webp" else runs.home(job) / "link.jpg"
+                if file == "link.jpg" and not path.is_file():
+                    report = follow(runs.home(job) / "run").report()
+                    shared_page.link_picture(report, pictures, job.name, path)
+                data = path.read_bytes()
+            except (OSError, UserError):
+                return Response(status_code=404)
+            kind = "image/webp" if file == "learned.webp" else "image/jpeg"
+            return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
+
+        return await run_in_threadpool(made)
+
+    async def front(request: Request) -> Response:
+        """The picture of link previews of the page itself."""
+        return Response(await run_in_threadpool(shared_page.front_picture), media_type="image/jpeg",
+                        headers={"Cache-Control": "public, max-age=86400"})  # fmt: skip
+
+    async def script(request: Request) -> Response:
+        """What the pages do in the browser."""
+        return Response(SCRIPT, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    return [Route("/r/{token}", shared), Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front),
+            Route("/kdgen.js", script)]  # fmt: skip

@@ -1,0 +1,129 @@
+"""In the browser: the run that stands there first, a result, a stopped run, a link for a colleague."""
+
+import json
+import re
+import zipfile
+from itertools import pairwise
+
+import pytest
+from serving import TINY, ended
+
+import kdgen
+
+
+@pytest.fixture(scope="module")
+def finished(server):
+    """Id and session of a finished run."""
+    from gradio_client import Client
+
+    client, session = Client(server.url, verbose=False), "finished-0123456789-abcdef"
+    run = client.predict(preset="denoise", seconds=3, settings=TINY, session=session, api_name="/distill")["run"]
+    assert ended(client, run, session)["state"] == "done"
+    return run, session
+
+
+def test_before_the_first_run_a_finished_one_stands_there(opened):
+    page = opened()
+    example = page.locator("#kd-example")
+    example.locator(".kd-numbers").wait_for()
+    assert re.search(r"13\.5x cheaper, \d\.\d\d dB lost", example.inner_text())
+    assert example.locator(".kd-chart .kd-level").count() == 1
+    slider = example.locator(".kd-stage:not([hidden])")
+    slider.locator("input").focus()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    assert slider.evaluate("each => each.style.getPropertyValue('--at')") == "55%"
+    example.get_by_text("coffee", exact=True).click()
+    page.locator("#kd-example .kd-stage[data-name=coffee]").wait_for()
+    assert not page.locator("#kd-example .kd-stage[data-name=chelsea]").is_visible()
+
+
+@pytest.mark.parametrize(("width", "touch"), [(390, True), (768, True), (1440, False)])
+def test_a_result_fits_every_screen(opened, finished, width, touch):
+    page = opened(session=finished[1], viewport={"width": width, "height": 900}, has_touch=touch)
+    page.locator("#kd-table .kd-stage:not([hidden]) img").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    column = page.locator("#kd-table .kd-five tbody td").first.bounding_box()
+    assert column["x"] >= 0
+    assert column["x"] + column["width"] <= width, "the student's column is seen without scrolling sideways"
+    assert page.locator("#kd-live").inner_text() == "denoise is done"
+    assert page.locator("#kd-live").get_attribute("role") == "status"
+    assert page.title() == "Done · kdgen"
+    boxes = page.locator(".kd-columns").first.evaluate(
+        "row => [...row.children].map(each => { const at = each.getBoundingClientRect(); return [at.left, at.right, at.top, at.bottom]; })"
+    )
+    for left, right in pairwise(boxes):
+        assert left[1] <= right[0] + 1 or left[3] <= right[2] + 1, "columns do not overlap"
+
+
+def test_a_colleague_sees_and_can_do_nothing(opened, chromium, server, axe, finished, client):
+    run, session = finished
+    page = opened(session=session)
+    page.locator("#kd-share button").first.click()
+    page.locator("#kd-share-make").click()
+    address = page.locator("#kd-address").inner_text()
+    assert f"/r/{run}-" in address
+    other = chromium.new_context(color_scheme="dark", viewport={"width": 390, "height": 844})
+    seen = other.new_page()
+    complaints = []
+    seen.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
+    assert seen.goto(address).status == 200
+    assert seen.title() == "denoise · kdgen"
+    assert seen.locator("meta[property='og:image']").get_attribute("content") == f"{address}/link.jpg"
+    assert other.request.get(f"{address}/link.jpg").headers["content-type"] == "image/jpeg"
+    assert seen.evaluate("document.documentElement.scrollWidth") <= 390
+    seen.evaluate(axe)
+    assert seen.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"] == []
+    assert complaints == []
+    assert seen.locator("button", has_text=re.compile("stop|delete", re.I)).count() == 0
+    token = address.rpartition("/")[2]
+    for name in ("status", "stop", "delete"):
+        with pytest.raises(Exception, match="no such run of yours"):
+            client.predict(run=run, session=token, api_name=f"/{name}")
+    seen.goto(server.url)
+    seen.locator("#kd-example .kd-result").wait_for()
+    assert seen.locator("#kd-runs").is_hidden()
+    page.locator("#kd-share-revoke").click()
+    page.locator("#kd-notice", has_text="nothing any more").wait_for()
+    assert seen.goto(address).status == 404
+    other.close()
+
+
+def test_a_stopped_run_offers_its_student_and_goes_when_deleted(opened, client, session, server, tmp_path):
+    run = client.predict(preset="denoise", seconds=200, settings=TINY, session=session, api_name="/distill")["run"]
+    page = opened(session=session)
+    page.locator("#kd-preview img").wait_for()
+    assert re.fullmatch(r"\d+ % · kdgen", page.title())
+    page.locator("#kd-stop").click()
+    page.locator(".kd-stopped").wait_for()
+    for button in ("#kd-resume", "#kd-student", "#kd-open-compare", "#kd-delete"):
+        page.locator(button).wait_for()
+    page.wait_for_function("document.querySelector('#kd-runs input').value.includes('Stopped')")
+    with page.expect_download() as download:
+        page.locator("#kd-student").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path)
+    assert kdgen.load(tmp_path).name == "denoise"
+    assert list(server.folder.rglob("*so-far*.zip"))
+    page.locator("#kd-delete").click()
+    page.locator("#kd-example .kd-result").wait_for()
+    page.locator("#kd-runs").wait_for(state="hidden")
+    assert not (server.folder / "runs" / run).exists()
+    assert not list(server.folder.rglob("*so-far*.zip"))
+
+
+def test_states_in_the_list_are_live(opened, client, session):
+    run = client.predict(preset="denoise", seconds=100, settings=TINY, session=session, api_name="/distill")["run"]
+    page = opened(session=session)
+    page.locator("#kd-stop").wait_for()
+    client.predict(run=run, session=session, api_name="/stop")
+    page.wait_for_function("document.querySelector('#kd-runs input').value.includes('Stopped')")
+
+
+def test_the_page_itself_has_a_link_preview(server, opened):
+    page = opened()
+    assert page.locator("meta[property='og:image']").get_attribute("content") == f"{server.url}/link.jpg"
+    assert page.locator("meta[property='og:title']").count() == 1
+    picture = page.request.get(f"{server.url}/link.jpg")
+    assert picture.headers["content-type"] == "image/jpeg"
+    assert json.dumps(len(picture.body()) > 20_000) == "true"
