@@ -17,6 +17,7 @@ from kdgen.recipe import Recipe
 from kdgen.types import UserError
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute
+from kdgen.ui.spare import Spare
 from kdgen.utils.convert import write_text
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
@@ -69,7 +70,9 @@ class Runs:
     def __init__(self, limits: Limits, executing: Execute | None = None) -> None:
         self.limits, self.folder = limits, limits.folder / "runs"
         self.folder.mkdir(parents=True, exist_ok=True)
-        local = partial(execute, env=environment(limits.folder / "cache"), memory=limits.memory_bytes)
+        env = environment(limits.folder / "cache")
+        self.spare = Spare(env) if executing is None else None
+        local = partial(execute, env=env, memory=limits.memory_bytes, spare=self.spare)
         self.executing: Execute = executing or local
         self.sliced = executing is not None
         self._changed = threading.Condition()
@@ -78,6 +81,8 @@ class Runs:
         self._closed = False
         self._recover()
         self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(limits.at_once)]
+        if self.spare is not None:
+            self.spare.prepare()
         for worker in [*self._workers, threading.Thread(target=self._keep_sweeping, daemon=True)]:
             worker.start()
 
@@ -159,6 +164,8 @@ class Runs:
                 if job.state == "running":
                     (self.folder / job.id / STOP).touch()
             self._changed.notify_all()
+        if self.spare is not None:
+            self.spare.close()
         for worker in self._workers:
             worker.join(30)
 
