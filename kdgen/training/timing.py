@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from kdgen.models.model import load
 from kdgen.recipe import Recipe
 from kdgen.training.chain import fresh
 from kdgen.training.estimate import trial
+from kdgen.training.run import distill
 from kdgen.training.schedule import Length, asking
 from kdgen.training.trainer import QUARTERS
 from kdgen.types import Task, UserError
@@ -46,6 +47,7 @@ class Rates(Strict):
     teacher: float = Field(0.0, description="measuring the teacher for the report")
     student: float = Field(description="measuring another net for the report")
     closing: float = Field(description="the rest of the report")
+    filled: int = Field(0, description="inputs whose answers lie on disk by now")
     guided: bool = Field(True, description="whether there are controls, where the recipe wants them")
     runs: int = Field(0, description="finished runs that went into it")
 
@@ -73,7 +75,7 @@ def keep(recipe: Recipe, rates: Rates, root: Path | None = None) -> None:
 
 
 def measure(recipe: Recipe, folder: Path) -> Rates:
-    """Measure the rates of a recipe by a few answers, steps and evaluations, and keep them.
+    """Measure the rates of a recipe by a few answers, steps and evaluations.
 
     Args:
         recipe: of the run.
@@ -103,7 +105,6 @@ def measure(recipe: Recipe, folder: Path) -> Rates:
         look=look, reference=max(first - look, 0.0), teacher=teacher, student=each * num_images(task),
         closing=2.0 + 20 * each, guided=guided,
     )  # fmt: skip
-    keep(recipe, rates)
     return rates
 
 
@@ -113,6 +114,24 @@ def num_images(task: Task) -> int:
     names = getattr(getattr(task, "gallery", None), "names", ())
     levels = len(getattr(task, "evaluate_sigmas", (0,)))
     return int(count) if count else max(len(names), 1) * levels
+
+
+def fill(recipe: Recipe, folder: Path) -> Iterator[int]:
+    """Ask the teacher of a recipe ahead of its run, as the run itself would; yields the answers on disk as they grow.
+
+    Args:
+        recipe: of the run.
+        folder: for trials, which leave their files there.
+    """
+    done, before, number = 0, -1, 0
+    while before < done < recipe.cache.inputs or not number:
+        before, number = done, number + 1
+        for event in distill(recipe, folder / str(number)):
+            if event.kind == "answers":
+                done = max(done, int(event.data["done"]))
+                yield done
+            elif event.kind in ("part", "step"):
+                break
 
 
 def scaled(rates: Rates, share: float) -> Rates:
@@ -126,13 +145,12 @@ def scaled(rates: Rates, share: float) -> Rates:
     return rates.model_copy(update={name: getattr(rates, name) * factor for name in ("step", "look", "student")})
 
 
-def spans(recipe: Recipe, rates: Rates, *, filled: int = 0) -> dict[str, float]:
+def spans(recipe: Recipe, rates: Rates) -> dict[str, float]:
     """Seconds of each phase of a run, in order: ``start``, ``images``, ``answers``, chain, controls, ``report``.
 
     Args:
         recipe: of the run.
         rates: of its nets.
-        filled: inputs whose answers lie on disk already.
     """
     found = {START: rates.start}
     drawing = 0.0 if rates.drawn else rates.drawing
@@ -143,7 +161,7 @@ def spans(recipe: Recipe, rates: Rates, *, filled: int = 0) -> dict[str, float]:
         answers = 0.0
         if taught and link.cache.inputs:
             share = asking(link.seconds, drawing, link.cache.share)
-            answers = min(rates.answer * max(link.cache.inputs - filled, 0), math.inf if share is None else share)
+            answers = min(rates.answer * max(link.cache.inputs - rates.filled, 0), math.inf if share is None else share)
             found[ANSWERS] = found.get(ANSWERS, 0.0) + answers
         training = Length(link.steps, link.seconds, drawing + answers).training
         found[name] = (link.steps or 0) * rates.step if training is None else training
@@ -162,17 +180,29 @@ def spans(recipe: Recipe, rates: Rates, *, filled: int = 0) -> dict[str, float]:
     return found
 
 
-def learned(recipe: Recipe, events: Iterable[Mapping[str, Any]], before: Rates) -> Rates:
-    """Rates corrected by a run that ended, from its events with their times."""
+def learned(recipe: Recipe, events: Iterable[Mapping[str, Any]], before: Rates, began: float) -> Rates:
+    """Rates corrected by a run that ended.
+
+    Args:
+        recipe: of the run.
+        events: its events with their times.
+        before: what was known.
+        began: when the run was begun, in seconds since the epoch.
+    """
     timed = [event for event in events if "time" in event]
     seconds = walls(timed)
     nets = len(recipe.links()) + sum(name.startswith("control") for name in seconds)
     update: dict[str, float] = {}
+    first_phase = next((event["time"] for event in timed if phase_of(event) != START), None)
+    if first_phase is not None:
+        update["start"] = max(first_phase - began - seconds.get(IMAGES, 0.0), 0.1)
     if seconds.get(REPORT):
         known_report = before.teacher + nets * before.student + before.closing
         factor = seconds[REPORT] / max(known_report, 1e-9)
         update |= {name: getattr(before, name) * factor for name in ("teacher", "student", "closing")}
-    answered = [event["data"] for event in timed if event["kind"] == "answers" and not event["data"].get("from_disk")]
+    asked = [event["data"] for event in timed if event["kind"] == "answers"]
+    filled = max([before.filled, *(int(data["done"]) for data in asked)])
+    answered = [data for data in asked if not data.get("from_disk")]
     if answered and answered[-1]["done"] > answered[0]["done"]:
         first, last = answered[0], answered[-1]
         update["answer"] = (last["seconds"] - first["seconds"]) / (last["done"] - first["done"])
@@ -184,7 +214,7 @@ def learned(recipe: Recipe, events: Iterable[Mapping[str, Any]], before: Rates) 
             if looks:
                 update["look"] = max(beside / looks, 0.0)
     blended = {name: BLEND * value + (1 - BLEND) * getattr(before, name) for name, value in update.items()}
-    return before.model_copy(update={**blended, "drawn": True, "runs": before.runs + 1})
+    return before.model_copy(update={**blended, "drawn": True, "filled": filled, "runs": before.runs + 1})
 
 
 def walls(events: Iterable[Mapping[str, Any]]) -> dict[str, float]:

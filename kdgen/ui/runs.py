@@ -7,6 +7,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -75,6 +76,7 @@ class Runs:
         local = partial(execute, env=env, memory=limits.memory_bytes, spare=self.spare)
         self.executing: Execute = executing or local
         self.sliced = executing is not None
+        self.on_done: Callable[[Path, float], None] = lambda home, began: None
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._line: list[str] = []
@@ -152,6 +154,12 @@ class Runs:
         with self._changed:
             return self._line.index(id) + 1 if id in self._line else 0
 
+    @property
+    def busy(self) -> bool:
+        """Whether any run is at work or in line."""
+        with self._changed:
+            return any(not job.over for job in self._jobs.values())
+
     def home(self, job: Job) -> Path:
         """The folder of a run and of what the app keeps beside it; the run folder itself is ``run`` in it."""
         return self.folder / job.id
@@ -173,6 +181,7 @@ class Runs:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
+            began = time.time()
             try:
                 state, message = self._train(self.folder / job.id)
             except BaseException as error:  # whatever breaks one run, the next ones go on
@@ -182,6 +191,9 @@ class Runs:
                     self._note(replace(job, state="queued"))
                 else:
                     self._note(replace(job, state=state, message=message, ended=time.time()))
+            if state == "done":
+                with suppress(Exception):  # what is learned of a run for the next ones must not end the line
+                    self.on_done(self.folder / job.id, began)
 
     def _next(self) -> Job | None:
         """Wait for the run whose turn it is, and note that it is at work; None once there is nothing more to do."""

@@ -2,10 +2,11 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,7 +32,7 @@ class Spare:
             if self._process is not None and self._process.poll() is None:
                 return
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "kdgen.ui.spare"], env=self.env, stdin=subprocess.PIPE,
+                [sys.executable, "-P", __file__], env=self.env, stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
@@ -67,25 +68,25 @@ class Spare:
             process.wait()
 
 
-def get_ready() -> Callable[[Sequence[str]], None]:
-    """Import what runs import, torch and its compiler among it, and compute a little. Returns the command line."""
+def get_ready() -> None:
+    """Import what runs import, torch and its compiler among it, and compute a little."""
+    import rich.progress  # noqa: F401
     import torch
     import torch._dynamo
     import torchmetrics.functional  # noqa: F401
+    import typer  # noqa: F401
 
     import kdgen.training.run  # noqa: F401
-    from kdgen.__main__ import main
 
     net = torch.nn.Conv2d(1, 4, 3)
     net(torch.zeros(1, 1, 8, 8)).sum().backward()
-    return main
 
 
 def wait() -> None:
     """Get ready, read a command and run it."""
     with suppress(OSError):
         os.nice(NICENESS)
-    main = get_ready()
+    get_ready()
     line = sys.stdin.readline()
     if not line:
         return
@@ -95,7 +96,8 @@ def wait() -> None:
         file = os.open(given[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.dup2(file, descriptor)
         os.close(file)
-    main(given["arguments"])
+    sys.argv = ["kdgen", *given["arguments"]]
+    runpy.run_module("kdgen", run_name="__main__")
 
 
 if __name__ == "__main__":

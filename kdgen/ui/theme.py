@@ -66,7 +66,7 @@ def css() -> str:
         f"#kd-kinds label:nth-of-type({number})::before {{ background-image: url({inline(path)}); }}"
         for number, path in enumerate(sorted((HERE / "cards").glob("*.webp")), start=1)
     )
-    return (HERE / "style.css").read_text(encoding="utf-8") + cards
+    return "\n".join([*((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "setup.css")), cards])
 
 
 def inline(path: str | Path) -> str:
@@ -74,7 +74,9 @@ def inline(path: str | Path) -> str:
     return f"data:image/webp;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
 
 
-HEAD = """
+HEAD = (
+    f"<script>{(HERE / 'setup.js').read_text(encoding='utf-8')}</script>"
+    + """
 <meta name="description" content="Distil image generators and denoisers in the browser.">
 <style>
 body:not(:has(.kd-brand))::before {
@@ -84,4 +86,5 @@ body:not(:has(.kd-brand))::before {
 @media (prefers-color-scheme: dark) { body:not(:has(.kd-brand))::before { color: #2dd4bf; } }
 </style>
 """
+)
 """Shown while the page loads."""

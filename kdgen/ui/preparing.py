@@ -1,0 +1,113 @@
+"""What is made ahead while no run is at work: rates of this machine, images that models draw, teachers' answers."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from kdgen.recipe import Recipe, parse
+from kdgen.training import timing
+
+NICENESS = 10
+MOST = 24
+"""Recipes that may wait."""
+
+LOOK_EVERY = 0.3
+"""Seconds between looks at whether a run wants the machine."""
+
+
+class Preparing:
+    """One process at a time, at low priority, which makes way for any run and begins again where it was.
+
+    Args:
+        env: environment of its processes, as runs have it.
+        cache: folder of caches, as runs have it.
+        busy: whether a run is at work or in line.
+        enabled: whether anything is made ahead at all.
+    """
+
+    def __init__(self, env: Mapping[str, str], cache: Path, busy: Callable[[], bool], *, enabled: bool = True) -> None:
+        self.env, self.cache, self.busy, self.enabled = env, cache, busy, enabled
+        self._changed = threading.Condition()
+        self._waiting: list[Recipe] = []
+        self._seen: set[str] = set()
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def want(self, recipe: Recipe) -> None:
+        """Prepare a recipe, before all that were wanted earlier."""
+        key = timing.key_of(recipe)
+        with self._changed:
+            if self.enabled and key not in self._seen:
+                self._seen.add(key)
+                self._waiting = [recipe, *self._waiting][:MOST]
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Leave off."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(5)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+            if self.busy():
+                time.sleep(LOOK_EVERY)
+                continue
+            with self._changed:
+                recipe = self._waiting.pop(0)
+            if not self._made(recipe):
+                with self._changed:
+                    self._waiting.insert(0, recipe)
+
+    def _made(self, recipe: Recipe) -> bool:
+        """Whether it was prepared, or can't be; not if it had to make way."""
+        process = subprocess.Popen(
+            [sys.executable, "-P", __file__], env=self.env, stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        assert process.stdin is not None
+        with suppress(OSError):
+            process.stdin.write(recipe.to_json().encode())
+            process.stdin.close()
+        while process.poll() is None:
+            if self._closed or self.busy():
+                process.terminate()
+                process.wait()
+                return self._closed
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK_EVERY)
+        return True
+
+
+def prepare(recipe: Recipe) -> None:
+    """Measure the rates of a recipe where they are not known, draw its images and ask its teacher."""
+    import torch._dynamo  # noqa: F401  # a run finds it imported, and what is measured is to leave it out
+
+    with TemporaryDirectory() as folder:
+        rates = timing.known(recipe)
+        if rates is None:
+            rates = timing.measure(recipe, Path(folder) / "trial")
+            timing.keep(recipe, rates)
+        if recipe.teacher is None or not recipe.cache.inputs:
+            return
+        for filled in timing.fill(recipe, Path(folder)):
+            rates = rates.model_copy(update={"filled": filled})
+            timing.keep(recipe, rates)
+
+
+if __name__ == "__main__":
+    import os
+
+    os.nice(NICENESS)
+    prepare(parse(sys.stdin.read()))
