@@ -9,27 +9,31 @@ from typing import Any
 import gradio as gr
 from huggingface_hub import constants
 
+from kdgen.presets import preset
 from kdgen.types import UserError
-from kdgen.ui import compare, distill, gallery, markup, publish, watch
+from kdgen.ui import choices, compare, distill, gallery, publish, setup_markup, watch
 from kdgen.ui.api import endpoints
+from kdgen.ui.estimates import Estimates
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
-from kdgen.ui.process import Execute
+from kdgen.ui.preparing import Preparing, prepares
+from kdgen.ui.process import Execute, environment
 from kdgen.ui.routes import server_arguments
 from kdgen.ui.runs import SERVED, Runs
 from kdgen.ui.sessions import Codes, session_of
 from kdgen.ui.theme import HEAD, css, theme
 from kdgen.ui.words import I18N, say, words_for
 
-TOGGLE = "() => { document.body.classList.toggle('dark'); }"
+TOGGLE = "() => kd.dark()"
 
 
-def build(runs: Runs, codes: Codes, students: Sequence[str] = ()) -> gr.Blocks:
+def build(runs: Runs, codes: Codes, estimates: Estimates, students: Sequence[str] = ()) -> gr.Blocks:
     """The page.
 
     Args:
         runs: what visitors began.
         codes: that hand a session to another browser.
+        estimates: of the time that runs take.
         students: ids of the Hub that are offered by name.
     """
     models = Models(runs)
@@ -42,7 +46,7 @@ def build(runs: Runs, codes: Codes, students: Sequence[str] = ()) -> gr.Blocks:
             gr.Button(say("theme"), size="sm", elem_id="kd-theme", scale=0).click(None, js=TOGGLE)
         with gr.Tabs(elem_id="kd-tabs") as tabs:
             with gr.Tab(say("tab_distill"), id="distill"):
-                fill, filled, shown, setup = _distill(runs, models, codes)
+                shown = _distill(page, runs, models, codes, estimates)
             with gr.Tab(say("tab_compare"), id="compare") as second:
                 comparing = compare.tab(models, students)
             with gr.Tab(say("tab_gallery"), id="gallery") as third:
@@ -78,27 +82,24 @@ def build(runs: Runs, codes: Codes, students: Sequence[str] = ()) -> gr.Blocks:
             return gr.update(choices=compare.offered(runs, session_of(request), students))
 
         second.select(comparing_update, None, [comparing.models], **PRIVATE)
-        page.load(enter, None, [shown.chosen, comparing.models, *shown.outputs], **PRIVATE).then(
-            fill, [setup.preset], filled, **PRIVATE
-        )
+        page.load(enter, None, [shown.chosen, comparing.models, *shown.outputs], **PRIVATE)
     return page
 
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 
 
-def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], watch.View, distill.Setup]:
+def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimates: Estimates) -> watch.View:
     """The Distill tab."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             setup = distill.controls(runs)
-            start = gr.Button(say("start"), variant="primary", size="lg", elem_id="kd-start")
-            notice = gr.HTML(elem_id="kd-notice")
             publish.link(codes)
         with gr.Column(scale=6, min_width=320):
             shown = watch.view()
             publish.panel(runs, shown)
-    fill, filled = distill.connect(setup, notice, runs, models)
+    distill.connect(setup, runs, models, estimates, page)
+    notice = setup.notice
     watched = [shown.chosen, *shown.outputs]
 
     def show(id: str, request: gr.Request) -> list[Any]:
@@ -107,11 +108,11 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
         return ["", gr.update(choices=listed, value=id, visible=True), *watch.look(runs, session, id, {}, request)]
 
     def refused(error: UserError) -> list[Any]:
-        return [markup.notice(str(error)), *[gr.skip()] * len(watched)]
+        return [setup_markup.notices(str(error).splitlines()), *[gr.skip()] * len(watched)]
 
-    def begin(text: str, request: gr.Request) -> list[Any]:
+    def begin(request: gr.Request, text: str, composed: str, *values: Any) -> list[Any]:
         try:
-            return show(distill.submit(text, session_of(request), runs), request)
+            return show(distill.submit(values, text, composed, request, runs, models, estimates).id, request)
         except UserError as error:
             return refused(error)
 
@@ -130,12 +131,14 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
     def pick(id: str | None, request: gr.Request) -> list[Any]:
         return watch.look(runs, session_of(request), id, {}, request)
 
-    start.click(begin, [setup.recipe], [notice, *watched], **PRIVATE)
+    setup.start.click(begin, [setup.text, setup.shown, *setup.chosen], [notice, *watched], **PRIVATE).then(
+        None, js="() => kd.follow()", **PRIVATE
+    )
     shown.stop.click(act("stop"), [shown.chosen], [notice, *watched], **PRIVATE)
     shown.resume.click(act("resume"), [shown.chosen], [notice, *watched], **PRIVATE)
     shown.timer.tick(tick, [shown.chosen, shown.state], shown.outputs, **PRIVATE)
     shown.chosen.input(pick, [shown.chosen], shown.outputs, **PRIVATE)
-    return fill, filled, shown, setup
+    return shown
 
 
 def runs_teacher(runs: Runs, id: str | None, session: str) -> str:
@@ -153,11 +156,18 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
         constants.HF_HUB_DISABLE_IMPLICIT_TOKEN = True
     os.environ["GRADIO_TEMP_DIR"] = str(limits.folder.resolve() / SERVED)
     runs, codes = Runs(limits, executing), Codes()
-    page = build(runs, codes, students)
+    preparing = Preparing(environment(limits.folder / "cache"), runs.busy, enabled=prepares(executing))
+    estimates = Estimates(limits.folder / "cache", preparing)
+    runs.on_done = estimates.learn
+    offered = [choices.presets_of(kind) for kind in choices.KINDS]
+    preparing.want(*(preset(name) for names in offered for name in names[:1]),
+                   *(preset(name) for names in offered for name in names[1:]))  # fmt: skip
+    page = build(runs, codes, estimates, students)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         page.queue(default_concurrency_limit=4, max_size=200).launch(**launching(runs, codes), **options)
     finally:
+        preparing.close()
         runs.close()
 
 

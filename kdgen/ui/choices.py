@@ -281,4 +281,5 @@ def _field(key: str) -> Field:
     if whole:
         bounds["low"] = float(math.ceil(bounds["low"]))
     optional = type(None) in get_args(field.annotation)
-    return Field(key, "whole" if whole else "number", field.description or "", optional=optional, **bounds)
+    return Field(key, "whole" if whole else "number", field.description or "", (), bounds["low"], bounds["high"],
+                 optional)  # fmt: skip

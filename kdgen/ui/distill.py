@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 import gradio as gr
@@ -88,7 +89,8 @@ class Values:
     def of(cls, values: Sequence[Any]) -> "Values":
         """The values of ``Setup.chosen``."""
         settings = dict(zip(choices.ADVANCED, values[12:], strict=True))
-        return cls(*values[:12], settings=settings)
+        named = dict(zip((each.name for each in dataclass_fields(cls)), values[:12], strict=False))
+        return cls(**named, settings=settings)
 
     def mistakes(self, runs: Runs, words: Words) -> list[str]:
         """What is wrong with the numbers, a line for each."""
@@ -162,12 +164,12 @@ def controls(runs: Runs) -> Setup:
                 fields += [_control(known[key]) for key in keys]
         _group("recipe")
         text = gr.Textbox(label=say("recipe"), info=say("recipe_info"), lines=12, max_lines=24, elem_id="kd-recipe")
-    hidden = [
+    shown, composed, stamp = (
         gr.Textbox(visible="hidden", elem_id=f"kd-{name}", show_label=False) for name in ("shown", "composed", "stamp")
-    ]
+    )
     timer = gr.Timer(UNMEASURED, active=False)
     return Setup(kind, chosen, length, controlled, teacher, student, family, methods, ratio, alpha, unit, amount,
-                 fields, text, *hidden, edited, take, start, notice, time, cost, timer)  # fmt: skip
+                 fields, text, shown, composed, stamp, edited, take, start, notice, time, cost, timer)  # fmt: skip
 
 
 def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page: gr.Blocks) -> None:

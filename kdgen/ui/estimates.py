@@ -41,7 +41,7 @@ class Estimates:
         kind = (recipe.task.name, str(recipe.teacher))
         rates = timing.known(recipe, self.cache)
         if rates is None:
-            self.preparing.want(recipe)
+            self.preparing.want(recipe, first=True)
         with self._lock:
             if rates is not None:
                 self._similar[kind] = rates

@@ -1,5 +1,6 @@
 """What is made ahead while no run is at work: rates of this machine, images that models draw, teachers' answers."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -25,13 +26,12 @@ class Preparing:
 
     Args:
         env: environment of its processes, as runs have it.
-        cache: folder of caches, as runs have it.
-        busy: whether a run is at work or in line.
+        busy: says whether a run is at work or in line.
         enabled: whether anything is made ahead at all.
     """
 
-    def __init__(self, env: Mapping[str, str], cache: Path, busy: Callable[[], bool], *, enabled: bool = True) -> None:
-        self.env, self.cache, self.busy, self.enabled = env, cache, busy, enabled
+    def __init__(self, env: Mapping[str, str], busy: Callable[[], bool], *, enabled: bool = True) -> None:
+        self.env, self.busy, self.enabled = env, busy, enabled
         self._changed = threading.Condition()
         self._waiting: list[Recipe] = []
         self._seen: set[str] = set()
@@ -39,13 +39,14 @@ class Preparing:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def want(self, recipe: Recipe) -> None:
-        """Prepare a recipe, before all that were wanted earlier."""
-        key = timing.key_of(recipe)
+    def want(self, *recipes: Recipe, first: bool = False) -> None:
+        """Prepare recipes, each once; at once where somebody waits for it."""
         with self._changed:
-            if self.enabled and key not in self._seen:
-                self._seen.add(key)
-                self._waiting = [recipe, *self._waiting][:MOST]
+            fresh = {key: recipe for recipe in recipes if (key := timing.key_of(recipe)) not in self._seen}
+            if self.enabled and fresh:
+                self._seen |= fresh.keys()
+                both = (fresh.values(), self._waiting) if first else (self._waiting, fresh.values())
+                self._waiting = [recipe for each in both for recipe in each][:MOST]
                 self._changed.notify()
 
     def close(self) -> None:
@@ -90,6 +91,11 @@ class Preparing:
         return True
 
 
+def prepares(executing: Callable[..., int] | None) -> bool:
+    """Whether things are made ahead here: on a machine of its own, unless ``KDGEN_APP_PREPARE`` is 0."""
+    return executing is None and os.environ.get("KDGEN_APP_PREPARE", "").strip() != "0"
+
+
 def prepare(recipe: Recipe) -> None:
     """Measure the rates of a recipe where they are not known, draw its images and ask its teacher."""
     import torch._dynamo  # noqa: F401  # a run finds it imported, and what is measured is to leave it out
@@ -107,7 +113,5 @@ def prepare(recipe: Recipe) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
     os.nice(NICENESS)
     prepare(parse(sys.stdin.read()))

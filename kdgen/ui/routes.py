@@ -5,12 +5,13 @@ import hashlib
 import os
 import re
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request, cookie_parser
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,6 +19,7 @@ from kdgen.ui.runs import SECRET, Runs, new_session
 from kdgen.ui.sessions import COOKIE, Codes
 from kdgen.ui.words import CHINESE, ENGLISH
 
+HERE = Path(__file__).parent
 COOKIE_SECONDS = 180 * 86_400
 
 HEADERS = {
@@ -59,7 +61,11 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
         answer.headers.append("set-cookie", cookie(session, request.scope))
         return answer
 
-    return [Route("/enter/{code}", enter, methods=["GET", "POST"])]
+    async def script(request: Request) -> Response:
+        """What the page does by itself."""
+        return FileResponse(HERE / "setup.js", media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
+    return [Route("/enter/{code}", enter, methods=["GET", "POST"]), Route("/kdgen/setup.js", script, methods=["GET"])]
 
 
 def _page(text: str, rest: str) -> str:

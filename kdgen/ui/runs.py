@@ -154,7 +154,6 @@ class Runs:
         with self._changed:
             return self._line.index(id) + 1 if id in self._line else 0
 
-    @property
     def busy(self) -> bool:
         """Whether any run is at work or in line."""
         with self._changed:

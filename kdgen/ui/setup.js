@@ -1,5 +1,6 @@
 // The setup side of the page: what happens in the browser at once, with no round trip.
-window.kd = window.kd || {};
+if (!window.kd) {
+const kd = window.kd = {};
 
 // Every control as a preset has it, in the order of the outputs; `length` stays as it was chosen.
 kd.filled = (name, length) => {
@@ -108,3 +109,4 @@ kd.follow = () => {
   document.querySelectorAll("[id^=kd-field-] input[type=number]").forEach(kd.check);
   if (shown && (notice || innerWidth < 900)) shown.scrollIntoView({behavior: "smooth", block: notice ? "nearest" : "start"});
 };
+}

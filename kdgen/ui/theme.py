@@ -74,9 +74,8 @@ def inline(path: str | Path) -> str:
     return f"data:image/webp;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
 
 
-HEAD = (
-    f"<script>{(HERE / 'setup.js').read_text(encoding='utf-8')}</script>"
-    + """
+HEAD = """
+<script src="kdgen/setup.js"></script>
 <meta name="description" content="Distil image generators and denoisers in the browser.">
 <style>
 body:not(:has(.kd-brand))::before {
@@ -86,5 +85,4 @@ body:not(:has(.kd-brand))::before {
 @media (prefers-color-scheme: dark) { body:not(:has(.kd-brand))::before { color: #2dd4bf; } }
 </style>
 """
-)
 """Shown while the page loads."""
