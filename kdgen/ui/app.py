@@ -41,8 +41,8 @@ def build(runs: Runs, codes: Codes, estimates: Estimates, students: Sequence[str
     with page:
         with gr.Row(elem_classes="kd-top"):
             with gr.Column(scale=8, min_width=260):
-                gr.HTML('<div class="kd-brand"><h1>kdgen</h1></div>')
-                gr.HTML(say("tagline"), elem_classes="kd-hint")
+                gr.HTML('<div class="kd-brand"><h1>kdgen</h1></div>', padding=False)
+                gr.HTML(say("tagline"), elem_classes="kd-hint", padding=False)
             gr.Button(say("theme"), size="sm", elem_id="kd-theme", scale=0).click(None, js=TOGGLE)
         with gr.Tabs(elem_id="kd-tabs") as tabs:
             with gr.Tab(say("tab_distill"), id="distill"):

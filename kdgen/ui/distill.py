@@ -52,7 +52,6 @@ class Setup:
     shown: gr.Textbox
     composed: gr.Textbox
     stamp: gr.Textbox
-    edited: gr.Row
     take: gr.Button
     start: gr.Button
     notice: gr.HTML
@@ -126,17 +125,17 @@ def controls(runs: Runs) -> Setup:
                           elem_classes="kd-cards")  # fmt: skip
         length = gr.Radio([(say(f"length_{each}"), each) for each in choices.LENGTHS], value="good",
                           label=say("length"), elem_id="kd-lengths", elem_classes="kd-cards")  # fmt: skip
-        with gr.Row(visible=False, elem_id="kd-edited") as edited:
+        with gr.Row(elem_id="kd-edited"):
             gr.HTML(say("edited"), elem_classes="kd-hint")
             take = gr.Button(say("take_controls"), size="sm", elem_id="kd-take")
         with gr.Row(elem_id="kd-go"):
             start = gr.Button(say("start"), variant="primary", size="lg", elem_id="kd-start", scale=0)
-            time = gr.HTML(elem_id="kd-time")
-        notice = gr.HTML(elem_id="kd-notice")
+            time = gr.HTML(elem_id="kd-time", padding=False)
+        notice = gr.HTML(elem_id="kd-notice", padding=False)
         controlled = gr.Checkbox(
             True, label=say("with_controls"), info=say("with_controls_info"), elem_id="kd-controls"
         )
-    cost = gr.HTML(elem_id="kd-cost", min_height=120)
+    cost = gr.HTML(elem_id="kd-cost", min_height=120, padding=False)
     with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced"):
         _group("nets")
         teacher = gr.Dropdown(list(TEACHERS), value="denoiser", label=say("teacher"), info=say("teacher_info"),
@@ -167,9 +166,11 @@ def controls(runs: Runs) -> Setup:
     shown, composed, stamp = (
         gr.Textbox(visible="hidden", elem_id=f"kd-{name}", show_label=False) for name in ("shown", "composed", "stamp")
     )
+    for each in (chosen, family, methods):
+        _with_any_choice(each)
     timer = gr.Timer(UNMEASURED, active=False)
     return Setup(kind, chosen, length, controlled, teacher, student, family, methods, ratio, alpha, unit, amount,
-                 fields, text, shown, composed, stamp, edited, take, start, notice, time, cost, timer)  # fmt: skip
+                 fields, text, shown, composed, stamp, take, start, notice, time, cost, timer)  # fmt: skip
 
 
 def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page: gr.Blocks) -> None:
@@ -215,11 +216,10 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
     setup.stamp.change(change, setup.chosen, [setup.composed, setup.cost, setup.time, setup.length, setup.teacher,
                        setup.timer, setup.notice], js="(...v) => kd.keep(...v)", trigger_mode="always_last",
                        **quiet)  # fmt: skip
-    texts = [setup.text, setup.shown, setup.edited]
+    texts = [setup.text, setup.shown]
     setup.composed.change(
         None, [setup.composed, setup.text, setup.shown], texts, js="(...v) => kd.settle(...v)", **quiet
     )
-    setup.text.input(None, [setup.text, setup.shown], [setup.edited], js="(a, b) => [kd.touched(a, b)]", **quiet)
     setup.take.click(None, [setup.composed], texts, js="(a) => kd.take(a)", **quiet)
     page.load(
         None,
@@ -301,8 +301,13 @@ def _finished(runs: Runs, session: str) -> list[Job]:
         return []
 
 
+def _with_any_choice(component: Any) -> None:
+    """The browser changes its choices by itself: what is no choice is found where the recipe is composed."""
+    component.__dict__["preprocess"] = lambda payload: payload
+
+
 def _group(name: str) -> None:
-    gr.HTML(say(f"group_{name}"), elem_classes="kd-group")
+    gr.HTML(say(f"group_{name}"), elem_classes="kd-group", padding=False)
 
 
 def _control(field: choices.Field) -> Any:

@@ -45,11 +45,17 @@ kd.kept = () => {
 };
 
 // The text of the recipe follows the controls until somebody edits it.
-kd.settle = (composed, text, shown) =>
-  text === shown ? [composed, composed, kd.edited(false)] : [text, shown, kd.edited(true)];
-kd.edited = (is) => ({__type__: "update", visible: is});
-kd.touched = (text, shown) => kd.edited(text !== shown);
-kd.take = (composed) => [composed, composed, kd.edited(false)];
+kd.settle = (composed, text, shown) => {
+  const own = (text || "") !== (shown || "");
+  kd.edited(own);
+  return own ? [text, shown] : [composed, composed];
+};
+kd.edited = (own) => document.body.classList.toggle("kd-own-recipe", own);
+kd.take = (composed) => { kd.edited(false); return [composed, composed]; };
+document.addEventListener("input", (event) => {
+  if (event.target.matches?.("#kd-recipe textarea"))
+    kd.edited(event.target.value !== document.querySelector("#kd-shown :is(textarea, input)").value);
+});
 
 kd.dark = () => {
   const dark = document.body.classList.toggle("dark");
