@@ -125,6 +125,7 @@ class _Run:
             team=team,
         )
         self.original: Model | None = None
+        self.others = dict[str, Model]()
         if teacher is not None:
             self.original = Model(teacher, name=str(recipe.teacher), channels=task.channels)
         elif recipe.teacher is not None:
@@ -132,6 +133,7 @@ class _Run:
         if self.original is not None:
             where = "cpu" if recipe.shard_teacher else device
             self.place.reference = self.original.eval().to(where).net
+            self.others = {name: load(each).eval().to(where) for name, each in recipe.teachers.items()}
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
         self.students: list[tuple[Net, Spec]] = []
@@ -154,6 +156,9 @@ class _Run:
         if (teacher := self.original) is not None:
             check_classes(teacher.name, teacher.task, task.describe())
             yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
+        for name, other in self.others.items():
+            check_classes(other.name, other.task, task.describe())
+            yield Party(called=f"the teacher {name}", net=other.net, made_for=other.task, key=f"teachers.{name}")
         for number, (phase, recipe) in enumerate(self.chain):
             self.students.append(fresh(recipe, task))
             net = self.students[-1][0]
@@ -174,7 +179,7 @@ class _Run:
                 teacher = Model(net, name=before, channels=self.place.task.channels, use=use).eval()
             else:
                 teacher = load(self.place.home(before))
-        return Link(phase, recipe, self.place, teacher, student)
+        return Link(phase, recipe, self.place, teacher, self.others, student)
 
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
@@ -205,7 +210,8 @@ class _Run:
             yield from self.link.control("control_steps", steps=self.journal.phase("student").steps)
             yield from self.link.control("control_seconds", seconds=made_in(self.journal.state, self.chain, "student"))
         if place.team.is_main_process:
-            yield from RunReport(recipe, place, original, self.chain, self.link, self.muted).events(guided=guided)
+            ending = RunReport(recipe, place, original, self.others, self.chain, self.link, self.muted)
+            yield from ending.events(guided=guided)
         yield self._event("done", folder=str(place.folder), student=str(place.home("student")))
 
     def _event(self, kind: Any, **data: Any) -> Event:

@@ -1,6 +1,6 @@
 """The end of a run: every net measured, the report, the card and the pictures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from kdgen.models.config import read_config
@@ -27,6 +27,7 @@ OTHER_PARTS = 2
 ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
 ALONE = "Alpha stayed at 1 {}: the teacher was the only guide, the distance to the ground truth did not count."
 INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
+ALSO = "Further teachers, that the table does not measure: {}."
 BEGUN_FROM = "The student starts from the weights of {}, and so do its controls where there are any."
 
 
@@ -42,15 +43,23 @@ class RunReport:
         recipe: of the run.
         place: where.
         original: who taught, or None.
+        others: further teachers by name.
         chain: the nets that were trained, each with its recipe.
         link: the last of them.
         muted: stages in which the ground truth had no part.
     """
 
     def __init__(
-        self, recipe: Recipe, place: RunContext, original: Model | None, chain: Chain, link: Link, muted: Sequence[str]
+        self,
+        recipe: Recipe,
+        place: RunContext,
+        original: Model | None,
+        others: Mapping[str, Model],
+        chain: Chain,
+        link: Link,
+        muted: Sequence[str],
     ) -> None:
-        self.recipe, self.place, self.original, self.chain = recipe, place, original, chain
+        self.recipe, self.place, self.original, self.others, self.chain = recipe, place, original, others, chain
         self.link, self.muted = link, muted
 
     def events(self, *, guided: bool) -> Iterator[Event]:
@@ -112,6 +121,7 @@ class RunReport:
             BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init not in STARTS,
             INHERITED: self.recipe.init in OF_TEACHER and self.place.finished("control_seconds"),
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
+            ALSO.format(", ".join(f"{name} ({each.name})" for name, each in self.others.items())): bool(self.others),
         }
         account = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
         return [*self._muted(), *(line for line, holds in facts.items() if holds), *account, *self._answered()]

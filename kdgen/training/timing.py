@@ -13,7 +13,7 @@ from kdgen import registry
 from kdgen.models.model import load
 from kdgen.recipe import Recipe
 from kdgen.training.chain import fresh
-from kdgen.training.estimate import trial
+from kdgen.training.estimate import ASKED, trial
 from kdgen.training.run import distill
 from kdgen.training.schedule import Length, asking
 from kdgen.training.trainer import QUARTERS
@@ -54,7 +54,9 @@ class Rates(Strict):
 
 def key_of(recipe: Recipe) -> str:
     """What rates are kept under: nets, task and batches, but neither length, seed nor learning rate."""
-    data = recipe.model_dump(mode="json", include={"task", "teacher", "student", "assistants", "batch_size"})
+    data = recipe.model_dump(
+        mode="json", include={"task", "teacher", "teachers", "student", "assistants", "batch_size"}
+    )
     terms = [[term.name for term in (*stage.methods, *stage.objectives)] for stage in recipe.stages]
     return short_hash(json.dumps([2, data, terms, recipe.cache.inputs > 0, recipe.cache.crop], sort_keys=True))
 
@@ -87,7 +89,7 @@ def measure(recipe: Recipe, folder: Path) -> Rates:
     began = time.perf_counter()
     phases, _, guided, drawing = trial(recipe, STEPS * _scale(recipe), folder)
     spent = sum(phase["seconds"] for phase in phases.values())
-    asked = sum(phase["asked"] for phase in phases.values()) * recipe.batch_size
+    asked = sum(phase["asked"] for phase in phases.values()) * max(ASKED, recipe.batch_size)
     start = max(time.perf_counter() - began - spent - asked - drawing, 0.1)
     task = registry.build("task", recipe.task)
     student = fresh(recipe, task)[0]
@@ -100,12 +102,11 @@ def measure(recipe: Recipe, folder: Path) -> Rates:
     if reference is not None:
         teacher = _seconds(task, reference, reference, quick) / max(quick, 1) * num_images(task)
     last = phases[list(phases)[-1]]
-    rates = Rates(
+    return Rates(
         start=start, drawing=drawing, drawn=True, answer=last["asked"], step=last["seconds"] / max(last["steps"], 1),
         look=look, reference=max(first - look, 0.0), teacher=teacher, student=each * num_images(task),
         closing=2.0 + 20 * each, guided=guided,
     )  # fmt: skip
-    return rates
 
 
 def num_images(task: Task) -> int:
@@ -132,17 +133,6 @@ def fill(recipe: Recipe, folder: Path) -> Iterator[int]:
                 yield done
             elif event.kind in ("part", "step"):
                 break
-
-
-def scaled(rates: Rates, share: float) -> Rates:
-    """Rates of another student, from those of a similar one.
-
-    Args:
-        rates: of the similar one.
-        share: multiply-accumulates of the other, relative to it.
-    """
-    factor = max(share, 0.2)
-    return rates.model_copy(update={name: getattr(rates, name) * factor for name in ("step", "look", "student")})
 
 
 def spans(recipe: Recipe, rates: Rates) -> dict[str, float]:
@@ -264,4 +254,4 @@ def _file(recipe: Recipe, root: Path | None) -> Path:
     return cache_folder("rates", str(root) if root is not None else None) / f"{key_of(recipe)}.json"
 
 
-__all__ = ["Rates", "keep", "key_of", "known", "learned", "measure", "phase_of", "scaled", "spans", "walls"]
+__all__ = ["Rates", "keep", "key_of", "known", "learned", "measure", "phase_of", "spans", "walls"]
