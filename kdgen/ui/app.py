@@ -92,10 +92,10 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimates: Estimates) -> watch.View:
     """The Distill tab."""
     with gr.Row(equal_height=False):
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=5, min_width=420):
             setup = distill.controls(runs)
             publish.link(codes)
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(scale=6, min_width=420):
             shown = watch.view()
             publish.panel(runs, shown)
     distill.connect(setup, runs, models, estimates, page)

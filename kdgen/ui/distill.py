@@ -2,7 +2,9 @@
 
 import json
 import math
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from dataclasses import fields as dataclass_fields
 from typing import Any
@@ -221,6 +223,7 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         None, [setup.composed, setup.text, setup.shown], texts, js="(...v) => kd.settle(...v)", **quiet
     )
     setup.take.click(None, [setup.composed], texts, js="(a) => kd.take(a)", **quiet)
+    threading.Thread(target=count_ahead, args=(models,), daemon=True).start()
     page.load(
         None,
         None,
@@ -228,6 +231,14 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         js=f"() => {{ {_data(runs)} kd.light(); return kd.recall(); }}",
         **quiet,
     )
+
+
+def count_ahead(models: Models) -> None:
+    """Count what the usual presets cost, so that the first visitor need not wait for it."""
+    for kind in choices.KINDS:
+        recipe = preset(choices.presets_of(kind)[0])
+        with suppress(UserError):
+            choices.costs(recipe, models.get(str(recipe.teacher), ""))
 
 
 def submit(

@@ -49,7 +49,7 @@ class Estimates:
                 while len(self._similar) > KEPT:
                     self._similar.popitem(last=False)
             rates = rates or self._similar.get(kind)
-        if rates is None and not self.preparing.enabled:
+        if rates is None and (not self.preparing.enabled or timing.key_of(recipe) in self.preparing.failed):
             rates = GUESS
         return None if rates is None else timing.spans(recipe, rates)
 

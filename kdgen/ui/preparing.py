@@ -28,26 +28,34 @@ class Preparing:
         env: environment of its processes, as runs have it.
         busy: says whether a run is at work or in line.
         enabled: whether anything is made ahead at all.
+
+    Attributes:
+        failed: keys of recipes that could not be prepared.
     """
 
     def __init__(self, env: Mapping[str, str], busy: Callable[[], bool], *, enabled: bool = True) -> None:
         self.env, self.busy, self.enabled = env, busy, enabled
         self._changed = threading.Condition()
-        self._waiting: list[Recipe] = []
+        self._waiting: dict[str, Recipe] = {}
         self._seen: set[str] = set()
+        self.failed: set[str] = set()
         self._closed = False
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
     def want(self, *recipes: Recipe, first: bool = False) -> None:
-        """Prepare recipes, each once; at once where somebody waits for it."""
+        """Prepare recipes, each once; before all others where somebody waits for it."""
+        named = {timing.key_of(recipe): recipe for recipe in recipes}
         with self._changed:
-            fresh = {key: recipe for recipe in recipes if (key := timing.key_of(recipe)) not in self._seen}
-            if self.enabled and fresh:
-                self._seen |= fresh.keys()
-                both = (fresh.values(), self._waiting) if first else (self._waiting, fresh.values())
-                self._waiting = [recipe for each in both for recipe in each][:MOST]
-                self._changed.notify()
+            fresh = {key: recipe for key, recipe in named.items() if key not in self._seen}
+            if first:
+                fresh |= {key: recipe for key, recipe in named.items() if key in self._waiting}
+            if not (self.enabled and fresh):
+                return
+            self._seen |= fresh.keys()
+            both = fresh | self._waiting if first else self._waiting | fresh
+            self._waiting = dict(list(both.items())[:MOST])
+            self._changed.notify()
 
     def close(self) -> None:
         """Leave off."""
@@ -66,12 +74,13 @@ class Preparing:
                 time.sleep(LOOK_EVERY)
                 continue
             with self._changed:
-                recipe = self._waiting.pop(0)
-            if not self._made(recipe):
+                key = next(iter(self._waiting))
+                recipe = self._waiting.pop(key)
+            if not self._made(key, recipe):
                 with self._changed:
-                    self._waiting.insert(0, recipe)
+                    self._waiting = {key: recipe, **self._waiting}
 
-    def _made(self, recipe: Recipe) -> bool:
+    def _made(self, key: str, recipe: Recipe) -> bool:
         """Whether it was prepared, or can't be; not if it had to make way."""
         process = subprocess.Popen(
             [sys.executable, "-P", __file__], env=self.env, stdin=subprocess.PIPE,
@@ -88,6 +97,8 @@ class Preparing:
                 return self._closed
             with suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_EVERY)
+        if process.returncode:
+            self.failed.add(key)
         return True
 
 
