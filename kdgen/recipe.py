@@ -102,6 +102,13 @@ class CacheSpec(Strict):
     """The teacher's cached answers: a fixed set of inputs, asked once, kept on disk and shared between runs."""
 
     inputs: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
+    share: float | None = Field(
+        0.25,
+        gt=0,
+        le=1,
+        description="most of a run's seconds in which the teacher is asked about them: a short run uses the first "
+        "ones only, and the next run asks on; null asks about all of them, as far as training keeps a third",
+    )
     augment: bool = Field(
         True,
         description="flip and rotate inputs, where the task allows it: at every step, the answer with them, if the "
@@ -144,8 +151,8 @@ class Recipe(Strict):
     seconds: float | None = Field(
         None,
         gt=0,
-        description="seconds in all, those for images and answers included; training has a third at least, for which a "
-        "teacher that is dear to ask answers fewer inputs than `cache.inputs`",
+        description="seconds in all, those for images and answers included; training has a third at least, and the "
+        "teacher answers fewer inputs than `cache.inputs` where these take more than `cache.share`",
     )
     batch_size: int = Field(16, gt=0, description="images in a step")
     cache: CacheSpec = Field(CacheSpec(), description="the teacher's cached answers")

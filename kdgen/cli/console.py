@@ -26,6 +26,9 @@ stdout = Console(highlight=False, width=None if sys.stdout and sys.stdout.isatty
 
 PHASES = {"student": "student", "control_steps": "control, steps", "control_seconds": "control, seconds"}
 DRAWN = "images of a model"
+DRAWN_EVERY = 0.5
+"""Seconds between events that count these."""
+
 WIDE = 110
 """Columns from which a line has room for every term of the loss."""
 SIGNS = ("saturation", "contrast", "diversity_ratio")
@@ -75,9 +78,20 @@ class Quiet:
 class Lines(Quiet):
     """One JSON object per event on stdout."""
 
+    def __init__(self) -> None:
+        self.last = float("-inf")
+
     def show(self, event: "Event") -> None:
         """Print the event."""
         print(json.dumps(asdict(event)), flush=True)
+
+    def drawn(self, done: int, total: int) -> None:
+        """Print how many, a few times a second."""
+        from kdgen.types import Event
+
+        if done == total or time.monotonic() - self.last > DRAWN_EVERY:
+            self.last = time.monotonic()
+            self.show(Event(kind="images", progress=done / total, data={"done": done, "total": total}))
 
 
 class Quality:

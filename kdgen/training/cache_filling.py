@@ -14,7 +14,7 @@ from kdgen.utils.distributed import Team
 
 SHORT = (
     "The teacher answered {done:,} of {total:,} inputs in {took:.0f} s, its share of the {seconds:g} s: training goes "
-    "on with those. They are kept, and another run of the same recipe asks on from there."
+    "on with those. They are kept, and another run of the same recipe asks on from there; cache.share sets the share."
 )
 
 
@@ -57,7 +57,7 @@ class CacheFilling:
     def _fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
         cache, journal, phase, total = self.cache, self.journal, self.phase, self.cache.spec.inputs
         before, started, done = journal.phase(phase).answers, time.perf_counter(), 0
-        share, took = asking(seconds, spent), before
+        share, took = asking(seconds, spent, cache.spec.share), before
         until = None if share is None or self.short else time.monotonic() + share - before
         journal.note(phase, equivariance=asdict(cache.equivariance))
         tried = time.perf_counter() - started

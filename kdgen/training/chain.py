@@ -177,7 +177,8 @@ class Link:
     def _try_int8(self, teacher: Teacher, learner: Learner) -> bool:
         if self.recipe.precision == "int8":
             return teacher.try_int8(*self._samples(), faster=0.0)
-        if not can_run_int8() or not learner.reads_outputs or self._asking_seconds(teacher) < WORTH:
+        short = self.stock is not None and self._asking_share() < WORTH
+        if short or not can_run_int8() or not learner.reads_outputs or self._asking_seconds(teacher) < WORTH:
             return False
         try:
             return teacher.try_int8(*self._samples(), faster=FASTER)
@@ -188,14 +189,19 @@ class Link:
         """What the ranges of a teacher's integers are taken from, and what they are judged on."""
         return self._drawn("calibration", CALIBRATED), self._drawn("precision", JUDGED)
 
+    def _asking_share(self) -> float:
+        """Seconds that there are at most for the answers of the cache."""
+        drawing = self.place.journal.phase(self.phase).drawing or 0.0
+        share = asking(self.recipe.seconds, drawing, self.recipe.cache.share)
+        return math.inf if share is None else share
+
     def _asking_seconds(self, teacher: Teacher) -> float:
         """How long the teacher is about to be asked, as far as is known."""
         sample, recipe = self._drawn("precision", JUDGED), self.recipe
         each = fastest_seconds(partial(teacher.answer, sample), self.place.device) / JUDGED
         if self.stock is not None:
-            share = asking(recipe.seconds, self.place.journal.phase(self.phase).drawing or 0.0)
             missing = self.stock.cache.size - self.stock.cache.filled
-            return min(each * missing, math.inf if share is None else share)
+            return min(each * missing, self._asking_share())
         return each * recipe.batch_size * recipe.steps if recipe.steps is not None else (recipe.seconds or 0.0) / 2
 
     def release(self) -> None:
@@ -231,6 +237,7 @@ class Link:
         if place.team.any(place.stopped()):
             yield Event(kind="stopped", phase=phase, data={"reason": "asked to stop", "resume": command})
             return
+        yield Event(kind="part", phase=phase, data={"part": "begin", "done": 0, "total": 1})
         trainer = Trainer(
             learner,
             phase=phase,

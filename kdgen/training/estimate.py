@@ -70,14 +70,15 @@ def plan(recipe: Recipe) -> Plan:
     least = min([1 - sum(a.share for a in recipe.assistants), *(a.share for a in recipe.assistants)])
     scale = math.ceil(1 / least)
     with TemporaryDirectory() as folder:
-        few, _, _ = _trial(recipe, FEW * scale, Path(folder) / "few")
-        more, per_answer, guided = _trial(recipe, MORE * scale, Path(folder) / "more")
+        few, *_ = trial(recipe, FEW * scale, Path(folder) / "few")
+        more, per_answer, guided, _ = trial(recipe, MORE * scale, Path(folder) / "more")
     task = registry.build("task", recipe.task)
     example = task.example()
     phases = []
     for name, link in recipe.links():
         each = max((more[name]["seconds"] - few[name]["seconds"]) / (more[name]["steps"] - few[name]["steps"]), 1e-9)
-        answer_seconds = min(more[name]["asked"] * link.cache.inputs, asking(link.seconds, 0.0) or math.inf)
+        asked = asking(link.seconds, 0.0, link.cache.share)
+        answer_seconds = min(more[name]["asked"] * link.cache.inputs, math.inf if asked is None else asked)
         steps = link.steps if link.steps is not None else max(round(((link.seconds or 0) - answer_seconds) / each), 1)
         net = build_net(link.student, task.channels, task.describe())[0]
         phases.append(
@@ -117,17 +118,22 @@ def _counted(net: nn.Module, example: Batch) -> Net:
     )
 
 
-def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str, Any]], int, bool]:
-    """Run a few steps: by phase steps, seconds, and those for an answer; its bytes; whether controls are had."""
+def trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str, Any]], int, bool, float]:
+    """Run a few steps: by phase steps, seconds, and those for an answer; its bytes; whether controls are had.
+
+    Last come the seconds for images that a model drew.
+    """
     inputs = min(recipe.cache.inputs, max(ASKED, recipe.batch_size))
     cache = recipe.cache.model_copy(update={"inputs": inputs, "dir": str(folder / "cache")})
     brief = {"cache": cache, "controls": False, "evaluate_every": None, "checkpoint_every": 1e9}
     short = recipe.model_copy(update=brief).lasting(steps=steps)
     last, spent, phases = short.links()[-1][0], dict[str, float](), dict[str, dict[str, Any]]()
-    guided = True
+    guided, drawing = True, 0.0
     for event in distill(short, folder / "run"):
         if event.kind == "start":
             guided = event.data["guided"]
+            drawn = event.data["state"]["phases"].get(short.links()[0][0], {}).get("drawing")
+            drawing = float(drawn or 0.0)
         if event.kind == "answers":
             spent[event.phase] = (event.data["seconds"] - event.data.get("tried", 0.0)) / max(event.data["done"], 1)
         if event.kind == "phase":
@@ -137,7 +143,7 @@ def _trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str
                 break
     shards = [load_file(file) for file in (folder / "cache").rglob("*.safetensors")]
     num_bytes = sum(column.nbytes for shard in shards for column in shard.values())
-    return phases, num_bytes // max(inputs, 1), guided
+    return phases, num_bytes // max(inputs, 1), guided, drawing
 
 
 def _peak() -> int:

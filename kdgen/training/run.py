@@ -15,29 +15,24 @@ from kdgen import recipe as recipes
 from kdgen import registry
 from kdgen.data.photographs import Photographs
 from kdgen.models.adapters.reading import check_module
-from kdgen.models.config import read_config
 from kdgen.models.hub_cache import commit_of, pinned
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import check_classes
-from kdgen.recipe import OF_TEACHER, STARTS, Recipe
+from kdgen.recipe import Recipe
 from kdgen.registry import Spec
-from kdgen.report import sample_grids
-from kdgen.report.compare import Contender, Role, Seconds, assess
-from kdgen.report.loss_curves import curves
-from kdgen.report.model_card import card
 from kdgen.tasks.abilities import image_sources
 from kdgen.tasks.compatibility import Party, check_fit
 from kdgen.tasks.samples import drawing_seconds
-from kdgen.training.best_student import best_and_last
 from kdgen.training.chain import Link, fresh
 from kdgen.training.run_context import RunContext
 from kdgen.training.run_log import Journal, stop_on_signals
+from kdgen.training.run_report import RunReport, made_in
 from kdgen.types import Event, Net, UserError
 from kdgen.utils.conditions import check_reads
 from kdgen.utils.convert import write_text
-from kdgen.utils.devices import bfloat16_pays, contiguous, machine, pick_device
+from kdgen.utils.devices import bfloat16_pays, pick_device
 from kdgen.utils.distributed import Team, together
-from kdgen.utils.references import resolved, without_folders
+from kdgen.utils.references import resolved
 from kdgen.utils.schema import flat
 
 BEGUN = ".begun.json"
@@ -45,12 +40,6 @@ BEGUN = ".begun.json"
 
 FREE = ("controls", "evaluate_every", "checkpoint_every", "device", "cache.dir", "cache.max_gib")
 """What of a recipe may change while its run is interrupted: nothing that the student learns from."""
-
-ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
-ALONE = "Alpha stayed at 1 {}: the teacher was the only guide, the distance to the ground truth did not count."
-INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
-ALSO = "Further teachers, that the table does not measure: {}."
-BEGUN_FROM = "The student starts from the weights of {}, and so do its controls where there are any."
 
 
 def distill(
@@ -219,88 +208,11 @@ class _Run:
             yield from self.link.events()
         if recipe.controls and original is not None and guided:
             yield from self.link.control("control_steps", steps=self.journal.phase("student").steps)
-            yield from self.link.control("control_seconds", seconds=self._seconds("student"))
+            yield from self.link.control("control_seconds", seconds=made_in(self.journal.state, self.chain, "student"))
         if place.team.is_main_process:
-            yield from self._report(guided=guided)
+            ending = RunReport(recipe, place, original, self.others, self.chain, self.link, self.muted)
+            yield from ending.events(guided=guided)
         yield self._event("done", folder=str(place.folder), student=str(place.home("student")))
-
-    def _seconds(self, phase: str) -> float:
-        """Seconds that made a net: its images, its answers and its training, and all that of the nets before it."""
-        phases = [name for name, _ in self.chain] if phase == "student" else [phase]
-        return self.journal.state.seconds(phases)
-
-    def _report(self, *, guided: bool) -> Iterator[Event]:
-        """Measure every net and write the report and its pictures."""
-        place, task, original, notes = self.place, self.place.task, self.original, self._notes()
-        state = self.journal.state
-        nets: list[Contender] = []
-        self.link.release()
-        if original is not None:
-            contiguous(original.net)
-            nets.append(Contender(role="teacher", name=original.name, net=original.net, label="teacher"))
-        roles: dict[str, Role] = {phase: "assistant" for phase, _ in self.chain[:-1]}
-        roles |= {"student": "student", "control_steps": "control_steps", "control_seconds": "control_seconds"}
-        for phase, role in roles.items():
-            if place.finished(phase):
-                model = load(place.home(phase)).to(place.device)
-                nets.append(Contender(role=role, name=model.name, net=model.net, label=phase,
-                                      seconds=self._seconds(phase),
-                                      steps=state.phase(phase).steps,
-                                      kept=state.phase(phase).kept_step))  # fmt: skip
-        student = state.phase("student")
-        spent = Seconds(
-            answers=student.answering,
-            training=student.seconds,
-            answers_from_disk=bool(student.answers_from_disk),
-            drawing=state.phase(self.chain[0][0]).drawing,
-            assistants=sum(each.answering + each.seconds for each in map(state.phase, dict(self.chain[:-1]))),
-        )
-        report = assess(
-            task,
-            nets,
-            title=str(without_folders(self.recipe).task),
-            reference=place.reference,
-            ground_truth=guided,
-            seconds=spent if original is not None else None,
-            notes=[*notes, *filter(None, [best_and_last(state, roles, place.primary_metric)])],
-            machine=machine(place.device),
-        )
-        report.save(place.folder)
-        source, home = original.home if original is not None else None, place.home("student")
-        described = card(report, without_folders(self.recipe), config=read_config(home), teacher=source)
-        write_text(home / "README.md", described)
-        folder = place.folder
-        shown = {each.label: each.net for each in nets}
-        sample_grids.picture(folder / "samples.png", task, shown, reference=place.reference)
-        curves(folder / "curves.png", folder / "metrics.jsonl", primary_metric=place.primary_metric)
-        yield self._event("report", path=str(folder / "report.json"), markdown=str(folder / "report.md"),
-                          samples=str(folder / "samples.png"), curves=str(folder / "curves.png"))  # fmt: skip
-
-    def _notes(self) -> list[str]:
-        """What else the report says of how nets were made."""
-        facts = {
-            BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init not in STARTS,
-            INHERITED: self.recipe.init in OF_TEACHER and self.place.finished("control_seconds"),
-            ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
-            ALSO.format(", ".join(f"{name} ({each.name})" for name, each in self.others.items())): bool(self.others),
-        }
-        account = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
-        return [*self._muted(), *(line for line, holds in facts.items() if holds), *account, *self._answered()]
-
-    def _answered(self) -> list[str]:
-        """How many answers the teachers' seconds sufficed for, and whether these were turned with their inputs."""
-        lines = list[str]()
-        for phase, _ in self.chain:
-            noted = self.journal.phase(phase)
-            lines += [noted.short, *(noted.equivariance or {}).get("notes", ())]
-        return list(dict.fromkeys(filter(None, lines)))
-
-    def _muted(self) -> list[str]:
-        """A line where there was a ground truth that had no part in the student's training, or not in some stages."""
-        if self.place.probe.y is None or not self.muted:
-            return []
-        throughout = len(self.muted) == len(self.recipe.stages)
-        return [ALONE.format("throughout" if throughout else f"in the stages {', '.join(self.muted)}")]
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)

@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -53,10 +54,10 @@ class Journal:
             lock.release()
 
     def log(self, event: Event) -> None:
-        """Append an event."""
+        """Append an event, with the time of day in seconds since the epoch."""
         if not self.writes:
             return
-        self._file.write(json.dumps(asdict(event)) + "\n")
+        self._file.write(json.dumps({**asdict(event), "time": time.time()}) + "\n")
         self._file.flush()
 
     @property

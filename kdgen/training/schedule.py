@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from kdgen.recipe import Stage
 
 LEAST = 1 / 3
-"""The share of a run's seconds that training has, however long images and answers take; and answers, beside images."""
+"""The share of a run's seconds that training has, however long images and answers take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +51,19 @@ class Length:
         return self.seconds is not None and self.seconds - self.spent < LEAST * self.seconds
 
 
-def asking(seconds: float | None, spent: float) -> float | None:
-    """Seconds for the teacher's answers: what images and training leave of a phase, a third at least; None: no end."""
-    return None if seconds is None else max((1 - LEAST) * seconds - spent, LEAST * seconds)
+def asking(seconds: float | None, spent: float, share: float | None) -> float | None:
+    """Seconds for the teacher's answers, None for no end.
+
+    Args:
+        seconds: of the phase; None for one in steps.
+        spent: of these, on images.
+        share: most of the phase that is for answers; they never have more than images and training leave, nor less
+            than a third where ``share`` is None.
+    """
+    if seconds is None:
+        return None
+    rest = max((1 - LEAST) * seconds - spent, LEAST * seconds)
+    return rest if share is None else min(rest, share * seconds)
 
 
 def learning_rate(stage: Stage, within: float) -> float:

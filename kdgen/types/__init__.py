@@ -232,8 +232,9 @@ class Method(LossTerm):
 
 
 Kind = Literal[
-    "start", "teacher", "answers", "step", "evaluate", "checkpoint", "warning", "phase", "report", "stopped", "done"
-]
+    "images", "start", "teacher", "answers", "part", "step", "evaluate", "checkpoint", "warning", "phase", "report",
+    "stopped", "done",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,12 +242,13 @@ class Event:
     """Something that happened in a run; the stream of them is all that the command line and the app see.
 
     Attributes:
-        kind: ``start`` opens a run; ``phase`` closes a phase; ``teacher`` tells whether it was found to answer in 8-bit
-            integers, in how many seconds; ``answers`` counts the teacher's cached answers;
-            ``step``, ``evaluate``, ``checkpoint`` and ``warning`` come from the training loop; ``report``, ``stopped``
-            and ``done`` end a run.
+        kind: ``images`` counts those that a model draws to be trained on, before anything; ``start`` opens a run;
+            ``phase`` closes a phase; ``teacher`` tells whether it was found to answer in 8-bit integers, in how many
+            seconds; ``answers`` counts the teacher's cached answers; ``part`` opens one of the parts that a phase
+            without steps consists of: the report, and what goes before a first step; ``step``, ``evaluate``,
+            ``checkpoint`` and ``warning`` come from the training loop; ``report``, ``stopped`` and ``done`` end a run.
         phase: which net is being trained: ``assistant_1`` and so on, ``student``, ``control_steps``,
-            ``control_seconds``.
+            ``control_seconds``; ``report`` after them.
         step: optimiser steps done in this phase.
         progress: share of the phase that is done, in [0, 1].
         data: figures of this kind of event, all JSON values.

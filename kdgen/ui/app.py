@@ -9,13 +9,16 @@ from typing import Any
 import gradio as gr
 from huggingface_hub import constants
 
+from kdgen.presets import preset
 from kdgen.types import UserError
-from kdgen.ui import board, compare, distill, gallery, markup, publish, sharing, watch
+from kdgen.ui import board, choices, compare, distill, gallery, markup, publish, setup_markup, sharing, watch
 from kdgen.ui.api import endpoints
+from kdgen.ui.estimates import Estimates
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
 from kdgen.ui.page import Page
-from kdgen.ui.process import Execute
+from kdgen.ui.preparing import Preparing, prepares
+from kdgen.ui.process import Execute, environment
 from kdgen.ui.routes import server_arguments
 from kdgen.ui.runs import SERVED, Runs
 from kdgen.ui.sessions import Codes, session_of
@@ -23,28 +26,29 @@ from kdgen.ui.theme import HEAD, css, theme
 from kdgen.ui.uploads import Uploads
 from kdgen.ui.words import I18N, say, words_for
 
-TOGGLE = "() => { document.body.classList.toggle('dark'); }"
+TOGGLE = "() => kd.dark()"
 
 
-def build(runs: Runs, models: Models, codes: Codes, students: Sequence[str] = ()) -> Page:
+def build(runs: Runs, models: Models, codes: Codes, estimates: Estimates, students: Sequence[str] = ()) -> Page:
     """The page.
 
     Args:
         runs: what visitors began.
         models: what they can name.
         codes: that hand a session to another browser.
+        estimates: of the time that runs take.
         students: ids of the Hub that are offered by name.
     """
     page = Page(Uploads(runs.limits), title="kdgen", analytics_enabled=False, delete_cache=(600, 3600))
     with page:
         with gr.Row(elem_classes="kd-top"):
             with gr.Column(scale=8, min_width=260):
-                gr.HTML('<div class="kd-brand"><h1>kdgen</h1></div>')
-                gr.HTML(say("tagline"), elem_classes="kd-hint")
+                gr.HTML('<div class="kd-brand"><h1>kdgen</h1></div>', padding=False)
+                gr.HTML(say("tagline"), elem_classes="kd-hint", padding=False)
             gr.Button(say("theme"), size="sm", elem_id="kd-theme", scale=0).click(None, js=TOGGLE)
         with gr.Tabs(elem_id="kd-tabs") as tabs:
             with gr.Tab(say("tab_distill"), id="distill"):
-                fill, filled, shown, setup = _distill(runs, models, codes)
+                shown = _distill(page, runs, models, codes, estimates)
             with gr.Tab(say("tab_compare"), id="compare") as second:
                 comparing = compare.tab(models, students)
             with gr.Tab(say("tab_gallery"), id="gallery") as third:
@@ -80,9 +84,7 @@ def build(runs: Runs, models: Models, codes: Codes, students: Sequence[str] = ()
             return gr.update(choices=compare.offered(runs, session_of(request), students))
 
         second.select(comparing_update, None, [comparing.models], **PRIVATE)
-        page.load(enter, None, [comparing.models, *shown.outputs], **PRIVATE).then(
-            fill, [setup.preset], filled, **PRIVATE
-        )
+        page.load(enter, None, [comparing.models, *shown.outputs], **PRIVATE)
     return page
 
 
@@ -92,29 +94,28 @@ SESSIONS = 200
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 
 
-def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], watch.View, distill.Setup]:
+def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimates: Estimates) -> watch.View:
     """The Distill tab."""
     with gr.Row(equal_height=False, elem_classes="kd-columns"):
-        with gr.Column(scale=5, min_width=320):
+        with gr.Column(scale=5, min_width=420):
             setup = distill.controls(runs)
-            start = gr.Button(say("start"), variant="primary", size="lg", elem_id="kd-start")
-            notice = gr.HTML(elem_id="kd-notice")
             publish.link(codes)
-        with gr.Column(scale=6, min_width=320):
+        with gr.Column(scale=6, min_width=420):
             shown = watch.view()
             publish.panel(runs, shown)
-    fill, filled = distill.connect(setup, notice, runs, models)
+    distill.connect(setup, runs, models, estimates, page)
+    notice = setup.notice
     watched = shown.outputs
 
     def show(id: str, request: gr.Request) -> list[Any]:
         return ["", *watch.look(runs, session_of(request), id, {}, request)]
 
     def refused(error: UserError) -> list[Any]:
-        return [markup.notice(str(error)), *[gr.skip()] * len(watched)]
+        return [setup_markup.notices(str(error).splitlines()), *[gr.skip()] * len(watched)]
 
-    def begin(text: str, request: gr.Request) -> list[Any]:
+    def begin(request: gr.Request, text: str, composed: str, *values: Any) -> list[Any]:
         try:
-            return show(distill.submit(text, session_of(request), runs), request)
+            return show(distill.submit(values, text, composed, request, runs, models, estimates).id, request)
         except UserError as error:
             return refused(error)
 
@@ -144,7 +145,9 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
     def pick(id: str | None, request: gr.Request) -> list[Any]:
         return watch.look(runs, session_of(request), id, {}, request)
 
-    start.click(begin, [setup.recipe], [notice, *watched], **PRIVATE)
+    setup.start.click(begin, [setup.text, setup.shown, *setup.chosen], [notice, *watched], **PRIVATE).then(
+        None, js="() => kd.follow()", **PRIVATE
+    )
     shown.stop.click(act("stop"), [shown.chosen], [notice, *watched], **PRIVATE)
     shown.resume.click(act("resume"), [shown.chosen], [notice, *watched], **PRIVATE)
 
@@ -168,7 +171,7 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
     shown.delete.click(remove, [shown.chosen], [notice, *watched], **PRIVATE)
     shown.timer.tick(tick, [shown.chosen, shown.state], shown.outputs, **PRIVATE)
     shown.chosen.input(pick, [shown.chosen], shown.outputs, **PRIVATE)
-    return fill, filled, shown, setup
+    return shown
 
 
 def runs_teacher(runs: Runs, id: str | None, session: str) -> str:
@@ -188,12 +191,19 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
     runs, codes = Runs(limits, executing), Codes()
     models = Models(runs)
     models.worker.start()
-    page = build(runs, models, codes, students)
+    preparing = Preparing(environment(limits.folder / "cache"), runs.busy, enabled=prepares(executing))
+    estimates = Estimates(limits.folder / "cache", preparing)
+    runs.on_done = estimates.learn
+    offered = [choices.presets_of(kind) for kind in choices.KINDS]
+    preparing.want(*(preset(name) for names in offered for name in names[:1]),
+                   *(preset(name) for names in offered for name in names[1:]))  # fmt: skip
+    page = build(runs, models, codes, estimates, students)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
         page.queue(default_concurrency_limit=4, max_size=200).launch(**launching(runs, codes, page.uploads), **options)
     finally:
         models.worker.end()
+        preparing.close()
         runs.close()
 
 

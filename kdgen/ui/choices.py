@@ -1,9 +1,12 @@
 """From what the page offers to a recipe: kinds of work, presets, teachers, methods; and what a student costs."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import kdgen.training.registered  # noqa: F401
@@ -18,8 +21,14 @@ from kdgen.recipe import CacheSpec, Guidance, Recipe, Stage, override
 from kdgen.registry import Spec
 from kdgen.report.propose import propose
 from kdgen.types import UserError
+from kdgen.ui.visitors import LARGEST, LARGEST_OTHER, LEAST
 from kdgen.ui.words import ENGLISH
+from kdgen.utils.cache import short_hash
+from kdgen.utils.convert import write_text
 from kdgen.utils.schema import Strict
+
+LEAST_STEP = 1e-9
+"""What a number that is to be above a bound is above it at least."""
 
 CLASSES = [task_class({"name": name}) for name in registry.having("task")]
 KINDS = {
@@ -31,10 +40,22 @@ KINDS = {
 METHODS = {kind: tasks[0].usual_methods for kind, tasks in KINDS.items()}
 """Methods that make sense for each kind, the usual first."""
 
-ADVANCED = ("batch_size", "seed", "controls", "precision", "ema", "evaluate_every", "checkpoint_every",
-            "cache.inputs", "cache.augment", "stages.0.optimizer", "stages.0.lr", "stages.0.decay",
-            "stages.0.warmup", "stages.0.weight_decay", "stages.0.clip")  # fmt: skip
-"""Fields of a recipe that the page shows one by one; all others are in its JSON."""
+GROUPS = {
+    "training": ("batch_size", "stages.0.optimizer", "stages.0.lr", "stages.0.decay", "stages.0.warmup",
+                 "stages.0.weight_decay", "stages.0.clip", "ema"),
+    "answers": ("cache.inputs", "cache.share", "cache.augment"),
+    "run": ("seed", "precision", "evaluate_every", "checkpoint_every"),
+}  # fmt: skip
+"""Fields of a recipe that the page shows one by one, in groups; all others are in its JSON."""
+
+ADVANCED = tuple(key for keys in GROUPS.values() for key in keys)
+
+LENGTHS = ("quick", "good", "best")
+SHARES_OF_GOOD = {"quick": 0.3, "good": 1.0, "best": 3.0}
+"""Lengths of training to choose from, as shares of that of the preset."""
+
+SHARES = {"1/4": 0.25, "1/8": 0.125, "1/16": 0.0625, "1/32": 0.03125}
+"""Sizes of students to choose from, as shares of the teacher's multiply-accumulates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +67,18 @@ class Field:
         kind: ``flag``, ``choice``, ``whole`` or ``number``.
         about: what it means, from the recipe's own documentation.
         options: of a choice.
+        low: the least number that it takes.
+        high: the largest.
+        optional: whether it may be left empty.
     """
 
     key: str
     kind: Literal["flag", "choice", "whole", "number"]
     about: str
     options: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = float(LARGEST_OTHER)
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +116,13 @@ def summary(name: str) -> str:
 def families_of(kind: str) -> list[str]:
     """Families of nets that can be scaled to a cost, for a kind."""
     return [name for name, family in families().items() if any(map(family.suits, KINDS[kind]))]
+
+
+def seconds_of(name: str, most: float) -> dict[str, int]:
+    """Seconds of training for each of ``LENGTHS``, by a preset's own and within a bound."""
+    good = preset(name).seconds or 100.0
+    rounded = {length: max(5 * round(good * share / 5), 5) for length, share in SHARES_OF_GOOD.items()}
+    return {length: int(min(seconds, most)) for length, seconds in rounded.items()}
 
 
 def fields() -> list[Field]:
@@ -143,7 +177,7 @@ def compose(
     recipe = recipe.model_copy(update={"task": task, "teacher": teacher, "stages": stages, **length})
     if student is not None:
         recipe = recipe.model_copy(update={"student": student})
-    changed = {key: value for key, value in settings.items() if value is not None and value_at(recipe, key) != value}
+    changed = {key: value for key, value in settings.items() if value_at(recipe, key) != value}
     return override(recipe, [f"{key}={json.dumps(value)}" for key, value in changed.items()])
 
 
@@ -169,10 +203,28 @@ def costs(recipe: Recipe, teacher: Model) -> tuple[Cost, Cost]:
     return _costs(recipe.task.model_dump_json(), recipe.student.model_dump_json(), teacher)
 
 
-def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | None) -> Spec:
-    """The largest student within a fraction of the teacher's multiply-accumulates, in the recipe's task."""
-    task = registry.build("task", recipe.task)
-    return propose(teacher, task, fraction=fraction, family=family).use
+def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | None, cache: Path) -> Spec:
+    """The largest student within a fraction of the teacher's multiply-accumulates, in the recipe's task.
+
+    Args:
+        recipe: whose task it is.
+        teacher: the model to be cheaper than.
+        fraction: of its multiply-accumulates.
+        family: of the student; the usual one if None.
+        cache: folder where what was found before is kept.
+
+    Raises:
+        UserError: where there is no such student.
+    """
+    key = json.dumps([1, recipe.task.model_dump(mode="json"), teacher.fingerprint(), fraction, family])
+    path = cache / "proposals" / f"{short_hash(key)}.json"
+    with suppress(OSError, ValueError):
+        return Spec.model_validate_json(path.read_bytes())
+    found = propose(teacher, registry.build("task", recipe.task), fraction=fraction, family=family).use
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, found.model_dump_json())
+    return found
 
 
 @lru_cache(maxsize=128)
@@ -218,4 +270,16 @@ def _field(key: str) -> Field:
         return Field(key, "flag", field.description or "")
     if get_origin(field.annotation) is Literal:
         return Field(key, "choice", field.description or "", tuple(get_args(field.annotation)))
-    return Field(key, "whole" if field.annotation is int else "number", field.description or "")
+    bounds: dict[str, float] = {}
+    for bound in field.metadata:
+        for kind, side in (("ge", "low"), ("gt", "low"), ("le", "high"), ("lt", "high")):
+            if (value := getattr(bound, kind, None)) is not None:
+                bounds[side] = float(value) + (LEAST_STEP if kind == "gt" else -LEAST_STEP if kind == "lt" else 0.0)
+    bounds["high"] = min(bounds.get("high", math.inf), LARGEST.get(name, LARGEST_OTHER))
+    bounds["low"] = max(bounds.get("low", 0.0), LEAST.get(name, 0.0))
+    whole = field.annotation is int
+    if whole:
+        bounds["low"] = float(math.ceil(bounds["low"]))
+    optional = type(None) in get_args(field.annotation)
+    return Field(key, "whole" if whole else "number", field.description or "", (), bounds["low"], bounds["high"],
+                 optional)  # fmt: skip

@@ -92,6 +92,10 @@ def status(job: Job | None, place: int, progress: Progress, words: Words) -> str
         if progress.images_per_second:
             facts.append(words["speed"].format(speed=f"{progress.images_per_second:,.0f}"))
         facts += [f"{key} {value:.3g}" for key, value in list(progress.terms.items())[:4]]
+        if progress.part is not None:
+            name, done, total = progress.part
+            what = words.get(f"part_{name}", words["part_assistant"])
+            facts.insert(0, words["part_of"].format(what=what, done=f"{done:,}", total=f"{total:,}"))
         facts = facts or [words["starting"]]
     if job.state == "failed":
         facts.append(words["failed_because"].format(reason=job.message))

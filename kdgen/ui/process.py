@@ -10,12 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kdgen.ui.spare import Spare
+
 PACKAGES = Path(__file__).parents[2]
 GRACE = 15.0
 """Seconds that a run has to save and leave before it is killed; its last checkpoint stays."""
 
 STOP = "stop"
 """A file that asks the process beside it to stop."""
+
+EVENTS = "events.jsonl"
+"""What a process prints of its run, in the home folder: the images that a model draws before there is a run folder."""
 
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "OAUTH", "CREDENTIAL", "API_KEY")
 """Parts of the names of environment variables that no run is shown."""
@@ -43,12 +48,18 @@ def environment(cache: Path) -> dict[str, str]:
 
 
 def execute(
-    arguments: Sequence[str], home: Path, seconds: float, *, env: Mapping[str, str] | None = None, memory: int = 0
+    arguments: Sequence[str],
+    home: Path,
+    seconds: float,
+    *,
+    env: Mapping[str, str] | None = None,
+    memory: int = 0,
+    spare: Spare | None = None,
 ) -> int:
     """Run a command in a home folder until it ends, the folder holds a file ``stop``, or time is up.
 
-    Its warnings and errors go to `log.txt`, its process id to `pid`. It is asked to save and leave, and killed if it
-    has not within ``GRACE`` seconds.
+    What it prints goes to `events.jsonl`, its warnings and errors to `log.txt`, its process id to `pid`. It is asked to
+    save and leave, and killed if it has not within ``GRACE`` seconds.
 
     Args:
         arguments: the command.
@@ -56,15 +67,12 @@ def execute(
         seconds: time that it has.
         env: its environment.
         memory: bytes that it may hold; 0 sets no bound.
+        spare: keeps a process ready for commands of kdgen.
 
     Returns:
         its exit code, negative after a signal.
     """
-    with (home / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            arguments, cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
+    process = _begun(arguments, home, env, spare)
     (home / "pid").write_text(str(process.pid), encoding="utf-8")
     with suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, process.pid, 2)
@@ -82,7 +90,24 @@ def execute(
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.1)
     (home / "pid").unlink(missing_ok=True)
+    if spare is not None:
+        spare.prepare()
     return process.returncode
+
+
+def _begun(
+    arguments: Sequence[str], home: Path, env: Mapping[str, str] | None, spare: Spare | None
+) -> subprocess.Popen[bytes]:
+    out, errors = home.resolve() / EVENTS, home.resolve() / "log.txt"
+    out.unlink(missing_ok=True)
+    if spare is not None and list(arguments[1:3]) == ["-m", "kdgen"]:
+        process = spare.take(arguments[3:], home.resolve(), out, errors)
+        if process is not None:
+            return process
+    with errors.open("ab") as log, out.open("ab") as events:
+        return subprocess.Popen(
+            arguments, cwd=home, env=env, stdin=subprocess.DEVNULL, stdout=events, stderr=log, start_new_session=True
+        )
 
 
 def end_orphan(home: Path) -> None:

@@ -2,23 +2,29 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kdgen.recipe import Recipe, read
+from kdgen.recipe import read
 from kdgen.report.events import read_events
 from kdgen.report.loss_curves import NOT_TERMS, curves_of
 from kdgen.report.report import Report
+from kdgen.training import timing
 from kdgen.types import UserError
+from kdgen.ui.estimates import GUESS, expected
+from kdgen.ui.process import EVENTS
 
 Curves = Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
 FRESH = 6.0
 """Seconds after the last step for which its speed is still said."""
 
-FOLLOWED = ("answers", "step", "phase", "report", "done")
-"""Kinds of events that say how far a run is."""
+UNCOUNTED = ("warning", "checkpoint")
+"""Kinds of events that say nothing of how far a run is."""
+
+RATIO = (0.25, 8.0)
+"""Bounds of how much slower than expected the rest of a run is thought to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,15 +33,16 @@ class Progress:
 
     Attributes:
         folder: of the run.
-        phases: what it consists of, in order: ``answers`` and the phases, then ``report``.
+        phases: what it consists of, in order: ``images``, ``answers`` and the chain, the controls, then ``report``.
         phase: the one it is in; empty before the first.
         share: of that phase that is done, in [0, 1].
-        overall: of the run that is done, in [0, 1].
-        seconds_left: of the whole run, None while that cannot be told.
+        overall: of the run's time that is over, in [0, 1].
+        seconds_left: of the whole run, None while nothing is known of it.
         images_per_second: in training, 0 in other phases.
+        part: what of the phase is done now, and how many of how many: ``answers 300 3000``, ``teacher 1 5``.
         terms: of the loss, at the last step.
         primary_metric: the metric that decides.
-        phases: steps and evaluations by phase, as ``kdgen.report.loss_curves.curves_of`` gives them.
+        curves: steps and evaluations by phase, as ``kdgen.report.loss_curves.curves_of`` gives them.
         warnings: what the run said.
     """
 
@@ -46,6 +53,7 @@ class Progress:
     overall: float = 0.0
     seconds_left: float | None = None
     images_per_second: float = 0.0
+    part: tuple[str, int, int] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     primary_metric: str = "psnr"
     curves: Curves = field(default_factory=dict)
@@ -67,70 +75,115 @@ class Progress:
 
 def follow(folder: Path) -> Progress:
     """How far the run in a folder is; an empty one for a folder with nothing in it."""
-    log = folder / "metrics.jsonl"
     try:
-        state = log.stat()
+        log = (folder / "metrics.jsonl").stat()
     except OSError:
-        return Progress(folder)
-    return _follow(folder, state.st_mtime_ns, state.st_size)
+        return _before(folder)
+    known = _read(folder, log.st_mtime_ns, log.st_size)
+    return _timed(known, time.time()) if known.last else known.progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the log of a run says."""
+
+    progress: Progress
+    last: Mapping[str, Any]
+    took: Mapping[str, float]
+    spans: Mapping[str, float]
 
 
 @lru_cache(maxsize=64)
-def _follow(folder: Path, changed: int, size: int) -> Progress:
+def _read(folder: Path, changed: int, size: int) -> _Known:
     try:
         recipe = read(folder / "recipe.json")
     except UserError:
-        return Progress(folder)
-    events = read_events(folder / "metrics.jsonl")
-    last = next((event for event in reversed(events) if event["kind"] in FOLLOWED),
-                None)  # fmt: skip
+        return _Known(Progress(folder), {}, {}, {})
+    events = [{"time": changed / 1e9, **event} for event in read_events(folder / "metrics.jsonl")]
+    counted = [event for event in events if event["kind"] not in UNCOUNTED]
     start: dict[str, Any] = next((event for event in events if event["kind"] == "start"), {"data": {}})
-    phases = phases_of(recipe, guided=bool(start["data"].get("guided", True)))
+    guided = bool(start["data"].get("guided", True))
+    spans = dict(expected(folder.parent) or timing.spans(recipe, GUESS))
+    if not guided:
+        spans = {name: seconds for name, seconds in spans.items() if not name.startswith("control")}
     messages = tuple(str(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
+    phases = tuple(name for name in spans if name != timing.START)
     progress = Progress(folder, phases=phases, primary_metric=str(start["data"].get("primary_metric", "psnr")),
                         curves=curves_of(events), warnings=messages)  # fmt: skip
-    return progress if last is None else _at(progress, last, recipe, changed)
+    return _Known(progress, counted[-1] if counted else {}, timing.walls(_worked(counted)), spans)
 
 
-def _at(progress: Progress, last: Mapping[str, Any], recipe: Recipe, changed: int) -> Progress:
-    """The progress with what its last event says."""
-    data, phase, share = last["data"], last["phase"], float(last.get("progress", 0.0))
-    if last["kind"] == "answers":
-        phase, share = "answers", data["done"] / max(data["total"], 1)
-    elif last["kind"] == "phase":
-        later = progress.phases[progress.phases.index(phase) + 1 :] if phase in progress.phases else ()
-        phase, share = (later or ("report",))[0], 0.0
-    elif last["kind"] in ("report", "done"):
-        phase, share = "report", 1.0
-    spans = [_span(each, recipe) for each in progress.phases]
-    at = progress.phases.index(phase) if phase in progress.phases else 0
-    overall = (sum(spans[:at]) + share * spans[at]) / max(sum(spans), 1e-9) if spans else 0.0
-    left = data.get("seconds_left")
-    if left is None and recipe.seconds is not None:
-        left = (1 - share) * spans[at]
-    rest = sum(spans[at + 1 :]) * (recipe.seconds is not None)
-    fresh = last["kind"] == "step" and time.time() - changed / 1e9 < FRESH
+def _worked(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Events with the time between a stop and the next start taken out."""
+    kept: list[Mapping[str, Any]] = []
+    idle = 0.0
+    for event in events:
+        if kept and event["kind"] == "start":
+            idle += max(event["time"] - idle - kept[-1]["time"], 0.0)
+        kept.append({**event, "time": event["time"] - idle})
+    return kept
+
+
+def _timed(known: _Known, now: float) -> Progress:
+    """A run at a moment: what is over is known, the rest is as expected, as much slower as what is over was."""
+    last, data = known.last, known.last["data"]
+    order = [*known.spans]
+    phase = timing.phase_of(last)
+    idle = max(now - last["time"], 0.0)
+    took = {**known.took, phase: known.took.get(phase, 0.0) + idle}
+    share = _share(last, took[phase], known.spans.get(phase, 1.0))
+    at = order.index(phase) if phase in order else 0
+    ended = [name for name in order[:at] if name in known.took and known.spans[name] > 0]
+    ratio = sum(known.took[name] for name in ended) / max(sum(known.spans[name] for name in ended), 1e-9)
+    ratio = min(max(ratio, RATIO[0]), RATIO[1]) if ended else 1.0
+    whole = known.spans.get(phase, 1.0) * ratio
+    measured = took[phase] / share if share > 0 else whole
+    whole = share * measured + (1 - share) * max(whole, took[phase])
+    left = max(whole - took[phase], 0.0) + ratio * sum(known.spans[name] for name in order[at + 1 :])
+    if last["kind"] == "done":
+        share, left = 1.0, 0.0
+    over = sum(took.values())
+    fresh = last["kind"] == "step" and idle < FRESH
     terms = {key: value for key, value in data.items() if key not in NOT_TERMS and isinstance(value, float)}
-    return Progress(
-        progress.folder, progress.phases, phase, share, overall, None if left is None else left + rest,
-        float(data.get("images_per_second", 0.0)) if fresh else 0.0, terms if last["kind"] == "step" else {},
-        progress.primary_metric, progress.curves, progress.warnings,
+    part = None
+    if last["kind"] in ("answers", "part") and data.get("total", 0) > 1:
+        part = (str(data.get("part", "answers")), int(data["done"]), int(data["total"]))
+    return replace(
+        known.progress, phase=phase if phase != timing.START else "", share=share,
+        overall=over / max(over + left, 1e-9), seconds_left=left, part=part,
+        images_per_second=float(data.get("images_per_second", 0.0)) if fresh else 0.0,
+        terms=terms if last["kind"] == "step" else {},
     )  # fmt: skip
 
 
-def phases_of(recipe: Recipe, *, guided: bool) -> tuple[str, ...]:
-    """What a run of a recipe goes through; ``guided`` where a net could be trained without the teacher."""
-    answers = ("answers",) if recipe.cache.inputs and recipe.teacher is not None else ()
-    chain = tuple(name for name, _ in recipe.links())
-    controls = ("control_steps", "control_seconds") if recipe.controls and recipe.teacher and guided else ()
-    return (*answers, *chain, *controls, "report")
+def _share(last: Mapping[str, Any], took: float, expected: float) -> float:
+    """How much of its phase is done after an event."""
+    data, kind = last["data"], last["kind"]
+    if kind == "phase":
+        return 1.0
+    if kind == "answers":
+        counted = data["done"] / max(data["total"], 1)
+        return float(min(max(counted, took / max(expected, took, 1e-9)), 1.0))
+    return float(last["progress"])
 
 
-def _span(phase: str, recipe: Recipe) -> float:
-    """Seconds that a phase may take, for a bar that moves evenly; of a recipe in steps, shares of it."""
-    length = recipe.seconds or 100.0
-    if phase in ("answers", "report"):
-        return 0.15 * length + (10.0 if phase == "report" and recipe.seconds else 0.0)
-    lengths = {name: (link.seconds or link.steps or 0) for name, link in recipe.links()}
-    total = sum(lengths.values()) or 1
-    return length * lengths.get(phase, total) / total
+def _before(folder: Path) -> Progress:
+    """A run that has no folder yet: getting ready, or drawing images to be trained on."""
+    spans = expected(folder.parent)
+    phases = tuple(name for name in spans if name != timing.START)
+    total = sum(spans.values())
+    try:
+        events = read_events(folder.parent / EVENTS)
+    except OSError:
+        events = []
+    images = next((event for event in reversed(events) if event["kind"] == timing.IMAGES), None)
+    if images is None:
+        return Progress(folder, phases=phases, seconds_left=total or None)
+    share = float(images["progress"])
+    phases = phases if timing.IMAGES in phases else (timing.IMAGES, *phases)
+    span = spans.get(timing.IMAGES, 0.0)
+    return Progress(
+        folder, phases=phases, phase=timing.IMAGES, share=share, overall=share * span / max(total, 1e-9),
+        seconds_left=total - share * span if span else None,
+        part=(timing.IMAGES, int(images["data"]["done"]), int(images["data"]["total"])),
+    )  # fmt: skip

@@ -31,6 +31,8 @@ CLOSED = (
 )  # fmt: skip
 """Of Gradio's own answers those that fetch, keep or send what this page never asks for."""
 
+HERE = Path(__file__).parent
+
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF87a": "image/gif",
          b"GIF89a": "image/gif"}  # fmt: skip
@@ -61,10 +63,15 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
         """A file that kdgen made: a picture within the page, anything else to be saved."""
         return sent(served, request.path_params["path"])
 
+    async def script(request: Request) -> Response:
+        """What the page does by itself."""
+        return FileResponse(HERE / "setup.js", media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+
     closed = [Route(f"/gradio_api/{path}", gone, methods=METHODS) for path in CLOSED]
     return [
         Route("/enter/{code}", enter, methods=["GET", "POST"]),
         Route("/gradio_api/file={path:path}", file, methods=["GET"]),
+        Route("/kdgen/setup.js", script, methods=["GET"]),
         *shared_routes(runs),
         *closed,
         *(

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from kdgen.recipe import Recipe
 from kdgen.types import UserError
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute, showing
+from kdgen.ui.spare import Spare
 from kdgen.utils.convert import write_text
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
@@ -71,15 +73,20 @@ class Runs:
     def __init__(self, limits: Limits, executing: Execute | None = None) -> None:
         self.limits, self.folder = limits, limits.folder / "runs"
         self.folder.mkdir(parents=True, exist_ok=True)
-        local = partial(execute, env=environment(limits.folder / "cache"), memory=limits.memory_bytes)
+        env = environment(limits.folder / "cache")
+        self.spare = Spare(env) if executing is None else None
+        local = partial(execute, env=env, memory=limits.memory_bytes, spare=self.spare)
         self.executing: Execute = executing or local
         self.sliced = executing is not None
+        self.on_done: Callable[[Path, float], None] = lambda home, began: None
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._line: list[str] = []
         self._closed = False
         self._recover()
         self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(limits.at_once)]
+        if self.spare is not None:
+            self.spare.prepare()
         for worker in [*self._workers, threading.Thread(target=self._keep_sweeping, daemon=True)]:
             worker.start()
 
@@ -159,6 +166,11 @@ class Runs:
         with self._changed:
             return self._line.index(id) + 1 if id in self._line else 0
 
+    def busy(self) -> bool:
+        """Whether any run is at work or in line."""
+        with self._changed:
+            return any(not job.over for job in self._jobs.values())
+
     def home(self, job: Job) -> Path:
         """The folder of a run and of what the app keeps beside it; the run folder itself is ``run`` in it."""
         return self.folder / job.id
@@ -171,6 +183,8 @@ class Runs:
                 if job.state == "running":
                     (self.folder / job.id / STOP).touch()
             self._changed.notify_all()
+        if self.spare is not None:
+            self.spare.close()
         for worker in self._workers:
             worker.join(30)
 
@@ -178,6 +192,7 @@ class Runs:
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
+            began = time.time()
             try:
                 state, message = self._train(self.folder / job.id)
             except BaseException as error:  # whatever breaks one run, the next ones go on
@@ -190,6 +205,9 @@ class Runs:
             if state == "done" and (self.folder / job.id / "run" / "report.json").is_file():
                 with suppress(Exception):  # a result without pictures is one nevertheless
                     self.executing(showing(), self.folder / job.id, SHOWING_SECONDS)
+            if state == "done":
+                with suppress(Exception):  # what is learned of a run for the next ones must not end the line
+                    self.on_done(self.folder / job.id, began)
 
     def _next(self) -> Job | None:
         """Wait for the run whose turn it is, and note that it is at work; None once there is nothing more to do."""

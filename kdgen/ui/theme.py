@@ -66,7 +66,7 @@ def css() -> str:
         f"#kd-kinds label:nth-of-type({number})::before {{ background-image: url({inline(path)}); }}"
         for number, path in enumerate(sorted((HERE / "cards").glob("*.webp")), start=1)
     )
-    return (HERE / "style.css").read_text(encoding="utf-8") + cards
+    return "\n".join([*((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "setup.css")), cards])
 
 
 def inline(path: str | Path) -> str:
@@ -75,6 +75,7 @@ def inline(path: str | Path) -> str:
 
 
 HEAD = """
+<script src="kdgen/setup.js"></script>
 <meta name="description" content="Distil image generators and denoisers in the browser.">
 <script src="kdgen.js" defer></script>
 <style>

@@ -47,6 +47,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
         "GRADIO_ANALYTICS_ENABLED": "False",
         "PYTHONPATH": str(ROOT),
         "KDGEN_APP_PER_SESSION": "2",
+        "KDGEN_APP_PREPARE": "0",
     }
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(

@@ -24,13 +24,17 @@ def fill(page, label, value):
 def test_from_preset_to_comparison(opened, tmp_path):
     page = opened()
     page.get_by_text("GAN", exact=True).first.click()
-    page.locator(".kd-about p", has_text="of the bundled GAN").wait_for()
+    page.locator("#kd-presets", has_text="Small GAN").wait_for()
     page.get_by_text("Denoiser", exact=True).first.click()
-    page.locator(".kd-about p", has_text="small grey denoiser").wait_for()
+    page.locator("#kd-presets", has_text="Grey denoiser").wait_for()
     page.locator("#kd-advanced button").first.click()
-    for label, value in (("cache.inputs", "16"), ("evaluate_every", "2"), ("How long", "5")):
+    for label, value in (
+        ("Inputs that the teacher answers", "16"),
+        ("Seconds between previews", "2"),
+        ("How long exactly", "5"),
+    ):
         fill(page, label, value)
-    page.get_by_label("controls").first.uncheck()
+    page.locator("#kd-controls input").uncheck()
     for said in ('"controls": false', '"seconds": 5', '"evaluate_every": 2', '"inputs": 16'):
         page.wait_for_function("said => document.querySelector('#kd-recipe textarea').value.includes(said)", arg=said)
     page.locator("#kd-start").click()
@@ -60,8 +64,8 @@ def test_from_preset_to_comparison(opened, tmp_path):
 def test_two_browsers_stop_and_go_on(opened, client):
     first, second = opened(), opened()
     for page in (first, second):
-        page.locator("#kd-amount input").fill("300")
-        page.locator("#kd-amount input").blur()
+        page.locator("#kd-advanced button").first.click()
+        page.locator("#kd-field-amount input").fill("300")
         page.locator("#kd-start").click()
         page.locator(".kd-running, .kd-queued").first.wait_for()
     second.get_by_text("place 1 in line").wait_for()
@@ -104,7 +108,7 @@ def test_by_keyboard_alone(opened):
     page.locator("#kd-kinds input").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
-    page.locator(".kd-about p", has_text="of the bundled GAN").wait_for()
+    page.locator("#kd-presets", has_text="Small GAN").wait_for()
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "kd-start":

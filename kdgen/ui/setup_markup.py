@@ -1,0 +1,44 @@
+"""Pieces of the setup side as HTML."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from kdgen.ui.markup import Words
+from kdgen.utils.durations import clock
+
+CONTROLS = ("control_steps", "control_seconds")
+APART = ("start", "images", "answers", *CONTROLS, "report")
+"""Phases that are named by themselves; all others are training."""
+
+ROUND = ((20.0, 5), (90.0, 10), (600.0, 30), (float("inf"), 60))
+"""Up to how many seconds a duration is said in multiples of what: it is an estimate."""
+
+
+def roughly(seconds: float) -> str:
+    """A duration that is not known exactly, e.g. ``1:30``."""
+    unit = next(unit for bound, unit in ROUND if seconds <= bound)
+    return clock(max(unit * round(seconds / unit), unit))
+
+
+def run_time(spans: Mapping[str, float] | None, words: Words) -> str:
+    """How long a whole run takes, and what of it goes where."""
+    if spans is None:
+        return f'<p class="kd-whole">{escape(words["measuring_time"])}</p>'
+    groups = {
+        "images": spans.get("images", 0.0), "answers": spans.get("answers", 0.0),
+        "train": sum(seconds for name, seconds in spans.items() if name not in APART),
+        "controls": sum(spans.get(name, 0.0) for name in CONTROLS), "report": spans.get("report", 0.0),
+    }  # fmt: skip
+    parts = [escape(words[f"span_{name}"].format(time=roughly(seconds))) for name, seconds in groups.items()
+             if seconds >= 1]  # fmt: skip
+    whole = words["whole_time"].format(time=roughly(sum(spans.values())))
+    return f'<p class="kd-whole">{whole}</p><p class="kd-spans">{" · ".join(parts)}</p>'
+
+
+def notices(lines: Sequence[str]) -> str:
+    """Mistakes to the visitor, read out at once."""
+    inner = "".join(f"<p>{escape(line)}</p>" for line in lines)
+    return f'<div class="kd-notice kd-error" role="alert">{inner}</div>' if lines else ""
+
+
+__all__ = ["clock", "notices", "roughly", "run_time"]

@@ -1,0 +1,69 @@
+"""A process that stands ready: it runs what it is given as any other would, once."""
+
+import sys
+import time
+
+import pytest
+
+from kdgen.presets import preset
+from kdgen.training import timing
+from kdgen.ui.preparing import Preparing, prepares
+from kdgen.ui.process import EVENTS, environment, execute
+from kdgen.ui.spare import Spare
+
+LISTING = [sys.executable, "-m", "kdgen", "list", "presets"]
+
+
+@pytest.fixture
+def spare(tmp_path):
+    made = Spare(environment(tmp_path / "cache"))
+    yield made
+    made.close()
+
+
+def test_it_runs_a_command_in_its_home_and_is_replaced(spare, tmp_path):
+    spare.prepare()
+    first = spare._process.pid
+    assert execute(LISTING, tmp_path, 120, env=spare.env, spare=spare) == 0
+    assert "denoise" in (tmp_path / EVENTS).read_text()
+    assert spare._process.pid != first
+    assert spare._process.poll() is None
+
+
+def test_a_mistake_is_told_as_by_any_other_process(spare, tmp_path):
+    spare.prepare()
+    wrong = [*LISTING[:3], "distill", "nothing-of-this-name"]
+    assert execute(wrong, tmp_path, 120, env=spare.env, spare=spare) == 2
+    assert "kdgen: " in (tmp_path / "log.txt").read_text()
+
+
+def test_one_that_died_is_done_without(spare, tmp_path):
+    spare.prepare()
+    spare._process.kill()
+    spare._process.wait()
+    assert execute(LISTING, tmp_path, 120, env=spare.env, spare=spare) == 0
+    assert "denoise" in (tmp_path / EVENTS).read_text()
+
+
+def test_what_is_prepared_makes_way_for_a_run_and_begins_again(tmp_path):
+    busy = [True]
+    preparing = Preparing(environment(tmp_path / "cache"), lambda: busy[0])
+    recipe = preset("denoise").model_copy(update={"batch_size": 2})
+    recipe = recipe.model_copy(update={"cache": recipe.cache.model_copy(update={"inputs": 32, "crop": None})})
+    preparing.want(recipe)
+    preparing.want(recipe)
+    time.sleep(1)
+    assert timing.known(recipe, tmp_path / "cache") is None
+    busy[0] = False
+    end = time.monotonic() + 240
+    while (rates := timing.known(recipe, tmp_path / "cache")) is None or rates.filled < 32:
+        assert time.monotonic() < end
+        time.sleep(0.2)
+    preparing.close()
+
+
+def test_nothing_is_prepared_where_the_accelerator_is_lent(monkeypatch):
+    assert prepares(None)
+    assert not prepares(lambda arguments, home, seconds: 0)
+    monkeypatch.setenv("KDGEN_APP_PREPARE", "0")
+    assert not prepares(None)
