@@ -64,8 +64,9 @@ def endpoints(runs: Runs, models: Models) -> None:
             session: The session that it belongs to.
 
         Returns:
-            Its state (queued, running, done, stopped or failed), place in line, phase, share done, seconds left,
-            figures of the last step, and once it is done its report.
+            Its state (queued, running, done, stopped or failed), place in line, whether it waits for its visitor to
+            hold a lent accelerator, phase, share done, seconds left, figures of the last step, and once it is done its
+            report.
         """
         with _explained():
             return _state(runs, runs.get(run, session))
@@ -171,6 +172,7 @@ def _state(runs: Runs, job: Job) -> TeacherOutput:
     report = progress.report() if job.state == "done" else None
     return {
         "run": job.id, "name": job.name, "state": job.state, "place": runs.place(job.id), "message": job.message,
+        "waits": runs.waits(job),
         "phase": progress.phase, "share": round(progress.overall, 4), "seconds_left": progress.seconds_left,
         "terms": dict(progress.terms), "report": report.model_dump(mode="json") if report else None,
     }  # fmt: skip

@@ -12,6 +12,7 @@ from huggingface_hub import constants
 from kdgen.types import UserError
 from kdgen.ui import compare, distill, gallery, markup, publish, watch
 from kdgen.ui.api import endpoints
+from kdgen.ui.lent import LentRuns, hold_while_watched
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
 from kdgen.ui.process import Execute
@@ -35,10 +36,10 @@ def build(limits: Limits, executing: Execute | None = None, students: Sequence[s
 
     Args:
         limits: what visitors may ask for.
-        executing: how a run's process is run; by default on this machine.
+        executing: how a run's process is run on an accelerator that is lent; by default runs train on this machine.
         students: ids of the Hub that are offered by name.
     """
-    runs = Runs(limits, executing)
+    runs = LentRuns(limits, executing) if executing else Runs(limits)
     models = Models(runs)
     with gr.Blocks(title="kdgen", analytics_enabled=False, delete_cache=(600, 3600)) as page:
         session = gr.BrowserState("", storage_key="kdgen-session", secret="kdgen")
@@ -100,6 +101,7 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
             start = gr.Button(say("start"), variant="primary", size="lg", elem_id="kd-start")
             notice = gr.HTML(elem_id="kd-notice")
             publish.link(session, LINK)
+            publish.kept(runs.limits)
         with gr.Column(scale=6, min_width=320):
             shown = watch.view()
             publish.panel(runs, session, shown)
@@ -139,6 +141,7 @@ def _distill(runs: Runs, models: Models, session: gr.BrowserState) -> tuple[Any,
     shown.resume.click(act("resume"), [shown.chosen, session], [notice, *watched], **PRIVATE)
     shown.timer.tick(tick, [shown.chosen, session, shown.state], shown.outputs, **PRIVATE)
     shown.chosen.input(pick, [shown.chosen, session], shown.outputs, **PRIVATE)
+    hold_while_watched(runs, shown, session, notice)
     return fill, filled, shown, setup
 
 

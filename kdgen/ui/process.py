@@ -17,6 +17,12 @@ GRACE = 15.0
 STOP = "stop"
 """A file that asks the process beside it to stop."""
 
+INTERRUPTED = (130, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""Exit codes of a run that was asked to save and leave."""
+
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Exit codes of a run that did not within ``GRACE`` seconds, or that took all memory."""
+
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "OAUTH", "CREDENTIAL", "API_KEY")
 """Parts of the names of environment variables that no run is shown."""
 
@@ -105,7 +111,7 @@ def complaint(home: Path, code: int) -> str:
     messages = [line.removeprefix("kdgen: ") for line in lines if line.startswith("kdgen: ")]
     if code in (2, 3) and messages:
         return messages[-1].replace(f"{home.resolve()}/", "")[:500]
-    if code in (-signal.SIGKILL, 137):
+    if code in KILLED:
         return "the machine ended it: it needed more memory than there is, or took too long; make it smaller"
     last = lines[-1] if lines else f"exit code {code}"
     if "MemoryError" in last or "not enough memory" in last or "can't allocate memory" in last:

@@ -92,7 +92,7 @@ def look(
     state = dict(previous) if previous.get("id") == id else {"id": id}
     fresh = state == {"id": id}
     progress = follow(runs.home(job) / "run")
-    values: list[Any] = [markup.status(job, runs.place(job.id), progress, words)]
+    values: list[Any] = [markup.status(job, runs.place(job.id), progress, words, waits=runs.waits(job))]
     values.append(gr.update(visible=not job.over) if state.get("state") != job.state else gr.skip())
     resumable = job.state in ("stopped", "failed") and progress.phase != ""
     values.append(gr.update(visible=resumable) if state.get("state") != job.state else gr.skip())
