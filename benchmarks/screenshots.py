@@ -2,8 +2,8 @@
 
     python benchmarks/screenshots.py URL --session SESSION --out space/screenshots
 
-URL is a running app. SESSION is that of a finished run to show: the part behind `#session=` in the link of
-"Follow on another device". Needs Playwright, and Chromium where KDGEN_CHROMIUM says, or as `chromium`.
+URL is a running app. SESSION is that of a finished run to show, as `/distill` of the app's API gave it. Needs
+Playwright, and Chromium where KDGEN_CHROMIUM says, or as `chromium`.
 """
 
 import argparse
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
+
+from kdgen.ui.sessions import COOKIE
 
 SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 390, "height": 844}}
 PAINTS = "performance.getEntriesByType('paint').map(e => [e.name, Math.round(e.startTime)])"
@@ -38,7 +40,9 @@ def main() -> None:
                 page = context.new_page()
                 page.set_default_timeout(180_000)
                 begun = time.monotonic()
-                page.goto(f"{options.url}/#session={options.session}" if options.session else options.url)
+                if options.session:
+                    context.add_cookies([{"name": COOKIE, "value": options.session, "url": options.url}])
+                page.goto(options.url)
                 page.locator(".kd-cost table").wait_for()
                 paint = page.evaluate(PAINTS)
                 print(f"{scheme} {size}: usable after {time.monotonic() - begun:.1f} s, {paint}", flush=True)

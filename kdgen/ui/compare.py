@@ -18,6 +18,7 @@ from kdgen.ui.charts import tradeoff_chart
 from kdgen.ui.limits import Limits
 from kdgen.ui.models import Models
 from kdgen.ui.runs import Runs
+from kdgen.ui.sessions import session_of
 from kdgen.ui.uploads import open_picture
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
@@ -42,7 +43,7 @@ def offered(runs: Runs, session: str, students: Sequence[str]) -> list[tuple[str
     return [*own, *((name, name) for name in TEACHERS if name != "vae#encoder"), *((name, name) for name in students)]
 
 
-def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Comparing:
+def tab(models: Models, students: Sequence[str]) -> Comparing:
     """The tab."""
     limits = models.runs.limits
     names = list(comparing.photographs())
@@ -76,10 +77,10 @@ def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Co
             figures = gr.HTML(elem_id="kd-figures")
             sheet = gr.HTML(say("nothing_compared"), elem_id="kd-sheet")
     upload.upload(_taken(models), [upload], [photo, notice], api_visibility="private", show_progress="minimal")
-    inputs = [session, chosen, photo, sigma, noisy, seed, count, steps]
+    inputs = [chosen, photo, sigma, noisy, seed, count, steps]
     outputs = [notice, slider, caption, figures, sheet]
     run = _run(models)
-    chosen.change(_suited(models), [chosen, session], [picture, noise, count, steps], api_visibility="private",
+    chosen.change(_suited(models), [chosen], [picture, noise, count, steps], api_visibility="private",
                   show_progress="hidden", queue=False)  # fmt: skip
     go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
              concurrency_id="compare")  # fmt: skip
@@ -89,13 +90,13 @@ def tab(models: Models, session: gr.BrowserState, students: Sequence[str]) -> Co
     return Comparing(chosen, run, inputs, outputs)
 
 
-def _suited(models: Models) -> Callable[[list[str], str], list[Any]]:
+def _suited(models: Models) -> Callable[..., list[Any]]:
     """Shows the inputs that the chosen models read: a photograph, its noise, how many images, in how many steps."""
 
-    def suited(references: list[str], session: str) -> list[Any]:
+    def suited(references: list[str], request: gr.Request) -> list[Any]:
         local = [reference for reference in references or () if reference in TEACHERS or reference.startswith("run:")]
         try:
-            tasks = [models.get(reference, session).task for reference in local]
+            tasks = [models.get(reference, session_of(request)).task for reference in local]
         except UserError:
             tasks = []
         if not tasks or len(local) < len(references):
@@ -162,13 +163,13 @@ def show(
 def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
     limits = models.runs.limits
 
-    def run(session: str, references: list[str], photo: Image.Image | None, sigma: float, noisy: bool, seed: float,
+    def run(references: list[str], photo: Image.Image | None, sigma: float, noisy: bool, seed: float,
             count: float, steps: float, request: gr.Request) -> Iterator[list[Any]]:  # fmt: skip
         words = words_for(request)
         skip = gr.skip()
         try:
             options = Options.within(limits, sigma=sigma, seed=seed, num_images=count, num_steps=steps)
-            found = load_all(models, references, session)
+            found = load_all(models, references, session_of(request))
             if not found or (len(found) < 2 and not changes_images(comparing.shared_task(found))):
                 raise UserError(words["two_models"])
             yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]

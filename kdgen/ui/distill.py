@@ -12,6 +12,7 @@ from kdgen.types import UserError
 from kdgen.ui import choices, markup
 from kdgen.ui.models import Models
 from kdgen.ui.runs import Runs
+from kdgen.ui.sessions import session_of
 from kdgen.ui.visitors import TEACHERS, accept
 from kdgen.ui.words import say, words_for
 
@@ -80,18 +81,16 @@ def controls(runs: Runs) -> Setup:
     )
 
 
-def connect(
-    setup: Setup, session: gr.BrowserState, notice: gr.HTML, runs: Runs, models: Models
-) -> tuple[Callable[..., Any], list[Any]]:
+def connect(setup: Setup, notice: gr.HTML, runs: Runs, models: Models) -> tuple[Callable[..., Any], list[Any]]:
     """Make the controls fill in one another. Returns what fills them from a preset, and the controls it fills."""
     fields = choices.fields()
 
-    def fill(request: gr.Request, session: str, name: str) -> list[Any]:
+    def fill(request: gr.Request, name: str) -> list[Any]:
         """Everything as a preset has it."""
         recipe = _within(preset(name), runs)
         kind = choices.kind_of(recipe.task.name)
         unit, amount = ("steps", recipe.steps) if recipe.steps else ("seconds", recipe.seconds)
-        own = [f"run:{job.id}" for job in _finished(runs, session) if choices.kind_of(job.task) == kind]
+        own = [f"run:{job.id}" for job in _finished(runs, session_of(request)) if choices.kind_of(job.task) == kind]
         used = choices.methods_of(recipe)
         return [
             gr.update(value=f"<p>{choices.summary(name)}</p>"),
@@ -103,24 +102,24 @@ def connect(
             unit,
             amount,
             *(choices.value_at(recipe, field.key) for field in fields),
-            *settled(recipe, request, session),
+            *settled(recipe, request),
         ]
 
-    def choose(request: gr.Request, session: str, kind: str) -> list[Any]:
+    def choose(request: gr.Request, kind: str) -> list[Any]:
         """Another kind of work, and its usual preset."""
         names = choices.presets_of(kind)
-        return [gr.update(choices=names, value=names[0]), *fill(request, session, names[0])]
+        return [gr.update(choices=names, value=names[0]), *fill(request, names[0])]
 
-    def change(request: gr.Request, session: str, *values: Any) -> list[Any]:
+    def change(request: gr.Request, *values: Any) -> list[Any]:
         """The recipe and its cost, as the controls stand now."""
         try:
-            return settled(composed(values, session), request, session)
+            return settled(composed(values, session_of(request)), request)
         except UserError as error:
             return [gr.skip(), gr.skip(), markup.notice(str(error))]
 
-    def settled(recipe: Recipe, request: gr.Request, session: str) -> list[Any]:
+    def settled(recipe: Recipe, request: gr.Request) -> list[Any]:
         try:
-            teacher = models.get(str(recipe.teacher), session)
+            teacher = models.get(str(recipe.teacher), session_of(request))
             shown = markup.costs(*choices.costs(recipe, teacher), words_for(request))
         except UserError as error:
             return [recipe.to_json(), "", markup.notice(str(error))]
@@ -147,12 +146,12 @@ def connect(
               setup.unit, setup.amount, *setup.fields, setup.recipe, setup.cost, notice]  # fmt: skip
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-    setup.kind.input(choose, [session, setup.kind], [setup.preset, *filled], **quiet)
-    setup.preset.input(fill, [session, setup.preset], filled, **quiet)
+    setup.kind.input(choose, [setup.kind], [setup.preset, *filled], **quiet)
+    setup.preset.input(fill, [setup.preset], filled, **quiet)
     for control in setup.chosen[1:]:
         event = control.release if isinstance(control, gr.Slider) else control.blur if isinstance(
             control, gr.Number) else control.input  # fmt: skip
-        event(change, [session, *setup.chosen], [setup.recipe, setup.cost, notice], **quiet)
+        event(change, setup.chosen, [setup.recipe, setup.cost, notice], **quiet)
     return fill, filled
 
 

@@ -21,6 +21,7 @@ from kdgen.ui import choices, compare, markup
 from kdgen.ui.models import Models
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Job, Runs
+from kdgen.ui.sessions import session_of
 from kdgen.ui.theme import inline
 from kdgen.ui.words import say, words_for
 
@@ -55,7 +56,7 @@ class Entry:
     picture: str
 
 
-def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, comparing: compare.Comparing, tab: gr.Tab,
+def tab(runs: Runs, models: Models, tabs: gr.Tabs, comparing: compare.Comparing, tab: gr.Tab,
         students: Sequence[str]) -> None:  # fmt: skip
     """The tab."""
     gr.HTML(say("gallery_info"), elem_classes="kd-hint")
@@ -71,9 +72,9 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         opened = gr.Button(say("open_compare"), variant="primary", visible=False, elem_id="kd-gallery-compare")
         deleted = gr.Button(say("delete"), variant="stop", visible=False, elem_id="kd-gallery-delete")
 
-    def fill(session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
+    def fill(kind: str, online: bool, request: gr.Request) -> list[Any]:
         words = words_for(request)
-        found, message = entries(runs, session, students), ""
+        found, message = entries(runs, session_of(request), students), ""
         if online:
             try:
                 found = [*found, *from_hub()]
@@ -85,8 +86,8 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
         return [gr.update(choices=named, value=None), _looks(found), message, gr.update(visible=False),
                 gr.update(visible=False)]  # fmt: skip
 
-    def choose(reference: str | None, session: str, request: gr.Request) -> list[Any]:
-        words = words_for(request)
+    def choose(reference: str | None, request: gr.Request) -> list[Any]:
+        words, session = words_for(request), session_of(request)
         candidates = [*entries(runs, session, students), *_cached_hub()]
         entry = next((each for each in candidates if each.reference == reference), None)
         if entry is None:
@@ -97,16 +98,17 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
             gr.update(visible=entry.origin == "yours"),
         ]
 
-    def remove(reference: str, session: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
+    def remove(reference: str, kind: str, online: bool, request: gr.Request) -> list[Any]:
         try:
-            runs.delete(reference.removeprefix("run:"), session)
+            runs.delete(reference.removeprefix("run:"), session_of(request))
             message = markup.notice(words_for(request)["deleted"], kind="good")
         except UserError as error:
             message = markup.notice(str(error))
-        pictures, looks, _, *rest = fill(session, kind, online, request)
+        pictures, looks, _, *rest = fill(kind, online, request)
         return [pictures, looks, message, *rest]
 
-    def to_compare(reference: str, session: str) -> list[Any]:
+    def to_compare(reference: str, request: gr.Request) -> list[Any]:
+        session = session_of(request)
         entry = next((each for each in entries(runs, session, students) if each.reference == reference), None)
         pair = [entry.teacher if entry and entry.teacher else reference, reference]
         offered = compare.offered(runs, session, students)
@@ -115,10 +117,10 @@ def tab(runs: Runs, models: Models, session: gr.BrowserState, tabs: gr.Tabs, com
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     outputs = [pictures, looks, details, opened, deleted]
     for event in (tab.select, shown.input, online.input):
-        event(fill, [session, shown, online], outputs, **quiet)
-    pictures.input(choose, [pictures, session], [details, opened, deleted], **quiet)
-    deleted.click(remove, [pictures, session, shown, online], outputs, **quiet)
-    opened.click(to_compare, [pictures, session], [tabs, comparing.models], **quiet).then(
+        event(fill, [shown, online], outputs, **quiet)
+    pictures.input(choose, [pictures], [details, opened, deleted], **quiet)
+    deleted.click(remove, [pictures, shown, online], outputs, **quiet)
+    opened.click(to_compare, [pictures], [tabs, comparing.models], **quiet).then(
         comparing.run, comparing.inputs, comparing.outputs, api_visibility="private"
     )
 

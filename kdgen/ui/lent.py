@@ -13,6 +13,7 @@ from kdgen.ui.limits import Limits
 from kdgen.ui.process import INTERRUPTED, KILLED, Execute, command, end_orphan
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Job, Runs, State
+from kdgen.ui.sessions import session_of
 from kdgen.ui.watch import View
 
 LEFT = "closed by visitor"
@@ -100,12 +101,13 @@ class LentRuns(Runs):
         elif stretch < LONGEST:
             self._stretch[id] = 2 * stretch
         else:
-            return "failed", (f"its phase {progress.phase or 'start'} takes longer than the {self._length(id):.0f} s for "
-                              "which an accelerator is lent at a time: make the run smaller")  # fmt: skip
+            seconds = f"{self._length(id):.0f}"
+            return "failed", (f"its phase {progress.phase or 'start'} takes longer than the {seconds} s for which an "
+                              "accelerator is lent at a time: make the run smaller")  # fmt: skip
         return "running", ""
 
 
-def hold_while_watched(runs: Runs, shown: View, session: Any, notice: gr.HTML) -> None:
+def hold_while_watched(runs: Runs, shown: View, notice: gr.HTML) -> None:
     """Let the page hold the accelerator for the run that it shows, slice after slice, as long as it is open.
 
     The event is queued: the browser sends the visitor's token with those, so that their quota counts.
@@ -113,12 +115,12 @@ def hold_while_watched(runs: Runs, shown: View, session: Any, notice: gr.HTML) -
     if not isinstance(runs, LentRuns):
         return
 
-    def hold(id: str | None, session: str) -> Any:
+    def hold(id: str | None, request: gr.Request) -> Any:
         try:
-            runs.hold(id or "", session)
+            runs.hold(id or "", session_of(request))
         except UserError as error:
             return markup.notice(str(error)) if id else gr.skip()
         return gr.skip()
 
-    shown.timer.tick(hold, [shown.chosen, session], [notice], queue=True, trigger_mode="once", concurrency_limit=None,
+    shown.timer.tick(hold, [shown.chosen], [notice], queue=True, trigger_mode="once", concurrency_limit=None,
                      show_progress="hidden", api_visibility="private")  # fmt: skip

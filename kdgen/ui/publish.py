@@ -9,17 +9,26 @@ from kdgen import hub
 from kdgen.types import UserError
 from kdgen.ui import markup
 from kdgen.ui.limits import Limits, on_a_space
-from kdgen.ui.runs import Runs
+from kdgen.ui.runs import SECRET, Runs
+from kdgen.ui.sessions import Codes, session_of
 from kdgen.ui.watch import View
 from kdgen.ui.words import say, words_for
 
+ADDRESS = "(path) => path && new URL(path, location.href).href"
 
-def link(session: gr.BrowserState, js: str) -> None:
-    """A link that shows the same runs on another device. It is made in the browser, and no server is told."""
+
+def link(codes: Codes) -> None:
+    """A link that shows the same runs on another device, good for a while."""
     with gr.Accordion(say("another_device"), open=False, elem_id="kd-follow") as opened:
         address = gr.Textbox(label=say("another_device"), info=say("another_device_info"), buttons=["copy"],
                              interactive=False, elem_id="kd-link")  # fmt: skip
-    opened.expand(None, [session], [address], js=js, api_visibility="private")
+
+    def fill(request: gr.Request) -> str:
+        session = session_of(request)
+        return f"enter/{codes.new(session)}" if SECRET.fullmatch(session) else ""
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    opened.expand(fill, None, [address], **quiet).then(None, [address], [address], js=ADDRESS, **quiet)
 
 
 def signs_in() -> bool:
@@ -33,7 +42,7 @@ def kept(limits: Limits) -> None:
     gr.HTML(say(place), elem_classes="kd-hint", elem_id="kd-kept")
 
 
-def panel(runs: Runs, session: gr.BrowserState, shown: View) -> None:
+def panel(runs: Runs, shown: View) -> None:
     """The accordion that publishes a finished run; where nobody can sign in, it says how else."""
     with gr.Accordion(say("push"), open=False, elem_id="kd-push"):
         if not signs_in():
@@ -46,15 +55,15 @@ def panel(runs: Runs, session: gr.BrowserState, shown: View) -> None:
         go = gr.Button(say("push"))
         message = gr.HTML()
 
-    def push(id: str | None, session: str, name: str, request: gr.Request, token: gr.OAuthToken | None) -> Any:
+    def push(id: str | None, name: str, request: gr.Request, token: gr.OAuthToken | None) -> Any:
         words = words_for(request)
         if token is None:
             return markup.notice(words["push_sign_in"])
         try:
-            job = runs.get(id or "", session)
+            job = runs.get(id or "", session_of(request))
             done = hub.push_to_hub(runs.home(job) / "run", name, token=token.token)
         except UserError as error:
             return markup.notice(str(error))
         return markup.notice(words["pushed"].format(url=done.url), kind="good")
 
-    go.click(push, [shown.chosen, session, name], [message], api_visibility="private", concurrency_limit=2)
+    go.click(push, [shown.chosen, name], [message], api_visibility="private", concurrency_limit=2)

@@ -199,7 +199,9 @@ class Runs:
         seconds, begun = self.limits.wall_seconds, time.monotonic()
         code = self.executing(command(home), home, seconds)
         timed_out = code != 0 and time.monotonic() - begun >= seconds
-        return self._outcome(home, code, f"it took longer than the {seconds} s that a run has here" if timed_out else "")
+        return self._outcome(
+            home, code, f"it took longer than the {seconds} s that a run has here" if timed_out else ""
+        )
 
     def _outcome(self, home: Path, code: int, reason: str = "") -> tuple[State, str]:
         """How a job stands whose process has ended: done, stopped by its owner, or failed for a reason."""

@@ -181,5 +181,9 @@ def served(runs: Runs) -> Path:
 
 def choices_of(runs: Runs, session: str, words: Mapping[str, str]) -> list[tuple[str, str]]:
     """The runs of a session as a list to choose from."""
+    try:
+        jobs = runs.owned_by(session)
+    except UserError:
+        return []
     return [(f"{job.name} · {time.strftime('%H:%M:%S', time.localtime(job.created))} · {words[f'state_{job.state}']}",
-             job.id) for job in runs.owned_by(session)]  # fmt: skip
+             job.id) for job in jobs]  # fmt: skip

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kdgen.ui.sessions import COOKIE
+
 ROOT = Path(__file__).parents[2]
 REQUIRED = os.environ.get("KDGEN_REQUIRE_BROWSER") == "1"
 
@@ -92,7 +94,9 @@ def opened(chromium, server):
         page.set_default_timeout(120_000)
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: complaints.append(str(e)))
-        page.goto(server.url + (f"/#session={session}" if session else "/"))
+        if session:
+            context.add_cookies([{"name": COOKIE, "value": session, "url": server.url, "httpOnly": True}])
+        page.goto(server.url)
         page.locator(".kd-cost table").wait_for()
         if tab:
             page.get_by_role("tab", name=tab).click()

@@ -99,7 +99,9 @@ def test_preloaded_students_are_offered(tmp_path):
         (False, True, "", "runs/app", True),
     ],
 )
-def test_runs_go_to_persistent_storage_where_there_is_some(monkeypatch, tmp_path, space, mounted, chosen, folder, lasting):
+def test_runs_go_to_persistent_storage_where_there_is_some(
+    monkeypatch, tmp_path, space, mounted, chosen, folder, lasting
+):
     storage = tmp_path / "data"
     if mounted:
         storage.mkdir()

@@ -13,6 +13,8 @@ import pytest
 from gradio_client import Client
 from serving import TINY, ended, free_port
 
+from kdgen.ui.sessions import COOKIE
+
 pytestmark = pytest.mark.skipif(find_spec("spaces") is None, reason="the package spaces is not installed")
 HERE = Path(__file__).parent
 TOKEN = "eyJhbGciOiJub25lIn0.eyJ1c2VyIjoiYWRhIn0.x"
@@ -88,4 +90,5 @@ def test_a_visitor_holds_slices_under_their_own_token_while_they_watch(space, ch
 
 def enter(page, url, session):
     """Open the page as the visitor of a session."""
-    page.goto(f"{url}/#session={session}")
+    page.context.add_cookies([{"name": COOKIE, "value": session, "url": url, "httpOnly": True}])
+    page.goto(url)
