@@ -148,6 +148,12 @@ def application(hub: Hub) -> FastAPI:
         del store.repos[kind, name]
         return Response()
 
+    @app.post("/api/spaces/{org}/{name}/hardware")
+    async def hardware(request: Request, org: str, name: str) -> Any:
+        hub.repo(request, "space", f"{org}/{name}", write=True)
+        flavor = (await request.json())["flavor"]
+        return {"stage": "BUILDING", "hardware": {"current": None, "requested": flavor}}
+
     @app.get("/api/models")
     def search(request: Request) -> Any:
         hub.who(request)
