@@ -81,7 +81,7 @@ def deploy(
             info = commit(hub, id.name, files, stale=lambda path: path != ".gitattributes", repo_type="space",
                           message=f"kdgen {version('kdgen')}")  # fmt: skip
             if hardware is not None:
-                with_retries(lambda: hub.request_space_hardware(id.name, hardware))
+                with_retries(lambda: hub.request_space_hardware(id.name, SpaceHardware(hardware)))
     return Pushed(url, info.oid, sizes, tuple(notes), page)
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 from huggingface_hub import constants
 
 from kdgen.types import UserError
-from kdgen.ui import compare, distill, gallery, markup, publish, watch
+from kdgen.ui import compare, distill, elsewhere, gallery, markup, publish, watch
 from kdgen.ui.api import endpoints
 from kdgen.ui.lent import LentRuns, hold_while_watched
 from kdgen.ui.limits import Limits, switched_on
@@ -100,6 +100,7 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
         with gr.Column(scale=6, min_width=320):
             shown = watch.view()
             publish.panel(runs, shown)
+            elsewhere.panel(runs, shown)
     fill, filled = distill.connect(setup, notice, runs, models)
     watched = [shown.chosen, *shown.outputs]
 
