@@ -317,8 +317,7 @@ def _explained(what: str, *, writing: bool = False) -> Iterator[None]:
             status, path = error.response.status_code, error.response.url.path
             if status in (402, 403) and path.startswith("/api/jobs"):
                 reason = redacted(error.server_message or "") or "no reason given"
-                billing = f"{constants.ENDPOINT}/settings/billing"
-                bills = f"{constants.ENDPOINT}/settings/billing"
-                raise UserError(f"{what}: this account or its token may not run jobs: it takes credit, see {bills}, "
-                                f"and a token with the right to jobs ({reason})") from None  # fmt: skip
+                raise UserError(f"{what}: this account or its token may not run jobs: it takes credit, see "
+                                f"{constants.ENDPOINT}/settings/billing, and the right to jobs: {reason}"
+                                ) from None  # fmt: skip
             raise
