@@ -303,8 +303,16 @@ def _hardware(info: JobHardwareInfo) -> Hardware:
 
 def _job(info: JobInfo) -> Job:
     labels: dict[str, Any] = info.labels or {}
-    return Job(info.id, info.url, str(labels.get("recipe", "")), str(info.flavor or ""), str(info.status.stage),
-               str(labels.get("repository", "")).replace("--", "/", 1), redacted(info.status.message or ""))  # fmt: skip
+    repo_id = str(labels.get("repository", "")).replace("--", "/", 1)
+    return Job(
+        id=info.id,
+        url=info.url,
+        name=str(labels.get("recipe", "")),
+        hardware=str(info.flavor or ""),
+        stage=str(info.status.stage),
+        repo_id=repo_id,
+        message=redacted(info.status.message or ""),
+    )
 
 
 @contextmanager

@@ -34,11 +34,12 @@ def panel(runs: Runs, shown: View) -> None:
         gr.HTML(say("away_info"), elem_classes="kd-hint")
         with gr.Row():
             gr.LoginButton(size="sm")
-            repo_id = gr.Textbox(label=say("push_name"), info=say("push_name_info"), max_length=96)
+            repo_id = gr.Textbox(label=say("push_name"), info=say("push_name_info"), max_length=96,
+                                 elem_id="kd-away-name")  # fmt: skip
         with gr.Row():
             machine = gr.Dropdown([], label=say("away_hardware"), info=say("away_hardware_info"), elem_id="kd-hardware")
             seconds = gr.Number(600, label=say("away_seconds"), info=say("away_seconds_info"), minimum=1,
-                                maximum=LONGEST, precision=0)  # fmt: skip
+                                maximum=LONGEST, precision=0, elem_id="kd-away-seconds")  # fmt: skip
         price = gr.HTML(elem_id="kd-price")
         with gr.Row(elem_classes="kd-buttons"):
             go = gr.Button(say("away_go"), variant="primary", elem_id="kd-away-go")
