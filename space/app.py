@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdgen.ui import serve
+from kdgen.ui.app import serve
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import GRACE, Execute, environment, execute
 

@@ -1,6 +1,5 @@
 """Named endpoints for programs: what the page does, with plain parameters and plain answers."""
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -9,8 +8,9 @@ from gradio.events import api
 from kdgen.presets import preset as find_preset
 from kdgen.recipe import override
 from kdgen.types import UserError
-from kdgen.ui import choices, compare, comparing
+from kdgen.ui import choices, comparing
 from kdgen.ui.models import Models
+from kdgen.ui.pictures import FIRST
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Job, Runs, new_session
 from kdgen.ui.uploads import open_picture
@@ -129,15 +129,15 @@ def endpoints(runs: Runs, models: Models) -> None:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
         with _explained():
-            options = compare.Options.within(runs.limits, sigma=sigma, seed=seed, num_images=num_images,
+            options = comparing.Options.within(runs.limits, sigma=sigma, seed=seed, num_images=num_images,
                                              num_steps=num_steps)  # fmt: skip
-            found = compare.load_all(models, names.split(","), session or new_session())
-            if len(found) < 2:
+            named = models.named_all(names.split(","), session or new_session())
+            if len(named) < 2:
                 raise UserError("name at least two models, with a comma between")
-            photo = open_picture(Path(photograph), runs.limits) if photograph else None
-            pictures = compare.show(found, photo, options)
-            report = comparing.measured(found, sigma=options.sigma)
-        return report.model_dump(mode="json"), pictures.sheet
+            photo = open_picture(photograph, runs.limits) if photograph else comparing.photographs()[FIRST]
+            _, shown = models.worker.call("show", named, photo, options)
+            report = models.worker.call("measure", named, options.sigma)
+        return report.model_dump(mode="json"), shown.sheet
 
     named = {"presets": list_presets, "distill": distill, "status": status, "stop": stop, "delete": delete}
     for name, function in named.items():

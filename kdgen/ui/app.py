@@ -15,26 +15,28 @@ from kdgen.ui.api import endpoints
 from kdgen.ui.lent import LentRuns, hold_while_watched
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
+from kdgen.ui.page import Page
 from kdgen.ui.process import Execute
 from kdgen.ui.routes import server_arguments
 from kdgen.ui.runs import SERVED, Runs
 from kdgen.ui.sessions import Codes, session_of
 from kdgen.ui.theme import HEAD, css, theme
+from kdgen.ui.uploads import Uploads
 from kdgen.ui.words import I18N, say, words_for
 
 TOGGLE = "() => { document.body.classList.toggle('dark'); }"
 
 
-def build(runs: Runs, codes: Codes, students: Sequence[str] = ()) -> gr.Blocks:
+def build(runs: Runs, models: Models, codes: Codes, students: Sequence[str] = ()) -> Page:
     """The page.
 
     Args:
         runs: what visitors began.
+        models: what they can name.
         codes: that hand a session to another browser.
         students: ids of the Hub that are offered by name.
     """
-    models = Models(runs)
-    page = gr.Blocks(title="kdgen", analytics_enabled=False, delete_cache=(600, 3600))
+    page = Page(Uploads(runs.limits), title="kdgen", analytics_enabled=False, delete_cache=(600, 3600))
     with page:
         with gr.Row(elem_classes="kd-top"):
             with gr.Column(scale=8, min_width=260):
@@ -84,6 +86,9 @@ def build(runs: Runs, codes: Codes, students: Sequence[str] = ()) -> gr.Blocks:
         )
     return page
 
+
+SESSIONS = 200
+"""Open pages whose last values are kept; of the others the browser alone knows."""
 
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
 
@@ -163,21 +168,23 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
         constants.HF_HUB_DISABLE_IMPLICIT_TOKEN = True
     os.environ["GRADIO_TEMP_DIR"] = str(limits.folder.resolve() / SERVED)
     runs, codes = LentRuns(limits, executing) if executing else Runs(limits), Codes()
-    page = build(runs, codes, students)
+    models = Models(runs)
+    models.worker.start()
+    page = build(runs, models, codes, students)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:
-        page.queue(default_concurrency_limit=4, max_size=200).launch(**launching(runs, codes), **options)
+        page.queue(default_concurrency_limit=4, max_size=200).launch(**launching(runs, codes, page.uploads), **options)
     finally:
+        models.worker.end()
         runs.close()
 
 
-def launching(runs: Runs, codes: Codes) -> dict[str, Any]:
+def launching(runs: Runs, codes: Codes, uploads: Uploads) -> dict[str, Any]:
     """How the page is launched."""
     limits = runs.limits
     return {
         "theme": theme(), "css": css(), "head": HEAD, "i18n": I18N, "ssr_mode": False, "show_error": False,
         "footer_links": ["api", "settings"], "max_file_size": limits.upload_bytes, "quiet": False,
-        "allowed_paths": [str((limits.folder / SERVED).resolve())],
         "mcp_server": switched_on("MCP"), "enable_monitoring": False, "share": False,
-        "run_history": False, "app_kwargs": server_arguments(runs, codes),
+        "run_history": False, "app_kwargs": server_arguments(runs, codes, uploads), "state_session_capacity": SESSIONS,
     }  # fmt: skip

@@ -3,23 +3,19 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Annotated, Any, Self
+from typing import Any
 
 import gradio as gr
-from PIL import Image
-from pydantic import Field
 
-from kdgen.models.model import Model
 from kdgen.models.task_arguments import changes_images, task_class
+from kdgen.report.report import Report
 from kdgen.types import UserError
-from kdgen.types.arguments import Sigma, check_argument
 from kdgen.ui import comparing, markup
 from kdgen.ui.charts import tradeoff_chart
-from kdgen.ui.limits import Limits
 from kdgen.ui.models import Models
+from kdgen.ui.pictures import FIRST, Pictures
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
-from kdgen.ui.uploads import open_picture
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
 
@@ -45,6 +41,7 @@ def offered(runs: Runs, session: str, students: Sequence[str]) -> list[tuple[str
 
 def tab(models: Models, students: Sequence[str]) -> Comparing:
     """The tab."""
+    pictures = Pictures(models.runs.limits)
     limits = models.runs.limits
     names = list(comparing.photographs())
     with gr.Row(equal_height=False):
@@ -54,10 +51,11 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
                                      allow_custom_value=True, max_choices=limits.models, label=say("models"),
                                      info=say("models_info"), elem_id="kd-models")  # fmt: skip
             with gr.Group(elem_classes="kd-card") as picture:
-                example = gr.Radio(names, value="chelsea", label=say("examples"), info=say("examples_info"))
-                photo = gr.Image(comparing.photographs()["chelsea"], label=say("photograph"), interactive=False,
+                example = gr.Radio(names, value=FIRST, label=say("examples"), info=say("examples_info"))
+                photo = gr.Image(comparing.photographs()[FIRST], label=say("photograph"), interactive=False,
                                  type="pil", height=200,
                                  buttons=[], elem_id="kd-photo", alt_text="The photograph")  # fmt: skip
+                named = gr.Textbox(FIRST, visible=False)
                 upload = gr.UploadButton(say("upload"), file_types=["image"], elem_id="kd-upload", size="sm")
                 with gr.Column(min_width=200) as noise:
                     sigma = gr.Slider(0, 75, 25, step=1, label=say("sigma"), info=say("sigma_info"))
@@ -76,16 +74,20 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
             caption = gr.HTML(elem_id="kd-caption")
             figures = gr.HTML(elem_id="kd-figures")
             sheet = gr.HTML(say("nothing_compared"), elem_id="kd-sheet")
-    upload.upload(_taken(models), [upload], [photo, notice], api_visibility="private", show_progress="minimal")
-    inputs = [chosen, photo, sigma, noisy, seed, count, steps]
+    upload.upload(_taken(pictures), [upload], [photo, named, notice], api_visibility="private", show_progress="minimal")
+    inputs = [chosen, named, sigma, noisy, seed, count, steps]
     outputs = [notice, slider, caption, figures, sheet]
-    run = _run(models)
+    run = _run(models, pictures)
     chosen.change(_suited(models), [chosen], [picture, noise, count, steps], api_visibility="private",
                   show_progress="hidden", queue=False)  # fmt: skip
     go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
              concurrency_id="compare")  # fmt: skip
     example.input(
-        lambda name: comparing.photographs()[name], [example], [photo], api_visibility="private", queue=False
+        lambda name: [comparing.photographs().get(name), name],
+        [example],
+        [photo, named],
+        api_visibility="private",
+        queue=False,
     ).then(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_id="compare")
     return Comparing(chosen, run, inputs, outputs)
 
@@ -108,77 +110,27 @@ def _suited(models: Models) -> Callable[..., list[Any]]:
     return suited
 
 
-def load_all(models: Models, references: Sequence[str], session: str) -> dict[str, Model]:
-    """Models by the name they are shown under. Raises UserError for fewer than two, or too many."""
-    names = list(dict.fromkeys(str(reference).strip() for reference in references or () if str(reference).strip()))
-    limit = models.runs.limits.models
-    if len(names) > limit:
-        raise UserError(f"at most {limit} models are compared at once, not {len(names)}")
-    found: dict[str, Model] = {}
-    for reference in names:
-        model = models.get(reference, session)
-        name = model.name if model.name not in found else f"{model.name} ({reference.removeprefix('run:')[:12]})"
-        found[name] = model
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The numbers of a comparison.
-
-    Attributes:
-        sigma: noise that is added, in 8-bit units.
-        seed: of the noise or the latents.
-        num_images: how many images models draw.
-        num_steps: in how many steps, by those made to draw in few.
-    """
-
-    sigma: float
-    seed: int
-    num_images: int
-    num_steps: int
-
-    @classmethod
-    def within(cls, limits: Limits, *, sigma: Any, seed: Any, num_images: Any, num_steps: Any) -> Self:
-        """The numbers as a visitor gave them. Raises UserError for what is no number, or not within the limits."""
-        check_argument("compare", "sigma", sigma, Sigma)
-        for name, value, least, most in (("seed", seed, 0, 2**53), ("num_images", num_images, 1, limits.images),
-                                         ("num_steps", num_steps, 1, limits.num_steps)):  # fmt: skip
-            check_argument("compare", name, value, Annotated[float, Field(ge=least, le=most)])
-        return cls(float(sigma), int(seed), int(num_images), int(num_steps))
-
-
-def show(
-    found: dict[str, Model], photo: Image.Image | None, options: Options, *, noisy: bool = False
-) -> comparing.Shown:
-    """The pictures of a comparison, of the kind that suits the models."""
-    if not changes_images(comparing.shared_task(found)):
-        return comparing.on_latents(
-            found, num_images=options.num_images, seed=options.seed, num_steps=options.num_steps
-        )
-    picture = photo if photo is not None else comparing.photographs()["chelsea"]
-    return comparing.on_photograph(found, picture, sigma=options.sigma, seed=options.seed, noisy=noisy)
-
-
-def _run(models: Models) -> Callable[..., Iterator[list[Any]]]:
+def _run(models: Models, pictures: Pictures) -> Callable[..., Iterator[list[Any]]]:
     limits = models.runs.limits
 
-    def run(references: list[str], photo: Image.Image | None, sigma: float, noisy: bool, seed: float,
+    def run(references: list[str], picture: str, sigma: float, noisy: bool, seed: float,
             count: float, steps: float, request: gr.Request) -> Iterator[list[Any]]:  # fmt: skip
         words = words_for(request)
         skip = gr.skip()
         try:
-            options = Options.within(limits, sigma=sigma, seed=seed, num_images=count, num_steps=steps)
-            found = load_all(models, references, session_of(request))
-            if not found or (len(found) < 2 and not changes_images(comparing.shared_task(found))):
+            options = comparing.Options.within(limits, sigma=sigma, seed=seed, num_images=count, num_steps=steps,
+                                               noisy=bool(noisy))  # fmt: skip
+            named = models.named_all(references, session_of(request))
+            if not named:
                 raise UserError(words["two_models"])
             yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]
-            pictures = show(found, photo, options, noisy=bool(noisy))
-            first, second, *_ = [*found] if len(found) > 1 else [words["input"], *found]
-            yield [markup.notice(words["measuring"], kind="good"), gr.update(value=pictures.pair, visible=True),
-                   _caption(pictures, first, second, words), "", _sheet(pictures, first, second, words)]  # fmt: skip
-            yield ["", skip, skip, _figures(found, options.sigma, words), skip]
-        except (UserError, RuntimeError) as error:
+            photo = pictures.get(picture, session_of(request))
+            names, shown = models.worker.call("show", named, photo, options)
+            first, second, *_ = names if len(names) > 1 else [words["input"], *names]
+            yield [markup.notice(words["measuring"], kind="good"), gr.update(value=shown.pair, visible=True),
+                   _caption(shown, first, second, words), "", _sheet(shown, first, second, words)]  # fmt: skip
+            yield ["", skip, skip, _figures(models.worker.call("measure", named, options.sigma), words), skip]
+        except UserError as error:
             yield [markup.notice(str(error)[:300]), skip, skip, skip, skip]
 
     return run
@@ -198,21 +150,22 @@ def _sheet(pictures: comparing.Shown, first: str, second: str, words: markup.Wor
             f'</figure><figure class="kd-figure"><figcaption>{escape(title)}</figcaption>{error}</figure>')  # fmt: skip
 
 
-def _figures(found: dict[str, Model], sigma: float, words: markup.Words) -> str:
-    report = comparing.measured(found, sigma=sigma)
+def _figures(report: Report, words: markup.Words) -> str:
     points, quality = comparing.tradeoff(report)
     chart = tradeoff_chart(points, quality, words)
     return (f'<div class="kd-figure">{words["figures"]}{markup.table(report, words)}</div><figure class="kd-figure">'
             f"<figcaption>{words['tradeoff_title']}</figcaption>{chart}</figure>")  # fmt: skip
 
 
-def _taken(models: Models) -> Callable[[str], list[Any]]:
-    def taken(path: str | None) -> list[Any]:
+def _taken(pictures: Pictures) -> Callable[..., list[Any]]:
+    def taken(path: str | None, request: gr.Request) -> list[Any]:
         if not path:
-            return [gr.skip(), ""]
+            return [gr.skip(), gr.skip(), ""]
         try:
-            return [open_picture(path, models.runs.limits), ""]
+            session = session_of(request)
+            name = pictures.add(path, session)
+            return [pictures.get(name, session), name, ""]
         except UserError as error:
-            return [gr.skip(), markup.notice(str(error))]
+            return [gr.skip(), gr.skip(), markup.notice(str(error))]
 
     return taken

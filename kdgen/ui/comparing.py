@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any, Self
 
 import matplotlib
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import Field
 
 from kdgen.data import generator
 from kdgen.data.photographs import Photographs
@@ -21,6 +21,8 @@ from kdgen.report import compare, sample_grids
 from kdgen.report.report import Report, heading
 from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Batch, UserError
+from kdgen.types.arguments import Sigma, check_argument
+from kdgen.ui.limits import Limits
 from kdgen.utils.convert import from_picture, sheet, to_pictures
 
 MEASURED = 200
@@ -47,6 +49,36 @@ class Shown:
     difference: Image.Image
     largest: float
     psnr: float
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The numbers of a comparison.
+
+    Attributes:
+        sigma: noise that is added, in 8-bit units.
+        seed: of the noise or the latents.
+        num_images: how many images models draw.
+        num_steps: in how many steps, by those made to draw in few.
+        noisy: whether the picture is noisy already, and nothing is added.
+    """
+
+    sigma: float
+    seed: int
+    num_images: int
+    num_steps: int
+    noisy: bool = False
+
+    @classmethod
+    def within(
+        cls, limits: Limits, *, sigma: Any, seed: Any, num_images: Any, num_steps: Any, noisy: bool = False
+    ) -> Self:
+        """The numbers as a visitor gave them. Raises UserError for what is no number, or not within the limits."""
+        check_argument("compare", "sigma", sigma, Sigma)
+        for name, value, least, most in (("seed", seed, 0, 2**53), ("num_images", num_images, 1, limits.images),
+                                         ("num_steps", num_steps, 1, limits.num_steps)):  # fmt: skip
+            check_argument("compare", name, value, Annotated[float, Field(ge=least, le=most)])
+        return cls(float(sigma), int(seed), int(num_images), int(num_steps), noisy)
 
 
 @dataclass(frozen=True)
@@ -131,25 +163,21 @@ def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> tor
 
 def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Report:
     """Cost and quality of models, the first as the reference; latency is this machine's, now."""
-    return _measured(tuple(models.items()), sigma if task_class(shared_task(models)).takes_sigma else None)
-
-
-@lru_cache(maxsize=32)
-def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Report:
-    by_name = dict(models)
-    (_, first), *others = models
-    changes = changes_images(shared_task(by_name))
+    facts = shared_task(models)
+    sigma = sigma if task_class(facts).takes_sigma else None
+    (_, first), *others = models.items()
+    changes = changes_images(facts)
     if "sampler" in first.task:
         raise UserError(f"{first.name} draws in few steps and is measured against its teacher: name that first")
     # the first is drawn as a teacher is, in many steps, whatever the others do
-    judged = by_name if changes else dict(others) or by_name
+    judged = models if changes else dict(others) or models
     title, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
     rows = [
         compare.measure("model" if number else "teacher", model.net, task, name=name, reference=first.net,
                         limit=_limit(task), timed=False)
-        for number, (name, model) in enumerate(models)
+        for number, (name, model) in enumerate(models.items())
     ]  # fmt: skip
-    rows = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
+    rows = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models.items(), strict=True)], task)
     drawn = isinstance(task, sample_grids.Drawn) and not isinstance(task, sample_grids.Pictured)
     notes = [task.describe_evaluation(reference=first.net)] if drawn else [task.describe_evaluation()]
     return compare.compare(

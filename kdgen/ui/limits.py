@@ -32,11 +32,14 @@ class Limits:
         upload_pixels: pixels of an uploaded picture.
         upload_side: height and width of an uploaded picture.
         upload_bytes: bytes of an uploaded file.
+        uploads_bytes: bytes of all uploaded files together, each of which is kept for an hour.
         text_bytes: bytes of a recipe.
         download_bytes: bytes of the files of all models of the Hub that a run names, and of each in a comparison.
         memory_bytes: memory of a run; 0 sets no bound.
         disk_bytes: bytes of all runs together; the oldest go first.
         keep_hours: hours for which a finished run is kept.
+        request_seconds: longest time for which models are asked for one answer of the page.
+        request_bytes: memory of the process that asks them.
         images: images that are drawn for one comparison.
         num_steps: steps in which images are drawn.
         models: models of one comparison.
@@ -54,11 +57,14 @@ class Limits:
     upload_pixels: int = 40_000_000
     upload_side: int = 10_000
     upload_bytes: int = 20_000_000
+    uploads_bytes: int = 2 * 10**9
     text_bytes: int = 64_000
     download_bytes: int = 2_000_000_000
     memory_bytes: int = 8 * 2**30
     disk_bytes: int = 5 * 2**30
     keep_hours: int = 72
+    request_seconds: int = 120
+    request_bytes: int = 6 * 2**30
     images: int = 64
     num_steps: int = 100
     models: int = 6

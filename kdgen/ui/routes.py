@@ -1,46 +1,43 @@
-"""What the server answers itself, before Gradio: the link to another device; and what it adds to every answer."""
+"""What the server answers itself, before Gradio: files that kdgen made, and the link to another device."""
 
-import base64
-import hashlib
-import os
-import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import Request, cookie_parser
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.requests import Request
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+)
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from kdgen.ui.runs import SECRET, Runs, new_session
+from kdgen.ui.guard import Guard, cookie
+from kdgen.ui.runs import SECRET, SERVED, Runs
 from kdgen.ui.sessions import COOKIE, Codes
+from kdgen.ui.uploads import Uploads
 from kdgen.ui.words import CHINESE, ENGLISH
 
-COOKIE_SECONDS = 180 * 86_400
+CLOSED = (
+    "file/{path:path}", "proxy={url:path}", "stream/{rest:path}", "deep_link", "dev/reload", "process_recording",
+    "custom_component/{rest:path}", "run-history/{rest:path}", "runs", "vibe-edit", "undo-vibe-edit", "vibe-code",
+    "vibe-starter-queries", "vibe-edit/", "undo-vibe-edit/", "vibe-code/", "vibe-starter-queries/",
+)  # fmt: skip
+"""Of Gradio's own answers those that fetch, keep or send what this page never asks for."""
 
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "strict-origin-when-cross-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
-}
-
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-eval'{hashes}; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob: "
-    "https://huggingface.co; "
-    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self' https://huggingface.co; "
-    "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
-)
-"""What the page may load. Gradio makes functions of text, so that ``unsafe-eval`` stays; inline scripts are those whose
-hashes are named, which are the ones that the server wrote, and no handler within HTML runs."""
-
-SCRIPT = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL)
+METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF87a": "image/gif",
+         b"GIF89a": "image/gif"}  # fmt: skip
 
 
 def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
     """The routes that come before those of Gradio."""
+    served = (runs.limits.folder / SERVED).resolve()
 
     async def enter(request: Request) -> Response:
         """Give a browser the session that a code stands for; one with runs of its own is asked first."""
@@ -59,7 +56,50 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
         answer.headers.append("set-cookie", cookie(session, request.scope))
         return answer
 
-    return [Route("/enter/{code}", enter, methods=["GET", "POST"])]
+    async def file(request: Request) -> Response:
+        """A file that kdgen made: a picture within the page, anything else to be saved."""
+        return sent(served, request.path_params["path"])
+
+    closed = [Route(f"/gradio_api/{path}", gone, methods=METHODS) for path in CLOSED]
+    return [
+        Route("/enter/{code}", enter, methods=["GET", "POST"]),
+        Route("/gradio_api/file={path:path}", file, methods=["GET"]),
+        *closed,
+        *(
+            Route(path, gone, methods=METHODS)
+            for path in ("/monitoring", "/monitoring/{rest:path}", "/pwa_icon/{size}")
+        ),
+    ]
+
+
+async def gone(request: Request) -> Response:
+    """What Gradio offers and this page does not use."""
+    return PlainTextResponse("not found", 404)
+
+
+def sent(folder: Path, path: str) -> Response:
+    """A file of a folder: a picture as such, by what it holds, anything else to be saved; 404 for all others."""
+    try:
+        file = Path(path).resolve()
+        if not (file.is_relative_to(folder) and file.is_file()):
+            return PlainTextResponse("not found", 404)
+        with file.open("rb") as opened:
+            kind = media_type(opened.read(16))
+    except (OSError, ValueError):
+        return PlainTextResponse("not found", 404)
+    return FileResponse(
+        file, media_type=kind or "application/octet-stream", filename=file.name,
+        content_disposition_type="inline" if kind else "attachment", headers={"Cache-Control": "private, max-age=3600"},
+    )  # fmt: skip
+
+
+def media_type(head: bytes) -> str:
+    """The type of a picture or film by its first bytes; empty for anything else."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    if head[4:8] == b"ftyp":
+        return "video/mp4"
+    return next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), "")
 
 
 def _page(text: str, rest: str) -> str:
@@ -73,87 +113,16 @@ def _page(text: str, rest: str) -> str:
     )
 
 
-def cookie(session: str, scope: Scope) -> str:
-    """The header that sets a session. On a Space, which huggingface.co shows in a frame, the cookie goes with it."""
-    forwarded = Headers(scope=scope).get("x-forwarded-proto", scope.get("scheme", "http"))
-    secure = forwarded.split(",")[0].strip() == "https"
-    framed = secure and bool(os.environ.get("SPACE_ID"))
-    kind = "SameSite=None; Secure; Partitioned" if framed else f"SameSite=Lax{'; Secure' if secure else ''}"
-    return f"{COOKIE}={session}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; {kind}"
-
-
-class Guard:
-    """Gives every browser a session, keeps other sites' scripts from using it, and adds the headers of safety.
-
-    Args:
-        app: what answers.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        if _foreign(headers, scope["method"]):
-            scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-        fresh = ""
-        if scope["path"] == "/" and scope["method"] == "GET":
-            kept = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
-            fresh = cookie(kept if SECRET.fullmatch(kept) else new_session(), scope)
-        await _Answer(send, fresh).through(self.app, scope, receive)
-
-
-class _Answer:
-    """An answer on its way out; pages are held back until their scripts are known."""
-
-    def __init__(self, send: Send, fresh: str) -> None:
-        self.send, self.fresh = send, fresh
-        self.start: Message | None = None
-        self.body = bytearray()
-
-    async def through(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
-        """Let a request be answered."""
-        await app(scope, receive, self._pass)
-
-    async def _pass(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
-                headers.setdefault(name, value)
-            if self.fresh:
-                headers.append("set-cookie", self.fresh)
-            if headers.get("content-type", "").startswith("text/html"):
-                self.start = message
-                return
-            if "javascript" not in headers.get("content-type", ""):  # its own policy would bind a worker
-                headers.setdefault("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'self'")
-        elif self.start is not None:
-            self.body += message.get("body", b"")
-            if message.get("more_body"):
-                return
-            headers = MutableHeaders(scope=self.start)
-            headers["Content-Security-Policy"] = POLICY.format(hashes=_hashes(bytes(self.body)))
-            await self.send(self.start)
-            self.start = None
-            message = {**message, "body": bytes(self.body)}
-        await self.send(message)
-
-
-def _hashes(page: bytes) -> str:
-    found = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in SCRIPT.findall(page))
-    return "".join(f" 'sha256-{each}'" for each in dict.fromkeys(found))
-
-
-def _foreign(headers: Headers, method: str) -> bool:
-    """Whether a script or form of another site asks, which must not do so in the visitor's name; a link may."""
-    link = headers.get("sec-fetch-mode") == "navigate" and method in ("GET", "HEAD")
-    return headers.get("sec-fetch-site", "") in ("cross-site", "same-site") and not link
-
-
-def server_arguments(runs: Runs, codes: Codes) -> dict[str, Any]:
+def server_arguments(runs: Runs, codes: Codes, uploads: Uploads) -> dict[str, Any]:
     """What the server within Gradio is made with."""
-    return {"routes": routes(runs, codes), "middleware": [Middleware(Guard)]}
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        app.uploaded_file_dir = str(uploads.folder)
+        yield
+
+    return {
+        "routes": routes(runs, codes),
+        "middleware": [Middleware(Guard, uploads=uploads)],
+        "lifespan": lifespan,
+    }

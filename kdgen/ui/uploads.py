@@ -1,7 +1,10 @@
-"""Pictures of strangers: judged by their header before they are decoded, then shrunk to what is worked on."""
+"""Files of strangers: where they lie; pictures, judged by their header before they are decoded, then shrunk."""
 
 import os
+import shutil
+import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,48 @@ from kdgen.ui.limits import Limits
 from kdgen.utils.image_io import from_image
 
 WHITE = 255.0
+KEPT_SECONDS = 3600.0
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+
+
+class Uploads:
+    """The folder that uploads go to, of which nothing is ever sent to anybody, and which is emptied by itself.
+
+    Args:
+        limits: bounds, and the folder.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.folder = (limits.folder / "uploads").resolve()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.bytes = limits.uploads_bytes
+
+    def find(self, path: object) -> Path:
+        """An uploaded file by the path that its upload was answered with.
+
+        Raises:
+            UserError: for anything else.
+        """
+        try:
+            found = Path(path).resolve() if isinstance(path, str) else None
+            if found is not None and found.is_relative_to(self.folder) and found.is_file():
+                return found
+        except (OSError, ValueError):
+            pass
+        raise UserError("there is no such upload: no address is fetched and no file of this machine is read; upload "
+                        "the file itself, again if that was long ago")  # fmt: skip
+
+    def full(self) -> bool:
+        """Whether no more are taken for now."""
+        self.sweep()
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()) > self.bytes
+
+    def sweep(self) -> None:
+        """Remove what lay here for an hour."""
+        for path in self.folder.iterdir():
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def open_picture(path: str | os.PathLike[str], limits: Limits) -> Image.Image:

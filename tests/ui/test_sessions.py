@@ -4,7 +4,7 @@ import httpx
 import pytest
 from serving import TINY
 
-from kdgen.ui.routes import cookie
+from kdgen.ui.guard import cookie
 from kdgen.ui.runs import new_session
 from kdgen.ui.sessions import COOKIE, Codes
 

@@ -1,0 +1,114 @@
+"""The process in which models are compared: takes calls over a connection, answers them, keeps a few models."""
+
+import os
+import pickle
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from typing import Any
+
+from PIL import Image
+
+from kdgen.models.model import Model, load
+from kdgen.models.task_arguments import changes_images
+from kdgen.report.report import Report
+from kdgen.types import UserError
+from kdgen.ui import comparing
+from kdgen.ui.comparing import Options, Shown
+from kdgen.ui.worker import Named, resident
+
+KEPT, KEPT_BYTES = 12, 10**9
+"""Models that are kept, and bytes of their parameters."""
+
+RESIDENT_BYTES = 2 * 10**9
+"""Memory above which the process leaves, to be begun anew."""
+
+_kept: OrderedDict[Named, Model] = OrderedDict()
+
+
+def show(models: Sequence[Named], photo: Image.Image, options: Options) -> tuple[list[str], Shown]:
+    """The names of models, and their pictures of the kind that suits them."""
+    found = _loaded(models)
+    changes = changes_images(comparing.shared_task(found))
+    if len(found) < 2 and not changes:
+        raise UserError("name at least two models")
+    if changes:
+        shown = comparing.on_photograph(found, photo, sigma=options.sigma, seed=options.seed, noisy=options.noisy)
+    else:
+        shown = comparing.on_latents(
+            found, num_images=options.num_images, seed=options.seed, num_steps=options.num_steps
+        )
+    return list(found), shown
+
+
+@lru_cache(maxsize=64)
+def measure(models: tuple[Named, ...], sigma: float) -> Report:
+    """Cost and quality of models."""
+    return comparing.measured(_loaded(models), sigma=sigma)
+
+
+CALLS: dict[str, Callable[..., Any]] = {"show": show, "measure": measure}
+
+
+def _loaded(models: Sequence[Named]) -> dict[str, Model]:
+    """Models by the name they are shown under."""
+    found: dict[str, Model] = {}
+    for named in models:
+        model = _model(named)
+        name = model.name if model.name not in found else f"{model.name} ({named[0].removeprefix('run:')[:12]})"
+        found[name] = model
+    return found
+
+
+def _model(named: Named) -> Model:
+    if named not in _kept:
+        _kept[named] = load(named[1])
+    _kept.move_to_end(named)
+    while len(_kept) > 1 and (len(_kept) > KEPT or sum(map(_bytes, _kept.values())) > KEPT_BYTES):
+        _kept.popitem(last=False)
+    return _kept[named]
+
+
+def _bytes(model: Model) -> int:
+    return sum(each.numel() * each.element_size() for each in [*model.parameters(), *model.buffers()])
+
+
+def _answer(name: str, args: Sequence[Any]) -> Any:
+    try:
+        return CALLS[name](*args)
+    except UserError as error:
+        return UserError(str(error))
+    except (RuntimeError, MemoryError) as error:
+        short = isinstance(error, MemoryError) or "memory" in str(error)
+        text = "this needs more memory than there is for it here: take fewer or smaller models, or fewer images"
+        return UserError(text if short else str(error)[:300])
+    except Exception as error:
+        return UserError(f"this could not be worked out ({type(error).__name__}: {str(error)[:200]})")
+
+
+def main() -> None:
+    """Answer calls until the other side is gone."""
+    connection = Connection(int(sys.argv[1]))
+    parent = os.getppid()
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    try:
+        while resident() < RESIDENT_BYTES:
+            name, args = pickle.loads(connection.recv_bytes())
+            connection.send_bytes(pickle.dumps(_answer(name, args)))
+    except (EOFError, OSError, KeyboardInterrupt):
+        pass
+
+
+def _leave_with(parent: int) -> None:
+    """Leave in the middle of a call, too, once the server is gone."""
+    wait = threading.Event()
+    while os.getppid() == parent:
+        wait.wait(2.0)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

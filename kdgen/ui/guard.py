@@ -1,0 +1,146 @@
+"""Between the server and the page: a session for every browser, bounds on requests, and the headers of safety."""
+
+import base64
+import hashlib
+import os
+import re
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kdgen.ui.runs import SECRET, new_session
+from kdgen.ui.sessions import COOKIE
+from kdgen.ui.uploads import Uploads
+
+BODY_BYTES, UPLOAD_BYTES = 4_000_000, 500_000_000
+"""Bytes of a request, and of one that uploads files."""
+
+COOKIE_SECONDS = 180 * 86_400
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "strict-origin-when-cross-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+}
+
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-eval'{hashes}; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob: "
+    "https://huggingface.co; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self' https://huggingface.co; "
+    "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
+)
+"""What the page may load. Gradio makes functions of text, so that ``unsafe-eval`` stays; inline scripts are those whose
+hashes are named, which are the ones that the server wrote, and no handler within HTML runs."""
+
+SCRIPT = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL)
+
+
+def cookie(session: str, scope: Scope) -> str:
+    """The header that sets a session. On a Space, which huggingface.co shows in a frame, the cookie goes with it."""
+    forwarded = Headers(scope=scope).get("x-forwarded-proto", scope.get("scheme", "http"))
+    secure = forwarded.split(",")[0].strip() == "https"
+    framed = secure and bool(os.environ.get("SPACE_ID"))
+    kind = "SameSite=None; Secure; Partitioned" if framed else f"SameSite=Lax{'; Secure' if secure else ''}"
+    return f"{COOKIE}={session}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; {kind}"
+
+
+class Guard:
+    """Gives every browser a session, keeps other sites' scripts from using it, and adds the headers of safety.
+
+    Args:
+        app: what answers.
+        uploads: where uploads go.
+    """
+
+    def __init__(self, app: ASGIApp, uploads: Uploads) -> None:
+        self.app, self.uploads = app, uploads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if _foreign(headers, scope["method"]):
+            scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
+        if (complaint := self._oversized(scope, headers)) is not None:
+            await complaint(scope, receive, send)
+            return
+        fresh = ""
+        if scope["path"] == "/" and scope["method"] == "GET":
+            kept = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+            fresh = cookie(kept if SECRET.fullmatch(kept) else new_session(), scope)
+        called = scope["path"].startswith(("/gradio_api/run/", "/gradio_api/api/"))
+        await _Answer(send, fresh, called=called).through(self.app, scope, receive)
+
+    def _oversized(self, scope: Scope, headers: Headers) -> Response | None:
+        """A refusal of a request whose body is too large, or of unknown size."""
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return None
+        upload = scope["path"].rstrip("/").endswith("/upload")
+        most = UPLOAD_BYTES if upload else BODY_BYTES
+        length = headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > most:
+            return JSONResponse({"error": f"a request is at most {most:,} bytes, and says how many"}, 413)
+        if upload and self.uploads.full():
+            return JSONResponse({"error": "too many files were uploaded here lately: come back in an hour"}, 507)
+        return None
+
+
+class _Answer:
+    """An answer on its way out; pages are held back until their scripts are known.
+
+    Args:
+        send: passes it on.
+        fresh: a session to set, or nothing.
+        called: whether it is what a handler gave, whose mistakes of the visitor's are not faults of the server.
+    """
+
+    def __init__(self, send: Send, fresh: str, *, called: bool) -> None:
+        self.send, self.fresh, self.called = send, fresh, called
+        self.start: Message | None = None
+        self.body = bytearray()
+
+    async def through(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
+        """Let a request be answered."""
+        await app(scope, receive, self._pass)
+
+    async def _pass(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            if self.fresh:
+                headers.append("set-cookie", self.fresh)
+            html = headers.get("content-type", "").startswith("text/html")
+            if html or (self.called and message["status"] == 500):
+                self.start = message
+                return
+            if "javascript" not in headers.get("content-type", ""):  # its own policy would bind a worker
+                headers.setdefault("Content-Security-Policy", "default-src 'none'; sandbox; frame-ancestors 'self'")
+        elif self.start is not None:
+            self.body += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            if self.start["status"] == 500 and b'"error":null' not in self.body:
+                self.start = {**self.start, "status": 422}
+            headers = MutableHeaders(scope=self.start)
+            headers["Content-Security-Policy"] = POLICY.format(hashes=_hashes(bytes(self.body)))
+            await self.send(self.start)
+            self.start = None
+            message = {**message, "body": bytes(self.body)}
+        await self.send(message)
+
+
+def _hashes(page: bytes) -> str:
+    found = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in SCRIPT.findall(page))
+    return "".join(f" 'sha256-{each}'" for each in dict.fromkeys(found))
+
+
+def _foreign(headers: Headers, method: str) -> bool:
+    """Whether a script or form of another site asks, which must not do so in the visitor's name; a link may."""
+    link = headers.get("sec-fetch-mode") == "navigate" and method in ("GET", "HEAD")
+    return headers.get("sec-fetch-site", "") in ("cross-site", "same-site") and not link

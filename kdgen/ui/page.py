@@ -1,0 +1,139 @@
+"""The page as Gradio holds it, but every value that a browser or a program sends is judged before anything sees it."""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import anyio.to_thread
+import gradio as gr
+
+from kdgen.types import UserError
+from kdgen.ui.uploads import Uploads
+
+TEXT = 400_000
+"""Characters of a text, bounded more closely by whoever reads it."""
+
+CHOICE, CHOICES, DEPTH, NODES, FILES = 300, 64, 12, 5000, 200
+
+
+class Page(gr.Blocks):
+    """A page whose endpoints, private ones too, take values of bounded size and of the kind of their field.
+
+    Files come in by ``gr.File`` and ``gr.UploadButton`` alone, as the paths of what was uploaded, and only from the
+    folder of uploads, which Gradio itself does not know.
+
+    Args:
+        uploads: where uploaded files lie.
+        options: those of ``gradio.Blocks``.
+    """
+
+    def __init__(self, uploads: Uploads, **options: Any) -> None:
+        super().__init__(**options)
+        self.uploads = uploads
+
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> list[Any]:
+        """Values as handlers take them. Raises gradio.Error, a line, for what is none of its field's."""
+        if explicit_call:
+            return list(await super().preprocess_data(block_fn, inputs, state, explicit_call))
+        if len(inputs) != len(block_fn.inputs):
+            raise _refused(f"this takes {len(block_fn.inputs)} values, not {len(inputs)}")
+        plain, files = list[Any](), dict[int, Any]()
+        for index, (block, value) in enumerate(zip(block_fn.inputs, inputs, strict=True)):
+            if isinstance(block, gr.File | gr.UploadButton):
+                files[index] = self._files(value, several=block.file_count != "single")
+                plain.append(None)
+            else:
+                _check(block, value)
+                plain.append(value)
+        unprocessed = copy.copy(block_fn)
+        unprocessed.preprocess = False
+        values = await super().preprocess_data(unprocessed, plain, state, explicit_call)
+        blocks = enumerate(zip(block_fn.inputs, values, strict=True))
+        return [files[index] if index in files else await _processed(block, value) for index, (block, value) in blocks]
+
+    def _files(self, value: Any, *, several: bool) -> Any:
+        """The path of an uploaded file, a list of them for a list, None for none."""
+        if several and isinstance(value, list):
+            if len(value) > FILES:
+                raise _refused(f"at most {FILES} files are taken at once, not {len(value)}")
+            return [self._files(each, several=False) for each in value]
+        if value is None:
+            return None
+        try:
+            return str(self.uploads.find(value["path"] if isinstance(value, Mapping) else value))
+        except (UserError, KeyError) as error:
+            raise _refused(str(error) if isinstance(error, UserError) else "this is no uploaded file") from None
+
+
+async def _processed(block: Any, value: Any) -> Any:
+    """A value as its field gives it; of a choice as it is, for what is offered changes while a page stays open."""
+    if block.stateful or isinstance(block, gr.Dropdown | gr.Radio):
+        return value
+    try:
+        return await anyio.to_thread.run_sync(block.preprocess, value)
+    except gr.Error:
+        raise
+    except Exception:
+        raise _refused(f"this does not fit its field: {str(value)[:60]!r}") from None
+
+
+def _check(block: Any, value: Any) -> None:
+    """Raises gradio.Error for a value that is too large, or of another kind than its field."""
+    if block.stateful or value is None:
+        return
+    if isinstance(block, gr.Number | gr.Slider):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(_float(value)):
+            raise _refused(f"this is no number: {str(value)[:40]!r}")
+    elif isinstance(block, gr.Checkbox):
+        if not isinstance(value, bool):
+            raise _refused(f"this is yes or no, not {str(value)[:40]!r}")
+    elif isinstance(block, gr.Dropdown | gr.Radio):
+        chosen = value if isinstance(value, list) else [value]
+        if len(chosen) > CHOICES or not all(_choice(each) for each in chosen):
+            raise _refused(f"this is no choice, or too many of them: {str(value)[:40]!r}")
+        if isinstance(value, list) and not getattr(block, "multiselect", False):
+            raise _refused("one of the list is chosen here, not several")
+    elif isinstance(value, str):
+        if len(value) > TEXT:
+            raise _refused(f"this text is longer than {TEXT:,} characters")
+    else:
+        _bounded(value)
+
+
+def _choice(value: Any) -> bool:
+    return isinstance(value, str | int | float) and len(str(value)) <= CHOICE
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def _bounded(value: Any) -> None:
+    """Raises gradio.Error for data that is nested deeply, large, or names a file."""
+    level, count = [value], 0
+    for _ in range(DEPTH):
+        count += len(level)
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, Mapping) and ("path" in each or "meta" in each):
+                raise _refused("no file is taken here")
+            if isinstance(each, str) and len(each) > TEXT:
+                raise _refused(f"this text is longer than {TEXT:,} characters")
+            inner += each.values() if isinstance(each, Mapping) else each if isinstance(each, list) else ()
+        if not inner:
+            break
+        level = inner[: NODES + 1]
+        if count + len(inner) > NODES:
+            raise _refused("this is too large")
+    else:
+        raise _refused("this is nested too deeply")
+
+
+def _refused(text: str) -> gr.Error:
+    return gr.Error(text, print_exception=False)

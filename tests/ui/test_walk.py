@@ -1,0 +1,66 @@
+"""Every entry of every endpoint, private ones too, given what no visitor writes: a line comes back, soon."""
+
+import json
+import time
+
+import httpx
+import pytest
+
+from kdgen.ui.sessions import COOKIE
+
+HOSTILE = [
+    1e308, -1e308, 10**30, -1, float("nan"), float("inf"), True, "", "x" * 100_000, "x" * 1_000_000, "\0", "../../etc/passwd",
+    "run:0123456789ab", "hub:../../x", [], {}, [None], ["x" * 1000] * 1000, [[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]],
+    {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, {"path": "http://127.0.0.1:1/x"}, {"a": ["b"] * 10_000},
+    None,
+]  # fmt: skip
+SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def config(server):
+    return httpx.get(f"{server.url}/config", timeout=60).json()
+
+
+def answered(server, session, dependency, data):
+    """The status and the line that an endpoint answers with, and how long it took."""
+    body = json.dumps({"data": data, "fn_index": dependency["id"], "session_hash": "walk"})
+    begun = time.monotonic()
+    answer = httpx.post(f"{server.url}/gradio_api/run/predict", content=body, timeout=120, cookies={COOKIE: session},
+                        headers={"content-type": "application/json"})  # fmt: skip
+    return answer, time.monotonic() - begun
+
+
+def usual(config, dependency):
+    """The values that the fields of an endpoint have at first."""
+    by_id = {component["id"]: component["props"].get("value") for component in config["components"]}
+    return [by_id.get(each) for each in dependency["inputs"]]
+
+
+def test_every_entry_answers_with_a_line(server, config, session):
+    found = {}
+    for dependency in config["dependencies"]:
+        if dependency["backend_fn"] is False:
+            continue
+        name = dependency["api_name"]
+        given = usual(config, dependency)
+        for index in range(len(given)):
+            for value in HOSTILE:
+                data = [*given[:index], value, *given[index + 1 :]]
+                answer, seconds = answered(server, session, dependency, data)
+                if answer.status_code == 500 or seconds > SECONDS:
+                    found[name, index, str(value)[:30]] = answer.status_code, round(seconds, 1), answer.text[:200]
+        for data in ([], given * 3 + [1], [None] * len(given)):
+            answer, seconds = answered(server, session, dependency, data)
+            if answer.status_code == 500:
+                found[name, "count", len(data)] = answer.status_code, answer.text[:200]
+    assert found == {}
+
+
+def test_a_body_is_bounded(server):
+    url = f"{server.url}/gradio_api/run/predict"
+    assert httpx.post(url, content=b"x" * 5_000_000).status_code == 413
+    assert httpx.post(url, content=(b"x" for _ in range(3))).status_code == 413  # it does not say how long it is
+    deep = b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert httpx.post(url, content=deep, headers={"content-type": "application/json"}).status_code in (400, 422)
+    assert httpx.post(f"{server.url}/gradio_api/queue/join", content=b"x" * 5_000_000).status_code == 413
