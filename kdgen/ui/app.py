@@ -10,7 +10,7 @@ import gradio as gr
 from huggingface_hub import constants
 
 from kdgen.types import UserError
-from kdgen.ui import compare, distill, elsewhere, gallery, markup, publish, watch
+from kdgen.ui import compare, distill, elsewhere, exports, gallery, markup, publish, watch
 from kdgen.ui.api import endpoints
 from kdgen.ui.lent import LentRuns, hold_while_watched
 from kdgen.ui.limits import Limits, switched_on
@@ -106,6 +106,7 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
             shown = watch.view()
             publish.panel(runs, shown)
             elsewhere.panel(runs, shown)
+            exports.panel(runs, shown)
     fill, filled = distill.connect(setup, notice, runs, models)
     watched = [shown.chosen, *shown.outputs]
 
