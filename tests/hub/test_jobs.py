@@ -135,6 +135,30 @@ def test_an_interruption_asks_whether_the_job_ends_too(
         list(real(job.id))
 
 
+def test_a_hub_out_of_reach_leaves_the_job_at_work_and_says_how_to_go_on(
+    hub: Hub, place: RunContext, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs.begin(override(preset("denoise"), ["seconds=600", *TINY]), "cpu-basic", repo_id=place.name("lost"))
+    monkeypatch.setattr(jobs, "PATIENCE", 1.0)
+    fault = Fault(f"GET /api/jobs/ada/{job.id}/logs", times=10_000)
+    hub.faults.append(fault)
+    inspect = jobs.inspect
+
+    def once(id: str, *, token: str | None = None) -> jobs.Job:
+        hub.faults.append(Fault(f"GET /api/jobs/ada/{job.id}$", times=10_000))
+        return inspect(id, token=token) if len(hub.faults) > 2 else job
+
+    monkeypatch.setattr(jobs, "inspect", once)
+    monkeypatch.setattr("kdgen.models.hub_cache.failures.PATIENCE", 0.1)
+    assert call("jobs", job.id) == 3
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"the job goes on: `kdgen jobs {job.id}` follows it again")
+    hub.faults.clear()
+    monkeypatch.setattr(jobs, "inspect", inspect)
+    assert not inspect(job.id).over
+    assert jobs.glance(job.id).job.hardware == "cpu-basic"
+    jobs.cancel(job.id)
+
+
 def test_what_is_of_this_machine_does_not_go_along(hub: Hub, place: RunContext, make: Callable[..., object]) -> None:
     with pytest.raises(UserError, match="of this machine"):
         jobs.begin(make(), "cpu-basic")  # type: ignore[arg-type]
