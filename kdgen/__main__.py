@@ -5,7 +5,17 @@ from collections.abc import Sequence
 
 import typer
 
-from kdgen.cli.commands import exporting, listing, measuring, planning, proposing, publishing, training, using
+from kdgen.cli.commands import (
+    elsewhere,
+    exporting,
+    listing,
+    measuring,
+    planning,
+    proposing,
+    publishing,
+    training,
+    using,
+)
 from kdgen.cli.console import explain, plain_warnings, stderr
 from kdgen.cli.streams import secure, settle
 
@@ -20,7 +30,7 @@ app = typer.Typer(
     "or a JSON file that declares a foreign checkpoint. `kdgen COMMAND --help` shows examples. Start with "
     "`kdgen distill denoise`.",
 )
-for commands in (training, using, measuring, planning, proposing, exporting, publishing, listing):
+for commands in (training, using, measuring, planning, proposing, exporting, publishing, elsewhere, listing):
     app.add_typer(commands.app)
 
 

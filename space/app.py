@@ -1,6 +1,7 @@
-"""The app as a Space. Where accelerators are lent (ZeroGPU), a run is cut into slices that resume the last."""
+"""The app as a Space. Where accelerators are lent (ZeroGPU), a run holds one slice after slice while it is watched."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,20 +14,25 @@ STARTING = 20
 
 
 def lent() -> Execute | None:
-    """What runs a slice on a lent accelerator; None where there is none to lend and runs train as they are."""
-    try:
-        import spaces
-    except ImportError:
+    """What runs a slice on a lent accelerator; None where there is none to lend and runs train as they are.
+
+    The package `spaces` is installed on every Space; what it asks, and so this does, is ``SPACES_ZERO_GPU``.
+    """
+    if os.environ.get("SPACES_ZERO_GPU", "").lower() not in ("1", "t", "true"):
         return None
-    limits = Limits.read()
-    duration = int(limits.slice_seconds + STARTING + GRACE)
+    import spaces
+
+    cache = Limits.read().folder / "cache"
+
+    def duration(arguments: list[str], home: str, seconds: float) -> int:
+        return int(seconds + STARTING + GRACE)
 
     @spaces.GPU(duration=duration)
     def slice_(arguments: list[str], home: str, seconds: float) -> int:
-        return execute(arguments, Path(home), seconds, env=environment(limits.folder / "cache"))
+        return execute(arguments, Path(home), seconds + STARTING, env=environment(cache))
 
     def executing(arguments: Sequence[str], home: Path, seconds: float) -> int:
-        return int(slice_(list(arguments), str(home), seconds + STARTING))
+        return int(slice_(list(arguments), str(home), seconds))
 
     return executing
 

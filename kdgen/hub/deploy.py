@@ -1,19 +1,26 @@
 """The app as a Space of the Hub: its page, kdgen itself, and the students to preload, in one commit."""
 
 import json
+import tomllib
 from collections.abc import Sequence
-from importlib.metadata import distribution, requires, version
+from importlib.metadata import distribution, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from huggingface_hub import RepoCard
+from huggingface_hub import RepoCard, SpaceHardware
 
 from kdgen.hub.push import BARE, Pushed, commit, open_repository
 from kdgen.hub.scan import objection, outside
-from kdgen.models.hub_cache import HubId, api, commit_of, explained
+from kdgen.models.hub_cache import HubId, api, commit_of, explained, with_retries
+from kdgen.registry import nearest
 from kdgen.types import UserError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+"""Where torch lies without the gigabytes that only a GPU needs."""
+
+EXTRAS = ("export",)
+"""What a Space installs beside what kdgen needs."""
 
 
 def deploy(
@@ -21,6 +28,7 @@ def deploy(
     *,
     students: Sequence[str] = (),
     private: bool | None = None,
+    hardware: str | None = None,
     dry_run: bool = False,
     token: str | None = None,
     checkout: Path = CHECKOUT,
@@ -28,26 +36,36 @@ def deploy(
     """Make or renew a Gradio Space.
 
     A Space installs its `requirements.txt` and runs its `app.py`; so kdgen travels as a folder beside it, with the
-    metadata that an installed one has. Students are named in `students.json` with their commits, and in the page's
-    front matter, by which the Hub puts them into the Space's cache when it builds it.
+    metadata that an installed one has. On CPUs it installs torch without CUDA. Students are named in `students.json`
+    with their commits, and in the page's front matter, by which the Hub puts them into the Space's cache when it builds
+    it.
 
     Args:
         repo_id: ``org/space``; it is created if need be.
         students: ids of the Hub.
         private: whether a new Space is for its owners alone.
+        hardware: that it is made for and asks for, in the Hub's words; by default ``cpu-basic`` is meant and the Space
+            is left on what it has.
         dry_run: send nothing.
         token: of who deploys; by default of who is logged in.
         checkout: a checkout of kdgen, with `space`.
 
     Raises:
-        UserError: outside a checkout, for a student that is not there, a missing login or right, a name taken.
+        UserError: outside a checkout, for a student or hardware that is not there, a missing login or right, a name
+            taken.
         WorldError: where Hub or network fail for longer than is worth waiting.
     """
     id = HubId.read(repo_id)
+    known = [each.value for each in SpaceHardware]
+    if hardware is not None and hardware not in known:
+        raise UserError(f"no hardware of Spaces is called {hardware!r}{nearest(hardware, known)}: there is "
+                        f"{', '.join(known)}")  # fmt: skip
     hub = api(token)
     with TemporaryDirectory(prefix="kdgen-") as temporary:
         folder = Path(temporary)
         notes = _gather(checkout, folder)
+        wanted = requirements(checkout, hardware or "cpu-basic")
+        (folder / "requirements.txt").write_text(wanted, encoding="utf-8")
         with explained(id.name, writing=True):
             ids = [HubId.read(student) for student in students]
             commits = {student.name: commit_of(student, token=token) for student in ids}
@@ -62,13 +80,15 @@ def deploy(
             open_repository(hub, id.name, private=private, may_replace=_is_apps, repo_type="space", space_sdk="gradio")
             info = commit(hub, id.name, files, stale=lambda path: path != ".gitattributes", repo_type="space",
                           message=f"kdgen {version('kdgen')}")  # fmt: skip
+            if hardware is not None:
+                with_retries(lambda: hub.request_space_hardware(id.name, SpaceHardware(hardware)))
     return Pushed(url, info.oid, sizes, tuple(notes), page)
 
 
 def _gather(checkout: Path, folder: Path) -> list[str]:
     """Copy what a Space needs into a folder; returns a line for each file that is not sent."""
     space = checkout / "space"
-    if not space.is_dir() or not (checkout / "kdgen").is_dir():
+    if not all((checkout / name).exists() for name in ("space", "kdgen", "pyproject.toml")):
         raise UserError("deploy sends the folder space of a checkout of kdgen, and this is none: clone kdgen, "
                         "and run deploy from there")  # fmt: skip
     sources = {path.relative_to(space).as_posix(): path for path in space.rglob("*") if _is_source(path)}
@@ -93,10 +113,21 @@ def _gather(checkout: Path, folder: Path) -> list[str]:
     metadata.parent.mkdir()
     installed = distribution("kdgen")
     metadata.write_text(installed.read_text("METADATA") or installed.read_text("PKG-INFO") or "", encoding="utf-8")
-    if not (folder / "requirements.txt").is_file():
-        requirements = [line for line in requires("kdgen") or () if "extra ==" not in line]
-        (folder / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
     return notes
+
+
+def requirements(checkout: Path, hardware: str) -> str:
+    """What a Space installs on some hardware; Gradio, which comes with it, apart.
+
+    On CPUs torch is pinned to its build without CUDA, in the version that is installed here.
+    """
+    project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *(line for name in EXTRAS for line in project["optional-dependencies"][name])]
+    lines = [line for line in lines if not line.startswith("gradio")]
+    if hardware.startswith("cpu"):
+        torch = f"torch=={version('torch').partition('+')[0]}+cpu"
+        lines = [f"--extra-index-url {CPU_WHEELS}", torch, *(line for line in lines if not line.startswith("torch>"))]
+    return "\n".join(lines) + "\n"
 
 
 def _is_source(path: Path) -> bool:

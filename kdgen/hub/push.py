@@ -82,7 +82,7 @@ def push_to_hub(
         if dry_run:
             return Pushed(f"{hub.endpoint}/{id.name}", None, sizes, tuple(parcel.notes), parcel.card)
         with explained(id.name, writing=True):
-            open_repository(hub, id.name, private=private, may_replace=_is_students, check=not create_pr)
+            open_repository(hub, id.name, private=private, may_replace=is_students, check=not create_pr)
             if revision is not None and not create_pr and not revision.startswith("refs/"):
                 with_retries(lambda: hub.create_branch(id.name, branch=revision, exist_ok=True))
             info = commit(hub, id.name, files, stale=publishable, revision=revision, create_pr=create_pr,
@@ -105,6 +105,7 @@ def open_repository(
     private: bool | None,
     may_replace: Callable[[set[str], set[str]], bool],
     check: bool = True,
+    create_private: bool | None = None,
     **kind: Any,
 ) -> None:
     """Make sure of the login, and that the repository is there and holds nothing of somebody else's.
@@ -115,13 +116,15 @@ def open_repository(
         private: whether a new one is, and one that is there must be.
         may_replace: called with the paths and tags of one that is there; whether it may be written over.
         check: whether to ask that.
+        create_private: whether a new one is, where ``private`` leaves that open; nothing is asked of one that is there.
         kind: ``repo_type`` and the like, if it is no model.
 
     Raises:
         UserError: for one that is somebody else's, or seen by others than was asked for.
     """
     with_retries(lambda: hub.whoami(cache=True))
-    with_retries(lambda: hub.create_repo(name, private=private, exist_ok=True, **kind))
+    with_retries(lambda: hub.create_repo(
+        name, private=create_private if private is None else private, exist_ok=True, **kind))  # fmt: skip
     info: Any = with_retries(lambda: hub.repo_info(name, repo_type=kind.get("repo_type")))
     paths = {file.rfilename for file in info.siblings or ()}
     if check and not paths <= BARE and not may_replace(paths, set(info.tags or ())):
@@ -174,5 +177,6 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_students(paths: set[str], tags: set[str]) -> bool:
+def is_students(paths: set[str], tags: set[str]) -> bool:
+    """Whether a repository with such paths and tags holds a student, or nothing yet."""
     return "kdgen" in tags or all(path in BARE or publishable(path) for path in paths)

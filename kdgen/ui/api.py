@@ -1,14 +1,17 @@
 """Named endpoints for programs: what the page does, with plain parameters and plain answers."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.context import get_blocks_context
 from gradio.events import api
+from gradio.utils import get_function_description
 
 from kdgen.presets import preset as find_preset
 from kdgen.recipe import override
 from kdgen.types import UserError
-from kdgen.ui import choices, comparing
+from kdgen.ui import choices, comparing, exports
 from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST
 from kdgen.ui.progress import follow
@@ -64,11 +67,31 @@ def endpoints(runs: Runs, models: Models) -> None:
             session: The session that it belongs to.
 
         Returns:
-            Its state (queued, running, done, stopped or failed), place in line, phase, share done, seconds left,
-            figures of the last step, and once it is done its report.
+            Its state (queued, running, done, stopped or failed), place in line, whether it waits for its visitor to
+            hold a lent accelerator, phase, share done, seconds left, figures of the last step, and once it is done its
+            report.
         """
         with _explained():
             return _state(runs, runs.get(run, session))
+
+    def list_runs(session: str) -> list[TeacherOutput]:
+        """List the runs of a session, the newest first, each as /status says it, without its report.
+
+        Args:
+            session: The session, as /distill gave it.
+        """
+        with _explained():
+            return [{**_state(runs, job), "report": None} for job in runs.owned_by(session)]
+
+    def resume(run: str, session: str) -> TeacherOutput:
+        """Go on with a stopped or failed run from its last checkpoint.
+
+        Args:
+            run: Its id.
+            session: The session that it belongs to.
+        """
+        with _explained():
+            return _state(runs, runs.resume(run, session))
 
     def stop(run: str, session: str) -> TeacherOutput:
         """Stop a run, or take it out of the line. What it has learned is kept.
@@ -104,6 +127,21 @@ def endpoints(runs: Runs, models: Models) -> None:
                 raise UserError(f"this run is not done, it is {job.state}")
             return str(packed(runs, job)[0])
 
+    def export(run: str, session: str, format: str) -> tuple[str, TeacherOutput]:
+        """Download the student of a finished run for another runtime.
+
+        Args:
+            run: Its id.
+            session: The session that it belongs to.
+            format: onnx, int8 (ONNX in 8-bit integers), or safetensors-fp16 (a zip).
+
+        Returns:
+            The file, and how near it is to the student, how large and how fast, as `kdgen export` measured it.
+        """
+        with _explained():
+            file, parity = exports.exported(runs, runs.get(run, session), format)
+        return str(file), parity
+
     def compared(
         names: str,
         photograph: str | None,
@@ -138,21 +176,39 @@ def endpoints(runs: Runs, models: Models) -> None:
             report = models.worker.call("measure", named, options.sigma)
         return report.model_dump(mode="json"), shown.sheet
 
-    named = {"presets": list_presets, "distill": distill, "status": status, "stop": stop, "delete": delete}
+    named = {"presets": list_presets, "distill": distill, "status": status, "runs": list_runs, "stop": stop,
+             "resume": resume, "delete": delete}  # fmt: skip
     for name, function in named.items():
-        api(function, api_name=name, queue=function is not status)
+        _describe(api(function, api_name=name, queue=function is not status), function)
     with gr.Row(visible=False):
         run, session = gr.Textbox(label="run"), gr.Textbox(label="session")
-        listed = gr.Textbox("denoiser", label="models")
+        listed, owner = gr.Textbox("denoiser", label="models"), gr.Textbox(label="session")
         photograph, zipped = gr.File(label="photograph", type="filepath"), gr.File(label="student")
         sigma, seed = gr.Number(25, label="sigma"), gr.Number(0, label="seed", precision=0)
         count, steps = gr.Number(16, label="num_images", precision=0), gr.Number(1, label="num_steps", precision=0)
         table, sheet = gr.JSON(label="report"), gr.Image(label="picture", format="png")
-        gr.Button("student").click(student, [run, session], [zipped], api_name="student")
-        gr.Button("compare").click(
-            compared, [listed, photograph, sigma, seed, count, steps, session], [table, sheet], api_name="compare",
+        _describe(gr.Button("student").click(student, [run, session], [zipped], api_name="student"), student)
+        exporting = [gr.Textbox(label="run"), gr.Textbox(label="session"), gr.Textbox("onnx", label="format")]
+        parity = gr.JSON(label="parity")
+        _describe(gr.Button("export").click(export, exporting, [gr.File(label="file"), parity], api_name="export",
+                                            concurrency_limit=2), export)  # fmt: skip
+        comparison = gr.Button("compare").click(
+            compared, [listed, photograph, sigma, seed, count, steps, owner], [table, sheet], api_name="compare",
             concurrency_limit=1, concurrency_id="compare",
         )  # fmt: skip
+        _describe(comparison, compared)
+
+
+def _describe(endpoint: Any, function: Any) -> None:
+    """Let the documentation of an endpoint say what its parameters are, in the words of the function's docstring."""
+    _, parameters, _ = get_function_description(function)
+    page = get_blocks_context()
+    assert page is not None, "endpoints are declared within a page"
+    for id, text in zip(endpoint["inputs"], parameters.values(), strict=True):
+        block: Any = page.blocks[id]
+        info = {**block.api_info(), "additional_description": text}
+        for name in ("api_info", "api_info_as_input"):
+            setattr(block, name, partial(dict, info))
 
 
 class _explained:
@@ -171,6 +227,7 @@ def _state(runs: Runs, job: Job) -> TeacherOutput:
     report = progress.report() if job.state == "done" else None
     return {
         "run": job.id, "name": job.name, "state": job.state, "place": runs.place(job.id), "message": job.message,
+        "waits": runs.waits(job),
         "phase": progress.phase, "share": round(progress.overall, 4), "seconds_left": progress.seconds_left,
         "terms": dict(progress.terms), "report": report.model_dump(mode="json") if report else None,
     }  # fmt: skip

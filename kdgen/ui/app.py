@@ -11,9 +11,23 @@ from huggingface_hub import constants
 
 from kdgen.presets import preset
 from kdgen.types import UserError
-from kdgen.ui import board, choices, compare, distill, gallery, markup, publish, setup_markup, sharing, watch
+from kdgen.ui import (
+    board,
+    choices,
+    compare,
+    distill,
+    elsewhere,
+    exports,
+    gallery,
+    markup,
+    publish,
+    setup_markup,
+    sharing,
+    watch,
+)
 from kdgen.ui.api import endpoints
 from kdgen.ui.estimates import Estimates
+from kdgen.ui.lent import LentRuns, hold_while_watched
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
 from kdgen.ui.page import Page
@@ -100,9 +114,12 @@ def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimate
         with gr.Column(scale=5, min_width=420):
             setup = distill.controls(runs)
             publish.link(codes)
+            publish.kept(runs.limits)
         with gr.Column(scale=6, min_width=420):
             shown = watch.view()
             publish.panel(runs, shown)
+            elsewhere.panel(runs, shown)
+            exports.panel(runs, shown)
     distill.connect(setup, runs, models, estimates, page)
     notice = setup.notice
     watched = shown.outputs
@@ -171,6 +188,7 @@ def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimate
     shown.delete.click(remove, [shown.chosen], [notice, *watched], **PRIVATE)
     shown.timer.tick(tick, [shown.chosen, shown.state], shown.outputs, **PRIVATE)
     shown.chosen.input(pick, [shown.chosen], shown.outputs, **PRIVATE)
+    hold_while_watched(runs, shown, notice)
     return shown
 
 
@@ -180,7 +198,13 @@ def runs_teacher(runs: Runs, id: str | None, session: str) -> str:
 
 
 def serve(executing: Execute | None = None, students: Sequence[str] = (), **options: Any) -> None:
-    """Build the page and serve it until interrupted. Options are those of ``gradio.Blocks.launch``."""
+    """Build the page and serve it until interrupted.
+
+    Args:
+        executing: how a run's process is run on an accelerator that is lent; by default runs train on this machine.
+        students: ids of the Hub that are offered by name.
+        options: of ``gradio.Blocks.launch``.
+    """
     try:
         limits = Limits.read()
     except UserError as error:
@@ -188,7 +212,7 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
     if not switched_on("TOKEN"):
         constants.HF_HUB_DISABLE_IMPLICIT_TOKEN = True
     os.environ["GRADIO_TEMP_DIR"] = str(limits.folder.resolve() / SERVED)
-    runs, codes = Runs(limits, executing), Codes()
+    runs, codes = LentRuns(limits, executing) if executing else Runs(limits), Codes()
     models = Models(runs)
     models.worker.start()
     preparing = Preparing(environment(limits.folder / "cache"), runs.busy, enabled=prepares(executing))

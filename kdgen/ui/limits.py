@@ -10,12 +10,17 @@ from kdgen.types import UserError
 PREFIX = "KDGEN_APP_"
 
 
+STORAGE = Path("/data")
+"""Where a Space's persistent storage is mounted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds on runs, uploads and disk. Each comes from ``KDGEN_APP_`` and its name in capitals.
 
     Attributes:
-        folder: where runs, served files and cached answers are kept.
+        folder: where runs, served files and cached answers are kept; by default the persistent storage of a Space that
+            has some, else `runs/app`.
         at_once: runs that train at the same time.
         in_line: runs that may wait.
         per_session: runs of one session that train or wait.
@@ -64,6 +69,11 @@ class Limits:
     num_steps: int = 100
     models: int = 6
 
+    @property
+    def lasting(self) -> bool:
+        """Whether what is kept here outlives a restart."""
+        return not on_a_space() or self.folder.resolve().is_relative_to(STORAGE)
+
     @classmethod
     def read(cls) -> Self:
         """The limits of this environment.
@@ -71,7 +81,7 @@ class Limits:
         Raises:
             UserError: for a variable that is no number.
         """
-        values: dict[str, Path | int] = {}
+        values: dict[str, Path | int] = {"folder": STORAGE / "kdgen"} if storage() else {}
         for field in fields(cls):
             name = PREFIX + field.name.upper()
             text = os.environ.get(name, "").strip()
@@ -84,6 +94,16 @@ class Limits:
             else:
                 raise UserError(f"{name} is a whole number, not {text!r}")
         return cls(**values)  # type: ignore[arg-type]
+
+
+def storage() -> bool:
+    """Whether this is a Space with persistent storage."""
+    return on_a_space() and STORAGE.is_dir() and os.access(STORAGE, os.W_OK)
+
+
+def on_a_space() -> bool:
+    """Whether this is a Space of the Hub, whose own disk is wiped at every restart."""
+    return bool(os.environ.get("SPACE_ID"))
 
 
 def switched_on(name: str) -> bool:

@@ -78,13 +78,13 @@ def costs(teacher: Cost, student: Cost, words: Words) -> str:
     )
 
 
-def status(job: Job | None, place: int, progress: Progress, words: Words) -> str:
-    """Where a run stands: its state, a bar, its phases, time left and speed."""
+def status(job: Job | None, place: int, progress: Progress, words: Words, *, waits: bool = False) -> str:
+    """Where a run stands: its state, a bar, its phases, time left and speed; ``waits`` for a visitor to hold it."""
     if job is None:
         return f'<div class="kd-status kd-empty"><p>{escape(words["nothing_yet"])}</p></div>'
     title = words[f"state_{job.state}"]
-    facts = []
-    if job.state == "queued":
+    facts = [words["waits_for_you"]] if waits else []
+    if job.state == "queued" and not waits:
         facts.append(words["place"].format(place=place) if place else words["starting"])
     if job.state == "running":
         if progress.seconds_left is not None:
@@ -100,6 +100,7 @@ def status(job: Job | None, place: int, progress: Progress, words: Words) -> str
     if job.state == "failed":
         facts.append(words["failed_because"].format(reason=job.message))
     if job.state == "stopped":
+        facts += [job.message] if job.message else []
         facts.append(words["stopped_hint"])
     share = 1.0 if job.state == "done" else progress.overall
     percent = round(100 * share)

@@ -21,6 +21,11 @@ STOP = "stop"
 
 EVENTS = "events.jsonl"
 """What a process prints of its run, in the home folder: the images that a model draws before there is a run folder."""
+INTERRUPTED = (130, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""Exit codes of a run that was asked to save and leave."""
+
+KILLED = (-signal.SIGKILL, 128 + signal.SIGKILL)
+"""Exit codes of a run that did not within ``GRACE`` seconds, or that took all memory."""
 
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "OAUTH", "CREDENTIAL", "API_KEY")
 """Parts of the names of environment variables that no run is shown."""
@@ -135,7 +140,7 @@ def complaint(home: Path, code: int) -> str:
     messages = [line.removeprefix("kdgen: ") for line in lines if line.startswith("kdgen: ")]
     if code in (2, 3) and messages:
         return messages[-1].replace(f"{home.resolve()}/", "")[:500]
-    if code in (-signal.SIGKILL, 137):
+    if code in KILLED:
         return "the machine ended it: it needed more memory than there is, or took too long; make it smaller"
     last = lines[-1] if lines else f"exit code {code}"
     if any(words in last for words in ("Errno 28", "Errno 122", "No space left", "Disk quota")):

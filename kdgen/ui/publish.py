@@ -8,6 +8,7 @@ import gradio as gr
 from kdgen import hub
 from kdgen.types import UserError
 from kdgen.ui import markup
+from kdgen.ui.limits import Limits, on_a_space
 from kdgen.ui.runs import SECRET, Runs
 from kdgen.ui.sessions import Codes, session_of
 from kdgen.ui.watch import View
@@ -32,7 +33,13 @@ def link(codes: Codes) -> None:
 
 def signs_in() -> bool:
     """Whether visitors can sign in here: on a Space with OAuth."""
-    return bool(os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"))
+    return on_a_space() and bool(os.environ.get("OAUTH_CLIENT_ID"))
+
+
+def kept(limits: Limits) -> None:
+    """A line on where runs are kept, and whether a restart loses them."""
+    place = "kept_lost" if not limits.lasting else "kept_storage" if on_a_space() else "kept_here"
+    gr.HTML(say(place), elem_classes="kd-hint", elem_id="kd-kept")
 
 
 def panel(runs: Runs, shown: View) -> None:

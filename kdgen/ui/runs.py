@@ -43,6 +43,7 @@ class Job:
         created, ended: seconds since the epoch.
         state: where it stands.
         message: why it failed.
+        held: seconds for which its visitors held a lent accelerator for it.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Job:
     ended: float = 0.0
     state: State = "queued"
     message: str = ""
+    held: float = 0.0
 
     @property
     def over(self) -> bool:
@@ -67,24 +69,25 @@ class Runs:
 
     Args:
         limits: bounds, and the folder.
-        executing: how a process is run; by default on this machine.
+        executing: how a process is run; by default on this machine, its memory bounded.
+        workers: threads that take the next run of the line; by default as many as may train at once.
     """
 
-    def __init__(self, limits: Limits, executing: Execute | None = None) -> None:
+    def __init__(self, limits: Limits, executing: Execute | None = None, *, workers: int | None = None) -> None:
         self.limits, self.folder = limits, limits.folder / "runs"
         self.folder.mkdir(parents=True, exist_ok=True)
         env = environment(limits.folder / "cache")
         self.spare = Spare(env) if executing is None else None
         local = partial(execute, env=env, memory=limits.memory_bytes, spare=self.spare)
         self.executing: Execute = executing or local
-        self.sliced = executing is not None
         self.on_done: Callable[[Path, float], None] = lambda home, began: None
         self._changed = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._line: list[str] = []
         self._closed = False
         self._recover()
-        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(limits.at_once)]
+        count = limits.at_once if workers is None else workers
+        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
         if self.spare is not None:
             self.spare.prepare()
         for worker in [*self._workers, threading.Thread(target=self._keep_sweeping, daemon=True)]:
@@ -121,11 +124,16 @@ class Runs:
             job = self.get(id, session)
             if job.over:
                 return job
-            (self.folder / id / STOP).touch()
-            if id in self._line:
-                self._line.remove(id)
+            if id in self._line or self.waits(job):
+                self._line = [each for each in self._line if each != id]
                 self._note(replace(job, state="stopped", ended=time.time()))
+            else:
+                (self.folder / id / STOP).touch()
             return self._jobs[id]
+
+    def waits(self, job: Job) -> bool:
+        """Whether a run goes on only once its visitor is back: never where no accelerator is lent."""
+        return False
 
     def delete(self, id: str, session: str) -> None:
         """Remove a run and all it left. Raises UserError while it is at work."""
@@ -220,21 +228,21 @@ class Runs:
             return job
 
     def _train(self, home: Path) -> tuple[State, str]:
-        """Run a job to its end, in slices where the accelerator is lent."""
-        until = time.monotonic() + self.limits.wall_seconds
-        while True:
-            left = until - time.monotonic()
-            code = self.executing(command(home), home, min(left, self.limits.slice_seconds) if self.sliced else left)
-            stopped, timed_out = (home / STOP).exists(), time.monotonic() >= until
-            (home / STOP).unlink(missing_ok=True)
-            if code == 0:
-                return "done", ""
-            if stopped:
-                return "stopped", ""
-            if timed_out:
-                return "failed", f"it took longer than the {self.limits.wall_seconds} s that a run has here"
-            if not (self.sliced and code in (130, -15, 143)):
-                return "failed", complaint(home, code)
+        """Run the process of a job until it ends or its time is up, and say how the job stands then."""
+        seconds, begun = self.limits.wall_seconds, time.monotonic()
+        code = self.executing(command(home), home, seconds)
+        timed_out = code != 0 and time.monotonic() - begun >= seconds
+        return self._outcome(
+            home, code, f"it took longer than the {seconds} s that a run has here" if timed_out else ""
+        )
+
+    def _outcome(self, home: Path, code: int, reason: str = "") -> tuple[State, str]:
+        """How a job stands whose process has ended: done, stopped by its owner, or failed for a reason."""
+        stopped = (home / STOP).exists()
+        (home / STOP).unlink(missing_ok=True)
+        if code == 0:
+            return "done", ""
+        return ("stopped", "") if stopped else ("failed", reason or complaint(home, code))
 
     def sweep(self) -> None:
         """Remove finished runs that are old, then the oldest until all fit on the disk."""

@@ -125,7 +125,7 @@ def look(
             values["status"] = markup.notice(words["run_lost"])
         return [runs_listed, *(values | {"state": state, "timer": gr.Timer(active=False)}).values()]
     progress = follow(runs.home(job) / "run")
-    values["status"] = markup.status(job, runs.place(job.id), progress, words)
+    values["status"] = markup.status(job, runs.place(job.id), progress, words, waits=runs.waits(job))
     if job.state != state.get("state"):
         values["example"] = ""
         values["link"], values["revoke"] = link_to(runs, job, words, request)

@@ -20,6 +20,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 from huggingface_hub import ModelCard
 
+from .jobs import Running, jobs
 from .storage import content, storage
 from .store import LFS, Missing, Repo, Store
 
@@ -44,6 +45,8 @@ class Hub:
         self.users = {"hf_writer_of_acme_0001": ("ada", {"ada", "acme"}), "hf_reader_of_nothing_1": ("bob", set())}
         self.faults: list[Fault] = []
         self.seen: list[str] = []
+        self.jobs: dict[str, Running] = {}
+        self.breaks: list[int] = []
         config = uvicorn.Config(self, host="127.0.0.1", port=port, log_level="critical", lifespan="off")
         self.uvicorn = uvicorn.Server(config)
         self.app = application(self)
@@ -106,6 +109,7 @@ def refused(error: Exception) -> Response:
 def application(hub: Hub) -> FastAPI:
     app, store = FastAPI(), hub.store
     app.include_router(storage(store, hub.port))
+    app.include_router(jobs(hub))
     app.add_exception_handler(PermissionError, lambda request, error: refused(error))
     app.add_exception_handler(Missing, lambda request, error: refused(error))
 
@@ -147,6 +151,12 @@ def application(hub: Hub) -> FastAPI:
         hub.repo(request, kind, name, write=True)
         del store.repos[kind, name]
         return Response()
+
+    @app.post("/api/spaces/{org}/{name}/hardware")
+    async def hardware(request: Request, org: str, name: str) -> Any:
+        hub.repo(request, "space", f"{org}/{name}", write=True)
+        flavor = (await request.json())["flavor"]
+        return {"stage": "BUILDING", "hardware": {"current": None, "requested": flavor}}
 
     @app.get("/api/models")
     def search(request: Request) -> Any:

@@ -1,8 +1,8 @@
-"""The app as a Space, from nothing: ``python -m tests.hub.space FOLDER`` in a checkout.
+"""The app as a Space, from nothing: ``python -m tests.hub.space FOLDER [SECONDS]`` in a checkout.
 
 It is deployed to a Hub on the loopback with a student to preload, its files are pulled into a clean folder and installed
-from their own requirements into a new environment (torch as it is here, gradio as a Space brings it), it is started, and
-its page must answer.
+from their own requirements into a new environment (torch as it is here, gradio and `spaces` as a Space brings them), it
+is started, and its page must answer. With SECONDS a run of that length must end well there.
 """
 
 import os
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from gradio_client import Client
 from huggingface_hub import RepoCard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,9 +30,12 @@ def free_port() -> int:
 
 
 def page_of(
-    folder: Path, python: str | Path, environment: Mapping[str, str], *, patience: float = 240.0
+    folder: Path, python: str | Path, environment: Mapping[str, str], *, patience: float = 240.0, seconds: int = 0
 ) -> tuple[int, str]:
-    """The status and the text of the page that a Space's ``app.py`` serves, started with nothing else in its path."""
+    """The status and the text of the page that a Space's ``app.py`` serves, started with nothing else in its path.
+
+    With ``seconds`` a run of that length must end well there.
+    """
     port = free_port()
     env = {"HOME": str(folder.parent), "PATH": "/usr/bin:/bin", "GRADIO_ANALYTICS_ENABLED": "False",
            "GRADIO_SERVER_PORT": str(port), **environment}  # fmt: skip
@@ -45,7 +49,10 @@ def page_of(
                     raise AssertionError(log.read_text())
                 try:
                     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=5) as response:
-                        return response.status, response.read().decode()
+                        answer = response.status, response.read().decode()
+                    if seconds:
+                        distilled(f"http://127.0.0.1:{port}", seconds)
+                    return answer
                 except OSError:
                     time.sleep(0.25)
             raise AssertionError(f"no answer in {patience} s: {log.read_text()}")
@@ -54,13 +61,25 @@ def page_of(
             app.wait()
 
 
+def distilled(url: str, seconds: int) -> None:
+    """Let the Space distil a student and wait for its report."""
+    client = Client(url, verbose=False)
+    state = client.predict(preset="denoise", seconds=seconds, api_name="/distill")
+    run, session, started = state["run"], state["session"], time.monotonic()
+    while state["state"] in ("queued", "running"):
+        time.sleep(2)
+        state = client.predict(run=run, session=session, api_name="/status")
+    assert state["state"] == "done", state
+    print(f"a run of {seconds} s is done after {time.monotonic() - started:.0f} s: {state['report']['verdict']}")
+
+
 def title_of(page: str) -> str | None:
     """What gradio calls a page, where it has a name of its own."""
     found: list[str] = re.findall(r'"og:title" content="(.*?)"', page)
     return found[-1] if found else None
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, seconds: int = 0) -> None:
     folder.mkdir(parents=True)
     port = free_port()
     env = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_XET": "1"}
@@ -87,7 +106,8 @@ def main(folder: Path) -> None:
         pip = [python, "-m", "pip", "install", "--quiet"]
         subprocess.run([*pip, f"torch=={version('torch').partition('+')[0]}"], check=True)
         subprocess.run([*pip, "-r", folder / "requirements.txt"], check=True)
-        status, page = page_of(space, python, env)
+        subprocess.run([*pip, "spaces"], check=True)
+        status, page = page_of(space, python, env, seconds=seconds)
     finally:
         server.terminate()
         server.wait()
@@ -96,4 +116,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve())
+    main(Path(sys.argv[1]).resolve(), *map(int, sys.argv[2:3]))

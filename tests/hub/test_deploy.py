@@ -4,12 +4,14 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from huggingface_hub import RepoCard, snapshot_download
 
 from kdgen.hub import deploy, push_to_hub
+from kdgen.hub.deploy import requirements
 from kdgen.models.model import Model
 from kdgen.types import UserError
 
@@ -30,6 +32,7 @@ def checkout(tmp_path: Path) -> Path:
     here = tmp_path / "checkout"
     shutil.copytree(ROOT / "kdgen", here / "kdgen", ignore=_heavy)
     shutil.copytree(ROOT / "space", here / "space", ignore=_heavy)
+    shutil.copy(ROOT / "pyproject.toml", here)
     return here
 
 
@@ -77,9 +80,31 @@ def test_a_space_is_renewed_and_secrets_stay_here(hub: Hub, place: RunContext, c
 
 
 def test_a_dry_run(hub: Hub, checkout: Path, tmp_path: Path) -> None:
-    (checkout / "space" / "requirements.txt").unlink()
     pushed = deploy("acme/space", dry_run=True, checkout=checkout)
     assert {"app.py", "README.md", "requirements.txt", "students.json", "kdgen/__init__.py"} <= pushed.files.keys()
     assert hub.seen == []
     with pytest.raises(UserError, match="this is none"):
         deploy("acme/space", checkout=tmp_path / "nowhere")
+
+
+def test_the_wheels_of_cuda_are_for_hardware_that_has_use_of_them(checkout: Path) -> None:
+    cpu, zero = (requirements(checkout, name).splitlines() for name in ("cpu-basic", "zero-a10g"))
+    assert cpu[0] == "--extra-index-url https://download.pytorch.org/whl/cpu"
+    assert cpu[1] == f"torch=={version('torch').partition('+')[0]}+cpu"
+    assert [line for line in zero if line not in cpu] == ["torch>=2.11"]
+    for lines in (cpu, zero):
+        assert not [line for line in lines if line.startswith("gradio")]
+        assert any(line.startswith("onnxruntime") for line in lines)
+
+
+def test_hardware_is_asked_for_by_its_name(hub: Hub, place: RunContext, checkout: Path) -> None:
+    space = place.name("zero", "space")
+    deploy(space, checkout=checkout)
+    assert not [line for line in hub.seen if line.endswith("/hardware")]
+    deploy(space, checkout=checkout, hardware="zero-a10g")
+    repo = hub.store.repos["space", space]
+    tree = repo.commits[repo.refs["main"]]
+    assert b"+cpu" not in hub.store.read(tree["requirements.txt"])
+    assert [line for line in hub.seen if line.endswith("/hardware")] == [f"POST /api/spaces/{space}/hardware"]
+    with pytest.raises(UserError, match=r"no hardware of Spaces is called 'zero-a10'.*zero-a10g.*cpu-basic"):
+        deploy(space, checkout=checkout, hardware="zero-a10")

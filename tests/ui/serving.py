@@ -1,6 +1,7 @@
 """What tests of the served app share."""
 
 import json
+import socket
 import time
 
 TINY = "controls=false\ncache.inputs=16\nevaluate_every=2\nstages.0.lr=0.001"
@@ -16,3 +17,9 @@ def ended(client, run: str, session: str, *, patience: float = 240) -> dict:
             return state
         time.sleep(0.5)
     raise AssertionError(f"not over after {patience} s: {json.dumps(state)}")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

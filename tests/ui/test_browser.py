@@ -51,6 +51,13 @@ def test_from_preset_to_comparison(opened, tmp_path):
     with zipfile.ZipFile(download.value.path()) as archive:
         archive.extractall(tmp_path)
     assert kdgen.load(tmp_path).name == "denoise"
+    page.locator("#kd-export button").first.click()
+    page.locator("#kd-export-go").click()
+    page.locator("#kd-parity table").wait_for()
+    assert "denoise.onnx" in page.locator("#kd-parity").inner_text()
+    with page.expect_download() as download:
+        page.locator("#kd-export-file").click()
+    assert download.value.suggested_filename == "denoise.onnx"
     page.locator("#kd-open-compare").click()
     page.locator("#kd-figures table").wait_for()
     assert page.locator("#kd-slider").is_visible()

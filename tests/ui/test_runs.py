@@ -48,7 +48,7 @@ def until(condition, seconds=10.0):
 
 
 def test_runs_wait_in_line_and_places_go_down(tmp_path, slow):
-    runs = Runs(Limits(folder=tmp_path, slice_seconds=60), slow)
+    runs = Runs(Limits(folder=tmp_path), slow)
     sessions = [new_session() for _ in range(3)]
     jobs = [runs.submit(RECIPE, session) for session in sessions]
     until(lambda: slow.begun == [jobs[0].id])
@@ -91,24 +91,6 @@ def test_line_and_share_are_bounded(tmp_path, slow):
     runs.submit(RECIPE, new_session())
     with pytest.raises(UserError, match="line is full"):
         runs.submit(RECIPE, new_session())
-
-
-def test_a_run_in_slices_resumes_until_it_is_done(tmp_path):
-    calls = []
-
-    def executing(arguments, home, seconds):
-        calls.append(arguments[3])
-        (home / "run").mkdir(exist_ok=True)
-        (home / "run" / "recipe.json").write_text("{}")
-        assert seconds <= 7
-        return 130 if len(calls) < 3 else 0
-
-    runs = Runs(Limits(folder=tmp_path, slice_seconds=7), executing)
-    session = new_session()
-    job = runs.submit(RECIPE, session)
-    until(lambda: runs.get(job.id, session).over)
-    assert runs.get(job.id, session).state == "done"
-    assert calls == ["distill", "resume", "resume"]
 
 
 def test_a_failure_leaves_the_line_going(tmp_path):

@@ -91,11 +91,17 @@ Examples:
 - `kdgen deploy me/kdgen --dry-run`
 
 - `kdgen deploy me/kdgen --student me/tiny-denoiser --student me/tiny-gan --private`
+
+- `kdgen deploy me/kdgen --hardware zero-a10g` (ZeroGPU: runs train on the visitors' own quota)
 """
 )
 def deploy(
     name: Annotated[str, typer.Argument(metavar="ORG/SPACE", help="Where to; it is created if need be.")],
     student: Annotated[list[str] | None, typer.Option(metavar="ORG/NAME", help="A student to preload.")] = None,
+    hardware: Annotated[
+        str | None,
+        typer.Option(help="That it is made for and asks for: cpu-basic (default, free), zero-a10g, t4-small, ..."),
+    ] = None,
     private: Private = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -104,7 +110,7 @@ def deploy(
     from kdgen import hub
 
     with _kept_when_interrupted():
-        pushed = hub.deploy(name, students=student or (), private=private, dry_run=dry_run)
+        pushed = hub.deploy(name, students=student or (), private=private, hardware=hardware, dry_run=dry_run)
     _show(pushed)
 
 

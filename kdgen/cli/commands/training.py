@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdgen.cli.arguments import find_recipe, free_folder, register_all
+from kdgen.cli.commands.elsewhere import run_on
 from kdgen.cli.commands.options import Code, Json, Quiet, Track
 from kdgen.cli.console import event_line, make_display, print_report, stderr, stdout
 from kdgen.cli.streams import left, settle
@@ -30,6 +31,8 @@ Examples:
 - `kdgen show denoise > mine.json`, edit it, then `kdgen distill mine.json --set batch_size=32 --set stages.0.lr=1e-3`
 
 - `kdgen distill mine.json --code my_nets.py --device cuda --json`
+
+- `kdgen distill denoise --on hf:a10g-small --push me/tiny` (on hardware of the Hub, from a machine without a GPU)
 """
 )
 def distill(
@@ -54,6 +57,20 @@ def distill(
             "float32 unless the recipe says otherwise.",
         ),
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="hf:HARDWARE", help="Run it as a job of the Hugging Face Hub, see `kdgen jobs --hardware`."
+        ),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Publish the student when it is done; a job does always."),
+    ] = None,
+    private: Annotated[
+        bool | None, typer.Option("--private/--public", help="What is published; a job's student is private.")
+    ] = None,
+    minutes: Annotated[int | None, typer.Option(min=1, help="After which a job is ended.")] = None,
     track: Track = None,
     code: Code = None,
     quiet: Quiet = False,
@@ -75,7 +92,19 @@ def distill(
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     chosen = override(find_recipe(recipe), [*(settings or ()), *overrides])
     chosen = repeated(chosen) if repeatable else chosen
-    _follow(tracked(run.distill(chosen, out or free_folder(chosen.name)), track or ()), quiet=quiet, as_json=as_json)
+    if on is not None:
+        if code or track or out:
+            raise UserError(
+                "--on runs elsewhere, with what comes with kdgen alone: leave out --code, --track and --out"
+            )
+        run_on(on, chosen, push=push, private=private, minutes=minutes, quiet=quiet, as_json=as_json)
+        return
+    folder = out or free_folder(chosen.name)
+    _follow(tracked(run.distill(chosen, folder), track or ()), quiet=quiet, as_json=as_json)
+    if push is not None:
+        from kdgen import hub
+
+        print(hub.push_to_hub(folder, push, private=private).url)
 
 
 @app.command(epilog="Example: `kdgen resume runs/denoise`")

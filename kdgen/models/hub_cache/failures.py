@@ -175,7 +175,7 @@ def _line(error: BaseException, what: str, *, writing: bool) -> UserError | None
 def _status_line(error: HfHubHTTPError, what: str, later: str, *, writing: bool) -> UserError:
     """What a status of 400 or more means."""
     status, endpoint = error.response.status_code, constants.ENDPOINT
-    reason = _redacted(f"{error.response.headers.get('X-Error-Message') or ''} {error.server_message or ''}")
+    reason = redacted(f"{error.response.headers.get('X-Error-Message') or ''} {error.server_message or ''}")
     if isinstance(error, GatedRepoError):
         return UserError(f"{what} is gated: ask for access at {endpoint}/{what}, then {LOGIN}")
     if isinstance(error, RevisionNotFoundError):
@@ -202,7 +202,7 @@ def _status_line(error: HfHubHTTPError, what: str, later: str, *, writing: bool)
     return UserError(f"{what}: {line}")
 
 
-def _redacted(text: str) -> str:
+def redacted(text: str) -> str:
     """Words of the Hub on one line, without tokens."""
     text, token = " ".join(text.split()), get_token()
     return re.sub(r"hf_\w{8,}", "hf_…", text.replace(token, "hf_…") if token else text)

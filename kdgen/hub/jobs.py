@@ -1,0 +1,331 @@
+"""A run elsewhere: a recipe as a Job of the Hugging Face Hub, on hardware by the minute, published when it is done."""
+
+import hashlib
+import json
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import httpx2
+from huggingface_hub import HfApi, Volume, constants, get_token
+from huggingface_hub._jobs_api import TERMINAL_JOB_STAGES, JobHardwareInfo, JobInfo
+from huggingface_hub.errors import HfHubHTTPError
+
+from kdgen.hub.deploy import CPU_WHEELS
+from kdgen.hub.push import commit, is_students, open_repository
+from kdgen.hub.wheel import wheel, wheel_name
+from kdgen.models.hub_cache import HubId, WorldError, api, explained, hub_id, with_retries
+from kdgen.models.hub_cache.failures import LOGIN, PASSING, redacted
+from kdgen.models.loading import BUNDLED
+from kdgen.recipe import Recipe
+from kdgen.registry import nearest
+from kdgen.types import Event, Kind, UserError
+from kdgen.utils.references import renamed
+
+CODE = "kdgen-jobs"
+"""The private repository of the user's that jobs are given this package and their recipes by."""
+
+MOUNTED = "/kdgen"
+LABEL = {"made-by": "kdgen"}
+AGAIN = 3.0
+"""Seconds before a connection that was lost is tried again."""
+
+PATIENCE = 600.0
+"""Seconds without the Hub after which following ends; the job goes on."""
+
+DONE = "COMPLETED"
+TAIL = 40
+"""Lines of a log that a glance reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """A machine that jobs run on, as the Hub offers it now.
+
+    Attributes:
+        name: by which it is asked for.
+        title: what it is called.
+        details: its processors, memory and accelerators.
+        dollars: its price an hour.
+    """
+
+    name: str
+    title: str
+    details: str
+    dollars: float
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.title}, {self.details}, ${self.dollars:.2f} an hour"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands.
+
+    Attributes:
+        id: of the Hub.
+        url: of its page.
+        name: of its recipe.
+        hardware: its name.
+        stage: in the Hub's words, ``RUNNING``.
+        repo_id: where its student goes.
+        message: of the Hub.
+    """
+
+    id: str
+    url: str
+    name: str
+    hardware: str
+    stage: str
+    repo_id: str
+    message: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.stage in TERMINAL_JOB_STAGES
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A job, its newest event if one is among its newest lines, and the last of the others."""
+
+    job: Job
+    event: Event | None
+    lines: tuple[str, ...]
+
+
+def hardware(token: str | None = None) -> list[Hardware]:
+    """All machines, the cheapest first."""
+    with _explained("the list of hardware"):
+        infos = with_retries(lambda: api(token).list_jobs_hardware())
+    return sorted((_hardware(info) for info in infos), key=lambda each: each.dollars)
+
+
+def find_hardware(name: str, token: str | None = None) -> Hardware:
+    """The machine of a name. Raises UserError with all there are for another name."""
+    offered = hardware(token)
+    for each in offered:
+        if each.name == name:
+            return each
+    names = [each.name for each in offered]
+    prices = ", ".join(f"{each.name} (${each.dollars:.2f} an hour)" for each in offered)
+    raise UserError(f"no hardware is called {name!r}{nearest(name, names)}: there is {prices}")
+
+
+def time_limit(recipe: Recipe) -> int:
+    """Seconds that a job has by default: its nets, installing, answers and a report, with room to spare."""
+    nets = 1 + 2 * recipe.controls
+    return int(1800 + 2 * nets * recipe.seconds) if recipe.seconds is not None else 6 * 3600
+
+
+def begin(
+    recipe: Recipe, flavor: str, *, repo_id: str | None = None, private: bool | None = True, seconds: int | None = None,
+    token: str | None = None,
+) -> Job:  # fmt: skip
+    """Run a recipe as a job, which publishes its student.
+
+    Args:
+        recipe: what to run; what it names has to be bundled or on the Hub.
+        flavor: the name of a machine, see ``hardware``.
+        repo_id: where the student goes, ``org/name``; by default the user's, by the recipe's name. Made if need be.
+        private: whether it is made for its owners alone.
+        seconds: after which the job is ended; by default ``time_limit``.
+        token: of whose job it is; by default of who is logged in. The job gets it as a secret.
+
+    Raises:
+        UserError: for a recipe that needs files of this machine, unknown hardware, nobody logged in, no right to run
+            jobs or no credit, a name that is taken.
+        WorldError: where Hub or network fail.
+    """
+    token = token or get_token()
+    if not token:
+        raise UserError(f"nobody is logged in to the Hub, and a job is somebody's: {LOGIN}")
+    _check_portable(recipe)
+    recipe = recipe.model_copy(update={"device": "auto", "cache": recipe.cache.model_copy(update={"dir": None})})
+    machine, hub = find_hardware(flavor, token), api(token)
+    with _explained("the job", writing=True):
+        user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
+        repo = HubId.read(repo_id or f"{user}/{recipe.name}-student").name
+        open_repository(hub, repo, private=None, may_replace=is_students, create_private=private)
+        folder = _send(hub, f"{user}/{CODE}", recipe)
+        cpu = machine.name.startswith("cpu")
+        info = _submitted(
+            hub,
+            script_args=["distill", f"{MOUNTED}/{folder}/recipe.json", "--out", "run", "--push", repo, "--json"],
+            dependencies=[f"{MOUNTED}/{folder}/{wheel_name()}"],
+            env={"UV_INDEX": CPU_WHEELS, "UV_INDEX_STRATEGY": "unsafe-best-match"} if cpu else {},
+            secrets={"HF_TOKEN": token},
+            flavor=machine.name,
+            timeout=seconds or time_limit(recipe),
+            labels={**LABEL, "recipe": recipe.name, "repository": repo.replace("/", "--"), "name": recipe.name},
+            volumes=[Volume(type="model", source=f"{user}/{CODE}", mount_path=MOUNTED, read_only=True)],
+            namespace=user,
+        )
+    return _job(info)
+
+
+def follow(id: str, *, token: str | None = None) -> Iterator[Event | str]:
+    """What a job says, from its beginning to its end: events of its run, and other lines of its log.
+
+    A connection that is lost is made again, and nothing is told twice.
+
+    Raises:
+        UserError: once the job has ended otherwise than well, with its last line.
+        WorldError: where the Hub is out of reach for minutes; the job goes on.
+    """
+    hub, count, lost, last = api(token), 0, 0.0, ""
+    with _explained("the job", writing=False):
+        user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
+        job = inspect(id, token=token)
+    while True:
+        try:
+            for number, line in enumerate(hub.fetch_job_logs(job_id=id, namespace=user, follow=True)):
+                if number < count:
+                    continue
+                count, lost = number + 1, 0.0
+                event = _event(line)
+                if event is None:
+                    last = redacted(line) or last
+                yield event or redacted(line)
+            job = inspect(id, token=token)
+            lost = 0.0
+        except (httpx2.HTTPError, WorldError) as error:
+            lost = lost or time.monotonic()
+            if time.monotonic() - lost > PATIENCE:
+                raise WorldError(f"{constants.ENDPOINT} is out of reach; the job goes on: `kdgen jobs {id}` follows it "
+                                 "again") from error  # fmt: skip
+            if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING:
+                raise UserError(f"job {id}: the Hub refused with error {error.response.status_code}") from None
+        if job.over:
+            break
+        time.sleep(AGAIN)
+    if job.stage != DONE:
+        what = {"CANCELED": "was cancelled", "DELETED": "was deleted"}.get(job.stage, "failed")
+        raise UserError(f"job {id} {what}: {last or job.message or 'it said nothing'} (its log: {job.url})")
+
+
+def inspect(id: str, *, token: str | None = None) -> Job:
+    """A job as it stands. Raises UserError for one that is not there or not the user's."""
+    hub = api(token)
+    with _explained(f"job {id}"):
+        user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
+        return _job(with_retries(lambda: hub.inspect_job(job_id=id, namespace=user)))
+
+
+def glance(id: str, *, token: str | None = None) -> Glance:
+    """A job as it stands, with the newest of what it says; for whoever looks now and then."""
+    hub = api(token)
+    with _explained(f"job {id}"):
+        user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
+        job = _job(with_retries(lambda: hub.inspect_job(job_id=id, namespace=user)))
+        said = list(hub.fetch_job_logs(job_id=id, namespace=user, tail=TAIL)) if job.stage != "SCHEDULING" else []
+    events = [event for line in said if (event := _event(line)) is not None]
+    lines = [redacted(line) for line in said if _event(line) is None and line.strip()]
+    return Glance(job, events[-1] if events else None, tuple(lines[-5:]))
+
+
+def cancel(id: str, *, token: str | None = None) -> None:
+    """End a job."""
+    hub = api(token)
+    with _explained(f"job {id}"):
+        user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
+        with_retries(lambda: hub.cancel_job(job_id=id, namespace=user))
+
+
+def jobs(*, token: str | None = None) -> list[Job]:
+    """The user's jobs that kdgen began, the newest first."""
+    hub = api(token)
+    with _explained("the list of jobs"):
+        user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
+        return [_job(info) for info in hub.list_jobs(labels=LABEL, namespace=user)]
+
+
+def _submitted(hub: HfApi, **options: Any) -> JobInfo:
+    """A job of the command kdgen; huggingface-hub's warning, that jobs are experimental, is not the user's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        info: JobInfo = hub.run_uv_job("kdgen", **options)
+        return info
+
+
+def _send(hub: HfApi, repo: str, recipe: Recipe) -> str:
+    """Put this package and a recipe where a job can read them; returns their folder in the repository."""
+    package, text = wheel(), recipe.to_json() + "\n"
+    folder = hashlib.sha256(package + text.encode()).hexdigest()[:16]
+    with_retries(lambda: hub.create_repo(repo, private=True, exist_ok=True))
+    with TemporaryDirectory(prefix="kdgen-") as temporary:
+        files = {f"{folder}/{wheel_name()}": Path(temporary) / "wheel", f"{folder}/recipe.json": Path(temporary) / "r"}
+        for path, data in zip(files.values(), (package, text.encode()), strict=True):
+            path.write_bytes(data)
+        commit(hub, repo, files, stale=lambda path: False, message=f"{recipe.name}, for a job")
+    return folder
+
+
+def _check_portable(recipe: Recipe) -> None:
+    """Raise for a recipe that names what only this machine has."""
+
+    def check(what: str, text: str) -> str:
+        name = text.partition("#")[0]
+        if what == "path":
+            raise UserError(f"{text} is of this machine, and a job runs on another: what goes along is bundled, "
+                            "procedural or on the Hub")  # fmt: skip
+        if not (BUNDLED / name / "config.json").is_file() and hub_id(name) is None:
+            raise UserError(f"{text} is of this machine, and a job runs on another: publish it with `kdgen push`, and "
+                            "name it ORG/NAME")  # fmt: skip
+        return text
+
+    renamed(recipe.model_copy(update={"cache": recipe.cache.model_copy(update={"dir": None})}), check)
+
+
+def _event(line: str) -> Event | None:
+    """The event that a line of a log is; None for any other."""
+    try:
+        data = json.loads(line)
+        return Event(**data) if data.get("kind") in get_args(Kind) else None
+    except (ValueError, TypeError, AttributeError):
+        return None
+
+
+def _hardware(info: JobHardwareInfo) -> Hardware:
+    accelerator = info.accelerator
+    details = [info.cpu, f"{info.ram} memory"]
+    if accelerator is not None:
+        details.append(f"{accelerator.quantity}x {accelerator.model}, {accelerator.vram}")
+    per_hour = {"second": 3600, "minute": 60, "hour": 1}[info.unit_label]
+    return Hardware(info.name, info.pretty_name, ", ".join(details), info.unit_cost_usd * per_hour)
+
+
+def _job(info: JobInfo) -> Job:
+    labels: dict[str, Any] = info.labels or {}
+    repo_id = str(labels.get("repository", "")).replace("--", "/", 1)
+    return Job(
+        id=info.id,
+        url=info.url,
+        name=str(labels.get("recipe", "")),
+        hardware=str(info.flavor or ""),
+        stage=str(info.status.stage),
+        repo_id=repo_id,
+        message=redacted(info.status.message or ""),
+    )
+
+
+@contextmanager
+def _explained(what: str, *, writing: bool = False) -> Iterator[None]:
+    """As elsewhere, but for what is special about jobs: who may run them."""
+    with explained(what, writing=writing):
+        try:
+            yield
+        except HfHubHTTPError as error:
+            status, path = error.response.status_code, error.response.url.path
+            if status in (402, 403) and path.startswith("/api/jobs"):
+                reason = redacted(error.server_message or "") or "no reason given"
+                raise UserError(f"{what}: this account or its token may not run jobs: it takes credit, see "
+                                f"{constants.ENDPOINT}/settings/billing, and the right to jobs: {reason}"
+                                ) from None  # fmt: skip
+            raise

@@ -1,0 +1,114 @@
+"""A finished run's student for other runtimes: made in a process of its own, kept, and shown with its parity."""
+
+import json
+import shutil
+import sys
+import threading
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import gradio as gr
+
+from kdgen.types import UserError
+from kdgen.ui import markup
+from kdgen.ui.process import complaint, environment, execute
+from kdgen.ui.runs import Job, Runs
+from kdgen.ui.sessions import session_of
+from kdgen.ui.watch import View, served
+from kdgen.ui.words import say, words_for
+
+FORMATS = {"onnx": ".onnx", "int8": "-int8.onnx", "safetensors-fp16": "-fp16"}
+"""The formats that are offered, and how their files end; a folder is packed."""
+
+SECONDS = 300.0
+"""Longest time of an export."""
+
+_making = threading.Lock()
+
+
+def exported(runs: Runs, job: Job, format: str) -> tuple[Path, dict[str, Any]]:
+    """A student in another format, where it may be served from, and its parity as `kdgen export` measured it.
+
+    Raises:
+        UserError: for a run that is not done or deleted, an unknown format, and whatever `kdgen export` refuses.
+    """
+    if format not in FORMATS:
+        raise UserError(f"a student is exported as {', '.join(FORMATS)}, not as {str(format)[:40]!r}")
+    if job.state != "done":
+        raise UserError(f"this run is not done, it is {job.state}")
+    name = f"{job.name}{FORMATS[format]}"
+    place = served(runs) / job.id
+    file = place / (name if "." in FORMATS[format] else f"{name}.zip")
+    parity = place / f"{name}.parity.json"
+    if not _making.acquire(timeout=SECONDS):
+        raise UserError("many others are exporting at the moment: try again in a while")
+    try:
+        if not (file.is_file() and parity.is_file()):
+            with TemporaryDirectory(prefix="export-", dir=runs.limits.folder) as temporary:
+                made = _made(runs, job, format, Path(temporary), name)
+                place.mkdir(parents=True, exist_ok=True)
+                made.with_name(f"{name}.parity.json").replace(parity)
+                if made.is_dir():
+                    made = Path(shutil.make_archive(str(made), "zip", made))
+                made.replace(file)
+        figures: dict[str, Any] = json.loads(parity.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("this run was deleted") from None
+    finally:
+        _making.release()
+    if not (runs.home(job) / "job.json").is_file():
+        shutil.rmtree(place, ignore_errors=True)
+        raise UserError("this run was deleted")
+    return file, figures
+
+
+def _made(runs: Runs, job: Job, format: str, folder: Path, name: str) -> Path:
+    """What `kdgen export` writes into a folder, in a process bounded in time and memory."""
+    run = (runs.home(job) / "run").resolve()
+    arguments = [sys.executable, "-m", "kdgen", "export", str(run), "--format", format, "--out", name, "--json"]
+    env = environment(runs.limits.folder / "cache")
+    code = execute(arguments, folder, SECONDS, env=env, memory=runs.limits.memory_bytes)
+    if code != 0:
+        raise UserError(complaint(folder, code).replace(f"{run}", "the student"))
+    return folder / name
+
+
+def panel(runs: Runs, shown: View) -> None:
+    """The accordion that exports the run that is shown."""
+    with gr.Accordion(say("export"), open=False, elem_id="kd-export"):
+        choices = [(say(f"export_{format.replace('-', '_')}"), format) for format in FORMATS]
+        format = gr.Radio(choices, value="onnx", label=say("export_format"), info=say("export_info"))
+        go = gr.Button(say("export_go"), elem_id="kd-export-go")
+        table = gr.HTML(elem_id="kd-parity")
+        file = gr.DownloadButton(say("export_download"), visible=False, elem_id="kd-export-file")
+
+    def make(id: str | None, format: str, request: gr.Request) -> list[Any]:
+        try:
+            path, parity = exported(runs, runs.get(id or "", session_of(request)), format)
+        except UserError as error:
+            return [markup.notice(str(error)), gr.update(visible=False)]
+        return [parity_table(parity, words_for(request)), gr.update(value=str(path), visible=True)]
+
+    go.click(make, [shown.chosen, format], [table, file], api_visibility="private", concurrency_limit=2)
+    shown.chosen.change(lambda: ["", gr.update(visible=False)], None, [table, file], api_visibility="private",
+                        show_progress="hidden", queue=False)  # fmt: skip
+
+
+def parity_table(parity: Mapping[str, Any], words: Mapping[str, str]) -> str:
+    """How near an export comes to its student, and what it saves."""
+    near = parity["psnr"]
+    rows = [
+        (words["export_size"], *(f"{size / 1000:,.0f} kB" for size in parity["bytes"])),
+        (words["export_time"], *(f"{ms:.2f} ms" for ms in parity["latency_ms"])),
+        *((key, *(f"{value:.4g}" for value in pair)) for key, pair in parity["quality"].items()),
+        (words["export_near"], "", words["export_equal"] if near is None else f"{near:.1f} dB"),
+        (words["export_largest"], "", f"{127.5 * parity['max_abs_error']:.2g} / 255"),
+    ]
+    body = "".join(f"<tr><th scope=row>{escape(title)}</th><td>{escape(student)}</td><td>{escape(export)}</td></tr>"
+                   for title, student, export in rows)  # fmt: skip
+    head = f"<td></td><th scope=col>{escape(words['student'])}</th><th scope=col>{escape(parity['file'])}</th>"
+    return (f'<div class="kd-scroll" tabindex="0" role="region" aria-label="{escape(words["export"], quote=True)}">'
+            f"<table class=kd-table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")  # fmt: skip
