@@ -28,7 +28,7 @@ import torch
 
 from kdgen import Recipe, distill, load
 from kdgen.metrics import psnr
-from kdgen.recipe import CacheSpec, Checkpoint, Stage, Term
+from kdgen.recipe import CacheSpec, Checkpoint, Guidance, Stage
 from kdgen.registry import Spec, build
 from kdgen.utils.conditions import call
 
@@ -43,7 +43,7 @@ def teacher_in(data: Path) -> Checkpoint:
 def recipe(name: str, seconds: float, seed: int, *, teacher: Checkpoint | None, images: Mapping[str, Any], patches: int,
            cache: Path, controls: bool = False) -> Recipe:  # fmt: skip
     """One training run."""
-    methods = (Term(name="output", args={"loss": "l1"}),) if teacher else ()
+    methods = (Guidance(name="output", args={"loss": "l1"}),) if teacher else ()
     return Recipe(
         name=name,
         task=Spec(name="denoise", args={"sigma": 25, "channels": 1, "loss": "l1", "images": dict(images)}),

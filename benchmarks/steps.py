@@ -20,12 +20,12 @@ from torch import nn
 
 from kdgen import Recipe, distill, load
 from kdgen.models.model import build_net
-from kdgen.recipe import CacheSpec, Stage, Term
+from kdgen.recipe import CacheSpec, Guidance, Stage
 from kdgen.registry import Spec, build
 from kdgen.training.schedule import learning_rate
 from kdgen.utils.seed import derive
 
-STAGE = Stage(methods=(Term(name="output", args={"loss": "l1"}),), optimizer="adamw", lr=4e-3, clip=0.0)
+STAGE = Stage(methods=(Guidance(name="output", args={"loss": "l1"}),), optimizer="adamw", lr=4e-3, clip=0.0)
 STUDENT = Spec(name="half_res")
 PATCH, BATCH = 48, 16
 

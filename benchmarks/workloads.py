@@ -10,13 +10,13 @@ from torch import nn
 
 from kdgen import Recipe, load
 from kdgen.models.model import build_net
-from kdgen.recipe import CacheSpec, Stage, Term
+from kdgen.recipe import CacheSpec, Guidance, Stage
 from kdgen.registry import Spec
 
 PHOTOGRAPHS = {"name": "photographs"}
 """Five photographs that scikit-image carries: real images on every machine, and cheap to cut patches from."""
 
-OUTPUT = Term(name="output", args={"loss": "l1"})
+OUTPUT = Guidance(name="output", args={"loss": "l1"})
 PAIRS = [["2", "3"], ["6", "27"], ["10", "45"]]
 """Layers of the small denoiser and of the large one whose features are compared: before ReLUs, at like depths."""
 
@@ -38,7 +38,7 @@ class Workload:
     steps: int
 
 
-def _recipe(name: str, task: Spec, student: Spec, terms: tuple[Term, ...], batch_size: int, lr: float) -> Recipe:
+def _recipe(name: str, task: Spec, student: Spec, terms: tuple[Guidance, ...], batch_size: int, lr: float) -> Recipe:
     stage = Stage(methods=terms, lr=lr, warmup=0, decay="none", clip=0)
     return Recipe(
         name=name, task=task, teacher=name, student=student, stages=(stage,), steps=1, batch_size=batch_size, ema=0.0,
@@ -46,7 +46,7 @@ def _recipe(name: str, task: Spec, student: Spec, terms: tuple[Term, ...], batch
     )  # fmt: skip
 
 
-def denoiser(*terms: Term, width: int = 24, patch: int = 48, batch_size: int = 16) -> Recipe:
+def denoiser(*terms: Guidance, width: int = 24, patch: int = 48, batch_size: int = 16) -> Recipe:
     """A 17-layer DnCNN into one of 7 layers on photographs under noise of sigma 25."""
     task = Spec(name="denoise", args={"sigma": 25, "patch": patch, "images": PHOTOGRAPHS})
     student = Spec(name="dncnn", args={"depth": 7, "width": width})
@@ -70,12 +70,12 @@ def workloads(data: Path | None = None) -> Mapping[str, Workload]:
     """
     big = denoising_teacher(data)
     within = "" if data is None else "net."  # the declared checkpoint lies in a net that converts its ranges
-    features = Term(name="feature", args={"pairs": [[ours, f"{within}{theirs}"] for ours, theirs in PAIRS]})
+    features = Guidance(name="feature", args={"pairs": [[ours, f"{within}{theirs}"] for ours, theirs in PAIRS]})
     diffuse = Spec(name="diffuse", args={"images": PHOTOGRAPHS, "channels": 1, "size": 32})
     unet = Spec(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]})
     generate = Spec(name="generate", args={"latent": 64, "channels": 1, "size": 32})
     generator = Spec(name="conv_generator", args={"latent": 64, "width": 10})
-    diffusion = _recipe("diffusion", diffuse, unet, (Term(name="output"),), 32, 1e-3)
+    diffusion = _recipe("diffusion", diffuse, unet, (Guidance(name="output"),), 32, 1e-3)
     gan = _recipe("gan", generate, generator, (OUTPUT,), 32, 2e-3)
     return {
         "denoiser": Workload(name="denoiser, output", recipe=denoiser(), teacher=big, steps=14),

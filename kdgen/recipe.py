@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, PositiveInt, ValidationError, field_validator, model_validator
 
-from kdgen.registry import Spec
+from kdgen.registry import Spec, nearest
 from kdgen.types import UserError
 from kdgen.utils.references import FilePath, Names, resolved
 from kdgen.utils.schema import Strict, assign, explain_error, read_json_text
@@ -47,12 +47,18 @@ class Term(Spec):
     weight: float = Field(1.0, ge=0, description="weight in its side of the loss; an adaptive ratio scales it further")
 
 
+class Guidance(Term):
+    """A method, its weight, and the teacher whose knowledge it moves."""
+
+    teacher: str | None = Field(None, description="which of the recipe's `teachers`; none: `teacher` itself")
+
+
 class Stage(Strict):
     """A stretch of training. With methods it transfers; without, it trains on the task's own loss alone."""
 
     name: str = Field("transfer", description="shown in progress, curves and reports")
     share: float = Field(1.0, gt=0, le=1, description="share of the run's steps or seconds; shares are normalised")
-    methods: tuple[Term, ...] = Field((), description="how knowledge moves, see `kdgen list methods`")
+    methods: tuple[Guidance, ...] = Field((), description="how knowledge moves, see `kdgen list methods`")
     objectives: tuple[Term, ...] = Field(
         (), description="terms of the student's own loss beside its distance to the truth, see `kdgen list objectives`"
     )
@@ -124,6 +130,9 @@ class Recipe(Strict):
         Names("model"),
         Field(description="bundled name, run or student folder, or a declared checkpoint; null trains from scratch"),
     ] = None
+    teachers: Annotated[dict[Annotated[str, Field(pattern=r"^\w+$")], str | Checkpoint], Names("model")] = Field(
+        {}, description="further teachers by names that methods give as `teacher`; all see what the first one sees"
+    )
     assistants: tuple[Assistant, ...] = Field((), description="nets between teacher and student, from large to small")
     student: Spec = Field(description="the net to train, see `kdgen list nets`")
     init: Start = Field(
@@ -170,21 +179,22 @@ class Recipe(Strict):
     checkpoint_every: float = Field(15.0, gt=0, description="seconds between checkpoints")
 
     @model_validator(mode="after")
-    def _asked_together(self) -> Self:
+    def _agrees(self) -> Self:
         if self.shard_teacher and self.cache.inputs:
             raise ValueError("shard_teacher asks the teacher at every step: set cache.inputs to 0")
-        return self
-
-    @model_validator(mode="after")
-    def _repeated_in_steps(self) -> Self:
         if self.repeatable and self.steps is None:
             raise ValueError("repeatable needs steps: what a run of seconds learns depends on how fast they pass")
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("give exactly one of steps and seconds")
         return self
 
     @model_validator(mode="after")
-    def _one_length(self) -> Self:
-        if (self.steps is None) == (self.seconds is None):
-            raise ValueError("give exactly one of steps and seconds")
+    def _methods_name_teachers(self) -> Self:
+        stages = [*self.stages, *(stage for link in self.assistants for stage in link.stages or ())]
+        for name in (method.teacher for stage in stages for method in stage.methods):
+            if name is not None and name not in self.teachers:
+                raise ValueError(f"a method names the teacher {name!r}, which `teachers` does not have"
+                                 f"{nearest(name, self.teachers)}")  # fmt: skip
         return self
 
     @model_validator(mode="after")
@@ -195,6 +205,8 @@ class Recipe(Strict):
             raise ValueError(f'init "{self.init}" needs a teacher')
         if self.teacher is None and self.assistants:
             raise ValueError("assistants need a teacher: name one, or remove the assistants")
+        if self.teacher is None and self.teachers:
+            raise ValueError("teachers are further ones: name the main one as teacher, which nets are measured against")
         if sum(assistant.share for assistant in self.assistants) >= 1:
             raise ValueError("the shares of the assistants leave nothing to the student: they must sum to less than 1")
         return self
@@ -230,7 +242,7 @@ class Recipe(Strict):
         """
         stages = tuple(s.model_copy(update={"methods": (), "ratio": Spec(name="fixed", args={"alpha": 0.0})})
                        for s in self.stages)  # fmt: skip
-        alone = {"teacher": None, "assistants": (), "stages": stages, "controls": False}
+        alone: dict[str, Any] = {"teacher": None, "teachers": {}, "assistants": (), "stages": stages, "controls": False}
         return self.model_copy(update=alone).lasting(steps=steps, seconds=seconds)
 
     def to_json(self) -> str:
@@ -283,4 +295,4 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return parse(data, what="recipe with --set")
 
 
-__all__ = ["Assistant", "CacheSpec", "Checkpoint", "Recipe", "Stage", "Term", "override", "parse", "read"]
+__all__ = ["Assistant", "CacheSpec", "Checkpoint", "Guidance", "Recipe", "Stage", "Term", "override", "parse", "read"]

@@ -1,4 +1,4 @@
-"""Images drawn by a net from seeded latents or noise: the same however many are drawn, for models and for tasks."""
+"""Images, or latents of some, drawn by a net from seeded noise: the same however many, for models and for tasks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -32,7 +32,7 @@ def draw_images(
     labels: Sequence[int] | None = None,
     progress: Drawn | None = None,
 ) -> Tensor:
-    """Images of a generator from standard normal latents, ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
+    """What a generator gives for standard normal latents, ``(num_images, C, H, W)`` on the CPU, nothing clipped.
 
     The first images are the same however many are drawn. Of a net with classes, they are of each class in turn, or of
     those of ``labels``. As many are drawn at once as fit, at most ``CALL``; ``progress`` is told how many are.
@@ -129,4 +129,4 @@ def _drawn(
 
         with evaluating(net):
             parts += in_parts(len(start), most, draw, report)
-    return torch.cat(parts).clamp(-1, 1)
+    return torch.cat(parts)

@@ -1,6 +1,6 @@
 """Denoisers."""
 
-from kdgen.recipe import CacheSpec, Recipe, Stage, Term
+from kdgen.recipe import CacheSpec, Guidance, Recipe, Stage
 from kdgen.registry import Spec, register
 
 
@@ -11,7 +11,7 @@ def denoise() -> Recipe:
     The fine-tuning stage keeps the teacher, at a tenth of the learning rate: the controls show that on procedural
     images the truth alone leads away from photographs. With photographs as ``images``, drop its methods.
     """
-    from_teacher = (Term(name="output", args={"loss": "l1"}),)
+    from_teacher = (Guidance(name="output", args={"loss": "l1"}),)
     return Recipe(
         name="denoise",
         task=Spec(name="denoise", args={"sigma": 25, "channels": 1, "loss": "l1"}),

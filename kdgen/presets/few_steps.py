@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
-from kdgen.recipe import Assistant, CacheSpec, Recipe, Stage, Term
+from kdgen.recipe import Assistant, CacheSpec, Guidance, Recipe, Stage
 from kdgen.registry import Spec, register
 
 WIDTHS = (16, 32, 64, 96)
@@ -53,7 +53,7 @@ def small(sampler: str = "consistency", widths: Sequence[int] = WIDTHS) -> Spec:
     return Spec(name="unet2d", args=args)
 
 
-def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dict[str, Any] | None = None,
+def few_steps(name: str, *methods: Guidance, sampler: str = "consistency", task: dict[str, Any] | None = None,
               seconds: float = 150, batch_size: int = 32, **more: Any) -> Recipe:  # fmt: skip
     """A recipe that starts from the bundled diffusion model, whose own images are its data.
 
@@ -86,9 +86,9 @@ def few_steps(name: str, *methods: Term, sampler: str = "consistency", task: dic
     )
 
 
-def along_trajectories() -> Term:
+def along_trajectories() -> Guidance:
     """Consistency distillation."""
-    return Term(name="consistency", args={"source": "teacher", **CONSISTENT})
+    return Guidance(name="consistency", args={"source": "teacher", **CONSISTENT})
 
 
 def started(recipe: Recipe) -> Recipe:
@@ -100,7 +100,7 @@ def started(recipe: Recipe) -> Recipe:
 @register("preset")
 def consistency() -> Recipe:
     """One to four steps by easy consistency tuning: the teacher is the start and is not asked again."""
-    return few_steps("consistency", Term(name="consistency", args=CONSISTENT), seconds=300)
+    return few_steps("consistency", Guidance(name="consistency", args=CONSISTENT), seconds=300)
 
 
 @register("preset")
@@ -113,7 +113,7 @@ def consistency_distillation() -> Recipe:
 def consistency_adversarial() -> Recipe:
     """One to four steps by consistency distillation, in the second half with a critic (as in CTM, arXiv 2310.02279)."""
     played = {"width": 16, "steps": 2, "table": TABLE}
-    game = Term(name="drawn_adversarial", weight=0.3, args=played)
+    game = Guidance(name="drawn_adversarial", weight=0.3, args=played)
     recipe = few_steps("consistency-adversarial", along_trajectories(), game, task=TWO, seconds=240, **PLAYING)
     return started(recipe)
 
@@ -123,7 +123,7 @@ def progressive() -> Recipe:
     """One to four steps by progressive distillation: a ladder of 16, 8, 4, 2 and 1 steps, each rung measured."""
 
     def rung(steps: int) -> Stage:
-        method = Term(name="progressive", args={"steps": steps, "table": TABLE})
+        method = Guidance(name="progressive", args={"steps": steps, "table": TABLE})
         return few_steps("rung", method, sampler="euler").stages[0].model_copy(update={"name": f"{steps} steps"})
 
     task = {"steps": [1, 2, 4, 8, 16], "first": 0.0}
@@ -138,10 +138,10 @@ def progressive() -> Recipe:
 @register("preset")
 def rectified_flow() -> Recipe:
     """One to four steps of a rectified flow: straight lines between the teacher's images and their noise."""
-    methods = Term(name="rectified_flow")
+    methods = Guidance(name="rectified_flow")
     task = {"coupled": True, "mean": 0.0, "std": 1.5}
     recipe = few_steps("rectified-flow", methods, sampler="euler", task=task, seconds=90)
-    one = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
+    one = Guidance(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
     last = recipe.stages[0].model_copy(update={"name": "one step", "share": 0.3, "methods": (methods, one)})
     return recipe.model_copy(update={"stages": (recipe.stages[0].model_copy(update={"share": 0.7}), last)})
 
@@ -150,28 +150,28 @@ def rectified_flow() -> Recipe:
 def distribution_matching() -> Recipe:
     """Two steps by matching the teacher's distribution (DMD2), after a start by consistency distillation."""
     matched = {"steps": 2, "table": TABLE, "adversarial": 0.05, "width": 16}
-    method = Term(name="distribution_matching", args=matched)
+    method = Guidance(name="distribution_matching", args=matched)
     return started(few_steps("distribution-matching", method, task=TWO, seconds=240, **PLAYING))
 
 
 @register("preset")
 def score_identity() -> Recipe:
     """Two steps by the identities of the teacher's score (SiD), after a start by consistency distillation."""
-    method = Term(name="score_identity", args={"steps": 2, "table": TABLE})
+    method = Guidance(name="score_identity", args={"steps": 2, "table": TABLE})
     return started(few_steps("score-identity", method, task=TWO, seconds=120, **PLAYING))
 
 
 @register("preset")
 def mean_flow() -> Recipe:
     """One to four steps by the average velocity of the teacher's trajectories."""
-    return few_steps("mean-flow", Term(name="mean_flow", args={"power": 0.5, "step": 0.15}), task=TWO, seconds=420)
+    return few_steps("mean-flow", Guidance(name="mean_flow", args={"power": 0.5, "step": 0.15}), task=TWO, seconds=420)
 
 
 @register("preset")
 def few_steps_baseline() -> Recipe:
     """One step the plain way: the teacher's image of the same noise, and a critic. What other methods must beat."""
-    pairs = Term(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
-    game = Term(name="drawn_adversarial", weight=0.05, args={"width": 16, "table": TABLE})
+    pairs = Guidance(name="rectified_flow", args={"one_step": True, "loss": "l1", "table": TABLE})
+    game = Guidance(name="drawn_adversarial", weight=0.05, args={"width": 16, "table": TABLE})
     more: dict[str, Any] = {"betas": (0.0, 0.99), "lr": 2e-4, "discriminator_lr": 4e-4}
     return few_steps("few-steps-baseline", pairs, game, task={"coupled": True}, seconds=120, **more)
 
@@ -186,7 +186,7 @@ def few_steps_control() -> Recipe:
 @register("preset")
 def small_and_few() -> Recipe:
     """A quarter of the multiply-accumulates and four steps, from one recipe: start narrow, match blocks, then few."""
-    method = Term(name="progressive", args={"steps": 4, "table": TABLE})
+    method = Guidance(name="progressive", args={"steps": 4, "table": TABLE})
     more: dict[str, Any] = {"optimizer": "muon", "lr": 2e-3}
     recipe = few_steps("small-and-few", method, sampler="euler", task={"steps": [4, 2, 1]}, seconds=400, **more)
     last = recipe.stages[0].model_copy(update={"name": "few steps", "share": 0.5})
@@ -198,6 +198,6 @@ def small_and_few() -> Recipe:
 def small_only() -> Recipe:
     """A quarter of the multiply-accumulates and 16 steps: start narrow and match blocks, as small-and-few begins."""
     recipe = few_steps("small-only", task={"steps": [16]}, sampler="euler", seconds=200)
-    first = Stage(name="narrow", methods=(Term(name="output"), Term(name="blocks", weight=0.1)),
+    first = Stage(name="narrow", methods=(Guidance(name="output"), Guidance(name="blocks", weight=0.1)),
                   ratio=Spec(name="fixed", args={"alpha": 0.9}), optimizer="muon", lr=3e-3, final=0.1)  # fmt: skip
     return recipe.model_copy(update={"student": small("euler", NARROW), "init": "teacher", "stages": (first,)})

@@ -4,19 +4,19 @@ from collections.abc import Callable
 
 from pydantic import JsonValue
 
-from kdgen.recipe import CacheSpec, Recipe, Stage, Term
+from kdgen.recipe import CacheSpec, Guidance, Recipe, Stage, Term
 from kdgen.registry import Spec, register
 
 LEAVES: dict[str, JsonValue] = {"name": "dead_leaves"}
 
 
-CRITIC = Term(name="adversarial", weight=0.1, args={"width": 16})
+CRITIC = Guidance(name="adversarial", weight=0.1, args={"width": 16})
 """The teacher's images, as far as a critic can tell."""
 
 
-def output(weight: float = 1.0) -> Term:
+def output(weight: float = 1.0) -> Guidance:
     """The teacher's images, by absolute difference."""
-    return Term(name="output", weight=weight, args={"loss": "l1"})
+    return Guidance(name="output", weight=weight, args={"loss": "l1"})
 
 
 def large(preset: Callable[[], Recipe], *, batch_size: int = 256, inputs: int = 100_000) -> Recipe:
@@ -92,7 +92,7 @@ def autoencoder() -> Recipe:
         student=Spec(name="vae", args={"widths": [8, 16, 24], "sample": False}),
         stages=(
             Stage(
-                methods=(output(), Term(name="feature", args={"pairs": [["latents", "latents"]]})),
+                methods=(output(), Guidance(name="feature", args={"pairs": [["latents", "latents"]]})),
                 ratio=Spec(name="fixed", args={"alpha": 0.9}),
                 optimizer="muon",
                 lr=5e-3,
@@ -118,7 +118,7 @@ def vae() -> Recipe:
             "student": Spec(name="vae", args={"widths": [8, 16, 24], "sample": False}),
             "stages": (
                 Stage(
-                    methods=(output(), Term(name="gaussian_kl", weight=0.1)),
+                    methods=(output(), Guidance(name="gaussian_kl", weight=0.1)),
                     objectives=(Term(name="kl", weight=1e-3),),
                     ratio=Spec(name="fixed", args={"alpha": 0.9}),
                     optimizer="muon",
@@ -157,7 +157,7 @@ def diffusion() -> Recipe:
         teacher="diffusion",
         student=Spec(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]}),
         stages=(
-            Stage(methods=(Term(name="output"),), ratio=Spec(name="fixed", args={"alpha": 0.9}), optimizer="muon",
+            Stage(methods=(Guidance(name="output"),), ratio=Spec(name="fixed", args={"alpha": 0.9}), optimizer="muon",
                   lr=6e-3, final=0.02),
         ),
         seconds=75,
@@ -177,7 +177,7 @@ def diffusion_blocks() -> Recipe:
     blocks = [f"unet.down_blocks.{i}" for i in range(4)] + ["unet.mid_block", "unet.up_blocks.0"]
     pairs: list[JsonValue] = [[path, path] for path in blocks]
     stage = Stage(
-        methods=(Term(name="output"), Term(name="blocks", weight=0.02, args={"pairs": pairs})),
+        methods=(Guidance(name="output"), Guidance(name="blocks", weight=0.02, args={"pairs": pairs})),
         ratio=Spec(name="fixed", args={"alpha": 0.9}),
         optimizer="muon",
         lr=6e-3,

@@ -178,8 +178,12 @@ class Diffuse(Drawing):
         shape, classes = (facts["channels"], facts["size"], facts["size"]), facts.get("num_classes", 0)
         if num_steps and "sampler" in facts:
             sigmas = trailing_sigmas(num_steps, facts.get("table", "linear"))
-            return draw_few(net, shape, num_images, seed, sigmas, facts["sampler"], classes, labels, progress)
-        return denoise_noise(net, shape, num_images, seed, num_steps or NUM_STEPS, classes, labels, progress)
+            return draw_few(net, shape, num_images, seed, sigmas, facts["sampler"], classes, labels, progress).clamp(
+                -1, 1
+            )
+        return denoise_noise(net, shape, num_images, seed, num_steps or NUM_STEPS, classes, labels, progress).clamp(
+            -1, 1
+        )
 
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:
@@ -188,7 +192,7 @@ class Diffuse(Drawing):
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from noise, of each class in turn; see the base."""
-        return denoise_noise(net, self._shape, num_images, seed, self.num_steps, self.num_classes)
+        return denoise_noise(net, self._shape, num_images, seed, self.num_steps, self.num_classes).clamp(-1, 1)
 
     @property
     def _shape(self) -> tuple[int, int, int]:

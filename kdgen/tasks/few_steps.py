@@ -151,7 +151,7 @@ class FewSteps(Diffuse):
         shape, sigmas = (self.channels, self.size, self.size), trailing_sigmas(num_steps, self.table)
         velocities = self.sampler == "average" and "until" not in (conditions_of(net) or ())
         sampler: FewSampler = "euler" if velocities else self.sampler
-        return draw_few(net, shape, num_images, seed, sigmas, sampler, self.num_classes)
+        return draw_few(net, shape, num_images, seed, sigmas, sampler, self.num_classes).clamp(-1, 1)
 
     def apart(self, images: Tensor, reference: Net | None, *, seed: int = 0) -> Metrics:
         """How far images are, as a distribution, from ``num_images`` of the teacher's from other noise, or the data."""

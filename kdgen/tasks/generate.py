@@ -117,7 +117,9 @@ class Generate(Drawing):
         progress: Drawn | None,
     ) -> Tensor:
         """Images from standard normal latents; see the base."""
-        return draw_images(net, facts["latent"], num_images, seed, facts.get("num_classes", 0), labels, progress)
+        return draw_images(net, facts["latent"], num_images, seed, facts.get("num_classes", 0), labels, progress).clamp(
+            -1, 1
+        )
 
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:
@@ -131,7 +133,7 @@ class Generate(Drawing):
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from standard normal latents, of each class in turn; see the base."""
-        return draw_images(net, self.latent, num_images, seed, self.num_classes)
+        return draw_images(net, self.latent, num_images, seed, self.num_classes).clamp(-1, 1)
 
 
 __all__ = ["Generate"]

@@ -74,7 +74,7 @@ class Rollouts(Samples):
         assert self.num_steps is not None
         seed = derive(self.seed, "samples")
         return denoise_noise(net, self.shape, self.num_images, seed, self.num_steps, self.num_classes,
-                             progress=listening())  # fmt: skip
+                             progress=listening()).clamp(-1, 1)  # fmt: skip
 
 
 __all__ = ["Rollouts"]

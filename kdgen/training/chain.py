@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from kdgen.data.augment import check_crop
 from kdgen.export.onnx import needs_onnx
 from kdgen.models.abilities import Adopting
 from kdgen.models.model import Model, build_net, load, start_from
+from kdgen.models.teachers import asked_together
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.registry import Spec
 from kdgen.report import sample_grids
@@ -29,6 +30,7 @@ from kdgen.training.teacher_cache import Stream, TeacherCache, live
 from kdgen.training.train_step import Learner
 from kdgen.training.trainer import Source, Trainer
 from kdgen.types import Batch, Event, Net, Task, UserError
+from kdgen.utils.cache import fingerprint
 from kdgen.utils.devices import fastest_seconds
 from kdgen.utils.seed import derive
 
@@ -60,19 +62,29 @@ class Link:
         recipe: how it is trained.
         place: where.
         original: who teaches it, or None.
+        others: who else does, by name.
         student: the net and all its arguments, as ``fresh`` gives them.
     """
 
     def __init__(
-        self, phase: str, recipe: Recipe, place: RunContext, original: Model | None, student: tuple[Net, Spec]
+        self,
+        phase: str,
+        recipe: Recipe,
+        place: RunContext,
+        original: Model | None,
+        others: Mapping[str, Model],
+        student: tuple[Net, Spec],
     ) -> None:
         self.phase, self.recipe, self.place, self.original = phase, recipe, place, original
         self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if place.fast else torch.float32)
         self.teacher: Teacher | None = None
+        self.identity = ""
         if original is not None:
             faster = place.fast and recipe.precision != "float32"
+            asked = asked_together(original.net, {name: model.net for name, model in others.items()})
+            self.identity = fingerprint(asked)
             self.teacher = Teacher(
-                original.net,
+                asked,
                 self._drawn("precision", JUDGED) if faster else place.probe,
                 device=place.device,
                 bfloat16=faster,
@@ -110,9 +122,8 @@ class Link:
             return None
         if recipe.cache.inputs < recipe.batch_size:
             raise UserError(f"a cache of {recipe.cache.inputs} inputs is smaller than one batch of {recipe.batch_size}")
-        identity = self.original.fingerprint() if self.original else ""
         noted = self.place.journal.phase(self.phase).equivariance
-        cache = TeacherCache(task, recipe.cache, teacher=self.teacher, identity=identity,
+        cache = TeacherCache(task, recipe.cache, teacher=self.teacher, identity=self.identity,
                              paths=sorted(learner.teacher_paths),
                              equivariance=Equivariance(**noted) if noted else None)  # fmt: skip
         check_crop(recipe.cache.crop, self.place.probe)

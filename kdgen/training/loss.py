@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from kdgen import registry
+from kdgen.models.teachers import is_other, path_of
 from kdgen.recipe import Recipe, Stage
 from kdgen.registry import Spec
 from kdgen.training.loss_weighting import TASK, Ratio, Statistics, gradient_norms
 from kdgen.types import Batch, DistillationInputs, LossInputs, Method, Net, Objective, Task, UserError
+from kdgen.utils.devices import Autocast
 from kdgen.utils.hooks import NoLayer
 from kdgen.utils.seed import derive
 
@@ -26,29 +29,33 @@ def make_losses(recipe: Recipe, task: Task, student: Net, teacher: Net | None, b
     ratios: list[Ratio] = [registry.build("ratio", stage.ratio) for stage in recipe.stages]
     for number, (stage, ratio) in enumerate(zip(recipe.stages, ratios, strict=True)):
         check_ratio(number, stage, ratio)
-    terms = _make_terms(recipe, student, teacher, batch)
-    return [Loss(number, stage, terms, task, ratio)
+    terms, guides = _make_terms(recipe, student, teacher, batch)
+    return [Loss(number, stage, terms, guides, task, ratio)
             for number, (stage, ratio) in enumerate(zip(recipe.stages, ratios, strict=True))]  # fmt: skip
 
 
-def _make_terms(recipe: Recipe, student: Net, teacher: Net | None, batch: Batch) -> dict[str, Term]:
-    """Methods by keys ``STAGE.NUMBER.NAME``, objectives by ``STAGE.own.NUMBER.NAME``."""
-    terms: dict[str, Term] = {}
+def _make_terms(
+    recipe: Recipe, student: Net, teacher: Net | None, batch: Batch
+) -> tuple[dict[str, Term], dict[str, str]]:
+    """Methods by keys ``STAGE.NUMBER.NAME``, objectives by ``STAGE.own.NUMBER.NAME``; where methods' teachers stand."""
+    terms, guides = dict[str, Term](), dict[str, str]()
     for number, stage in enumerate(recipe.stages):
         for position, use in enumerate(stage.methods):
             assert teacher is not None, "a recipe with methods has a teacher"
             method: Method = registry.build("method", use)
-            with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.methods.{position}", use, teacher):
+            key, guide = f"{number}.{position}.{use.name}", path_of(teacher, use.teacher)
+            own = teacher.get_submodule(guide)
+            with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.methods.{position}", use, own):
                 torch.manual_seed(derive(recipe.seed, "method", number, position))
-                method.attach(student, teacher, batch)
-            terms[f"{number}.{position}.{use.name}"] = method
-        for position, use in enumerate(stage.objectives):
-            objective: Objective = registry.build("objective", use)
-            with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.objectives.{position}", use, teacher):
+                method.attach(student, own, batch)
+            terms[key], guides[key] = method, guide
+        for position, own_use in enumerate(stage.objectives):
+            objective: Objective = registry.build("objective", own_use)
+            with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.objectives.{position}", own_use, teacher):
                 torch.manual_seed(derive(recipe.seed, "objective", number, position))
                 objective.attach(student, batch)
-            terms[f"{number}.own.{position}.{use.name}"] = objective
-    return terms
+            terms[f"{number}.own.{position}.{own_use.name}"] = objective
+    return terms, guides
 
 
 def check_ratio(number: int, stage: Stage, ratio: Ratio) -> None:
@@ -88,6 +95,7 @@ class Loss:
         index: number of the stage.
         stage: names the terms, their weights and the ratio.
         terms: those of all stages.
+        guides: where each method's teacher stands in the net that is asked, empty for the net itself.
         task: its own loss is the term called ``task``.
         ratio: between the methods and the rest.
 
@@ -101,8 +109,10 @@ class Loss:
         compared: the weights of the student at whose gradients an adaptive ratio looks.
     """
 
-    def __init__(self, index: int, stage: Stage, terms: Mapping[str, Term], task: Task, ratio: Ratio) -> None:
-        self.task, self.ratio, self.name = task, ratio, stage.name
+    def __init__(
+        self, index: int, stage: Stage, terms: Mapping[str, Term], guides: Mapping[str, str], task: Task, ratio: Ratio
+    ) -> None:
+        self.guides, self.task, self.ratio, self.name = guides, task, ratio, stage.name
         own = self.own = {key: term for key, term in terms.items() if key.startswith(f"{index}.")}
         methods = {key: term for key, term in own.items() if isinstance(term, Method)}
         objectives = {key: term for key, term in own.items() if isinstance(term, Objective)}
@@ -113,7 +123,7 @@ class Loss:
         self.terms: dict[str, Term] = {**self.methods, **self.objectives}
         self.begin()
         self.student_paths = {path for term in self.terms.values() for path in term.student_layers}
-        self.teacher_paths = {path for method in self.methods.values() for path in method.teacher_layers}
+        self.teacher_paths = self._paths(self.methods)
         self.reads = frozenset(name for term in self.terms.values() for name in term.reads)
         if self.student_paths or not self.methods or self.ratio.bounds()[0] < 1:
             self.reads |= {"student"}
@@ -121,6 +131,18 @@ class Loss:
         criticising = {id(p) for p in self.critics}
         learned = [p for term in self.terms.values() for p in term.parameters() if id(p) not in criticising]
         self.regressors: list[nn.Parameter] = [p for p in learned if p.requires_grad]
+
+    @property
+    def all_teacher_paths(self) -> set[str]:
+        """The teachers' layers that its methods want, those with no weight too."""
+        return self._paths({key: term for key, term in self.own.items() if isinstance(term, Method)})
+
+    def _paths(self, methods: Mapping[str, Method]) -> set[str]:
+        """What methods read inside the net that is asked: layers, and the outputs of teachers that are not its own."""
+        paths = {_within(self.guides[key], path) for key, each in methods.items() for path in each.teacher_layers}
+        return paths | {
+            guide for key, each in methods.items() if "teacher" in each.reads and is_other(guide := self.guides[key])
+        }
 
     @property
     def lives(self) -> dict[str, tuple[float, float]]:
@@ -173,7 +195,9 @@ class Loss:
         if alpha < 1:
             losses |= {key: term.discriminator_loss(inputs) for key, term in self.objectives.items()}
         if alpha > 0:
-            losses |= {key: method.discriminator_loss(_view(inputs)) for key, method in self.methods.items()}
+            losses |= {
+                key: method.discriminator_loss(_view(inputs, self.guides[key])) for key, method in self.methods.items()
+            }
         return {f"{_shown(key)}_critic": loss.mean() for key, loss in losses.items() if loss is not None}
 
     def _alpha(self, within: float) -> float:
@@ -191,7 +215,7 @@ class Loss:
             alpha = alpha if losses else 1.0
         if alpha > 0:
             losses |= {
-                key: _mean(method.loss(_view(inputs)), inputs.batch, method.weighted)
+                key: _mean(method.loss(_view(inputs, self.guides[key])), inputs.batch, method.weighted)
                 for key, method in self.methods.items()
             }
         if not losses:
@@ -200,9 +224,25 @@ class Loss:
         return {key: loss for key, loss in losses.items() if loss is not None}, alpha
 
 
-def _view(inputs: LossInputs) -> DistillationInputs:
+def _view(inputs: LossInputs, guide: str) -> DistillationInputs:
+    """A step as a method sees it: its own teacher for all that were asked."""
     assert isinstance(inputs, DistillationInputs), "a step of a stage with methods has a teacher"
-    return inputs
+    if not guide:
+        return inputs
+    asked, features, start = inputs.teacher_net, inputs.teacher_features, _within(guide, "")
+    assert isinstance(asked, Autocast)
+    return replace(
+        inputs,
+        teacher_output=features[guide].float() if guide in features else inputs.teacher_output,
+        teacher_features={
+            path.removeprefix(start): value for path, value in features.items() if path.startswith(start)
+        },
+        teacher_net=asked.part(guide),
+    )
+
+
+def _within(guide: str, path: str) -> str:
+    return f"{guide}.{path}" if guide else path
 
 
 def _mean(loss: Tensor | None, batch: Batch, weighted: bool) -> Tensor | None:

@@ -49,6 +49,7 @@ FREE = ("controls", "evaluate_every", "checkpoint_every", "device", "cache.dir",
 ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
 ALONE = "Alpha stayed at 1 {}: the teacher was the only guide, the distance to the ground truth did not count."
 INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
+ALSO = "Further teachers, that the table does not measure: {}."
 BEGUN_FROM = "The student starts from the weights of {}, and so do its controls where there are any."
 
 
@@ -135,6 +136,7 @@ class _Run:
             team=team,
         )
         self.original: Model | None = None
+        self.others = dict[str, Model]()
         if teacher is not None:
             self.original = Model(teacher, name=str(recipe.teacher), channels=task.channels)
         elif recipe.teacher is not None:
@@ -142,6 +144,7 @@ class _Run:
         if self.original is not None:
             where = "cpu" if recipe.shard_teacher else device
             self.place.reference = self.original.eval().to(where).net
+            self.others = {name: load(each).eval().to(where) for name, each in recipe.teachers.items()}
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
         self.students: list[tuple[Net, Spec]] = []
@@ -164,6 +167,9 @@ class _Run:
         if (teacher := self.original) is not None:
             check_classes(teacher.name, teacher.task, task.describe())
             yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
+        for name, other in self.others.items():
+            check_classes(other.name, other.task, task.describe())
+            yield Party(called=f"the teacher {name}", net=other.net, made_for=other.task, key=f"teachers.{name}")
         for number, (phase, recipe) in enumerate(self.chain):
             self.students.append(fresh(recipe, task))
             net = self.students[-1][0]
@@ -184,7 +190,7 @@ class _Run:
                 teacher = Model(net, name=before, channels=self.place.task.channels, use=use).eval()
             else:
                 teacher = load(self.place.home(before))
-        return Link(phase, recipe, self.place, teacher, student)
+        return Link(phase, recipe, self.place, teacher, self.others, student)
 
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""
@@ -276,6 +282,7 @@ class _Run:
             BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init not in STARTS,
             INHERITED: self.recipe.init in OF_TEACHER and self.place.finished("control_seconds"),
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
+            ALSO.format(", ".join(f"{name} ({each.name})" for name, each in self.others.items())): bool(self.others),
         }
         account = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
         return [*self._muted(), *(line for line, holds in facts.items() if holds), *account, *self._answered()]

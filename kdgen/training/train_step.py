@@ -15,7 +15,7 @@ from kdgen.training.loss import make_losses
 from kdgen.training.optimizers import MovingAverage, Optimizer, discriminator_optimizer
 from kdgen.training.schedule import learning_rate, stage_at
 from kdgen.training.teacher import Teacher
-from kdgen.types import Batch, DistillationInputs, LossInputs, Method, Net, Task, TeacherOutput
+from kdgen.types import Batch, DistillationInputs, LossInputs, Net, Task, TeacherOutput
 from kdgen.utils.conditions import call, read_of
 from kdgen.utils.devices import Autocast, lay_out
 from kdgen.utils.distributed import Team
@@ -79,8 +79,7 @@ class Learner:
     @property
     def teacher_paths(self) -> set[str]:
         """The teacher's layers that the methods of all stages want, those with no weight too."""
-        terms = (term for loss in self.losses for term in loss.own.values())
-        return {path for term in terms if isinstance(term, Method) for path in term.teacher_layers}
+        return {path for loss in self.losses for path in loss.all_teacher_paths}
 
     @property
     def reads_outputs(self) -> bool:

@@ -14,7 +14,7 @@ from kdgen.models.model import Model, build_net
 from kdgen.models.scaling import families
 from kdgen.models.task_arguments import task_class
 from kdgen.presets import preset
-from kdgen.recipe import CacheSpec, Recipe, Stage, Term, override
+from kdgen.recipe import CacheSpec, Guidance, Recipe, Stage, override
 from kdgen.registry import Spec
 from kdgen.report.propose import propose
 from kdgen.types import UserError
@@ -192,7 +192,7 @@ def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
 
 def _stage(stage: Stage, methods: Iterable[str], ratio: str, alpha: float) -> Stage:
     existing = {term.name: term for term in stage.methods}
-    terms = tuple(existing.get(name, Term(name=name)) for name in methods) if alpha else ()
+    terms = tuple(existing.get(name, Guidance(name=name)) for name in methods) if alpha else ()
     if ratio == stage.ratio.name:
         key = "start" if ratio in ("linear", "cosine") else "alpha"
         args = {**stage.ratio.args, key: alpha}

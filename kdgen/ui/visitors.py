@@ -36,6 +36,7 @@ LARGEST_OTHER = 100_000
 
 LEAST: dict[str, float] = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
 DEPTH = 12
+MOST_TEACHERS = 3
 CACHE_GIB = 2.0
 """Room for the teachers' cached answers of all runs, whatever a recipe says."""
 
@@ -159,6 +160,10 @@ def _checked(value: Any, named: Callable[[Any], str], largest: Mapping[str, int]
         return value
     if key == "init" and not isinstance(value, str):
         raise UserError("a checkpoint is a file of this machine: publish the model on the Hub and name it ORG/NAME")
+    if key == "teachers" and isinstance(value, dict):
+        if len(value) > MOST_TEACHERS:
+            raise UserError(f"a run has {MOST_TEACHERS} teachers beside the first at most, not {len(value)}")
+        return {name: named(each) for name, each in value.items()}
     if isinstance(value, dict):
         source = key in ("images", "evaluate") or (key == "sources" and "name" in value)
         if source and (name := value.get("name")) not in IMAGES:

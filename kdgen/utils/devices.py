@@ -173,3 +173,7 @@ class Autocast(nn.Module):
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             out: Tensor = self.net(x, **cond)
         return out.float()
+
+    def part(self, path: str) -> "Autocast":
+        """The module at a dotted path of the net, computing likewise."""
+        return Autocast(self.net.get_submodule(path), self.device, self.dtype)

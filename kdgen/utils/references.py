@@ -63,6 +63,8 @@ def _changed(value: Any, mark: Names | None, kind: Kind | None, change: Change) 
         return change(mark.what, value) if mark and value and value not in mark.but else value
     if isinstance(value, tuple | list):
         return type(value)(_changed(each, mark, kind, change) for each in value)
+    if isinstance(value, dict) and mark:
+        return {key: _changed(each, mark, kind, change) for key, each in value.items()}
     if isinstance(value, Spec) and kind:
         return value.model_copy(update={"args": _arguments(kind, value.name, value.args, change)})
     return renamed(value, change) if isinstance(value, BaseModel) else value

@@ -39,12 +39,21 @@ def test_a_run_names_no_model_of_more_bytes_than_are_fetched(student: Make, plac
         [f"teacher={name}"],
         [f"teacher=hub:{name}#decoder"],
         [f"task.args.images={json.dumps(samples(name))}"],
+        [f'teachers={{"other": "{name}"}}'],
     ):
         with pytest.raises(UserError, match=f"{name}: 0.0 GB, and at most 0.0 GB are fetched"):
             accept(override(preset("denoise"), settings), new_session(), runs)
     with pytest.raises(UserError, match="at most"):
         Models(runs).get(name, new_session())
     assert not Path(constants.HF_HUB_CACHE).exists()
+
+
+@pytest.mark.parametrize("named", ["/etc/passwd", "../x", "run", "runs/x/run"])
+def test_a_further_teacher_is_no_folder_of_the_machine(tmp_path: Path, named: str) -> None:
+    runs = Runs(Limits(folder=tmp_path), lambda *given: 0)
+    recipe = override(preset("denoise"), [f'teachers={{"other": "{named}"}}'])
+    with pytest.raises(UserError, match=r"no model is called|no id of the Hub"):
+        accept(recipe, new_session(), runs)
 
 
 def samples(name: str) -> dict[str, object]:

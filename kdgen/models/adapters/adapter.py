@@ -29,8 +29,8 @@ class Adapter(nn.Module):
         def autoencoder_tiny(width: int = 32, config: Mapping[str, Any] | None = None) -> AutoencoderTiny: ...
 
     Attributes:
-        part: the attribute that holds the model of diffusers, and the subfolder that it is saved to: ``unet`` or
-            ``vae``, as pipelines of diffusers name them, which are fetched from the Hub.
+        part: the attribute that holds the model of diffusers, and the subfolder that it is saved to and fetched from:
+            ``unet`` or ``vae``, as pipelines of diffusers name them.
         channels: channels C of its images, 1 or 3.
     """
 
@@ -90,6 +90,12 @@ def open_folder(folder: Path) -> tuple[Net, Spec, int, dict[str, JsonValue]]:
     net: Adapter = registry.build("net", use)
     read_weights(net.get_submodule(net.part), weights)
     return net.eval(), use, net.channels, net.describe()
+
+
+def parts() -> frozenset[str]:
+    """The subfolders of a pipeline that are opened: those of the adapters' models."""
+    adapters = (registry.get("adapter", name) for name in registry.names("adapter"))
+    return frozenset(cast(type[Adapter], adapter).part for adapter in adapters)
 
 
 def known_folder(folder: Path) -> tuple[Spec, Path]:

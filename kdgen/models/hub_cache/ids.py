@@ -9,6 +9,7 @@ from typing import Any, Self
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
+from kdgen.models.adapters import parts
 from kdgen.recipe import Recipe, parse
 from kdgen.types import UserError
 
@@ -16,7 +17,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 MODELS = ("teacher", "init", "model", "encoder", "decoder")
 """Keys of a recipe whose values name models."""
 
-_ID = re.compile(r"(?:hub:)?(?P<name>[^/@:\s]+/[^/@:\s]+)(?:/(?P<part>unet|vae))?(?:@(?P<revision>\S+))?")
+_ID = re.compile(r"(?:hub:)?(?P<name>[^/@:\s]+/[^/@:\s]+)(?:/(?P<part>[a-z_0-9]+))?(?:@(?P<revision>\S+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class HubId:
     Attributes:
         name: ``org/name``.
         revision: a branch, tag or commit; None for the newest commit of the main branch.
-        part: the folder within it that holds the model that is meant, ``vae`` or ``unet``; None for all of it.
+        part: the folder within it that holds the model that is meant, ``vae`` say; None for all of it.
     """
 
     name: str
@@ -41,6 +42,8 @@ class HubId:
             UserError: for anything the Hub has no repository for.
         """
         match = _ID.fullmatch(text)
+        if match and match["part"] not in (None, *parts()):
+            match = None
         try:
             validate_repo_id(match["name"] if match else "")
         except HFValidationError:
@@ -106,5 +109,6 @@ def pinned(recipe: Recipe, commit: Callable[[HubId], str]) -> Recipe:
     data = recipe.model_dump(mode="json")
     walked = {**data, "teacher": walk(data["teacher"], "teacher"), "task": walk(data["task"]),
               "init": walk(data["init"], "init"),
+              "teachers": {name: walk(each, "teacher") for name, each in data["teachers"].items()},
               "assistants": [{**link, "init": walk(link["init"], "init")} for link in data["assistants"]]}  # fmt: skip
     return recipe if walked == data else parse(walked)

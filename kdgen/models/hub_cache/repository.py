@@ -17,12 +17,13 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
 )
 
+from kdgen.models.adapters import parts
 from kdgen.models.hub_cache.failures import PASSING, explained, with_retries
 from kdgen.models.hub_cache.ids import HubId
 from kdgen.types import UserError
 
-PARTS = ("unet", "vae", "scheduler")
-"""Folders within a repository."""
+SCHEDULER = "scheduler"
+"""The folder within a repository that is opened beside those of the adapters' models."""
 
 CONFIGS = ("config.json", "model_index.json", "scheduler_config.json")
 WEIGHTS = ("model.safetensors", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model-*-of-*.safetensors",
@@ -65,7 +66,7 @@ def publishable(path: str) -> bool:
     folder, name = PurePosixPath(path).parent.as_posix(), PurePosixPath(path).name
     if folder == ".":
         return any(fnmatchcase(name, pattern) for pattern in FILES)
-    return folder in PARTS and any(fnmatchcase(name, pattern) for pattern in (*CONFIGS, *WEIGHTS))
+    return folder in (SCHEDULER, *parts()) and any(fnmatchcase(name, pattern) for pattern in (*CONFIGS, *WEIGHTS))
 
 
 def fetchable(paths: Iterable[str], part: str | None = None) -> list[str]:
@@ -78,7 +79,7 @@ def fetchable(paths: Iterable[str], part: str | None = None) -> list[str]:
 
     def wanted(path: PurePosixPath) -> bool:
         half = path.parent not in full and any(fnmatchcase(path.name, pattern) for pattern in VARIANTS)
-        return publishable(str(path)) or (half and path.parent.as_posix() in (".", *PARTS))
+        return publishable(str(path)) or (half and path.parent.as_posix() in (".", SCHEDULER, *parts()))
 
     return [str(path) for path in pure if wanted(path)]
 
