@@ -50,6 +50,24 @@ class Photographs(Pictures):
         return self._pictures[index]
 
 
+def full_size(name: str) -> Image.Image:
+    """A photograph as scikit-image carries it, RGB, cut to sides that are multiples of 16, at most 512.
+
+    Args:
+        name: of ``FILES``.
+
+    Raises:
+        UserError: if the installed scikit-image lacks it.
+    """
+    try:
+        with as_file(files("skimage") / "data" / name) as path, Image.open(path) as image:
+            width, height = (min(side, 2 * LARGEST) // 16 * 16 for side in image.size)
+            left, top = (image.width - width) // 2, (image.height - height) // 2
+            return image.convert("RGB").crop((left, top, left + width, top + height))
+    except OSError:
+        raise UserError(f"scikit-image lacks its photograph {name}: install scikit-image anew") from None
+
+
 def _halved(name: str) -> Picture:
     try:
         with as_file(files("skimage") / "data" / name) as path, Image.open(path) as image:

@@ -1,6 +1,5 @@
 """What a net costs: parameters, multiply-accumulates, time, bytes."""
 
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -47,17 +46,18 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
 
 
 def latency_ms(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None, *, rounds: int = 15) -> float:
-    """Median time of one call of a net in milliseconds, as ``latencies_ms`` takes it."""
+    """Time of one call of a net in milliseconds, as ``latencies_ms`` takes it."""
     return latencies_ms([net], x, cond, rounds=rounds)[0]
 
 
 def latencies_ms(
     nets: Sequence[Net], x: Tensor, cond: Mapping[str, Tensor] | None = None, *, rounds: int = 15
 ) -> list[float]:
-    """Median time of one call of each net in milliseconds, on the device where it lies, after a warm-up.
+    """Time of one call of each net in milliseconds, on the device where it lies, after a warm-up.
 
-    The nets are called in turn, so that what slows the machine for a while slows them alike; nets of one architecture
-    are timed as one, so that equal nets have equal figures.
+    It is that of the fastest call, which other work on the machine disturbs least. The nets are called in turn, so that
+    what slows the machine for a while slows them alike; nets of one architecture are timed as one, so that equal nets
+    have equal figures.
 
     Args:
         nets: any nets.
@@ -72,7 +72,7 @@ def latencies_ms(
         for number, measured in times.items():
             with _probe(nets[number], x, cond) as (inner, conditions):
                 measured += call_seconds(partial(whole, nets[number], inner, conditions), inner.device, 1)
-    return [1000 * statistics.median(times[number][WARMUP:]) for number in like]
+    return [1000 * min(times[number][WARMUP:]) for number in like]
 
 
 def _architecture(net: Net) -> Any:

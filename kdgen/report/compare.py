@@ -14,6 +14,7 @@ from kdgen.report.report import ROLES, Report, Role, Row, Seconds, deciding
 from kdgen.report.sample_grids import Pictured
 from kdgen.report.verdict import verdict
 from kdgen.types import Batch, Task, UserError
+from kdgen.utils.devices import OtherWork
 
 LARGEST_DB = 100.0
 """What a perfect result counts as, in dB."""
@@ -93,6 +94,7 @@ def compare(
     ground_truth: bool = True,
     seconds: Seconds | None = None,
     notes: Sequence[str] = (),
+    busy_cores: float = 0.0,
 ) -> Report:
     """A report of measured nets, in the order of their roles, with its verdict.
 
@@ -100,15 +102,16 @@ def compare(
         rows: what ``measure`` gave.
         task: what was measured, in words: the title of the report.
         primary_metric: the metric that decides.
-        per: what one call of a net is, see ``per_call``.
+        per: what an image is, see ``per_image``.
         ground_truth: whether there was anything but the teacher to train on; without it alpha was 1.
         seconds: where the seconds of the student's run went.
         notes: further sentences.
+        busy_cores: of the machine, kept by other programs while latencies were taken.
     """
     order = list(ROLES)
     ranked = tuple(sorted(rows, key=lambda row: order.index(row.role)))
     report = Report(task=task, rows=ranked, primary_metric=primary_metric, per=per, ground_truth=ground_truth,
-                    seconds=seconds, notes=tuple(notes))  # fmt: skip
+                    seconds=seconds, notes=tuple(notes), busy_cores=busy_cores)  # fmt: skip
     return report.model_copy(update={"verdict": verdict(report)})
 
 
@@ -168,24 +171,31 @@ def assess(
         row = measure(each.role, each.net, task, name=each.name, reference=reference, seed=seed, seconds=each.seconds,
                       steps=each.steps, timed=False)  # fmt: skip
         measured.append((row.model_copy(update={"kept": each.kept}), each.net))
-    rows += in_turn(measured, task)
+    timed, busy_cores = in_turn(measured, task)
+    rows += timed
     primary_metric = deciding(task, taught=reference is not None)
     spoilt = [f"Beware, {line}." for row in rows if row.role == "student" for line in beyond(row.metrics).values()]
     sentences = [task.describe_evaluation(reference=reference, seed=seed), *spoilt, *notes]
-    report = compare(rows, task=title, primary_metric=primary_metric, per=per_call(task), ground_truth=ground_truth,
-                     seconds=seconds, notes=sentences)  # fmt: skip
+    report = compare(rows, task=title, primary_metric=primary_metric, per=per_image(task), ground_truth=ground_truth,
+                     seconds=seconds, notes=sentences, busy_cores=busy_cores)  # fmt: skip
     return report.model_copy(update={"machine": machine})
 
 
-def in_turn(measured: Sequence[tuple[Row, nn.Module]], task: Task) -> list[Row]:
-    """Rows of nets with their latencies, for which the nets are called in turn."""
-    example = task.example()
+def in_turn(measured: Sequence[tuple[Row, nn.Module]], task: Task) -> tuple[list[Row], float]:
+    """Rows of nets with their latencies, for which the nets are called in turn.
+
+    Returns:
+        the rows; and how many cores of the machine other programs kept meanwhile, 0 where enough of them were left.
+    """
+    example, others = task.example(), OtherWork()
     times = cost.latencies_ms([net for _, net in measured], example.x, example.cond)
-    return [row.model_copy(update={"latency_ms": ms}) for (row, _), ms in zip(measured, times, strict=True)]
+    cores = others.cores()
+    rows = [row.model_copy(update={"latency_ms": ms}) for (row, _), ms in zip(measured, times, strict=True)]
+    return rows, cores if others.crowds(cores) else 0.0
 
 
-def per_call(task: Task) -> str:
-    """What one call of the task's nets is, in words: ``at 256x256`` for images, ``an image`` for latents."""
+def per_image(task: Task) -> str:
+    """What an image of the task is, in words: ``at 256x256`` for images, ``an image`` for latents."""
     shape = task.example().x.shape
     return f"at {shape[-2]}x{shape[-1]}" if len(shape) == 4 and shape[1] in (1, 3) else "an image"
 
@@ -223,6 +233,7 @@ def merge(reports: Sequence[Report]) -> Report:
         ground_truth=all(report.ground_truth for report in reports),
         seconds=seconds,
         notes=list(dict.fromkeys(note for report in reports for note in report.notes)),
+        busy_cores=max(report.busy_cores for report in reports),
     )
 
 
@@ -262,4 +273,4 @@ def _spread(values: Sequence[float]) -> float:
 
 
 __all__ = ["Contender", "Report", "Role", "Row", "Seconds", "assess", "compare", "in_turn", "measure", "merge",
-           "of_one_recipe", "per_call", "verdict"]  # fmt: skip
+           "of_one_recipe", "per_image", "verdict"]  # fmt: skip

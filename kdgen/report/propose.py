@@ -37,7 +37,7 @@ class Proposal:
         use: the net by name, and its arguments.
         macs: multiply-accumulates of one call on the task's example.
         num_params: number of parameters.
-        share: its MACs relative to the teacher's.
+        share: its MACs of an image relative to the teacher's.
     """
 
     use: Spec
@@ -47,7 +47,7 @@ class Proposal:
 
 
 def propose(teacher: Model, task: Task, *, fraction: float, family: str | None = None) -> Proposal:
-    """The largest student with at most a fraction of its teacher's multiply-accumulates, and no more parameters.
+    """The largest student with at most a fraction of its teacher's MACs of an image, and no more parameters.
 
     Args:
         teacher: the model to be cheaper than.
@@ -63,7 +63,9 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
     if not 0 < fraction < 1:
         raise UserError(f"a student has a fraction of its teacher's MACs, above 0 and below 1, not {fraction:g}")
     example = task.example()
-    teacher_macs, max_params = cost.macs(teacher.net, example.x, example.cond), cost.num_params(teacher.net)
+    # of one call: a teacher that draws in more calls than its student allows each of these more
+    allowed = cost.macs(teacher.net, example.x, example.cond) * task.teacher_calls / task.calls
+    max_params = cost.num_params(teacher.net)
     name, start = _start(teacher, _shapes(teacher, task), family)
     scale = family_of(name).scale
     tried: dict[str, Proposal | None] = {}
@@ -71,7 +73,7 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
     def at(depth: int, size: float) -> Proposal | None:
         use = Spec(name=name, args=list(scale(start, size))[depth])
         if (key := repr(use)) not in tried:
-            tried[key] = _measured(use, example, teacher_macs)
+            tried[key] = _measured(use, example, allowed)
         return tried[key]
 
     def fits(proposal: Proposal | None) -> bool:
@@ -96,8 +98,8 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
                     "more, or for another net")  # fmt: skip
 
 
-def _measured(use: Spec, example: Batch, teacher_macs: int) -> Proposal | None:
-    """A net with its cost as a share of its teacher's; None for arguments that it refuses, too few layers, say."""
+def _measured(use: Spec, example: Batch, allowed: float) -> Proposal | None:
+    """A net with its cost as a share of what is allowed; None for arguments that it refuses, too few layers, say."""
     try:
         net: Net = registry.build("net", use)
         with evaluating(net):
@@ -105,7 +107,7 @@ def _measured(use: Spec, example: Batch, teacher_macs: int) -> Proposal | None:
         macs = cost.macs(net, example.x, example.cond)
     except (UserError, ValueError, RuntimeError):
         return None
-    return Proposal(use=use, macs=macs, num_params=cost.num_params(net), share=macs / teacher_macs)
+    return Proposal(use=use, macs=macs, num_params=cost.num_params(net), share=macs / allowed)
 
 
 def _largest(

@@ -52,7 +52,7 @@ class Row(Strict):
     name: str = Field(description="what it is called")
     num_params: int = Field(0, ge=0, description="number of parameters")
     macs: int = Field(0, ge=0, description="multiply-accumulates of one call")
-    latency_ms: float = Field(0.0, ge=0, description="median milliseconds of one call")
+    latency_ms: float = Field(0.0, ge=0, description="milliseconds of one call, the fastest of several")
     calls: int = Field(1, ge=1, description="calls of the net that make an image")
     size_bytes: int = Field(0, ge=0, description="bytes of its weights")
     metrics: dict[str, float] = Field(description="figures by name: psnr in dB, ssim in [-1, 1], and so on")
@@ -63,6 +63,16 @@ class Row(Strict):
     kept: int | None = Field(None, ge=0, description="the step whose state this is, where that is not the last")
     answers: int = Field(0, ge=0, description="answers that it gave while it was measured")
     not_finite: int = Field(0, ge=0, description="how many of these held values that are not finite")
+
+    @property
+    def image_macs(self) -> int:
+        """Multiply-accumulates of an image."""
+        return self.macs * self.calls
+
+    @property
+    def image_ms(self) -> float:
+        """Milliseconds of an image."""
+        return self.latency_ms * self.calls
 
     @property
     def fault(self) -> str:
@@ -102,18 +112,19 @@ class Report(Strict):
     rows: tuple[Row, ...] = Field(description="the nets")
     verdict: str = Field("", description="whether the teacher helped, in words")
     primary_metric: str = Field("psnr", description="the metric that decides which of two nets is better")
-    per: str = Field("at 256x256", description="what one call of a net is, as cost is stated")
+    per: str = Field("at 256x256", description="what an image is, as cost is stated")
     ground_truth: bool = Field(True, description="whether there was anything but the teacher to train on")
     seconds: Seconds | None = Field(None, description="where the seconds of the student's run went")
     notes: tuple[str, ...] = Field((), description="sentences on how it came about")
     machine: str = Field("", description="what the student was trained on")
+    busy_cores: float = Field(0.0, ge=0, description="of the machine, kept by others while latencies were taken")
 
     def find(self, role: Role) -> Row | None:
         """The first row of a role, None if there is none."""
         return next((row for row in self.rows if row.role == role), None)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """The header and the cells of the report as text, with units; savings are against the teacher."""
+        """The header and the cells as text, with units; costs are those of an image, savings against the teacher."""
         teacher = self.find("teacher")
         trained = any(row.steps is not None for row in self.rows)
         broken = any(row.not_finite for row in self.rows)
@@ -121,7 +132,8 @@ class Report(Strict):
         header = ["", "name", *(heading(key) for key in metrics)]
         header += ["answers that are not finite"] if broken else []
         several = any(row.calls > 1 for row in self.rows)
-        header += ["parameters", f"MACs {self.per}", "latency (ms)", "weights (kB)"]
+        header += ["parameters", "MACs an image" if several else f"MACs {self.per}"]
+        header += ["latency an image (ms)" if several else "latency (ms)", "weights (kB)"]
         header += ["calls an image"] if several else []
         header += ["fewer parameters", "fewer MACs", "faster"] if teacher else []
         header += ["steps", "seconds"] if trained else []
@@ -144,6 +156,9 @@ class Report(Strict):
         seeds = max((row.num_seeds for row in self.rows), default=1)
         if seeds > 1:
             lines.append(f"Figures are means over {seeds} seeds ± the sample standard deviation.")
+        if self.busy_cores:
+            lines.append("The machine was busy while latencies were taken: other programs kept "
+                         f"{self.busy_cores:.1f} of its cores. On an idle one they are lower.")  # fmt: skip
         return [*lines, *self.notes]
 
     def _account(self, seconds: Seconds) -> str:
@@ -223,14 +238,14 @@ def _figure(row: Row, key: str) -> str:
 def _costs(row: Row) -> list[str]:
     if not row.num_params:
         return ["-"] * 4
-    return [f"{row.num_params:,}", count(row.macs), f"{row.latency_ms:.1f}", f"{row.size_bytes / 1000:,.0f}"]
+    return [f"{row.num_params:,}", count(row.image_macs), f"{row.image_ms:.1f}", f"{row.size_bytes / 1000:,.0f}"]
 
 
 def _savings(row: Row, teacher: Row) -> list[str]:
     pairs = [
         (teacher.num_params, row.num_params),
-        (teacher.macs, row.macs),
-        (teacher.latency_ms, row.latency_ms),
+        (teacher.image_macs, row.image_macs),
+        (teacher.image_ms, row.image_ms),
     ]
     return [f"{reference / own:.1f}x" if own and row is not teacher else "-" for reference, own in pairs]
 

@@ -17,7 +17,7 @@ from kdgen.models.model import Model, build_net, load, start_from
 from kdgen.models.teachers import asked_together
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.registry import Spec
-from kdgen.report import sample_grids
+from kdgen.report import previews, sample_grids
 from kdgen.training.best_student import BestStudent
 from kdgen.training.cache_filling import CacheFilling
 from kdgen.training.checkpoint import Checkpoints
@@ -100,6 +100,7 @@ class Link:
         cache = self._cache(self.learner)
         self.stock = None if cache is None else CacheFilling(cache, phase=phase, journal=place.journal, team=place.team)
         self._teachers_drawings: dict[str, Tensor] = {}
+        self._figures_due = True
 
     def _learner(self, recipe: Recipe, student: tuple[Net, Spec]) -> Learner:
         """What learns by the recipe, from the student's first weights on."""
@@ -245,7 +246,8 @@ class Link:
             if event.kind == "evaluate":
                 best.offer(self._model(trainer.average, phase), event)
                 if phase == "student":
-                    self._preview(trainer.average)
+                    self._preview(trainer.average, event.step)
+                    yield from self._teachers_figures()
             if event.kind == "phase" and place.team.is_main_process:
                 place.journal.note(phase, steps=event.step, seconds=event.data["seconds"])
                 best.choose(self._model(trainer.average, phase), event.step).save(place.home(phase))
@@ -262,8 +264,17 @@ class Link:
         name = name if phase == "student" else f"{name}-{phase.replace('_', '-')}"
         return Model(net, name=name, channels=task.channels, task=task.describe(), use=self.use)
 
-    def _preview(self, student: nn.Module) -> None:
-        """Refresh `preview.png`: the student beside the teacher, on few samples. None of the phase's seconds."""
+    def _teachers_figures(self) -> Iterator[Event]:
+        """Once, what a teacher that changes images reaches on those of quick evaluations."""
+        task, teacher = self.place.task, self.place.reference
+        if self._figures_due and teacher is not None and isinstance(task, sample_grids.Pictured):
+            figures = task.evaluate(teacher, reference=teacher, limit=task.quick_eval_images)
+            sound = {key: value for key, value in figures.items() if math.isfinite(value)}
+            yield Event(kind="evaluate", phase="teacher", data={**sound, "seconds": 0.0})
+        self._figures_due = False
+
+    def _preview(self, student: nn.Module, step: int) -> None:
+        """Refresh `preview.png` and keep a small copy: few samples of both nets. None of the phase's seconds."""
         place, partial = self.place, self.place.folder / "preview.partial.png"
         if isinstance(place.task, sample_grids.Pictured):
             nets = {"student": student} if place.reference is None else {"teacher": place.reference, "student": student}
@@ -275,6 +286,7 @@ class Link:
             sample_grids.drawings(partial, drawn)
         if partial.exists():
             partial.replace(place.folder / "preview.png")
+            previews.keep(place.folder / "previews", place.folder / "preview.png", step)
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, phase=self.phase, data=data)

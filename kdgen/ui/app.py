@@ -10,7 +10,7 @@ import gradio as gr
 from huggingface_hub import constants
 
 from kdgen.types import UserError
-from kdgen.ui import compare, distill, gallery, markup, publish, watch
+from kdgen.ui import compare, distill, gallery, markup, publish, sharing, watch
 from kdgen.ui.api import endpoints
 from kdgen.ui.limits import Limits, switched_on
 from kdgen.ui.models import Models
@@ -18,7 +18,7 @@ from kdgen.ui.process import Execute
 from kdgen.ui.routes import server_arguments
 from kdgen.ui.runs import SERVED, Runs
 from kdgen.ui.sessions import Codes, session_of
-from kdgen.ui.theme import HEAD, css, theme
+from kdgen.ui.theme import HEAD, SCRIPT, css, theme
 from kdgen.ui.words import I18N, say, words_for
 
 TOGGLE = "() => { document.body.classList.toggle('dark'); }"
@@ -70,15 +70,13 @@ def build(runs: Runs, codes: Codes, students: Sequence[str] = ()) -> gr.Blocks:
                 jobs = []
             latest = next((job for job in jobs if not job.over), jobs[0] if jobs else None)
             id = latest.id if latest else None
-            listed = watch.choices_of(runs, session, words_for(request))
-            return [gr.update(choices=listed, value=id, visible=bool(listed)), comparing_update(request),
-                    *watch.look(runs, session, id, {}, request)]  # fmt: skip
+            return [comparing_update(request), *watch.look(runs, session, id, {}, request)]
 
         def comparing_update(request: gr.Request) -> Any:
             return gr.update(choices=compare.offered(runs, session_of(request), students))
 
         second.select(comparing_update, None, [comparing.models], **PRIVATE)
-        page.load(enter, None, [shown.chosen, comparing.models, *shown.outputs], **PRIVATE).then(
+        page.load(enter, None, [comparing.models, *shown.outputs], **PRIVATE).then(
             fill, [setup.preset], filled, **PRIVATE
         )
     return page
@@ -99,12 +97,10 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
             shown = watch.view()
             publish.panel(runs, shown)
     fill, filled = distill.connect(setup, notice, runs, models)
-    watched = [shown.chosen, *shown.outputs]
+    watched = shown.outputs
 
     def show(id: str, request: gr.Request) -> list[Any]:
-        session = session_of(request)
-        listed = watch.choices_of(runs, session, words_for(request))
-        return ["", gr.update(choices=listed, value=id, visible=True), *watch.look(runs, session, id, {}, request)]
+        return ["", *watch.look(runs, session_of(request), id, {}, request)]
 
     def refused(error: UserError) -> list[Any]:
         return [markup.notice(str(error)), *[gr.skip()] * len(watched)]
@@ -124,6 +120,17 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
 
         return acted
 
+    def remove(id: str | None, request: gr.Request) -> list[Any]:
+        """Delete a run, and show the newest of those that are left."""
+        session = session_of(request)
+        try:
+            runs.delete(id or "", session)
+            left = runs.owned_by(session)
+        except UserError as error:
+            return refused(error)
+        notice = markup.notice(words_for(request)["deleted"], kind="good")
+        return [notice, *watch.look(runs, session, left[0].id if left else None, {}, request)]
+
     def tick(id: str | None, state: dict[str, Any], request: gr.Request) -> list[Any]:
         return watch.look(runs, session_of(request), id, state, request)
 
@@ -133,6 +140,25 @@ def _distill(runs: Runs, models: Models, codes: Codes) -> tuple[Any, list[Any], 
     start.click(begin, [setup.recipe], [notice, *watched], **PRIVATE)
     shown.stop.click(act("stop"), [shown.chosen], [notice, *watched], **PRIVATE)
     shown.resume.click(act("resume"), [shown.chosen], [notice, *watched], **PRIVATE)
+
+    def show_others(id: str | None, request: gr.Request) -> list[Any]:
+        try:
+            job = runs.get(id or "", session_of(request))
+            sharing.share(runs, job.id, session_of(request))
+            return ["", *watch.link_to(runs, job, words_for(request), request)]
+        except UserError as error:
+            return [markup.notice(str(error)), gr.skip(), gr.skip()]
+
+    def take_back(id: str | None, request: gr.Request) -> list[Any]:
+        try:
+            sharing.revoke(runs, id or "", session_of(request))
+        except UserError as error:
+            return [markup.notice(str(error)), gr.skip(), gr.skip()]
+        return [markup.notice(words_for(request)["share_revoked"], kind="good"), "", gr.update(visible=False)]
+
+    shown.make.click(show_others, [shown.chosen], [notice, shown.link, shown.revoke], **PRIVATE)
+    shown.revoke.click(take_back, [shown.chosen], [notice, shown.link, shown.revoke], **PRIVATE)
+    shown.delete.click(remove, [shown.chosen], [notice, *watched], **PRIVATE)
     shown.timer.tick(tick, [shown.chosen, shown.state], shown.outputs, **PRIVATE)
     shown.chosen.input(pick, [shown.chosen], shown.outputs, **PRIVATE)
     return fill, filled, shown, setup
@@ -165,7 +191,7 @@ def launching(runs: Runs, codes: Codes) -> dict[str, Any]:
     """How the page is launched."""
     limits = runs.limits
     return {
-        "theme": theme(), "css": css(), "head": HEAD, "i18n": I18N, "ssr_mode": False, "show_error": False,
+        "theme": theme(), "css": css(), "head": HEAD + SCRIPT, "i18n": I18N, "ssr_mode": False, "show_error": False,
         "footer_links": ["api", "settings"], "max_file_size": limits.upload_bytes, "quiet": False,
         "allowed_paths": [str((limits.folder / SERVED).resolve())],
         "mcp_server": switched_on("MCP"), "enable_monitoring": False, "share": False,

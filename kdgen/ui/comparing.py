@@ -61,7 +61,7 @@ class _Photograph:
         yield self.name, self.batch
 
 
-class _As(torch.nn.Module):
+class AsPictured(torch.nn.Module):
     """A model that takes grey and colour alike, as a net for pictures."""
 
     def __init__(self, model: Model, sigma: float) -> None:
@@ -69,6 +69,7 @@ class _As(torch.nn.Module):
         self.model, self.sigma = model, sigma
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Pictures ``(B, 1 or 3, H, W)`` as the model changes them."""
         if not task_class(self.model.task).tiled:
             grey = x.shape[1] == 1
             out: torch.Tensor = fitted(self.model.net, x.expand(-1, self.model.channels, -1, -1))
@@ -103,7 +104,7 @@ def on_photograph(
     if not noisy:
         x = task_class(facts).degrade(clean, facts, sigma=sigma, random=generator(seed, "compare"))
     task = _Photograph(Batch(x=x, y=None if noisy else clean))
-    nets = {name: _As(model, sigma) for name, model in models.items()}
+    nets = {name: AsPictured(model, sigma) for name, model in models.items()}
     with torch.inference_mode():
         made = [net(x) for net in list(nets.values())[:2]]
     first, second = made if len(made) > 1 else (x, made[0])
@@ -149,18 +150,23 @@ def _measured(models: tuple[tuple[str, Model], ...], sigma: float | None) -> Rep
                         limit=_limit(task), timed=False)
         for number, (name, model) in enumerate(models)
     ]  # fmt: skip
-    rows = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
+    rows, busy_cores = compare.in_turn([(row, model.net) for row, (_, model) in zip(rows, models, strict=True)], task)
     drawn = isinstance(task, sample_grids.Drawn) and not isinstance(task, sample_grids.Pictured)
     notes = [task.describe_evaluation(reference=first.net)] if drawn else [task.describe_evaluation()]
     return compare.compare(
-        rows, task=title, primary_metric=task.primary_metric, per=compare.per_call(task), notes=notes
+        rows,
+        task=title,
+        primary_metric=task.primary_metric,
+        per=compare.per_image(task),
+        notes=notes,
+        busy_cores=busy_cores,
     )
 
 
 def tradeoff(report: Report) -> tuple[list[tuple[str, float, float]], str]:
     """Name, multiply-accumulates an image and quality of every sound model; and what the quality is called."""
     key = report.primary_metric
-    points = [(row.name, float(row.macs * row.calls), row.metrics[key])
+    points = [(row.name, float(row.image_macs), row.metrics[key])
               for row in report.rows if key in row.metrics and not row.fault]  # fmt: skip
     return points, heading(key)
 
@@ -178,7 +184,7 @@ def _limit(task: Any) -> int | None:
 def _shown(first: torch.Tensor, second: torch.Tensor, grid: Image.Image) -> Shown:
     if first.shape[-2:] != second.shape[-2:]:
         second = torch.nn.functional.interpolate(second, first.shape[-2:], mode="bicubic", antialias=True)
-    pair = (_enlarged(first), _enlarged(second))
+    pair = (enlarged(first), enlarged(second))
     distance = (first - second).abs().mean(1).float() * 127.5
     largest = float(distance.amax())
     share = (distance / max(largest, 1e-6)).numpy()
@@ -193,7 +199,8 @@ def _heat(share: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return colours
 
 
-def _enlarged(images: torch.Tensor) -> Image.Image:
+def enlarged(images: torch.Tensor) -> Image.Image:
+    """Images ``(N, C, H, W)`` in [-1, 1] as a picture, or a sheet, large enough to be seen."""
     return _grid(to_pictures(images.clamp(-1, 1)))
 
 

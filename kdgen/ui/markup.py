@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kdgen.report.report import Report, count, worded
+from kdgen.report.report import ROLES, Report, count, worded
 from kdgen.ui.choices import Cost
 from kdgen.ui.progress import Progress
 from kdgen.ui.runs import Job
@@ -36,6 +36,28 @@ def picture(image: Image.Image | Path, alt: str, *, width: int = 1600, css: str 
     image.convert("RGB").save(file, "WEBP", quality=82, method=2)
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="data:image/webp;base64,{data}">'
+
+
+def animation(path: Path, words: Words) -> str:
+    """How a student learned, as an animated picture."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return (f'<figure class="kd-figure kd-wide"><figcaption>{escape(words["learned_title"])}</figcaption><img '
+            f'class="kd-picture" loading="lazy" alt="{escape(words["learned_alt"], quote=True)}" '
+            f'src="data:image/webp;base64,{data}"></figure>')  # fmt: skip
+
+
+def link(address: str, words: Words) -> str:
+    """An address to open and to copy."""
+    text = escape(address, quote=True)
+    return (f'<p class="kd-link"><a id="kd-address" href="{text}" target="_blank" rel="noopener">{text}</a> '
+            f"{copying('kd-address', words)}</p>")  # fmt: skip
+
+
+def copying(id: str, words: Words) -> str:
+    """A button that copies the text of an element."""
+    done = escape(words["copied"], quote=True)
+    return (f'<button type="button" class="kd-copy" data-copies="{id}" data-copied="{done}">{escape(words["copy"])}'
+            "</button>")  # fmt: skip
 
 
 def costs(teacher: Cost, student: Cost, words: Words) -> str:
@@ -80,8 +102,12 @@ def status(job: Job | None, place: int, progress: Progress, words: Words) -> str
     steps = "".join(_phase(phase, progress, job, words) for phase in progress.phases)
     line = " &middot; ".join(f"<span>{escape(fact)}</span>" for fact in facts)
     notes = bullets(progress.warnings[-WARNINGS:])
+    phase = words.get(f"phase_{progress.phase}", progress.phase.replace("_", " ")) or words["starting"]
+    told = words[f"told_{job.state}"].format(name=job.name, phase=phase)
+    tab = words[f"title_{job.state}"].format(percent=percent) if f"title_{job.state}" in words else ""
     return (
-        f'<div class="kd-status kd-{job.state}"><p class="kd-title"><strong>{escape(title)}</strong> '
+        f'<div class="kd-status kd-{job.state}" data-state="{job.state}" data-told="{escape(told, quote=True)}" '
+        f'data-title="{escape(tab, quote=True)}"><p class="kd-title"><strong>{escape(title)}</strong> '
         f"<span>{escape(job.name)}</span></p>"
         f'<div class="kd-bar" role="progressbar" aria-label="{escape(words["progress_of"].format(name=job.name))}" '
         f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
@@ -103,11 +129,17 @@ def _phase(phase: str, progress: Progress, job: Job, words: Words) -> str:
 
 
 def table(report: Report, words: Words) -> str:
-    """A report's table, a column for each net, and its sentences."""
+    """A report's table, a column for each net with the student's first, and its sentences."""
     header, cells = report.table()
-    head = "".join(f"<th scope=col>{escape(line[0])}<small>{escape(line[1])}</small></th>" for line in cells)
+    own = ROLES["student"]
+    cells = sorted(cells, key=lambda line: line[0] != own)
+    css = [" class=kd-own" if line[0] == own else "" for line in cells]
+    head = "".join(f"<th scope=col{each}>{escape(line[0])}<small>{escape(line[1])}</small></th>"
+                   for line, each in zip(cells, css, strict=True))  # fmt: skip
     rows = "".join(
-        f"<tr><th scope=row>{escape(title)}</th>{''.join(f'<td>{escape(line[at])}</td>' for line in cells)}</tr>"
+        f"<tr><th scope=row>{escape(title)}</th>"
+        + "".join(f"<td{each}>{escape(line[at])}</td>" for line, each in zip(cells, css, strict=True))
+        + "</tr>"
         for at, title in enumerate(header)
         if at > 1
     )
@@ -115,8 +147,8 @@ def table(report: Report, words: Words) -> str:
     rest = "".join(f"<p>{escape(each)}</p>" for each in report.sentences()[bool(report.verdict) :])
     return (
         f'{verdict}<div class="kd-scroll" tabindex="0" role="region" aria-label="{escape(words["table_of"])}">'
-        f"<table class=kd-table><caption>{escape(report.task)}</caption><thead><tr><td></td>{head}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div><div class=kd-said>{rest}</div>"
+        f'<table class="kd-table kd-sticky"><caption>{escape(report.task)}</caption><thead><tr><td></td>{head}</tr>'
+        f"</thead><tbody>{rows}</tbody></table></div><div class=kd-said>{rest}</div>"
     )
 
 
@@ -129,7 +161,7 @@ def key_figures(report: Report | None) -> str:
         parts.append(worded(report.primary_metric, student.metrics[report.primary_metric]))
     teacher = report.find("teacher")
     if teacher is not None and student.macs:
-        parts.append(f"{teacher.macs * teacher.calls / (student.macs * student.calls):.1f}x fewer MACs")
+        parts.append(f"{teacher.image_macs / student.image_macs:.1f}x fewer MACs")
     parts.append(f"{student.num_params:,} parameters")
     return " · ".join(parts)
 

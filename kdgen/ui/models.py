@@ -40,7 +40,9 @@ class Models:
         if named.startswith("../"):
             named = str(self.runs.folder / named.removeprefix("../"))
             try:
-                changed = (Path(named.partition("#")[0]) / "student" / "config.json").stat().st_mtime
+                folder = Path(named.partition("#")[0])
+                student = folder if (folder / "config.json").is_file() else folder / "student"
+                changed = (student / "config.json").stat().st_mtime
             except FileNotFoundError:
                 raise UserError(f"{reference} was deleted") from None
         with self._lock:

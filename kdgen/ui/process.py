@@ -30,6 +30,11 @@ def command(home: Path) -> list[str]:
     return [sys.executable, "-m", "kdgen", *what, "--json"]
 
 
+def showing() -> list[str]:
+    """The command that makes the pictures of the run of a home folder."""
+    return [sys.executable, "-m", "kdgen.ui.showcase", "run", "showcase"]
+
+
 def environment(cache: Path) -> dict[str, str]:
     """This environment without anything secret, with the package in reach, and caches where they are counted."""
     kept = {key: value for key, value in os.environ.items() if not any(part in key.upper() for part in SECRET)}

@@ -7,6 +7,7 @@ import re
 from html import escape
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request, cookie_parser
@@ -14,8 +15,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kdgen.types import UserError
+from kdgen.ui import shared_page, sharing
+from kdgen.ui.origin import origin
+from kdgen.ui.progress import follow
 from kdgen.ui.runs import SECRET, Runs, new_session
 from kdgen.ui.sessions import COOKIE, Codes
+from kdgen.ui.showcase import FOLDER
 from kdgen.ui.words import CHINESE, ENGLISH
 
 COOKIE_SECONDS = 180 * 86_400
@@ -36,6 +42,9 @@ POLICY = (
 """What the page may load. Gradio makes functions of text, so that ``unsafe-eval`` stays; inline scripts are those whose
 hashes are named, which are the ones that the server wrote, and no handler within HTML runs."""
 
+ORIGIN = b"https://origin.invalid"
+"""Stands in the page for the origin that it is asked at."""
+
 SCRIPT = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
@@ -44,7 +53,7 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
 
     async def enter(request: Request) -> Response:
         """Give a browser the session that a code stands for; one with runs of its own is asked first."""
-        words = CHINESE if request.headers.get("accept-language", "").lower().startswith("zh") else ENGLISH
+        words = _words(request)
         session = codes.session(request.path_params["code"])
         if not session:
             return HTMLResponse(_page(words["enter_gone"], '<a href="../">kdgen</a>'), 404)
@@ -59,7 +68,52 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
         answer.headers.append("set-cookie", cookie(session, request.scope))
         return answer
 
-    return [Route("/enter/{code}", enter, methods=["GET", "POST"])]
+    async def shared(request: Request) -> Response:
+        """The page of a run that its owner shows."""
+        words = _words(request)
+
+        def made() -> HTMLResponse:
+            try:
+                token = request.path_params["token"]
+                home = runs.home(sharing.shown_by(runs, token))
+                text = shared_page.page(home / "run", home / FOLDER, words, origin=origin(request.scope),
+                                        address=f"/r/{token}")  # fmt: skip
+            except (OSError, UserError):
+                return HTMLResponse(shared_page.gone(words), 404)
+            return HTMLResponse(text, headers={"Cache-Control": "no-store"})
+
+        return await run_in_threadpool(made)
+
+    async def picture(request: Request) -> Response:
+        """The picture of link previews of a shared run, and how its student learned."""
+
+        def made() -> Response:
+            try:
+                job = sharing.shown_by(runs, request.path_params["token"])
+                pictures, file = runs.home(job) / FOLDER, request.path_params["file"]
+                path = pictures / "learned.webp" if file == "learned.webp" else runs.home(job) / "link.jpg"
+                if file == "link.jpg" and not path.is_file():
+                    report = follow(runs.home(job) / "run").report()
+                    shared_page.link_picture(report, pictures, job.name, path)
+                data = path.read_bytes()
+            except (OSError, UserError):
+                return Response(status_code=404)
+            kind = "image/webp" if file == "learned.webp" else "image/jpeg"
+            return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
+
+        return await run_in_threadpool(made)
+
+    async def front(request: Request) -> Response:
+        """The picture of link previews of the page itself."""
+        return Response(await run_in_threadpool(shared_page.front_picture), media_type="image/jpeg",
+                        headers={"Cache-Control": "public, max-age=86400"})  # fmt: skip
+
+    return [Route("/enter/{code}", enter, methods=["GET", "POST"]), Route("/r/{token}", shared),
+            Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front)]  # fmt: skip
+
+
+def _words(request: Request) -> dict[str, str]:
+    return CHINESE if request.headers.get("accept-language", "").lower().startswith("zh") else ENGLISH
 
 
 def _page(text: str, rest: str) -> str:
@@ -104,14 +158,14 @@ class Guard:
         if scope["path"] == "/" and scope["method"] == "GET":
             kept = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
             fresh = cookie(kept if SECRET.fullmatch(kept) else new_session(), scope)
-        await _Answer(send, fresh).through(self.app, scope, receive)
+        await _Answer(send, fresh, origin(scope)).through(self.app, scope, receive)
 
 
 class _Answer:
     """An answer on its way out; pages are held back until their scripts are known."""
 
-    def __init__(self, send: Send, fresh: str) -> None:
-        self.send, self.fresh = send, fresh
+    def __init__(self, send: Send, fresh: str, origin: str) -> None:
+        self.send, self.fresh, self.origin = send, fresh, origin
         self.start: Message | None = None
         self.body = bytearray()
 
@@ -136,6 +190,8 @@ class _Answer:
             if message.get("more_body"):
                 return
             headers = MutableHeaders(scope=self.start)
+            self.body = self.body.replace(ORIGIN, self.origin.encode())
+            headers["Content-Length"] = str(len(self.body))
             headers["Content-Security-Policy"] = POLICY.format(hashes=_hashes(bytes(self.body)))
             await self.send(self.start)
             self.start = None

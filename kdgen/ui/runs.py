@@ -16,13 +16,15 @@ from typing import Literal
 from kdgen.recipe import Recipe
 from kdgen.types import UserError
 from kdgen.ui.limits import Limits
-from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute
+from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute, showing
 from kdgen.utils.convert import write_text
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
 ID = re.compile(r"[0-9a-f]{12}")
 SECRET = re.compile(r"[\w-]{20,64}")
 SWEEP_EVERY = 60.0
+SHOWING_SECONDS = 90.0
+"""For the pictures of a finished run."""
 SERVED = "served"
 """The folder, within that of the app, whose files the page may send; what belongs to a run lies under its id."""
 
@@ -135,6 +137,16 @@ class Runs:
             raise UserError("there is no such run of yours: it was deleted, swept away, or belongs to somebody else")
         return job
 
+    def find(self, id: str) -> Job | None:
+        """A run of whomever."""
+        with self._changed:
+            return self._jobs.get(id)
+
+    def done(self) -> list[Job]:
+        """The finished runs of all."""
+        with self._changed:
+            return [job for job in self._jobs.values() if job.state == "done"]
+
     def owned_by(self, session: str) -> list[Job]:
         """The runs of a session, the newest first."""
         owner = owner_of(session)
@@ -175,6 +187,9 @@ class Runs:
                     self._note(replace(job, state="queued"))
                 else:
                     self._note(replace(job, state=state, message=message, ended=time.time()))
+            if state == "done":
+                with suppress(Exception):  # a result without pictures is one nevertheless
+                    self.executing(showing(), self.folder / job.id, SHOWING_SECONDS)
 
     def _next(self) -> Job | None:
         """Wait for the run whose turn it is, and note that it is at work; None once there is nothing more to do."""

@@ -76,6 +76,12 @@ def inline(path: str | Path) -> str:
 
 HEAD = """
 <meta name="description" content="Distil image generators and denoisers in the browser.">
+<meta property="og:type" content="website">
+<meta property="og:site_name" content="kdgen">
+<meta property="og:title" content="kdgen: small, fast image models from big ones">
+<meta property="og:description" content="Distil image generators and denoisers in the browser, and see what was kept.">
+<meta property="og:image" content="https://origin.invalid/link.jpg">
+<meta name="twitter:card" content="summary_large_image">
 <style>
 body:not(:has(.kd-brand))::before {
   content: "kdgen"; display: block; padding: 18vh 0 0; text-align: center; color: #0f766e;
@@ -85,3 +91,6 @@ body:not(:has(.kd-brand))::before {
 </style>
 """
 """Shown while the page loads."""
+
+SCRIPT = f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
+"""Before and after by dragging, what is read out, the title of the tab and the notice at the end of a run."""

@@ -58,9 +58,12 @@ def resolve(reference: str, session: str, runs: Runs) -> str:
     if text.startswith("run:"):
         id, _, half = text.removeprefix("run:").partition("#")
         job = runs.get(id, session)
-        if not (runs.home(job) / "run" / "student" / "config.json").is_file():
-            raise UserError(f"the run {job.name} has no finished student yet")
-        return f"../{job.id}/run" + (f"#{half}" if half in ("encoder", "decoder") else "")
+        run = runs.home(job) / "run"
+        places = {run: run / "student", run / "best" / "student": run / "best" / "student"}
+        found = next((place for place, student in places.items() if (student / "config.json").is_file()), None)
+        if found is None:
+            raise UserError(f"the run {job.name} has no student yet")
+        return f"../{found.relative_to(runs.folder)}" + (f"#{half}" if half in ("encoder", "decoder") else "")
     name, _, half = text.partition("#")
     if "/" in name and half in ("", "encoder", "decoder"):
         return f"{HubId.read(name)}" + (f"#{half}" if half else "")

@@ -4,7 +4,10 @@ import shutil
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,19 @@ import gradio as gr
 
 from kdgen.hub.scan import without_paths
 from kdgen.types import UserError
-from kdgen.ui import markup
+from kdgen.ui import markup, sharing
 from kdgen.ui.charts import loss_chart, quality_chart, signs_chart
+from kdgen.ui.origin import origin
 from kdgen.ui.progress import Progress, follow
+from kdgen.ui.result import numbers, result
 from kdgen.ui.runs import SERVED, Job, Runs
-from kdgen.ui.words import say, words_for
+from kdgen.ui.showcase import EXAMPLE, FOLDER
+from kdgen.ui.words import CHINESE, ENGLISH, say, words_for
+
+BUTTONS = ("stop", "resume", "student", "recipe", "compare", "delete", "share")
+
+SHOWN_WITHIN = 120.0
+"""Seconds after a run in which its pictures are waited for."""
 
 EVERY = 2.0
 """Seconds between looks at a run."""
@@ -29,28 +40,35 @@ _packing = threading.Lock()
 
 @dataclass(slots=True)
 class View:
-    """The components that show a run, in the order in which ``look`` returns their values."""
+    """The components that show a run; up to ``timer`` in the order in which ``look`` returns their values."""
 
     chosen: gr.Dropdown
     status: gr.HTML
-    buttons: gr.Row
+    table: gr.HTML
     stop: gr.Button
     resume: gr.Button
-    curves: gr.HTML
-    preview: gr.HTML
-    results: gr.Column
-    table: gr.HTML
     student: gr.DownloadButton
     recipe: gr.DownloadButton
     compare: gr.Button
+    delete: gr.Button
+    share: gr.Accordion
+    link: gr.HTML
+    revoke: gr.Button
+    curves: gr.HTML
+    learned: gr.HTML
+    preview: gr.HTML
+    example: gr.HTML
     state: gr.State
     timer: gr.Timer
+    make: gr.Button
 
     @property
     def outputs(self) -> list[Any]:
         """All that ``look`` sets."""
-        return [self.status, self.stop, self.resume, self.curves, self.preview, self.results, self.table, self.student,
-                self.recipe, self.state, self.timer]  # fmt: skip
+        return [self.chosen, *(getattr(self, name) for name in LOOKED)]
+
+
+LOOKED = tuple(field.name for field in fields(View))[1:-1]
 
 
 def view() -> View:
@@ -59,22 +77,28 @@ def view() -> View:
         chosen = gr.Dropdown([], value=None, label=say("your_runs"), info=say("your_runs_info"), visible=False,
                              elem_id="kd-runs")  # fmt: skip
         status = gr.HTML(elem_id="kd-status")
-        with gr.Row(elem_classes="kd-buttons") as buttons:
-            stop = gr.Button(say("stop"), variant="stop", visible=False, elem_id="kd-stop")
-            resume = gr.Button(say("resume"), variant="secondary", visible=False, elem_id="kd-resume")
-    with gr.Column(visible=False, elem_classes="kd-card", elem_id="kd-results") as results:
-        gr.HTML(say("result"), elem_classes="kd-heading")
-        table = gr.HTML(elem_id="kd-table")
+    table = gr.HTML(elem_id="kd-table", elem_classes="kd-card")
+    with gr.Row(elem_classes="kd-buttons"):
+        stop = gr.Button(say("stop"), variant="stop", visible=False, elem_id="kd-stop")
+        resume = gr.Button(say("resume"), variant="primary", visible=False, elem_id="kd-resume")
+        student = gr.DownloadButton(say("download_student"), variant="primary", visible=False, elem_id="kd-student")
+        recipe = gr.DownloadButton(say("download_recipe"), visible=False, elem_id="kd-download-recipe")
+        compare = gr.Button(say("open_compare"), visible=False, elem_id="kd-open-compare")
+        delete = gr.Button(say("delete"), visible=False, elem_id="kd-delete")
+    with gr.Accordion(say("share"), open=False, visible=False, elem_id="kd-share") as share:
+        gr.HTML(say("share_info"), elem_classes="kd-hint")
+        link = gr.HTML(elem_id="kd-share-link")
         with gr.Row(elem_classes="kd-buttons"):
-            student = gr.DownloadButton(say("download_student"), variant="primary", elem_id="kd-student")
-            recipe = gr.DownloadButton(say("download_recipe"), elem_id="kd-download-recipe")
-            compare = gr.Button(say("open_compare"), elem_id="kd-open-compare")
+            make = gr.Button(say("share_make"), variant="primary", elem_id="kd-share-make")
+            revoke = gr.Button(say("share_revoke"), visible=False, elem_id="kd-share-revoke")
     curves = gr.HTML(elem_id="kd-curves")
+    learned = gr.HTML(elem_id="kd-learned")
     preview = gr.HTML(elem_id="kd-preview")
+    example = gr.HTML(elem_id="kd-example", elem_classes="kd-card")
     state = gr.State({})
     timer = gr.Timer(EVERY, active=False)
-    return View(chosen, status, buttons, stop, resume, curves, preview, results, table, student, recipe, compare, state,
-                timer)  # fmt: skip
+    return View(chosen, status, table, stop, resume, student, recipe, compare, delete, share, link, revoke, curves,
+                learned, preview, example, state, timer, make)  # fmt: skip
 
 
 def look(
@@ -86,21 +110,108 @@ def look(
         job = runs.get(id, session) if id else None
     except UserError:
         job = None
+    listed = choices_of(runs, session, words)
+    state: dict[str, Any] = dict(previous) if job and previous.get("id") == id else {"id": id}
+    values: dict[str, Any] = dict.fromkeys(LOOKED, gr.skip())
+    runs_listed = gr.skip()
+    if listed != state.get("listed"):
+        state["listed"] = listed
+        runs_listed = gr.update(choices=listed, value=job.id if job else None, visible=bool(listed))
     if job is None:
-        return [markup.status(None, 0, Progress(Path()), words), gr.update(visible=False), gr.update(visible=False),
-                "", "", gr.update(visible=False), "", gr.skip(), gr.skip(), {}, gr.Timer(active=False)]  # fmt: skip
-    state = dict(previous) if previous.get("id") == id else {"id": id}
-    fresh = state == {"id": id}
+        hidden = dict.fromkeys(BUTTONS, gr.update(visible=False))
+        values |= {**hidden, **dict.fromkeys(("table", "curves", "learned", "preview"), ""),
+                   "status": markup.status(None, 0, Progress(Path()), words), "example": example(words)}  # fmt: skip
+        return [runs_listed, *(values | {"state": state, "timer": gr.Timer(active=False)}).values()]
     progress = follow(runs.home(job) / "run")
-    values: list[Any] = [markup.status(job, runs.place(job.id), progress, words)]
-    values.append(gr.update(visible=not job.over) if state.get("state") != job.state else gr.skip())
-    resumable = job.state in ("stopped", "failed") and progress.phase != ""
-    values.append(gr.update(visible=resumable) if state.get("state") != job.state else gr.skip())
-    values.append(_curves(progress, state, job, words))
-    values.append(_preview(progress, state, words))
-    values += _results(runs, job, progress, state, words, fresh=fresh)
+    values["status"] = markup.status(job, runs.place(job.id), progress, words)
+    if job.state != state.get("state"):
+        values["example"] = ""
+        values["link"], values["revoke"] = link_to(runs, job, words, request)
+        values |= _buttons(runs, job, progress)
+        values["table"] = _result(runs, job, progress, words)
+    values["curves"] = _curves(progress, state, job, words)
+    values["preview"] = _preview(progress, state, words)
+    if job.state == "done" and not state.get("showcase") and showcase_of(runs, job).is_dir():
+        state["showcase"] = True
+        values["table"] = _result(runs, job, progress, words)
+    values["learned"] = _learned(runs, job, state, words)
     state["state"] = job.state
-    return [*values, state, gr.Timer(active=not job.over)]
+    waits = job.state == "done" and not state.get("showcase") and time.time() - job.ended < SHOWN_WITHIN
+    return [runs_listed, *(values | {"state": state, "timer": gr.Timer(active=not job.over or waits)}).values()]
+
+
+@lru_cache(maxsize=4)
+def _example(chinese: bool) -> str:
+    words = CHINESE if chinese else ENGLISH
+    run = follow(EXAMPLE)
+    report = run.report()
+    found = numbers(report, words) if report else None
+    if report is None or found is None:
+        return ""
+    about = words["example_about"].format(cheaper=found.cheaper, lost=found.lost)
+    shown = result(report, words, place="example", pictures=EXAMPLE / FOLDER, run=run, curve=True)
+    return f'<div class="kd-about-example"><h2>{escape(words["example_title"])}</h2><p>{escape(about)}</p></div>{shown}'
+
+
+def example(words: Mapping[str, str]) -> str:
+    """A finished run that comes with the app, for those who have none yet."""
+    return _example(words is CHINESE)
+
+
+def link_to(runs: Runs, job: Job, words: Mapping[str, str], request: gr.Request | None) -> tuple[str, Any]:
+    """The read-only link of a run, where it has one, and whether it can be taken back."""
+    token = sharing.token_of(runs, job)
+    return markup.link(address_of(token, request), words) if token else "", gr.update(visible=bool(token))
+
+
+def address_of(token: str, request: gr.Request | None) -> str:
+    """The address of a shared run."""
+    asked = request.request if request is not None else None
+    return f"{origin(asked.scope) if asked is not None else ''}/r/{token}"
+
+
+def showcase_of(runs: Runs, job: Job) -> Path:
+    """The folder of a run's pictures before and after."""
+    return runs.home(job) / FOLDER
+
+
+def _buttons(runs: Runs, job: Job, progress: Progress) -> dict[str, Any]:
+    """What can be done with a run as it stands."""
+    has_student = job.over and student_of(runs.home(job) / "run") is not None
+    files: tuple[Path, Path] | None = None
+    if has_student:
+        with suppress(UserError):
+            files = packed(runs, job)
+    done = job.state == "done"
+    name = say("download_student" if done else "so_far")
+    return {
+        "stop": gr.update(visible=not job.over),
+        "resume": gr.update(visible=job.state in ("stopped", "failed") and progress.phase != ""),
+        "student": gr.update(visible=True, value=str(files[0]), label=name) if files else gr.update(visible=False),
+        "recipe": gr.update(visible=True, value=str(files[1])) if files else gr.update(visible=False),
+        "compare": gr.update(visible=has_student),
+        "delete": gr.update(visible=job.over),
+        "share": gr.update(visible=done),
+    }
+
+
+def _result(runs: Runs, job: Job, progress: Progress, words: Mapping[str, str]) -> str:
+    """The result of a finished run."""
+    report = progress.report() if job.state == "done" else None
+    if report is None:
+        return ""
+    folder = showcase_of(runs, job)
+    return result(report, words, place=job.id, pictures=folder if folder.is_dir() else None)
+
+
+def _learned(runs: Runs, job: Job, state: dict[str, Any], words: Mapping[str, str]) -> Any:
+    """The animation of how the student learned, once."""
+    path = showcase_of(runs, job) / "learned.webp"
+    shown = job.state == "done" and path.is_file()
+    if state.get("learned") == shown:
+        return gr.skip()
+    state["learned"] = shown
+    return markup.animation(path, words) if shown else ""
 
 
 def _curves(progress: Progress, state: dict[str, Any], job: Job, words: Mapping[str, str]) -> Any:
@@ -133,45 +244,37 @@ def _preview(progress: Progress, state: dict[str, Any], words: Mapping[str, str]
     return f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{title}</figcaption>{image}</figure>'
 
 
-def _results(
-    runs: Runs, job: Job, progress: Progress, state: dict[str, Any], words: Mapping[str, str], *, fresh: bool
-) -> list[Any]:
-    """The results group, its table and the two files."""
-    if job.state != "done":
-        hidden = gr.update(visible=False) if fresh or state.get("results") else gr.skip()
-        state["results"] = False
-        return [hidden, gr.skip(), gr.skip(), gr.skip()]
-    if state.get("results"):
-        return [gr.skip()] * 4
-    report = progress.report()
-    state["results"] = True
-    table = markup.table(report, words) if report else ""
-    try:
-        student, recipe = packed(runs, job)
-    except UserError:
-        return [gr.skip()] * 4
-    return [gr.update(visible=True), table, gr.update(value=str(student)), gr.update(value=str(recipe))]
+def student_of(run: Path) -> Path | None:
+    """The folder of a run's student, or of its best so far where it has not ended; None where there is none yet."""
+    return next((place for place in (run / "student", run / "best" / "student")
+                 if (place / "config.json").is_file()), None)  # fmt: skip
 
 
 def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
-    """A finished run's student as a zip and its recipe, where they may be served from.
+    """A run's student as a zip, as far as it has learned, and its recipe, where they may be served from.
 
     Raises:
-        UserError: for a run that is being deleted.
+        UserError: for a run that is being deleted, or has no student yet.
     """
     run, place = runs.home(job) / "run", served(runs) / job.id
-    student, recipe = place / f"{job.name}-student.zip", place / f"{job.name}.json"
+    student = student_of(run)
+    if student is None:
+        raise UserError("this run has no student yet")
     try:
+        stamp = "" if job.state == "done" else f"-so-far-{(student / 'config.json').stat().st_mtime_ns // 10**6:x}"
+        zipped, recipe = place / f"{job.name}-student{stamp}.zip", place / f"{job.name}.json"
         with _packing:
-            if not student.is_file():
+            if not zipped.is_file():
                 place.mkdir(parents=True, exist_ok=True)
-                made = shutil.make_archive(str(place / "partial"), "zip", run / "student")
-                Path(made).replace(student)
+                for older in place.glob("*.zip"):
+                    older.unlink()
+                made = shutil.make_archive(str(place / "partial"), "zip", student)
+                Path(made).replace(zipped)
             text, _ = without_paths((run / "recipe.json").read_text(encoding="utf-8"))
             recipe.write_text(text, encoding="utf-8")
     except FileNotFoundError:
         raise UserError("this run was deleted") from None
-    return student, recipe
+    return zipped, recipe
 
 
 def served(runs: Runs) -> Path:

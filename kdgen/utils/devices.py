@@ -22,6 +22,10 @@ LANES = 16
 """Channels that CPUs convolve at a time in bfloat16; with fewer, gradients cost half as much in channels last."""
 
 
+CROWDED = 0.3
+"""Cores that other programs may take before a machine counts as busy."""
+
+
 def pick_device(name: str) -> torch.device:
     """A device by name; ``auto`` is what accelerate picks for this process: a GPU where there is one.
 
@@ -75,6 +79,34 @@ def call_seconds(run: Callable[[], object], device: torch.device, repeats: int) 
 def fastest_seconds(run: Callable[[], object], device: torch.device, repeats: int = 4) -> float:
     """How long the fastest of several calls takes, which other work on the machine disturbs least."""
     return min(call_seconds(run, device, repeats))
+
+
+class OtherWork:
+    """How many cores of the processor other programs keep busy, from its making on."""
+
+    def __init__(self) -> None:
+        self._started = self._read()
+
+    def cores(self) -> float:
+        """The mean number of cores so far; 0 where the system does not tell."""
+        (clock, busy, own), started = self._read(), self._started
+        elapsed = max(clock - started[0], 1e-3)
+        return max((busy - started[1] - (own - started[2])) / elapsed, 0.0)
+
+    def crowds(self, cores: float) -> bool:
+        """Whether so many cores of others leave fewer than the threads of this process need."""
+        return cores > CROWDED and cores + torch.get_num_threads() > (os.cpu_count() or 1) + CROWDED
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """Seconds of the clock, of all cores at work, and of this process at work."""
+        own = sum(os.times()[:4])
+        try:
+            line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+            user, nice, system, _, _, irq, softirq, *_ = map(int, line.split()[1:])
+        except (OSError, ValueError):
+            return time.monotonic(), own, own
+        return time.monotonic(), (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK"), own
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Metrics against independent computations and known nets."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -86,6 +87,18 @@ def test_nets_are_timed_in_turn_and_equal_ones_as_one():
     assert times[0] == times[2] > 0
     assert order == [small, large] * (len(order) // 2)
     assert len(order) >= 10
+
+
+def test_a_busy_machine_hardly_changes_a_latency():
+    calls = []
+
+    class Disturbed(nn.Linear):
+        def forward(self, x, **cond):
+            calls.append(1)
+            time.sleep(0.05 if len(calls) % 3 else 0.005)
+            return super().forward(x)
+
+    assert 5 <= latency_ms(Disturbed(4, 4), torch.zeros(1, 4), rounds=9) < 25
 
 
 def test_costs_of_a_known_net():

@@ -149,6 +149,22 @@ def test_markdown_states_units_savings_and_seconds() -> None:
     )
 
 
+def test_savings_are_those_of_an_image_however_many_calls_it_takes() -> None:
+    rows = [row("teacher", 31.0, calls=35, macs=1000, latency_ms=2.0), row("student", 28.0, macs=1000, latency_ms=2.0)]
+    header, cells = compare(rows, task="few_steps", per="at 32x32").table()
+    teacher, student = (dict(zip(header, line, strict=True)) for line in cells)
+    assert (student["fewer MACs"], student["faster"]) == ("35.0x", "35.0x")
+    assert (teacher["MACs an image"], student["MACs an image"]) == ("35 k", "1 k")
+    assert (teacher["latency an image (ms)"], student["latency an image (ms)"]) == ("70.0", "2.0")
+
+
+def test_a_report_says_that_the_machine_was_busy() -> None:
+    quiet, busy = compare([row("student", 28.0)], task="a"), compare([row("student", 28.0)], task="a", busy_cores=1.4)
+    assert "busy" not in quiet.to_markdown()
+    assert "The machine was busy while latencies were taken: other programs kept 1.4 of its cores" in busy.to_markdown()
+    assert merge([quiet, busy]).busy_cores == 1.4
+
+
 def test_saved_report_reads_back(tmp_path: Path) -> None:
     made = report(28.0, 27.0, 26.0, seconds=Seconds(answers=1.0, training=2.0))
     made.save(tmp_path / "run")

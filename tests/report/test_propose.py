@@ -221,6 +221,14 @@ def test_a_diffusion_student_is_told_classes_as_its_teacher_is() -> None:
     assert propose(teacher, what, fraction=0.5).use.args["num_class_embeds"] == 3
 
 
+def test_the_share_is_that_of_an_image() -> None:
+    teacher, what = model("unet2d", size=8, block_out_channels=[16, 32]), task("few_steps", size=8, num_steps=4)
+    found = propose(teacher, what, fraction=0.1)
+    example = what.example()
+    assert found.share == pytest.approx(found.macs / cost.macs(teacher.net, example.x, example.cond) / 7)
+    assert found.share <= 0.1
+
+
 def test_a_net_that_does_not_read_what_the_teacher_does_is_refused() -> None:
     teacher = model("unet", channels=1, widths=[16, 32], blocks=1)
     with pytest.raises(UserError, match="unet tells a net 'sigma', which this DnCNN does not read; nets that can: "):

@@ -1,11 +1,16 @@
 """Devices by name, and nets that compute in another dtype."""
 
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 from torch import nn
 
 from kdgen.types import UserError
-from kdgen.utils.devices import Autocast, bfloat16_pays, channels_last, lay_out, pick_device
+from kdgen.utils.devices import Autocast, OtherWork, bfloat16_pays, channels_last, lay_out, pick_device
 
 CPU = torch.device("cpu")
 
@@ -56,3 +61,21 @@ def test_narrow_convolutions_between_group_norms_go_channels_last_alone() -> Non
 
 def _channels_last(layer: nn.Conv2d) -> bool:
     return layer.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_other_programs_at_work_are_noticed() -> None:
+    own = OtherWork()
+    until = time.monotonic() + 0.4
+    while time.monotonic() < until:
+        pass
+    alone = own.cores()
+    others = OtherWork()
+    spin = "import time; until = time.monotonic() + 1.0\nwhile time.monotonic() < until: pass"
+    process = subprocess.Popen([sys.executable, "-S", "-c", spin])
+    time.sleep(0.8)
+    beside = others.cores()
+    process.wait()
+    assert beside > 0.3
+    assert beside >= alone - 0.7, "what this process does is its own"
+    assert not OtherWork().crowds(0.1)
+    assert OtherWork().crowds(float(os.cpu_count() or 1))

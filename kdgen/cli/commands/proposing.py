@@ -50,6 +50,7 @@ def propose(
     else:
         task = registry.build("task", find_recipe(recipe).task)
     found = find(model, task, fraction=macs, family=net)
-    stderr.print(f"{found.use.name}: {count(found.macs)} MACs a call, {found.share:.1%} of {model.name}'s; "
+    macs_an_image = count(found.macs * task.calls)
+    stderr.print(f"{found.use.name}: {macs_an_image} MACs an image, {found.share:.1%} of {model.name}'s; "
                  f"{found.num_params:,} parameters", markup=False)  # fmt: skip
     print(json.dumps(found.use.model_dump(mode="json")))

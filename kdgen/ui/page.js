@@ -1,0 +1,48 @@
+(() => {
+  const settle = (slides) => {
+    const name = slides.querySelector(".kd-pictures input:checked")?.value;
+    const left = slides.querySelector(".kd-lefts input:checked")?.value;
+    if (name) slides.querySelectorAll(".kd-stage").forEach((stage) => { stage.hidden = stage.dataset.name !== name; });
+    if (left) slides.dataset.left = left;
+  };
+  document.addEventListener("input", (event) => {
+    const target = event.target;
+    if (!(target instanceof HTMLInputElement)) return;
+    if (target.type === "range" && target.parentElement?.matches(".kd-stage"))
+      target.parentElement.style.setProperty("--at", target.value + "%");
+    const slides = target.closest(".kd-pick") && target.closest(".kd-slides");
+    if (slides) settle(slides);
+  });
+  const copy = (button) => {
+    const text = document.getElementById(button.dataset.copies)?.innerText ?? "";
+    navigator.clipboard?.writeText(text).then(() => { button.textContent = button.dataset.copied; });
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target instanceof Element ? event.target.closest("button") : null;
+    if (!button) return;
+    if (button.matches(".kd-full"))
+      button.closest(".kd-slides").querySelector(".kd-stage:not([hidden])").requestFullscreen?.();
+    if (button.matches("[data-copies]")) copy(button);
+    if (button.id === "kd-start" && window.Notification?.permission === "default") Notification.requestPermission();
+  });
+  const title = document.title;
+  let live, state = "", told = "";
+  const follow = () => {
+    const status = document.querySelector("#kd-status .kd-status[data-told]");
+    if (!status) return;
+    if (!live) {
+      live = document.createElement("div");
+      live.id = "kd-live";
+      live.setAttribute("role", "status");
+      live.setAttribute("aria-live", "polite");
+      document.body.append(live);
+    }
+    if (status.dataset.told !== told) live.textContent = told = status.dataset.told;
+    document.title = status.dataset.title || title;
+    const over = ["done", "failed"].includes(status.dataset.state);
+    if (over && ["running", "queued"].includes(state) && document.hidden && window.Notification?.permission === "granted")
+      new Notification("kdgen", {body: told, tag: "kdgen-run"});
+    state = status.dataset.state;
+  };
+  new MutationObserver(follow).observe(document.documentElement, {childList: true, subtree: true, characterData: true});
+})();
