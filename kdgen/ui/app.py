@@ -18,7 +18,7 @@ from kdgen.ui.process import Execute
 from kdgen.ui.routes import server_arguments
 from kdgen.ui.runs import SERVED, Runs
 from kdgen.ui.sessions import Codes, session_of
-from kdgen.ui.theme import HEAD, SCRIPT, css, theme
+from kdgen.ui.theme import HEAD, css, scripts, theme
 from kdgen.ui.words import I18N, say, words_for
 
 TOGGLE = "() => { document.body.classList.toggle('dark'); }"
@@ -191,7 +191,7 @@ def launching(runs: Runs, codes: Codes) -> dict[str, Any]:
     """How the page is launched."""
     limits = runs.limits
     return {
-        "theme": theme(), "css": css(), "head": HEAD + SCRIPT, "i18n": I18N, "ssr_mode": False, "show_error": False,
+        "theme": theme(), "css": css(), "head": HEAD + scripts(), "i18n": I18N, "ssr_mode": False, "show_error": False,
         "footer_links": ["api", "settings"], "max_file_size": limits.upload_bytes, "quiet": False,
         "allowed_paths": [str((limits.folder / SERVED).resolve())],
         "mcp_server": switched_on("MCP"), "enable_monitoring": False, "share": False,

@@ -11,7 +11,6 @@ import threading
 from html import escape
 from pathlib import Path
 
-import numpy as np
 import torch
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -31,12 +30,12 @@ from kdgen.types import Batch, UserError
 from kdgen.ui.markup import Words
 from kdgen.ui.onnxruntime_web import FILES, VERSION, runtime
 from kdgen.ui.process import environment
-from kdgen.ui.runs import Runs
-from kdgen.ui.sessions import session_of
+from kdgen.ui.runs import Job, Runs
+from kdgen.ui.sessions import COOKIE
+from kdgen.ui.sharing import shown_by
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import fastest_seconds
 
-STATIC = Path(__file__).parent / "static"
 MADE = {"student.onnx": "application/octet-stream", "x.bin": "application/octet-stream",
         "out.bin": "application/octet-stream", "facts.json": "application/json"}  # fmt: skip
 """The files of a student, and their kinds."""
@@ -51,6 +50,10 @@ SECONDS = 120
 """How long it may take to make the files."""
 
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
+
+LINES = ("run", "loading", "running", "figures", "input", "own", "own_info", "own_figures", "failed", "here", "server")
+"""What the element says, ``local_KEY`` among the words of the page."""
+
 _making = threading.Lock()
 
 
@@ -58,7 +61,7 @@ def make(run: Path, folder: Path) -> None:
     """Write the files of a run's student into a folder, `facts.json` last.
 
     Raises:
-        UserError: for a student that neither restores pictures nor draws them in one call, and as ``export_model`` does.
+        UserError: for a student that neither restores pictures nor draws them in one call; as ``export_model``.
     """
     model = load(str(run)).eval()
     kind, task = task_class(model.task), task_of(model)
@@ -90,13 +93,12 @@ def make(run: Path, folder: Path) -> None:
     write_text(folder / "facts.json", json.dumps(facts))
 
 
-def made(runs: Runs, id: str, session: str) -> Path:
+def made(runs: Runs, job: Job) -> Path:
     """The folder with the files of a finished run's student, which are made when first asked for.
 
     Raises:
-        UserError: for a run that is not the session's or not done, and for a student that cannot run in a browser.
+        UserError: for a run that is not done, and for a student that cannot run in a browser.
     """
-    job = runs.get(id, session)
     if job.state != "done":
         raise UserError(f"this run is not done, it is {job.state}")
     home = runs.home(job)
@@ -112,14 +114,16 @@ def _make(home: Path, folder: Path, env: dict[str, str]) -> None:
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise UserError(f"it took more than {SECONDS} s to export this student: it is too large for a browser") from None
+        raise UserError(
+            f"it took more than {SECONDS} s to export this student: it is too large for a browser"
+        ) from None
     if done.returncode:
         lines = [line.removeprefix("kdgen: ") for line in done.stderr.splitlines() if line.startswith("kdgen: ")]
         raise UserError(lines[-1] if lines else "this student could not be exported")
 
 
 def routes(runs: Runs) -> list[BaseRoute]:
-    """What the browser fetches: onnxruntime-web, the script of the page, and a student's files for its owner."""
+    """What the browser fetches: onnxruntime-web, and a student's files for its owner."""
 
     async def of_runtime(request: Request) -> Response:
         name = request.path_params["name"]
@@ -133,11 +137,13 @@ def routes(runs: Runs) -> list[BaseRoute]:
         return FileResponse(folder / f"{name}.gz", media_type=kind, headers={**IMMUTABLE, "Content-Encoding": "gzip"})
 
     async def of_student(request: Request) -> Response:
-        name = request.path_params["name"]
+        name, token = request.path_params["name"], request.path_params.get("token")
         if name not in MADE:
             return Response(status_code=404)
         try:
-            folder = await run_in_threadpool(made, runs, request.path_params["run"], session_of(request))
+            session = request.cookies.get(COOKIE, "")
+            job = shown_by(runs, token) if token else runs.get(request.path_params["run"], session)
+            folder = await run_in_threadpool(made, runs, job)
         except UserError as error:
             return JSONResponse({"error": str(error)}, 404)
         return FileResponse(folder / name, media_type=MADE[name], headers={"Cache-Control": "private, max-age=3600"})
@@ -145,24 +151,24 @@ def routes(runs: Runs) -> list[BaseRoute]:
     return [
         Route("/onnxruntime-web/" + VERSION + "/{name}", of_runtime),
         Route("/browser/{run}/{name}", of_student),
-        Route("/static/browser_student.js", lambda request: FileResponse(STATIC / "browser_student.js")),
+        Route("/r/{token}/browser/{name}", of_student),
     ]
 
 
-def element(source: str, words: Words) -> str:
-    """The element of the page that runs a student.
+def element(source: str, task: str, words: Words) -> str:
+    """The element of the page that runs a student; nothing for a task whose students are asked many times an image.
 
     Args:
-        source: the address of the student's files, relative to the page, with a slash at its end.
+        source: the address of the student's files, relative to the server's root, with a slash at its end.
+        task: the name of the student's task.
         words: of the visitor's language.
     """
+    kind = task_class({"name": task})
+    if (kind.reads, kind.gives) != ("images", "images") and kind.draws != "latents":
+        return ""
     said = {key: words[f"local_{key}"] for key in LINES}
     return (f'<kd-browser-student data-source="{escape(source)}" data-runtime="onnxruntime-web/{VERSION}/" '
             f'data-words="{escape(json.dumps(said))}"></kd-browser-student>')  # fmt: skip
-
-
-LINES = ("run", "loading", "running", "figures", "input", "own", "own_info", "own_figures", "failed", "here", "server")
-"""What the element says, ``local_KEY`` among the words of the page."""
 
 
 def main() -> None:

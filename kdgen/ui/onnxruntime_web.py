@@ -29,7 +29,7 @@ FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-thread
 def runtime() -> Path:
     """The folder with ``FILES``, each compressed by gzip as ``NAME.gz``; they are fetched when first asked for.
 
-    The registry is npm's own, or the one that `npm_config_registry` names.
+    The registry is npm's own, or the one that `NPM_CONFIG_REGISTRY` names.
 
     Raises:
         WorldError: where the registry cannot be reached, or sends something else.
@@ -45,7 +45,7 @@ def runtime() -> Path:
 
 
 def _fetch(folder: Path) -> None:
-    registry = os.environ.get("npm_config_registry", REGISTRY).rstrip("/")
+    registry = os.environ.get("NPM_CONFIG_REGISTRY", REGISTRY).rstrip("/")
     url = f"{registry}/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
     digest, size = hashlib.sha512(), 0
     with NamedTemporaryFile(dir=folder, suffix=".tgz") as package:

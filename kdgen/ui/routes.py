@@ -4,6 +4,7 @@ import base64
 import hashlib
 import os
 import re
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -11,17 +12,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request, cookie_parser
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kdgen.types import UserError
-from kdgen.ui import shared_page, sharing
+from kdgen.ui import browser_student, shared_page, sharing
 from kdgen.ui.origin import origin
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import SECRET, Runs, new_session
 from kdgen.ui.sessions import COOKIE, Codes
 from kdgen.ui.showcase import FOLDER
+from kdgen.ui.theme import HERE, SCRIPTS
 from kdgen.ui.words import CHINESE, ENGLISH
 
 COOKIE_SECONDS = 180 * 86_400
@@ -108,8 +110,18 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
         return Response(await run_in_threadpool(shared_page.front_picture), media_type="image/jpeg",
                         headers={"Cache-Control": "public, max-age=86400"})  # fmt: skip
 
-    return [Route("/enter/{code}", enter, methods=["GET", "POST"]), Route("/r/{token}", shared),
-            Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front)]  # fmt: skip
+    return [
+        *(Route(f"/static/{name}", partial(_script, name)) for name in SCRIPTS),
+        *browser_student.routes(runs),
+        Route("/enter/{code}", enter, methods=["GET", "POST"]),
+        Route("/r/{token}", shared),
+        Route("/r/{token}/{file:str}", picture),
+        Route("/link.jpg", front),
+    ]
+
+
+def _script(name: str, request: Request) -> Response:
+    return FileResponse(HERE / "static" / name, media_type="text/javascript")
 
 
 def _words(request: Request) -> dict[str, str]:

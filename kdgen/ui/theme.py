@@ -92,5 +92,11 @@ body:not(:has(.kd-brand))::before {
 """
 """Shown while the page loads."""
 
-SCRIPT = f"<script>{(HERE / 'page.js').read_text(encoding='utf-8')}</script>"
-"""Before and after by dragging, what is read out, the title of the tab and the notice at the end of a run."""
+SCRIPTS = ("page.js", "browser_student.js")
+"""Before and after by dragging, what is read out, the title of the tab and the notice at the end of a run; a student on
+the visitor's own device."""
+
+
+def scripts(root: str = "") -> str:
+    """What loads the scripts of a page; ``root`` leads from the page to the root of the server."""
+    return "".join(f'<script type="module" src="{root}static/{name}"></script>' for name in SCRIPTS)
