@@ -17,10 +17,12 @@ from starlette.responses import (
 )
 from starlette.routing import BaseRoute, Route
 
+from kdgen.ui import browser_student
 from kdgen.ui.guard import Guard, cookie
 from kdgen.ui.runs import SECRET, SERVED, Runs
 from kdgen.ui.sessions import COOKIE, Codes
 from kdgen.ui.shared_routes import shared_routes
+from kdgen.ui.theme import STATIC
 from kdgen.ui.uploads import Uploads
 from kdgen.ui.words import CHINESE, ENGLISH
 
@@ -31,7 +33,6 @@ CLOSED = (
 )  # fmt: skip
 """Of Gradio's own answers those that fetch, keep or send what this page never asks for."""
 
-HERE = Path(__file__).parent
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 MAGIC = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF87a": "image/gif",
@@ -64,15 +65,19 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
         return sent(served, request.path_params["path"])
 
     async def script(request: Request) -> Response:
-        """What the page does by itself."""
-        return FileResponse(HERE / "setup.js", media_type="text/javascript", headers={"Cache-Control": "no-cache"})
+        """What a page does in the browser."""
+        file = STATIC / f"{request.path_params['name']}.js"
+        if file.parent != STATIC or not file.is_file():
+            return PlainTextResponse("not found", 404)
+        return FileResponse(file, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
     closed = [Route(f"/gradio_api/{path}", gone, methods=METHODS) for path in CLOSED]
     return [
         Route("/enter/{code}", enter, methods=["GET", "POST"]),
         Route("/gradio_api/file={path:path}", file, methods=["GET"]),
-        Route("/kdgen/setup.js", script, methods=["GET"]),
+        Route("/kdgen/{name}.js", script, methods=["GET"]),
         *shared_routes(runs),
+        *browser_student.routes(runs),
         *closed,
         *(
             Route(path, gone, methods=METHODS)

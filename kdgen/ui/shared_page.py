@@ -13,6 +13,7 @@ from kdgen.recipe import parse
 from kdgen.report.report import Report
 from kdgen.types import UserError
 from kdgen.ui import markup
+from kdgen.ui.browser_student import element
 from kdgen.ui.progress import follow
 from kdgen.ui.result import Numbers, headline, numbers, pictures_of, result
 from kdgen.ui.sharing import GONE, command_line, python
@@ -47,6 +48,7 @@ def page(run: Path, pictures: Path, words: Words, *, origin: str, address: str) 
     found = numbers(report, words)
     told = headline(found, report, words) if found else report.task
     shown = result(report, words, place="shared", pictures=pictures, run=progress, curve=True)
+    local = element(f"{address.removeprefix('/')}/browser/", recipe.task.name, words)
     learned = ""
     if (pictures / "learned.webp").is_file():
         alt = escape(words["learned_alt"], quote=True)
@@ -61,7 +63,7 @@ def page(run: Path, pictures: Path, words: Words, *, origin: str, address: str) 
     title = f"{recipe.name} · kdgen"
     head = previews_of(title, told, f"{origin}{address}/link.jpg", f"{origin}{address}")
     body = (f"<header><a href=\"../\">kdgen</a><p>{escape(words['tagline'])}</p></header>"
-            f"<main><h1>{escape(recipe.name)}</h1><div class=kd-card>{shown}</div>{learned}"
+            f"<main><h1>{escape(recipe.name)}</h1><div class=kd-card>{shown}</div>{local}{learned}"
             f"<section><h2>{escape(words['again_title'])}</h2>{again}{folded}</section>"
             f"<p><a class=kd-own href=\"../\">{escape(words['your_own'])}</a></p></main>")  # fmt: skip
     return document(title, head, body, words)
@@ -90,7 +92,11 @@ def document(title: str, head: str, body: str, words: Words) -> str:
     return (f'<!doctype html><html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" '
             f'content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
             f"<title>{escape(title)}</title>{head}<style>{_looks()}</style></head>"
-            f"<body class=kd-page>{body}<script src=\"../kdgen.js\"></script></body></html>")  # fmt: skip
+            f"<body class=kd-page>{body}{_scripts()}</body></html>")  # fmt: skip
+
+
+def _scripts() -> str:
+    return '<script src="../kdgen/page.js"></script><script src="../kdgen/browser_student.js" type="module"></script>'
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,6 @@ from kdgen.ui.origin import origin, words_of
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Runs
 from kdgen.ui.showcase import FOLDER
-from kdgen.ui.theme import SCRIPT
 
 
 def shared_routes(runs: Runs) -> list[BaseRoute]:
@@ -57,9 +56,4 @@ def shared_routes(runs: Runs) -> list[BaseRoute]:
         return Response(await run_in_threadpool(shared_page.front_picture), media_type="image/jpeg",
                         headers={"Cache-Control": "public, max-age=86400"})  # fmt: skip
 
-    async def script(request: Request) -> Response:
-        """What the pages do in the browser."""
-        return Response(SCRIPT, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
-
-    return [Route("/r/{token}", shared), Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front),
-            Route("/kdgen.js", script)]  # fmt: skip
+    return [Route("/r/{token}", shared), Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front)]

@@ -77,7 +77,8 @@ def inline(path: str | Path) -> str:
 HEAD = """
 <script src="kdgen/setup.js"></script>
 <meta name="description" content="Distil image generators and denoisers in the browser.">
-<script src="kdgen.js" defer></script>
+<script src="kdgen/page.js" defer></script>
+<script src="kdgen/browser_student.js" type="module"></script>
 <style>
 body:not(:has(.kd-brand))::before {
   content: "kdgen"; display: block; padding: 18vh 0 0; text-align: center; color: #0f766e;
@@ -88,5 +89,6 @@ body:not(:has(.kd-brand))::before {
 """
 """Shown while the page loads."""
 
-SCRIPT = (HERE / "page.js").read_text(encoding="utf-8")
-"""Before and after by dragging, what is read out, the title of the tab, the notice at the end of a run: `kdgen.js`."""
+STATIC = HERE / "static"
+"""Scripts of the page. `setup.js`: the controls; `page.js`: before and after by dragging, what is read out, the title
+of the tab, the notice at the end of a run; `browser_student.js`: a student on the visitor's own device."""

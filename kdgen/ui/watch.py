@@ -16,6 +16,7 @@ import gradio as gr
 from kdgen.hub.scan import without_paths
 from kdgen.types import UserError
 from kdgen.ui import markup, sharing
+from kdgen.ui.browser_student import element
 from kdgen.ui.charts import loss_chart, quality_chart, signs_chart
 from kdgen.ui.origin import origin
 from kdgen.ui.progress import Progress, follow
@@ -55,6 +56,7 @@ class View:
     link: gr.HTML
     revoke: gr.Button
     curves: gr.HTML
+    local: gr.HTML
     learned: gr.HTML
     preview: gr.HTML
     example: gr.HTML
@@ -92,13 +94,14 @@ def view() -> View:
             make = gr.Button(say("share_make"), variant="primary", elem_id="kd-share-make")
             revoke = gr.Button(say("share_revoke"), visible=False, elem_id="kd-share-revoke")
     curves = gr.HTML(elem_id="kd-curves")
+    local = gr.HTML(elem_id="kd-local")
     learned = gr.HTML(elem_id="kd-learned")
     preview = gr.HTML(elem_id="kd-preview")
     example = gr.HTML(elem_id="kd-example", elem_classes="kd-card")
     state = gr.State({})
     timer = gr.Timer(EVERY, active=False)
     return View(chosen, status, table, stop, resume, student, recipe, compare, delete, share, link, revoke, curves,
-                learned, preview, example, state, timer, make)  # fmt: skip
+                local, learned, preview, example, state, timer, make)  # fmt: skip
 
 
 def look(
@@ -119,7 +122,7 @@ def look(
         runs_listed = gr.update(choices=listed, value=job.id if job else None, visible=bool(listed))
     if job is None:
         hidden = dict.fromkeys(BUTTONS, gr.update(visible=False))
-        values |= {**hidden, **dict.fromkeys(("table", "curves", "learned", "preview"), ""),
+        values |= {**hidden, **dict.fromkeys(("table", "curves", "local", "learned", "preview"), ""),
                    "status": markup.status(None, 0, Progress(Path()), words), "example": example(words)}  # fmt: skip
         if id and previous.get("id") == id:
             values["status"] = markup.notice(words["run_lost"])
@@ -131,6 +134,7 @@ def look(
         values["link"], values["revoke"] = link_to(runs, job, words, request)
         values |= _buttons(runs, job, progress)
         values["table"] = _result(runs, job, progress, words)
+        values["local"] = element(f"browser/{job.id}/", job.task, words) if job.state == "done" else ""
     values["curves"] = _curves(progress, state, job, words)
     values["preview"] = _preview(progress, state, words)
     if job.state == "done" and not state.get("showcase") and showcase_of(runs, job).is_dir():

@@ -1,0 +1,94 @@
+"""A student on the visitor's own device: the same picture as the server's, and nothing of it for anybody else."""
+
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from kdgen.models.hub_cache import WorldError
+from kdgen.ui import onnxruntime_web
+from kdgen.ui.onnxruntime_web import VERSION, runtime
+
+
+@pytest.fixture(scope="module")
+def npm() -> None:
+    try:
+        runtime()
+    except WorldError as error:
+        pytest.skip(str(error))
+
+
+def finished(client, preset: str) -> dict:
+    settings = "controls=false\nevaluate_every=null\ncache.inputs=64"
+    run = client.predict(preset=preset, seconds=0, steps=20, settings=settings, api_name="/distill")
+    for _ in range(2400):
+        state = client.predict(run=run["run"], session=run["session"], api_name="/status")
+        if state["state"] not in ("queued", "running"):
+            break
+        time.sleep(0.25)
+    assert state["state"] == "done", state
+    return run
+
+
+@pytest.mark.usefixtures("npm")
+@pytest.mark.parametrize("preset", ["denoise", "gan"])
+def test_the_picture_made_in_the_browser_is_the_servers(opened, client, server, preset: str) -> None:
+    run = finished(client, preset)
+    page = opened(session=run["session"])
+    element = page.locator("kd-browser-student")
+    element.get_by_role("button", name="Run it on this device").click()
+    page.wait_for_function("() => document.querySelector('kd-browser-student').dataset.milliseconds")
+    assert element.get_attribute("data-largest") in ("0", "1")
+    assert float(element.get_attribute("data-milliseconds")) > 0
+    assert "ms on this device" in element.locator(".kd-local-line").inner_text()
+    assert element.locator("canvas").count() == (3 if preset == "denoise" else 2)
+    for session in ("", "s" * 30):
+        request = urllib.request.Request(f"{server.url}/browser/{run['run']}/student.onnx",
+                                         headers={"Cookie": f"kdgen-session={session}"})  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(request)
+
+
+@pytest.mark.parametrize("name", ["../package.json", "ort.all.mjs", "%2e%2e%2fREADME.md"])
+def test_nothing_else_of_the_runtime_is_served(server, name: str) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{server.url}/onnxruntime-web/{VERSION}/{name}")
+
+
+def test_a_registry_that_sends_something_else_is_refused(tmp_path, monkeypatch, answering) -> None:
+    monkeypatch.setenv("KDGEN_CACHE", str(tmp_path))
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", answering(b"not a package"))
+    with pytest.raises(WorldError, match=f"sent something else than onnxruntime-web {VERSION}"):
+        onnxruntime_web.runtime()
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "http://127.0.0.1:9")
+    with pytest.raises(WorldError, match=r"could not be fetched from http://127.0.0.1:9 .*on the server alone"):
+        onnxruntime_web.runtime()
+
+
+@pytest.fixture
+def answering():
+    """A server that answers everything with the same bytes."""
+    import http.server
+    import threading
+
+    servers = []
+
+    def start(data: bytes) -> str:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(data)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(made)
+        threading.Thread(target=made.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{made.server_port}"
+
+    yield start
+    for each in servers:
+        each.shutdown()
