@@ -6,6 +6,7 @@ import os
 import re
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -16,6 +17,7 @@ from kdgen.ui.sessions import COOKIE
 from kdgen.ui.shared_page import previews_of
 from kdgen.ui.uploads import Uploads
 
+TOO_LARGE = "a request is at most {most:,} bytes here"
 BODY_BYTES, UPLOAD_BYTES = 4_000_000, 500_000_000
 """Bytes of a request, and of one that uploads files."""
 
@@ -80,20 +82,41 @@ class Guard:
             previews = _previews(scope)
             fresh = cookie(kept if SECRET.fullmatch(kept) else new_session(), scope)
         called = scope["path"].startswith(("/gradio_api/run/", "/gradio_api/api/"))
+        if "content-length" not in headers:
+            receive = _counted(receive, UPLOAD_BYTES if _uploads(scope) else BODY_BYTES)
         await _Answer(send, fresh, previews, called=called).through(self.app, scope, receive)
 
     def _oversized(self, scope: Scope, headers: Headers) -> Response | None:
-        """A refusal of a request whose body is too large, or of unknown size."""
+        """A refusal of a request whose body says that it is too large."""
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return None
-        upload = scope["path"].rstrip("/").endswith("/upload")
+        upload = _uploads(scope)
         most = UPLOAD_BYTES if upload else BODY_BYTES
-        length = headers.get("content-length", "")
+        length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > most:
-            return JSONResponse({"error": f"a request is at most {most:,} bytes, and says how many"}, 413)
+            return JSONResponse({"error": TOO_LARGE.format(most=most)}, 413)
         if upload and self.uploads.full():
             return JSONResponse({"error": "too many files were uploaded here lately: come back in an hour"}, 507)
         return None
+
+
+def _uploads(scope: Scope) -> bool:
+    return bool(scope["path"].rstrip("/").endswith("/upload"))
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """A body of unknown size, of which no more than so many bytes are read."""
+    count = 0
+
+    async def counting() -> Message:
+        nonlocal count
+        message = await receive()
+        count += len(message.get("body", b""))
+        if count > most:
+            raise HTTPException(413, TOO_LARGE.format(most=most))
+        return message
+
+    return counting
 
 
 class _Answer:

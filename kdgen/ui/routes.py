@@ -92,15 +92,15 @@ async def gone(request: Request) -> Response:
 
 
 def sent(folder: Path, path: str) -> Response:
-    """A file of a folder: a picture as such, by what it holds, anything else to be saved; 404 for all others."""
+    """A file of a folder: a picture as such, by what it holds, anything else to be saved; 403 for all others."""
     try:
         file = Path(path).resolve()
         if not (file.is_relative_to(folder) and file.is_file()):
-            return PlainTextResponse("not found", 404)
+            return PlainTextResponse("not allowed", 403)
         with file.open("rb") as opened:
             kind = media_type(opened.read(16))
     except (OSError, ValueError):
-        return PlainTextResponse("not found", 404)
+        return PlainTextResponse("not allowed", 403)
     return FileResponse(
         file, media_type=kind or "application/octet-stream", filename=file.name,
         content_disposition_type="inline" if kind else "attachment", headers={"Cache-Control": "private, max-age=3600"},

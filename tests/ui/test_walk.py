@@ -14,7 +14,10 @@ HOSTILE = [
     {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, {"path": "http://127.0.0.1:1/x"}, {"a": ["b"] * 10_000},
     None,
 ]  # fmt: skip
-SECONDS = 30.0
+HTTP = httpx.Client(timeout=120)
+SECONDS = 60.0
+FEW = 8
+"""Fields of an endpoint that are walked through with every value; where there are more, one value each."""
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +29,8 @@ def answered(server, session, dependency, data):
     """The status and the line that an endpoint answers with, and how long it took."""
     body = json.dumps({"data": data, "fn_index": dependency["id"], "session_hash": "walk"})
     begun = time.monotonic()
-    answer = httpx.post(f"{server.url}/gradio_api/run/predict", content=body, timeout=120, cookies={COOKIE: session},
-                        headers={"content-type": "application/json"})  # fmt: skip
+    answer = HTTP.post(f"{server.url}/gradio_api/run/predict", content=body,
+                       headers={"content-type": "application/json", "cookie": f"{COOKIE}={session}"})  # fmt: skip
     return answer, time.monotonic() - begun
 
 
@@ -39,13 +42,14 @@ def usual(config, dependency):
 
 def test_every_entry_answers_with_a_line(server, config, session):
     found = {}
-    for dependency in config["dependencies"]:
-        if dependency["backend_fn"] is False:
-            continue
+    different = {
+        (*each["inputs"], None, *each["outputs"]): each for each in config["dependencies"] if each["backend_fn"]
+    }
+    for dependency in different.values():
         name = dependency["api_name"]
         given = usual(config, dependency)
         for index in range(len(given)):
-            for value in HOSTILE:
+            for value in HOSTILE if len(given) <= FEW else HOSTILE[index % len(HOSTILE) :][:2]:
                 data = [*given[:index], value, *given[index + 1 :]]
                 answer, seconds = answered(server, session, dependency, data)
                 if answer.status_code == 500 or seconds > SECONDS:
@@ -60,7 +64,7 @@ def test_every_entry_answers_with_a_line(server, config, session):
 def test_a_body_is_bounded(server):
     url = f"{server.url}/gradio_api/run/predict"
     assert httpx.post(url, content=b"x" * 5_000_000).status_code == 413
-    assert httpx.post(url, content=(b"x" for _ in range(3))).status_code == 413  # it does not say how long it is
+    assert httpx.post(url, content=(b"x" * 10**6 for _ in range(5))).status_code == 413
     deep = b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     assert httpx.post(url, content=deep, headers={"content-type": "application/json"}).status_code in (400, 422)
     assert httpx.post(f"{server.url}/gradio_api/queue/join", content=b"x" * 5_000_000).status_code == 413
