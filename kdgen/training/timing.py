@@ -150,7 +150,7 @@ def spans(recipe: Recipe, rates: Rates) -> dict[str, float]:
     for name, link in recipe.links():
         answers = 0.0
         if taught and link.cache.inputs:
-            share = asking(link.seconds, drawing, link.cache.share)
+            share = asking(link.seconds, drawing, link.cache.share, min(rates.filled / link.cache.inputs, 1.0))
             answers = min(rates.answer * max(link.cache.inputs - rates.filled, 0), math.inf if share is None else share)
             found[ANSWERS] = found.get(ANSWERS, 0.0) + answers
         training = Length(link.steps, link.seconds, drawing + answers).training
