@@ -57,7 +57,7 @@ class CacheFilling:
     def _fill(self, seconds: float | None, spent: float, stopped: Callable[[], bool]) -> Iterator[Event]:
         cache, journal, phase, total = self.cache, self.journal, self.phase, self.cache.spec.inputs
         before, started, done = journal.phase(phase).answers, time.perf_counter(), 0
-        share, took = asking(seconds, spent, cache.spec.share), before
+        share, took = asking(seconds, spent, cache.spec.share, cache.filled / max(total, 1)), before
         until = None if share is None or self.short else time.monotonic() + share - before
         journal.note(phase, equivariance=asdict(cache.equivariance))
         tried = time.perf_counter() - started

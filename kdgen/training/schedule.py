@@ -51,7 +51,7 @@ class Length:
         return self.seconds is not None and self.seconds - self.spent < LEAST * self.seconds
 
 
-def asking(seconds: float | None, spent: float, share: float | None) -> float | None:
+def asking(seconds: float | None, spent: float, share: float | None, answered: float = 0.0) -> float | None:
     """Seconds for the teacher's answers, None for no end.
 
     Args:
@@ -59,11 +59,12 @@ def asking(seconds: float | None, spent: float, share: float | None) -> float | 
         spent: of these, on images.
         share: most of the phase that is for answers; they never have more than images and training leave, nor less
             than a third where ``share`` is None.
+        answered: the share of the inputs whose answers lie on disk: the more do, the less are others asked for.
     """
     if seconds is None:
         return None
     rest = max((1 - LEAST) * seconds - spent, LEAST * seconds)
-    return rest if share is None else min(rest, share * seconds)
+    return rest if share is None else min(rest, share * seconds * (1 - answered))
 
 
 def learning_rate(stage: Stage, within: float) -> float:

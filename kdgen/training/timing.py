@@ -42,6 +42,7 @@ class Rates(Strict):
     drawn: bool = Field(False, description="whether these lie on disk by now")
     answer: float = Field(0.0, description="an input with the teacher's answer")
     step: float = Field(description="a step of the student")
+    alone: float = Field(1.0, description="the control of equal steps, relative to the student")
     look: float = Field(description="a quick evaluation")
     reference: float = Field(0.0, description="what the first quick evaluation takes for the teacher")
     teacher: float = Field(0.0, description="measuring the teacher for the report")
@@ -150,7 +151,7 @@ def spans(recipe: Recipe, rates: Rates) -> dict[str, float]:
     for name, link in recipe.links():
         answers = 0.0
         if taught and link.cache.inputs:
-            share = asking(link.seconds, drawing, link.cache.share)
+            share = asking(link.seconds, drawing, link.cache.share, min(rates.filled / link.cache.inputs, 1.0))
             answers = min(rates.answer * max(link.cache.inputs - rates.filled, 0), math.inf if share is None else share)
             found[ANSWERS] = found.get(ANSWERS, 0.0) + answers
         training = Length(link.steps, link.seconds, drawing + answers).training
@@ -158,7 +159,7 @@ def spans(recipe: Recipe, rates: Rates) -> dict[str, float]:
         found[name] += _looks(recipe, found[name]) * rates.look
     student = found["student"]
     if recipe.controls and taught and rates.guided:
-        found["control_steps"] = student
+        found["control_steps"] = student * rates.alone
         made = sum(seconds for name, seconds in found.items() if name not in (START, "control_steps"))
         found["control_seconds"] = recipe.seconds or made
         if recipe.seconds:
@@ -190,6 +191,8 @@ def learned(recipe: Recipe, events: Iterable[Mapping[str, Any]], before: Rates, 
         known_report = before.teacher + nets * before.student + before.closing
         factor = seconds[REPORT] / max(known_report, 1e-9)
         update |= {name: getattr(before, name) * factor for name in ("teacher", "student", "closing")}
+    if seconds.get("control_steps") and seconds.get("student"):
+        update["alone"] = seconds["control_steps"] / seconds["student"]
     asked = [event["data"] for event in timed if event["kind"] == "answers"]
     filled = max([before.filled, *(int(data["done"]) for data in asked)])
     answered = [data for data in asked if not data.get("from_disk")]

@@ -217,7 +217,7 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
     setup.timer.tick(None, None, [setup.stamp], js="() => kd.stamp()", **quiet)
     setup.stamp.change(change, setup.chosen, [setup.composed, setup.cost, setup.time, setup.length, setup.teacher,
                        setup.timer, setup.notice], js="(...v) => kd.keep(...v)", trigger_mode="always_last",
-                       **quiet)  # fmt: skip
+                       **quiet).then(None, js="() => kd.settled()", **quiet)  # fmt: skip
     texts = [setup.text, setup.shown]
     setup.composed.change(
         None, [setup.composed, setup.text, setup.shown], texts, js="(...v) => kd.settle(...v)", **quiet

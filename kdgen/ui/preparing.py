@@ -119,8 +119,8 @@ def prepare(recipe: Recipe) -> None:
         if recipe.teacher is None or not recipe.cache.inputs:
             return
         for filled in timing.fill(recipe, Path(folder)):
-            rates = rates.model_copy(update={"filled": filled})
-            timing.keep(recipe, rates)
+            rates = timing.known(recipe) or rates  # a run may have corrected them since
+            timing.keep(recipe, rates.model_copy(update={"filled": filled}))
 
 
 if __name__ == "__main__":

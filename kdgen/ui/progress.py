@@ -23,6 +23,9 @@ FRESH = 6.0
 UNCOUNTED = ("warning", "checkpoint")
 """Kinds of events that say nothing of how far a run is."""
 
+OVERRUN = 1.2
+"""What a phase that takes longer than expected is thought to take, relative to what it took so far."""
+
 RATIO = (0.25, 8.0)
 """Bounds of how much slower than expected the rest of a run is thought to be."""
 
@@ -138,7 +141,7 @@ def _timed(known: _Known, now: float) -> Progress:
     ratio = min(max(ratio, RATIO[0]), RATIO[1]) if ended else 1.0
     whole = known.spans.get(phase, 1.0) * ratio
     measured = took[phase] / share if share > 0 else whole
-    whole = share * measured + (1 - share) * max(whole, took[phase])
+    whole = share * measured + (1 - share) * max(whole, OVERRUN * took[phase])
     left = max(whole - took[phase], 0.0) + ratio * sum(known.spans[name] for name in order[at + 1 :])
     if last["kind"] == "done":
         share, left = 1.0, 0.0

@@ -26,7 +26,8 @@ def test_all_of_a_run_is_counted():
 
 def test_what_is_on_disk_is_not_asked_again():
     asked = timing.spans(RECIPE.lasting(seconds=100), RATES.model_copy(update={"filled": 2000}))["answers"]
-    assert asked == 10
+    assert asked == pytest.approx(25 / 3)
+    assert timing.spans(RECIPE.lasting(seconds=100), RATES.model_copy(update={"filled": 3000}))["answers"] == 0
 
 
 def test_steps_take_what_they_were_measured_to_take():
@@ -42,11 +43,12 @@ def test_images_that_a_model_draws_come_first():
     assert "images" not in timing.spans(preset("diffusion"), rates.model_copy(update={"drawn": True}))
 
 
-@pytest.mark.parametrize(("seconds", "spent", "share", "expected"), [
-    (30, 0, 0.25, 7.5), (30, 0, None, 20), (30, 15, None, 10), (30, 15, 0.25, 7.5), (None, 0, 0.25, None),
+@pytest.mark.parametrize(("seconds", "spent", "share", "answered", "expected"), [
+    (30, 0, 0.25, 0, 7.5), (30, 0, None, 0, 20), (30, 15, None, 0, 10), (30, 15, 0.25, 0, 7.5),
+    (None, 0, 0.25, 0, None), (30, 0, 0.25, 0.5, 3.75), (30, 0, None, 0.5, 20),
 ])  # fmt: skip
-def test_how_long_the_teacher_is_asked(seconds, spent, share, expected):
-    assert asking(seconds, spent, share) == (None if expected is None else pytest.approx(expected))
+def test_how_long_the_teacher_is_asked(seconds, spent, share, answered, expected):
+    assert asking(seconds, spent, share, answered) == (None if expected is None else pytest.approx(expected))
 
 
 @pytest.fixture

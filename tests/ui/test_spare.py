@@ -7,7 +7,8 @@ import pytest
 
 from kdgen.presets import preset
 from kdgen.training import timing
-from kdgen.ui.preparing import Preparing, prepares
+from kdgen.ui.estimates import GUESS
+from kdgen.ui.preparing import Preparing, prepare, prepares
 from kdgen.ui.process import EVENTS, environment, execute
 from kdgen.ui.spare import Spare
 
@@ -60,6 +61,21 @@ def test_what_is_prepared_makes_way_for_a_run_and_begins_again(tmp_path):
         assert time.monotonic() < end
         time.sleep(0.2)
     preparing.close()
+
+
+def test_what_a_run_corrected_is_not_undone(tmp_path, monkeypatch):
+    recipe, rates = preset("denoise"), GUESS
+    monkeypatch.setenv("KDGEN_CACHE", str(tmp_path))
+    timing.keep(recipe, rates)
+
+    def fill(recipe, folder):
+        timing.keep(recipe, rates.model_copy(update={"runs": 1, "teacher": 99.0}))
+        yield 7
+
+    monkeypatch.setattr(timing, "fill", fill)
+    prepare(recipe)
+    known = timing.known(recipe)
+    assert (known.runs, known.teacher, known.filled) == (1, 99, 7)
 
 
 def test_nothing_is_prepared_where_the_accelerator_is_lent(monkeypatch):

@@ -25,9 +25,11 @@ kd.stamp = () => `${Date.now()}-${Math.random()}`;
 
 // What was chosen is kept in this browser.
 kd.keep = (...values) => {
+  document.body.classList.add("kd-pending");
   try { localStorage.setItem("kd-setup", JSON.stringify(values)); } catch { /* a browser that keeps nothing */ }
   return values;
 };
+kd.settled = () => document.body.classList.remove("kd-pending");
 kd.recall = () => {
   const [kind, preset, ...rest] = kd.kept() || [];
   const known = kd.kinds[kind] && kd.presets[preset] && rest.length === kd.presets[preset].fields.length + 10;
