@@ -44,7 +44,7 @@ def test_from_preset_to_comparison(opened, tmp_path):
     page.locator(".kd-running, .kd-done").first.wait_for()
     page.locator("#kd-preview img").wait_for()
     page.locator(".kd-done").wait_for()
-    page.locator("#kd-table table").wait_for()
+    page.locator("#kd-table .kd-five").wait_for()
     assert "0.94 G" in page.locator("#kd-table").inner_text() or "944 M" in page.locator("#kd-table").inner_text()
     with page.expect_download() as download:
         page.locator("#kd-student").click()

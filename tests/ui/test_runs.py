@@ -249,6 +249,8 @@ def test_time_is_up(tmp_path):
         ("kdgen: student has 3 channels: take 1\n", 2, "student has 3 channels: take 1"),
         ("", -9, "memory"),
         ("Traceback\nRuntimeError: can't allocate memory: you tried\n", 1, "smaller student"),
+        ("Traceback\nOSError: [Errno 28] No space left on device: 'x'\n", 1, "the disk of this machine is full"),
+        ("Traceback\nFileNotFoundError: [Errno 2] No such file: 'run/x'\n", 1, "its folder is gone"),
         ("Traceback\nValueError: odd\n", 1, "it broke off: ValueError: odd"),
     ],
 )

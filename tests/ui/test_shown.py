@@ -33,7 +33,7 @@ def test_before_the_first_run_a_finished_one_stands_there(opened):
     for _ in range(5):
         page.keyboard.press("ArrowRight")
     assert slider.evaluate("each => each.style.getPropertyValue('--at')") == "55%"
-    example.get_by_text("coffee", exact=True).click()
+    example.locator(".kd-pictures label", has_text="coffee").click()
     page.locator("#kd-example .kd-stage[data-name=coffee]").wait_for()
     assert not page.locator("#kd-example .kd-stage[data-name=chelsea]").is_visible()
 
