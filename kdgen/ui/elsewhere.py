@@ -8,6 +8,7 @@ import gradio as gr
 from huggingface_hub import constants
 
 from kdgen.hub import jobs
+from kdgen.hub.hardware import Hardware, find_hardware, hardware
 from kdgen.recipe import Recipe, read
 from kdgen.types import UserError
 from kdgen.ui import markup
@@ -54,7 +55,7 @@ def panel(runs: Runs, shown: View) -> None:
         if token is None:
             return [gr.skip(), markup.notice(words["push_sign_in"]), *[gr.skip()] * 3]
         try:
-            offered = [(str(each), each.name) for each in jobs.hardware(token.token)]
+            offered = [(str(each), each.name) for each in hardware(token.token)]
             current = next((each for each in jobs.jobs(token=token.token) if not each.over), None)
         except UserError as error:
             return [gr.skip(), markup.notice(str(error)), *[gr.skip()] * 3]
@@ -70,7 +71,7 @@ def panel(runs: Runs, shown: View) -> None:
         try:
             if token is None or not name:
                 return ""
-            return _price(recipe_of(id, seconds, request), jobs.find_hardware(name, token.token), request)
+            return _price(recipe_of(id, seconds, request), find_hardware(name, token.token), request)
         except UserError as error:
             return markup.notice(str(error))
 
@@ -126,7 +127,7 @@ def panel(runs: Runs, shown: View) -> None:
     sure.click(ended, [job], [status, end, sure, timer], **options)
 
 
-def _price(recipe: Recipe, machine: jobs.Hardware, request: gr.Request) -> str:
+def _price(recipe: Recipe, machine: Hardware, request: gr.Request) -> str:
     limit = jobs.time_limit(recipe)
     text = words_for(request)["away_price"].format(price=f"${machine.dollars:.2f}", time=clock(limit),
                                                    most=f"${machine.dollars * limit / 3600:.2f}")  # fmt: skip
