@@ -55,7 +55,9 @@ def panel(runs: Runs, shown: View) -> None:
         if token is None:
             return [gr.skip(), markup.notice(words["push_sign_in"]), *[gr.skip()] * 3]
         try:
-            offered = [(str(each), each.name) for each in hardware(token.token)]
+            offered = [
+                (f"{each.name} · ${each.dollars:.2f}/h · {each.details}", each.name) for each in hardware(token.token)
+            ]
             current = next((each for each in jobs.jobs(token=token.token) if not each.over), None)
         except UserError as error:
             return [gr.skip(), markup.notice(str(error)), *[gr.skip()] * 3]
@@ -148,5 +150,5 @@ def _shown(seen: jobs.Glance, request: gr.Request) -> str:
         f'<a href="{escape(job.url, quote=True)}" target="_blank" rel="noopener">{escape(words["away_link"])}</a></p>'
         f'<div class="kd-bar" role="progressbar" aria-label="{escape(title, quote=True)}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
-        f"<ul class=kd-hint>{lines}</ul></div>{done}"
+        f'<ul class="kd-hint" style="overflow-wrap: anywhere">{lines}</ul></div>{done}'
     )
