@@ -2,7 +2,10 @@
 
 import copy
 import math
+import sys
+import traceback
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -54,6 +57,20 @@ class Page(gr.Blocks):
         blocks = enumerate(zip(block_fn.inputs, values, strict=True))
         return [files[index] if index in files else await _processed(block, value) for index, (block, value) in blocks]
 
+    async def call_function(self, block_fn: Any, *args: Any, **options: Any) -> Any:
+        """What a handler gives. Raises gradio.Error, a line, for whatever breaks in it, which the log tells."""
+        try:
+            return await super().call_function(block_fn, *args, **options)
+        except (gr.Error, StopAsyncIteration):
+            raise
+        except UserError as error:
+            raise _refused(str(error)) from None
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            name = f"{block_fn.name}: {type(error).__name__}: {str(error)[:200]}"
+            print(f"kdgen: {name} ({Path(where.filename).name}:{where.lineno})", file=sys.stderr, flush=True)
+            raise _refused("this could not be done with these values: change one, or reload the page") from None
+
     def _files(self, value: Any, *, several: bool) -> Any:
         """The path of an uploaded file, a list of them for a list, None for none."""
         if several and isinstance(value, list):
@@ -74,8 +91,8 @@ async def _processed(block: Any, value: Any) -> Any:
         return value
     try:
         return await anyio.to_thread.run_sync(block.preprocess, value)
-    except gr.Error:
-        raise
+    except gr.Error as error:
+        raise _refused(str(error.message)) from None
     except Exception:
         raise _refused(f"this does not fit its field: {str(value)[:60]!r}") from None
 
@@ -104,7 +121,7 @@ def _check(block: Any, value: Any) -> None:
 
 
 def _choice(value: Any) -> bool:
-    return isinstance(value, str | int | float) and len(str(value)) <= CHOICE
+    return isinstance(value, str) and len(value) <= CHOICE
 
 
 def _float(value: float) -> float:

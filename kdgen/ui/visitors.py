@@ -36,6 +36,7 @@ LARGEST_OTHER = 100_000
 
 LEAST: dict[str, float] = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
 DEPTH = 12
+REPOSITORIES = 8
 CACHE_GIB = 2.0
 """Room for the teachers' cached answers of all runs, whatever a recipe says."""
 
@@ -122,6 +123,8 @@ class Weighing:
             return reference
         name, hash, half = reference.partition("#")
         id = HubId.read(name)
+        if len(self._sizes) >= REPOSITORIES:
+            raise UserError(f"at most {REPOSITORIES} models of the Hub are named in a recipe here")
         with explained(id.name):
             info = api(False).model_info(id.name, revision=id.revision, files_metadata=True, timeout=SILENCE)  # type: ignore[arg-type]
         exact = id.at(info.sha)
@@ -167,6 +170,8 @@ def _checked(value: Any, named: Callable[[Any], str], largest: Mapping[str, int]
         for name in value:
             if not PLAIN.fullmatch(name):
                 raise UserError(f"{name[:40]!r} is no key of a recipe")
+        if key == "args" and "num_steps" in largest:  # of a sampler, by whatever name, not of the training
+            largest = {**largest, "steps": largest["num_steps"]}
         return {name: _checked(inner, named, largest, name, depth + 1) for name, inner in value.items()}
     if isinstance(value, list):
         if len(value) > 64:

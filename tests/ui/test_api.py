@@ -128,6 +128,10 @@ def test_a_run_that_fails_says_why_and_the_next_one_goes_on(client, session):
         ({"settings": "x" * 1_000_000}, "longer than"),
         ({"settings": "student.args.depth=1e9"}, "depth is at most"),
         ({"settings": "task.args.num_steps=1000"}, "num_steps is at most 100"),
+        (
+            {"settings": 'stages.0.methods=[{"name": "score_identity", "args": {"steps": 5000}}]'},
+            "steps is at most 100",
+        ),
         ({"settings": "stages.0.weight_decay=1e300"}, "weight_decay is at most"),
         ({"recipe": preset("denoise").to_json().replace('"seed": 0,', '"seed": NaN,', 1)}, "seed"),
         ({"recipe": preset("denoise").to_json().replace('"sigma": 25', '"sigma": Infinity', 1)}, "sigma"),

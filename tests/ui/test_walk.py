@@ -14,7 +14,9 @@ HOSTILE = [
     {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, {"path": "http://127.0.0.1:1/x"}, {"a": ["b"] * 10_000},
     None,
 ]  # fmt: skip
-SECONDS = 30.0
+SECONDS = 60.0
+FEW = 8
+"""Fields of an endpoint that are walked through with every value; where there are more, one value each."""
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +41,14 @@ def usual(config, dependency):
 
 def test_every_entry_answers_with_a_line(server, config, session):
     found = {}
-    for dependency in config["dependencies"]:
-        if dependency["backend_fn"] is False:
-            continue
+    different = {
+        (*each["inputs"], None, *each["outputs"]): each for each in config["dependencies"] if each["backend_fn"]
+    }
+    for dependency in different.values():
         name = dependency["api_name"]
         given = usual(config, dependency)
         for index in range(len(given)):
-            for value in HOSTILE:
+            for value in HOSTILE if len(given) <= FEW else HOSTILE[index % len(HOSTILE) :][:2]:
                 data = [*given[:index], value, *given[index + 1 :]]
                 answer, seconds = answered(server, session, dependency, data)
                 if answer.status_code == 500 or seconds > SECONDS:
