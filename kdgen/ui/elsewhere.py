@@ -112,10 +112,15 @@ def panel(runs: Runs, shown: View) -> None:
             return [gr.skip()] * 4
         try:
             jobs.cancel(id, token=token.token)
+            current = jobs.inspect(id, token=token.token)
         except UserError as error:
             return [markup.notice(str(error)), gr.skip(), gr.update(visible=False), gr.skip()]
-        message = markup.notice(words_for(request)["away_ended"], kind="good")
-        return [message, gr.update(visible=False), gr.update(visible=False), gr.Timer(active=False)]
+        return [
+            _shown(jobs.Glance(current, None, ()), request),
+            gr.update(visible=False),
+            gr.update(visible=False),
+            gr.Timer(active=False),
+        ]
 
     options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 4, "show_progress": "hidden"}
     opened.expand(enter, None, [machine, price, job, end, timer], **options)
@@ -142,13 +147,18 @@ def _shown(seen: jobs.Glance, request: gr.Request) -> str:
     title = words["away_stage"].format(id=job.id, hardware=job.hardware, stage=job.stage.lower())
     percent = 100 if job.stage == jobs.DONE else round(100 * seen.event.progress) if seen.event is not None else 0
     lines = "".join(f"<li>{escape(line)}</li>" for line in seen.lines)
-    done = ""
+    end = ""
     if job.stage == jobs.DONE:
-        done = markup.notice(words["away_done"].format(url=f"{constants.ENDPOINT}/{job.repo_id}"), kind="good")
+        end = markup.notice(words["away_done"].format(url=f"{constants.ENDPOINT}/{job.repo_id}"), kind="good")
+    elif job.stage == "CANCELED":
+        end = markup.notice(words["away_ended"], kind="good")
+    elif job.over:
+        reason = seen.lines[-1] if seen.lines else job.message or job.stage.lower()
+        end = markup.notice(words["failed_because"].format(reason=reason))
     return (
         f'<div class="kd-status" role="status"><p class="kd-title"><strong>{escape(title)}</strong> '
         f'<a href="{escape(job.url, quote=True)}" target="_blank" rel="noopener">{escape(words["away_link"])}</a></p>'
         f'<div class="kd-bar" role="progressbar" aria-label="{escape(title, quote=True)}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
-        f'<ul class="kd-hint" style="overflow-wrap: anywhere">{lines}</ul></div>{done}'
+        f'<ul class="kd-hint" style="overflow-wrap: anywhere">{lines}</ul></div>{end}'
     )
