@@ -5,7 +5,6 @@ import json
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,17 +12,17 @@ from typing import Any, get_args
 
 import httpx2
 from huggingface_hub import HfApi, Volume, constants, get_token
-from huggingface_hub._jobs_api import TERMINAL_JOB_STAGES, JobHardwareInfo, JobInfo
+from huggingface_hub._jobs_api import TERMINAL_JOB_STAGES, JobInfo
 from huggingface_hub.errors import HfHubHTTPError
 
 from kdgen.hub.deploy import CPU_WHEELS
+from kdgen.hub.hardware import find_hardware, jobs_explained
 from kdgen.hub.push import commit, is_students, open_repository
 from kdgen.hub.wheel import wheel, wheel_name
-from kdgen.models.hub_cache import HubId, WorldError, api, explained, hub_id, with_retries
+from kdgen.models.hub_cache import HubId, WorldError, api, hub_id, with_retries
 from kdgen.models.hub_cache.failures import LOGIN, PASSING, redacted
 from kdgen.models.loading import BUNDLED
 from kdgen.recipe import Recipe
-from kdgen.registry import nearest
 from kdgen.types import Event, Kind, UserError
 from kdgen.utils.references import renamed
 
@@ -41,26 +40,6 @@ PATIENCE = 600.0
 DONE = "COMPLETED"
 TAIL = 40
 """Lines of a log that a glance reads."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """A machine that jobs run on, as the Hub offers it now.
-
-    Attributes:
-        name: by which it is asked for.
-        title: what it is called.
-        details: its processors, memory and accelerators.
-        dollars: its price an hour.
-    """
-
-    name: str
-    title: str
-    details: str
-    dollars: float
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.title}, {self.details}, ${self.dollars:.2f} an hour"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +79,6 @@ class Glance:
     lines: tuple[str, ...]
 
 
-def hardware(token: str | None = None) -> list[Hardware]:
-    """All machines, the cheapest first."""
-    with _explained("the list of hardware"):
-        infos = with_retries(lambda: api(token).list_jobs_hardware())
-    return sorted((_hardware(info) for info in infos), key=lambda each: each.dollars)
-
-
-def find_hardware(name: str, token: str | None = None) -> Hardware:
-    """The machine of a name. Raises UserError with all there are for another name."""
-    offered = hardware(token)
-    for each in offered:
-        if each.name == name:
-            return each
-    names = [each.name for each in offered]
-    prices = ", ".join(f"{each.name} (${each.dollars:.2f} an hour)" for each in offered)
-    raise UserError(f"no hardware is called {name!r}{nearest(name, names)}: there is {prices}")
-
-
 def time_limit(recipe: Recipe) -> int:
     """Seconds that a job has by default: its nets, installing, answers and a report, with room to spare."""
     nets = 1 + 2 * recipe.controls
@@ -149,7 +110,7 @@ def begin(
     _check_portable(recipe)
     recipe = recipe.model_copy(update={"device": "auto", "cache": recipe.cache.model_copy(update={"dir": None})})
     machine, hub = find_hardware(flavor, token), api(token)
-    with _explained("the job", writing=True):
+    with jobs_explained("the job", writing=True):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         repo = HubId.read(repo_id or f"{user}/{recipe.name}-student").name
         open_repository(hub, repo, private=None, may_replace=is_students, create_private=private)
@@ -180,7 +141,7 @@ def follow(id: str, *, token: str | None = None) -> Iterator[Event | str]:
         WorldError: where the Hub is out of reach for minutes; the job goes on.
     """
     hub, count, lost, last = api(token), 0, 0.0, ""
-    with _explained("the job", writing=False):
+    with jobs_explained("the job", writing=False):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         job = inspect(id, token=token)
     while True:
@@ -213,7 +174,7 @@ def follow(id: str, *, token: str | None = None) -> Iterator[Event | str]:
 def inspect(id: str, *, token: str | None = None) -> Job:
     """A job as it stands. Raises UserError for one that is not there or not the user's."""
     hub = api(token)
-    with _explained(f"job {id}"):
+    with jobs_explained(f"job {id}"):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         return _job(with_retries(lambda: hub.inspect_job(job_id=id, namespace=user)))
 
@@ -221,7 +182,7 @@ def inspect(id: str, *, token: str | None = None) -> Job:
 def glance(id: str, *, token: str | None = None) -> Glance:
     """A job as it stands, with the newest of what it says; for whoever looks now and then."""
     hub = api(token)
-    with _explained(f"job {id}"):
+    with jobs_explained(f"job {id}"):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         job = _job(with_retries(lambda: hub.inspect_job(job_id=id, namespace=user)))
         said = list(hub.fetch_job_logs(job_id=id, namespace=user, tail=TAIL)) if job.stage != "SCHEDULING" else []
@@ -233,7 +194,7 @@ def glance(id: str, *, token: str | None = None) -> Glance:
 def cancel(id: str, *, token: str | None = None) -> None:
     """End a job."""
     hub = api(token)
-    with _explained(f"job {id}"):
+    with jobs_explained(f"job {id}"):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         with_retries(lambda: hub.cancel_job(job_id=id, namespace=user))
 
@@ -241,7 +202,7 @@ def cancel(id: str, *, token: str | None = None) -> None:
 def jobs(*, token: str | None = None) -> list[Job]:
     """The user's jobs that kdgen began, the newest first."""
     hub = api(token)
-    with _explained("the list of jobs"):
+    with jobs_explained("the list of jobs"):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         return [_job(info) for info in hub.list_jobs(labels=LABEL, namespace=user)]
 
@@ -292,15 +253,6 @@ def _event(line: str) -> Event | None:
         return None
 
 
-def _hardware(info: JobHardwareInfo) -> Hardware:
-    accelerator = info.accelerator
-    details = [info.cpu, f"{info.ram} memory"]
-    if accelerator is not None:
-        details.append(f"{accelerator.quantity}x {accelerator.model}, {accelerator.vram}")
-    per_hour = {"second": 3600, "minute": 60, "hour": 1}[info.unit_label]
-    return Hardware(info.name, info.pretty_name, ", ".join(details), info.unit_cost_usd * per_hour)
-
-
 def _job(info: JobInfo) -> Job:
     labels: dict[str, Any] = info.labels or {}
     repo_id = str(labels.get("repository", "")).replace("--", "/", 1)
@@ -313,19 +265,3 @@ def _job(info: JobInfo) -> Job:
         repo_id=repo_id,
         message=redacted(info.status.message or ""),
     )
-
-
-@contextmanager
-def _explained(what: str, *, writing: bool = False) -> Iterator[None]:
-    """As elsewhere, but for what is special about jobs: who may run them."""
-    with explained(what, writing=writing):
-        try:
-            yield
-        except HfHubHTTPError as error:
-            status, path = error.response.status_code, error.response.url.path
-            if status in (402, 403) and path.startswith("/api/jobs"):
-                reason = redacted(error.server_message or "") or "no reason given"
-                raise UserError(f"{what}: this account or its token may not run jobs: it takes credit, see "
-                                f"{constants.ENDPOINT}/settings/billing, and the right to jobs: {reason}"
-                                ) from None  # fmt: skip
-            raise

@@ -8,6 +8,7 @@ import gradio as gr
 from huggingface_hub import constants
 
 from kdgen.hub import jobs
+from kdgen.hub.hardware import Hardware, find_hardware, hardware
 from kdgen.recipe import Recipe, read
 from kdgen.types import UserError
 from kdgen.ui import markup
@@ -54,7 +55,9 @@ def panel(runs: Runs, shown: View) -> None:
         if token is None:
             return [gr.skip(), markup.notice(words["push_sign_in"]), *[gr.skip()] * 3]
         try:
-            offered = [(str(each), each.name) for each in jobs.hardware(token.token)]
+            offered = [
+                (f"{each.name} · ${each.dollars:.2f}/h · {each.details}", each.name) for each in hardware(token.token)
+            ]
             current = next((each for each in jobs.jobs(token=token.token) if not each.over), None)
         except UserError as error:
             return [gr.skip(), markup.notice(str(error)), *[gr.skip()] * 3]
@@ -70,7 +73,7 @@ def panel(runs: Runs, shown: View) -> None:
         try:
             if token is None or not name:
                 return ""
-            return _price(recipe_of(id, seconds, request), jobs.find_hardware(name, token.token), request)
+            return _price(recipe_of(id, seconds, request), find_hardware(name, token.token), request)
         except UserError as error:
             return markup.notice(str(error))
 
@@ -109,10 +112,15 @@ def panel(runs: Runs, shown: View) -> None:
             return [gr.skip()] * 4
         try:
             jobs.cancel(id, token=token.token)
+            current = jobs.inspect(id, token=token.token)
         except UserError as error:
             return [markup.notice(str(error)), gr.skip(), gr.update(visible=False), gr.skip()]
-        message = markup.notice(words_for(request)["away_ended"], kind="good")
-        return [message, gr.update(visible=False), gr.update(visible=False), gr.Timer(active=False)]
+        return [
+            _shown(jobs.Glance(current, None, ()), request),
+            gr.update(visible=False),
+            gr.update(visible=False),
+            gr.Timer(active=False),
+        ]
 
     options: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 4, "show_progress": "hidden"}
     opened.expand(enter, None, [machine, price, job, end, timer], **options)
@@ -126,7 +134,7 @@ def panel(runs: Runs, shown: View) -> None:
     sure.click(ended, [job], [status, end, sure, timer], **options)
 
 
-def _price(recipe: Recipe, machine: jobs.Hardware, request: gr.Request) -> str:
+def _price(recipe: Recipe, machine: Hardware, request: gr.Request) -> str:
     limit = jobs.time_limit(recipe)
     text = words_for(request)["away_price"].format(price=f"${machine.dollars:.2f}", time=clock(limit),
                                                    most=f"${machine.dollars * limit / 3600:.2f}")  # fmt: skip
@@ -139,13 +147,18 @@ def _shown(seen: jobs.Glance, request: gr.Request) -> str:
     title = words["away_stage"].format(id=job.id, hardware=job.hardware, stage=job.stage.lower())
     percent = 100 if job.stage == jobs.DONE else round(100 * seen.event.progress) if seen.event is not None else 0
     lines = "".join(f"<li>{escape(line)}</li>" for line in seen.lines)
-    done = ""
+    end = ""
     if job.stage == jobs.DONE:
-        done = markup.notice(words["away_done"].format(url=f"{constants.ENDPOINT}/{job.repo_id}"), kind="good")
+        end = markup.notice(words["away_done"].format(url=f"{constants.ENDPOINT}/{job.repo_id}"), kind="good")
+    elif job.stage == "CANCELED":
+        end = markup.notice(words["away_ended"], kind="good")
+    elif job.over:
+        reason = seen.lines[-1] if seen.lines else job.message or job.stage.lower()
+        end = markup.notice(words["failed_because"].format(reason=reason))
     return (
         f'<div class="kd-status" role="status"><p class="kd-title"><strong>{escape(title)}</strong> '
         f'<a href="{escape(job.url, quote=True)}" target="_blank" rel="noopener">{escape(words["away_link"])}</a></p>'
         f'<div class="kd-bar" role="progressbar" aria-label="{escape(title, quote=True)}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{percent}"><i style="width:{percent}%"></i></div>'
-        f"<ul class=kd-hint>{lines}</ul></div>{done}"
+        f'<ul class="kd-hint" style="overflow-wrap: anywhere">{lines}</ul></div>{end}'
     )

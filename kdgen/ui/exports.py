@@ -35,7 +35,7 @@ def exported(runs: Runs, job: Job, format: str) -> tuple[Path, dict[str, Any]]:
     Raises:
         UserError: for a run that is not done or deleted, an unknown format, and whatever `kdgen export` refuses.
     """
-    if format not in FORMATS:
+    if not isinstance(format, str) or format not in FORMATS:
         raise UserError(f"a student is exported as {', '.join(FORMATS)}, not as {str(format)[:40]!r}")
     if job.state != "done":
         raise UserError(f"this run is not done, it is {job.state}")

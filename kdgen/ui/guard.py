@@ -31,7 +31,8 @@ HEADERS = {
 
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'{hashes}; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob: "
+    "img-src 'self' data: blob: https://cdn-avatars.huggingface.co; media-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self' data: blob: "
     "https://huggingface.co; "
     "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self' https://huggingface.co; "
     "frame-ancestors 'self' https://huggingface.co https://*.hf.space"

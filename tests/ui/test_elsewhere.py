@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -50,15 +51,16 @@ def space(tmp_path_factory):
            "SPACE_ID": "acme/kdgen", "SPACE_HOST": f"127.0.0.1:{ports[1]}", "OAUTH_CLIENT_ID": "id",
            "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid profile contribute-repos jobs",
            "OPENID_PROVIDER_URL": hub, "GRADIO_ANALYTICS_ENABLED": "False"}  # fmt: skip
-    processes = [
-        serve(["-m", "tests.hub.server", folder / "hub", str(ports[0])], ROOT, env, folder / "hub.txt", hub,
-              "/api/jobs/hardware"),
-        serve([ROOT / "app.py"], folder, app, folder / "app.txt", url, "/config"),
-    ]  # fmt: skip
-    yield url, hub
-    for process in processes:
-        process.terminate()
-        process.wait(60)
+    with ExitStack() as ends:
+        hub_server = ["-m", "tests.hub.server", folder / "hub", str(ports[0])]
+        for arguments, cwd, each, log, address, ready in (
+            (hub_server, ROOT, env, "hub.txt", hub, "/api/jobs/hardware"),
+            ([ROOT / "app.py"], folder, app, "app.txt", url, "/config"),
+        ):
+            process = serve(arguments, cwd, each, folder / log, address, ready)
+            ends.callback(process.wait, 60)
+            ends.callback(process.terminate)
+        yield url, hub
 
 
 def signed_in(token):

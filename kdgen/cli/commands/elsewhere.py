@@ -45,7 +45,9 @@ def jobs(
     from kdgen.types import UserError
 
     if hardware:
-        print("\n".join(str(machine) for machine in remote.hardware()))
+        from kdgen.hub.hardware import hardware as offered
+
+        print("\n".join(str(machine) for machine in offered()))
         return
     if cancel and job is None:
         raise UserError("--cancel wants a job: `kdgen jobs` lists them")
@@ -69,11 +71,12 @@ def run_on(
 ) -> None:  # fmt: skip
     """Run a recipe as a job and follow it."""
     from kdgen.hub import jobs as remote
+    from kdgen.hub.hardware import find_hardware
     from kdgen.types import UserError
 
     if not place.startswith(HUB):
         raise UserError(f"--on takes {HUB} and the name of hardware, {HUB}a10g-small, not {place!r}")
-    machine = remote.find_hardware(place.removeprefix(HUB))
+    machine = find_hardware(place.removeprefix(HUB))
     seconds = 60 * minutes if minutes else remote.time_limit(recipe)
     most = machine.dollars * seconds / 3600
     stderr.print(f"kdgen: on {machine}; ended after {clock(seconds)}, so ${most:.2f} at most", markup=False)
