@@ -196,24 +196,20 @@ class Recipe(Strict):
         return self
 
     @model_validator(mode="after")
-    def _methods_name_teachers(self) -> Self:
+    def _taught(self) -> Self:
+        needing = {
+            "methods need a teacher: name one, or remove the methods": any(stage.methods for stage in self.stages),
+            f'init "{self.init}" needs a teacher': self.init in OF_TEACHER,
+            "assistants need a teacher: name one, or remove the assistants": bool(self.assistants),
+            "teachers are further ones: name the main one as teacher, which nets are measured against": self.teachers,
+        }
+        if self.teacher is None and (lines := [line for line, needed in needing.items() if needed]):
+            raise ValueError(lines[0])
         stages = [*self.stages, *(stage for link in self.assistants for stage in link.stages or ())]
         for name in (method.teacher for stage in stages for method in stage.methods):
             if name is not None and name not in self.teachers:
                 raise ValueError(f"a method names the teacher {name!r}, which `teachers` does not have"
                                  f"{nearest(name, self.teachers)}")  # fmt: skip
-        return self
-
-    @model_validator(mode="after")
-    def _methods_need_a_teacher(self) -> Self:
-        if self.teacher is None and any(stage.methods for stage in self.stages):
-            raise ValueError("methods need a teacher: name one, or remove the methods")
-        if self.teacher is None and self.init in OF_TEACHER:
-            raise ValueError(f'init "{self.init}" needs a teacher')
-        if self.teacher is None and self.assistants:
-            raise ValueError("assistants need a teacher: name one, or remove the assistants")
-        if self.teacher is None and self.teachers:
-            raise ValueError("teachers are further ones: name the main one as teacher, which nets are measured against")
         if sum(assistant.share for assistant in self.assistants) >= 1:
             raise ValueError("the shares of the assistants leave nothing to the student: they must sum to less than 1")
         return self

@@ -1,14 +1,62 @@
 """How a student learned: the previews of a run, few and small, and an animation of them."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
+
+from kdgen.report import sample_grids
+from kdgen.types import Event, Net, Task
+
+SHOWN = 8
+"""How many images of a net that draws a preview shows."""
 
 MOST = 16
 """How many previews of a run are kept at most."""
 
 WIDTH = 480
 FRAME_MS, LAST_MS = 450, 2500
+
+
+class Previews:
+    """The previews of a run: `preview.png`, few samples of the student beside its teacher's, and small copies of it.
+
+    Args:
+        folder: of the run.
+        task: what the nets do.
+        teacher: whom they are measured against, if there is one.
+    """
+
+    def __init__(self, folder: Path, task: Task, teacher: Net | None) -> None:
+        self.folder, self.task, self.teacher = folder, task, teacher
+        self._drawings: dict[str, Tensor] = {}
+        self._measured = False
+
+    def refresh(self, student: Net, step: int) -> Iterator[Event]:
+        """Draw the student as it is at a step; the first time an event has the teacher's own figures."""
+        self._draw(student, step)
+        task, teacher = self.task, self.teacher
+        if not self._measured and teacher is not None and isinstance(task, sample_grids.Pictured):
+            figures = task.evaluate(teacher, reference=teacher, limit=task.quick_eval_images)
+            sound = {key: value for key, value in figures.items() if math.isfinite(value)}
+            yield Event(kind="evaluate", phase="teacher", data={**sound, "seconds": 0.0})
+        self._measured = True
+
+    def _draw(self, student: Net, step: int) -> None:
+        partial, whole = self.folder / "preview.partial.png", self.folder / "preview.png"
+        if isinstance(self.task, sample_grids.Pictured):
+            nets = {"student": student} if self.teacher is None else {"teacher": self.teacher, "student": student}
+            sample_grids.samples(partial, self.task, nets, limit=1)
+        elif isinstance(self.task, sample_grids.Drawn):
+            if self.teacher is not None and not self._drawings:
+                self._drawings = {"teacher": self.task.draw_teacher(self.teacher, num_images=SHOWN)}
+            drawn = {**self._drawings, "student": self.task.draw(student, num_images=SHOWN)}
+            sample_grids.drawings(partial, drawn)
+        if partial.exists():
+            partial.replace(whole)
+            keep(self.folder / "previews", whole, step)
 
 
 def keep(folder: Path, preview: Path, step: int) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kdgen.data.augment import check_crop
 from kdgen.export.onnx import needs_onnx
@@ -17,7 +17,7 @@ from kdgen.models.model import Model, build_net, load, start_from
 from kdgen.models.teachers import asked_together
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.registry import Spec
-from kdgen.report import previews, sample_grids
+from kdgen.report.previews import Previews
 from kdgen.training.best_student import BestStudent
 from kdgen.training.cache_filling import CacheFilling
 from kdgen.training.checkpoint import Checkpoints
@@ -42,9 +42,6 @@ JUDGED = 8
 """Other inputs, on which it is judged whether a teacher may answer in fewer bits."""
 
 WHOLE = "cache.crop is for cached inputs: with cache.inputs 0 the student trains on whole inputs"
-
-PREVIEWED = 8
-"""How many images of a net a preview shows."""
 
 
 def fresh(recipe: Recipe, task: Task) -> tuple[Net, Spec]:
@@ -99,8 +96,7 @@ class Link:
             self._check_int8(self.learner)
         cache = self._cache(self.learner)
         self.stock = None if cache is None else CacheFilling(cache, phase=phase, journal=place.journal, team=place.team)
-        self._teachers_drawings: dict[str, Tensor] = {}
-        self._figures_due = True
+        self._previews = Previews(place.folder, place.task, place.reference)
 
     def _learner(self, recipe: Recipe, student: tuple[Net, Spec]) -> Learner:
         """What learns by the recipe, from the student's first weights on."""
@@ -253,8 +249,7 @@ class Link:
             if event.kind == "evaluate":
                 best.offer(self._model(trainer.average, phase), event)
                 if phase == "student":
-                    self._preview(trainer.average, event.step)
-                    yield from self._teachers_figures()
+                    yield from self._previews.refresh(trainer.average, event.step)
             if event.kind == "phase" and place.team.is_main_process:
                 place.journal.note(phase, steps=event.step, seconds=event.data["seconds"])
                 best.choose(self._model(trainer.average, phase), event.step).save(place.home(phase))
@@ -270,30 +265,6 @@ class Link:
         task, name = self.place.task, self.recipe.name
         name = name if phase == "student" else f"{name}-{phase.replace('_', '-')}"
         return Model(net, name=name, channels=task.channels, task=task.describe(), use=self.use)
-
-    def _teachers_figures(self) -> Iterator[Event]:
-        """Once, what a teacher that changes images reaches on those of quick evaluations."""
-        task, teacher = self.place.task, self.place.reference
-        if self._figures_due and teacher is not None and isinstance(task, sample_grids.Pictured):
-            figures = task.evaluate(teacher, reference=teacher, limit=task.quick_eval_images)
-            sound = {key: value for key, value in figures.items() if math.isfinite(value)}
-            yield Event(kind="evaluate", phase="teacher", data={**sound, "seconds": 0.0})
-        self._figures_due = False
-
-    def _preview(self, student: nn.Module, step: int) -> None:
-        """Refresh `preview.png` and keep a small copy: few samples of both nets. None of the phase's seconds."""
-        place, partial = self.place, self.place.folder / "preview.partial.png"
-        if isinstance(place.task, sample_grids.Pictured):
-            nets = {"student": student} if place.reference is None else {"teacher": place.reference, "student": student}
-            sample_grids.samples(partial, place.task, nets, limit=1)
-        elif isinstance(place.task, sample_grids.Drawn):
-            if place.reference is not None and not self._teachers_drawings:
-                self._teachers_drawings = {"teacher": place.task.draw_teacher(place.reference, num_images=PREVIEWED)}
-            drawn = {**self._teachers_drawings, "student": place.task.draw(student, num_images=PREVIEWED)}
-            sample_grids.drawings(partial, drawn)
-        if partial.exists():
-            partial.replace(place.folder / "preview.png")
-            previews.keep(place.folder / "previews", place.folder / "preview.png", step)
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, phase=self.phase, data=data)

@@ -12,10 +12,11 @@ from kdgen.presets import preset as find_preset
 from kdgen.recipe import override
 from kdgen.types import UserError
 from kdgen.ui import choices, comparing, exports
+from kdgen.ui.job import Job, new_session
 from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST
 from kdgen.ui.progress import follow
-from kdgen.ui.runs import Job, Runs, new_session
+from kdgen.ui.runs import Runs
 from kdgen.ui.uploads import open_picture
 from kdgen.ui.visitors import accept
 from kdgen.ui.watch import packed

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from kdgen.cli.arguments import register_all
+import kdgen.training.registered  # noqa: F401
 from kdgen.export import export_model
 from kdgen.export.inputs import at_sizes, evaluation_inputs
 from kdgen.metrics.cost import num_params
@@ -27,10 +27,11 @@ from kdgen.models.nets.fold import folded
 from kdgen.models.task_arguments import task_class
 from kdgen.tasks.infer_task import task_of
 from kdgen.types import Batch, UserError
+from kdgen.ui.job import Job
 from kdgen.ui.markup import Words
 from kdgen.ui.onnxruntime_web import FILES, VERSION, runtime
 from kdgen.ui.process import environment
-from kdgen.ui.runs import Job, Runs
+from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import COOKIE
 from kdgen.ui.sharing import shown_by
 from kdgen.utils.convert import write_text
@@ -173,7 +174,6 @@ def element(source: str, task: str, words: Words) -> str:
 
 def main() -> None:
     """Make the files of a run's student; exit with 2 and one line for one that cannot run in a browser."""
-    register_all(None)
     try:
         make(Path(sys.argv[1]), Path(sys.argv[2]))
     except UserError as error:

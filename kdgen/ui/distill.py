@@ -17,9 +17,10 @@ from kdgen.types import UserError
 from kdgen.ui import choices, markup, setup_markup
 from kdgen.ui.choices import SHARES
 from kdgen.ui.estimates import Estimates
+from kdgen.ui.job import Job
 from kdgen.ui.markup import Words
 from kdgen.ui.models import Models
-from kdgen.ui.runs import Job, Runs
+from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.visitors import TEACHERS, accept
 from kdgen.ui.words import CHINESE, ENGLISH, say, words_for

@@ -14,8 +14,9 @@ import gradio as gr
 
 from kdgen.types import UserError
 from kdgen.ui import markup
+from kdgen.ui.job import Job
 from kdgen.ui.process import complaint, environment, execute
-from kdgen.ui.runs import Job, Runs
+from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.watch import View, served
 from kdgen.ui.words import say, words_for

@@ -18,9 +18,10 @@ from kdgen.models.task_arguments import task_class
 from kdgen.recipe import read
 from kdgen.types import UserError
 from kdgen.ui import choices, compare, markup
+from kdgen.ui.job import Job
 from kdgen.ui.models import Models
 from kdgen.ui.progress import follow
-from kdgen.ui.runs import Job, Runs
+from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.theme import inline
 from kdgen.ui.words import say, words_for

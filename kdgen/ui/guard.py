@@ -11,8 +11,8 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kdgen.ui.job import SECRET, new_session
 from kdgen.ui.origin import origin, words_of
-from kdgen.ui.runs import SECRET, new_session
 from kdgen.ui.sessions import COOKIE
 from kdgen.ui.shared_page import previews_of
 from kdgen.ui.uploads import Uploads

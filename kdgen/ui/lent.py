@@ -9,10 +9,11 @@ import gradio as gr
 
 from kdgen.types import UserError
 from kdgen.ui import markup
+from kdgen.ui.job import Job, State
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import INTERRUPTED, KILLED, Execute, command, end_orphan
 from kdgen.ui.progress import follow
-from kdgen.ui.runs import Job, Runs, State
+from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.watch import View
 

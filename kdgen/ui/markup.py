@@ -10,8 +10,8 @@ from PIL import Image
 
 from kdgen.report.report import ROLES, Report, count, worded
 from kdgen.ui.choices import Cost
+from kdgen.ui.job import Job
 from kdgen.ui.progress import Progress
-from kdgen.ui.runs import Job
 from kdgen.utils.durations import clock
 
 Words = Mapping[str, str]

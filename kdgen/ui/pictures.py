@@ -11,8 +11,8 @@ from PIL import Image
 
 from kdgen.types import UserError
 from kdgen.ui.comparing import photographs
+from kdgen.ui.job import owner_of
 from kdgen.ui.limits import Limits
-from kdgen.ui.runs import owner_of
 from kdgen.ui.uploads import open_picture
 
 FIRST = "chelsea"

@@ -8,8 +8,9 @@ import gradio as gr
 from kdgen import hub
 from kdgen.types import UserError
 from kdgen.ui import markup
+from kdgen.ui.job import SECRET
 from kdgen.ui.limits import Limits, on_a_space
-from kdgen.ui.runs import SECRET, Runs
+from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import Codes, session_of
 from kdgen.ui.watch import View
 from kdgen.ui.words import say, words_for

@@ -19,7 +19,8 @@ from starlette.routing import BaseRoute, Route
 
 from kdgen.ui import browser_student
 from kdgen.ui.guard import Guard, cookie
-from kdgen.ui.runs import SECRET, SERVED, Runs
+from kdgen.ui.job import SECRET
+from kdgen.ui.runs import SERVED, Runs
 from kdgen.ui.sessions import COOKIE, Codes
 from kdgen.ui.shared_routes import shared_routes
 from kdgen.ui.theme import STATIC

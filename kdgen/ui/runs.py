@@ -1,65 +1,29 @@
 """The runs of all visitors: a line, a bounded number at work, and each to be seen and stopped by its owner alone."""
 
-import hashlib
 import json
-import re
 import secrets
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from kdgen.recipe import Recipe
 from kdgen.types import UserError
+from kdgen.ui.job import ID, Job, State, owner_of
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute, showing
 from kdgen.ui.spare import Spare
 from kdgen.utils.convert import write_text
 
-State = Literal["queued", "running", "done", "stopped", "failed"]
-ID = re.compile(r"[0-9a-f]{12}")
-SECRET = re.compile(r"[\w-]{20,64}")
 SWEEP_EVERY = 60.0
 SHOWING_SECONDS = 90.0
 """For the pictures of a finished run."""
 SERVED = "served"
 """The folder, within that of the app, whose files the page may send; what belongs to a run lies under its id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the app knows of a run beside its folder.
-
-    Attributes:
-        id: names its home folder.
-        owner: a hash of the session that it belongs to.
-        name: of its recipe.
-        task: of its recipe.
-        created, ended: seconds since the epoch.
-        state: where it stands.
-        message: why it failed.
-        held: seconds for which its visitors held a lent accelerator for it.
-    """
-
-    id: str
-    owner: str
-    name: str
-    task: str
-    created: float
-    ended: float = 0.0
-    state: State = "queued"
-    message: str = ""
-    held: float = 0.0
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing will happen to it by itself."""
-        return self.state not in ("queued", "running")
 
 
 class Runs:
@@ -300,18 +264,6 @@ class Runs:
         self._jobs.pop(job.id, None)
         for place in (self.folder, self.limits.folder / SERVED):
             shutil.rmtree(place / job.id, ignore_errors=True)
-
-
-def owner_of(session: str) -> str:
-    """The hash under which runs of a session are kept. Raises UserError for what is no session."""
-    if not isinstance(session, str) or not SECRET.fullmatch(session):
-        raise UserError("this page has no session yet: reload it, or as a program pass `session` as you were given it")
-    return hashlib.sha256(session.encode()).hexdigest()
-
-
-def new_session() -> str:
-    """A secret that nobody guesses."""
-    return secrets.token_urlsafe(24)
 
 
 def size_of(folder: Path) -> int:

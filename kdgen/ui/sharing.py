@@ -11,7 +11,8 @@ from typing import Any
 from kdgen.presets import preset
 from kdgen.recipe import Recipe, override
 from kdgen.types import UserError
-from kdgen.ui.runs import Job, Runs
+from kdgen.ui.job import Job
+from kdgen.ui.runs import Runs
 from kdgen.utils.convert import write_text
 
 TOKEN = re.compile(r"([0-9a-f]{12})-([\w-]{22})")

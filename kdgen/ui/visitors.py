@@ -12,7 +12,8 @@ from kdgen.models.loading import BUNDLED
 from kdgen.recipe import STARTS, Recipe, parse
 from kdgen.registry import nearest
 from kdgen.types import UserError
-from kdgen.ui.runs import ID, Runs
+from kdgen.ui.job import ID
+from kdgen.ui.runs import Runs
 
 TEACHERS = ("denoiser", "gan", "vae", "vae#decoder", "vae#encoder", "diffusion")
 """Bundled models that teach."""

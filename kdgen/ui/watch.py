@@ -18,10 +18,11 @@ from kdgen.types import UserError
 from kdgen.ui import markup, sharing
 from kdgen.ui.browser_student import element
 from kdgen.ui.charts import loss_chart, quality_chart, signs_chart
+from kdgen.ui.job import Job
 from kdgen.ui.origin import origin
 from kdgen.ui.progress import Progress, follow
 from kdgen.ui.result import numbers, result
-from kdgen.ui.runs import SERVED, Job, Runs
+from kdgen.ui.runs import SERVED, Runs
 from kdgen.ui.showcase import EXAMPLE, FOLDER
 from kdgen.ui.words import CHINESE, ENGLISH, say, words_for
 

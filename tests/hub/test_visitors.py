@@ -13,9 +13,10 @@ from kdgen.models.model import Model
 from kdgen.presets import preset
 from kdgen.recipe import override
 from kdgen.types import UserError
+from kdgen.ui.job import new_session
 from kdgen.ui.limits import Limits
 from kdgen.ui.models import Models
-from kdgen.ui.runs import Runs, new_session
+from kdgen.ui.runs import Runs
 from kdgen.ui.visitors import accept
 
 from .conftest import RunContext

@@ -13,7 +13,7 @@ from serving import TINY, ended
 
 import kdgen
 from kdgen.presets import preset
-from kdgen.ui.runs import new_session
+from kdgen.ui.job import new_session
 
 
 def test_a_program_distils_and_compares(client, session, tmp_path):

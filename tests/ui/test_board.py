@@ -7,8 +7,9 @@ import pytest
 
 from kdgen.types import UserError
 from kdgen.ui import board, sharing
+from kdgen.ui.job import new_session, owner_of
 from kdgen.ui.limits import Limits
-from kdgen.ui.runs import Runs, new_session, owner_of
+from kdgen.ui.runs import Runs
 from kdgen.ui.showcase import EXAMPLE, FOLDER
 from kdgen.ui.visitors import accept
 from kdgen.ui.words import ENGLISH

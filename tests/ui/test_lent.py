@@ -11,10 +11,11 @@ import pytest
 from kdgen.presets import preset
 from kdgen.types import UserError
 from kdgen.ui import lent
+from kdgen.ui.job import new_session
 from kdgen.ui.lent import LONGEST, LentRuns
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP
-from kdgen.ui.runs import Runs, new_session
+from kdgen.ui.runs import Runs
 
 RECIPE = preset("denoise").lasting(seconds=5)
 UP = 130

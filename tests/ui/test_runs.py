@@ -7,9 +7,10 @@ import pytest
 from kdgen.presets import preset
 from kdgen.types import UserError
 from kdgen.ui.gallery import teacher_of
+from kdgen.ui.job import new_session
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP, complaint, environment, execute
-from kdgen.ui.runs import Runs, new_session
+from kdgen.ui.runs import Runs
 from kdgen.ui.watch import packed
 
 RECIPE = preset("denoise").lasting(seconds=5)

@@ -5,7 +5,7 @@ import pytest
 from serving import TINY
 
 from kdgen.ui.guard import cookie
-from kdgen.ui.runs import new_session
+from kdgen.ui.job import new_session
 from kdgen.ui.sessions import COOKIE, Codes
 
 

@@ -11,8 +11,9 @@ from kdgen.presets import preset
 from kdgen.recipe import override
 from kdgen.types import UserError
 from kdgen.ui import sharing
+from kdgen.ui.job import new_session, owner_of
 from kdgen.ui.limits import Limits
-from kdgen.ui.runs import Runs, new_session, owner_of
+from kdgen.ui.runs import Runs
 from kdgen.ui.shared_routes import shared_routes
 from kdgen.ui.showcase import EXAMPLE, FOLDER
 

@@ -1,0 +1,56 @@
+"""What the app knows of a run beside its folder, and of whose it is."""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Literal
+
+from kdgen.types import UserError
+
+State = Literal["queued", "running", "done", "stopped", "failed"]
+ID = re.compile(r"[0-9a-f]{12}")
+SECRET = re.compile(r"[\w-]{20,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the app knows of a run beside its folder.
+
+    Attributes:
+        id: names its home folder.
+        owner: a hash of the session that it belongs to.
+        name: of its recipe.
+        task: of its recipe.
+        created, ended: seconds since the epoch.
+        state: where it stands.
+        message: why it failed.
+        held: seconds for which its visitors held a lent accelerator for it.
+    """
+
+    id: str
+    owner: str
+    name: str
+    task: str
+    created: float
+    ended: float = 0.0
+    state: State = "queued"
+    message: str = ""
+    held: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing will happen to it by itself."""
+        return self.state not in ("queued", "running")
+
+
+def owner_of(session: str) -> str:
+    """The hash under which runs of a session are kept. Raises UserError for what is no session."""
+    if not isinstance(session, str) or not SECRET.fullmatch(session):
+        raise UserError("this page has no session yet: reload it, or as a program pass `session` as you were given it")
+    return hashlib.sha256(session.encode()).hexdigest()
+
+
+def new_session() -> str:
+    """A secret that nobody guesses."""
+    return secrets.token_urlsafe(24)
