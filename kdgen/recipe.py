@@ -103,12 +103,9 @@ class CacheSpec(Strict):
 
     inputs: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
     share: float | None = Field(
-        0.25,
-        gt=0,
-        le=1,
-        description="most of a run's seconds in which the teacher is asked about them: a short run uses the first "
-        "ones only, and the next run asks on; null asks about all of them, as far as training keeps a third",
-    )
+        0.25, gt=0, le=1, description="most of a run's seconds for asking: a short run uses the inputs asked so far, and "
+        "the next one asks on; null asks about all, as far as training keeps a third"
+    )  # fmt: skip
     augment: bool = Field(
         True,
         description="flip and rotate inputs, where the task allows it: at every step, the answer with them, if the "
