@@ -111,8 +111,12 @@ def drawn(board: Sequence[Place], words: Words) -> str:
         return f"<p class=kd-hint>{escape(words['board_none'])}</p>"
     key, teacher = board[0].report.primary_metric, board[0].report.find("teacher")
     colours = {"mine": COLOURS[0], "shown_by_others": COLOURS[3], "comes_with": COLOURS[1]}
-    points = [Series(str(number), [(float(place.student.image_macs), place.figure)], colours[place.origin], width=0)
-              for number, place in enumerate(board, start=1) if place.student.image_macs]  # fmt: skip
+    spots: dict[tuple[int, str], list[int]] = {}
+    for number, place in enumerate(board):
+        if place.student.image_macs:
+            spots.setdefault((place.student.image_macs, f"{place.figure:.4g}"), []).append(number)
+    points = [Series(", ".join(str(number + 1) for number in numbers), [(float(macs), board[numbers[0]].figure)],
+                     colours[board[numbers[0]].origin], width=0) for (macs, _), numbers in spots.items()]  # fmt: skip
     best = teacher.metrics.get(key) if teacher is not None else None
     level = (f"{words['teacher']} {best:.4g}", best) if best is not None else None
     chart = plot(points, Axis(words["macs_an_image"], log=True), Axis(heading(key)), words["tradeoff_alt"], level=level)

@@ -54,6 +54,7 @@ def test_a_result_fits_every_screen(opened, finished, width, touch):
     )
     for left, right in pairwise(boxes):
         assert left[1] <= right[0] + 1 or left[3] <= right[2] + 1, "columns do not overlap"
+        assert width > 860 or left[3] <= right[2] + 1, "on a narrow screen one stands below the other"
 
 
 def test_a_colleague_sees_and_can_do_nothing(opened, chromium, server, axe, finished, client):
