@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import zipfile
+from functools import cache
 from importlib.metadata import distribution, version
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +18,7 @@ def wheel_name() -> str:
     return f"kdgen-{version('kdgen')}-py3-none-any.whl"
 
 
+@cache
 def wheel() -> bytes:
     """The wheel, bundled weights included."""
     installed = distribution("kdgen")

@@ -80,7 +80,7 @@ def visit(chromium, url, session, token=None):
         cookies.append({"name": "session", "value": signed_in(token), "url": url, "httpOnly": True})
     context.add_cookies(cookies)
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)
     page.goto(url)
     page.locator("#kd-status .kd-status").wait_for()
     page.locator("#kd-away button").first.click()
