@@ -103,7 +103,7 @@ class CacheSpec(Strict):
 
     inputs: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
     share: float | None = Field(
-        0.25, gt=0, le=1, description="most of a run's seconds for asking: a short run uses the inputs asked so far, and "
+        0.25, gt=0, le=1, description="most of a run's seconds for asking: a short run uses those asked by then, and "
         "the next one asks on; null asks about all, as far as training keeps a third"
     )  # fmt: skip
     augment: bool = Field(
