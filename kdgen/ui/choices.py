@@ -204,7 +204,7 @@ def costs(recipe: Recipe, teacher: Model) -> tuple[Cost, Cost]:
 
 
 def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | None, cache: Path) -> Spec:
-    """The largest student within a fraction of the teacher's multiply-accumulates, in the recipe's task.
+    """The largest student within a fraction of the teacher's multiply-accumulates of a call, in the recipe's task.
 
     Args:
         recipe: whose task it is.
@@ -216,11 +216,12 @@ def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | N
     Raises:
         UserError: where there is no such student.
     """
-    key = json.dumps([1, recipe.task.model_dump(mode="json"), teacher.fingerprint(), fraction, family])
+    key = json.dumps([2, recipe.task.model_dump(mode="json"), teacher.fingerprint(), fraction, family])
     path = cache / "proposals" / f"{short_hash(key)}.json"
     with suppress(OSError, ValueError):
         return Spec.model_validate_json(path.read_bytes())
-    found = propose(teacher, registry.build("task", recipe.task), fraction=fraction, family=family).use
+    task = registry.build("task", recipe.task)
+    found = propose(teacher, task, fraction=fraction * task.calls / task.teacher_calls, family=family).use
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, found.model_dump_json())

@@ -5,7 +5,7 @@ import pytest
 from kdgen.models.model import Model, load
 from kdgen.types import UserError
 from kdgen.ui import comparing
-from kdgen.ui.compare import Options
+from kdgen.ui.comparing import Options
 from kdgen.ui.limits import Limits
 
 
