@@ -59,16 +59,10 @@ def _compared(url: str, pid: int, count: int, place: Path) -> dict[str, list[int
     seen: dict[str, list[int]] = {"server_mb": [_mb(server)], "worker_mb": [_workers(server)]}
     for number in range(count):
         Image.effect_noise((320 + 16 * (number % 20), 320), 40).save(place / "a.png")
-<<<<<<< HEAD
         names, sigma = f"denoiser,run:{student['run']}", (15, 25, 50)[number % 3]
         client.predict(
             names, handle_file(place / "a.png"), sigma, number, 16, 1, student["session"], api_name="/compare"
         )
-=======
-        sigma = (15, 25, 50)[number % 3]
-        client.predict(f"denoiser,run:{student['run']}", handle_file(place / "a.png"), sigma, number, 16, 1,
-                       student["session"], api_name="/compare")  # fmt: skip
->>>>>>> safe
         if number % max(count // 20, 1) == 0:
             seen["server_mb"].append(_mb(server))
             seen["worker_mb"].append(_workers(server))
