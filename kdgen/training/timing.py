@@ -132,6 +132,8 @@ def fill(recipe: Recipe, folder: Path) -> Iterator[int]:
             if event.kind == "answers":
                 done = max(done, int(event.data["done"]))
                 yield done
+            elif event.kind == "stopped":
+                return
             elif event.kind in ("part", "step"):
                 break
 

@@ -1,7 +1,5 @@
 """The setup side of the Distill tab: what to distil, how, for how long; and what that costs, before it."""
 
-import json
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,10 +18,11 @@ from kdgen.ui.estimates import Estimates
 from kdgen.ui.job import Job
 from kdgen.ui.markup import Words
 from kdgen.ui.models import Models
+from kdgen.ui.page_data import mistake, page_data
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.visitors import TEACHERS, accept
-from kdgen.ui.words import CHINESE, ENGLISH, say, words_for
+from kdgen.ui.words import say, words_for
 
 RATIOS = ("fixed", "linear", "cosine", "adaptive")
 UNMEASURED = 4.0
@@ -102,19 +101,6 @@ class Values:
         for field in choices.fields():
             found.append(mistake(field, self.settings[field.key], words[f"label_{field.key}"], words))
         return [line for line in found if line]
-
-
-def mistake(field: choices.Field, value: Any, name: str, words: Words) -> str:
-    """What is wrong with the value of a field, empty if nothing is."""
-    if field.kind not in ("whole", "number") or (value is None and field.optional):
-        return ""
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        return words["bad_number"].format(name=name)
-    if field.kind == "whole" and value != int(value):
-        return words["bad_whole"].format(name=name)
-    if not field.low <= value <= field.high:
-        return words["bad_range"].format(name=name, low=_plain(field.low), high=_plain(field.high))
-    return ""
 
 
 def controls(runs: Runs) -> Setup:
@@ -229,7 +215,7 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         None,
         None,
         [*setup.chosen, setup.stamp],
-        js=f"() => {{ {_data(runs)} kd.light(); return kd.recall(); }}",
+        js=f"() => {{ {page_data(runs)} kd.light(); return kd.recall(); }}",
         **quiet,
     )
 
@@ -330,54 +316,6 @@ def _control(field: choices.Field) -> Any:
     if field.kind == "choice":
         return gr.Radio(list(field.options), label=label, info=info, elem_id=id)
     return gr.Number(label=label, info=info, elem_id=id)
-
-
-def _data(runs: Runs) -> str:
-    """What the browser needs to fill in the controls by itself, as a line of JavaScript."""
-    presets = {}
-    for kind in choices.KINDS:
-        for name in choices.presets_of(kind):
-            recipe = preset(name)
-            used = choices.methods_of(recipe)
-            ratio, alpha = choices.ratio_of(recipe)
-            presets[name] = {
-                "seconds": choices.seconds_of(name, runs.limits.seconds), "controls": recipe.controls,
-                "teacher": str(recipe.teacher), "families": _pairs(choices.families_of(kind)), "used": used,
-                "methods": _pairs(dict.fromkeys([*used, *choices.METHODS[kind]])), "ratio": ratio, "alpha": alpha,
-                "fields": [choices.value_at(recipe, key) for key in choices.ADVANCED],
-            }  # fmt: skip
-    said = {language: {"rules": _rules(runs, words), "kinds": _kinds(words)}
-            for language, words in (("en", ENGLISH), ("zh", CHINESE))}  # fmt: skip
-    return (f"kd.presets = {json.dumps(presets)}; Object.assign(kd, "
-            f"{json.dumps(said)}[navigator.language.startsWith('zh') ? 'zh' : 'en']);")  # fmt: skip
-
-
-def _kinds(words: Words) -> dict[str, list[list[str]]]:
-    """The presets of each kind as they are offered, in a language."""
-    return {kind: [[words[f"preset_{name}"], name] for name in choices.presets_of(kind)] for kind in choices.KINDS}
-
-
-def _rules(runs: Runs, words: Words) -> dict[str, Any]:
-    """What each number may be, and what is said where it is not."""
-    most = max(runs.limits.seconds, runs.limits.steps)
-    named = {"amount": (choices.Field("amount", "number", "", low=1, high=most), words["amount"])}
-    named |= {field.key: (field, words[f"label_{field.key}"]) for field in choices.fields()
-              if field.kind in ("whole", "number")}  # fmt: skip
-    return {
-        key: {"low": field.low, "high": field.high, "whole": field.kind == "whole", "optional": field.optional,
-              "number": words["bad_number"].format(name=name), "integer": words["bad_whole"].format(name=name),
-              "range": words["bad_range"].format(name=name, low=_plain(field.low), high=_plain(field.high))}
-        for key, (field, name) in named.items()
-    }  # fmt: skip
-
-
-def _pairs(names: Any) -> list[list[str]]:
-    return [[name, name] for name in names]
-
-
-def _plain(bound: float) -> str:
-    """A bound as it is said: what is above 0 begins at 0, what is below 1 ends there."""
-    return f"{round(bound, 6):,.6g}"
 
 
 __all__ = ["SHARES", "Setup", "Values", "connect", "controls", "submit"]

@@ -17,6 +17,9 @@ NICENESS = 10
 MOST = 24
 """Recipes that may wait."""
 
+GRACE = 2.0
+"""Seconds that a process has to leave when it is to make way."""
+
 LOOK_EVERY = 0.3
 """Seconds between looks at whether a run wants the machine."""
 
@@ -93,7 +96,11 @@ class Preparing:
         while process.poll() is None:
             if self._closed or self.busy():
                 process.terminate()
-                process.wait()
+                try:
+                    process.wait(GRACE)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
                 return self._closed
             with suppress(subprocess.TimeoutExpired):
                 process.wait(LOOK_EVERY)
@@ -123,6 +130,14 @@ def prepare(recipe: Recipe) -> None:
             timing.keep(recipe, rates.model_copy(update={"filled": filled}))
 
 
+def leave_with(parent: int) -> None:
+    """End this process once another one is gone that began it."""
+    while os.getppid() == parent:
+        time.sleep(LOOK_EVERY)
+    os._exit(1)
+
+
 if __name__ == "__main__":
     os.nice(NICENESS)
+    threading.Thread(target=leave_with, args=(os.getppid(),), daemon=True).start()
     prepare(parse(sys.stdin.read()))

@@ -4,6 +4,7 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 
 from kdgen.presets import preset
 from kdgen.training import timing
@@ -60,6 +61,24 @@ def test_what_is_prepared_makes_way_for_a_run_and_begins_again(tmp_path):
     while (rates := timing.known(recipe, tmp_path / "cache")) is None or rates.filled < 32:
         assert time.monotonic() < end
         time.sleep(0.2)
+    preparing.close()
+
+
+def test_what_is_at_work_makes_way_at_once(tmp_path):
+    busy = [False]
+    preparing = Preparing(environment(tmp_path / "cache"), lambda: busy[0])
+    recipe = preset("denoise")
+    preparing.want(recipe)
+    answers = tmp_path / "cache" / "answers"
+    end = time.monotonic() + 300
+    while (rates := timing.known(recipe, tmp_path / "cache")) is None or not rates.filled:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    busy[0] = True
+    begun = time.monotonic()
+    for path in answers.glob("*.lock"):
+        FileLock(path).acquire(timeout=6).lock.release()
+    assert time.monotonic() - begun < 6
     preparing.close()
 
 
