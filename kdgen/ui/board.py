@@ -11,7 +11,7 @@ import gradio as gr
 from kdgen.hub.scan import without_paths
 from kdgen.report.report import LOWER_IS_BETTER, Report, Row, count, heading, worded
 from kdgen.types import UserError
-from kdgen.ui import markup, sharing
+from kdgen.ui import choices, markup, sharing
 from kdgen.ui.plot import COLOURS, Axis, Series, plot
 from kdgen.ui.progress import follow
 from kdgen.ui.result import times
@@ -26,6 +26,9 @@ MOST = 40
 """How many students of a preset are shown, the best of them."""
 
 EXAMPLE_KEY = "example"
+PRESET = choices.presets_of(next(iter(choices.KINDS)))[0]
+"""Of the example, and the one that is shown first."""
+
 Words = Mapping[str, str]
 
 
@@ -77,7 +80,7 @@ def places(runs: Runs, session: str) -> list[Place]:
               for id, each in shared.items() if id not in own
               and (report := _sound(runs.home(each.job) / "run"))]  # fmt: skip
     report = _sound(EXAMPLE)
-    return [*found, *([Place(EXAMPLE_KEY, "denoise", "comes_with", EXAMPLE, report)] if report else [])]
+    return [*found, *([Place(EXAMPLE_KEY, PRESET, "comes_with", EXAMPLE, report)] if report else [])]
 
 
 def ranked(found: Sequence[Place], preset: str) -> list[Place]:
@@ -140,7 +143,7 @@ def tab(runs: Runs, tabs: gr.Tabs, tab: gr.Tab, shown: View) -> None:
     """
     gr.HTML(say("board_info"), elem_classes="kd-hint")
     with gr.Group(elem_classes="kd-card"):
-        preset = gr.Dropdown(["denoise"], value="denoise", label=say("board_preset"), elem_id="kd-board-preset")
+        preset = gr.Dropdown([PRESET], value=PRESET, label=say("board_preset"), elem_id="kd-board-preset")
     picture = gr.HTML(elem_id="kd-board")
     with gr.Group(elem_classes="kd-card"):
         chosen = gr.Radio([], label=say("board_pick"), info=say("board_pick_info"), elem_id="kd-board-pick")

@@ -111,7 +111,7 @@ def _check(block: Any, value: Any) -> None:
         chosen = value if isinstance(value, list) else [value]
         if len(chosen) > CHOICES or not all(_choice(each) for each in chosen):
             raise _refused(f"this is no choice, or too many of them: {str(value)[:40]!r}")
-        if isinstance(value, list) and not getattr(block, "multiselect", False):
+        if isinstance(value, list) and not (isinstance(block, gr.Dropdown) and block.multiselect):
             raise _refused("one of the list is chosen here, not several")
     elif isinstance(value, str):
         if len(value) > TEXT:

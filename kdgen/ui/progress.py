@@ -86,6 +86,22 @@ def follow(folder: Path) -> Progress:
     return _timed(known, time.time()) if known.last else known.progress
 
 
+def reached(folder: Path) -> tuple[int, float]:
+    """The number of the phase that a run was last heard of in, and the share of it that was done then.
+
+    Unlike ``follow`` it does not guess by the time that passed since.
+    """
+    try:
+        log = (folder / "metrics.jsonl").stat()
+    except OSError:
+        return -1, 0.0
+    known = _read(folder, log.st_mtime_ns, log.st_size)
+    if not known.last:
+        return -1, 0.0
+    order, phase = [*known.spans], timing.phase_of(known.last)
+    return order.index(phase) if phase in order else 0, _share(known.last, 0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What the log of a run says."""
