@@ -1,4 +1,4 @@
-"""The process in which models are compared: takes calls over a connection, answers them, keeps a few models."""
+"""The process in which models are asked: takes calls over a connection, answers them, keeps a few models."""
 
 import os
 import pickle
@@ -8,15 +8,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images
+from kdgen.recipe import parse
+from kdgen.registry import Spec
 from kdgen.report.report import Report
 from kdgen.types import UserError
-from kdgen.ui import comparing
+from kdgen.ui import choices, comparing
 from kdgen.ui.comparing import Options, Shown
 from kdgen.ui.worker import Named, resident
 
@@ -50,7 +53,24 @@ def measure(models: tuple[Named, ...], sigma: float) -> Report:
     return comparing.measured(_loaded(models), sigma=sigma)
 
 
-CALLS: dict[str, Callable[..., Any]] = {"show": show, "measure": measure}
+def task(named: Named) -> dict[str, Any]:
+    """What a model was made for."""
+    return dict(_model(named).task)
+
+
+def costs(task: str, student: str, teacher: Named) -> tuple[choices.Cost, choices.Cost]:
+    """What teacher and student cost on the example of a task; task and student as JSON."""
+    return choices.costs(Spec.model_validate_json(task), Spec.model_validate_json(student), _model(teacher))
+
+
+def proposed(recipe: str, teacher: Named, share: float, family: str | None, cache: Path) -> Spec:
+    """A student of a share of a teacher's cost in the task of a recipe, given as JSON."""
+    return choices.propose_for(parse(recipe), _model(teacher), share, family, cache)
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "show": show, "measure": measure, "task": task, "costs": costs, "proposed": proposed,
+}  # fmt: skip
 
 
 def _loaded(models: Sequence[Named]) -> dict[str, Model]:

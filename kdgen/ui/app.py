@@ -15,6 +15,7 @@ from kdgen.ui import (
     board,
     choices,
     compare,
+    composing,
     distill,
     elsewhere,
     exports,
@@ -132,7 +133,7 @@ def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimate
 
     def begin(request: gr.Request, text: str, composed: str, *values: Any) -> list[Any]:
         try:
-            return show(distill.submit(values, text, composed, request, runs, models, estimates).id, request)
+            return show(composing.submit(values, text, composed, request, runs, models, estimates).id, request)
         except UserError as error:
             return refused(error)
 
@@ -226,7 +227,7 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
     try:
         page.queue(default_concurrency_limit=4, max_size=200).launch(**launching(runs, codes, page.uploads), **options)
     finally:
-        models.worker.end()
+        models.end()
         preparing.close()
         runs.close()
 

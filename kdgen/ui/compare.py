@@ -19,6 +19,9 @@ from kdgen.ui.sessions import session_of
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
 
+PATIENCE = 5.0
+"""Seconds to learn what models read, before every input is shown."""
+
 
 @dataclass(slots=True)
 class Comparing:
@@ -98,7 +101,7 @@ def _suited(models: Models) -> Callable[..., list[Any]]:
     def suited(references: list[str], request: gr.Request) -> list[Any]:
         local = [reference for reference in references or () if reference in TEACHERS or reference.startswith("run:")]
         try:
-            tasks = [models.get(reference, session_of(request)).task for reference in local]
+            tasks = [models.task(reference, session_of(request), wait=PATIENCE) for reference in local]
         except UserError:
             tasks = []
         if not tasks or len(local) < len(references):

@@ -7,7 +7,7 @@ import pytest
 
 from kdgen.presets import preset
 from kdgen.ui import choices
-from kdgen.ui.distill import Values
+from kdgen.ui.composing import Values
 from kdgen.ui.limits import Limits
 from kdgen.ui.words import CHINESE, ENGLISH
 
