@@ -19,7 +19,7 @@ from kdgen.recipe import parse
 from kdgen.registry import Spec
 from kdgen.report.report import Report
 from kdgen.types import UserError
-from kdgen.ui import choices, comparing
+from kdgen.ui import choices, comparing, picture_files, teacher_files
 from kdgen.ui.comparing import Options, Shown
 from kdgen.ui.worker import Named, resident
 
@@ -70,6 +70,7 @@ def proposed(recipe: str, teacher: Named, share: float, family: str | None, cach
 
 CALLS: dict[str, Callable[..., Any]] = {
     "show": show, "measure": measure, "task": task, "costs": costs, "proposed": proposed,
+    "keep_teacher": teacher_files.keep, "keep_pictures": picture_files.keep,
 }  # fmt: skip
 
 

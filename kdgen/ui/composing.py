@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from kdgen.models.task_arguments import changes_images
 from kdgen.presets import preset
 from kdgen.recipe import Recipe
 from kdgen.types import UserError
@@ -40,13 +41,14 @@ class Values:
     unit: str
     amount: float | None
     settings: Mapping[str, Any]
+    pictures: str = ""
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> "Values":
-        """The values of ``Setup.chosen``."""
-        settings = dict(zip(choices.ADVANCED, values[12:], strict=True))
+        """The values of ``Setup.given``."""
+        settings = dict(zip(choices.ADVANCED, values[12:-1], strict=True))
         named = dict(zip((each.name for each in dataclass_fields(cls)), values[:12], strict=False))
-        return cls(**named, settings=settings)
+        return cls(**named, settings=settings, pictures=values[-1] or "")
 
     def mistakes(self, runs: Runs, words: Words) -> list[str]:
         """What is wrong with the numbers, a line for each."""
@@ -64,7 +66,7 @@ def submit(
     """Put a run into the line: by the recipe's text where that was edited, else by the controls.
 
     Args:
-        values: those of ``Setup.chosen``, as they stand in the browser.
+        values: those of ``Setup.given``, as they stand in the browser.
         text: the recipe as the page shows it.
         shown: what was put there last.
         request: the visitor's.
@@ -82,7 +84,7 @@ def submit(
         chosen = Values.of(values)
         if mistakes := chosen.mistakes(runs, words):
             raise UserError("\n".join(mistakes))
-        recipe = composed(chosen, session, models, wait=runs.limits.request_seconds)
+        recipe = on_pictures(composed(chosen, session, models, wait=runs.limits.request_seconds), chosen.pictures)
     accepted = accept(recipe, session, runs)
     job = runs.submit(accepted, session)
     estimates.note(accepted, runs.home(job))
@@ -118,6 +120,23 @@ def composed(chosen: Values, session: str, models: Models, *, wait: float) -> Re
     return choices.compose(chosen.preset, student=use, **made)
 
 
+def on_pictures(recipe: Recipe, reference: str) -> Recipe:
+    """A recipe that trains on pictures that the visitor brought. Raises UserError where it trains on none.
+
+    Args:
+        recipe: as the controls say.
+        reference: of the pictures; empty for none.
+    """
+    if not reference:
+        return recipe
+    if not changes_images({"name": recipe.task.name}):
+        raise UserError("your pictures are for models that change pictures: choose a denoiser or an autoencoder above, "
+                        "or go on without them")  # fmt: skip
+    source = {"name": "folder", "args": {"path": reference}}
+    task = recipe.task.model_copy(update={"args": {**recipe.task.args, "images": source}})
+    return recipe.model_copy(update={"task": task})
+
+
 def lengths(chosen: Values, recipe: Recipe, runs: Runs, estimates: Estimates, words: Words) -> list[tuple[str, str]]:
     """The lengths to choose from, each with the time of its whole run, or of its training while that is not known."""
     found = []
@@ -129,4 +148,4 @@ def lengths(chosen: Values, recipe: Recipe, runs: Runs, estimates: Estimates, wo
     return found
 
 
-__all__ = ["SHARES", "Values", "composed", "lengths", "submit"]
+__all__ = ["SHARES", "Values", "composed", "lengths", "on_pictures", "submit"]

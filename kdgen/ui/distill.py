@@ -9,9 +9,10 @@ import gradio as gr
 
 from kdgen.presets import preset
 from kdgen.types import UserError
-from kdgen.ui import choices, markup, setup_markup
+from kdgen.ui import bring, choices, markup, setup_markup
+from kdgen.ui.bring import Bringing
 from kdgen.ui.choices import SHARES
-from kdgen.ui.composing import Values, composed, lengths
+from kdgen.ui.composing import Values, composed, lengths, on_pictures
 from kdgen.ui.estimates import Estimates
 from kdgen.ui.job import Job
 from kdgen.ui.models import Models
@@ -61,12 +62,18 @@ class Setup:
     time: gr.HTML
     cost: gr.HTML
     timer: gr.Timer
+    bringing: Bringing
 
     @property
     def chosen(self) -> list[Any]:
         """The controls whose values make the recipe, in the order in which ``Values`` reads them."""
         return [self.kind, self.preset, self.length, self.controls, self.teacher, self.student, self.family,
                 self.methods, self.ratio, self.alpha, self.unit, self.amount, *self.fields]  # fmt: skip
+
+    @property
+    def given(self) -> list[Any]:
+        """These, and the pictures that the visitor brought."""
+        return [*self.chosen, self.bringing.pictures]
 
 
 def controls(runs: Runs) -> Setup:
@@ -91,6 +98,7 @@ def controls(runs: Runs) -> Setup:
             True, label=say("with_controls"), info=say("with_controls_info"), elem_id="kd-controls"
         )
     cost = gr.HTML(elem_id="kd-cost", min_height=120, padding=False)
+    bringing = bring.panel(runs)
     with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced"):
         _group("nets")
         teacher = gr.Dropdown(list(TEACHERS), value="denoiser", label=say("teacher"), info=say("teacher_info"),
@@ -125,7 +133,7 @@ def controls(runs: Runs) -> Setup:
         _with_any_choice(each)
     timer = gr.Timer(UNMEASURED, active=False)
     return Setup(kind, chosen, length, controlled, teacher, student, family, methods, ratio, alpha, unit, amount,
-                 fields, text, shown, composed, stamp, take, start, notice, time, cost, timer)  # fmt: skip
+                 fields, text, shown, composed, stamp, take, start, notice, time, cost, timer, bringing)  # fmt: skip
 
 
 def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page: gr.Blocks) -> None:
@@ -135,7 +143,10 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         """The recipe, its cost and its time, as the controls stand."""
         words, session, chosen = words_for(request), session_of(request), Values.of(values)
         own = [f"run:{job.id}" for job in _finished(runs, session) if choices.kind_of(job.task) == chosen.kind]
-        offered = gr.update(choices=list(dict.fromkeys([*TEACHERS, *own, chosen.teacher])))
+        mine = {name: about.name for name, about in runs.own.listed(session, "teacher").items()
+                if choices.kind_of(about.task) == chosen.kind}  # fmt: skip
+        names = {name: name for name in (*TEACHERS, *own, chosen.teacher)} | mine
+        offered = gr.update(choices=[(name, reference) for reference, name in names.items()])
         idle, soon = gr.Timer(active=False), gr.Timer(UNCOUNTED, active=True)
         pending = f'<p class="kd-hint">{escape(words["counting"])}</p>'
         if mistakes := chosen.mistakes(runs, words):
@@ -146,6 +157,7 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
                 cost = markup.costs(*models.costs(recipe, session, wait=PATIENCE), words)
             except Waiting:
                 cost = ""
+            text = on_pictures(recipe, chosen.pictures).to_json()
         except Waiting:
             return [gr.skip(), pending, gr.skip(), gr.skip(), offered, soon, ""]
         except UserError as error:
@@ -153,15 +165,8 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         spans = estimates.spans(recipe)
         listed = gr.update(choices=lengths(chosen, recipe, runs, estimates, words))
         timer = gr.Timer(UNMEASURED, active=spans is None) if cost else soon
-        return [
-            recipe.to_json(),
-            cost or pending,
-            setup_markup.run_time(spans, words),
-            listed,
-            offered,
-            timer,
-            "",
-        ]
+        time = setup_markup.run_time(spans, words)
+        return [text, cost or pending, time, listed, offered, timer, ""]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     filled = [*setup.chosen[2:], setup.stamp]
@@ -175,9 +180,10 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         event = control.release if isinstance(control, gr.Slider) else control.input
         event(None, None, [setup.stamp], js="() => kd.stamp()", **quiet)
     setup.timer.tick(None, None, [setup.stamp], js="() => kd.stamp()", **quiet)
-    setup.stamp.change(change, setup.chosen, [setup.composed, setup.cost, setup.time, setup.length, setup.teacher,
+    setup.stamp.change(change, setup.given, [setup.composed, setup.cost, setup.time, setup.length, setup.teacher,
                        setup.timer, setup.notice], js="(...v) => kd.keep(...v)", trigger_mode="always_last",
                        **quiet).then(None, js="() => kd.settled()", **quiet)  # fmt: skip
+    bring.connect(setup.bringing, models, [setup.kind, setup.preset, setup.length], filled, setup.stamp)
     texts = [setup.text, setup.shown]
     setup.composed.change(
         None, [setup.composed, setup.text, setup.shown], texts, js="(...v) => kd.settle(...v)", **quiet

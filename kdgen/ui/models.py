@@ -12,6 +12,7 @@ from huggingface_hub import scan_cache_dir
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
 from kdgen.types import UserError
+from kdgen.ui import own
 from kdgen.ui.choices import Cost
 from kdgen.ui.questions import Questions
 from kdgen.ui.runs import Runs
@@ -48,6 +49,11 @@ class Models:
         """
         named = resolve(reference, session, self.runs)
         changed = 0.0
+        if named.startswith(f"./{own.FOLDER}/"):
+            base, mark, half = reference.strip().partition("#")
+            folder = self.runs.brought(base, session, "teacher").resolve()
+            declared = folder / own.DECLARATION
+            named, changed = f"{declared if declared.is_file() else folder}{mark}{half}", folder.stat().st_mtime
         if named.startswith("../"):
             named = str(self.runs.folder / named.removeprefix("../"))
             try:
@@ -87,6 +93,40 @@ class Models:
         args = self.named(reference, session), share, family, self.runs.limits.folder / "cache"
         use: Spec = self.questions.ask("proposed", recipe.to_json(), *args, wait=wait)
         return use
+
+    def bring(self, files: Sequence[Path], declared: Mapping[str, Any] | None, session: str) -> tuple[str, own.About]:
+        """Take a teacher in files that were uploaded, which are removed.
+
+        Args:
+            files: as ``kdgen.ui.teacher_files.keep`` takes them.
+            declared: the same.
+            session: the visitor's.
+
+        Returns:
+            its name, and what it is.
+
+        Raises:
+            UserError: what ``Own.begin`` and ``kdgen.ui.teacher_files.keep`` do.
+        """
+        return self._taken(session, files, "keep_teacher", declared, self.runs.limits.teacher_bytes)
+
+    def bring_pictures(self, files: Sequence[Path], session: str) -> tuple[str, own.About]:
+        """Take pictures to train on, likewise; see ``kdgen.ui.picture_files.keep``."""
+        return self._taken(session, files, "keep_pictures", self.runs.limits)
+
+    def _taken(self, session: str, files: Sequence[Path], call: str, *args: Any) -> tuple[str, own.About]:
+        about = None
+        try:
+            name, folder = self.runs.own.begin(session)
+            try:
+                about = self.questions.worker.call(call, list(files), *args, folder.resolve())
+            finally:
+                self.runs.own.finish(folder, about)
+        finally:
+            for file in files:
+                file.unlink(missing_ok=True)
+        assert about is not None
+        return name, about
 
     def end(self) -> None:
         """End the processes that models are asked in."""
