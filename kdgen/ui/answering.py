@@ -21,6 +21,8 @@ from kdgen.report.report import Report
 from kdgen.types import UserError
 from kdgen.ui import choices, comparing, picture_files, teacher_files
 from kdgen.ui.comparing import Options, Shown
+from kdgen.ui.limits import Limits
+from kdgen.ui.uploads import open_full
 from kdgen.ui.worker import Named, resident
 
 KEPT, KEPT_BYTES = 12, 10**9
@@ -47,6 +49,15 @@ def show(models: Sequence[Named], photo: Image.Image, options: Options) -> tuple
     return list(found), shown
 
 
+def full_size(
+    models: Sequence[Named], picture: Image.Image | Path, options: Options, limits: Limits, folder: Path
+) -> list[str]:
+    """Files of what the first two models make of a picture at full size; see ``comparing.full_size``."""
+    found = _loaded(models[:2])
+    photo = open_full(picture, limits) if isinstance(picture, Path) else picture
+    return comparing.full_size(found, photo, folder, sigma=options.sigma, seed=options.seed, noisy=options.noisy)
+
+
 @lru_cache(maxsize=64)
 def measure(models: tuple[Named, ...], sigma: float) -> Report:
     """Cost and quality of models."""
@@ -69,7 +80,7 @@ def proposed(recipe: str, teacher: Named, share: float, family: str | None, cach
 
 
 CALLS: dict[str, Callable[..., Any]] = {
-    "show": show, "measure": measure, "task": task, "costs": costs, "proposed": proposed,
+    "show": show, "full_size": full_size, "measure": measure, "task": task, "costs": costs, "proposed": proposed,
     "keep_teacher": teacher_files.keep, "keep_pictures": picture_files.keep,
 }  # fmt: skip
 

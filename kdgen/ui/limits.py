@@ -29,6 +29,7 @@ class Limits:
         wall_seconds: longest time of a whole run with its controls and report, in seconds.
         slice_seconds: longest time in which a run holds a lent accelerator before it must ask again.
         pixels: pixels that a picture is worked on at; larger ones are shrunk to fit.
+        full_pixels: pixels that a picture is restored at for download; larger ones are shrunk to fit.
         upload_pixels: pixels of an uploaded picture.
         upload_side: height and width of an uploaded picture.
         upload_bytes: bytes of an uploaded picture.
@@ -58,6 +59,7 @@ class Limits:
     wall_seconds: int = 3600
     slice_seconds: int = 60
     pixels: int = 512 * 512
+    full_pixels: int = 8_000_000
     upload_pixels: int = 40_000_000
     upload_side: int = 10_000
     upload_bytes: int = 20_000_000

@@ -250,7 +250,7 @@ def test_a_wrong_reading_is_refused_with_the_figures(tmp_path, folder):
     args = ", ".join(f"{name}={json.dumps(value)}" for name, value in config["net"]["args"].items())
     family, file = config["net"]["name"], BUNDLED / "denoiser" / "model.safetensors"
     with pytest.raises(UserError, match=r"dB; range .* gives .* dB"):
-        teacher_files.keep([file], declaration(family, args, "[0, 1]", "image", ""), MOST, folder)
+        teacher_files.keep([file], declaration(family, args, "[0, 1]", "residual", ""), MOST, folder)
 
 
 # -- whose it is, and for how long ---------------------------------------------------------------------------------
