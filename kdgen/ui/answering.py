@@ -1,4 +1,4 @@
-"""The process in which models are compared: takes calls over a connection, answers them, keeps a few models."""
+"""The process in which models are asked: takes calls over a connection, answers them, keeps a few models."""
 
 import os
 import pickle
@@ -8,16 +8,21 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images
+from kdgen.recipe import parse
+from kdgen.registry import Spec
 from kdgen.report.report import Report
 from kdgen.types import UserError
-from kdgen.ui import comparing
+from kdgen.ui import choices, comparing, picture_files, teacher_files
 from kdgen.ui.comparing import Options, Shown
+from kdgen.ui.limits import Limits
+from kdgen.ui.uploads import open_full
 from kdgen.ui.worker import Named, resident
 
 KEPT, KEPT_BYTES = 12, 10**9
@@ -44,13 +49,40 @@ def show(models: Sequence[Named], photo: Image.Image, options: Options) -> tuple
     return list(found), shown
 
 
+def full_size(
+    models: Sequence[Named], picture: Image.Image | Path, options: Options, limits: Limits, folder: Path
+) -> list[str]:
+    """Files of what the first two models make of a picture at full size; see ``comparing.full_size``."""
+    found = _loaded(models[:2])
+    photo = open_full(picture, limits) if isinstance(picture, Path) else picture
+    return comparing.full_size(found, photo, folder, sigma=options.sigma, seed=options.seed, noisy=options.noisy)
+
+
 @lru_cache(maxsize=64)
 def measure(models: tuple[Named, ...], sigma: float) -> Report:
     """Cost and quality of models."""
     return comparing.measured(_loaded(models), sigma=sigma)
 
 
-CALLS: dict[str, Callable[..., Any]] = {"show": show, "measure": measure}
+def task(named: Named) -> dict[str, Any]:
+    """What a model was made for."""
+    return dict(_model(named).task)
+
+
+def costs(task: str, student: str, teacher: Named) -> tuple[choices.Cost, choices.Cost]:
+    """What teacher and student cost on the example of a task; task and student as JSON."""
+    return choices.costs(Spec.model_validate_json(task), Spec.model_validate_json(student), _model(teacher))
+
+
+def proposed(recipe: str, teacher: Named, share: float, family: str | None, cache: Path) -> Spec:
+    """A student of a share of a teacher's cost in the task of a recipe, given as JSON."""
+    return choices.propose_for(parse(recipe), _model(teacher), share, family, cache)
+
+
+CALLS: dict[str, Callable[..., Any]] = {
+    "show": show, "full_size": full_size, "measure": measure, "task": task, "costs": costs, "proposed": proposed,
+    "keep_teacher": teacher_files.keep, "keep_pictures": picture_files.keep,
+}  # fmt: skip
 
 
 def _loaded(models: Sequence[Named]) -> dict[str, Model]:

@@ -15,6 +15,7 @@ from kdgen.ui import (
     board,
     choices,
     compare,
+    composing,
     distill,
     elsewhere,
     exports,
@@ -132,7 +133,7 @@ def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimate
 
     def begin(request: gr.Request, text: str, composed: str, *values: Any) -> list[Any]:
         try:
-            return show(distill.submit(values, text, composed, request, runs, models, estimates).id, request)
+            return show(composing.submit(values, text, composed, request, runs, models, estimates).id, request)
         except UserError as error:
             return refused(error)
 
@@ -162,7 +163,7 @@ def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimate
     def pick(id: str | None, request: gr.Request) -> list[Any]:
         return watch.look(runs, session_of(request), id, {}, request)
 
-    setup.start.click(begin, [setup.text, setup.shown, *setup.chosen], [notice, *watched], **PRIVATE).then(
+    setup.start.click(begin, [setup.text, setup.shown, *setup.given], [notice, *watched], **PRIVATE).then(
         None, js="() => kd.follow()", **PRIVATE
     )
     shown.stop.click(act("stop"), [shown.chosen], [notice, *watched], **PRIVATE)
@@ -226,17 +227,17 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
     try:
         page.queue(default_concurrency_limit=4, max_size=200).launch(**launching(runs, codes, page.uploads), **options)
     finally:
-        models.worker.end()
+        models.end()
         preparing.close()
         runs.close()
 
 
 def launching(runs: Runs, codes: Codes, uploads: Uploads) -> dict[str, Any]:
     """How the page is launched."""
-    limits = runs.limits
+    largest = max(runs.limits.upload_bytes, runs.limits.teacher_bytes)
     return {
         "theme": theme(), "css": css(), "head": HEAD, "i18n": I18N, "ssr_mode": False, "show_error": False,
-        "footer_links": ["api", "settings"], "max_file_size": limits.upload_bytes, "quiet": False,
+        "footer_links": ["api", "settings"], "max_file_size": largest, "quiet": False,
         "mcp_server": switched_on("MCP"), "enable_monitoring": False, "share": False,
         "run_history": False, "app_kwargs": server_arguments(runs, codes, uploads), "state_session_capacity": SESSIONS,
     }  # fmt: skip

@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -196,13 +195,23 @@ def methods_of(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(term.name for stage in recipe.stages for term in stage.methods))
 
 
-def costs(recipe: Recipe, teacher: Model) -> tuple[Cost, Cost]:
-    """What teacher and student cost on the task's example.
+def costs(task: Spec, student: Spec, teacher: Model) -> tuple[Cost, Cost]:
+    """What teacher and student cost on a task's example.
 
     Raises:
         UserError: where they do not fit the task.
     """
-    return _costs(recipe.task.model_dump_json(), recipe.student.model_dump_json(), teacher)
+    built = registry.build("task", task)
+    example = built.example()
+    net, _ = build_net(student, built.channels, built.describe())
+    try:
+        made = [(net, built.calls), (teacher.net, built.teacher_calls)]
+        student_cost, teacher_cost = (
+            Cost(cost.num_params(each), cost.macs(each, example.x, example.cond), calls) for each, calls in made
+        )
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"teacher or student does not take what the task gives: {str(error)[:160]}") from None
+    return teacher_cost, student_cost
 
 
 def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | None, cache: Path) -> Spec:
@@ -228,21 +237,6 @@ def propose_for(recipe: Recipe, teacher: Model, fraction: float, family: str | N
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, found.model_dump_json())
     return found
-
-
-@lru_cache(maxsize=128)
-def _costs(task: str, student: str, teacher: Model) -> tuple[Cost, Cost]:
-    built = registry.build("task", Spec.model_validate_json(task))
-    example = built.example()
-    net, _ = build_net(Spec.model_validate_json(student), built.channels, built.describe())
-    try:
-        made = [(net, built.calls), (teacher.net, built.teacher_calls)]
-        student_cost, teacher_cost = (
-            Cost(cost.num_params(each), cost.macs(each, example.x, example.cond), calls) for each, calls in made
-        )
-    except (RuntimeError, TypeError) as error:
-        raise UserError(f"teacher or student does not take what the task gives: {str(error)[:160]}") from None
-    return teacher_cost, student_cost
 
 
 def _stage(stage: Stage, methods: Iterable[str], ratio: str, alpha: float) -> Stage:

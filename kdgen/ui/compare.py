@@ -19,6 +19,9 @@ from kdgen.ui.sessions import session_of
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
 
+PATIENCE = 5.0
+"""Seconds to learn what models read, before every input is shown."""
+
 
 @dataclass(slots=True)
 class Comparing:
@@ -72,13 +75,20 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
             slider = gr.ImageSlider(label=say("tab_compare"), interactive=False, visible=False, elem_id="kd-slider",
                                     max_height=560, buttons=["fullscreen"])  # fmt: skip
             caption = gr.HTML(elem_id="kd-caption")
+            with gr.Group(elem_classes="kd-card") as large:
+                full = gr.Button(say("full"), size="sm", elem_id="kd-full")
+                gr.HTML(say("full_info"), elem_classes="kd-hint")
+                files = gr.File(label=say("full_files"), file_count="multiple", visible=False, interactive=False,
+                                elem_id="kd-full-files")  # fmt: skip
             figures = gr.HTML(elem_id="kd-figures")
             sheet = gr.HTML(say("nothing_compared"), elem_id="kd-sheet")
     upload.upload(_taken(pictures), [upload], [photo, named, notice], api_visibility="private", show_progress="minimal")
     inputs = [chosen, named, sigma, noisy, seed, count, steps]
     outputs = [notice, slider, caption, figures, sheet]
     run = _run(models, pictures)
-    chosen.change(_suited(models), [chosen], [picture, noise, count, steps], api_visibility="private",
+    full.click(_full(models, pictures), inputs[:5], [notice, files], api_visibility="private",
+               show_progress="minimal", concurrency_id="compare")  # fmt: skip
+    chosen.change(_suited(models), [chosen], [picture, noise, count, steps, large], api_visibility="private",
                   show_progress="hidden", queue=False)  # fmt: skip
     go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
              concurrency_id="compare")  # fmt: skip
@@ -98,14 +108,14 @@ def _suited(models: Models) -> Callable[..., list[Any]]:
     def suited(references: list[str], request: gr.Request) -> list[Any]:
         local = [reference for reference in references or () if reference in TEACHERS or reference.startswith("run:")]
         try:
-            tasks = [models.get(reference, session_of(request)).task for reference in local]
+            tasks = [models.task(reference, session_of(request), wait=PATIENCE) for reference in local]
         except UserError:
             tasks = []
         if not tasks or len(local) < len(references):
-            return [gr.update(visible=True)] * 4
+            return [gr.update(visible=True)] * 5
         change, noise = any(map(changes_images, tasks)), any(task_class(task).takes_sigma for task in tasks)
         few = any("sampler" in task for task in tasks)
-        return [gr.update(visible=shown) for shown in (change, noise, not change, few)]
+        return [gr.update(visible=shown) for shown in (change, noise, not change, few, noise)]
 
     return suited
 
@@ -134,6 +144,29 @@ def _run(models: Models, pictures: Pictures) -> Callable[..., Iterator[list[Any]
             yield [markup.notice(str(error)[:300]), skip, skip, skip, skip]
 
     return run
+
+
+def _full(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
+    """Before and after at full size, as files."""
+    limits = models.runs.limits
+
+    def full(
+        references: list[str], picture: str, sigma: float, noisy: bool, seed: float, request: gr.Request
+    ) -> list[Any]:
+        session = session_of(request)
+        try:
+            options = comparing.Options.within(limits, sigma=sigma, seed=seed, num_images=1, num_steps=1,
+                                               noisy=bool(noisy))  # fmt: skip
+            named = models.named_all(references, session)
+            if not named:
+                raise UserError(words_for(request)["two_models"])
+            room, original = pictures.room(session), pictures.original(picture, session)
+            names = models.worker.call("full_size", named, original, options, limits, room)
+        except UserError as error:
+            return [markup.notice(str(error)[:300]), gr.update(value=None, visible=False)]
+        return ["", gr.update(value=[str(room / name) for name in names], visible=True)]
+
+    return full
 
 
 def _caption(pictures: comparing.Shown, first: str, second: str, words: markup.Words) -> str:

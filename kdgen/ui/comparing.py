@@ -1,5 +1,6 @@
 """Models side by side on one input: pictures first, then what they cost and how good they are."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -142,6 +143,39 @@ def on_photograph(
     first, second = made if len(made) > 1 else (x, made[0])
     grid = _drawn_sheet(lambda path: sample_grids.samples(path, task, nets, limit=1))
     return _shown(first, second, grid)
+
+
+def full_size(
+    models: Mapping[str, Model], picture: Image.Image, folder: Path, *, sigma: float, seed: int, noisy: bool
+) -> list[str]:
+    """What restorers make of a picture at full size, tile by tile, as PNG files beside the one that they were shown.
+
+    Args:
+        models: by name.
+        picture: grey or RGB.
+        folder: where the files go.
+        sigma: as for ``on_photograph``.
+        seed: the same.
+        noisy: the same.
+
+    Returns:
+        the names of the files, the one before them first.
+
+    Raises:
+        UserError: for models that do not work by tiles.
+    """
+    x, facts = from_picture(picture)[0], shared_task(models)
+    if not task_class(facts).tiled or not changes_images(facts):
+        raise UserError("pictures are made at full size by denoisers, which work tile by tile: choose these")
+    if not noisy:
+        x = task_class(facts).degrade(x, facts, sigma=sigma, random=generator(seed, "compare"))
+    written = []
+    for number, (name, model) in enumerate([("before", None), *models.items()]):
+        made = x if model is None else model.restore(x, sigma)
+        safe = re.sub(r"[^\w.-]+", "-", name)[:60]
+        written.append(f"{number}-{safe}.png" if number else "before.png")
+        to_pictures(made.clamp(-1, 1))[0].save(folder / written[-1], compress_level=3)
+    return written
 
 
 def on_latents(models: Mapping[str, Model], *, num_images: int, seed: int, num_steps: int | None = None) -> Shown:

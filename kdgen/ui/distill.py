@@ -1,32 +1,34 @@
 """The setup side of the Distill tab: what to distil, how, for how long; and what that costs, before it."""
 
-import threading
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from dataclasses import fields as dataclass_fields
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from kdgen.presets import preset
-from kdgen.recipe import Recipe
 from kdgen.types import UserError
-from kdgen.ui import choices, markup, setup_markup
+from kdgen.ui import bring, choices, markup, setup_markup
+from kdgen.ui.bring import Bringing
 from kdgen.ui.choices import SHARES
+from kdgen.ui.composing import Values, composed, lengths, on_pictures
 from kdgen.ui.estimates import Estimates
 from kdgen.ui.job import Job
-from kdgen.ui.markup import Words
 from kdgen.ui.models import Models
-from kdgen.ui.page_data import mistake, page_data
+from kdgen.ui.page_data import page_data
+from kdgen.ui.questions import Waiting
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
-from kdgen.ui.visitors import TEACHERS, accept
+from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
 
 RATIOS = ("fixed", "linear", "cosine", "adaptive")
-UNMEASURED = 4.0
-"""Seconds between looks at whether the time of a run is known by now."""
+UNMEASURED, UNCOUNTED = 4.0, 1.0
+"""Seconds between looks at whether the time of a run is known by now, and its cost."""
+
+PATIENCE = 1.0
+"""Seconds that the page waits for a cost, before it goes on and shows it when it comes."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Setup:
     time: gr.HTML
     cost: gr.HTML
     timer: gr.Timer
+    bringing: Bringing
 
     @property
     def chosen(self) -> list[Any]:
@@ -67,40 +70,10 @@ class Setup:
         return [self.kind, self.preset, self.length, self.controls, self.teacher, self.student, self.family,
                 self.methods, self.ratio, self.alpha, self.unit, self.amount, *self.fields]  # fmt: skip
 
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """What stands in the controls."""
-
-    kind: str
-    preset: str
-    length: str
-    controls: bool
-    teacher: str
-    share: str
-    family: str | None
-    methods: Sequence[str]
-    ratio: str
-    alpha: float
-    unit: str
-    amount: float | None
-    settings: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, values: Sequence[Any]) -> "Values":
-        """The values of ``Setup.chosen``."""
-        settings = dict(zip(choices.ADVANCED, values[12:], strict=True))
-        named = dict(zip((each.name for each in dataclass_fields(cls)), values[:12], strict=False))
-        return cls(**named, settings=settings)
-
-    def mistakes(self, runs: Runs, words: Words) -> list[str]:
-        """What is wrong with the numbers, a line for each."""
-        most = runs.limits.steps if self.unit == "steps" else runs.limits.seconds
-        amount = choices.Field("amount", "whole" if self.unit == "steps" else "number", "", low=1, high=most)
-        found = [mistake(amount, self.amount, words["amount"], words)]
-        for field in choices.fields():
-            found.append(mistake(field, self.settings[field.key], words[f"label_{field.key}"], words))
-        return [line for line in found if line]
+    @property
+    def given(self) -> list[Any]:
+        """These, and the pictures that the visitor brought."""
+        return [*self.chosen, self.bringing.pictures]
 
 
 def controls(runs: Runs) -> Setup:
@@ -125,6 +98,7 @@ def controls(runs: Runs) -> Setup:
             True, label=say("with_controls"), info=say("with_controls_info"), elem_id="kd-controls"
         )
     cost = gr.HTML(elem_id="kd-cost", min_height=120, padding=False)
+    bringing = bring.panel(runs)
     with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced"):
         _group("nets")
         teacher = gr.Dropdown(list(TEACHERS), value="denoiser", label=say("teacher"), info=say("teacher_info"),
@@ -159,7 +133,7 @@ def controls(runs: Runs) -> Setup:
         _with_any_choice(each)
     timer = gr.Timer(UNMEASURED, active=False)
     return Setup(kind, chosen, length, controlled, teacher, student, family, methods, ratio, alpha, unit, amount,
-                 fields, text, shown, composed, stamp, take, start, notice, time, cost, timer)  # fmt: skip
+                 fields, text, shown, composed, stamp, take, start, notice, time, cost, timer, bringing)  # fmt: skip
 
 
 def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page: gr.Blocks) -> None:
@@ -169,26 +143,30 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         """The recipe, its cost and its time, as the controls stand."""
         words, session, chosen = words_for(request), session_of(request), Values.of(values)
         own = [f"run:{job.id}" for job in _finished(runs, session) if choices.kind_of(job.task) == chosen.kind]
-        offered = gr.update(choices=list(dict.fromkeys([*TEACHERS, *own, chosen.teacher])))
+        mine = {name: about.name for name, about in runs.own.listed(session, "teacher").items()
+                if choices.kind_of(about.task) == chosen.kind}  # fmt: skip
+        names = {name: name for name in (*TEACHERS, *own, chosen.teacher)} | mine
+        offered = gr.update(choices=[(name, reference) for reference, name in names.items()])
+        idle, soon = gr.Timer(active=False), gr.Timer(UNCOUNTED, active=True)
+        pending = f'<p class="kd-hint">{escape(words["counting"])}</p>'
         if mistakes := chosen.mistakes(runs, words):
-            return [
-                gr.skip(),
-                gr.skip(),
-                "",
-                gr.skip(),
-                offered,
-                gr.Timer(active=False),
-                setup_markup.notices(mistakes),
-            ]
+            return [gr.skip(), gr.skip(), "", gr.skip(), offered, idle, setup_markup.notices(mistakes)]
         try:
-            recipe = composed(chosen, session, runs, models)
-            shown = markup.costs(*choices.costs(recipe, models.get(chosen.teacher, session)), words)
+            recipe = composed(chosen, session, models, wait=PATIENCE)
+            try:
+                cost = markup.costs(*models.costs(recipe, session, wait=PATIENCE), words)
+            except Waiting:
+                cost = ""
+            text = on_pictures(recipe, chosen.pictures).to_json()
+        except Waiting:
+            return [gr.skip(), pending, gr.skip(), gr.skip(), offered, soon, ""]
         except UserError as error:
-            return [gr.skip(), "", "", gr.skip(), offered, gr.Timer(active=False), markup.notice(str(error))]
+            return [gr.skip(), "", "", gr.skip(), offered, idle, markup.notice(str(error))]
         spans = estimates.spans(recipe)
-        lengths = gr.update(choices=_lengths(chosen, recipe, runs, estimates, words))
-        return [recipe.to_json(), shown, setup_markup.run_time(spans, words), lengths, offered,
-                gr.Timer(active=spans is None), ""]  # fmt: skip
+        listed = gr.update(choices=lengths(chosen, recipe, runs, estimates, words))
+        timer = gr.Timer(UNMEASURED, active=spans is None) if cost else soon
+        time = setup_markup.run_time(spans, words)
+        return [text, cost or pending, time, listed, offered, timer, ""]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     filled = [*setup.chosen[2:], setup.stamp]
@@ -202,15 +180,18 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         event = control.release if isinstance(control, gr.Slider) else control.input
         event(None, None, [setup.stamp], js="() => kd.stamp()", **quiet)
     setup.timer.tick(None, None, [setup.stamp], js="() => kd.stamp()", **quiet)
-    setup.stamp.change(change, setup.chosen, [setup.composed, setup.cost, setup.time, setup.length, setup.teacher,
+    setup.stamp.change(change, setup.given, [setup.composed, setup.cost, setup.time, setup.length, setup.teacher,
                        setup.timer, setup.notice], js="(...v) => kd.keep(...v)", trigger_mode="always_last",
                        **quiet).then(None, js="() => kd.settled()", **quiet)  # fmt: skip
+    bring.connect(setup.bringing, models, [setup.kind, setup.preset, setup.length], filled, setup.stamp)
     texts = [setup.text, setup.shown]
     setup.composed.change(
         None, [setup.composed, setup.text, setup.shown], texts, js="(...v) => kd.settle(...v)", **quiet
     )
     setup.take.click(None, [setup.composed], texts, js="(a) => kd.take(a)", **quiet)
-    threading.Thread(target=count_ahead, args=(models,), daemon=True).start()
+    for each in choices.KINDS:
+        with suppress(UserError):  # counted ahead for the first visitor
+            models.costs(preset(choices.presets_of(each)[0]), "", wait=0)
     page.load(
         None,
         None,
@@ -218,74 +199,6 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         js=f"() => {{ {page_data(runs)} kd.light(); return kd.recall(); }}",
         **quiet,
     )
-
-
-def count_ahead(models: Models) -> None:
-    """Count what the usual presets cost, so that the first visitor need not wait for it."""
-    for kind in choices.KINDS:
-        recipe = preset(choices.presets_of(kind)[0])
-        with suppress(UserError):
-            choices.costs(recipe, models.get(str(recipe.teacher), ""))
-
-
-def submit(
-    values: Sequence[Any], text: str, shown: str, request: gr.Request, runs: Runs, models: Models, estimates: Estimates
-) -> Job:
-    """Put a run into the line: by the recipe's text where that was edited, else by the controls.
-
-    Args:
-        values: those of ``Setup.chosen``, as they stand in the browser.
-        text: the recipe as the page shows it.
-        shown: what was put there last.
-        request: the visitor's.
-        runs: the line.
-        models: by reference.
-        estimates: of its time.
-
-    Raises:
-        UserError: for anything that does not fit, a line for each mistake.
-    """
-    session, words = session_of(request), words_for(request)
-    if text.strip() != shown.strip():
-        recipe: Recipe | str = text
-    else:
-        chosen = Values.of(values)
-        if mistakes := chosen.mistakes(runs, words):
-            raise UserError("\n".join(mistakes))
-        recipe = composed(chosen, session, runs, models)
-    accepted = accept(recipe, session, runs)
-    job = runs.submit(accepted, session)
-    estimates.note(accepted, runs.home(job))
-    return job
-
-
-def composed(chosen: Values, session: str, runs: Runs, models: Models) -> Recipe:
-    """The recipe of the controls. Raises UserError for what does not fit together."""
-    other = models.get(chosen.teacher, session) if chosen.teacher != preset(chosen.preset).teacher else None
-    steps = chosen.unit == "steps"
-    made: dict[str, Any] = {
-        "teacher": chosen.teacher, "methods": chosen.methods or [], "ratio": chosen.ratio, "alpha": chosen.alpha,
-        "steps": int(chosen.amount or 0) if steps else None, "seconds": None if steps else float(chosen.amount or 0),
-        "settings": {**chosen.settings, "controls": chosen.controls}, "described": other.task if other else None,
-    }  # fmt: skip
-    recipe = choices.compose(chosen.preset, **made)
-    if not (chosen.share or chosen.family):
-        return recipe
-    model = other or models.get(chosen.teacher, session)
-    share = SHARES.get(chosen.share, SHARES["1/8"])
-    use = choices.propose_for(recipe, model, share, chosen.family, runs.limits.folder / "cache")
-    return choices.compose(chosen.preset, student=use, **made)
-
-
-def _lengths(chosen: Values, recipe: Recipe, runs: Runs, estimates: Estimates, words: Words) -> list[tuple[str, str]]:
-    """The lengths to choose from, each with the time of its whole run, or of its training while that is not known."""
-    found = []
-    for length, seconds in choices.seconds_of(chosen.preset, runs.limits.seconds).items():
-        spans = estimates.spans(recipe.lasting(seconds=seconds))
-        time = (words["training_of"].format(time=setup_markup.clock(seconds)) if spans is None
-                else words["about_time"].format(time=setup_markup.roughly(sum(spans.values()))))  # fmt: skip
-        found.append((f"{words[f'length_{length}']}\n{time}", length))
-    return found
 
 
 def _presets(kind: str) -> list[tuple[Any, str]]:
@@ -318,4 +231,4 @@ def _control(field: choices.Field) -> Any:
     return gr.Number(label=label, info=info, elem_id=id)
 
 
-__all__ = ["SHARES", "Setup", "Values", "connect", "controls", "submit"]
+__all__ = ["Setup", "connect", "controls"]

@@ -11,6 +11,7 @@ from kdgen.recipe import Recipe, read
 from kdgen.report.events import read_events
 from kdgen.training import timing
 from kdgen.types import UserError
+from kdgen.ui.own import brought
 from kdgen.ui.preparing import Preparing
 from kdgen.utils.convert import write_text
 
@@ -39,8 +40,9 @@ class Estimates:
     def spans(self, recipe: Recipe) -> Mapping[str, float] | None:
         """Seconds of each phase of a run; None while its nets are still to be measured, or no like them were."""
         kind = (recipe.task.name, str(recipe.teacher))
-        rates = timing.known(recipe, self.cache)
-        if rates is None:
+        rates, text = timing.known(recipe, self.cache), recipe.to_json()
+        own = '"own:' in text or bool(brought(text))  # is the visitor's alone, and not measured ahead
+        if rates is None and not own:
             self.preparing.want(recipe, first=True)
         with self._lock:
             if rates is not None:
@@ -49,7 +51,7 @@ class Estimates:
                 while len(self._similar) > KEPT:
                     self._similar.popitem(last=False)
             rates = rates or self._similar.get(kind)
-        if rates is None and (not self.preparing.enabled or timing.key_of(recipe) in self.preparing.failed):
+        if rates is None and (own or not self.preparing.enabled or timing.key_of(recipe) in self.preparing.failed):
             rates = GUESS
         return None if rates is None else timing.spans(recipe, rates)
 

@@ -20,6 +20,7 @@ from kdgen.types import UserError
 from kdgen.ui import choices, compare, markup
 from kdgen.ui.job import Job
 from kdgen.ui.models import Models
+from kdgen.ui.own import FOLDER
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
@@ -164,8 +165,10 @@ def teacher_of(runs: Runs, job: Job) -> str:
     except UserError:
         return ""
     path, _, _ = teacher.partition("#")
-    own = Path(path).is_relative_to(runs.folder.absolute())
-    return f"run:{Path(path).parent.name}" if own else teacher
+    if not Path(path).is_relative_to(runs.folder.absolute()):
+        return teacher
+    _, *inside = Path(path).relative_to(runs.folder.absolute()).parts
+    return f"own:{inside[1]}" if inside[0] == FOLDER else f"run:{Path(path).parent.name}"
 
 
 def thumbnail(home: Path, task: str) -> str:

@@ -29,9 +29,14 @@ class Limits:
         wall_seconds: longest time of a whole run with its controls and report, in seconds.
         slice_seconds: longest time in which a run holds a lent accelerator before it must ask again.
         pixels: pixels that a picture is worked on at; larger ones are shrunk to fit.
+        full_pixels: pixels that a picture is restored at for download; larger ones are shrunk to fit.
         upload_pixels: pixels of an uploaded picture.
         upload_side: height and width of an uploaded picture.
-        upload_bytes: bytes of an uploaded file.
+        upload_bytes: bytes of an uploaded picture.
+        teacher_bytes: bytes of a teacher that a visitor brings, unpacked too.
+        own_bytes: bytes of what a session brought, above which it brings no more for an hour.
+        pictures: pictures of their own that visitors may train on.
+        trusted: whether visitors may name files of this machine as models: on the owner's own machine alone.
         uploads_bytes: bytes of all uploaded files together, each of which is kept for an hour.
         text_bytes: bytes of a recipe.
         download_bytes: bytes of the files of all models of the Hub that a run names, and of each in a comparison.
@@ -54,9 +59,14 @@ class Limits:
     wall_seconds: int = 3600
     slice_seconds: int = 60
     pixels: int = 512 * 512
+    full_pixels: int = 8_000_000
     upload_pixels: int = 40_000_000
     upload_side: int = 10_000
     upload_bytes: int = 20_000_000
+    teacher_bytes: int = 200_000_000
+    own_bytes: int = 400_000_000
+    pictures: int = 200
+    trusted: bool = False
     uploads_bytes: int = 2 * 10**9
     text_bytes: int = 64_000
     download_bytes: int = 2_000_000_000
@@ -79,9 +89,9 @@ class Limits:
         """The limits of this environment.
 
         Raises:
-            UserError: for a variable that is no number.
+            UserError: for a variable that is no number, and for a Space that trusts everybody.
         """
-        values: dict[str, Path | int] = {"folder": STORAGE / "kdgen"} if storage() else {}
+        values: dict[str, Path | int | bool] = {"folder": STORAGE / "kdgen"} if storage() else {}
         for field in fields(cls):
             name = PREFIX + field.name.upper()
             text = os.environ.get(name, "").strip()
@@ -89,10 +99,15 @@ class Limits:
                 continue
             if field.name == "folder":
                 values[field.name] = Path(text)
+            elif field.type is bool or field.type == "bool":
+                values[field.name] = switched_on(field.name.upper())
             elif text.isdecimal():
                 values[field.name] = int(text)
             else:
                 raise UserError(f"{name} is a whole number, not {text!r}")
+        if values.get("trusted") and on_a_space():
+            raise UserError(f"{PREFIX}TRUSTED lets everybody who opens the page name files of this machine: a Space "
+                            "is open to all, leave it out")  # fmt: skip
         return cls(**values)  # type: ignore[arg-type]
 
 

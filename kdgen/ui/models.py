@@ -1,22 +1,23 @@
-"""Models that visitors name: which they are, what is fetched for them, and a few kept at hand; all of it bounded."""
+"""Models that visitors name: which they are, what is fetched for them, what they cost; all of it bounded."""
 
 import os
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import scan_cache_dir
 
-from kdgen.models.model import Model, load
+from kdgen.recipe import Recipe
+from kdgen.registry import Spec
 from kdgen.types import UserError
+from kdgen.ui import own
+from kdgen.ui.choices import Cost
+from kdgen.ui.questions import Questions
 from kdgen.ui.runs import Runs
 from kdgen.ui.visitors import Weighing, resolve
 from kdgen.ui.worker import Named, Worker
-
-KEPT, KEPT_BYTES = 12, 200 * 10**6
-"""Models that are kept in this process, and bytes of their parameters."""
 
 PIN_SECONDS = 300.0
 CACHE_BYTES = 20 * 10**9
@@ -27,14 +28,17 @@ class Models:
 
     Args:
         runs: whose finished students are models too.
+
+    Attributes:
+        worker: compares them.
+        questions: what the setup side asks, beside a comparison that takes its time.
     """
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
-        self.worker = Worker(runs.limits)
+        self.worker, self.questions = Worker(runs.limits), Questions(Worker(runs.limits))
         self._lock = threading.Lock()
         self._pins: dict[tuple[str, int], str] = {}
-        self._kept: OrderedDict[tuple[str, float], Model] = OrderedDict()
 
     def named(self, reference: str, session: str) -> Named:
         """A model that a visitor names: as it was written, as ``kdgen.load`` takes it, and when it was changed.
@@ -45,6 +49,11 @@ class Models:
         """
         named = resolve(reference, session, self.runs)
         changed = 0.0
+        if named.startswith(f"./{own.FOLDER}/"):
+            base, mark, half = reference.strip().partition("#")
+            folder = self.runs.brought(base, session, "teacher").resolve()
+            declared = folder / own.DECLARATION
+            named, changed = f"{declared if declared.is_file() else folder}{mark}{half}", folder.stat().st_mtime
         if named.startswith("../"):
             named = str(self.runs.folder / named.removeprefix("../"))
             try:
@@ -64,17 +73,65 @@ class Models:
             raise UserError(f"at most {limit} models are compared at once, not {len(texts)}")
         return tuple(self.named(text, session) for text in texts)
 
-    def get(self, reference: str, session: str) -> Model:
-        """The model that a visitor names, in this process. Raises what ``named`` does."""
-        _, named, changed = self.named(reference, session)
-        with self._lock:
-            if (named, changed) not in self._kept:
-                self._kept[named, changed] = load(named)
-            self._kept.move_to_end((named, changed))
-            model = self._kept[named, changed]
-            while len(self._kept) > KEPT or (sum(map(size_of, self._kept.values())) > KEPT_BYTES and self._kept):
-                self._kept.popitem(last=False)
-            return model
+    def task(self, reference: str, session: str, *, wait: float) -> Mapping[str, Any]:
+        """What a model was made for. Raises what ``named`` and ``Questions.ask`` do."""
+        facts: Mapping[str, Any] = self.questions.ask("task", self.named(reference, session), wait=wait)
+        return facts
+
+    def costs(self, recipe: Recipe, session: str, *, wait: float) -> tuple[Cost, Cost]:
+        """What teacher and student of a recipe cost. Raises what ``named`` and ``Questions.ask`` do."""
+        teacher = self.named(str(recipe.teacher), session)
+        found: tuple[Cost, Cost] = self.questions.ask(
+            "costs", recipe.task.model_dump_json(), recipe.student.model_dump_json(), teacher, wait=wait
+        )
+        return found
+
+    def proposed(
+        self, recipe: Recipe, reference: str, session: str, share: float, family: str | None, *, wait: float
+    ) -> Spec:
+        """A student of a share of a teacher's cost. Raises what ``named`` and ``Questions.ask`` do."""
+        args = self.named(reference, session), share, family, self.runs.limits.folder / "cache"
+        use: Spec = self.questions.ask("proposed", recipe.to_json(), *args, wait=wait)
+        return use
+
+    def bring(self, files: Sequence[Path], declared: Mapping[str, Any] | None, session: str) -> tuple[str, own.About]:
+        """Take a teacher in files that were uploaded, which are removed.
+
+        Args:
+            files: as ``kdgen.ui.teacher_files.keep`` takes them.
+            declared: the same.
+            session: the visitor's.
+
+        Returns:
+            its name, and what it is.
+
+        Raises:
+            UserError: what ``Own.begin`` and ``kdgen.ui.teacher_files.keep`` do.
+        """
+        return self._taken(session, files, "keep_teacher", declared, self.runs.limits.teacher_bytes)
+
+    def bring_pictures(self, files: Sequence[Path], session: str) -> tuple[str, own.About]:
+        """Take pictures to train on, likewise; see ``kdgen.ui.picture_files.keep``."""
+        return self._taken(session, files, "keep_pictures", self.runs.limits)
+
+    def _taken(self, session: str, files: Sequence[Path], call: str, *args: Any) -> tuple[str, own.About]:
+        about = None
+        try:
+            name, folder = self.runs.own.begin(session)
+            try:
+                about = self.questions.worker.call(call, list(files), *args, folder.resolve())
+            finally:
+                self.runs.own.finish(folder, about)
+        finally:
+            for file in files:
+                file.unlink(missing_ok=True)
+        assert about is not None
+        return name, about
+
+    def end(self) -> None:
+        """End the processes that models are asked in."""
+        self.worker.end()
+        self.questions.end()
 
     def _pinned(self, named: str, period: int) -> str:
         """A reference to the Hub at the commit that was weighed, asked for once in a while."""
@@ -87,11 +144,6 @@ class Models:
             self._pins = {key: each for key, each in self._pins.items() if key[1] == period}
             self._pins[named, period] = exact
         return exact
-
-
-def size_of(model: Model) -> int:
-    """Bytes of a model's parameters."""
-    return sum(each.numel() * each.element_size() for each in [*model.parameters(), *model.buffers()])
 
 
 def make_room() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kdgen.ui.own import CACHE, FOLDER
 from kdgen.ui.spare import Spare
 
 PACKAGES = Path(__file__).parents[2]
@@ -77,6 +78,8 @@ def execute(
     Returns:
         its exit code, negative after a signal.
     """
+    if (home / FOLDER).is_dir():  # nothing that is made of what a visitor brought outlives the run
+        env = {**(os.environ if env is None else env), "KDGEN_CACHE": str((home / FOLDER / CACHE).resolve())}
     process = _begun(arguments, home, env, spare)
     (home / "pid").write_text(str(process.pid), encoding="utf-8")
     with suppress(OSError, AttributeError):
@@ -106,7 +109,8 @@ def _begun(
     out, errors = home.resolve() / EVENTS, home.resolve() / "log.txt"
     out.unlink(missing_ok=True)
     if spare is not None and list(arguments[1:3]) == ["-m", "kdgen"]:
-        process = spare.take(arguments[3:], home.resolve(), out, errors)
+        cache = None if env is None else env.get("KDGEN_CACHE")
+        process = spare.take(arguments[3:], home.resolve(), out, errors, cache)
         if process is not None:
             return process
     with errors.open("ab") as log, out.open("ab") as events:

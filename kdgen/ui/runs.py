@@ -5,7 +5,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from kdgen.recipe import Recipe
 from kdgen.types import UserError
+from kdgen.ui import own
 from kdgen.ui.job import ID, Job, State, owner_of
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute, showing
@@ -40,6 +41,7 @@ class Runs:
     def __init__(self, limits: Limits, executing: Execute | None = None, *, workers: int | None = None) -> None:
         self.limits, self.folder = limits, limits.folder / "runs"
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.own = own.Own(limits)
         env = environment(limits.folder / "cache")
         self.spare = Spare(env) if executing is None else None
         local = partial(execute, env=env, memory=limits.memory_bytes, spare=self.spare)
@@ -63,9 +65,12 @@ class Runs:
         """Put a run at the end of the line. Raises UserError where the line or the session's share is full."""
         job = Job(secrets.token_hex(6), owner_of(session), recipe.name, recipe.task.name, time.time())
         home = self.folder / job.id
+        brought = [self.brought(each, session) for each in own.brought(recipe.to_json())]
         with self._changed:
             self._make_room(job.owner)
             home.mkdir()
+            for folder in brought:
+                own.copy(folder, home)
             write_text(home / "recipe.json", recipe.to_json() + "\n")
             self._enter(job)
         return job
@@ -115,6 +120,15 @@ class Runs:
         if job is None or job.owner != owner:
             raise UserError("there is no such run of yours: it was deleted, swept away, or belongs to somebody else")
         return job
+
+    def brought(self, reference: object, session: str, kind: own.Kind | None = None) -> Path:
+        """The folder of what this session brought, for an hour or with a run. Raises UserError for anything else."""
+
+        def places() -> Iterator[Path]:
+            yield self.own.folder / owner_of(session)
+            yield from (self.folder / job.id / own.FOLDER for job in self.owned_by(session))
+
+        return own.find(reference, kind, places())
 
     def find(self, id: str) -> Job | None:
         """A run of whomever."""
@@ -225,6 +239,7 @@ class Runs:
         while not self._closed:
             with suppress(OSError):
                 self.sweep()
+                self.own.sweep()
             time.sleep(SWEEP_EVERY)
 
     def _recover(self) -> None:

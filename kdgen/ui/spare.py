@@ -36,7 +36,9 @@ class Spare:
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
-    def take(self, arguments: Sequence[str], home: Path, out: Path, errors: Path) -> subprocess.Popen[bytes] | None:
+    def take(
+        self, arguments: Sequence[str], home: Path, out: Path, errors: Path, cache: str | None = None
+    ) -> subprocess.Popen[bytes] | None:
         """The process at a command from now on; None where there is none.
 
         Args:
@@ -44,12 +46,14 @@ class Spare:
             home: the folder in which it works.
             out: the file to which what it prints is appended.
             errors: the same for its warnings and errors.
+            cache: the folder of its caches; by default that of its environment.
         """
         with self._lock:
             process, self._process = self._process, None
         if process is None or process.stdin is None:
             return None
-        given = {"arguments": list(arguments), "home": str(home), "out": str(out), "errors": str(errors)}
+        given = {"arguments": list(arguments), "home": str(home), "out": str(out), "errors": str(errors),
+                 "cache": cache}  # fmt: skip
         try:
             process.stdin.write(json.dumps(given).encode() + b"\n")
             process.stdin.close()
@@ -96,6 +100,8 @@ def wait() -> None:
         file = os.open(given[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         os.dup2(file, descriptor)
         os.close(file)
+    if given["cache"]:
+        os.environ["KDGEN_CACHE"] = given["cache"]
     sys.argv = ["kdgen", *given["arguments"]]
     runpy.run_module("kdgen", run_name="__main__")
 

@@ -1,5 +1,6 @@
 """Files of strangers: where they lie; pictures, judged by their header before they are decoded, then shrunk."""
 
+import math
 import os
 import shutil
 import time
@@ -65,6 +66,16 @@ def open_picture(path: str | os.PathLike[str], limits: Limits) -> Image.Image:
     Raises:
         UserError: for what is no picture of a common kind, too large a one, and a damaged one.
     """
+    return cropped(shrunk(_opened(path, limits, 2048), limits.pixels))
+
+
+def open_full(path: str | os.PathLike[str], limits: Limits) -> Image.Image:
+    """The same as large as it is, or as large as pictures are for download. Raises what ``open_picture`` does."""
+    return shrunk(_opened(path, limits, math.isqrt(limits.full_pixels) + 1), limits.full_pixels)
+
+
+def _opened(path: str | os.PathLike[str], limits: Limits, side: int) -> Image.Image:
+    """An uploaded picture, upright, on white; one that can be read smaller is, with sides of ``side`` at least."""
     file = Path(path)
     if file.stat().st_size > limits.upload_bytes:
         raise UserError(f"this file has more than {limits.upload_bytes // 1_000_000} MB: choose a smaller picture")
@@ -78,10 +89,10 @@ def open_picture(path: str | os.PathLike[str], limits: Limits) -> Image.Image:
                                     f"side and {limits.upload_pixels // 1_000_000} million in all")  # fmt: skip
                 if min(width, height) < 16:
                     raise UserError(f"this picture has {width:,} x {height:,} pixels: 16 a side are the least")
-                image.draft("RGB", (2048, 2048))
+                image.draft("RGB", (side, side))
                 image.load()
                 values = from_image(image).on(WHITE)
-                return shrunk(Image.fromarray(values.clip(0, 255).round().astype(np.uint8)), limits.pixels)
+                return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         bomb = not isinstance(error, UnidentifiedImageError)
         raise UserError("this picture is far too large" if bomb else "this is no PNG, JPEG, WebP, BMP, TIFF or GIF "
@@ -93,10 +104,14 @@ def open_picture(path: str | os.PathLike[str], limits: Limits) -> Image.Image:
 
 
 def shrunk(image: Image.Image, pixels: int) -> Image.Image:
-    """A picture with at most so many pixels, and sides that are multiples of 16 so that every net takes them."""
+    """A picture with at most so many pixels."""
     share = min((pixels / (image.width * image.height)) ** 0.5, 1.0)
-    width, height = (max(round(side * share), 16) for side in image.size)
-    if share < 1:
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    width, height = (max(int(side * share), 16) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS) if share < 1 else image
+
+
+def cropped(image: Image.Image) -> Image.Image:
+    """The middle of a picture, with sides that are multiples of 16 so that every net takes them."""
+    width, height = image.size
     left, top = width % 16 // 2, height % 16 // 2
     return image.crop((left, top, left + width // 16 * 16, top + height // 16 * 16))

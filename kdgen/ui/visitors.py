@@ -1,8 +1,10 @@
-"""What visitors may name: no file and no folder of this machine, no code, nothing of a size that harms the others."""
+"""What visitors may name: no file of this machine but what they brought, no code, nothing that harms the others."""
 
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from kdgen.models.hub_cache import HubId, api, explained, fetchable
@@ -12,6 +14,7 @@ from kdgen.models.loading import BUNDLED
 from kdgen.recipe import STARTS, Recipe, parse
 from kdgen.registry import nearest
 from kdgen.types import UserError
+from kdgen.ui import own
 from kdgen.ui.job import ID
 from kdgen.ui.runs import Runs
 
@@ -37,6 +40,9 @@ LARGEST_OTHER = 100_000
 
 LEAST: dict[str, float] = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
 DEPTH = 12
+SOURCE = {"name", "args"}
+"""The keys of a source of images."""
+
 MOST_TEACHERS = 3
 REPOSITORIES = 8
 CACHE_GIB = 2.0
@@ -47,7 +53,8 @@ def resolve(reference: str, session: str, runs: Runs) -> str:
     """What a visitor named as a model, in the words of ``kdgen.load`` within a run's home folder.
 
     Args:
-        reference: a bundled name, ``run:ID`` of a run of this session, or an id of the Hub.
+        reference: a bundled name, ``run:ID`` of a run of this session, ``own:NAME`` of a teacher that it brought, an
+            id of the Hub, or where everybody is trusted a path that begins with ``/`` or ``~``.
         session: who asks.
         runs: all runs.
 
@@ -57,15 +64,21 @@ def resolve(reference: str, session: str, runs: Runs) -> str:
     text = reference.strip() if isinstance(reference, str) else ""
     if text in TEACHERS or text in _bundled():
         return text
+    if text.startswith("own:"):
+        base, _, half = text.partition("#")
+        found = own.within(runs.brought(base, session, "teacher"))
+        return found + (f"#{half}" if half in ("encoder", "decoder") else "")
+    if runs.limits.trusted and text.startswith(("/", "~")):
+        return str(Path(text).expanduser())
     if text.startswith("run:"):
         id, _, half = text.removeprefix("run:").partition("#")
         job = runs.get(id, session)
         run = runs.home(job) / "run"
         places = {run: run / "student", run / "best" / "student": run / "best" / "student"}
-        found = next((place for place, student in places.items() if (student / "config.json").is_file()), None)
-        if found is None:
+        student = next((place for place, each in places.items() if (each / "config.json").is_file()), None)
+        if student is None:
             raise UserError(f"the run {job.name} has no student yet")
-        return f"../{found.relative_to(runs.folder)}" + (f"#{half}" if half in ("encoder", "decoder") else "")
+        return f"../{student.relative_to(runs.folder)}" + (f"#{half}" if half in ("encoder", "decoder") else "")
     name, _, half = text.partition("#")
     if "/" in name and half in ("", "encoder", "decoder"):
         return f"{HubId.read(name)}" + (f"#{half}" if half else "")
@@ -103,8 +116,19 @@ def accept(recipe: Recipe | str | Mapping[str, Any], session: str, runs: Runs) -
     def named(reference: Any) -> str:
         return weighing.pinned(resolve(reference, session, runs))
 
-    data = _checked(data, named, {"num_steps": limits.num_steps})
+    def pictures(reference: Any) -> str:
+        return own.within(runs.brought(reference, session, "pictures"))
+
+    data = _checked(data, Naming(named, pictures), {"num_steps": limits.num_steps})
     return parse({**data, "teacher": None if recipe.teacher is None else named(recipe.teacher)})
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Resolves what a visitor names, or raises UserError: models, and pictures that the visitor brought."""
+
+    model: Callable[[Any], str]
+    pictures: Callable[[Any], str]
 
 
 class Weighing:
@@ -151,12 +175,21 @@ def _read(text: str) -> dict[str, Any]:
     return data
 
 
-def _checked(value: Any, named: Callable[[Any], str], largest: Mapping[str, int], key: str = "", depth: int = 0) -> Any:
+def check_sizes(args: Mapping[str, Any]) -> None:
+    """Refuse arguments of a net that are too large, or name anything. Raises UserError."""
+
+    def refuse(reference: Any) -> str:
+        raise UserError(f"{str(reference)[:40]!r} is no argument of a net")
+
+    _checked(args, Naming(refuse, refuse), {})
+
+
+def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = "", depth: int = 0) -> Any:
     """A part of a recipe with its models resolved; raises for what is not allowed.
 
     Args:
         value: the part.
-        named: resolves what names a model.
+        naming: resolves what names a model or pictures.
         largest: values by key, beside those of ``LARGEST``.
         key: under which the part stands.
         depth: how deep.
@@ -170,25 +203,28 @@ def _checked(value: Any, named: Callable[[Any], str], largest: Mapping[str, int]
     if key == "teachers" and isinstance(value, dict):
         if len(value) > MOST_TEACHERS:
             raise UserError(f"a run has {MOST_TEACHERS} teachers beside the first at most, not {len(value)}")
-        return {name: named(each) for name, each in value.items()}
+        return {name: naming.model(each) for name, each in value.items()}
     if isinstance(value, dict):
         source = key in ("images", "evaluate") or (key == "sources" and "name" in value)
         if source and (name := value.get("name")) not in IMAGES:
-            raise UserError(f"images come from {', '.join(IMAGES)} here, not from {str(name)[:40]!r}: no files "
-                            "of this machine are read")  # fmt: skip
+            args = value.get("args")
+            if name == "folder" and isinstance(args, dict) and args.keys() == {"path"} and value.keys() <= SOURCE:
+                return {"name": "folder", "args": {"path": naming.pictures(args["path"])}}
+            raise UserError(f"images come from {', '.join(IMAGES)} here, or from those that you brought, not from "
+                            f"{str(name)[:40]!r}: no files of this machine are read")  # fmt: skip
         for name in value:
             if not PLAIN.fullmatch(name):
                 raise UserError(f"{name[:40]!r} is no key of a recipe")
         if key == "args" and "num_steps" in largest:  # of a sampler, by whatever name, not of the training
             largest = {**largest, "steps": largest["num_steps"]}
-        return {name: _checked(inner, named, largest, name, depth + 1) for name, inner in value.items()}
+        return {name: _checked(inner, naming, largest, name, depth + 1) for name, inner in value.items()}
     if isinstance(value, list):
         if len(value) > 64:
             raise UserError(f"{key} has {len(value)} entries: 64 are enough")
-        return [_checked(inner, named, largest, key, depth + 1) for inner in value]
+        return [_checked(inner, naming, largest, key, depth + 1) for inner in value]
     if isinstance(value, str) and key != "teacher":
         if key in MODELS:
-            return named(value)
+            return naming.model(value)
         if not PLAIN.fullmatch(value):
             raise UserError(f"{key} must name nothing with a path, and {value[:40]!r} does")
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -204,4 +240,4 @@ def _bundled() -> Iterator[str]:
     return (path.name for path in BUNDLED.iterdir() if (path / "config.json").is_file())
 
 
-__all__ = ["ID", "TEACHERS", "Weighing", "accept", "resolve"]
+__all__ = ["ID", "TEACHERS", "Weighing", "accept", "check_sizes", "resolve"]

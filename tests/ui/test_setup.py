@@ -7,7 +7,7 @@ import pytest
 
 from kdgen.presets import preset
 from kdgen.ui import choices
-from kdgen.ui.distill import Values
+from kdgen.ui.composing import Values
 from kdgen.ui.limits import Limits
 from kdgen.ui.words import CHINESE, ENGLISH
 
@@ -27,7 +27,7 @@ def homes(server):
 
 def begun(server, before):
     """The recipe of the run that was begun since, once there is one."""
-    for _ in range(300):
+    for _ in range(900):
         new = homes(server) - before
         if new and (home := new.pop()) and (home / "recipe.json").is_file():
             return json.loads((home / "recipe.json").read_text())
@@ -197,7 +197,7 @@ def test_mistakes_are_found_in_any_language():
     def mistakes(amount, unit="seconds", **changed):
         values = [changed.get(key, value) for key, value in zip(choices.ADVANCED, settings, strict=True)]
         made = Values.of(["denoiser", "denoise", "good", True, "denoiser", "", None, ["output"], "fixed", 1, unit,
-                          amount, *values])  # fmt: skip
+                          amount, *values, ""])  # fmt: skip
         return [made.mistakes(runs, words) for words in (ENGLISH, CHINESE)]
 
     assert mistakes(33) == [[], []]

@@ -23,10 +23,22 @@ kd.length = (name, length) => {
 kd.update = (value, choices) => ({__type__: "update", value, ...(choices ? {choices} : {})});
 kd.stamp = () => `${Date.now()}-${Math.random()}`;
 
+// A teacher that was brought, as {reference, kind}, with a preset of its kind.
+kd.own = (taken, kind, name, length) => {
+  const rest = kd.presets[name].fields.length + 9;
+  if (!taken) return Array(rest + 4).fill(undefined);
+  const own = JSON.parse(taken), names = own.kind === kind ? null : kd.kinds[own.kind];
+  const filled = names ? kd.filled(names[0][1], length) : Array(rest + 2).fill(undefined);
+  filled[2] = kd.update(own.reference);
+  filled[filled.length - 1] = kd.stamp();
+  return [names ? own.kind : undefined, names ? kd.update(names[0][1], names) : undefined, ...filled];
+};
+
 // What was chosen is kept in this browser.
 kd.keep = (...values) => {
+  const kept = values.slice(0, -1);  // pictures are brought anew
   document.body.classList.add("kd-pending");
-  try { localStorage.setItem("kd-setup", JSON.stringify(values)); } catch { /* a browser that keeps nothing */ }
+  try { localStorage.setItem("kd-setup", JSON.stringify(kept)); } catch { /* a browser that keeps nothing */ }
   return values;
 };
 kd.settled = () => document.body.classList.remove("kd-pending");

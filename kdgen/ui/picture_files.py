@@ -1,0 +1,42 @@
+"""Pictures of a stranger to train on: each judged, shrunk and written anew, so that nothing else stays of the file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdgen.types import UserError
+from kdgen.ui.limits import Limits
+from kdgen.ui.own import About
+from kdgen.ui.uploads import open_picture
+
+LEAST = 5
+SIDE = 64
+"""Least height and width of a picture to train on: patches are cut out of it."""
+
+
+def keep(files: Sequence[Path], limits: Limits, folder: Path) -> About:
+    """Put pictures into a folder.
+
+    Args:
+        files: that were uploaded.
+        limits: bounds.
+        folder: an empty one.
+
+    Raises:
+        UserError: for too few or too many, and for what ``open_picture`` refuses, with its name.
+    """
+    if not LEAST <= len(files) <= limits.pictures:
+        raise UserError(
+            f"{LEAST} to {limits.pictures} pictures are taken, not {len(files)}: upload all of them at once"
+        )
+    for number, file in enumerate(files):
+        try:
+            image = open_picture(file, limits)
+            if min(image.size) < SIDE:
+                raise UserError(f"this picture is {image.width} x {image.height} pixels: {SIDE} a side are the least")
+        except UserError as error:
+            raise UserError(f"{file.name[:60]}: {error}") from None
+        image.save(folder / f"{number:03}.png", compress_level=1)
+    return About("pictures", "pictures", count=len(files))
+
+
+__all__ = ["keep"]

@@ -1,0 +1,225 @@
+"""A teacher in files of a stranger: nothing is unpickled, no name leads elsewhere, and all of it is bounded."""
+
+import json
+import re
+import shutil
+import stat
+import struct
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from kdgen.data.photographs import Photographs
+from kdgen.models.hub_cache import fetchable
+from kdgen.models.model import Model, load
+from kdgen.models.task_arguments import changes_images, task_class, task_name
+from kdgen.types import UserError
+from kdgen.ui.own import DECLARATION, About
+from kdgen.ui.visitors import check_sizes
+from kdgen.utils.schema import read_json_text
+
+WEIGHTS = "model.safetensors"
+ENTRIES, JSON_BYTES, HEADER_BYTES, TENSORS = 64, 1_000_000, 4_000_000, 20_000
+"""Files of a zip, bytes of a file of JSON and of the header of weights, and tensors in these, at most."""
+
+SOUND = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".onnx", ".h5", ".npz", ".npy")
+CHUNK = 2**20
+
+
+def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, folder: Path) -> About:
+    """Put a teacher into a folder, and see what it does with a picture.
+
+    Args:
+        files: that were uploaded: a zip of a student's or a model's folder; its files, a `config.json` among them; or
+            weights alone or with the JSON of a declaration.
+        declared: for weights alone, a declaration as ``kdgen.recipe.Checkpoint`` says, without its file.
+        most: bytes of all files.
+        folder: an empty one.
+
+    Raises:
+        UserError: for what is no such thing, too large, damaged, or does not do what is declared of it.
+    """
+    zips = [file for file in files if file.suffix.lower() == ".zip"]
+    if zips and len(files) > 1:
+        raise UserError("a zip holds all of a model: upload it alone")
+    if zips:
+        unpack(zips[0], folder, most)
+    else:
+        _gather(files, declared, folder, most)
+    for path in folder.rglob("*.safetensors"):
+        check_header(path)
+    _check_nets(folder)
+    name = next(iter(sorted(files, key=lambda file: file.suffix.lower() != ".safetensors"))).stem[:60]
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            model = load(folder / DECLARATION if (folder / DECLARATION).is_file() else folder)
+            _try(model)
+    except UserError as error:
+        raise UserError(str(error).replace(f"{folder}/", "").replace(str(folder), "it")) from None
+    notes = tuple(str(each.message).replace(f"{folder}/", "")[:200] for each in caught
+                  if issubclass(each.category, UserWarning))[:3]  # fmt: skip
+    count = sum(each.numel() for each in model.parameters())
+    return About("teacher", name, task_name(model.task), count, notes)
+
+
+def unpack(file: Path, folder: Path, most: int) -> None:
+    """Take the files of a model out of a zip, and nothing else.
+
+    Raises:
+        UserError: for a damaged one; paths that lead elsewhere, links, too many files or bytes; and pickles alone.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            if len(entries) > ENTRIES:
+                raise UserError(f"this zip holds {len(entries):,} files: a model's folder has {ENTRIES} at most")
+            names = _sound([entry.filename for entry in entries])
+            if any(stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG) for entry in entries):
+                raise UserError("this zip holds a link or a device: zip the files themselves")
+            if any(entry.flag_bits & 1 for entry in entries):
+                raise UserError("this zip asks for a password: zip the files without one")
+            wanted = _wanted(names)
+            left = most
+            for entry, name in zip(entries, names, strict=True):
+                if name in wanted:
+                    left = _extract(archive, entry, folder / name, left, most)
+    except UserError:
+        raise
+    except FileExistsError:
+        raise UserError("this zip holds one file twice: zip the folder anew") from None
+    except Exception:  # decompressors raise whatever they do
+        raise UserError("this zip is damaged or of a kind that is not read: zip the folder anew") from None
+
+
+def check_header(path: Path) -> None:
+    """Refuse weights whose header is too large, or says of the file what it is not.
+
+    Raises:
+        UserError: for these, and for what is no safetensors file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
+        if length > size - 8:
+            raise UserError(f"{path.name} is no safetensors file, or cut short: save the weights as safetensors")
+        if length > HEADER_BYTES:
+            raise UserError(f"{path.name} has a header of {length:,} bytes: {HEADER_BYTES:,} are the most")
+        try:
+            header = json.loads(file.read(length))
+            tensors = [each for name, each in header.items() if name != "__metadata__"]
+            ends = [each["data_offsets"] for each in tensors]
+            fits = all(type(a) is type(b) is int and 0 <= a <= b <= size - 8 - length for a, b in ends)
+        except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+            raise UserError(f"{path.name} is no safetensors file: save the weights as safetensors") from None
+    if len(tensors) > TENSORS:
+        raise UserError(f"{path.name} holds {len(tensors):,} tensors: {TENSORS:,} are the most")
+    if not tensors or not fits:
+        raise UserError(f"{path.name} is damaged or cut short: it says of itself what it does not hold")
+
+
+def _check_nets(folder: Path) -> None:
+    """Refuse arguments of nets that are too large, before one is built."""
+    for name in (DECLARATION, "config.json"):
+        if (folder / name).is_file():
+            data = _read(folder / name)
+            net = data.get("net")
+            if "_class_name" not in data and isinstance(net, dict) and isinstance(net.get("args"), dict):
+                check_sizes(net["args"])
+
+
+def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: Path, most: int) -> None:
+    """Files that were uploaded one by one."""
+    weights = [file for file in files if file.suffix.lower() == ".safetensors"]
+    texts = [file for file in files if file.suffix.lower() == ".json"]
+    if other := next((file for file in files if file not in (*weights, *texts)), None):
+        pickle = other.suffix.lower() in PICKLES
+        raise UserError(f"{other.name[:60]}: weights are taken as .safetensors alone"
+                        f"{', for others may run code when they are read' if pickle else ''}")  # fmt: skip
+    if len(weights) != 1 or len(texts) > 1:
+        raise UserError("upload one .safetensors file, beside it a config.json if there is one; or a zip of the folder")
+    if weights[0].stat().st_size > most:
+        raise UserError(f"{weights[0].name[:60]} has more than {most / 1e6:,.0f} MB: choose a smaller model")
+    data = _read(texts[0]) if texts else None
+    if data is not None and ("kdgen" in data or "_class_name" in data):
+        name = WEIGHTS if "kdgen" in data else "diffusion_pytorch_model.safetensors"
+        (folder / "config.json").write_text(json.dumps(data), encoding="utf-8")
+    else:
+        if (declaration := data if data is not None else declared) is None:
+            raise UserError("say which net it is, or upload the config.json beside the weights")
+        name = WEIGHTS
+        named = {**declaration, "file": WEIGHTS, "name": declaration.get("name") or weights[0].stem[:60]}
+        (folder / DECLARATION).write_text(json.dumps(named), encoding="utf-8")
+    shutil.copyfile(weights[0], folder / name)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    if file.stat().st_size > JSON_BYTES:
+        raise UserError(f"{file.name[:60]} is longer than {JSON_BYTES:,} bytes: a config.json is short")
+    try:
+        data = json.loads(read_json_text(file))
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        raise UserError(f"{file.name[:60]} is no JSON object: upload the config.json that lies beside the weights")
+    return data
+
+
+def _sound(names: Sequence[str]) -> list[str]:
+    """Names in a zip without the folder that all of them lie in."""
+    for name in names:
+        if not SOUND.fullmatch(name) or {"..", "."} & set(name.split("/")):
+            raise UserError(f"this zip holds {name[:60]!r}, a path that leads elsewhere: zip the folder itself")
+    tops = {name.partition("/")[0] for name in names if not name.startswith("__MACOSX/")}
+    inside = all("/" in name for name in names) and len(tops) == 1
+    return [name.partition("/")[2] if inside else name for name in names]
+
+
+def _wanted(names: Sequence[str]) -> set[str]:
+    wanted = set(fetchable(names))
+    if not any(name.endswith(".safetensors") for name in wanted):
+        if pickle := next((name for name in names if name.endswith(PICKLES)), None):
+            raise UserError(f"this zip holds its weights as {PurePosixPath(pickle).name[:60]}, which may run code when "
+                            "it is read and never is: save them as safetensors")  # fmt: skip
+        raise UserError("this zip holds no weights of a student or of a diffusers model as safetensors")
+    if not wanted & {"config.json", "model_index.json"}:
+        raise UserError("this zip has no config.json: upload the .safetensors file itself, and say which net it is")
+    return {name for name in wanted if PurePosixPath(name).suffix in (".json", ".safetensors")}
+
+
+def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, left: int, most: int) -> int:
+    """Write a file of a zip. Returns the bytes that are left for others."""
+    largest = min(left, JSON_BYTES) if target.suffix == ".json" else left
+    target.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with archive.open(entry) as source, target.open("xb") as out:
+        while chunk := source.read(CHUNK):
+            count += len(chunk)
+            if count > largest:
+                raise UserError(f"what this zip holds has more than {most / 1e6:,.0f} MB, or a JSON file of more than "
+                                f"{JSON_BYTES / 1e6:g} MB: choose a smaller model")  # fmt: skip
+            out.write(chunk)
+    return left - count
+
+
+def _try(model: Model) -> None:
+    """Let a model do once what it was made for. Raises UserError where it does not."""
+    if changes_images(model.task):
+        _, picture = next(Photographs().images(model.channels))
+        task = task_class(model.task)
+        if task.takes_sigma:
+            model.restore(picture[..., :64, :64], _level(model.task))
+    elif task_class(model.task).reads == "latents" and task_class(model.task).draws is not None:
+        model.draw(1, seed=0)
+
+
+def _level(task: Mapping[str, Any]) -> float | None:
+    sigma = task.get("sigma", 25.0)
+    return float(sigma[0] if isinstance(sigma, list) else sigma)
+
+
+__all__ = ["check_header", "keep", "unpack"]
