@@ -15,7 +15,7 @@ from PIL import Image
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images
 from kdgen.report.report import Report
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import comparing
 from kdgen.ui.comparing import Options, Shown
 from kdgen.ui.worker import Named, resident
@@ -34,7 +34,7 @@ def show(models: Sequence[Named], photo: Image.Image, options: Options) -> tuple
     found = _loaded(models)
     changes = changes_images(comparing.shared_task(found))
     if len(found) < 2 and not changes:
-        raise UserError("name at least two models")
+        raise UserError(text("two_models", "name at least two models"))
     if changes:
         shown = comparing.on_photograph(found, photo, sigma=options.sigma, seed=options.seed, noisy=options.noisy)
     else:
@@ -80,13 +80,14 @@ def _answer(name: str, args: Sequence[Any]) -> Any:
     try:
         return CALLS[name](*args)
     except UserError as error:
-        return UserError(str(error))
+        return UserError(error.text)
     except (RuntimeError, MemoryError) as error:
         short = isinstance(error, MemoryError) or "memory" in str(error)
-        text = "this needs more memory than there is for it here: take fewer or smaller models, or fewer images"
-        return UserError(text if short else str(error)[:300])
+        return UserError(text("no_memory", "this needs more memory than there is for it here: take fewer or smaller "
+                              "models, or fewer images") if short else str(error)[:300])  # fmt: skip
     except Exception as error:
-        return UserError(f"this could not be worked out ({type(error).__name__}: {str(error)[:200]})")
+        return UserError(text("not_worked_out", "this could not be worked out ({error})",
+                              error=f"{type(error).__name__}: {str(error)[:200]}"))  # fmt: skip
 
 
 def main() -> None:

@@ -198,7 +198,7 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
             recipe = composed(chosen, session, runs, models)
             shown = markup.costs(*choices.costs(recipe, models.get(chosen.teacher, session)), words)
         except UserError as error:
-            return [gr.skip(), "", "", gr.skip(), offered, gr.Timer(active=False), markup.notice(str(error))]
+            return [gr.skip(), "", "", gr.skip(), offered, gr.Timer(active=False), markup.refusal(error, words)]
         spans = estimates.spans(recipe)
         lengths = gr.update(choices=_lengths(chosen, recipe, runs, estimates, words))
         return [recipe.to_json(), shown, setup_markup.run_time(spans, words), lengths, offered,

@@ -10,7 +10,7 @@ from pathlib import Path
 from huggingface_hub import scan_cache_dir
 
 from kdgen.models.model import Model, load
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.runs import Runs
 from kdgen.ui.visitors import Weighing, resolve
 from kdgen.ui.worker import Named, Worker
@@ -52,7 +52,7 @@ class Models:
                 student = folder if (folder / "config.json").is_file() else folder / "student"
                 changed = (student / "config.json").stat().st_mtime
             except FileNotFoundError:
-                raise UserError(f"{reference} was deleted") from None
+                raise UserError(text("model_deleted", "{reference} was deleted", reference=reference)) from None
         if named.startswith("hub:"):
             named = self._pinned(named, int(time.time() / PIN_SECONDS))
         return reference, named, changed
@@ -61,7 +61,9 @@ class Models:
         """Several models, each once. Raises UserError for too many."""
         texts = list(dict.fromkeys(str(each).strip() for each in references or () if str(each).strip()))
         if len(texts) > (limit := self.runs.limits.models):
-            raise UserError(f"at most {limit} models are compared at once, not {len(texts)}")
+            raise UserError(text("too_many_models", "at most {most} models are compared at once, not {count}",
+                                 most=limit,
+                                 count=len(texts)))  # fmt: skip
         return tuple(self.named(text, session) for text in texts)
 
     def get(self, reference: str, session: str) -> Model:
