@@ -161,7 +161,7 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         except Waiting:
             return [gr.skip(), pending, gr.skip(), gr.skip(), offered, soon, ""]
         except UserError as error:
-            return [gr.skip(), "", "", gr.skip(), offered, idle, markup.notice(str(error))]
+            return [gr.skip(), "", "", gr.skip(), offered, idle, markup.refusal(error, words)]
         spans = estimates.spans(recipe)
         listed = gr.update(choices=lengths(chosen, recipe, runs, estimates, words))
         timer = gr.Timer(UNMEASURED, active=spans is None) if cost else soon

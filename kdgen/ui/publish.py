@@ -64,7 +64,7 @@ def panel(runs: Runs, shown: View) -> None:
             job = runs.get(id or "", session_of(request))
             done = hub.push_to_hub(runs.home(job) / "run", name, token=token.token)
         except UserError as error:
-            return markup.notice(str(error))
+            return markup.refusal(error, words)
         return markup.notice(words["pushed"].format(url=done.url), kind="good")
 
     go.click(push, [shown.chosen, name], [message], api_visibility="private", concurrency_limit=2)
