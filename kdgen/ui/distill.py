@@ -125,7 +125,7 @@ def controls(runs: Runs) -> Setup:
             True, label=say("with_controls"), info=say("with_controls_info"), elem_id="kd-controls"
         )
     cost = gr.HTML(elem_id="kd-cost", min_height=120, padding=False)
-    with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced"):
+    with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced", elem_classes="kd-fold"):
         _group("nets")
         teacher = gr.Dropdown(list(TEACHERS), value="denoiser", label=say("teacher"), info=say("teacher_info"),
                               allow_custom_value=True, elem_id="kd-teacher")  # fmt: skip
