@@ -149,7 +149,8 @@ def tab(runs: Runs, tabs: gr.Tabs, tab: gr.Tab, shown: View) -> None:
     with gr.Group(elem_classes="kd-card"):
         chosen = gr.Radio([], label=say("board_pick"), info=say("board_pick_info"), elem_id="kd-board-pick")
     message = gr.HTML()
-    begin = gr.Button(say("board_start"), variant="primary", elem_id="kd-board-start")
+    with gr.Row(elem_classes="kd-buttons"):
+        begin = gr.Button(say("board_start"), variant="primary", elem_id="kd-board-start")
 
     def fill(name: str, request: gr.Request) -> list[Any]:
         words, found = words_for(request), places(runs, session_of(request))

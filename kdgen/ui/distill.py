@@ -99,7 +99,7 @@ def controls(runs: Runs) -> Setup:
         )
     cost = gr.HTML(elem_id="kd-cost", min_height=120, padding=False)
     bringing = bring.panel(runs)
-    with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced"):
+    with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced", elem_classes="kd-fold"):
         _group("nets")
         teacher = gr.Dropdown(list(TEACHERS), value="denoiser", label=say("teacher"), info=say("teacher_info"),
                               allow_custom_value=True, elem_id="kd-teacher")  # fmt: skip

@@ -28,7 +28,7 @@ LONGEST = 24 * 3600
 
 def panel(runs: Runs, shown: View) -> None:
     """The accordion that runs a recipe on other hardware; where nobody can sign in, it says how else."""
-    with gr.Accordion(say("away"), open=False, elem_id="kd-away") as opened:
+    with gr.Accordion(say("away"), open=False, elem_id="kd-away", elem_classes="kd-fold") as opened:
         if not signs_in():
             gr.HTML(say("away_offline"), elem_classes="kd-hint")
             return

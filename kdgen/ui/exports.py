@@ -82,7 +82,7 @@ def _made(runs: Runs, job: Job, format: str, folder: Path, name: str) -> Path:
 
 def panel(runs: Runs, shown: View) -> None:
     """The accordion that exports the run that is shown."""
-    with gr.Accordion(say("export"), open=False, elem_id="kd-export"):
+    with gr.Accordion(say("export"), open=False, elem_id="kd-export", elem_classes="kd-fold"):
         choices = [(say(f"export_{format.replace('-', '_')}"), format) for format in FORMATS]
         format = gr.Radio(choices, value="onnx", label=say("export_format"), info=say("export_info"))
         go = gr.Button(say("export_go"), elem_id="kd-export-go")

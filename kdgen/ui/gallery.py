@@ -69,10 +69,10 @@ def tab(runs: Runs, models: Models, tabs: gr.Tabs, comparing: compare.Comparing,
     listed = [(entry.name, entry.reference) for entry in bundled()]
     pictures = gr.Radio(listed, label=say("gallery"), info=say("gallery_hint"), elem_id="kd-gallery", value=None)
     looks = gr.HTML(_looks(bundled()), elem_id="kd-gallery-looks")
-    details = gr.HTML(elem_id="kd-details")
     with gr.Row(elem_classes="kd-buttons"):
         opened = gr.Button(say("open_compare"), variant="primary", visible=False, elem_id="kd-gallery-compare")
         deleted = gr.Button(say("delete"), variant="stop", visible=False, elem_id="kd-gallery-delete")
+    details = gr.HTML(elem_id="kd-details")
 
     def fill(kind: str, online: bool, request: gr.Request) -> list[Any]:
         words = words_for(request)

@@ -81,21 +81,21 @@ def view() -> View:
                              elem_id="kd-runs")  # fmt: skip
         status = gr.HTML(elem_id="kd-status")
     table = gr.HTML(elem_id="kd-table", elem_classes="kd-card")
+    local = gr.HTML(elem_id="kd-local")
     with gr.Row(elem_classes="kd-buttons"):
         stop = gr.Button(say("stop"), variant="stop", visible=False, elem_id="kd-stop")
         resume = gr.Button(say("resume"), variant="primary", visible=False, elem_id="kd-resume")
         student = gr.DownloadButton(say("download_student"), variant="primary", visible=False, elem_id="kd-student")
-        recipe = gr.DownloadButton(say("download_recipe"), visible=False, elem_id="kd-download-recipe")
         compare = gr.Button(say("open_compare"), visible=False, elem_id="kd-open-compare")
+        recipe = gr.DownloadButton(say("download_recipe"), visible=False, elem_id="kd-download-recipe")
         delete = gr.Button(say("delete"), visible=False, elem_id="kd-delete")
-    with gr.Accordion(say("share"), open=False, visible=False, elem_id="kd-share") as share:
+    with gr.Accordion(say("share"), open=False, visible=False, elem_id="kd-share", elem_classes="kd-fold") as share:
         gr.HTML(say("share_info"), elem_classes="kd-hint")
         link = gr.HTML(elem_id="kd-share-link")
         with gr.Row(elem_classes="kd-buttons"):
             make = gr.Button(say("share_make"), variant="primary", elem_id="kd-share-make")
             revoke = gr.Button(say("share_revoke"), visible=False, elem_id="kd-share-revoke")
     curves = gr.HTML(elem_id="kd-curves")
-    local = gr.HTML(elem_id="kd-local")
     learned = gr.HTML(elem_id="kd-learned")
     preview = gr.HTML(elem_id="kd-preview")
     example = gr.HTML(elem_id="kd-example", elem_classes="kd-card")
