@@ -58,7 +58,7 @@ def panel(runs: Runs) -> Bringing:
     """The accordion."""
     limits = runs.limits
     sources = ["hub", "file", *(["path"] if limits.trusted else [])]
-    with gr.Accordion(say("own"), open=False, elem_id="kd-own"):
+    with gr.Accordion(say("own"), open=False, elem_id="kd-own", elem_classes="kd-fold"):
         gr.HTML(say("own_info"), elem_classes="kd-hint", padding=False)
         source = gr.Radio([(say(f"own_{each}"), each) for each in sources], value="file", label=say("own_teacher"),
                           info=say("own_teacher_info"), elem_id="kd-own-source")  # fmt: skip
