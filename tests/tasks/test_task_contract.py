@@ -90,7 +90,7 @@ def test_no_room_knows_a_task_by_its_name(name: str) -> None:
     others = [path for path in SOURCES.rglob("*.py") if not {"tasks", "presets"} & set(path.parts)]
     known = {path.name for path in others if literal.search(path.read_text(encoding="utf-8"))}
     # the default of a model that does not say, an example in a description, and the preset that the interface begins with
-    assert known <= {"denoise": {"task.py", "api.py"}, "generate": {"recipe.py"}}.get(name, set())
+    assert known <= {"denoise": {"task.py", "api.py"}, "generate": {"parts.py"}}.get(name, set())
 
 
 @pytest.mark.parametrize("name", TASKS)

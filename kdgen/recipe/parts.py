@@ -1,0 +1,120 @@
+"""What a recipe consists of: declared checkpoints, stages and their terms, assistants, the teacher's cached answers."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, PositiveInt, field_validator
+
+from kdgen.registry import Spec
+from kdgen.types import text
+from kdgen.utils.references import FilePath, Names
+from kdgen.utils.schema import Strict
+
+
+class Checkpoint(Strict):
+    """A net that somebody else trained, declared: its file, its architecture, and how it speaks."""
+
+    name: str | None = Field(None, description="what to call it in tables; default the file's name")
+    file: FilePath = Field(
+        description="weights file: .safetensors, what torch.save wrote, .npz, or an .index.json (never unpickled)"
+    )
+    net: Spec = Field(description="the architecture, see `kdgen list nets`")
+    range: tuple[float, float] = Field((0.0, 1.0), description="values its images take: [0, 1] or [-1, 1]")
+    predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
+    multiple: int | None = Field(None, ge=1, description="of its images' height and width; none: found by trying")
+    min_size: int | None = Field(None, ge=1, description="their least height and width; none: found by trying")
+    size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(None, description="their one size, h or [h, w]")
+    prefix: str = Field("", description="prefix of its keys, dropped before loading")
+    rename: dict[str, str] | None = Field(None, description="how its keys begin, to what that becomes; no others stay")
+    key: str | None = Field(None, description="where in it the weights are, dotted if nested; an average by default")
+    task: dict[str, JsonValue] = Field(
+        {}, description='e.g. {"name": "generate", "latent": [100]}; none: restoring images'
+    )
+
+    @field_validator("range")
+    @classmethod
+    def _known_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value not in ((0.0, 1.0), (-1.0, 1.0)):
+            raise ValueError(text("no_range", "range is [0, 1] or [-1, 1]"))
+        return value
+
+
+class Term(Spec):
+    """A method or an objective, and its weight in the loss of a stage."""
+
+    weight: float = Field(1.0, ge=0, description="weight in its side of the loss; an adaptive ratio scales it further")
+
+
+class Guidance(Term):
+    """A method, its weight, and the teacher whose knowledge it moves."""
+
+    teacher: str | None = Field(None, description="which of the recipe's `teachers`; none: `teacher` itself")
+
+
+class Stage(Strict):
+    """A stretch of training. With methods it transfers; without, it trains on the task's own loss alone."""
+
+    name: str = Field("transfer", description="shown in progress, curves and reports")
+    share: float = Field(1.0, gt=0, le=1, description="share of the run's steps or seconds; shares are normalised")
+    methods: tuple[Guidance, ...] = Field((), description="how knowledge moves, see `kdgen list methods`")
+    objectives: tuple[Term, ...] = Field(
+        (), description="terms of the student's own loss beside its distance to the truth, see `kdgen list objectives`"
+    )
+    ratio: Spec = Field(
+        Spec(name="fixed", args={"alpha": 1.0}),
+        description="the distillation ratio alpha in [0, 1], see `kdgen list ratios`: 1 is the teacher alone, below it "
+        "objectives and the ground truth count too; alpha is 0 without methods",
+    )
+    optimizer: Literal["adamw", "sgd", "muon"] = Field(
+        "adamw", description="adamw; sgd with momentum 0.9; or muon for the inner weights and adamw for the rest"
+    )
+    lr: float = Field(2e-3, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's averaging of gradients and their squares")
+    discriminator_lr: float = Field(2e-4, gt=0, description="peak, of discriminators, by AdamW with betas 0 and 0.99")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the stage in which the rate rises from 0")
+    decay: Literal["cosine", "linear", "none"] = Field("cosine", description="how the rate falls after the warm-up")
+    final: float = Field(0.0, ge=0, le=1, description="the rate at the end of the stage, as a share of the peak")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 clips nothing")
+
+
+OF_TEACHER = ("teacher", "copy")
+"""First weights that are the teacher's: what matters most of it, made to mean the same; or as they are."""
+
+STARTS = ("random", *OF_TEACHER)
+"""First weights that are no other model's."""
+
+Start = Annotated[str | Checkpoint, Names("model", but=STARTS)]
+
+
+class Assistant(Strict):
+    """A net between teacher and student: taught by the one before it, it teaches the one after it."""
+
+    student: Spec = Field(description="the net, see `kdgen list nets`")
+    share: float = Field(0.5, gt=0, lt=1, description="its share of the steps or seconds of the whole recipe")
+    init: Start = Field("random", description="first weights, as for the student")
+    stages: tuple[Stage, ...] | None = Field(None, min_length=1, description="how it is trained; none: as the student")
+
+
+class CacheSpec(Strict):
+    """The teacher's cached answers: a fixed set of inputs, asked once, kept on disk and shared between runs."""
+
+    inputs: int = Field(4000, ge=0, description="number of inputs; 0 asks the teacher anew at every step")
+    share: float | None = Field(
+        0.25, gt=0, le=1, description="most of a run's seconds for asking: a short run uses those asked by then, and "
+        "the next one asks on; null asks about all, as far as training keeps a third"
+    )  # fmt: skip
+    augment: bool = Field(
+        True,
+        description="flip and rotate inputs, where the task allows it: at every step, the answer with them, if the "
+        "teacher's answers were measured to follow; else once, before it is asked",
+    )
+    crop: int | None = Field(
+        None, ge=8, description="train on random crops of this many pixels, taken likewise; none: whole patches"
+    )
+    dir: Annotated[str | None, Names("path")] = Field(None, description="default $KDGEN_CACHE or ~/.cache/kdgen")
+    seed: int = Field(0, ge=0, description="seed of the inputs; apart from the run's, so that seeds share a cache")
+    max_gib: float = Field(
+        8.0,
+        gt=0,
+        description="all caches together are kept under this size: those used longest ago go first, those in use stay",
+    )
