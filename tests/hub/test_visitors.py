@@ -45,7 +45,7 @@ def test_a_run_names_no_model_of_more_bytes_than_are_fetched(student: Make, plac
         with pytest.raises(UserError, match=f"{name}: 0.0 GB, and at most 0.0 GB are fetched"):
             accept(override(preset("denoise"), settings), new_session(), runs)
     with pytest.raises(UserError, match="at most"):
-        Models(runs).get(name, new_session())
+        Models(runs).task(name, new_session(), wait=60)
     assert not Path(constants.HF_HUB_CACHE).exists()
 
 
