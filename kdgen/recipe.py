@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, JsonValue, PositiveInt, ValidationError, field_validator, model_validator
 
 from kdgen.registry import Spec, nearest
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.utils.references import FilePath, Names, resolved
 from kdgen.utils.schema import Strict, assign, explain_error, read_json_text
 
@@ -37,7 +37,7 @@ class Checkpoint(Strict):
     @classmethod
     def _known_range(cls, value: tuple[float, float]) -> tuple[float, float]:
         if value not in ((0.0, 1.0), (-1.0, 1.0)):
-            raise ValueError("range is [0, 1] or [-1, 1]")
+            raise ValueError(text("no_range", "range is [0, 1] or [-1, 1]"))
         return value
 
 
@@ -185,11 +185,13 @@ class Recipe(Strict):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         if self.shard_teacher and self.cache.inputs:
-            raise ValueError("shard_teacher asks the teacher at every step: set cache.inputs to 0")
+            raise ValueError(text("sharded_cache",
+                                  "shard_teacher asks the teacher at every step: set cache.inputs to 0"))  # fmt: skip
         if self.repeatable and self.steps is None:
-            raise ValueError("repeatable needs steps: what a run of seconds learns depends on how fast they pass")
+            raise ValueError(text("repeatable_seconds", "repeatable needs steps: what a run of seconds learns depends "
+                                  "on how fast they pass"))  # fmt: skip
         if (self.steps is None) == (self.seconds is None):
-            raise ValueError("give exactly one of steps and seconds")
+            raise ValueError(text("one_length", "give exactly one of steps and seconds"))
         return self
 
     @model_validator(mode="after")
@@ -205,10 +207,12 @@ class Recipe(Strict):
         stages = [*self.stages, *(stage for link in self.assistants for stage in link.stages or ())]
         for name in (method.teacher for stage in stages for method in stage.methods):
             if name is not None and name not in self.teachers:
-                raise ValueError(f"a method names the teacher {name!r}, which `teachers` does not have"
-                                 f"{nearest(name, self.teachers)}")  # fmt: skip
+                raise ValueError(text("unknown_teacher", "a method names the teacher {name!r}, which `teachers` does "
+                                      "not have{nearest}", name=name, nearest=nearest(name,
+                                      self.teachers)))  # fmt: skip
         if sum(assistant.share for assistant in self.assistants) >= 1:
-            raise ValueError("the shares of the assistants leave nothing to the student: they must sum to less than 1")
+            raise ValueError(text("no_share", "the shares of the assistants leave nothing to the student: they must "
+                                  "sum to less than 1"))  # fmt: skip
         return self
 
     def links(self) -> "list[tuple[str, Recipe]]":
@@ -250,7 +254,10 @@ class Recipe(Strict):
         return json.dumps(self.model_dump(mode="json"), indent=2)
 
 
-def parse(data: Mapping[str, Any] | str, *, what: str = "recipe") -> Recipe:
+RECIPE, CHANGED = text("recipe", "recipe"), text("recipe_changed", "recipe with --set")
+
+
+def parse(data: Mapping[str, Any] | str, *, what: str = RECIPE) -> Recipe:
     """A recipe from JSON text or plain data.
 
     Raises:
@@ -259,7 +266,8 @@ def parse(data: Mapping[str, Any] | str, *, what: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate_json(data) if isinstance(data, str) else Recipe.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{what}: {explain_error(error, Recipe)}") from None
+        raise UserError(text("no_recipe", "{what}: {message}", what=what,
+                             message=explain_error(error, Recipe))) from None  # fmt: skip
 
 
 def read(path: Path) -> Recipe:
@@ -292,7 +300,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         assign(data, key, value)
         if key in ("steps", "seconds"):
             data["seconds" if key == "steps" else "steps"] = None
-    return parse(data, what="recipe with --set")
+    return parse(data, what=CHANGED)
 
 
 __all__ = ["Assistant", "CacheSpec", "Checkpoint", "Guidance", "Recipe", "Stage", "Term", "override", "parse", "read"]

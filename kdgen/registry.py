@@ -15,10 +15,16 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 from kdgen.types.arguments import check_arguments, validated
 
 Kind = Literal["net", "adapter", "task", "method", "objective", "ratio", "images", "preset"]
+KINDS: dict[Kind, Text] = {
+    "net": text("kind_net", "net"), "adapter": text("kind_adapter", "adapter"), "task": text("kind_task", "task"),
+    "method": text("kind_method", "method"), "objective": text("kind_objective", "objective"),
+    "ratio": text("kind_ratio", "ratio"), "images": text("kind_images", "images"),
+    "preset": text("kind_preset", "preset"),
+}  # fmt: skip
 T = TypeVar("T", bound=Callable[..., Any])
 
 _registered: dict[str, dict[str, Callable[..., Any]]] = {}
@@ -101,7 +107,8 @@ def get(kind: Kind, name: str) -> Callable[..., Any]:
     try:
         return _registered[kind][handled.get(name, name)]
     except KeyError:
-        raise UserError(f"no {kind} is called {name!r}{nearest(name, [*names(kind), *handled])}") from None
+        raise UserError(text("no_such_thing", "no {kind} is called {name!r}{nearest}", kind=KINDS[kind], name=name,
+                             nearest=nearest(name, [*names(kind), *handled]))) from None  # fmt: skip
 
 
 def having(kind: Kind, **attributes: Any) -> list[str]:
@@ -123,7 +130,9 @@ def build(kind: Kind, use: Spec, **more: Any) -> Any:
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in use.args:
             if key not in parameters:
-                raise UserError(f"{kind} {use.name!r} has no argument {key!r}{nearest(key, parameters)}")
+                raise UserError(text("no_argument", "{kind} {name!r} has no argument {key!r}{nearest}",
+                                     kind=KINDS[kind],
+                                     name=use.name, key=key, nearest=nearest(key, parameters)))  # fmt: skip
     try:
         inspect.signature(thing).bind(**{**use.args, **more})
     except TypeError as error:
@@ -174,8 +183,8 @@ def summary(kind: Kind, name: str) -> str:
     return (inspect.getdoc(get(kind, name)) or "").partition("\n")[0]
 
 
-def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
+def nearest(word: str, known: Iterable[str], count: int = 3) -> Text:
     """A clause for an error message that lists the known words nearest to an unknown one."""
     known = list(known)
     close = difflib.get_close_matches(word, known, n=count, cutoff=0.4) or sorted(known)[:8]
-    return f"; the nearest: {', '.join(close)}" if close else ""
+    return text("nearest", "; the nearest: {names:, }", names=close) if close else Text("")

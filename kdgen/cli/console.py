@@ -78,11 +78,21 @@ class Lines(Quiet):
     """One JSON object per event on stdout."""
 
     def __init__(self) -> None:
-        self.last = float("-inf")
+        self.last, self.progress = float("-inf"), 0.0
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Print a mistake to mend as the last event."""
+        from kdgen.types import Event, UserError
+
+        if isinstance(error, UserError):
+            self.show(Event(kind="refused", progress=self.progress, data={"message": error.text}))
 
     def show(self, event: "Event") -> None:
         """Print the event."""
-        print(json.dumps(asdict(event)), flush=True)
+        from kdgen.types.text import with_texts
+
+        self.progress = event.progress
+        print(json.dumps(with_texts(asdict(event))), flush=True)
 
     def drawn(self, done: int, total: int) -> None:
         """Print how many, a few times a second."""

@@ -24,6 +24,7 @@ from kdgen.models.hub_cache.failures import LOGIN, PASSING, redacted
 from kdgen.models.loading import BUNDLED
 from kdgen.recipe import Recipe
 from kdgen.types import Event, Kind, UserError
+from kdgen.types.text import restored
 from kdgen.utils.references import renamed
 
 CODE = "kdgen-jobs"
@@ -248,7 +249,7 @@ def _event(line: str) -> Event | None:
     """The event that a line of a log is; None for any other."""
     try:
         data = json.loads(line)
-        return Event(**data) if data.get("kind") in get_args(Kind) else None
+        return Event(**restored(data)) if data.get("kind") in get_args(Kind) else None
     except (ValueError, TypeError, AttributeError):
         return None
 

@@ -20,7 +20,7 @@ from kdgen.report.report import Report
 from kdgen.report.usage_snippets import needs_code
 from kdgen.types import UserError
 
-OWN = ("checkpoints", "best", "controls", "assistants", "student", "metrics.jsonl", "state.json",
+OWN = ("checkpoints", "best", "previews", "controls", "assistants", "student", "metrics.jsonl", "state.json",
        ".begun.json", ".lock", "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip
 """What a run writes; other files are named as not sent."""
 

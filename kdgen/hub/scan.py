@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 
 PICTURES = (".png", ".jpg", ".webp")
-TEXTS = (".css", ".json", ".md", ".py", ".toml", ".txt", ".typed", "LICENSE")
+TEXTS = (".css", ".js", ".json", ".jsonl", ".md", ".py", ".toml", ".txt", ".typed", "LICENSE")
 KINDS = (".safetensors", *PICTURES, *TEXTS)
 """Suffixes, and names without one, of all files that may be sent."""
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdgen.metrics.finite import Answers
+from kdgen.types import Text, text
 
 END = 1 - 1 / 255
 """How near to an end of [-1, 1] a value counts as at it: half a level of an 8-bit image."""
@@ -14,11 +15,15 @@ BOUNDS = {"saturation": (-0.1, 0.1), "contrast": (0.8, 1.25), "diversity_ratio":
 """Between what each figure lies of a student whose images are like its reference's."""
 
 _WORDS = {
-    "saturation": ("fewer values of the student's images lie at black and white than of the reference's",
-                   "the student's images saturate, more of their values lie at black or white than of the reference's"),
-    "contrast": ("the student's images lose contrast", "the student's images have too much contrast"),
-    "diversity_ratio": ("the student's images grow alike (collapse)",
-                        "the student's images differ more from each other than the reference's (noise)"),
+    "saturation": (text("too_grey", "fewer values of the student's images lie at black and white than of the "
+                        "reference's"),
+                   text("saturated", "the student's images saturate, more of their values lie at black or white than "
+                        "of the reference's")),
+    "contrast": (text("flat", "the student's images lose contrast"),
+                 text("harsh", "the student's images have too much contrast")),
+    "diversity_ratio": (text("alike", "the student's images grow alike (collapse)"),
+                        text("unlike", "the student's images differ more from each other than the reference's "
+                             "(noise)")),
 }  # fmt: skip
 
 
@@ -50,14 +55,15 @@ def signs(images: Tensor, reference: Tensor) -> dict[str, float]:
     }
 
 
-def beyond(figures: Mapping[str, float | None]) -> dict[str, str]:
+def beyond(figures: Mapping[str, float | None]) -> dict[str, Text]:
     """Those of the signs that lie outside their ``BOUNDS``, each in words with its figure."""
     found = {}
     for name, (low, high) in BOUNDS.items():
         value = figures.get(name)
         if value is not None and not low <= value <= high:
-            words = _WORDS[name][value > high]
-            found[name] = f"{words}: {name} {value:.2f}, normally {low:g} to {high:g}"
+            found[name] = text("beyond", "{fault}: {sign} {value:.2f}, normally {low:g} to {high:g}",
+                               fault=_WORDS[name][value > high], sign=name, value=value, low=low,
+                               high=high)  # fmt: skip
     return found
 
 
@@ -71,7 +77,7 @@ class SignWatch:
         self._reported: set[str] = set()
         self._within: set[str] = set()
 
-    def warnings(self, figures: Mapping[str, float | None], answers: Answers, progress: float) -> list[str]:
+    def warnings(self, figures: Mapping[str, float | None], answers: Answers, progress: float) -> list[Text]:
         """A line for each thing that has gone wrong since it was told of last.
 
         Args:
@@ -81,7 +87,9 @@ class SignWatch:
         """
         out = beyond(figures)
         if answers.not_finite:
-            out["finite"] = f"it gives NaN or infinite values in {answers.not_finite:,} of {answers.count:,} answers"
+            out["finite"] = text("gives_not_finite", "it gives NaN or infinite values in {count:,} of {answers:,} "
+                                 "answers",
+                                 count=answers.not_finite, answers=answers.count)  # fmt: skip
         measured = {name for name in BOUNDS if figures.get(name) is not None} | {"finite"}
         within, late = measured - out.keys(), progress >= 0.5
         fresh = [name for name in out if name not in self._reported and (late or name in self._within | {"finite"})]

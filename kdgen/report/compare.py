@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from kdgen.metrics import beyond, cost, watched
 from kdgen.recipe import read
-from kdgen.report.report import ROLES, Report, Role, Row, Seconds, deciding
+from kdgen.report.report import ROLES, Report, Role, Row, deciding
 from kdgen.report.sample_grids import Pictured
+from kdgen.report.seconds import Seconds
 from kdgen.report.verdict import verdict
-from kdgen.types import Batch, Task, UserError
+from kdgen.types import Batch, Task, Text, UserError, text
 from kdgen.utils.devices import OtherWork
 
 LARGEST_DB = 100.0
@@ -67,11 +68,11 @@ def measure(
         figures = task.evaluate(judged, reference=reference, seed=seed, limit=limit)
     metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
     if net is None:
-        return Row(role=role, name=name, metrics=metrics, answers=answers.count, not_finite=answers.not_finite)
+        return Row(role=role, name=Text.of(name), metrics=metrics, answers=answers.count, not_finite=answers.not_finite)
     example = task.example()
     return Row(
         role=role,
-        name=name,
+        name=Text.of(name),
         num_params=cost.num_params(net),
         macs=cost.macs(net, example.x, example.cond),
         latency_ms=cost.latency_ms(net, example.x, example.cond) if timed else 0.0,
@@ -110,8 +111,8 @@ def compare(
     """
     order = list(ROLES)
     ranked = tuple(sorted(rows, key=lambda row: order.index(row.role)))
-    report = Report(task=task, rows=ranked, primary_metric=primary_metric, per=per, ground_truth=ground_truth,
-                    seconds=seconds, notes=tuple(notes), busy_cores=busy_cores)  # fmt: skip
+    report = Report(task=task, rows=ranked, primary_metric=primary_metric, per=Text.of(per), ground_truth=ground_truth,
+                    seconds=seconds, notes=tuple(map(Text.of, notes)), busy_cores=busy_cores)  # fmt: skip
     return report.model_copy(update={"verdict": verdict(report)})
 
 
@@ -181,7 +182,8 @@ def assess(
     )
     rows += timed
     primary_metric = deciding(task, taught=reference is not None)
-    spoilt = [f"Beware, {line}." for row in rows if row.role == "student" for line in beyond(row.metrics).values()]
+    spoilt = [text("beware", "Beware, {fault}.", fault=line)
+              for row in rows if row.role == "student" for line in beyond(row.metrics).values()]  # fmt: skip
     sentences = [task.describe_evaluation(reference=reference, seed=seed), *spoilt, *notes]
     report = compare(rows, task=title, primary_metric=primary_metric, per=per_image(task), ground_truth=ground_truth,
                      seconds=seconds, notes=sentences, busy_cores=busy_cores)  # fmt: skip
@@ -201,10 +203,12 @@ def in_turn(measured: Sequence[tuple[Row, nn.Module]], task: Task) -> tuple[list
     return rows, cores if others.crowds(cores) else 0.0
 
 
-def per_image(task: Task) -> str:
+def per_image(task: Task) -> Text:
     """What an image of the task is, in words: ``at 256x256`` for images, ``an image`` for latents."""
     shape = task.example().x.shape
-    return f"at {shape[-2]}x{shape[-1]}" if len(shape) == 4 and shape[1] in (1, 3) else "an image"
+    if len(shape) == 4 and shape[1] in (1, 3):
+        return text("at_size", "at {height}x{width}", height=shape[-2], width=shape[-1])
+    return text("an_image", "an image")
 
 
 def merge(reports: Sequence[Report]) -> Report:

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kdgen.types.text import restored
+
 
 def read_events(log: Path) -> list[dict[str, Any]]:
     """The events of a run from its `metrics.jsonl`; a line that is none, cut short say, is skipped."""
@@ -15,5 +17,5 @@ def read_events(log: Path) -> list[dict[str, Any]]:
             except ValueError:
                 continue
             if isinstance(event, dict) and {"kind", "phase", "data"} <= event.keys():
-                events.append(event)
+                events.append(restored(event))
     return events

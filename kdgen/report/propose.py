@@ -15,7 +15,7 @@ from kdgen.models.model import Model
 from kdgen.models.scaling import Args, Shapes, families, family_of, scales
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec, nearest
-from kdgen.types import Batch, Net, Task, UserError
+from kdgen.types import Batch, Net, Task, UserError, text
 from kdgen.utils.conditions import call, check_reads, conditions_of
 from kdgen.utils.devices import device_of, evaluating
 
@@ -61,7 +61,8 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
             not fit the task or does not read what the teacher does.
     """
     if not 0 < fraction < 1:
-        raise UserError(f"a student has a fraction of its teacher's MACs, above 0 and below 1, not {fraction:g}")
+        raise UserError(text("no_fraction", "a student has a fraction of its teacher's MACs, above 0 and below 1, not "
+                             "{fraction:g}", fraction=fraction))  # fmt: skip
     example = task.example()
     # of one call: a teacher that draws in more calls than its student allows each of these more
     allowed = cost.macs(teacher.net, example.x, example.cond) * task.teacher_calls / task.calls
@@ -88,14 +89,18 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
     if fitting:
         return max(fitting, key=lambda proposal: proposal.macs)
     if not smallest:
-        raise UserError(f"no {name} of any size takes what the task shows it: name another net")
+        raise UserError(text("no_net_of_any_size", "no {name} of any size takes what the task shows it: name another "
+                             "net",
+                             name=name))  # fmt: skip
     least = min(smallest, key=lambda proposal: proposal.share)
     if least.share <= fraction:
-        raise UserError(f"the smallest {name} for this has {least.num_params:,} parameters and {teacher.name} has "
-                        f"{max_params:,}: ask for another net")  # fmt: skip
+        raise UserError(text("smallest_parameters", "the smallest {name} for this has {own:,} parameters and {teacher} "
+                             "has {most:,}: ask for another net", name=name, own=least.num_params, teacher=teacher.name,
+                             most=max_params))  # fmt: skip
     reached = math.ceil(1000 * least.share) / 1000
-    raise UserError(f"the smallest {name} for this has {reached:g} of the MACs of {teacher.name}: ask for that or "
-                    "more, or for another net")  # fmt: skip
+    raise UserError(text("smallest_macs", "the smallest {name} for this has {share:g} of the MACs of {teacher}: ask "
+                         "for that or more, or for another net", name=name, share=reached,
+                         teacher=teacher.name))  # fmt: skip
 
 
 def _measured(use: Spec, example: Batch, allowed: float) -> Proposal | None:
@@ -143,7 +148,8 @@ def _shapes(teacher: Model, task: Task) -> Shapes:
 def _start(teacher: Model, shapes: Shapes, family: str | None) -> tuple[str, Args]:
     """The family, and its arguments at a scale of 1."""
     if family is not None and not scales(family):
-        raise UserError(f"no net called {family!r} is known to scale{nearest(family, families())}")
+        raise UserError(text("no_such_family", "no net called {name!r} is known to scale{nearest}", name=family,
+                             nearest=nearest(family, families())))  # fmt: skip
     same = teacher.use if teacher.use is not None and scales(teacher.use.name) else None
     name = family or (same.name if same else None)
     if same is not None and name == same.name:
@@ -160,7 +166,8 @@ def _start(teacher: Model, shapes: Shapes, family: str | None) -> tuple[str, Arg
                 raise
         else:
             return key, args
-    raise UserError(f"no net is known that does what {teacher.name} does: name one of {', '.join(sorted(families()))}")
+    raise UserError(text("no_net_known", "no net is known that does what {teacher} does: name one of {names:, }",
+                         teacher=teacher.name, names=sorted(families())))  # fmt: skip
 
 
 def _spelled_out(name: str, args: Args) -> Args:

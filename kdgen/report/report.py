@@ -1,43 +1,48 @@
 """Teacher, student and controls as a table, as data, and in words."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from kdgen.types import Task, UserError
-from kdgen.utils.schema import Strict, explain_error
+from kdgen.report.seconds import Seconds
+from kdgen.types import Task, Text, UserError, text
+from kdgen.utils.schema import Spoken, Strict, explain_error
 
 Role = Literal["input", "teacher", "assistant", "student", "control_steps", "control_seconds", "model"]
 
-ROLES: dict[Role, str] = {
-    "input": "input",
-    "teacher": "teacher",
-    "assistant": "assistant",
-    "student": "student",
-    "control_steps": "control, equal steps",
-    "control_seconds": "control, equal seconds",
-    "model": "model",
+ROLES: dict[Role, Text] = {
+    "input": text("role_input", "input"),
+    "teacher": text("role_teacher", "teacher"),
+    "assistant": text("role_assistant", "assistant"),
+    "student": text("role_student", "student"),
+    "control_steps": text("role_control_steps", "control, equal steps"),
+    "control_seconds": text("role_control_seconds", "control, equal seconds"),
+    "model": text("role_model", "model"),
 }
 """What a role is called in tables and pictures, in the order in which rows stand."""
 
 _COLUMNS = {
-    "psnr": ("PSNR (dB)", "{:.2f}"),
-    "ssim": ("SSIM", "{:.4f}"),
-    "sharpness": ("sharpness (gradient energy, 1 = reference's)", "{:.3f}"),
-    "perceptual": ("perceptual distance (features32)", "{:.4f}"),
-    "saturation": ("saturation (share of black and white values, less the reference's)", "{:+.3f}"),
-    "contrast": ("contrast (1 = reference's)", "{:.3f}"),
-    "diversity_ratio": ("diversity, 1 = reference's", "{:.3f}"),
-    "diversity": ("diversity", "{:.4f}"),
-    "vendi": ("Vendi score", "{:.2f}"),
-    "fid": ("FID", "{:.2f}"),
-    "kid": ("KID", "{:.5f}"),
-    "latent_error": ("error of the latents, share of the teacher's variance", "{:.2%}"),
-    "psnr_teacher_decoder": ("PSNR (dB) of the teacher's decoder on its latents, to the teacher", "{:.2f}"),
-    "psnr_student_decoder": ("PSNR (dB) of its decoder on the teacher's latents, to the teacher", "{:.2f}"),
-}
+    "psnr": (text("metric_psnr", "PSNR (dB)"), "{:.2f}"),
+    "ssim": (text("metric_ssim", "SSIM"), "{:.4f}"),
+    "sharpness": (text("metric_sharpness", "sharpness (gradient energy, 1 = reference's)"), "{:.3f}"),
+    "perceptual": (text("metric_perceptual", "perceptual distance (features32)"), "{:.4f}"),
+    "saturation": (text("metric_saturation", "saturation (share of black and white values, less the reference's)"),
+                   "{:+.3f}"),
+    "contrast": (text("metric_contrast", "contrast (1 = reference's)"), "{:.3f}"),
+    "diversity_ratio": (text("metric_diversity_ratio", "diversity, 1 = reference's"), "{:.3f}"),
+    "diversity": (text("metric_diversity", "diversity"), "{:.4f}"),
+    "vendi": (text("metric_vendi", "Vendi score"), "{:.2f}"),
+    "fid": (text("metric_fid", "FID"), "{:.2f}"),
+    "kid": (text("metric_kid", "KID"), "{:.5f}"),
+    "latent_error": (text("metric_latent_error", "error of the latents, share of the teacher's variance"), "{:.2%}"),
+    "psnr_teacher_decoder": (text("metric_psnr_teacher_decoder", "PSNR (dB) of the teacher's decoder on its latents, "
+                                  "to the teacher"), "{:.2f}"),
+    "psnr_student_decoder": (text("metric_psnr_student_decoder", "PSNR (dB) of its decoder on the teacher's latents, "
+                                  "to the teacher"), "{:.2f}"),
+}  # fmt: skip
 
 LOWER_IS_BETTER = ("fd_", "kd_", "fid", "kid", "perceptual", "latent_error")
 """How the names of metrics begin that are distances."""
@@ -49,7 +54,7 @@ class Row(Strict):
     model_config = ConfigDict(allow_inf_nan=True, ser_json_inf_nan="strings")
 
     role: Role = Field(description="what the net is to the others")
-    name: str = Field(description="what it is called")
+    name: Text = Field(description="what it is called")
     num_params: int = Field(0, ge=0, description="number of parameters")
     macs: int = Field(0, ge=0, description="multiply-accumulates of one call")
     latency_ms: float = Field(0.0, ge=0, description="milliseconds of one call, the fastest of several")
@@ -75,12 +80,13 @@ class Row(Strict):
         return self.latency_ms * self.calls
 
     @property
-    def fault(self) -> str:
+    def fault(self) -> Text:
         """What is wrong with its answers or figures, in words; empty where all of them are finite."""
         if self.not_finite:
-            return f"gave NaN or infinite values in {self.not_finite:,} of {self.answers:,} answers"
+            return text("not_finite", "gave NaN or infinite values in {count:,} of {answers:,} answers",
+                        count=self.not_finite, answers=self.answers)  # fmt: skip
         names = [key for key, value in self.metrics.items() if not math.isfinite(value)]
-        return f"has figures that are no numbers: {', '.join(names)}" if names else ""
+        return text("no_numbers", "has figures that are no numbers: {names:, }", names=names) if names else Text("")
 
 
 def deciding(task: Task, *, taught: bool) -> str:
@@ -93,29 +99,17 @@ def outdoes(metric: str, value: float, other: float) -> bool:
     return value < other if metric.startswith(LOWER_IS_BETTER) else value > other
 
 
-class Seconds(Strict):
-    """Where the seconds of the student's run went."""
-
-    answers: float = Field(0.0, ge=0, description="seconds for the teacher's cached answers")
-    training: float = Field(0.0, ge=0, description="seconds for training the student")
-    answers_from_disk: bool = Field(False, description="whether the answers lay on disk already")
-    drawing: float | None = Field(
-        None, ge=0, description="seconds for drawing the images to train on; 0 where they lay on disk, null for none"
-    )
-    assistants: float = Field(0.0, ge=0, description="seconds for all assistants, their teachers' answers included")
-
-
-class Report(Strict):
+class Report(Spoken):
     """A comparison of nets, written as `report.json` and `report.md`."""
 
     task: str = Field(description="what was measured, in words")
     rows: tuple[Row, ...] = Field(description="the nets")
-    verdict: str = Field("", description="whether the teacher helped, in words")
+    verdict: Text = Field(Text(""), description="whether the teacher helped, in words")
     primary_metric: str = Field("psnr", description="the metric that decides which of two nets is better")
-    per: str = Field("at 256x256", description="what an image is, as cost is stated")
+    per: Text = Field(Text("at 256x256"), description="what an image is, as cost is stated")
     ground_truth: bool = Field(True, description="whether there was anything but the teacher to train on")
     seconds: Seconds | None = Field(None, description="where the seconds of the student's run went")
-    notes: tuple[str, ...] = Field((), description="sentences on how it came about")
+    notes: tuple[Text, ...] = Field((), description="sentences on how it came about")
     machine: str = Field("", description="what the student was trained on")
     busy_cores: float = Field(0.0, ge=0, description="of the machine, kept by others while latencies were taken")
 
@@ -123,71 +117,61 @@ class Report(Strict):
         """The first row of a role, None if there is none."""
         return next((row for row in self.rows if row.role == role), None)
 
-    def table(self) -> tuple[list[str], list[list[str]]]:
+    def table(self) -> tuple[list[Text], list[list[Text]]]:
         """The header and the cells as text, with units; costs are those of an image, savings against the teacher."""
         teacher = self.find("teacher")
         trained = any(row.steps is not None for row in self.rows)
         broken = any(row.not_finite for row in self.rows)
         metrics = list(dict.fromkeys(key for row in self.rows for key in row.metrics))
-        header = ["", "name", *(heading(key) for key in metrics)]
-        header += ["answers that are not finite"] if broken else []
         several = any(row.calls > 1 for row in self.rows)
-        header += ["parameters", "MACs an image" if several else f"MACs {self.per}"]
-        header += ["latency an image (ms)" if several else "latency (ms)", "weights (kB)"]
-        header += ["calls an image"] if several else []
-        header += ["fewer parameters", "fewer MACs", "faster"] if teacher else []
-        header += ["steps", "seconds"] if trained else []
+        header = [Text(""), text("column_name", "name"), *(heading(key) for key in metrics)]
+        header += [text("column_not_finite", "answers that are not finite")] if broken else []
+        header.append(text("column_parameters", "parameters"))
+        header += (
+            [text("column_image_macs", "MACs an image"), text("column_image_ms", "latency an image (ms)")]
+            if several
+            else [text("column_macs", "MACs {per}", per=self.per), text("column_ms", "latency (ms)")]
+        )
+        header.append(text("column_bytes", "weights (kB)"))
+        header += [text("column_calls", "calls an image")] if several else []
+        header += [text("column_fewer_parameters", "fewer parameters"), text("column_fewer_macs", "fewer MACs"),
+                   text("column_faster", "faster")] if teacher else []  # fmt: skip
+        header += [text("column_steps", "steps"), text("column_seconds", "seconds")] if trained else []
         cells = []
         for row in self.rows:
-            line = [ROLES[row.role], row.name, *(_figure(row, key) for key in metrics)]
-            line += [f"{row.not_finite:,} of {row.answers:,}" if row.answers else "-"] if broken else []
+            line: list[str] = [_figure(row, key) for key in metrics]
+            if broken:
+                counts = text("of", "{count:,} of {total:,}", count=row.not_finite, total=row.answers)
+                line.append(counts if row.answers else "-")
             line += _costs(row)
             line += [str(row.calls) if row.num_params else "-"] if several else []
             line += _savings(row, teacher) if teacher else []
             line += [_steps(row), _or_dash(row.seconds, "{:.0f}")] if trained else []
-            cells.append(line)
+            cells.append([ROLES[row.role], row.name, *map(Text.of, line)])
         return header, cells
 
-    def sentences(self) -> list[str]:
+    def sentences(self) -> list[Text]:
         """Everything the report says in words: the verdict, the seconds and the notes."""
         lines = [self.verdict] if self.verdict else []
         if self.seconds is not None:
-            lines.append(self._account(self.seconds))
+            lines.append(self.seconds.account(taught=self.find("teacher") is not None,
+                                              controlled=self.find("control_seconds") is not None))  # fmt: skip
         seeds = max((row.num_seeds for row in self.rows), default=1)
         if seeds > 1:
-            lines.append(f"Figures are means over {seeds} seeds ± the sample standard deviation.")
+            lines.append(text("seeds", "Figures are means over {seeds} seeds ± the sample standard deviation.",
+                              seeds=seeds))  # fmt: skip
         if self.busy_cores:
-            lines.append("The machine was busy while latencies were taken: other programs kept "
-                         f"{self.busy_cores:.1f} of its cores. On an idle one they are lower.")  # fmt: skip
+            lines.append(text("busy", "The machine was busy while latencies were taken: other programs kept "
+                              "{cores:.1f} of its cores. On an idle one they are lower.",
+                              cores=self.busy_cores))  # fmt: skip
         return [*lines, *self.notes]
-
-    def _account(self, seconds: Seconds) -> str:
-        training = f"The student trained for {seconds.training:.0f} s"
-        if seconds.assistants:
-            training += f", its assistants took {seconds.assistants:.0f} s"
-        if self.find("teacher") is None:
-            return f"{training}."
-        answers = "already lay on disk" if seconds.answers_from_disk else f"took {seconds.answers:.0f} s"
-        allowance = "was given no time for them" if seconds.answers_from_disk else "was given that time too"
-        source = "cached answers of the net before it" if seconds.assistants else "teacher's cached answers"
-        control = f", and the control at equal seconds {allowance}" if self.find("control_seconds") else ""
-        also = " It had the assistants' seconds too." if control and seconds.assistants else ""
-        return f"{training}; the {source} {answers}{control}.{also}{self._drawing(seconds)}"
-
-    def _drawing(self, seconds: Seconds) -> str:
-        """A sentence on the images that a model drew to train on, after a space; nothing where there are none."""
-        if seconds.drawing is None:
-            return ""
-        if not seconds.drawing:
-            return " The images to train on, drawn by a model, already lay on disk."
-        control = ", and the control at equal seconds was given them too" if self.find("control_seconds") else ""
-        return f" Drawing the images to train on took {seconds.drawing:.0f} s, which count as the student's{control}."
 
     def to_markdown(self) -> str:
         """The report as a page: the table, and in words whether the teacher helped."""
         header, cells = self.table()
         align = ["---", "---", *["---:"] * (len(header) - 2)]
-        lines = [f"| {' | '.join(line)} |" for line in [header, align, *cells]]
+        rows: list[Sequence[str]] = [header, align, *cells]
+        lines = [f"| {' | '.join(line)} |" for line in rows]
         return "\n".join([f"# {self.task}", "", *lines, "", *(f"{line}\n" for line in self.sentences())])
 
     def save(self, folder: Path) -> None:
@@ -212,19 +196,25 @@ class Report(Strict):
             raise UserError(f"{path}: {explain_error(error, cls)}") from None
 
 
-def heading(key: str) -> str:
+def heading(key: str) -> Text:
     """What a metric is called in tables, with its unit, e.g. ``PSNR (dB) at 25``."""
     name, _, level = key.partition("@")
-    title = _COLUMNS.get(name, (name,))[0]
-    title = f"{title} (lower is better)" if name.startswith(LOWER_IS_BETTER) else title
-    return f"{title} {'to the' if level in ('data', 'teacher') else 'at'} {level}" if level else title
+    title = _COLUMNS.get(name, (Text(name),))[0]
+    title = (
+        text("lower_is_better", "{title} (lower is better)", title=title) if name.startswith(LOWER_IS_BETTER) else title
+    )
+    if level == "data":
+        return text("to_data", "{title} to the data", title=title)
+    if level == "teacher":
+        return text("to_teacher", "{title} to the teacher", title=title)
+    return text("at_level", "{title} at {level}", title=title, level=level) if level else title
 
 
-def worded(metric: str, value: float) -> str:
+def worded(metric: str, value: float) -> Text:
     """A figure in a few words, e.g. ``29.72 dB`` or ``fd_features32 0.91``."""
     if not math.isfinite(value):
-        return f"{metric} is not a number"
-    return f"{value:.2f} dB" if metric.partition("@")[0] == "psnr" else f"{metric} {value:.4g}"
+        return text("no_number", "{metric} is not a number", metric=metric)
+    return Text(f"{value:.2f} dB" if metric.partition("@")[0] == "psnr" else f"{metric} {value:.4g}")
 
 
 def _figure(row: Row, key: str) -> str:
@@ -251,7 +241,10 @@ def _savings(row: Row, teacher: Row) -> list[str]:
 
 
 def _steps(row: Row) -> str:
-    return _or_dash(row.steps, "{:,}") + (f", that of {row.kept:,} kept" if row.kept is not None else "")
+    steps = _or_dash(row.steps, "{:,}")
+    return (
+        steps if row.kept is None else text("steps_kept", "{steps}, that of {kept:,} kept", steps=steps, kept=row.kept)
+    )
 
 
 def _or_dash(value: float | None, text: str) -> str:

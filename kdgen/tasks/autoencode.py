@@ -17,7 +17,7 @@ from kdgen.models.sampling import CALL
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.tasks.latents import exchanged
-from kdgen.types import Batch, Metrics, Net, Task, UserError
+from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
@@ -25,9 +25,10 @@ from kdgen.utils.distance import distance
 BLOCK_PIXELS = 2**20
 """Pixels of the patches that a source is asked for at once."""
 
-EXCHANGED = (
+EXCHANGED = text(
+    "exchanged",
     "The error of the latents is the mean squared difference of a net's latents to the teacher's as a share of their "
-    "variance; each decoder on the other's latents is compared with the teacher's own images."
+    "variance; each decoder on the other's latents is compared with the teacher's own images.",
 )
 
 Loss = Literal["charbonnier", "l1", "l2"]
@@ -174,14 +175,16 @@ class Autoencode(Drawing):
             figures |= {f"{key}@teacher": value for key, value in beside.items()} | exchange
         return figures | (self._variety(out) if num_images > 1 else {})
 
-    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """On how many images of which size, and with which seed."""
         if self.whole:
-            on = f"Measured on whole images, cut to multiples of {self.multiple} pixels."
+            on = text("measured_whole", "Measured on whole images, cut to multiples of {multiple} pixels.",
+                      multiple=self.multiple)  # fmt: skip
         else:
-            on = (f"Measured on {self.num_images:,} patches of {self.size}x{self.size} with seed {seed} "
-                  f"(features {self.features}).")  # fmt: skip
-        return f"{on} {EXCHANGED}" if isinstance(reference, Autoencoder) else on
+            on = text("measured_patches", "Measured on {count:,} patches of {size}x{size} with seed {seed} (features "
+                      "{features}).", count=self.num_images, size=self.size, seed=seed,
+                      features=str(self.features))  # fmt: skip
+        return text("sentences", "{parts: }", parts=[on, EXCHANGED]) if isinstance(reference, Autoencoder) else on
 
     def measured(self, seed: int, limit: int | None = None) -> Iterable[Tensor]:
         """The images that nets are measured on, ``(B, C, H, W)``: patches, or whole images one by one."""

@@ -15,7 +15,7 @@ from kdgen.data.jitter import Amounts
 from kdgen.data.labelled import NamedClasses
 from kdgen.data.source import ImageSource
 from kdgen.registry import register
-from kdgen.types import Batch, Metrics, Net, Task, UserError
+from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Channels, Count, CountOrZero
 from kdgen.utils.devices import device_of, evaluating
 
@@ -159,11 +159,14 @@ class Classify(Task):
     def _most(self) -> int:
         return min(self.num_images, self.gallery.num_labelled or self.num_images)
 
-    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """How many images of which kind, and which seed."""
-        kind = "held-out images" if self.held_out else "draws of the training images"
-        what = "Accuracy is that" if self.num_classes else "The share whose nearest neighbour is of their class is that"
-        return f"{what} on {self._most:,} {kind} of {self.gallery.num_classes} classes, seed {seed}."
+        kind = text("held_out", "held-out images") if self.held_out else \
+            text("drawn_again", "draws of the training images")  # fmt: skip
+        what = text("accuracy", "Accuracy is that") if self.num_classes else \
+            text("neighbours", "The share whose nearest neighbour is of their class is that")  # fmt: skip
+        return text("measured_classes", "{what} on {count:,} {kind} of {classes} classes, seed {seed}.", what=what,
+                    count=self._most, kind=kind, classes=self.gallery.num_classes, seed=seed)  # fmt: skip
 
 
 def _labelled(described: Any) -> Labelled:

@@ -16,7 +16,7 @@ from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.tiling import whole
 from kdgen.registry import register
 from kdgen.tasks.noise_levels import NoiseLevels, NoiseRange, evaluation_levels, noise_range
-from kdgen.types import Batch, Metrics, Net, Task, UserError
+from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Count
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
@@ -61,7 +61,7 @@ class Denoise(Task):
     """
 
     takes_sigma = True
-    default_images, baseline_name = "dead_leaves", "noisy input"
+    default_images, baseline_name = "dead_leaves", text("noisy_input", "noisy input")
     group, usual_preset = "denoiser", "denoise"
     usual_methods = (*Task.usual_methods, "jacobian")
     channels: int
@@ -174,15 +174,17 @@ class Denoise(Task):
         """That of the noisy image, ``(C, H, W)``."""
         return tuple(batch.x.shape[1:])
 
-    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """On which noise levels and with which seed."""
-        seen = "" if self.held_out else ", those it was trained on"
+        which = "" if self.held_out else text("trained_on", ", those it was trained on")
         if not self.has_truth:
-            return f"Measured against the teacher's answers to damaged images{seen}: there are no clean ones."
+            return text("measured_damaged", "Measured against the teacher's answers to damaged images{which}: there "
+                        "are no clean ones.", which=which)  # fmt: skip
         if isinstance(self.gallery, Pairs):
-            return f"Measured against the clean images of {len(self.gallery.names):,} pairs{seen}."
-        levels = ", ".join(f"{sigma:g}" for sigma in self.evaluate_sigmas)
-        return f"Measured against the clean images, noise of sigma {levels} with seed {seed}."
+            return text("measured_pairs", "Measured against the clean images of {count:,} pairs{which}.",
+                        count=len(self.gallery.names), which=which)  # fmt: skip
+        return text("measured_noisy", "Measured against the clean images, noise of sigma {levels:, } with seed {seed}.",
+                    levels=[f"{sigma:g}" for sigma in self.evaluate_sigmas], seed=seed)  # fmt: skip
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Quality on the evaluation images: ``psnr`` in dB, ``ssim``, ``sharpness``, averaged over images and levels.

@@ -20,7 +20,7 @@ from kdgen.metrics import (
     vendi_score,
 )
 from kdgen.models.sampling import CALL
-from kdgen.types import Batch, Metrics, Net, Task, UserError
+from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 
 FEWEST = 200
 """Fewest images that a distance between distributions is worth measuring on."""
@@ -118,16 +118,20 @@ class Drawing(Task):
         ratio = variety["diversity"] / max(theirs, 1e-12)
         return figures | signs(drawn, target) | {"diversity_ratio": ratio} | variety
 
-    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """How many images, which seed, and a hash of the features they were compared with."""
         if reference is not None:
-            target, whose = self._answers(reference, self.num_images, derive(seed, "reference")), "the teacher's"
+            target = self._answers(reference, self.num_images, derive(seed, "reference"))
+            whose = text("the_teachers", "the teacher's")
         else:
-            target, whose = self._real(self.num_images, seed), "the data's"
-        known = digest(extractor(self.features)(target))
-        return (f"Distributions are those of {self.num_images:,} images with seed {seed} against as many of {whose} "
-                f"(features {self.features}, statistics {known}); diversity and the Vendi score are those of the first "
-                f"{min(self.quick_eval_images, self.num_images)}.")  # fmt: skip
+            target, whose = self._real(self.num_images, seed), text("the_datas", "the data's")
+        return text(
+            "measured_drawn",
+            "Distributions are those of {count:,} images with seed {seed} against as many of {whose} (features "
+            "{features}, statistics {statistics}); diversity and the Vendi score are those of the first {first}.",
+            count=self.num_images, seed=seed, whose=whose, features=str(self.features),
+            statistics=digest(extractor(self.features)(target)), first=min(self.quick_eval_images, self.num_images),
+        )  # fmt: skip
 
     def _answers(self, reference: Net, count: int, seed: int) -> Tensor:
         """The first images of the teacher at the task's size, kept for as long as it lives: it never changes."""

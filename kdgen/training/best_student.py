@@ -13,7 +13,7 @@ from kdgen.models.model import Model, load
 from kdgen.report.report import ROLES, outdoes, worded
 from kdgen.training.run_log import Journal
 from kdgen.training.run_state import Choice, RunState
-from kdgen.types import Event, Task
+from kdgen.types import Event, Task, Text, text
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import device_of
 
@@ -94,21 +94,24 @@ class BestStudent:
         return float(figures.get(self.primary_metric, math.nan))
 
 
-def best_and_last(state: RunState, phases: Iterable[str], primary_metric: str) -> str:
+def best_and_last(state: RunState, phases: Iterable[str], primary_metric: str) -> Text:
     """A sentence on the nets whose best state was not their last; empty where there are none."""
     choices = {phase: choice for phase in phases if (choice := state.phase(phase).choice)}
     if not choices:
-        return ""
-    differences = "; ".join(_difference(phase, choice, primary_metric) for phase, choice in choices.items())
-    return (f"Best and last state differ: {differences}. The better one was kept, by figures on the images of this "
-            "evaluation: a choice that favours them a little, made for all nets alike.")  # fmt: skip
+        return Text("")
+    return text("best_and_last", "Best and last state differ: {differences:; }. The better one was kept, by figures on "
+                "the images of this evaluation: a choice that favours them a little, made for all nets alike.",
+                differences=[_difference(phase, choice, primary_metric) for phase, choice in choices.items()]
+                )  # fmt: skip
 
 
-def _difference(phase: str, choice: Choice, primary_metric: str) -> str:
+def _difference(phase: str, choice: Choice, primary_metric: str) -> Text:
     name = next((words for role, words in ROLES.items() if role == phase), phase.replace("_", " "))
     best, last = (worded(primary_metric, math.nan if value is None else value) for value in (choice.best, choice.last))
-    return (f"{name}, {best} at step {choice.best_step:,} ({choice.best_seconds:.0f} s) and {last} at its last step "
-            f"{choice.last_step:,}, kept the {choice.kept}")  # fmt: skip
+    kept = text("kept_best", "best") if choice.kept == "best" else text("kept_last", "last")
+    return text("best_differs", "{name}, {best} at step {best_step:,} ({seconds:.0f} s) and {last} at its last step "
+                "{last_step:,}, kept the {kept}", name=name, best=best, best_step=choice.best_step,
+                seconds=choice.best_seconds, last=last, last_step=choice.last_step, kept=kept)  # fmt: skip
 
 
 def _better(metric: str, value: float, other: float) -> bool:

@@ -9,13 +9,8 @@ from kdgen.training.equivariance import Equivariance
 from kdgen.training.run_log import Journal
 from kdgen.training.schedule import asking
 from kdgen.training.teacher_cache import TeacherCache
-from kdgen.types import Event
+from kdgen.types import Event, text
 from kdgen.utils.distributed import Team
-
-SHORT = (
-    "The teacher answered {done:,} of {total:,} inputs in {took:.0f} s, its share of the {seconds:g} s: training goes "
-    "on with those. They are kept, and another run of the same recipe asks on from there; cache.share sets the share."
-)
 
 
 class CacheFilling:
@@ -74,7 +69,11 @@ class CacheFilling:
         if not done:
             yield self._answers(cache.size, before, tried=0.0, from_disk=True)
         if (done := cache.filled) < cache.size:
-            cache.size, note = done, SHORT.format(done=done, total=total, took=took, seconds=seconds)
+            cache.size = done
+            note = text("cache_short", "The teacher answered {done:,} of {total:,} inputs in {took:.0f} s, its share "
+                        "of the {seconds:g} s: training goes on with those. They are kept, and another run of the same "
+                        "recipe asks on from there; cache.share sets the share.", done=done, total=total, took=took,
+                        seconds=seconds)  # fmt: skip
             journal.note(phase, inputs=done, short=note)
             yield self._answers(done, took, tried=tried, from_disk=False)
             yield Event(kind="warning", phase=phase, data={"message": note, "inputs": done})

@@ -29,7 +29,7 @@ from kdgen.training.teacher import Teacher
 from kdgen.training.teacher_cache import Stream, TeacherCache, live
 from kdgen.training.train_step import Learner
 from kdgen.training.trainer import Source, Trainer
-from kdgen.types import Batch, Event, Net, Task, UserError
+from kdgen.types import Batch, Event, Net, Task, Text, UserError, text
 from kdgen.utils.cache import fingerprint
 from kdgen.utils.devices import fastest_seconds
 from kdgen.utils.seed import derive
@@ -41,7 +41,7 @@ CALIBRATED = 16
 JUDGED = 8
 """Other inputs, on which it is judged whether a teacher may answer in fewer bits."""
 
-WHOLE = "cache.crop is for cached inputs: with cache.inputs 0 the student trains on whole inputs"
+WHOLE = text("whole_inputs", "cache.crop is for cached inputs: with cache.inputs 0 the student trains on whole inputs")
 
 
 def fresh(recipe: Recipe, task: Task) -> tuple[Net, Spec]:
@@ -118,7 +118,8 @@ class Link:
         if not recipe.cache.inputs:
             return None
         if recipe.cache.inputs < recipe.batch_size:
-            raise UserError(f"a cache of {recipe.cache.inputs} inputs is smaller than one batch of {recipe.batch_size}")
+            raise UserError(text("cache_too_small", "a cache of {inputs} inputs is smaller than one batch of {batch}",
+                                 inputs=recipe.cache.inputs, batch=recipe.batch_size))  # fmt: skip
         noted = self.place.journal.phase(self.phase).equivariance
         cache = TeacherCache(task, recipe.cache, teacher=self.teacher, identity=self.identity,
                              paths=sorted(learner.teacher_paths),
@@ -270,6 +271,7 @@ class Link:
         return Event(kind=kind, phase=self.phase, data=data)
 
 
-def _overrun(length: Length) -> str:
-    return (f"images and answers took {length.spent:.0f} of the {length.seconds:g} s, so that training takes "
-            f"{length.training:.0f} s more; they are kept, and a new run trains for {length.seconds:g} s")  # fmt: skip
+def _overrun(length: Length) -> Text:
+    return text("overrun", "images and answers took {spent:.0f} of the {seconds:g} s, so that training takes "
+                "{training:.0f} s more; they are kept, and a new run trains for {seconds:g} s", spent=length.spent,
+                seconds=length.seconds, training=length.training)  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 
 class Checkpoints:
@@ -46,9 +46,9 @@ class Checkpoints:
         os.replace(partial, self.last)
         self._step = state["step"]
 
-    def load(self) -> tuple[dict[str, Any] | None, list[str]]:
+    def load(self) -> tuple[dict[str, Any] | None, list[Text]]:
         """The newest state that can be read, None if there is none, and a line for every damaged one passed over."""
-        damaged = []
+        damaged = list[Text]()
         for path in (self.last, self.previous):
             if not path.exists():
                 continue
@@ -58,7 +58,8 @@ class Checkpoints:
                         raise zipfile.BadZipFile
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # a damaged archive raises errors of many kinds
-                damaged.append(f"checkpoint {path} is damaged ({type(error).__name__}) and is passed over")
+                damaged.append(text("checkpoint_damaged", "checkpoint {path} is damaged ({error}) and is passed over",
+                                    path=str(path), error=type(error).__name__))  # fmt: skip
                 continue
             self._step = state["step"]
             return state, damaged

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdgen.data.augment import Variant, drawn, strides, symmetries
 from kdgen.training.tolerance import Bound, Judged, judge
-from kdgen.types import Batch, UserError
+from kdgen.types import Batch, Text, UserError, text
 from kdgen.utils.seed import generator
 
 BOUND = Bound(own=0.1, spread=0.0025)
@@ -16,6 +16,7 @@ BOUND = Bound(own=0.1, spread=0.0025)
 squared error, and what is turned eight ways is then, on average, what a self-ensemble says; the bundled autoencoder is
 at 34 %."""
 
+TURNED, CROPPED = text("turned", "flipped and rotated"), text("cropped", "cropped")
 NUM_CROPS = 4
 """How many crops are tried."""
 
@@ -32,7 +33,7 @@ class Equivariance:
 
     turns: bool = True
     crops: bool = True
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
 
 
 def of_features(*, turn: bool, crop: bool) -> Equivariance:
@@ -43,7 +44,8 @@ def of_features(*, turn: bool, crop: bool) -> Equivariance:
         crop: whether parts are to be taken of them.
     """
     what = _listed(turn, crop)
-    note = (f"Inputs were {what} once, before the teacher was asked: its features do not follow.",) if what else ()
+    note = (text("features_do_not_follow", "Inputs were {what} once, before the teacher was asked: its features do not "
+                 "follow.", what=what),) if what else ()  # fmt: skip
     return Equivariance(turns=False, crops=False, notes=note)
 
 
@@ -70,17 +72,17 @@ def measured(ask: Callable[[Batch], Tensor], batch: Batch, *, turn: bool, crop: 
         truths = [view.y for _, _, view in pairs if view.y is not None]
         return judge(moved, direct, BOUND, truth=torch.cat(truths) if truths else None)
 
-    notes, turns, crops = list[str](), True, True
+    notes, turns, crops = list[Text](), True, True
     if turn:
         ways = [torch.full((len(batch.x),), k, device=batch.x.device) for k in range(1, symmetries(height, width))]
         size = (height, width)
         found = tried([Variant(size=size, top=0, left=0, part=size, orientation=way) for way in ways])
         turns = found.passes
-        notes.append(_note("flipped and rotated", turns, found))
+        notes.append(_note(TURNED, turns, found))
     if crop is not None and any(crop % step for step in strides(batch, [answer])):
         found = Judged(share=float("inf"), bound=BOUND.spread, own=False)
         crops = False
-        notes.append(_note("cropped", crops, found))
+        notes.append(_note(CROPPED, crops, found))
     elif crop is not None and crop < max(height, width):
         random = generator(0, "equivariance")
         parts = [drawn(batch, crop=crop, turn=False, random=random, others=[answer]) for _ in range(NUM_CROPS)]
@@ -90,18 +92,22 @@ def measured(ask: Callable[[Batch], Tensor], batch: Batch, *, turn: bool, crop: 
             raise UserError(f"the teacher takes no crops of {crop}x{crop} ({str(error).splitlines()[0]}): set "
                             "cache.crop to a size that it takes, or to null") from None  # fmt: skip
         crops = found.passes
-        notes.append(_note("cropped", crops, found))
+        notes.append(_note(CROPPED, crops, found))
     return Equivariance(turns=turns, crops=crops, notes=tuple(notes))
 
 
-def _note(what: str, follows: bool, found: Judged) -> str:
+def _note(what: Text, follows: bool, found: Judged) -> Text:
     if follows:
-        return f"The teacher's cached answers were {what} with their inputs: they are then off by {found}."
-    return f"Inputs were {what} once, before the teacher was asked: its answers would be off by {found}."
+        return text("answers_follow", "The teacher's cached answers were {what} with their inputs: they are then off "
+                    "by {error}.", what=what, error=found.account)  # fmt: skip
+    return text("answers_do_not_follow", "Inputs were {what} once, before the teacher was asked: its answers would be "
+                "off by {error}.", what=what, error=found.account)  # fmt: skip
 
 
-def _listed(turn: bool, crop: bool) -> str:
-    return " and ".join(["flipped, rotated"] * turn + ["cropped"] * crop)
+def _listed(turn: bool, crop: bool) -> Text | None:
+    if turn and crop:
+        return text("turned_and_cropped", "flipped, rotated and cropped")
+    return text("flipped_rotated", "flipped, rotated") if turn else CROPPED if crop else None
 
 
 __all__ = ["BOUND", "Equivariance", "measured", "of_features"]

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from kdgen.report.events import read_events
 from kdgen.training.run_state import PhaseState, RunState, state_from_events
 from kdgen.types import Event, UserError
+from kdgen.types.text import with_texts
 from kdgen.utils.convert import write_text
 
 
@@ -57,7 +58,7 @@ class Journal:
         """Append an event, with the time of day in seconds since the epoch."""
         if not self.writes:
             return
-        self._file.write(json.dumps({**asdict(event), "time": time.time()}) + "\n")
+        self._file.write(json.dumps(with_texts({**asdict(event), "time": time.time()})) + "\n")
         self._file.flush()
 
     @property

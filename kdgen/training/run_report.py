@@ -14,7 +14,7 @@ from kdgen.training.best_student import best_and_last
 from kdgen.training.chain import Link
 from kdgen.training.run_context import RunContext
 from kdgen.training.run_state import RunState
-from kdgen.types import Event
+from kdgen.types import Event, Text, text
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import contiguous, machine
 from kdgen.utils.references import without_folders
@@ -24,11 +24,12 @@ Chain = Sequence[tuple[str, Recipe]]
 OTHER_PARTS = 2
 """Parts of the report beside measuring each net: comparing them, pictures."""
 
-ON_CPU = "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
-ALONE = "Alpha stayed at 1 {}: the teacher was the only guide, the distance to the ground truth did not count."
-INHERITED = "The controls start from the teacher's weights as the student does, and never see its answers."
-ALSO = "Further teachers, that the table does not measure: {}."
-BEGUN_FROM = "The student starts from the weights of {}, and so do its controls where there are any."
+ON_CPU = text(
+    "on_cpu", "The teacher was held in slices by all processes; its own figures and latency were taken on the CPU."
+)
+INHERITED = text(
+    "inherited", "The controls start from the teacher's weights as the student does, and never see its answers."
+)
 
 
 def made_in(state: RunState, chain: Chain, phase: str) -> float:
@@ -115,31 +116,37 @@ class RunReport:
                                          "samples": str(folder / "samples.png"),
                                          "curves": str(folder / "curves.png")})  # fmt: skip
 
-    def _notes(self) -> list[str]:
+    def _notes(self) -> list[Text]:
         """What else the report says of how nets were made."""
+        begun = text("begun_from", "The student starts from the weights of {name}, and so do its controls where there "
+                     "are any.", name=self.link.start.name if self.link.start else "")  # fmt: skip
+        also = text("also", "Further teachers, that the table does not measure: {names:, }.",
+                    names=[f"{name} ({each.name})" for name, each in self.others.items()])  # fmt: skip
         facts = {
-            BEGUN_FROM.format(self.link.start.name if self.link.start else ""): self.recipe.init not in STARTS,
+            begun: self.recipe.init not in STARTS,
             INHERITED: self.recipe.init in OF_TEACHER and self.place.finished("control_seconds"),
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
-            ALSO.format(", ".join(f"{name} ({each.name})" for name, each in self.others.items())): bool(self.others),
+            also: bool(self.others),
         }
         account = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
         return [*self._muted(), *(line for line, holds in facts.items() if holds), *account, *self._answered()]
 
-    def _answered(self) -> list[str]:
+    def _answered(self) -> list[Text]:
         """How many answers the teachers' seconds sufficed for, and whether these were turned with their inputs."""
-        lines = list[str]()
+        lines = list[Text]()
         for phase, _ in self.chain:
             noted = self.place.journal.phase(phase)
             lines += [noted.short, *(noted.equivariance or {}).get("notes", ())]
         return list(dict.fromkeys(filter(None, lines)))
 
-    def _muted(self) -> list[str]:
+    def _muted(self) -> list[Text]:
         """A line where there was a ground truth that had no part in the student's training, or not in some stages."""
         if self.place.probe.y is None or not self.muted:
             return []
-        throughout = len(self.muted) == len(self.recipe.stages)
-        return [ALONE.format("throughout" if throughout else f"in the stages {', '.join(self.muted)}")]
+        when = text("throughout", "throughout") if len(self.muted) == len(self.recipe.stages) else \
+            text("in_stages", "in the stages {names:, }", names=list(self.muted))  # fmt: skip
+        return [text("alone", "Alpha stayed at 1 {when}: the teacher was the only guide, the distance to the ground "
+                     "truth did not count.", when=when)]  # fmt: skip
 
     def _part(self, name: str, done: int, total: int) -> Event:
         """A part of the report that begins: a net that is measured, or ``pictures``, which come after all of these."""

@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from kdgen.utils.schema import Strict
+from kdgen.types import Text
+from kdgen.utils.schema import Spoken, Strict
 
 
 class Choice(Strict):
@@ -28,7 +29,7 @@ class PhaseState(Strict):
     answers: float = Field(0.0, description="seconds that the teacher's answers took")
     answers_from_disk: bool | None = Field(None, description="whether all of these were there already")
     inputs: int | None = Field(None, description="how many inputs are used, where the seconds sufficed for so many")
-    short: str = Field("", description="a sentence on that")
+    short: Text = Field(Text(""), description="a sentence on that")
     equivariance: dict[str, Any] | None = Field(None, description="what the teacher's answers follow")
     steps: int | None = Field(None, description="of its training, when it has ended")
     seconds: float = Field(0.0, description="of its training, when it has ended")
@@ -50,7 +51,7 @@ class PhaseState(Strict):
         return self.choice.best_step if self.choice is not None and self.choice.kept == "best" else None
 
 
-class RunState(Strict):
+class RunState(Spoken):
     """What is known of a run, as `state.json` in its folder."""
 
     bfloat16_pays: bool | None = Field(None, description="whether it computes in bfloat16")

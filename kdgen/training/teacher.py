@@ -11,7 +11,7 @@ from torch import Tensor
 from kdgen.models.nets.fold import folded
 from kdgen.training.int8 import Int8Net
 from kdgen.training.tolerance import Bound, Judged, judge
-from kdgen.types import Batch, Net, TeacherOutput
+from kdgen.types import Batch, Net, TeacherOutput, Text, text
 from kdgen.utils.conditions import call
 from kdgen.utils.devices import Autocast, fastest_seconds, lay_out
 from kdgen.utils.distributed import Team
@@ -95,10 +95,15 @@ class Teacher(Autocast):
         self.tried[name] = judge(answer, exact.float(), BOUND, truth=sample.y, weight=sample.weight)
         return self.tried[name].passes
 
-    def account(self) -> str:
+    def account(self) -> Text:
         """What it answers in and why, in a sentence; empty where nothing but float32 came into question."""
-        found = [f"{name} {'is' if error.passes else 'would be'} off by {error}" for name, error in self.tried.items()]
-        return f"The teacher answers in {self.precision}: against float32, {'; '.join(found)}." if found else ""
+        found = [
+            text("is_off", "{name} is off by {error}", name=name, error=error.account) if error.passes else
+            text("would_be_off", "{name} would be off by {error}", name=name, error=error.account)
+            for name, error in self.tried.items()
+        ]  # fmt: skip
+        return text("teacher_answers_in", "The teacher answers in {precision}: against float32, {found:; }.",
+                    precision=self.precision, found=found) if found else Text("")  # fmt: skip
 
     @property
     def precision(self) -> str:

@@ -198,9 +198,9 @@ class TeacherCache:
         parts = {"x": batch.x, "teacher_x": batch.teacher_x, "y": batch.y, "real": batch.real, "weight": batch.weight}
         rows = {name: value for name, value in parts.items() if value is not None}
         rows |= {f"cond.{k}": v for k, v in batch.cond.items()}
-        rows = {name: value.to(_kept(name, value)) for name, value in rows.items()}
         if self.teacher is not None:
-            answer = self.teacher.answer(_batch(rows).to(self.teacher.device), self.paths)
+            asked = _batch({name: value.to(_kept(name, value)) for name, value in rows.items()})
+            answer = self.teacher.answer(asked.to(self.teacher.device), self.paths)
             rows |= {"output": answer.output, **{f"feature.{k}": v for k, v in answer.features.items()}}
         kept = {name: value.to(_kept(name, value)) for name, value in rows.items()}
         for name, value in kept.items():

@@ -12,6 +12,8 @@ from pydantic import Field
 from kdgen import registry
 from kdgen.models.model import load
 from kdgen.recipe import Recipe
+from kdgen.report.sample_grids import Pictured
+from kdgen.tasks.drawing import Drawing
 from kdgen.training.chain import fresh
 from kdgen.training.estimate import ASKED, trial
 from kdgen.training.run import distill
@@ -112,10 +114,9 @@ def measure(recipe: Recipe, folder: Path) -> Rates:
 
 def num_images(task: Task) -> int:
     """How many images a net is measured on for the report."""
-    count = getattr(task, "num_images", None)
-    names = getattr(getattr(task, "gallery", None), "names", ())
-    levels = len(getattr(task, "evaluate_sigmas", (0,)))
-    return int(count) if count else max(len(names), 1) * levels
+    if isinstance(task, Drawing):
+        return task.num_images
+    return sum(1 for _ in task.evaluation_images()) if isinstance(task, Pictured) else task.quick_eval_images
 
 
 def fill(recipe: Recipe, folder: Path) -> Iterator[int]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from kdgen.types import Text, text
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
@@ -37,10 +39,14 @@ class Judged:
         """Whether the error is below its bound."""
         return self.share < self.bound
 
-    def __str__(self) -> str:
-        what = "its own squared error" if self.own else "the variance of its output"
+    @property
+    def account(self) -> Text:
+        """How large it is and may be, in words."""
+        what = text("own_error", "its own squared error") if self.own else \
+            text("variance", "the variance of its output")  # fmt: skip
         share = f"{100 * self.share:.0f}" if self.share > 1 else f"{100 * self.share:.2g}"
-        return f"{share} % of {what}, where {100 * self.bound:g} % is the most"
+        return text("judged", "{share} % of {what}, where {most} % is the most", share=share, what=what,
+                    most=f"{100 * self.bound:g}")  # fmt: skip
 
 
 def judge(

@@ -18,12 +18,14 @@ from kdgen.training.prefetch import ahead, answered, threads_for
 from kdgen.training.schedule import Length
 from kdgen.training.teacher_cache import Stream
 from kdgen.training.train_step import Figures, Learner
-from kdgen.types import Batch, Event, Net, TeacherOutput, UserError
+from kdgen.types import Batch, Event, Net, TeacherOutput, Text, UserError, text
 from kdgen.utils.devices import threads
 from kdgen.utils.seed import derive
 
 RETRIES = 3
 REPORT_EVERY = 0.25
+PHASES = {"student": text("phase_student", "student"), "control_steps": text("phase_control_steps", "control_steps"),
+          "control_seconds": text("phase_control_seconds", "control_seconds")}  # fmt: skip
 QUARTERS = (0.25, 0.5, 0.75)
 """Where in a phase that is counted in steps quick evaluations stand: what is kept of it must not hang on its speed."""
 
@@ -105,7 +107,7 @@ class Trainer:
         if self.team.is_main_process:
             self.checkpoints.save({**asdict(self.state), **self.learner.state_dict()})
 
-    def restore(self) -> list[str]:
+    def restore(self) -> list[Text]:
         """Go back to the last good checkpoint, if there is one; a line for every damaged one."""
         saved, damaged = self.checkpoints.load()
         if saved is not None:
@@ -129,14 +131,14 @@ class Trainer:
         if self.learner.stage < 0:
             self.learner.enter(0)
             self.save()
-        back: str | None = ""
+        back: Text | None = Text("")
         while back is not None:
             with closing(self._stream()) as stream:
                 back = yield from self._train(stream)
             if back is not None:
                 yield self._event("warning", message=back)
 
-    def _train(self, stream: Stream) -> Generator[Event, None, str | None]:
+    def _train(self, stream: Stream) -> Generator[Event, None, Text | None]:
         """Train until the end or a stop; or until it had to go back, which it returns a line about."""
         state, recipe, batch_size = self.state, self.recipe, self.recipe.batch_size
         began = time.perf_counter() - state.elapsed
@@ -220,7 +222,9 @@ class Trainer:
         broken = {"not_finite": answers.not_finite, "answers": answers.count} if answers.not_finite else {}
         yield self._event("evaluate", **figures, **broken, seconds=self.state.elapsed)
         for line in self.signs.warnings(figures, answers, self.length.progress(self.state.step, self.state.elapsed)):
-            yield self._event("warning", message=f"{self.phase} at step {self.state.step}: {line}")
+            message = text("at_step", "{phase} at step {step}: {fault}", phase=PHASES.get(self.phase, self.phase),
+                           step=self.state.step, fault=line)  # fmt: skip
+            yield self._event("warning", message=message)
 
     def _agreed(self, elapsed: float, finite: bool) -> tuple[float, bool, bool, bool]:
         """The first process's seconds; whether any is to stop, ran out of memory, or met a loss that is no number."""
@@ -238,34 +242,40 @@ class Trainer:
         """Figures as numbers, over the whole batch of all processes."""
         return dict(zip(figures, self.team.mean(_read(list(figures.values()))), strict=True))
 
-    def _go_back(self, figures: Figures) -> str:
+    def _go_back(self, figures: Figures) -> Text:
         """After a loss that is not finite: the last good state, half the learning rate, other batches."""
         at = self.state.step
         gathered = self._gathered(figures)
-        names = ", ".join(key for key, value in gathered.items() if not math.isfinite(value)) or "of an earlier step"
+        names = [key for key, value in gathered.items() if not math.isfinite(value)] or \
+            [text("earlier_step", "of an earlier step")]  # fmt: skip
         self.state.retries += 1
         if self.state.retries > RETRIES:
-            raise UserError(
-                f"the loss ({names}) is not finite at step {at}, after going back {RETRIES} times with half the "
-                "learning rate each time: lower stages.0.lr, or look for NaN in the images; "
-                f"the last good state is {self.checkpoints.last}"
-            )
+            raise UserError(text(
+                "loss_not_finite",
+                "the loss ({names:, }) is not finite at step {at}, after going back {retries} times with half the "
+                "learning rate each time: lower stages.0.lr, or look for NaN in the images; the last good state is "
+                "{last}",
+                names=names, at=at, retries=RETRIES, last=str(self.checkpoints.last),
+            ))  # fmt: skip
         self.restore()
-        return (f"the loss ({names}) was not finite at step {at}: back to step {self.state.step} "
-                f"with the learning rate times {0.5**self.state.retries:g}")  # fmt: skip
+        return text("went_back", "the loss ({names:, }) was not finite at step {at}: back to step {step} with the "
+                    "learning rate times {times:g}", names=names, at=at, step=self.state.step,
+                    times=0.5**self.state.retries)  # fmt: skip
 
-    def _split(self) -> str:
+    def _split(self) -> Text:
         """After memory did not suffice: the last good state, and steps in twice as many parts."""
         learner, images = self.learner, -(-self.recipe.batch_size // self.team.size)
-        where = f"the memory of {learner.device}"
         if learner.parts >= images:
-            raise UserError(f"not even one image at a time fits into {where}: take a smaller student or "
-                            "smaller images, or another --device")  # fmt: skip
+            raise UserError(text("too_large", "not even one image at a time fits into the memory of {device}: take a "
+                                 "smaller student or smaller images, or another --device",
+                                 device=str(learner.device)))  # fmt: skip
         learner.parts = min(2 * learner.parts, images)
         self.restore()
         size = -(-images // learner.parts)
-        return (f"{images} images at a time do not fit into {where}: back to step {self.state.step}, and each step now "
-                f"takes {learner.parts} parts of at most {size}; a step still learns from the whole batch")  # fmt: skip
+        return text("split", "{images} images at a time do not fit into the memory of {device}: back to step {step}, "
+                    "and each step now takes {parts} parts of at most {size}; a step still learns from the whole batch",
+                    images=images, device=str(learner.device), step=self.state.step, parts=learner.parts,
+                    size=size)  # fmt: skip
 
     def _event(self, kind: Any, **data: Any) -> Event:
         progress = self.length.progress(self.state.step, self.state.elapsed)

@@ -24,6 +24,8 @@ from torch import Tensor, device, nn
 
 from kdgen.types.task import DEFAULT_TASK as DEFAULT_TASK
 from kdgen.types.task import Task as Task
+from kdgen.types.text import Text as Text
+from kdgen.types.text import text as text
 
 Metrics = Mapping[str, float]
 """Figures by name: ``psnr`` in dB, ``ssim`` in [-1, 1], ``sharpness`` as a ratio to the truth's, and so on."""
@@ -42,6 +44,12 @@ A restorer maps an image to an image, a generator latents ``(B, Z)`` to images, 
 
 class UserError(ValueError):
     """A mistake the user can mend. Its message is one line that says what to do; the command line exits with 2."""
+
+    @property
+    def text(self) -> Text:
+        """The message, with its key and figures where it was made with them."""
+        message = self.args[0] if self.args else ""
+        return message if isinstance(message, Text) else Text(str(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +241,7 @@ class Method(LossTerm):
 
 Kind = Literal[
     "images", "start", "teacher", "answers", "part", "step", "evaluate", "checkpoint", "warning", "phase", "report",
-    "stopped", "done",
+    "stopped", "refused", "done",
 ]  # fmt: skip
 
 
@@ -246,7 +254,8 @@ class Event:
             ``phase`` closes a phase; ``teacher`` tells whether it was found to answer in 8-bit integers, in how many
             seconds; ``answers`` counts the teacher's cached answers; ``part`` opens one of the parts that a phase
             without steps consists of: the report, and what goes before a first step; ``step``, ``evaluate``,
-            ``checkpoint`` and ``warning`` come from the training loop; ``report``, ``stopped`` and ``done`` end a run.
+            ``checkpoint`` and ``warning`` come from the training loop; ``report``, ``stopped`` and ``done`` end a run,
+            and so does ``refused``, a mistake to be mended, which the command line alone tells of.
         phase: which net is being trained: ``assistant_1`` and so on, ``student``, ``control_steps``,
             ``control_seconds``; ``report`` after them.
         step: optimiser steps done in this phase.

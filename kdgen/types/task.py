@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdgen.types.text import Text, text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -60,7 +62,7 @@ class Task(Protocol):
     needed_facts: ClassVar[tuple[str, ...]] = ()
     default_images: ClassVar[str | None] = None
     pipeline_tag: ClassVar[str] = "image-to-image"
-    baseline_name: ClassVar[str] = "input"
+    baseline_name: ClassVar[Text] = text("role_input", "input")
     group: ClassVar[str | None] = None
     usual_preset: ClassVar[str | None] = None
     usual_methods: ClassVar[tuple[str, ...]] = (
@@ -100,7 +102,7 @@ class Task(Protocol):
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Quality of a net on the first ``limit`` evaluation images; ``reference`` is the teacher to be near to."""
 
-    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> str:
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """A sentence on how the figures came about: on what, how many, which seed."""
 
     def baseline(self, batch: Batch) -> Tensor | None:

@@ -18,7 +18,7 @@ from kdgen.models.task_arguments import changes_images
 from kdgen.recipe import parse
 from kdgen.registry import Spec
 from kdgen.report.report import Report
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import choices, comparing, picture_files, teacher_files
 from kdgen.ui.comparing import Options, Shown
 from kdgen.ui.limits import Limits
@@ -39,7 +39,7 @@ def show(models: Sequence[Named], photo: Image.Image, options: Options) -> tuple
     found = _loaded(models)
     changes = changes_images(comparing.shared_task(found))
     if len(found) < 2 and not changes:
-        raise UserError("name at least two models")
+        raise UserError(text("two_models", "name at least two models"))
     if changes:
         shown = comparing.on_photograph(found, photo, sigma=options.sigma, seed=options.seed, noisy=options.noisy)
     else:
@@ -112,13 +112,14 @@ def _answer(name: str, args: Sequence[Any]) -> Any:
     try:
         return CALLS[name](*args)
     except UserError as error:
-        return UserError(str(error))
+        return UserError(error.text)
     except (RuntimeError, MemoryError) as error:
         short = isinstance(error, MemoryError) or "memory" in str(error)
-        text = "this needs more memory than there is for it here: take fewer or smaller models, or fewer images"
-        return UserError(text if short else str(error)[:300])
+        return UserError(text("no_memory", "this needs more memory than there is for it here: take fewer or smaller "
+                              "models, or fewer images") if short else str(error)[:300])  # fmt: skip
     except Exception as error:
-        return UserError(f"this could not be worked out ({type(error).__name__}: {str(error)[:200]})")
+        return UserError(text("not_worked_out", "this could not be worked out ({error})",
+                              error=f"{type(error).__name__}: {str(error)[:200]}"))  # fmt: skip
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from kdgen.presets import preset as find_preset
 from kdgen.recipe import override
 from kdgen.types import UserError
 from kdgen.ui import choices, comparing, exports
-from kdgen.ui.job import Job, new_session
+from kdgen.ui.job import Job, new_session, not_done
 from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST
 from kdgen.ui.progress import follow
@@ -125,7 +125,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         with _explained():
             job = runs.get(run, session)
             if job.state != "done":
-                raise UserError(f"this run is not done, it is {job.state}")
+                raise UserError(not_done(job))
             return str(packed(runs, job)[0])
 
     def export(run: str, session: str, format: str) -> tuple[str, TeacherOutput]:

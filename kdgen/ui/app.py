@@ -22,7 +22,6 @@ from kdgen.ui import (
     gallery,
     markup,
     publish,
-    setup_markup,
     sharing,
     watch,
 )
@@ -128,21 +127,21 @@ def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimate
     def show(id: str, request: gr.Request) -> list[Any]:
         return ["", *watch.look(runs, session_of(request), id, {}, request)]
 
-    def refused(error: UserError) -> list[Any]:
-        return [setup_markup.notices(str(error).splitlines()), *[gr.skip()] * len(watched)]
+    def refused(error: UserError, request: gr.Request) -> list[Any]:
+        return [markup.refusal(error, words_for(request)), *[gr.skip()] * len(watched)]
 
     def begin(request: gr.Request, text: str, composed: str, *values: Any) -> list[Any]:
         try:
             return show(composing.submit(values, text, composed, request, runs, models, estimates).id, request)
         except UserError as error:
-            return refused(error)
+            return refused(error, request)
 
     def act(what: str) -> Any:
         def acted(id: str | None, request: gr.Request) -> list[Any]:
             try:
                 return show(getattr(runs, what)(id, session_of(request)).id, request)
             except UserError as error:
-                return refused(error)
+                return refused(error, request)
 
         return acted
 
@@ -153,7 +152,7 @@ def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimate
             runs.delete(id or "", session)
             left = runs.owned_by(session)
         except UserError as error:
-            return refused(error)
+            return refused(error, request)
         notice = markup.notice(words_for(request)["deleted"], kind="good")
         return [notice, *watch.look(runs, session, left[0].id if left else None, {}, request)]
 
@@ -175,13 +174,13 @@ def _distill(page: gr.Blocks, runs: Runs, models: Models, codes: Codes, estimate
             sharing.share(runs, job.id, session_of(request))
             return ["", *watch.link_to(runs, job, words_for(request), request)]
         except UserError as error:
-            return [markup.notice(str(error)), gr.skip(), gr.skip()]
+            return [markup.refusal(error, words_for(request)), gr.skip(), gr.skip()]
 
     def take_back(id: str | None, request: gr.Request) -> list[Any]:
         try:
             sharing.revoke(runs, id or "", session_of(request))
         except UserError as error:
-            return [markup.notice(str(error)), gr.skip(), gr.skip()]
+            return [markup.refusal(error, words_for(request)), gr.skip(), gr.skip()]
         return [markup.notice(words_for(request)["share_revoked"], kind="good"), "", gr.update(visible=False)]
 
     shown.make.click(show_others, [shown.chosen], [notice, shown.link, shown.revoke], **PRIVATE)

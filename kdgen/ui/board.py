@@ -10,8 +10,8 @@ import gradio as gr
 
 from kdgen.hub.scan import without_paths
 from kdgen.report.report import LOWER_IS_BETTER, Report, Row, count, heading, worded
-from kdgen.types import UserError
-from kdgen.ui import markup, sharing
+from kdgen.types import UserError, text
+from kdgen.ui import choices, markup, sharing
 from kdgen.ui.plot import COLOURS, Axis, Series, plot
 from kdgen.ui.progress import follow
 from kdgen.ui.result import times
@@ -20,12 +20,15 @@ from kdgen.ui.sessions import session_of
 from kdgen.ui.showcase import EXAMPLE
 from kdgen.ui.visitors import accept
 from kdgen.ui.watch import View, look
-from kdgen.ui.words import say, words_for
+from kdgen.ui.words import say, translated, words_for
 
 MOST = 40
 """How many students of a preset are shown, the best of them."""
 
 EXAMPLE_KEY = "example"
+PRESET = choices.presets_of(next(iter(choices.KINDS)))[0]
+"""Of the example, and the one that is shown first."""
+
 Words = Mapping[str, str]
 
 
@@ -77,7 +80,7 @@ def places(runs: Runs, session: str) -> list[Place]:
               for id, each in shared.items() if id not in own
               and (report := _sound(runs.home(each.job) / "run"))]  # fmt: skip
     report = _sound(EXAMPLE)
-    return [*found, *([Place(EXAMPLE_KEY, "denoise", "comes_with", EXAMPLE, report)] if report else [])]
+    return [*found, *([Place(EXAMPLE_KEY, PRESET, "comes_with", EXAMPLE, report)] if report else [])]
 
 
 def ranked(found: Sequence[Place], preset: str) -> list[Place]:
@@ -99,10 +102,10 @@ def recipe_text(runs: Runs, key: str, session: str) -> str:
     else:
         folder = runs.home(runs.get(key.removeprefix("run:"), session)) / "run"
     try:
-        text, _ = without_paths((folder / "recipe.json").read_text(encoding="utf-8"))
+        recipe, _ = without_paths((folder / "recipe.json").read_text(encoding="utf-8"))
     except OSError:
-        raise UserError("this run was deleted") from None
-    return text
+        raise UserError(text("run_deleted", "this run was deleted")) from None
+    return recipe
 
 
 def drawn(board: Sequence[Place], words: Words) -> str:
@@ -119,13 +122,14 @@ def drawn(board: Sequence[Place], words: Words) -> str:
                      colours[board[numbers[0]].origin], width=0) for (macs, _), numbers in spots.items()]  # fmt: skip
     best = teacher.metrics.get(key) if teacher is not None else None
     level = (f"{words['teacher']} {best:.4g}", best) if best is not None else None
-    chart = plot(points, Axis(words["macs_an_image"], log=True), Axis(heading(key)), words["tradeoff_alt"], level=level)
+    name = translated(heading(key), words)
+    chart = plot(points, Axis(words["macs_an_image"], log=True), Axis(name), words["tradeoff_alt"], level=level)
     rows = "".join(_row(number, place, words) for number, place in enumerate(board, start=1))
-    heads = ("", heading(key), words["macs_an_image"], words["number_cheaper"], words["number_faster"], "", "")
+    heads = ("", name, words["macs_an_image"], words["number_cheaper"], words["number_faster"], "", "")
     head = "".join(f"<th scope=col>{escape(each)}</th>" if each else "<td></td>" for each in heads)
-    name = escape(words["board"], quote=True)
+    board_name = escape(words["board"], quote=True)
     return (f'<div class="kd-figure">{chart}</div><div class="kd-figure"><div class="kd-scroll" tabindex="0" '
-            f'role="region" aria-label="{name}"><table class="kd-five kd-board"><thead><tr>{head}</tr></thead>'
+            f'role="region" aria-label="{board_name}"><table class="kd-five kd-board"><thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div></div>")  # fmt: skip
 
 
@@ -140,20 +144,22 @@ def tab(runs: Runs, tabs: gr.Tabs, tab: gr.Tab, shown: View) -> None:
     """
     gr.HTML(say("board_info"), elem_classes="kd-hint")
     with gr.Group(elem_classes="kd-card"):
-        preset = gr.Dropdown(["denoise"], value="denoise", label=say("board_preset"), elem_id="kd-board-preset")
+        preset = gr.Dropdown([PRESET], value=PRESET, label=say("board_preset"), elem_id="kd-board-preset")
     picture = gr.HTML(elem_id="kd-board")
     with gr.Group(elem_classes="kd-card"):
         chosen = gr.Radio([], label=say("board_pick"), info=say("board_pick_info"), elem_id="kd-board-pick")
     message = gr.HTML()
-    begin = gr.Button(say("board_start"), variant="primary", elem_id="kd-board-start")
+    with gr.Row(elem_classes="kd-buttons"):
+        begin = gr.Button(say("board_start"), variant="primary", elem_id="kd-board-start")
 
     def fill(name: str, request: gr.Request) -> list[Any]:
         words, found = words_for(request), places(runs, session_of(request))
         names = sorted({place.preset for place in found})
         name = name if name in names else names[0] if names else ""
         board = ranked(found, name)
-        listed = [(f"{number}. {worded(place.report.primary_metric, place.figure)} · {words[place.origin]}", place.key)
-                  for number, place in enumerate(board, start=1)]  # fmt: skip
+        figures = [translated(worded(place.report.primary_metric, place.figure), words) for place in board]
+        listed = [(f"{number}. {figure} · {words[place.origin]}", place.key)
+                  for number, (place, figure) in enumerate(zip(board, figures, strict=True), start=1)]  # fmt: skip
         first = listed[0][1] if listed else None
         return [
             gr.update(choices=names, value=name or None),
@@ -167,7 +173,7 @@ def tab(runs: Runs, tabs: gr.Tabs, tab: gr.Tab, shown: View) -> None:
             job = runs.submit(accept(recipe_text(runs, key or "", session), session, runs), session)
             return ["", gr.Tabs(selected="distill"), *look(runs, session, job.id, {}, request)]
         except UserError as error:
-            return [markup.notice(str(error)), gr.skip(), *[gr.skip()] * len(shown.outputs)]
+            return [markup.refusal(error, words_for(request)), gr.skip(), *[gr.skip()] * len(shown.outputs)]
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     for event in (tab.select, preset.input):

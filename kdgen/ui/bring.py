@@ -22,11 +22,10 @@ from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.words import say, words_for
 
-FAMILIES = {
-    "dncnn": {}, "ffdnet": {}, "half_res": {}, "unet": {}, "patch_mlp": {},
-    "conv_generator": {"name": "generate"}, "mlp_generator": {"name": "generate"},
-}  # fmt: skip
-"""Nets that are declared with a few arguments, and the task of each; none: restoring images."""
+RESTORERS = ("dncnn", "ffdnet", "half_res", "unet", "patch_mlp")
+GENERATORS = ("conv_generator", "mlp_generator")
+FAMILIES = (*RESTORERS, *GENERATORS)
+"""Nets that are declared with a few arguments."""
 
 RANGES = {"[0, 1]": (0.0, 1.0), "[-1, 1]": (-1.0, 1.0)}
 ARGUMENT = re.compile(r",\s*(?=\w+\s*=)")
@@ -59,7 +58,7 @@ def panel(runs: Runs) -> Bringing:
     """The accordion."""
     limits = runs.limits
     sources = ["hub", "file", *(["path"] if limits.trusted else [])]
-    with gr.Accordion(say("own"), open=False, elem_id="kd-own"):
+    with gr.Accordion(say("own"), open=False, elem_id="kd-own", elem_classes="kd-fold"):
         gr.HTML(say("own_info"), elem_classes="kd-hint", padding=False)
         source = gr.Radio([(say(f"own_{each}"), each) for each in sources], value="file", label=say("own_teacher"),
                           info=say("own_teacher_info"), elem_id="kd-own-source")  # fmt: skip
@@ -179,7 +178,7 @@ def declaration(family: str, args: str, span: str, predicts: str, prefix: str) -
         except (ValueError, RecursionError):
             found[name] = text
     return {"net": {"name": family, "args": found}, "range": RANGES[span], "predicts": predicts, "prefix": prefix,
-            "task": FAMILIES[family]}  # fmt: skip
+            "task": {"name": registry.having("task", draws="latents")[0]} if family in GENERATORS else {}}  # fmt: skip
 
 
 def _taken(about: About, words: Words) -> str:

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 
@@ -26,14 +27,17 @@ from kdgen.models.model import load
 from kdgen.models.nets.fold import folded
 from kdgen.models.task_arguments import task_class
 from kdgen.tasks.infer_task import task_of
-from kdgen.types import Batch, UserError
-from kdgen.ui.job import Job
+from kdgen.types import Batch, UserError, text
+from kdgen.types.text import restored, with_texts
+from kdgen.ui.job import Job, not_done
 from kdgen.ui.markup import Words
 from kdgen.ui.onnxruntime_web import FILES, VERSION, runtime
+from kdgen.ui.origin import words_of
 from kdgen.ui.process import environment
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import COOKIE
 from kdgen.ui.sharing import shown_by
+from kdgen.ui.words import translated
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import fastest_seconds
 
@@ -68,8 +72,8 @@ def make(run: Path, folder: Path) -> None:
     kind, task = task_class(model.task), task_of(model)
     restores = (kind.reads, kind.gives) == ("images", "images")
     if not restores and (kind.draws is None or "sampler" in model.task or task.needs):
-        raise UserError(f"{model.name} is asked many times for one image: only students that restore pictures, or draw "
-                        "them in one call, run in the browser")  # fmt: skip
+        raise UserError(text("many_calls", "{name} is asked many times for one image: only students that restore "
+                             "pictures, or draw them in one call, run in the browser", name=model.name))  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     exported = export_model(model, folder / "student.onnx", format="onnx", task=task)
     batch = evaluation_inputs(model, task)[0] if restores else next(iter(task.batches(batch_size=DRAWN, seed=0)))
@@ -101,7 +105,7 @@ def made(runs: Runs, job: Job) -> Path:
         UserError: for a run that is not done, and for a student that cannot run in a browser.
     """
     if job.state != "done":
-        raise UserError(f"this run is not done, it is {job.state}")
+        raise UserError(not_done(job))
     home = runs.home(job)
     folder = home / "browser"
     with _making:
@@ -115,12 +119,13 @@ def _make(home: Path, folder: Path, env: dict[str, str]) -> None:
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise UserError(
-            f"it took more than {SECONDS} s to export this student: it is too large for a browser"
-        ) from None
+        raise UserError(text("too_large_for_browser", "it took more than {seconds} s to export this student: it is too "
+                             "large for a browser", seconds=SECONDS)) from None  # fmt: skip
     if done.returncode:
-        lines = [line.removeprefix("kdgen: ") for line in done.stderr.splitlines() if line.startswith("kdgen: ")]
-        raise UserError(lines[-1] if lines else "this student could not be exported")
+        reason: str = text("no_export", "this student could not be exported")
+        with suppress(ValueError, LookupError):
+            reason = restored(json.loads(done.stdout.splitlines()[-1]))["message"]
+        raise UserError(reason)
 
 
 def routes(runs: Runs) -> list[BaseRoute]:
@@ -133,7 +138,7 @@ def routes(runs: Runs) -> list[BaseRoute]:
         try:
             folder = await run_in_threadpool(runtime)
         except UserError as error:
-            return JSONResponse({"error": str(error)}, 503)
+            return JSONResponse({"error": translated(error, words_of(request.headers))}, 503)
         kind = "application/wasm" if name.endswith(".wasm") else "text/javascript"
         return FileResponse(folder / f"{name}.gz", media_type=kind, headers={**IMMUTABLE, "Content-Encoding": "gzip"})
 
@@ -146,7 +151,7 @@ def routes(runs: Runs) -> list[BaseRoute]:
             job = shown_by(runs, token) if token else runs.get(request.path_params["run"], session)
             folder = await run_in_threadpool(made, runs, job)
         except UserError as error:
-            return JSONResponse({"error": str(error)}, 404)
+            return JSONResponse({"error": translated(error, words_of(request.headers))}, 404)
         return FileResponse(folder / name, media_type=MADE[name], headers={"Cache-Control": "private, max-age=3600"})
 
     return [
@@ -177,7 +182,7 @@ def main() -> None:
     try:
         make(Path(sys.argv[1]), Path(sys.argv[2]))
     except UserError as error:
-        print(f"kdgen: {error}", file=sys.stderr)
+        print(json.dumps(with_texts({"message": error.text})))
         sys.exit(2)
 
 

@@ -7,6 +7,7 @@ from kdgen.report.loss_curves import NOT_TERMS, points_of, smooth
 from kdgen.report.report import LOWER_IS_BETTER, heading
 from kdgen.ui.plot import COLOURS, DASHES, Axis, Point, Series, plot
 from kdgen.ui.progress import Curves
+from kdgen.ui.words import translated
 
 POINTS = 240
 """How many points of a loss are drawn."""
@@ -50,7 +51,7 @@ def quality_chart(
              and (points := points_of(series, primary_metric))]  # fmt: skip
     taught = points_of(curves.get("teacher", {}), primary_metric)
     level = (f"{words['teacher']} {taught[-1][1]:.4g}", taught[-1][1]) if taught else None
-    up = Axis(heading(primary_metric), zero=primary_metric.startswith(LOWER_IS_BETTER))
+    up = Axis(translated(heading(primary_metric), words), zero=primary_metric.startswith(LOWER_IS_BETTER))
     return plot(lines, Axis(words["seconds"], zero=True), up, words["quality_alt"], level=level)
 
 
@@ -78,7 +79,7 @@ def tradeoff_chart(points: Sequence[tuple[str, float, float]], quality: str, wor
     lines = [Series(name, [(macs, value)], COLOURS[number % len(COLOURS)], width=0)
              for number, (name, macs, value) in enumerate(points)]  # fmt: skip
     across = Axis(words["macs_an_image"], log=True)
-    return plot(lines, across, Axis(quality), f"{words['tradeoff_alt']} {listed}")
+    return plot(lines, across, Axis(translated(quality, words)), f"{words['tradeoff_alt']} {listed}")
 
 
 def _values(steps: Sequence[Mapping[str, object]], term: str) -> list[Point]:

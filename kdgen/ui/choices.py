@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, Lt
+
 import kdgen.training.registered  # noqa: F401
 from kdgen import registry
 from kdgen.metrics import cost
@@ -267,9 +269,15 @@ def _field(key: str) -> Field:
         return Field(key, "choice", field.description or "", tuple(get_args(field.annotation)))
     bounds: dict[str, float] = {}
     for bound in field.metadata:
-        for kind, side in (("ge", "low"), ("gt", "low"), ("le", "high"), ("lt", "high")):
-            if (value := getattr(bound, kind, None)) is not None:
-                bounds[side] = float(value) + (LEAST_STEP if kind == "gt" else -LEAST_STEP if kind == "lt" else 0.0)
+        match bound:
+            case Ge(value):
+                bounds["low"] = float(value)  # type: ignore[arg-type]
+            case Gt(value):
+                bounds["low"] = float(value) + LEAST_STEP  # type: ignore[arg-type]
+            case Le(value):
+                bounds["high"] = float(value)  # type: ignore[arg-type]
+            case Lt(value):
+                bounds["high"] = float(value) - LEAST_STEP  # type: ignore[arg-type]
     bounds["high"] = min(bounds.get("high", math.inf), LARGEST.get(name, LARGEST_OTHER))
     bounds["low"] = max(bounds.get("low", 0.0), LEAST.get(name, 0.0))
     whole = field.annotation is int

@@ -141,7 +141,7 @@ def _run(models: Models, pictures: Pictures) -> Callable[..., Iterator[list[Any]
                    _caption(shown, first, second, words), "", _sheet(shown, first, second, words)]  # fmt: skip
             yield ["", skip, skip, _figures(models.worker.call("measure", named, options.sigma), words), skip]
         except UserError as error:
-            yield [markup.notice(str(error)[:300]), skip, skip, skip, skip]
+            yield [markup.refusal(error, words), skip, skip, skip, skip]
 
     return run
 
@@ -199,6 +199,6 @@ def _taken(pictures: Pictures) -> Callable[..., list[Any]]:
             name = pictures.add(path, session)
             return [pictures.get(name, session), name, ""]
         except UserError as error:
-            return [gr.skip(), gr.skip(), markup.notice(str(error))]
+            return [gr.skip(), gr.skip(), markup.refusal(error, words_for(request))]
 
     return taken

@@ -21,7 +21,7 @@ from kdgen.models.task_arguments import changes_images, task_class, task_name
 from kdgen.report import compare, sample_grids
 from kdgen.report.report import Report, heading
 from kdgen.tasks.infer_task import measuring_task
-from kdgen.types import Batch, UserError
+from kdgen.types import Batch, UserError, text
 from kdgen.types.arguments import Sigma, check_argument
 from kdgen.ui.limits import Limits
 from kdgen.utils.convert import from_picture, sheet, to_pictures
@@ -114,9 +114,8 @@ def shared_task(models: Mapping[str, Model]) -> Mapping[str, Any]:
     """What models say of the task that all of them do. Raises UserError if they do different things."""
     names = {task_name(model.task) for model in models.values()}
     if len(names) != 1:
-        raise UserError(
-            f"these models do different things ({', '.join(sorted(names))}): compare those that do the same"
-        )
+        raise UserError(text("different_tasks", "these models do different things ({names:, }): compare those that do "
+                             "the same", names=sorted(names)))  # fmt: skip
     return next(iter(models.values())).task
 
 
@@ -203,7 +202,9 @@ def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Repo
     (_, first), *others = models.items()
     changes = changes_images(facts)
     if "sampler" in first.task:
-        raise UserError(f"{first.name} draws in few steps and is measured against its teacher: name that first")
+        raise UserError(text("teacher_first", "{name} draws in few steps and is measured against its teacher: name "
+                             "that first",
+                             name=first.name))  # fmt: skip
     # the first is drawn as a teacher is, in many steps, whatever the others do
     judged = models if changes else dict(others) or models
     title, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
@@ -230,7 +231,7 @@ def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Repo
 def tradeoff(report: Report) -> tuple[list[tuple[str, float, float]], str]:
     """Name, multiply-accumulates an image and quality of every sound model; and what the quality is called."""
     key = report.primary_metric
-    points = [(row.name, float(row.macs * row.calls), row.metrics[key])
+    points = [(str(row.name), float(row.macs * row.calls), row.metrics[key])
               for row in report.rows if key in row.metrics and not row.fault]  # fmt: skip
     return points, heading(key)
 

@@ -99,7 +99,7 @@ def controls(runs: Runs) -> Setup:
         )
     cost = gr.HTML(elem_id="kd-cost", min_height=120, padding=False)
     bringing = bring.panel(runs)
-    with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced"):
+    with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced", elem_classes="kd-fold"):
         _group("nets")
         teacher = gr.Dropdown(list(TEACHERS), value="denoiser", label=say("teacher"), info=say("teacher_info"),
                               allow_custom_value=True, elem_id="kd-teacher")  # fmt: skip
@@ -161,7 +161,7 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         except Waiting:
             return [gr.skip(), pending, gr.skip(), gr.skip(), offered, soon, ""]
         except UserError as error:
-            return [gr.skip(), "", "", gr.skip(), offered, idle, markup.notice(str(error))]
+            return [gr.skip(), "", "", gr.skip(), offered, idle, markup.refusal(error, words)]
         spans = estimates.spans(recipe)
         listed = gr.update(choices=lengths(chosen, recipe, runs, estimates, words))
         timer = gr.Timer(UNMEASURED, active=spans is None) if cost else soon

@@ -28,7 +28,7 @@ LONGEST = 24 * 3600
 
 def panel(runs: Runs, shown: View) -> None:
     """The accordion that runs a recipe on other hardware; where nobody can sign in, it says how else."""
-    with gr.Accordion(say("away"), open=False, elem_id="kd-away") as opened:
+    with gr.Accordion(say("away"), open=False, elem_id="kd-away", elem_classes="kd-fold") as opened:
         if not signs_in():
             gr.HTML(say("away_offline"), elem_classes="kd-hint")
             return
@@ -60,7 +60,7 @@ def panel(runs: Runs, shown: View) -> None:
             ]
             current = next((each for each in jobs.jobs(token=token.token) if not each.over), None)
         except UserError as error:
-            return [gr.skip(), markup.notice(str(error)), *[gr.skip()] * 3]
+            return [gr.skip(), markup.refusal(error, words_for(request)), *[gr.skip()] * 3]
         listed = gr.update(choices=offered, value=offered[0][1] if offered else None)
         if current is None:
             return [listed, "", *[gr.skip()] * 3]
@@ -75,7 +75,7 @@ def panel(runs: Runs, shown: View) -> None:
                 return ""
             return _price(recipe_of(id, seconds, request), find_hardware(name, token.token), request)
         except UserError as error:
-            return markup.notice(str(error))
+            return markup.refusal(error, words_for(request))
 
     def recipe_of(id: str | None, seconds: float, request: gr.Request) -> Recipe:
         try:
@@ -95,7 +95,7 @@ def panel(runs: Runs, shown: View) -> None:
             begun = jobs.begin(recipe_of(id, seconds, request), name or "", repo_id=repo_id.strip() or None,
                                token=token.token)  # fmt: skip
         except UserError as error:
-            return [markup.notice(str(error)), *[gr.skip()] * 3]
+            return [markup.refusal(error, words_for(request)), *[gr.skip()] * 3]
         return [_shown(jobs.Glance(begun, None, ()), request), begun.id, gr.update(visible=True), gr.Timer(active=True)]
 
     def look(id: str, request: gr.Request, token: gr.OAuthToken | None) -> list[Any]:
@@ -104,7 +104,7 @@ def panel(runs: Runs, shown: View) -> None:
         try:
             seen = jobs.glance(id, token=token.token)
         except UserError as error:  # the Hub may be out of reach for a while: the job goes on
-            return [markup.notice(str(error)), gr.skip(), gr.skip()]
+            return [markup.refusal(error, words_for(request)), gr.skip(), gr.skip()]
         return [_shown(seen, request), gr.update(visible=not seen.job.over), gr.Timer(active=not seen.job.over)]
 
     def ended(id: str, request: gr.Request, token: gr.OAuthToken | None) -> list[Any]:
@@ -114,7 +114,7 @@ def panel(runs: Runs, shown: View) -> None:
             jobs.cancel(id, token=token.token)
             current = jobs.inspect(id, token=token.token)
         except UserError as error:
-            return [markup.notice(str(error)), gr.skip(), gr.update(visible=False), gr.skip()]
+            return [markup.refusal(error, words_for(request)), gr.skip(), gr.update(visible=False), gr.skip()]
         return [
             _shown(jobs.Glance(current, None, ()), request),
             gr.update(visible=False),

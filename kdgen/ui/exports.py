@@ -12,9 +12,9 @@ from typing import Any
 
 import gradio as gr
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import markup
-from kdgen.ui.job import Job
+from kdgen.ui.job import Job, not_done
 from kdgen.ui.process import complaint, environment, execute
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
@@ -37,15 +37,17 @@ def exported(runs: Runs, job: Job, format: str) -> tuple[Path, dict[str, Any]]:
         UserError: for a run that is not done or deleted, an unknown format, and whatever `kdgen export` refuses.
     """
     if not isinstance(format, str) or format not in FORMATS:
-        raise UserError(f"a student is exported as {', '.join(FORMATS)}, not as {str(format)[:40]!r}")
+        raise UserError(text("no_format", "a student is exported as {formats:, }, not as {format!r}",
+                             formats=list(FORMATS),
+                             format=str(format)[:40]))  # fmt: skip
     if job.state != "done":
-        raise UserError(f"this run is not done, it is {job.state}")
+        raise UserError(not_done(job))
     name = f"{job.name}{FORMATS[format]}"
     place = served(runs) / job.id
     file = place / (name if "." in FORMATS[format] else f"{name}.zip")
     parity = place / f"{name}.parity.json"
     if not _making.acquire(timeout=SECONDS):
-        raise UserError("many others are exporting at the moment: try again in a while")
+        raise UserError(text("exports_busy", "many others are exporting at the moment: try again in a while"))
     try:
         if not (file.is_file() and parity.is_file()):
             with TemporaryDirectory(prefix="export-", dir=runs.limits.folder) as temporary:
@@ -57,12 +59,12 @@ def exported(runs: Runs, job: Job, format: str) -> tuple[Path, dict[str, Any]]:
                 made.replace(file)
         figures: dict[str, Any] = json.loads(parity.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError("this run was deleted") from None
+        raise UserError(text("run_deleted", "this run was deleted")) from None
     finally:
         _making.release()
     if not (runs.home(job) / "job.json").is_file():
         shutil.rmtree(place, ignore_errors=True)
-        raise UserError("this run was deleted")
+        raise UserError(text("run_deleted", "this run was deleted"))
     return file, figures
 
 
@@ -73,13 +75,14 @@ def _made(runs: Runs, job: Job, format: str, folder: Path, name: str) -> Path:
     env = environment(runs.limits.folder / "cache")
     code = execute(arguments, folder, SECONDS, env=env, memory=runs.limits.memory_bytes)
     if code != 0:
-        raise UserError(complaint(folder, code).replace(f"{run}", "the student"))
+        reason = complaint(folder, code)
+        raise UserError(reason.replace(f"{run}", "the student") if f"{run}" in reason else reason)
     return folder / name
 
 
 def panel(runs: Runs, shown: View) -> None:
     """The accordion that exports the run that is shown."""
-    with gr.Accordion(say("export"), open=False, elem_id="kd-export"):
+    with gr.Accordion(say("export"), open=False, elem_id="kd-export", elem_classes="kd-fold"):
         choices = [(say(f"export_{format.replace('-', '_')}"), format) for format in FORMATS]
         format = gr.Radio(choices, value="onnx", label=say("export_format"), info=say("export_info"))
         go = gr.Button(say("export_go"), elem_id="kd-export-go")
@@ -90,7 +93,7 @@ def panel(runs: Runs, shown: View) -> None:
         try:
             path, parity = exported(runs, runs.get(id or "", session_of(request)), format)
         except UserError as error:
-            return [markup.notice(str(error)), gr.update(visible=False)]
+            return [markup.refusal(error, words_for(request)), gr.update(visible=False)]
         return [parity_table(parity, words_for(request)), gr.update(value=str(path), visible=True)]
 
     go.click(make, [shown.chosen, format], [table, file], api_visibility="private", concurrency_limit=2)

@@ -69,14 +69,14 @@ def tab(runs: Runs, models: Models, tabs: gr.Tabs, comparing: compare.Comparing,
     listed = [(entry.name, entry.reference) for entry in bundled()]
     pictures = gr.Radio(listed, label=say("gallery"), info=say("gallery_hint"), elem_id="kd-gallery", value=None)
     looks = gr.HTML(_looks(bundled()), elem_id="kd-gallery-looks")
-    details = gr.HTML(elem_id="kd-details")
     with gr.Row(elem_classes="kd-buttons"):
         opened = gr.Button(say("open_compare"), variant="primary", visible=False, elem_id="kd-gallery-compare")
         deleted = gr.Button(say("delete"), variant="stop", visible=False, elem_id="kd-gallery-delete")
+    details = gr.HTML(elem_id="kd-details")
 
     def fill(kind: str, online: bool, request: gr.Request) -> list[Any]:
         words = words_for(request)
-        found, message = entries(runs, session_of(request), students), ""
+        found, message = entries(runs, session_of(request), words, students), ""
         if online:
             try:
                 found = [*found, *from_hub()]
@@ -90,7 +90,7 @@ def tab(runs: Runs, models: Models, tabs: gr.Tabs, comparing: compare.Comparing,
 
     def choose(reference: str | None, request: gr.Request) -> list[Any]:
         words, session = words_for(request), session_of(request)
-        candidates = [*entries(runs, session, students), *_cached_hub()]
+        candidates = [*entries(runs, session, words, students), *_cached_hub()]
         entry = next((each for each in candidates if each.reference == reference), None)
         if entry is None:
             return [markup.notice(words["details"]), gr.update(visible=False), gr.update(visible=False)]
@@ -105,13 +105,14 @@ def tab(runs: Runs, models: Models, tabs: gr.Tabs, comparing: compare.Comparing,
             runs.delete(reference.removeprefix("run:"), session_of(request))
             message = markup.notice(words_for(request)["deleted"], kind="good")
         except UserError as error:
-            message = markup.notice(str(error))
+            message = markup.refusal(error, words_for(request))
         pictures, looks, _, *rest = fill(kind, online, request)
         return [pictures, looks, message, *rest]
 
     def to_compare(reference: str, request: gr.Request) -> list[Any]:
         session = session_of(request)
-        entry = next((each for each in entries(runs, session, students) if each.reference == reference), None)
+        found = entries(runs, session, words_for(request), students)
+        entry = next((each for each in found if each.reference == reference), None)
         pair = [entry.teacher if entry and entry.teacher else reference, reference]
         offered = compare.offered(runs, session, students)
         return [gr.Tabs(selected="compare"), gr.update(value=list(dict.fromkeys(pair)), choices=offered)]
@@ -127,14 +128,14 @@ def tab(runs: Runs, models: Models, tabs: gr.Tabs, comparing: compare.Comparing,
     )
 
 
-def entries(runs: Runs, session: str, students: Sequence[str] = ()) -> list[Entry]:
+def entries(runs: Runs, session: str, words: markup.Words, students: Sequence[str] = ()) -> list[Entry]:
     """What is at hand: this session's finished runs, the bundled teachers, preloaded students."""
     try:
         jobs = [job for job in runs.owned_by(session) if job.state == "done"]
     except UserError:
         jobs = []
     own = [Entry(f"run:{job.id}", job.name, choices.kind_of(job.task), "yours",
-                 markup.key_figures(follow(runs.home(job) / "run").report()), teacher_of(runs, job),
+                 markup.key_figures(follow(runs.home(job) / "run").report(), words), teacher_of(runs, job),
                  thumbnail(runs.home(job), job.task)) for job in jobs]  # fmt: skip
     preloaded = [Entry(name, name, PRELOADED, "on_hub", "", "", _card(PRELOADED)) for name in students]
     return [*own, *bundled(), *preloaded]

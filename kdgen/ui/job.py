@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Literal
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
 ID = re.compile(r"[0-9a-f]{12}")
@@ -44,10 +44,23 @@ class Job:
         return self.state not in ("queued", "running")
 
 
+STATES: dict[State, Text] = {
+    "queued": text("state_queued", "queued"), "running": text("state_running", "running"),
+    "done": text("state_done", "done"), "stopped": text("state_stopped", "stopped"),
+    "failed": text("state_failed", "failed"),
+}  # fmt: skip
+
+
+def not_done(job: Job) -> Text:
+    """Why nothing is made of a run that is not done."""
+    return text("run_not_done", "this run is not done, it is {state}", state=STATES[job.state])
+
+
 def owner_of(session: str) -> str:
     """The hash under which runs of a session are kept. Raises UserError for what is no session."""
     if not isinstance(session, str) or not SECRET.fullmatch(session):
-        raise UserError("this page has no session yet: reload it, or as a program pass `session` as you were given it")
+        raise UserError(text("no_session", "this page has no session yet: reload it, or as a program pass `session` as "
+                             "you were given it"))  # fmt: skip
     return hashlib.sha256(session.encode()).hexdigest()
 
 

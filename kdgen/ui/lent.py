@@ -7,15 +7,16 @@ from typing import Any
 
 import gradio as gr
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import markup
 from kdgen.ui.job import Job, State
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import INTERRUPTED, KILLED, Execute, command, end_orphan
-from kdgen.ui.progress import follow
-from kdgen.ui.runs import Runs
+from kdgen.ui.progress import follow, reached
+from kdgen.ui.runs import Runs, too_long
 from kdgen.ui.sessions import session_of
 from kdgen.ui.watch import View
+from kdgen.ui.words import words_for
 
 LEFT = "closed by visitor"
 """What `spaces` says where a visitor left while waiting for a slice."""
@@ -37,7 +38,7 @@ class LentRuns(Runs):
 
     def __init__(self, limits: Limits, executing: Execute) -> None:
         self._held: set[str] = set()
-        self._reached: dict[str, float] = {}
+        self._reached: dict[str, tuple[int, float]] = {}
         self._stretch: dict[str, int] = {}
         super().__init__(limits, executing, workers=0)
 
@@ -67,7 +68,8 @@ class LentRuns(Runs):
             if state == "failed" and (code in INTERRUPTED or (code in KILLED and took >= seconds)):
                 state, message = self._judge(id, home, job.held + took)
         except Exception as error:
-            reason = " ".join(str(getattr(error, "message", error)).split())[:300]
+            told = error.message if isinstance(error, gr.Error) else str(error)
+            reason = " ".join(told.split())[:300]
             if LEFT not in reason:
                 message = reason or type(error).__name__
                 raise UserError(message) from None
@@ -94,17 +96,16 @@ class LentRuns(Runs):
     def _judge(self, id: str, home: Path, held: float) -> tuple[State, str]:
         """After a slice whose time was up: go on, or give up and why; ``held`` counts seconds of all its slices."""
         if held > self.limits.wall_seconds:
-            return "failed", f"it took longer than the {self.limits.wall_seconds} s that a run has here"
-        progress = follow(home / "run")
-        stretch = self._stretch.get(id, 1)
-        if progress.overall > self._reached.get(id, -1.0):
-            self._reached[id] = progress.overall
+            return "failed", too_long(self.limits.wall_seconds)
+        now, stretch = reached(home / "run"), self._stretch.get(id, 1)
+        if now > self._reached.get(id, (-2, 0.0)):
+            self._reached[id] = now
         elif stretch < LONGEST:
             self._stretch[id] = 2 * stretch
         else:
-            seconds = f"{self._length(id):.0f}"
-            return "failed", (f"its phase {progress.phase or 'start'} takes longer than the {seconds} s for which an "
-                              "accelerator is lent at a time: make the run smaller")  # fmt: skip
+            return "failed", text("slice_too_short", "its phase {phase} takes longer than the {seconds:.0f} s for "
+                                  "which an accelerator is lent at a time: make the run smaller",
+                                  phase=follow(home / "run").phase or "start", seconds=self._length(id))  # fmt: skip
         return "running", ""
 
 
@@ -120,7 +121,7 @@ def hold_while_watched(runs: Runs, shown: View, notice: gr.HTML) -> None:
         try:
             runs.hold(id or "", session_of(request))
         except UserError as error:
-            return markup.notice(str(error)) if id else gr.skip()
+            return markup.refusal(error, words_for(request)) if id else gr.skip()
         return gr.skip()
 
     shown.timer.tick(hold, [shown.chosen], [notice], queue=True, trigger_mode="once", concurrency_limit=None,

@@ -9,9 +9,11 @@ from pathlib import Path
 from PIL import Image
 
 from kdgen.report.report import ROLES, Report, count, worded
+from kdgen.types import UserError
 from kdgen.ui.choices import Cost
 from kdgen.ui.job import Job
 from kdgen.ui.progress import Progress
+from kdgen.ui.words import translated
 from kdgen.utils.durations import clock
 
 Words = Mapping[str, str]
@@ -22,6 +24,12 @@ WARNINGS = 3
 def notice(text: str, *, kind: str = "error") -> str:
     """A line to the visitor, read out at once; nothing for no text."""
     return f'<div class="kd-notice kd-{kind}" role="alert">{escape(text)}</div>' if text else ""
+
+
+def refusal(error: UserError, words: Words) -> str:
+    """What a visitor can mend, as a notice in their words, a paragraph for each line."""
+    lines = "".join(f"<p>{escape(line)}</p>" for line in translated(error, words).splitlines())
+    return f'<div class="kd-notice kd-error" role="alert">{lines}</div>' if lines else ""
 
 
 def picture(image: Image.Image | Path, alt: str, *, width: int = 1600, css: str = "kd-picture") -> str:
@@ -98,15 +106,15 @@ def status(job: Job | None, place: int, progress: Progress, words: Words, *, wai
             facts.insert(0, words["part_of"].format(what=what, done=f"{done:,}", total=f"{total:,}"))
         facts = facts or [words["starting"]]
     if job.state == "failed":
-        facts.append(words["failed_because"].format(reason=job.message))
+        facts.append(words["failed_because"].format(reason=translated(job.message, words)))
     if job.state == "stopped":
-        facts += [job.message] if job.message else []
+        facts += [translated(job.message, words)] if job.message else []
         facts.append(words["stopped_hint"])
     share = 1.0 if job.state == "done" else progress.overall
     percent = round(100 * share)
     steps = "".join(_phase(phase, progress, job, words) for phase in progress.phases)
     line = " &middot; ".join(f"<span>{escape(fact)}</span>" for fact in facts)
-    notes = bullets(progress.warnings[-WARNINGS:])
+    notes = bullets([translated(line, words) for line in progress.warnings[-WARNINGS:]])
     phase = words.get(f"phase_{progress.phase}", progress.phase.replace("_", " ")) or words["starting"]
     told = words[f"told_{job.state}"].format(name=job.name, phase=phase)
     tab = words[f"title_{job.state}"].format(percent=percent) if f"title_{job.state}" in words else ""
@@ -139,17 +147,21 @@ def table(report: Report, words: Words) -> str:
     own = ROLES["student"]
     cells = sorted(cells, key=lambda line: line[0] != own)
     css = [" class=kd-own" if line[0] == own else "" for line in cells]
-    head = "".join(f"<th scope=col{each}>{escape(line[0])}<small>{escape(line[1])}</small></th>"
+
+    def put(sentence: str) -> str:
+        return escape(translated(sentence, words))
+
+    head = "".join(f"<th scope=col{each}>{put(line[0])}<small>{put(line[1])}</small></th>"
                    for line, each in zip(cells, css, strict=True))  # fmt: skip
     rows = "".join(
-        f"<tr><th scope=row>{escape(title)}</th>"
-        + "".join(f"<td{each}>{escape(line[at])}</td>" for line, each in zip(cells, css, strict=True))
+        f"<tr><th scope=row>{put(title)}</th>"
+        + "".join(f"<td{each}>{put(line[at])}</td>" for line, each in zip(cells, css, strict=True))
         + "</tr>"
         for at, title in enumerate(header)
         if at > 1
     )
-    verdict = f'<p class="kd-verdict">{escape(report.verdict)}</p>' if report.verdict else ""
-    rest = "".join(f"<p>{escape(each)}</p>" for each in report.sentences()[bool(report.verdict) :])
+    verdict = f'<p class="kd-verdict">{put(report.verdict)}</p>' if report.verdict else ""
+    rest = "".join(f"<p>{put(each)}</p>" for each in report.sentences()[bool(report.verdict) :])
     return (
         f'{verdict}<div class="kd-scroll" tabindex="0" role="region" aria-label="{escape(words["table_of"])}">'
         f'<table class="kd-table kd-sticky"><caption>{escape(report.task)}</caption><thead><tr><td></td>{head}</tr>'
@@ -157,17 +169,17 @@ def table(report: Report, words: Words) -> str:
     )
 
 
-def key_figures(report: Report | None) -> str:
+def key_figures(report: Report | None, words: Words) -> str:
     """The figures of a student in a line, e.g. ``29.72 dB · 13.5x fewer MACs``."""
     if report is None or (student := report.find("student")) is None:
         return ""
-    parts = []
+    parts = list[str]()
     if report.primary_metric in student.metrics:
-        parts.append(worded(report.primary_metric, student.metrics[report.primary_metric]))
+        parts.append(translated(worded(report.primary_metric, student.metrics[report.primary_metric]), words))
     teacher = report.find("teacher")
     if teacher is not None and student.macs:
-        parts.append(f"{teacher.image_macs / student.image_macs:.1f}x fewer MACs")
-    parts.append(f"{student.num_params:,} parameters")
+        parts.append(words["fewer_macs"].format(times=f"{teacher.image_macs / student.image_macs:.1f}x"))
+    parts.append(words["count_parameters"].format(count=f"{student.num_params:,}"))
     return " · ".join(parts)
 
 

@@ -11,7 +11,7 @@ from huggingface_hub import scan_cache_dir
 
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import own
 from kdgen.ui.choices import Cost
 from kdgen.ui.questions import Questions
@@ -61,7 +61,7 @@ class Models:
                 student = folder if (folder / "config.json").is_file() else folder / "student"
                 changed = (student / "config.json").stat().st_mtime
             except FileNotFoundError:
-                raise UserError(f"{reference} was deleted") from None
+                raise UserError(text("model_deleted", "{reference} was deleted", reference=reference)) from None
         if named.startswith("hub:"):
             named = self._pinned(named, int(time.time() / PIN_SECONDS))
         return reference, named, changed
@@ -70,7 +70,9 @@ class Models:
         """Several models, each once. Raises UserError for too many."""
         texts = list(dict.fromkeys(str(each).strip() for each in references or () if str(each).strip()))
         if len(texts) > (limit := self.runs.limits.models):
-            raise UserError(f"at most {limit} models are compared at once, not {len(texts)}")
+            raise UserError(text("too_many_models", "at most {most} models are compared at once, not {count}",
+                                 most=limit,
+                                 count=len(texts)))  # fmt: skip
         return tuple(self.named(text, session) for text in texts)
 
     def task(self, reference: str, session: str, *, wait: float) -> Mapping[str, Any]:

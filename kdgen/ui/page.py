@@ -13,6 +13,7 @@ import gradio as gr
 
 from kdgen.types import UserError
 from kdgen.ui.uploads import Uploads
+from kdgen.ui.words import translated, words_for
 
 TEXT = 400_000
 """Characters of a text, bounded more closely by whoever reads it."""
@@ -57,19 +58,22 @@ class Page(gr.Blocks):
         blocks = enumerate(zip(block_fn.inputs, values, strict=True))
         return [files[index] if index in files else await _processed(block, value) for index, (block, value) in blocks]
 
-    async def call_function(self, block_fn: Any, *args: Any, **options: Any) -> Any:
+    async def call_function(
+        self, block_fn: Any, processed_input: list[Any], iterator: Any = None, requests: Any = None, *args: Any,
+        **options: Any,
+    ) -> Any:  # fmt: skip
         """What a handler gives. Raises gradio.Error, a line, for whatever breaks in it, which the log tells."""
         try:
-            return await super().call_function(block_fn, *args, **options)
+            return await super().call_function(block_fn, processed_input, iterator, requests, *args, **options)
         except (gr.Error, StopAsyncIteration):
             raise
         except UserError as error:
-            raise _refused(str(error)) from None
+            raise _refused(translated(error, _words(requests))) from None
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             name = f"{block_fn.name}: {type(error).__name__}: {str(error)[:200]}"
             print(f"kdgen: {name} ({Path(where.filename).name}:{where.lineno})", file=sys.stderr, flush=True)
-            raise _refused("this could not be done with these values: change one, or reload the page") from None
+            raise _refused(_words(requests)["not_done"]) from None
 
     def _files(self, value: Any, *, several: bool) -> Any:
         """The path of an uploaded file, a list of them for a list, None for none."""
@@ -83,6 +87,11 @@ class Page(gr.Blocks):
             return str(self.uploads.find(value["path"] if isinstance(value, Mapping) else value))
         except (UserError, KeyError) as error:
             raise _refused(str(error) if isinstance(error, UserError) else "this is no uploaded file") from None
+
+
+def _words(requests: Any) -> Mapping[str, str]:
+    """The words of whoever asks; English for a program."""
+    return words_for(requests if isinstance(requests, gr.Request) else None)
 
 
 async def _processed(block: Any, value: Any) -> Any:
@@ -111,7 +120,7 @@ def _check(block: Any, value: Any) -> None:
         chosen = value if isinstance(value, list) else [value]
         if len(chosen) > CHOICES or not all(_choice(each) for each in chosen):
             raise _refused(f"this is no choice, or too many of them: {str(value)[:40]!r}")
-        if isinstance(value, list) and not getattr(block, "multiselect", False):
+        if isinstance(value, list) and not (isinstance(block, gr.Dropdown) and block.multiselect):
             raise _refused("one of the list is chosen here, not several")
     elif isinstance(value, str):
         if len(value) > TEXT:

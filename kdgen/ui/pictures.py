@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.comparing import photographs
 from kdgen.ui.job import owner_of
 from kdgen.ui.limits import Limits
@@ -96,7 +96,9 @@ class Pictures:
         if isinstance(name, str) and (own := OWN.fullmatch(name)):
             with suppress(FileNotFoundError):
                 return open_picture(self.folder / owner_of(session) / f"{own[1]}.png", self.limits)
-        raise UserError(f"there is no such picture of yours: choose {', '.join(bundled)}, or upload one again")
+        raise UserError(text("no_such_picture", "there is no such picture of yours: choose {names:, }, or upload one "
+                             "again",
+                             names=list(bundled)))  # fmt: skip
 
     def sweep(self) -> None:
         """Remove what was uploaded more than a day ago, and files as they came after an hour."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from kdgen.report.events import read_events
+from kdgen.types import Text, text
 from kdgen.ui.own import CACHE, FOLDER
 from kdgen.ui.spare import Spare
 
@@ -134,23 +136,36 @@ def end_orphan(home: Path) -> None:
     (home / "pid").unlink(missing_ok=True)
 
 
-def complaint(home: Path, code: int) -> str:
+def complaint(home: Path, code: int) -> Text:
     """Why a process failed, in a line: what it said last, without paths."""
     try:
-        text = (home / "log.txt").read_text(encoding="utf-8", errors="replace")[-20_000:]
+        log = (home / "log.txt").read_text(encoding="utf-8", errors="replace")[-20_000:]
     except OSError:
-        text = ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+        log = ""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
     messages = [line.removeprefix("kdgen: ") for line in lines if line.startswith("kdgen: ")]
+    within = f"{home.resolve()}/"
     if code in (2, 3) and messages:
-        return messages[-1].replace(f"{home.resolve()}/", "")[:500]
+        return _refusal(home, messages[-1]) or Text(messages[-1].replace(within, "")[:500])
     if code in KILLED:
-        return "the machine ended it: it needed more memory than there is, or took too long; make it smaller"
+        return text("killed", "the machine ended it: it needed more memory than there is, or took too long; make it "
+                    "smaller")  # fmt: skip
     last = lines[-1] if lines else f"exit code {code}"
     if any(words in last for words in ("Errno 28", "Errno 122", "No space left", "Disk quota")):
-        return "the disk of this machine is full: delete some of your runs, then let it go on"
+        return text("disk_full", "the disk of this machine is full: delete some of your runs, then let it go on")
     if not (home / "run").is_dir() and "FileNotFoundError" in last:
-        return "its folder is gone: it was deleted or swept away while it trained"
+        return text("folder_gone", "its folder is gone: it was deleted or swept away while it trained")
     if "MemoryError" in last or "not enough memory" in last or "can't allocate memory" in last:
-        return "it needed more memory than a run may have: take a smaller student, smaller batches or patches"
-    return f"it broke off: {last.replace(f'{home.resolve()}/', '')[:300]}"
+        return text("out_of_memory", "it needed more memory than a run may have: take a smaller student, smaller "
+                    "batches or patches")  # fmt: skip
+    return text("broke_off", "it broke off: {last}", last=last.replace(within, "")[:300])
+
+
+def _refusal(home: Path, message: str) -> Text | None:
+    """What a process refused, as its last event has it; None where that is another message, or holds a path."""
+    with suppress(OSError):
+        refused = [event for event in read_events(home / EVENTS) if event["kind"] == "refused"]
+        found = refused[-1]["data"].get("message") if refused else None
+        if isinstance(found, Text) and found == message and f"{home.resolve()}/" not in message:
+            return found
+    return None

@@ -12,7 +12,7 @@ from kdgen.report.events import read_events
 from kdgen.report.loss_curves import NOT_TERMS, curves_of
 from kdgen.report.report import Report
 from kdgen.training import timing
-from kdgen.types import UserError
+from kdgen.types import Text, UserError
 from kdgen.ui.estimates import GUESS, expected
 from kdgen.ui.process import EVENTS
 
@@ -60,7 +60,7 @@ class Progress:
     terms: Mapping[str, float] = field(default_factory=dict)
     primary_metric: str = "psnr"
     curves: Curves = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Text, ...] = ()
 
     @property
     def preview(self) -> Path | None:
@@ -86,6 +86,22 @@ def follow(folder: Path) -> Progress:
     return _timed(known, time.time()) if known.last else known.progress
 
 
+def reached(folder: Path) -> tuple[int, float]:
+    """The number of the phase that a run was last heard of in, and the share of it that was done then.
+
+    Unlike ``follow`` it does not guess by the time that passed since.
+    """
+    try:
+        log = (folder / "metrics.jsonl").stat()
+    except OSError:
+        return -1, 0.0
+    known = _read(folder, log.st_mtime_ns, log.st_size)
+    if not known.last:
+        return -1, 0.0
+    order, phase = [*known.spans], timing.phase_of(known.last)
+    return order.index(phase) if phase in order else 0, _share(known.last, 0.0, 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     """What the log of a run says."""
@@ -109,7 +125,7 @@ def _read(folder: Path, changed: int, size: int) -> _Known:
     spans = dict(expected(folder.parent) or timing.spans(recipe, GUESS))
     if not guided:
         spans = {name: seconds for name, seconds in spans.items() if not name.startswith("control")}
-    messages = tuple(str(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
+    messages = tuple(Text.of(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
     phases = tuple(name for name in spans if name != timing.START)
     progress = Progress(folder, phases=phases, primary_metric=str(start["data"].get("primary_metric", "psnr")),
                         curves=curves_of(events), warnings=messages)  # fmt: skip

@@ -20,7 +20,7 @@ ADDRESS = "(path) => path && new URL(path, location.href).href"
 
 def link(codes: Codes) -> None:
     """A link that shows the same runs on another device, good for a while."""
-    with gr.Accordion(say("another_device"), open=False, elem_id="kd-follow") as opened:
+    with gr.Accordion(say("another_device"), open=False, elem_id="kd-follow", elem_classes="kd-fold") as opened:
         address = gr.Textbox(label=say("another_device"), info=say("another_device_info"), buttons=["copy"],
                              interactive=False, elem_id="kd-link")  # fmt: skip
 
@@ -45,7 +45,7 @@ def kept(limits: Limits) -> None:
 
 def panel(runs: Runs, shown: View) -> None:
     """The accordion that publishes a finished run; where nobody can sign in, it says how else."""
-    with gr.Accordion(say("push"), open=False, elem_id="kd-push"):
+    with gr.Accordion(say("push"), open=False, elem_id="kd-push", elem_classes="kd-fold"):
         if not signs_in():
             gr.HTML(say("push_offline"), elem_classes="kd-hint")
             return
@@ -64,7 +64,7 @@ def panel(runs: Runs, shown: View) -> None:
             job = runs.get(id or "", session_of(request))
             done = hub.push_to_hub(runs.home(job) / "run", name, token=token.token)
         except UserError as error:
-            return markup.notice(str(error))
+            return markup.refusal(error, words)
         return markup.notice(words["pushed"].format(url=done.url), kind="good")
 
     go.click(push, [shown.chosen, name], [message], api_visibility="private", concurrency_limit=2)

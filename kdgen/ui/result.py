@@ -11,6 +11,7 @@ from kdgen.report.verdict import SAME, SAME_SHARE
 from kdgen.ui import markup
 from kdgen.ui.charts import quality_chart
 from kdgen.ui.progress import Progress
+from kdgen.ui.words import translated
 
 Words = Mapping[str, str]
 CONTROLS: tuple[Role, ...] = ("control_steps", "control_seconds")
@@ -139,7 +140,7 @@ def five_rows(report: Report, words: Words) -> str:
     shown += [(words["teacher"], teacher)] if teacher is not None else []
     shown += [(words["without_teacher"], control)] if control is not None else []
     lines = [
-        (heading(key), [_figure(row, key) for _, row in shown]),
+        (translated(heading(key), words), [_figure(row, key) for _, row in shown]),
         (words["macs_an_image"], [count(row.image_macs) for _, row in shown]),
         (words["ms_an_image"], [f"{row.image_ms:.1f}" for _, row in shown]),
         (words["parameters"], [f"{row.num_params:,}" for _, row in shown]),
@@ -200,7 +201,7 @@ def _gain(report: Report, student: Row, control: Row) -> str:
 
 def _large(found: Numbers, key: str, words: Words) -> str:
     name = words["number_distance" if key.startswith(LOWER_IS_BETTER) else "number_kept"]
-    shown = [(found.kept[0], name if found.kept[1] else heading(key), found.kept[1]),
+    shown = [(found.kept[0], name if found.kept[1] else translated(heading(key), words), found.kept[1]),
              (found.cheaper, words["number_cheaper"], ""), (found.faster, words["number_faster"], "")]  # fmt: skip
     cells = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd>"

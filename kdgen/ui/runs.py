@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from kdgen.recipe import Recipe
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
+from kdgen.types.text import restored, with_texts
 from kdgen.ui import own
 from kdgen.ui.job import ID, Job, State, owner_of
 from kdgen.ui.limits import Limits
@@ -80,7 +81,7 @@ class Runs:
         with self._changed:
             job = self.get(id, session)
             if job.state not in ("stopped", "failed"):
-                raise UserError("this run needs no resuming: it is done, waits or trains")
+                raise UserError(text("no_resuming", "this run needs no resuming: it is done, waits or trains"))
             self._make_room(job.owner)
             (self.folder / id / STOP).unlink(missing_ok=True)
             job = replace(job, state="queued", message="", ended=0.0)
@@ -109,7 +110,7 @@ class Runs:
         with self._changed:
             job = self.get(id, session)
             if not job.over:
-                raise UserError("this run is not over yet: stop it first")
+                raise UserError(text("run_not_over", "this run is not over yet: stop it first"))
             self._remove(job)
 
     def get(self, id: str, session: str) -> Job:
@@ -118,7 +119,8 @@ class Runs:
         with self._changed:
             job = self._jobs.get(id) if isinstance(id, str) and ID.fullmatch(id) else None
         if job is None or job.owner != owner:
-            raise UserError("there is no such run of yours: it was deleted, swept away, or belongs to somebody else")
+            raise UserError(text("no_such_run", "there is no such run of yours: it was deleted, swept away, or belongs "
+                                 "to somebody else"))  # fmt: skip
         return job
 
     def brought(self, reference: object, session: str, kind: own.Kind | None = None) -> Path:
@@ -182,7 +184,8 @@ class Runs:
             try:
                 state, message = self._train(self.folder / job.id)
             except BaseException as error:  # whatever breaks one run, the next ones go on
-                state, message = "failed", f"it could not be run: {type(error).__name__}"
+                state, message = "failed", text("could_not_run", "it could not be run: {error}",
+                                                error=type(error).__name__)  # fmt: skip
             with self._changed:
                 if self._closed and state == "stopped":
                     self._note(replace(job, state="queued"))
@@ -210,9 +213,7 @@ class Runs:
         seconds, begun = self.limits.wall_seconds, time.monotonic()
         code = self.executing(command(home), home, seconds)
         timed_out = code != 0 and time.monotonic() - begun >= seconds
-        return self._outcome(
-            home, code, f"it took longer than the {seconds} s that a run has here" if timed_out else ""
-        )
+        return self._outcome(home, code, too_long(seconds) if timed_out else "")
 
     def _outcome(self, home: Path, code: int, reason: str = "") -> tuple[State, str]:
         """How a job stands whose process has ended: done, stopped by its owner, or failed for a reason."""
@@ -247,7 +248,7 @@ class Runs:
         found = []
         for path in self.folder.glob("*/job.json"):
             with suppress(OSError, ValueError, TypeError):
-                found.append(Job(**json.loads(path.read_text(encoding="utf-8"))))
+                found.append(Job(**restored(json.loads(path.read_text(encoding="utf-8")))))
         for job in sorted(found, key=lambda job: (job.state != "running", job.created)):
             self._jobs[job.id] = job
             if not job.over:
@@ -258,11 +259,14 @@ class Runs:
     def _make_room(self, owner: str) -> None:
         waiting = [job for job in self._jobs.values() if not job.over]
         if sum(job.owner == owner for job in waiting) >= self.limits.per_session:
-            raise UserError(f"you have {self.limits.per_session} runs at work or in line already: wait, or stop one")
+            raise UserError(text("share_full", "you have {runs} runs at work or in line already: wait, or stop one",
+                                 runs=self.limits.per_session))  # fmt: skip
         if len(self._line) >= self.limits.in_line:
-            raise UserError("the line is full: come back in a while, or duplicate this Space to have one of your own")
+            raise UserError(text("line_full", "the line is full: come back in a while, or duplicate this Space to have "
+                                 "one of your own"))  # fmt: skip
         if shutil.disk_usage(self.folder).free < 2**28:
-            raise UserError("the disk of this machine is full: come back in a while, or delete some of your runs")
+            raise UserError(text("no_disk", "the disk of this machine is full: come back in a while, or delete some of "
+                                 "your runs"))  # fmt: skip
 
     def _enter(self, job: Job) -> None:
         with self._changed:
@@ -273,12 +277,17 @@ class Runs:
     def _note(self, job: Job) -> None:
         self._jobs[job.id] = job
         with suppress(OSError):
-            write_text(self.folder / job.id / "job.json", json.dumps(asdict(job)))
+            write_text(self.folder / job.id / "job.json", json.dumps(with_texts(asdict(job))))
 
     def _remove(self, job: Job) -> None:
         self._jobs.pop(job.id, None)
         for place in (self.folder, self.limits.folder / SERVED):
             shutil.rmtree(place / job.id, ignore_errors=True)
+
+
+def too_long(seconds: int) -> Text:
+    """Why a run ended whose time was up."""
+    return text("too_long", "it took longer than the {seconds} s that a run has here", seconds=seconds)
 
 
 def size_of(folder: Path) -> int:

@@ -25,7 +25,7 @@ def run_time(spans: Mapping[str, float] | None, words: Words) -> str:
     if spans is None:
         return f'<p class="kd-whole">{escape(words["measuring_time"])}</p>'
     groups = {
-        "images": spans.get("images", 0.0), "answers": spans.get("answers", 0.0),
+        "start": spans.get("start", 0.0), "images": spans.get("images", 0.0), "answers": spans.get("answers", 0.0),
         "train": sum(seconds for name, seconds in spans.items() if name not in APART),
         "controls": sum(spans.get(name, 0.0) for name in CONTROLS), "report": spans.get("report", 0.0),
     }  # fmt: skip

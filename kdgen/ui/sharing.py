@@ -10,14 +10,14 @@ from typing import Any
 
 from kdgen.presets import preset
 from kdgen.recipe import Recipe, override
-from kdgen.types import UserError
-from kdgen.ui.job import Job
+from kdgen.types import UserError, text
+from kdgen.ui.job import STATES, Job
 from kdgen.ui.runs import Runs
 from kdgen.utils.convert import write_text
 
 TOKEN = re.compile(r"([0-9a-f]{12})-([\w-]{22})")
 FILE = "share.json"
-GONE = "nothing is shown under this link: its owner took it back, or the run was deleted"
+GONE = text("nothing_shown", "nothing is shown under this link: its owner took it back, or the run was deleted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ def share(runs: Runs, id: str, session: str) -> str:
     """
     job = runs.get(id, session)
     if job.state != "done":
-        raise UserError(f"only a run that is done can be shown to others, and this one is {job.state}")
+        raise UserError(text("not_shown", "only a run that is done can be shown to others, and this one is {state}",
+                             state=STATES[job.state]))  # fmt: skip
     if not (token := token_of(runs, job)):
         token = f"{job.id}-{secrets.token_urlsafe(16)}"
         write_text(runs.home(job) / FILE, json.dumps({"token": token, "made": time.time()}))

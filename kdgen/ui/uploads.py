@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.limits import Limits
 from kdgen.utils.image_io import from_image
 
@@ -44,8 +44,8 @@ class Uploads:
                 return found
         except (OSError, ValueError):
             pass
-        raise UserError("there is no such upload: no address is fetched and no file of this machine is read; upload "
-                        "the file itself, again if that was long ago")  # fmt: skip
+        raise UserError(text("no_such_upload", "there is no such upload: no address is fetched and no file of this "
+                             "machine is read; upload the file itself, again if that was long ago"))  # fmt: skip
 
     def full(self) -> bool:
         """Whether no more are taken for now."""
@@ -78,29 +78,35 @@ def _opened(path: str | os.PathLike[str], limits: Limits, side: int) -> Image.Im
     """An uploaded picture, upright, on white; one that can be read smaller is, with sides of ``side`` at least."""
     file = Path(path)
     if file.stat().st_size > limits.upload_bytes:
-        raise UserError(f"this file has more than {limits.upload_bytes // 1_000_000} MB: choose a smaller picture")
+        raise UserError(text("file_too_large", "this file has more than {most} MB: choose a smaller picture",
+                             most=limits.upload_bytes // 1_000_000))  # fmt: skip
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > limits.upload_pixels or max(width, height) > limits.upload_side:
-                    raise UserError(f"this picture has {width:,} x {height:,} pixels: at most {limits.upload_side:,} a "
-                                    f"side and {limits.upload_pixels // 1_000_000} million in all")  # fmt: skip
+                    raise UserError(text("picture_too_large", "this picture has {width:,} x {height:,} pixels: at most "
+                                         "{side:,} a side and {millions} million in all", width=width, height=height,
+                                         side=limits.upload_side,
+                                         millions=limits.upload_pixels // 1_000_000))  # fmt: skip
                 if min(width, height) < 16:
-                    raise UserError(f"this picture has {width:,} x {height:,} pixels: 16 a side are the least")
+                    raise UserError(text("picture_too_small", "this picture has {width:,} x {height:,} pixels: 16 a "
+                                         "side are the least", width=width, height=height))  # fmt: skip
                 image.draft("RGB", (side, side))
                 image.load()
                 values = from_image(image).on(WHITE)
                 return Image.fromarray(values.clip(0, 255).round().astype(np.uint8))
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         bomb = not isinstance(error, UnidentifiedImageError)
-        raise UserError("this picture is far too large" if bomb else "this is no PNG, JPEG, WebP, BMP, TIFF or GIF "
-                        "picture: choose one of these") from None  # fmt: skip
+        raise UserError(text("picture_bomb", "this picture is far too large") if bomb else
+                        text("no_picture", "this is no PNG, JPEG, WebP, BMP, TIFF or GIF picture: choose one of "
+                             "these")) from None  # fmt: skip
     except UserError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, MemoryError):
-        raise UserError("this picture is damaged or cut short: choose another, or save it anew") from None
+        raise UserError(text("picture_damaged", "this picture is damaged or cut short: choose another, or save it "
+                             "anew")) from None  # fmt: skip
 
 
 def shrunk(image: Image.Image, pixels: int) -> Image.Image:

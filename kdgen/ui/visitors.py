@@ -13,7 +13,7 @@ from kdgen.models.hub_cache.ids import MODELS
 from kdgen.models.loading import BUNDLED
 from kdgen.recipe import STARTS, Recipe, parse
 from kdgen.registry import nearest
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 from kdgen.ui import own
 from kdgen.ui.job import ID
 from kdgen.ui.runs import Runs
@@ -49,6 +49,11 @@ CACHE_GIB = 2.0
 """Room for the teachers' cached answers of all runs, whatever a recipe says."""
 
 
+CHECKPOINT = text(
+    "no_checkpoint", "a checkpoint is a file of this machine: publish the model on the Hub and name it ORG/NAME"
+)
+
+
 def resolve(reference: str, session: str, runs: Runs) -> str:
     """What a visitor named as a model, in the words of ``kdgen.load`` within a run's home folder.
 
@@ -61,29 +66,30 @@ def resolve(reference: str, session: str, runs: Runs) -> str:
     Raises:
         UserError: for anything else.
     """
-    text = reference.strip() if isinstance(reference, str) else ""
-    if text in TEACHERS or text in _bundled():
-        return text
-    if text.startswith("own:"):
-        base, _, half = text.partition("#")
-        found = own.within(runs.brought(base, session, "teacher"))
-        return found + (f"#{half}" if half in ("encoder", "decoder") else "")
-    if runs.limits.trusted and text.startswith(("/", "~")):
-        return str(Path(text).expanduser())
-    if text.startswith("run:"):
-        id, _, half = text.removeprefix("run:").partition("#")
+    wanted = reference.strip() if isinstance(reference, str) else ""
+    if wanted in TEACHERS or wanted in _bundled():
+        return wanted
+    if wanted.startswith("own:"):
+        base, _, half = wanted.partition("#")
+        brought = own.within(runs.brought(base, session, "teacher"))
+        return brought + (f"#{half}" if half in ("encoder", "decoder") else "")
+    if runs.limits.trusted and wanted.startswith(("/", "~")):
+        return str(Path(wanted).expanduser())
+    if wanted.startswith("run:"):
+        id, _, half = wanted.removeprefix("run:").partition("#")
         job = runs.get(id, session)
         run = runs.home(job) / "run"
         places = {run: run / "student", run / "best" / "student": run / "best" / "student"}
-        student = next((place for place, each in places.items() if (each / "config.json").is_file()), None)
-        if student is None:
-            raise UserError(f"the run {job.name} has no student yet")
-        return f"../{student.relative_to(runs.folder)}" + (f"#{half}" if half in ("encoder", "decoder") else "")
-    name, _, half = text.partition("#")
+        found = next((place for place, student in places.items() if (student / "config.json").is_file()), None)
+        if found is None:
+            raise UserError(text("run_without_student", "the run {name} has no student yet", name=job.name))
+        return f"../{found.relative_to(runs.folder)}" + (f"#{half}" if half in ("encoder", "decoder") else "")
+    name, _, half = wanted.partition("#")
     if "/" in name and half in ("", "encoder", "decoder"):
         return f"{HubId.read(name)}" + (f"#{half}" if half else "")
-    raise UserError(f"no model is called {text[:60]!r}: choose one of the list, or write an id of the Hub, ORG/NAME"
-                    f"{nearest(text[:60], TEACHERS) if text else ''}")  # fmt: skip
+    raise UserError(text("no_such_model", "no model is called {name!r}: choose one of the list, or write an id of the "
+                         "Hub, ORG/NAME{nearest}", name=wanted[:60],
+                         nearest=nearest(wanted[:60], TEACHERS) if wanted else ""))  # fmt: skip
 
 
 def accept(recipe: Recipe | str | Mapping[str, Any], session: str, runs: Runs) -> Recipe:
@@ -95,21 +101,26 @@ def accept(recipe: Recipe | str | Mapping[str, Any], session: str, runs: Runs) -
     limits = runs.limits
     if isinstance(recipe, str):
         if len(recipe.encode()) > limits.text_bytes:
-            raise UserError(f"this recipe is longer than {limits.text_bytes:,} bytes: a recipe is short JSON text")
+            raise UserError(text("recipe_too_long", "this recipe is longer than {most:,} bytes: a recipe is short "
+                                 "JSON text",
+                                 most=limits.text_bytes))  # fmt: skip
         recipe = _read(recipe)
     if not isinstance(recipe, Recipe):
         recipe = parse(recipe)
     data = recipe.model_dump(mode="json")
     if recipe.teacher is not None and not isinstance(recipe.teacher, str):
-        raise UserError("a checkpoint is a file of this machine: publish the model on the Hub and name it ORG/NAME")
+        raise UserError(CHECKPOINT)
     if data["cache"]["dir"] is not None:
-        raise UserError("cache.dir names a folder of this machine: leave it out")
+        raise UserError(text("no_cache_dir", "cache.dir names a folder of this machine: leave it out"))
     if recipe.device not in ("auto", "cpu"):
-        raise UserError(f"device is auto or cpu here, not {recipe.device!r}")
+        raise UserError(text("no_such_device", "device is auto or cpu here, not {device!r}", device=recipe.device))
     if recipe.seconds is not None and recipe.seconds > limits.seconds:
-        raise UserError(f"a run may train for {limits.seconds} seconds here, not {recipe.seconds:g}: choose fewer")
+        raise UserError(text("too_many_seconds", "a run may train for {most} seconds here, not {seconds:g}: choose "
+                             "fewer",
+                             most=limits.seconds, seconds=recipe.seconds))  # fmt: skip
     if recipe.steps is not None and recipe.steps > limits.steps:
-        raise UserError(f"a run may train for {limits.steps:,} steps here, not {recipe.steps:,}: choose fewer")
+        raise UserError(text("too_many_steps", "a run may train for {most:,} steps here, not {steps:,}: choose fewer",
+                             most=limits.steps, steps=recipe.steps))  # fmt: skip
     data["cache"]["max_gib"] = min(data["cache"]["max_gib"], CACHE_GIB)
     weighing = Weighing(limits.download_bytes)
 
@@ -153,25 +164,30 @@ class Weighing:
         name, hash, half = reference.partition("#")
         id = HubId.read(name)
         if len(self._sizes) >= REPOSITORIES:
-            raise UserError(f"at most {REPOSITORIES} models of the Hub are named in a recipe here")
+            raise UserError(text("too_many_repositories", "at most {most} models of the Hub are named in a recipe here",
+                                 most=REPOSITORIES))  # fmt: skip
         with explained(id.name):
             info = api(False).model_info(id.name, revision=id.revision, files_metadata=True, timeout=SILENCE)  # type: ignore[arg-type]
         exact = id.at(info.sha)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
         self._sizes[exact] = sum(sizes[path] for path in fetchable(sizes, id.part))
         if (size := sum(self._sizes.values())) > self.most:
-            raise UserError(f"{' and '.join(each.name for each in self._sizes)}: {size / 1e9:.1f} GB, and at most "
-                            f"{self.most / 1e9:.1f} GB are fetched here: choose smaller models")  # fmt: skip
+            raise UserError(text("too_many_bytes", "{names: and }: {size:.1f} GB, and at most {most:.1f} GB are "
+                                 "fetched here: choose smaller models", names=[each.name for each in self._sizes],
+                                 size=size / 1e9,
+                                 most=self.most / 1e9))  # fmt: skip
         return f"{exact}{hash}{half}"
 
 
-def _read(text: str) -> dict[str, Any]:
+def _read(given: str) -> dict[str, Any]:
     try:
-        data = json.loads(text)
+        data = json.loads(given)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"this is no JSON: {str(error)[:100]}") from None
+        place = {"line": error.lineno, "column": error.colno} if isinstance(error, json.JSONDecodeError) else {}
+        reason = Text(str(error)[:100], "json_at" if place else "", place)
+        raise UserError(text("no_json", "this is no JSON: {error}", error=reason)) from None
     if not isinstance(data, dict):
-        raise UserError("a recipe is a JSON object: take one from a preset and edit it")
+        raise UserError(text("no_object", "a recipe is a JSON object: take one from a preset and edit it"))
     return data
 
 
@@ -195,14 +211,15 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
         depth: how deep.
     """
     if depth > DEPTH:
-        raise UserError("this recipe is nested too deeply")
+        raise UserError(text("too_deep", "this recipe is nested too deeply"))
     if key == "init" and value in STARTS:
         return value
     if key == "init" and not isinstance(value, str):
-        raise UserError("a checkpoint is a file of this machine: publish the model on the Hub and name it ORG/NAME")
+        raise UserError(CHECKPOINT)
     if key == "teachers" and isinstance(value, dict):
         if len(value) > MOST_TEACHERS:
-            raise UserError(f"a run has {MOST_TEACHERS} teachers beside the first at most, not {len(value)}")
+            raise UserError(text("too_many_teachers", "a run has {most} teachers beside the first at most, not {count}",
+                                 most=MOST_TEACHERS, count=len(value)))  # fmt: skip
         return {name: naming.model(each) for name, each in value.items()}
     if isinstance(value, dict):
         source = key in ("images", "evaluate") or (key == "sources" and "name" in value)
@@ -210,29 +227,34 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
             args = value.get("args")
             if name == "folder" and isinstance(args, dict) and args.keys() == {"path"} and value.keys() <= SOURCE:
                 return {"name": "folder", "args": {"path": naming.pictures(args["path"])}}
-            raise UserError(f"images come from {', '.join(IMAGES)} here, or from those that you brought, not from "
-                            f"{str(name)[:40]!r}: no files of this machine are read")  # fmt: skip
+            raise UserError(text("no_such_images", "images come from {names:, } here, or from those that you brought, "
+                                 "not from {name!r}: no files of this machine are read", names=list(IMAGES),
+                                 name=str(name)[:40]))  # fmt: skip
         for name in value:
             if not PLAIN.fullmatch(name):
-                raise UserError(f"{name[:40]!r} is no key of a recipe")
+                raise UserError(text("no_key", "{key!r} is no key of a recipe", key=name[:40]))
         if key == "args" and "num_steps" in largest:  # of a sampler, by whatever name, not of the training
             largest = {**largest, "steps": largest["num_steps"]}
         return {name: _checked(inner, naming, largest, name, depth + 1) for name, inner in value.items()}
     if isinstance(value, list):
         if len(value) > 64:
-            raise UserError(f"{key} has {len(value)} entries: 64 are enough")
+            raise UserError(text("too_many_entries", "{key} has {count} entries: 64 are enough", key=key,
+                                 count=len(value)))  # fmt: skip
         return [_checked(inner, naming, largest, key, depth + 1) for inner in value]
     if isinstance(value, str) and key != "teacher":
         if key in MODELS:
             return naming.model(value)
         if not PLAIN.fullmatch(value):
-            raise UserError(f"{key} must name nothing with a path, and {value[:40]!r} does")
+            raise UserError(text("no_path", "{key} must name nothing with a path, and {value!r} does", key=key,
+                                 value=value[:40]))  # fmt: skip
     if isinstance(value, int | float) and not isinstance(value, bool):
         most = largest.get(key, LARGEST.get(key, LARGEST_OTHER))
         if not value <= most:  # NaN is not
-            raise UserError(f"{key} is at most {most:,} here, not {value:,}")
+            raise UserError(text("at_most", "{key} is at most {most:,} here, not {value:,}", key=key, most=most,
+                                 value=value))  # fmt: skip
         if value < (least := LEAST.get(key, -LARGEST_OTHER)):
-            raise UserError(f"{key} is at least {least:g} here, not {value:g}")
+            raise UserError(text("at_least", "{key} is at least {least:g} here, not {value:g}", key=key, least=least,
+                                 value=value))  # fmt: skip
     return value
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from kdgen.hub.scan import without_paths
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import markup, sharing
 from kdgen.ui.browser_student import element
 from kdgen.ui.charts import loss_chart, quality_chart, signs_chart
@@ -81,21 +81,21 @@ def view() -> View:
                              elem_id="kd-runs")  # fmt: skip
         status = gr.HTML(elem_id="kd-status")
     table = gr.HTML(elem_id="kd-table", elem_classes="kd-card")
+    local = gr.HTML(elem_id="kd-local")
     with gr.Row(elem_classes="kd-buttons"):
         stop = gr.Button(say("stop"), variant="stop", visible=False, elem_id="kd-stop")
         resume = gr.Button(say("resume"), variant="primary", visible=False, elem_id="kd-resume")
         student = gr.DownloadButton(say("download_student"), variant="primary", visible=False, elem_id="kd-student")
-        recipe = gr.DownloadButton(say("download_recipe"), visible=False, elem_id="kd-download-recipe")
         compare = gr.Button(say("open_compare"), visible=False, elem_id="kd-open-compare")
+        recipe = gr.DownloadButton(say("download_recipe"), visible=False, elem_id="kd-download-recipe")
         delete = gr.Button(say("delete"), visible=False, elem_id="kd-delete")
-    with gr.Accordion(say("share"), open=False, visible=False, elem_id="kd-share") as share:
+    with gr.Accordion(say("share"), open=False, visible=False, elem_id="kd-share", elem_classes="kd-fold") as share:
         gr.HTML(say("share_info"), elem_classes="kd-hint")
         link = gr.HTML(elem_id="kd-share-link")
         with gr.Row(elem_classes="kd-buttons"):
             make = gr.Button(say("share_make"), variant="primary", elem_id="kd-share-make")
             revoke = gr.Button(say("share_revoke"), visible=False, elem_id="kd-share-revoke")
     curves = gr.HTML(elem_id="kd-curves")
-    local = gr.HTML(elem_id="kd-local")
     learned = gr.HTML(elem_id="kd-learned")
     preview = gr.HTML(elem_id="kd-preview")
     example = gr.HTML(elem_id="kd-example", elem_classes="kd-card")
@@ -266,7 +266,8 @@ def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
     run, place = runs.home(job) / "run", served(runs) / job.id
     student = student_of(run)
     if student is None:
-        raise UserError("this run has no student yet" if run.is_dir() else "this run was deleted")
+        raise UserError(text("no_student_yet", "this run has no student yet") if run.is_dir() else
+                        text("run_deleted", "this run was deleted"))  # fmt: skip
     try:
         kept = student / "best.json"
         stamp = f"-so-far-{kept.stat().st_mtime_ns // 10**6:x}" if student.parent.name == "best" else ""
@@ -278,10 +279,9 @@ def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
                     older.unlink()
                 made = shutil.make_archive(str(place / "partial"), "zip", student)
                 Path(made).replace(zipped)
-            text, _ = without_paths((run / "recipe.json").read_text(encoding="utf-8"))
-            recipe.write_text(text, encoding="utf-8")
+            recipe.write_text(without_paths((run / "recipe.json").read_text(encoding="utf-8"))[0], encoding="utf-8")
     except FileNotFoundError:
-        raise UserError("this run was deleted") from None
+        raise UserError(text("run_deleted", "this run was deleted")) from None
     return zipped, recipe
 
 

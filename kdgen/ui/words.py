@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+
+from kdgen.types import Text, UserError
+from kdgen.types.text import filled
 
 FOLDER = Path(__file__).parent / "words"
 
@@ -16,6 +20,8 @@ def _read(name: str) -> dict[str, str]:
 
 
 ENGLISH, CHINESE = _read("en.json"), _read("zh-CN.json")
+"""Of the page."""
+
 PREFIX = "kdgen_"
 """Before every key in the browser, which would otherwise translate values that happen to be called like one."""
 
@@ -25,6 +31,10 @@ I18N = gr.I18n(
         for locale, words in (("en", ENGLISH), ("zh-CN", CHINESE), ("zh", CHINESE))
     }
 )
+
+
+CHINESE |= {f"core_{key}": template for key, template in _read("core.zh-CN.json").items()}
+"""Of what the rest of the package says, too; its English it says itself. No browser needs these."""
 
 
 def say(key: str) -> Any:
@@ -38,3 +48,15 @@ def words_for(request: gr.Request | None) -> Mapping[str, str]:
     """The words in the language that a browser asks for first."""
     languages = request.headers.get("accept-language", "") if request is not None else ""
     return CHINESE if languages.strip().lower().startswith("zh") else ENGLISH
+
+
+def translated(message: str | UserError, words: Mapping[str, str]) -> str:
+    """A sentence or a mistake in a visitor's words; in English where it is not known in them."""
+    sentence = message.text if isinstance(message, UserError) else Text.of(message)
+    template = words.get(f"core_{sentence.key}")
+    if template is None:
+        return str(sentence)
+    try:
+        return filled(template, sentence.figures, partial(translated, words=words))
+    except (LookupError, ValueError, TypeError):  # figures of another version, read from a folder
+        return str(sentence)

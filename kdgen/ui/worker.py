@@ -12,7 +12,7 @@ from pathlib import Path
 from socket import socketpair
 from typing import Any
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import environment
 
@@ -45,19 +45,19 @@ class Worker:
         """
         seconds = self.limits.request_seconds
         if not self._free.acquire(timeout=seconds):
-            raise UserError("many others are asking at the moment: try again in a while")
+            raise UserError(text("asking_busy", "many others are asking at the moment: try again in a while"))
         try:
             connection = self._running()
             connection.send_bytes(pickle.dumps((name, args)))
             if not connection.poll(seconds):
                 self.end()
-                raise UserError(f"this took longer than the {seconds} s that it has here: take fewer models, fewer "
-                                "images or fewer steps")  # fmt: skip
+                raise UserError(text("request_too_long", "this took longer than the {seconds} s that it has here: take "
+                                     "fewer models, fewer images or fewer steps", seconds=seconds))  # fmt: skip
             answer = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):
             self.end()
-            raise UserError("this needed more memory than there is for it here, or broke off: take fewer or smaller "
-                            "models, or fewer images") from None  # fmt: skip
+            raise UserError(text("request_too_large", "this needed more memory than there is for it here, or broke "
+                                 "off: take fewer or smaller models, or fewer images")) from None  # fmt: skip
         finally:
             self._free.release()
         if isinstance(answer, Exception):

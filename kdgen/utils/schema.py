@@ -1,20 +1,36 @@
 """Data that describes itself: read as people write it, its fields in words, what does not fit it in one line."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, model_validator
 
 from kdgen.registry import Spec, nearest
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
+from kdgen.types.text import restored, texts_in
 
 
 class Strict(BaseModel):
     """Frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Spoken(Strict):
+    """Data with sentences: what these are made of is written beside them, and read again where it is there."""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def texts(self) -> dict[str, Any]:
+        """Key and figures of its sentences, by their English."""
+        return texts_in(self)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _restored(cls, data: Any) -> Any:
+        return restored(data) if isinstance(data, Mapping) else data
 
 
 def read_json_text(path: Path) -> str:
@@ -34,16 +50,23 @@ def read_json_text(path: Path) -> str:
                         "in PowerShell by `| Out-File -Encoding utf8`)") from None  # fmt: skip
 
 
-def explain_error(error: ValidationError, model: type[BaseModel]) -> str:
+def explain_error(error: ValidationError, model: type[BaseModel]) -> Text:
     """The first complaint of a validation in one line, with the nearest right key for an unknown one."""
     first = max(error.errors(), key=lambda e: len(e["loc"]))
     path = [part for part in first["loc"] if part not in ("str", "Checkpoint")]
     where = ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":
         owner = _model_at(model, path[:-1])
-        return f"unknown key {where!r}{nearest(str(path[-1]), owner.model_fields if owner else [])}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+        return text("unknown_key", "unknown key {key!r}{nearest}", key=where,
+                    nearest=nearest(str(path[-1]), owner.model_fields if owner else []))  # fmt: skip
+    context = first.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, ValueError):
+        message = Text.of(cause.args[0] if cause.args else str(cause))
+    else:
+        figures = {name: value for name, value in context.items() if isinstance(value, str | int | float)}
+        message = Text(first["msg"].removeprefix("Value error, "), f"pydantic_{first['type']}", figures)
+    return text("at_key", "{key}: {message}", key=where, message=message) if where else message
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

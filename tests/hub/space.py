@@ -112,7 +112,7 @@ def main(folder: Path, seconds: int = 0) -> None:
         server.terminate()
         server.wait()
     print(f"the page answers: HTTP {status}, title {title_of(page)!r}, {len(page):,} characters")
-    assert (status, title_of(page)) == (200, "kdgen")
+    assert (status, (title_of(page) or "")[:5]) == (200, "kdgen")
 
 
 if __name__ == "__main__":

@@ -139,3 +139,11 @@ def test_an_answer_beyond_16_bits_is_refused_and_not_kept_as_infinite(tmp_path: 
     net.twice.weight.data.fill_(1e6)
     with pytest.raises(UserError, match=r"output is too large for 16 bits: .* cache\.inputs=0"):
         list(cache(tmp_path, net).fill())
+
+
+def test_an_input_beyond_16_bits_is_told_from_one_that_is_not_finite(tmp_path: Path) -> None:
+    made = cache(tmp_path, Negative())
+    batches = made.task.batches
+    made.task.batches = lambda **given: (replace(batch, x=batch.x * 1e6) for batch in batches(**given))  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"x is too large for 16 bits: .* cache\.inputs=0"):
+        list(made.fill())

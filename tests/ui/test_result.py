@@ -56,8 +56,9 @@ def test_a_result_opens_with_three_numbers_and_five_rows_the_student_first(words
     assert [re.sub("<.*?>", "", each) for each in re.findall(r"<dd>(.*?)</dd>", opening)] == ["99 %", "14.0x", "12.0x"]
     assert opening.count("<tr>") == 6
     assert re.findall(r"<th scope=col>(.*?)</th>", five_rows(denoiser(), words))[0] == words["student"]
-    assert "control, equal seconds" in folded
-    assert re.search(r"<th scope=col class=kd-own>student", folded)
+    assert words.get("core_role_control_seconds", "control, equal seconds") in folded
+    own = words.get("core_role_student", "student")
+    assert re.search(f"<th scope=col class=kd-own>{own}", folded)
 
 
 def test_a_broken_student_has_no_numbers() -> None:

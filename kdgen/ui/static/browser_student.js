@@ -13,6 +13,8 @@ async function fetched(url) {
   return answer;
 }
 
+const rounded = (milliseconds) => (milliseconds < 10 ? milliseconds.toFixed(1) : `${Math.round(milliseconds)}`);
+
 class BrowserStudent extends HTMLElement {
   connectedCallback() {
     if (this.button) return;
@@ -90,8 +92,8 @@ class BrowserStudent extends HTMLElement {
     this.#draw(this.expected, facts.out, this.words.server);
     this.line.textContent = this.words.figures
       .replace("{parameters}", facts.parameters.toLocaleString())
-      .replace("{here}", milliseconds.toPrecision(2))
-      .replace("{server}", facts.server_ms.toPrecision(2))
+      .replace("{here}", rounded(milliseconds))
+      .replace("{server}", rounded(facts.server_ms))
       .replace("{largest}", largest);
     if (facts.restores && !this.own) this.#offerOwn();
   }
@@ -125,7 +127,7 @@ class BrowserStudent extends HTMLElement {
     this.#draw(x, dims, this.words.input);
     this.#draw(answer.data, answer.dims, this.words.here);
     this.line.textContent = this.words.own_figures
-      .replace("{width}", width).replace("{height}", height).replace("{here}", answer.ms.toPrecision(2));
+      .replace("{width}", width).replace("{height}", height).replace("{here}", rounded(answer.ms));
   }
 
   #draw(values, [count, channels, height, width], caption) {
