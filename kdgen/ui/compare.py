@@ -75,13 +75,13 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
             slider = gr.ImageSlider(label=say("tab_compare"), interactive=False, visible=False, elem_id="kd-slider",
                                     max_height=560, buttons=["fullscreen"])  # fmt: skip
             caption = gr.HTML(elem_id="kd-caption")
+            figures = gr.HTML(elem_id="kd-figures")
+            sheet = gr.HTML(say("nothing_compared"), elem_id="kd-sheet")
             with gr.Group(elem_classes="kd-card") as large:
                 full = gr.Button(say("full"), size="sm", elem_id="kd-full")
                 gr.HTML(say("full_info"), elem_classes="kd-hint")
                 files = gr.File(label=say("full_files"), file_count="multiple", visible=False, interactive=False,
                                 elem_id="kd-full-files")  # fmt: skip
-            figures = gr.HTML(elem_id="kd-figures")
-            sheet = gr.HTML(say("nothing_compared"), elem_id="kd-sheet")
     upload.upload(_taken(pictures), [upload], [photo, named, notice], api_visibility="private", show_progress="minimal")
     inputs = [chosen, named, sigma, noisy, seed, count, steps]
     outputs = [notice, slider, caption, figures, sheet]
