@@ -124,7 +124,7 @@ def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResul
             dataset_type=source,
             dataset_name=source.replace("_", " "),
             metric_type=key.partition("@")[0],
-            metric_name=heading(key),
+            metric_name=str(heading(key)),
             metric_config=key.partition("@")[2] or None,
             metric_value=value,
             metric_args=how,
