@@ -120,7 +120,7 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
                 task = models.task(reference, session, wait=models.runs.limits.request_seconds)
                 about = About("teacher", reference, task_name(task))
         except UserError as error:
-            return [markup.notice(str(error)[:500]), gr.skip(), gr.skip()]
+            return [markup.refusal(error, words), gr.skip(), gr.skip()]
         kind = choices.kind_of(about.task)
         taken = json.dumps({"reference": reference, "kind": kind})
         return [_taken(about, words), taken, None if source == "file" else gr.skip()]
@@ -130,7 +130,7 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
         try:
             reference, about = models.bring_pictures([Path(file) for file in files or ()], session_of(request))
         except UserError as error:
-            return [markup.notice(str(error)[:500]), gr.skip(), gr.skip()]
+            return [markup.refusal(error, words), gr.skip(), gr.skip()]
         said = markup.notice(words["own_have"].format(count=about.count), kind="good")
         return [said, reference, gr.update(visible=True)]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.limits import Limits
 from kdgen.ui.own import About
 from kdgen.ui.uploads import open_picture
@@ -26,7 +26,13 @@ def keep(files: Sequence[Path], limits: Limits, folder: Path) -> About:
     """
     if not LEAST <= len(files) <= limits.pictures:
         raise UserError(
-            f"{LEAST} to {limits.pictures} pictures are taken, not {len(files)}: upload all of them at once"
+            text(
+                "pictures_count",
+                "{least} to {most} pictures are taken, not {count}: upload them at once",
+                least=LEAST,
+                most=limits.pictures,
+                count=len(files),
+            )
         )
     for number, file in enumerate(files):
         try:
@@ -34,7 +40,9 @@ def keep(files: Sequence[Path], limits: Limits, folder: Path) -> About:
             if min(image.size) < SIDE:
                 raise UserError(f"this picture is {image.width} x {image.height} pixels: {SIDE} a side are the least")
         except UserError as error:
-            raise UserError(f"{file.name[:60]}: {error}") from None
+            raise UserError(
+                text("named_mistake", "{name}: {mistake}", name=file.name[:60], mistake=error.text)
+            ) from None
         image.save(folder / f"{number:03}.png", compress_level=1)
     return About("pictures", "pictures", count=len(files))
 

@@ -15,7 +15,7 @@ from kdgen.data.photographs import Photographs
 from kdgen.models.hub_cache import fetchable
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images, task_class, task_name
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.own import DECLARATION, About
 from kdgen.ui.visitors import check_sizes
 from kdgen.utils.schema import read_json_text
@@ -44,7 +44,7 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
     """
     zips = [file for file in files if file.suffix.lower() == ".zip"]
     if zips and len(files) > 1:
-        raise UserError("a zip holds all of a model: upload it alone")
+        raise UserError(text("zip_alone", "a zip holds all of a model: upload it alone"))
     if zips:
         unpack(zips[0], folder, most)
     else:
@@ -59,6 +59,8 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
             model = load(folder / DECLARATION if (folder / DECLARATION).is_file() else folder)
             _try(model)
     except UserError as error:
+        if str(folder) not in str(error):
+            raise
         raise UserError(str(error).replace(f"{folder}/", "").replace(str(folder), "it")) from None
     notes = tuple(str(each.message).replace(f"{folder}/", "")[:200] for each in caught
                   if issubclass(each.category, UserWarning))[:3]  # fmt: skip
@@ -79,9 +81,9 @@ def unpack(file: Path, folder: Path, most: int) -> None:
                 raise UserError(f"this zip holds {len(entries):,} files: a model's folder has {ENTRIES} at most")
             names = _sound([entry.filename for entry in entries])
             if any(stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG) for entry in entries):
-                raise UserError("this zip holds a link or a device: zip the files themselves")
+                raise UserError(text("zip_link", "this zip holds a link or a device: zip the files themselves"))
             if any(entry.flag_bits & 1 for entry in entries):
-                raise UserError("this zip asks for a password: zip the files without one")
+                raise UserError(text("zip_password", "this zip asks for a password: zip the files without one"))
             wanted = _wanted(names)
             left = most
             for entry, name in zip(entries, names, strict=True):
@@ -90,9 +92,11 @@ def unpack(file: Path, folder: Path, most: int) -> None:
     except UserError:
         raise
     except FileExistsError:
-        raise UserError("this zip holds one file twice: zip the folder anew") from None
+        raise UserError(text("zip_twice", "this zip holds one file twice: zip the folder anew")) from None
     except Exception:  # decompressors raise whatever they do
-        raise UserError("this zip is damaged or of a kind that is not read: zip the folder anew") from None
+        raise UserError(
+            text("zip_damaged", "this zip is damaged or of a kind that is not read: zip the folder anew")
+        ) from None
 
 
 def check_header(path: Path) -> None:
@@ -141,7 +145,12 @@ def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: P
         raise UserError(f"{other.name[:60]}: weights are taken as .safetensors alone"
                         f"{', for others may run code when they are read' if pickle else ''}")  # fmt: skip
     if len(weights) != 1 or len(texts) > 1:
-        raise UserError("upload one .safetensors file, beside it a config.json if there is one; or a zip of the folder")
+        raise UserError(
+            text(
+                "upload_one",
+                "upload one .safetensors file, beside it a config.json if there is one; or a zip of the folder",
+            )
+        )
     if weights[0].stat().st_size > most:
         raise UserError(f"{weights[0].name[:60]} has more than {most / 1e6:,.0f} MB: choose a smaller model")
     data = _read(texts[0]) if texts else None
@@ -150,7 +159,7 @@ def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: P
         (folder / "config.json").write_text(json.dumps(data), encoding="utf-8")
     else:
         if (declaration := data if data is not None else declared) is None:
-            raise UserError("say which net it is, or upload the config.json beside the weights")
+            raise UserError(text("say_which_net", "say which net it is, or upload the config.json beside the weights"))
         name = WEIGHTS
         named = {**declaration, "file": WEIGHTS, "name": declaration.get("name") or weights[0].stem[:60]}
         (folder / DECLARATION).write_text(json.dumps(named), encoding="utf-8")
@@ -185,9 +194,16 @@ def _wanted(names: Sequence[str]) -> set[str]:
         if pickle := next((name for name in names if name.endswith(PICKLES)), None):
             raise UserError(f"this zip holds its weights as {PurePosixPath(pickle).name[:60]}, which may run code when "
                             "it is read and never is: save them as safetensors")  # fmt: skip
-        raise UserError("this zip holds no weights of a student or of a diffusers model as safetensors")
+        raise UserError(
+            text("zip_no_weights", "this zip holds no weights of a student or of a diffusers model as safetensors")
+        )
     if not wanted & {"config.json", "model_index.json"}:
-        raise UserError("this zip has no config.json: upload the .safetensors file itself, and say which net it is")
+        raise UserError(
+            text(
+                "zip_no_config",
+                "this zip has no config.json: upload the .safetensors file itself, and say which net it is",
+            )
+        )
     return {name for name in wanted if PurePosixPath(name).suffix in (".json", ".safetensors")}
 
 
