@@ -157,7 +157,7 @@ def test_accessibility(opened, axe, scheme):
     page = opened(color_scheme=scheme)
     page.evaluate(axe)
     found = {}
-    for tab in ("Distill", "Compare", "Gallery"):
+    for tab in ("Distill", "Compare", "Gallery", "Board"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(700)
         if tab == "Distill":
@@ -168,3 +168,17 @@ def test_accessibility(opened, axe, scheme):
             if each["impact"] in ("serious", "critical"):
                 found[tab, each["id"]] = [node["html"][:160] for node in each["nodes"][:4]]
     assert found == {}
+
+
+def test_one_left_edge_and_no_gap(opened):
+    page = opened()
+    page.locator("#kd-example .kd-result").wait_for()
+    edges = {
+        name: page.locator(name).first.evaluate("e => { const box = e.getBoundingClientRect(); return [box.x, box.y] }")
+        for name in (".kd-brand", ".kd-first", "#kd-advanced", "#kd-kept .prose", "#kd-example", "#kd-away")
+    }
+    left = [edges[name][0] for name in (".kd-brand", ".kd-first", "#kd-advanced", "#kd-kept .prose")]
+    assert max(left) - min(left) <= 1
+    assert abs(edges["#kd-example"][0] - edges["#kd-away"][0]) <= 1
+    assert abs(edges["#kd-example"][1] - edges[".kd-first"][1]) <= 1
+    assert not page.locator("#kd-export").is_visible()
