@@ -13,7 +13,7 @@ import gradio as gr
 
 from kdgen import registry
 from kdgen.models.task_arguments import task_name
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import choices, markup
 from kdgen.ui.markup import Words
 from kdgen.ui.models import Models
@@ -167,16 +167,18 @@ def arguments_of(family: str) -> str:
 def declaration(family: str, args: str, span: str, predicts: str, prefix: str) -> Mapping[str, Any]:
     """A declaration as ``kdgen.recipe.Checkpoint`` says, without its file. Raises UserError for what is none."""
     if family not in FAMILIES or span not in RANGES:
-        raise UserError(f"{family[:40]!r} is no net of the list: choose one, or upload a config.json")
+        raise UserError(text("no_listed_net", "{family!r} is no net of the list: choose one, or upload a config.json",
+                             family=family[:40]))  # fmt: skip
     found = {}
     for part in filter(None, ARGUMENT.split(args.strip())):
-        name, equals, text = (each.strip() for each in part.partition("="))
+        name, equals, value = (each.strip() for each in part.partition("="))
         if not equals:
-            raise UserError(f"arguments are written NAME=VALUE, with commas between, not {part[:40]!r}")
+            raise UserError(text("no_net_arguments", "arguments are written NAME=VALUE, with commas between, not "
+                                 "{part!r}", part=part[:40]))  # fmt: skip
         try:
-            found[name] = json.loads(text)
+            found[name] = json.loads(value)
         except (ValueError, RecursionError):
-            found[name] = text
+            found[name] = value
     return {"net": {"name": family, "args": found}, "range": RANGES[span], "predicts": predicts, "prefix": prefix,
             "task": {"name": registry.having("task", draws="latents")[0]} if family in GENERATORS else {}}  # fmt: skip
 

@@ -152,9 +152,9 @@ def within(folder: Path) -> str:
     return f"./{FOLDER}/{folder.name}" + (f"/{DECLARATION}" if declared else "")
 
 
-def brought(text: str) -> list[str]:
+def brought(recipe: str) -> list[str]:
     """The names of what the recipe of a run names, each once."""
-    return [f"own:{name}" for name in dict.fromkeys(WITHIN.findall(text))]
+    return [f"own:{name}" for name in dict.fromkeys(WITHIN.findall(recipe))]
 
 
 def copy(folder: Path, home: Path) -> None:

@@ -38,7 +38,8 @@ def keep(files: Sequence[Path], limits: Limits, folder: Path) -> About:
         try:
             image = open_picture(file, limits)
             if min(image.size) < SIDE:
-                raise UserError(f"this picture is {image.width} x {image.height} pixels: {SIDE} a side are the least")
+                raise UserError(text("picture_below_side", "this picture is {width} x {height} pixels: {side} a side "
+                                     "are the least", width=image.width, height=image.height, side=SIDE))  # fmt: skip
         except UserError as error:
             raise UserError(
                 text("named_mistake", "{name}: {mistake}", name=file.name[:60], mistake=error.text)
