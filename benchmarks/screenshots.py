@@ -89,7 +89,7 @@ def _others(browser: Browser, page: Page, out: Path) -> None:
     page.locator("#kd-figures table").wait_for()
     _save(page, out / "compare.webp")
     page.get_by_role("tab").nth(2).click()
-    page.locator("#kd-gallery label").first.click()
+    page.locator("#kd-gallery label", has_text="your run").first.click()
     page.locator("#kd-details table").wait_for()
     _save(page, out / "gallery.webp")
     page.get_by_role("tab").nth(3).click()
