@@ -15,7 +15,7 @@ from kdgen.data.photographs import Photographs
 from kdgen.models.hub_cache import fetchable
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images, task_class, task_name
-from kdgen.types import UserError, text
+from kdgen.types import Text, UserError, text
 from kdgen.ui.own import DECLARATION, About
 from kdgen.ui.visitors import check_sizes
 from kdgen.utils.schema import read_json_text
