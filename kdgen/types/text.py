@@ -1,6 +1,7 @@
 """Sentences for people that can be said in another language: English with the key and the figures it was made of."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Self
 
 from pydantic import BaseModel, GetCoreSchemaHandler
@@ -74,6 +75,28 @@ def filled(template: str, figures: Mapping[str, Figure], say: Callable[[Text], s
     return template.format(**{name: shown(figure) for name, figure in figures.items()})
 
 
+def replaced(sentence: Text, old: str, new: str) -> Text:
+    """A sentence with something else for a piece of it, in what stands in it too.
+
+    Args:
+        sentence: in any language that it is known in.
+        old: the piece.
+        new: what stands for it; a ``Text`` is said in the language of the sentence where the piece is a whole figure.
+    """
+
+    def changed(figure: Figure) -> Figure:
+        if isinstance(figure, Text):
+            return replaced(figure, old, new)
+        if isinstance(figure, list | tuple):
+            return [changed(each) for each in figure]
+        if not isinstance(figure, str | PurePath) or old not in str(figure):
+            return figure
+        return new if str(figure) == old else str(figure).replace(old, new)
+
+    figures = {name: changed(figure) for name, figure in sentence.figures.items()}
+    return Text(sentence.replace(old, new), sentence.key, figures)
+
+
 class _Parts(tuple[Any, ...]):
     """Parts of a sentence; a format is what stands between them."""
 
@@ -137,4 +160,4 @@ def _spoken(plain: Any) -> Any:
     return [_spoken(each) for each in plain] if isinstance(plain, list) else plain
 
 
-__all__ = ["Text", "filled", "restored", "text", "texts_in", "with_texts"]
+__all__ = ["Text", "filled", "replaced", "restored", "text", "texts_in", "with_texts"]

@@ -13,7 +13,7 @@ import gradio as gr
 
 from kdgen import registry
 from kdgen.models.task_arguments import task_name
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import choices, markup
 from kdgen.ui.markup import Words
 from kdgen.ui.models import Models
@@ -121,7 +121,7 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
                 task = models.task(reference, session, wait=models.runs.limits.request_seconds)
                 about = About("teacher", reference, task_name(task))
         except UserError as error:
-            return [markup.notice(str(error)[:500]), gr.skip(), gr.skip()]
+            return [markup.refusal(error, words), gr.skip(), gr.skip()]
         kind = choices.kind_of(about.task)
         taken = json.dumps({"reference": reference, "kind": kind})
         return [_taken(about, words), taken, None if source == "file" else gr.skip()]
@@ -131,9 +131,9 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
         try:
             reference, about = models.bring_pictures([Path(file) for file in files or ()], session_of(request))
         except UserError as error:
-            return [markup.notice(str(error)[:500]), gr.skip(), gr.skip()]
-        said = markup.notice(words["own_have"].format(count=about.count), kind="good")
-        return [said, reference, gr.update(visible=True)]
+            return [markup.refusal(error, words), gr.skip(), gr.skip()]
+        notice = markup.notice(words["own_have"].format(count=about.count), kind="good")
+        return [notice, reference, gr.update(visible=True)]
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
@@ -168,16 +168,18 @@ def arguments_of(family: str) -> str:
 def declaration(family: str, args: str, span: str, predicts: str, prefix: str) -> Mapping[str, Any]:
     """A declaration as ``kdgen.recipe.Checkpoint`` says, without its file. Raises UserError for what is none."""
     if family not in FAMILIES or span not in RANGES:
-        raise UserError(f"{family[:40]!r} is no net of the list: choose one, or upload a config.json")
+        raise UserError(text("no_listed_net", "{family!r} is no net of the list: choose one, or upload a config.json",
+                             family=family[:40]))  # fmt: skip
     found = {}
     for part in filter(None, ARGUMENT.split(args.strip())):
-        name, equals, text = (each.strip() for each in part.partition("="))
+        name, equals, value = (each.strip() for each in part.partition("="))
         if not equals:
-            raise UserError(f"arguments are written NAME=VALUE, with commas between, not {part[:40]!r}")
+            raise UserError(text("no_net_arguments", "arguments are written NAME=VALUE, with commas between, not "
+                                 "{part!r}", part=part[:40]))  # fmt: skip
         try:
-            found[name] = json.loads(text)
+            found[name] = json.loads(value)
         except (ValueError, RecursionError):
-            found[name] = text
+            found[name] = value
     return {"net": {"name": family, "args": found}, "range": RANGES[span], "predicts": predicts, "prefix": prefix,
             "task": FAMILIES[family]}  # fmt: skip
 

@@ -21,7 +21,7 @@ from kdgen.presets import preset
 from kdgen.recipe import CacheSpec, Guidance, Recipe, Stage, override
 from kdgen.registry import Spec
 from kdgen.report.propose import propose
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.visitors import LARGEST, LARGEST_OTHER, LEAST
 from kdgen.ui.words import ENGLISH
 from kdgen.utils.cache import short_hash
@@ -210,7 +210,8 @@ def costs(task: Spec, student: Spec, teacher: Model) -> tuple[Cost, Cost]:
             Cost(cost.num_params(each), cost.macs(each, example.x, example.cond), calls) for each, calls in made
         )
     except (RuntimeError, TypeError) as error:
-        raise UserError(f"teacher or student does not take what the task gives: {str(error)[:160]}") from None
+        raise UserError(text("does_not_take", "teacher or student does not take what the task gives: {error}",
+                             error=str(error)[:160])) from None  # fmt: skip
     return teacher_cost, student_cost
 
 

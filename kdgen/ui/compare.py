@@ -163,7 +163,7 @@ def _full(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
             room, original = pictures.room(session), pictures.original(picture, session)
             names = models.worker.call("full_size", named, original, options, limits, room)
         except UserError as error:
-            return [markup.notice(str(error)[:300]), gr.update(value=None, visible=False)]
+            return [markup.refusal(error, words_for(request)), gr.update(value=None, visible=False)]
         return ["", gr.update(value=[str(room / name) for name in names], visible=True)]
 
     return full

@@ -165,7 +165,8 @@ def full_size(
     """
     x, facts = from_picture(picture)[0], shared_task(models)
     if not task_class(facts).tiled or not changes_images(facts):
-        raise UserError("pictures are made at full size by denoisers, which work tile by tile: choose these")
+        raise UserError(text("full_size_tiled", "pictures are made at full size by denoisers, which work tile by tile: "
+                             "choose these"))  # fmt: skip
     if not noisy:
         x = task_class(facts).degrade(x, facts, sigma=sigma, random=generator(seed, "compare"))
     written = []

@@ -10,7 +10,7 @@ import gradio as gr
 from kdgen.models.task_arguments import changes_images
 from kdgen.presets import preset
 from kdgen.recipe import Recipe
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import choices, setup_markup
 from kdgen.ui.choices import SHARES
 from kdgen.ui.estimates import Estimates
@@ -130,8 +130,8 @@ def on_pictures(recipe: Recipe, reference: str) -> Recipe:
     if not reference:
         return recipe
     if not changes_images({"name": recipe.task.name}):
-        raise UserError("your pictures are for models that change pictures: choose a denoiser or an autoencoder above, "
-                        "or go on without them")  # fmt: skip
+        raise UserError(text("pictures_unused", "your pictures are for models that change pictures: choose a denoiser "
+                             "or an autoencoder above, or go on without them"))  # fmt: skip
     source = {"name": "folder", "args": {"path": reference}}
     task = recipe.task.model_copy(update={"args": {**recipe.task.args, "images": source}})
     return recipe.model_copy(update={"task": task})

@@ -12,7 +12,8 @@ from typing import Any
 
 import gradio as gr
 
-from kdgen.types import UserError, text
+from kdgen.types import Text, UserError, text
+from kdgen.types.text import replaced
 from kdgen.ui import markup
 from kdgen.ui.job import Job, not_done
 from kdgen.ui.process import complaint, environment, execute
@@ -75,8 +76,7 @@ def _made(runs: Runs, job: Job, format: str, folder: Path, name: str) -> Path:
     env = environment(runs.limits.folder / "cache")
     code = execute(arguments, folder, SECONDS, env=env, memory=runs.limits.memory_bytes)
     if code != 0:
-        reason = complaint(folder, code)
-        raise UserError(reason.replace(f"{run}", "the student") if f"{run}" in reason else reason)
+        raise UserError(replaced(Text.of(complaint(folder, code)), f"{run}", text("the_student", "the student")))
     return folder / name
 
 

@@ -11,13 +11,14 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kdgen.types import Text, text
 from kdgen.ui.job import SECRET, new_session
 from kdgen.ui.origin import origin, words_of
 from kdgen.ui.sessions import COOKIE
 from kdgen.ui.shared_page import previews_of
 from kdgen.ui.uploads import Uploads
+from kdgen.ui.words import translated
 
-TOO_LARGE = "a request is at most {most:,} bytes here"
 BODY_BYTES, UPLOAD_BYTES = 4_000_000, 500_000_000
 """Bytes of a request, and of one that uploads files."""
 
@@ -95,10 +96,15 @@ class Guard:
         most = UPLOAD_BYTES if upload else BODY_BYTES
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > most:
-            return JSONResponse({"error": TOO_LARGE.format(most=most)}, 413)
+            return JSONResponse({"error": translated(_too_large(most), words_of(headers))}, 413)
         if upload and self.uploads.full():
-            return JSONResponse({"error": "too many files were uploaded here lately: come back in an hour"}, 507)
+            full = text("uploads_full", "too many files were uploaded here lately: come back in an hour")
+            return JSONResponse({"error": translated(full, words_of(headers))}, 507)
         return None
+
+
+def _too_large(most: int) -> Text:
+    return text("request_bytes", "a request is at most {most:,} bytes here", most=most)
 
 
 def _uploads(scope: Scope) -> bool:
@@ -114,7 +120,7 @@ def _counted(receive: Receive, most: int) -> Receive:
         message = await receive()
         count += len(message.get("body", b""))
         if count > most:
-            raise HTTPException(413, TOO_LARGE.format(most=most))
+            raise HTTPException(413, str(_too_large(most)))
         return message
 
     return counting

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.job import owner_of
 from kdgen.ui.limits import Limits
 from kdgen.utils.convert import write_text
@@ -79,9 +79,10 @@ class Own:
         place.mkdir(exist_ok=True)
         most = self.limits.own_bytes
         if len(list(place.iterdir())) >= EACH or _bytes(place) > most:
-            raise UserError("you have brought much already, and it is kept for an hour: come back then")
+            raise UserError(text("own_full", "you have brought much already, and it is kept for an hour: come back "
+                                 "then"))  # fmt: skip
         if _bytes(self.folder) > EVERYBODY * most or shutil.disk_usage(self.folder).free < 2**28 + most:
-            raise UserError("too much was brought here lately: come back in an hour")
+            raise UserError(text("own_all_full", "too much was brought here lately: come back in an hour"))
         name = secrets.token_hex(8)
         (place / name).mkdir()
         return f"own:{name}", place / name
@@ -130,7 +131,8 @@ def find(reference: object, kind: Kind | None, places: Iterator[Path]) -> Path:
         about = about_of(place / match[1]) if match else None
         if match and about is not None and kind in (None, about.kind):
             return place / match[1]
-    raise UserError("there is nothing of that name that you brought: it is kept for an hour, bring it again")
+    raise UserError(text("own_gone", "there is nothing of that name that you brought: it is kept for an hour, bring it "
+                         "again"))  # fmt: skip
 
 
 def about_of(folder: Path) -> About | None:
@@ -148,9 +150,9 @@ def within(folder: Path) -> str:
     return f"./{FOLDER}/{folder.name}" + (f"/{DECLARATION}" if declared else "")
 
 
-def brought(text: str) -> list[str]:
+def brought(recipe: str) -> list[str]:
     """The names of what the recipe of a run names, each once."""
-    return [f"own:{name}" for name in dict.fromkeys(WITHIN.findall(text))]
+    return [f"own:{name}" for name in dict.fromkeys(WITHIN.findall(recipe))]
 
 
 def copy(folder: Path, home: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import anyio.to_thread
 import gradio as gr
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.uploads import Uploads
 from kdgen.ui.words import translated, words_for
 
@@ -36,10 +36,20 @@ class Page(gr.Blocks):
         super().__init__(**options)
         self.uploads = uploads
 
+    async def process_api(
+        self, block_fn: Any, inputs: list[Any], state: Any = None, request: Any = None, *args: Any, **options: Any
+    ) -> dict[str, Any]:
+        """What an endpoint answers. Raises gradio.Error, in the words of whoever asks, for what a visitor can mend."""
+        try:
+            answer: dict[str, Any] = await super().process_api(block_fn, inputs, state, request, *args, **options)
+        except UserError as error:
+            raise _refused(translated(error, _words(request))) from None
+        return answer
+
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
-        """Values as handlers take them. Raises gradio.Error, a line, for what is none of its field's."""
+        """Values as handlers take them. Raises gradio.Error or UserError, a line, for what is none of its field's."""
         if explicit_call:
             return list(await super().preprocess_data(block_fn, inputs, state, explicit_call))
         if len(inputs) != len(block_fn.inputs):
@@ -62,13 +72,14 @@ class Page(gr.Blocks):
         self, block_fn: Any, processed_input: list[Any], iterator: Any = None, requests: Any = None, *args: Any,
         **options: Any,
     ) -> Any:  # fmt: skip
-        """What a handler gives. Raises gradio.Error, a line, for whatever breaks in it, which the log tells."""
+        """What a handler gives. Raises gradio.Error, a line, for whatever breaks in it, which the log tells.
+
+        A UserError stays one.
+        """
         try:
             return await super().call_function(block_fn, processed_input, iterator, requests, *args, **options)
-        except (gr.Error, StopAsyncIteration):
+        except (gr.Error, UserError, StopAsyncIteration):
             raise
-        except UserError as error:
-            raise _refused(translated(error, _words(requests))) from None
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             name = f"{block_fn.name}: {type(error).__name__}: {str(error)[:200]}"
@@ -79,14 +90,15 @@ class Page(gr.Blocks):
         """The path of an uploaded file, a list of them for a list, None for none."""
         if several and isinstance(value, list):
             if len(value) > FILES:
-                raise _refused(f"at most {FILES} files are taken at once, not {len(value)}")
+                raise UserError(text("too_many_files", "at most {most} files are taken at once, not {count}",
+                                     most=FILES, count=len(value)))  # fmt: skip
             return [self._files(each, several=False) for each in value]
         if value is None:
             return None
         try:
             return str(self.uploads.find(value["path"] if isinstance(value, Mapping) else value))
-        except (UserError, KeyError) as error:
-            raise _refused(str(error) if isinstance(error, UserError) else "this is no uploaded file") from None
+        except KeyError:
+            raise UserError(text("no_uploaded_file", "this is no uploaded file")) from None
 
 
 def _words(requests: Any) -> Mapping[str, str]:

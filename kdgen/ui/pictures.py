@@ -66,7 +66,8 @@ class Pictures:
             return shrunk
         file = self.folder / owner_of(session) / f"{own[1]}{ORIGINAL}"
         if not file.is_file():
-            raise UserError("the full-size picture is kept for an hour, and of several the last: upload it again")
+            raise UserError(text("original_gone", "the full-size picture is kept for an hour, and of several the last: "
+                                 "upload it again"))  # fmt: skip
         return file
 
     def room(self, session: str) -> Path:
@@ -82,7 +83,8 @@ class Pictures:
                 if time.time() - _changed(place) > ORIGINAL_SECONDS:
                     shutil.rmtree(place, ignore_errors=True)
             if parent.is_dir() and size_of(parent) > self.limits.uploads_bytes:
-                raise UserError("many others are downloading at the moment: come back in an hour")
+                raise UserError(text("downloads_busy", "many others are downloading at the moment: come back in an "
+                                     "hour"))  # fmt: skip
             place = parent / secrets.token_hex(16)
             place.mkdir(parents=True)
             self._rooms[owner] = place

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui.worker import Worker
 
 KEPT = 256
@@ -48,7 +48,7 @@ class Questions:
         with self._lock:
             if key not in self._answers:
                 if sum(not each.done() for each in self._answers.values()) >= MOST:
-                    raise UserError("many others are asking at the moment: try again in a while")
+                    raise UserError(text("asking_busy", "many others are asking at the moment: try again in a while"))
                 self._answers[key] = self._pool.submit(self.worker.call, name, *args)
             self._answers.move_to_end(key)
             while len(self._answers) > KEPT:
@@ -57,7 +57,7 @@ class Questions:
         try:
             return answer.result(wait)
         except TimeoutError:
-            raise Waiting("this is still being worked out: try again in a moment") from None
+            raise Waiting(text("still_asked", "this is still being worked out: try again in a moment")) from None
         except UserError:
             with self._lock:
                 if self._answers.get(key) is answer:

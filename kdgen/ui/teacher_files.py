@@ -15,7 +15,8 @@ from kdgen.data.photographs import Photographs
 from kdgen.models.hub_cache import fetchable
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images, task_class, task_name
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
+from kdgen.types.text import replaced
 from kdgen.ui.own import DECLARATION, About
 from kdgen.ui.visitors import check_sizes
 from kdgen.utils.schema import read_json_text
@@ -44,7 +45,7 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
     """
     zips = [file for file in files if file.suffix.lower() == ".zip"]
     if zips and len(files) > 1:
-        raise UserError("a zip holds all of a model: upload it alone")
+        raise UserError(text("zip_alone", "a zip holds all of a model: upload it alone"))
     if zips:
         unpack(zips[0], folder, most)
     else:
@@ -59,7 +60,7 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
             model = load(folder / DECLARATION if (folder / DECLARATION).is_file() else folder)
             _try(model)
     except UserError as error:
-        raise UserError(str(error).replace(f"{folder}/", "").replace(str(folder), "it")) from None
+        raise UserError(replaced(replaced(error.text, f"{folder}/", ""), str(folder), "it")) from None
     notes = tuple(str(each.message).replace(f"{folder}/", "")[:200] for each in caught
                   if issubclass(each.category, UserWarning))[:3]  # fmt: skip
     count = sum(each.numel() for each in model.parameters())
@@ -76,12 +77,13 @@ def unpack(file: Path, folder: Path, most: int) -> None:
         with zipfile.ZipFile(file) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             if len(entries) > ENTRIES:
-                raise UserError(f"this zip holds {len(entries):,} files: a model's folder has {ENTRIES} at most")
+                raise UserError(text("zip_too_many_files", "this zip holds {count:,} files: a model's folder has "
+                                     "{most} at most", count=len(entries), most=ENTRIES))  # fmt: skip
             names = _sound([entry.filename for entry in entries])
             if any(stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG) for entry in entries):
-                raise UserError("this zip holds a link or a device: zip the files themselves")
+                raise UserError(text("zip_link", "this zip holds a link or a device: zip the files themselves"))
             if any(entry.flag_bits & 1 for entry in entries):
-                raise UserError("this zip asks for a password: zip the files without one")
+                raise UserError(text("zip_password", "this zip asks for a password: zip the files without one"))
             wanted = _wanted(names)
             left = most
             for entry, name in zip(entries, names, strict=True):
@@ -90,9 +92,10 @@ def unpack(file: Path, folder: Path, most: int) -> None:
     except UserError:
         raise
     except FileExistsError:
-        raise UserError("this zip holds one file twice: zip the folder anew") from None
+        raise UserError(text("zip_twice", "this zip holds one file twice: zip the folder anew")) from None
     except Exception:  # decompressors raise whatever they do
-        raise UserError("this zip is damaged or of a kind that is not read: zip the folder anew") from None
+        raise UserError(text("zip_damaged", "this zip is damaged or of a kind that is not read: zip the folder "
+                             "anew")) from None  # fmt: skip
 
 
 def check_header(path: Path) -> None:
@@ -106,20 +109,25 @@ def check_header(path: Path) -> None:
         head = file.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else size
         if length > size - 8:
-            raise UserError(f"{path.name} is no safetensors file, or cut short: save the weights as safetensors")
+            raise UserError(text("weights_cut_short", "{file} is no safetensors file, or cut short: save the weights "
+                                 "as safetensors", file=path.name))  # fmt: skip
         if length > HEADER_BYTES:
-            raise UserError(f"{path.name} has a header of {length:,} bytes: {HEADER_BYTES:,} are the most")
+            raise UserError(text("weights_header", "{file} has a header of {bytes:,} bytes: {most:,} are the most",
+                                 file=path.name, bytes=length, most=HEADER_BYTES))  # fmt: skip
         try:
             header = json.loads(file.read(length))
             tensors = [each for name, each in header.items() if name != "__metadata__"]
             ends = [each["data_offsets"] for each in tensors]
             fits = all(type(a) is type(b) is int and 0 <= a <= b <= size - 8 - length for a, b in ends)
         except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
-            raise UserError(f"{path.name} is no safetensors file: save the weights as safetensors") from None
+            raise UserError(text("no_safetensors", "{file} is no safetensors file: save the weights as safetensors",
+                                 file=path.name)) from None  # fmt: skip
     if len(tensors) > TENSORS:
-        raise UserError(f"{path.name} holds {len(tensors):,} tensors: {TENSORS:,} are the most")
+        raise UserError(text("too_many_tensors", "{file} holds {count:,} tensors: {most:,} are the most",
+                             file=path.name, count=len(tensors), most=TENSORS))  # fmt: skip
     if not tensors or not fits:
-        raise UserError(f"{path.name} is damaged or cut short: it says of itself what it does not hold")
+        raise UserError(text("weights_damaged", "{file} is damaged or cut short: it says of itself what it does not "
+                             "hold", file=path.name))  # fmt: skip
 
 
 def _check_nets(folder: Path) -> None:
@@ -138,19 +146,22 @@ def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: P
     texts = [file for file in files if file.suffix.lower() == ".json"]
     if other := next((file for file in files if file not in (*weights, *texts)), None):
         pickle = other.suffix.lower() in PICKLES
-        raise UserError(f"{other.name[:60]}: weights are taken as .safetensors alone"
-                        f"{', for others may run code when they are read' if pickle else ''}")  # fmt: skip
+        reason = text("may_run_code", ", for others may run code when they are read") if pickle else Text("")
+        raise UserError(text("safetensors_alone", "{file}: weights are taken as .safetensors alone{reason}",
+                             file=other.name[:60], reason=reason))  # fmt: skip
     if len(weights) != 1 or len(texts) > 1:
-        raise UserError("upload one .safetensors file, beside it a config.json if there is one; or a zip of the folder")
+        raise UserError(text("one_safetensors", "upload one .safetensors file, beside it a config.json if there is "
+                             "one; or a zip of the folder"))  # fmt: skip
     if weights[0].stat().st_size > most:
-        raise UserError(f"{weights[0].name[:60]} has more than {most / 1e6:,.0f} MB: choose a smaller model")
+        raise UserError(text("weights_too_large", "{file} has more than {most:,.0f} MB: choose a smaller model",
+                             file=weights[0].name[:60], most=most / 1e6))  # fmt: skip
     data = _read(texts[0]) if texts else None
     if data is not None and ("kdgen" in data or "_class_name" in data):
         name = WEIGHTS if "kdgen" in data else "diffusion_pytorch_model.safetensors"
         (folder / "config.json").write_text(json.dumps(data), encoding="utf-8")
     else:
         if (declaration := data if data is not None else declared) is None:
-            raise UserError("say which net it is, or upload the config.json beside the weights")
+            raise UserError(text("which_net", "say which net it is, or upload the config.json beside the weights"))
         name = WEIGHTS
         named = {**declaration, "file": WEIGHTS, "name": declaration.get("name") or weights[0].stem[:60]}
         (folder / DECLARATION).write_text(json.dumps(named), encoding="utf-8")
@@ -159,13 +170,15 @@ def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: P
 
 def _read(file: Path) -> dict[str, Any]:
     if file.stat().st_size > JSON_BYTES:
-        raise UserError(f"{file.name[:60]} is longer than {JSON_BYTES:,} bytes: a config.json is short")
+        raise UserError(text("config_too_long", "{file} is longer than {most:,} bytes: a config.json is short",
+                             file=file.name[:60], most=JSON_BYTES))  # fmt: skip
     try:
         data = json.loads(read_json_text(file))
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
-        raise UserError(f"{file.name[:60]} is no JSON object: upload the config.json that lies beside the weights")
+        raise UserError(text("config_no_object", "{file} is no JSON object: upload the config.json that lies beside "
+                             "the weights", file=file.name[:60]))  # fmt: skip
     return data
 
 
@@ -173,7 +186,8 @@ def _sound(names: Sequence[str]) -> list[str]:
     """Names in a zip without the folder that all of them lie in."""
     for name in names:
         if not SOUND.fullmatch(name) or {"..", "."} & set(name.split("/")):
-            raise UserError(f"this zip holds {name[:60]!r}, a path that leads elsewhere: zip the folder itself")
+            raise UserError(text("zip_elsewhere", "this zip holds {name!r}, a path that leads elsewhere: zip the "
+                                 "folder itself", name=name[:60]))  # fmt: skip
     tops = {name.partition("/")[0] for name in names if not name.startswith("__MACOSX/")}
     inside = all("/" in name for name in names) and len(tops) == 1
     return [name.partition("/")[2] if inside else name for name in names]
@@ -183,11 +197,14 @@ def _wanted(names: Sequence[str]) -> set[str]:
     wanted = set(fetchable(names))
     if not any(name.endswith(".safetensors") for name in wanted):
         if pickle := next((name for name in names if name.endswith(PICKLES)), None):
-            raise UserError(f"this zip holds its weights as {PurePosixPath(pickle).name[:60]}, which may run code when "
-                            "it is read and never is: save them as safetensors")  # fmt: skip
-        raise UserError("this zip holds no weights of a student or of a diffusers model as safetensors")
+            raise UserError(text("zip_pickle", "this zip holds its weights as {file}, which may run code when it is "
+                                 "read and never is: save them as safetensors",
+                                 file=PurePosixPath(pickle).name[:60]))  # fmt: skip
+        raise UserError(text("zip_no_weights", "this zip holds no weights of a student or of a diffusers model as "
+                             "safetensors"))  # fmt: skip
     if not wanted & {"config.json", "model_index.json"}:
-        raise UserError("this zip has no config.json: upload the .safetensors file itself, and say which net it is")
+        raise UserError(text("zip_no_config", "this zip has no config.json: upload the .safetensors file itself, and "
+                             "say which net it is"))  # fmt: skip
     return {name for name in wanted if PurePosixPath(name).suffix in (".json", ".safetensors")}
 
 
@@ -200,8 +217,9 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, lef
         while chunk := source.read(CHUNK):
             count += len(chunk)
             if count > largest:
-                raise UserError(f"what this zip holds has more than {most / 1e6:,.0f} MB, or a JSON file of more than "
-                                f"{JSON_BYTES / 1e6:g} MB: choose a smaller model")  # fmt: skip
+                raise UserError(text("zip_too_large", "what this zip holds has more than {most:,.0f} MB, or a JSON "
+                                     "file of more than {most_json:g} MB: choose a smaller model", most=most / 1e6,
+                                     most_json=JSON_BYTES / 1e6))  # fmt: skip
             out.write(chunk)
     return left - count
 

@@ -195,7 +195,7 @@ def check_sizes(args: Mapping[str, Any]) -> None:
     """Refuse arguments of a net that are too large, or name anything. Raises UserError."""
 
     def refuse(reference: Any) -> str:
-        raise UserError(f"{str(reference)[:40]!r} is no argument of a net")
+        raise UserError(text("no_argument_of_net", "{name!r} is no argument of a net", name=str(reference)[:40]))
 
     _checked(args, Naming(refuse, refuse), {})
 

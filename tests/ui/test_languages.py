@@ -18,8 +18,8 @@ from kdgen.report.compare import compare
 from kdgen.report.report import Report, Row
 from kdgen.report.seconds import Seconds
 from kdgen.types import Text, UserError, text
-from kdgen.types.text import with_texts
-from kdgen.ui import markup
+from kdgen.types.text import replaced, with_texts
+from kdgen.ui import markup, teacher_files
 from kdgen.ui.job import Job
 from kdgen.ui.process import EVENTS, complaint
 from kdgen.ui.progress import follow
@@ -129,6 +129,16 @@ def test_what_does_not_fit_a_recipe_is_said_in_chinese(words: str) -> None:
     with pytest.raises(UserError) as refused:
         built()
     assert english_in(translated(refused.value, CHINESE)) == []
+
+
+def test_what_is_refused_of_an_upload_is_said_in_chinese_without_paths(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"x")
+    with pytest.raises(UserError) as refused:
+        teacher_files.keep([tmp_path / "a.pt"], None, 10**6, tmp_path)
+    expected = CHINESE["core_safetensors_alone"].format(file="a.pt", reason=CHINESE["core_may_run_code"])
+    assert translated(refused.value, CHINESE) == expected
+    found = replaced(text("broke_off", "it broke off: {last}", last=f"{tmp_path}/a"), f"{tmp_path}/", "")
+    assert (found, translated(found, CHINESE)) == ("it broke off: a", CHINESE["core_broke_off"].format(last="a"))
 
 
 def test_a_finished_run_and_a_mistake_leave_no_english_on_a_chinese_page(opened, client, session) -> None:
