@@ -112,7 +112,10 @@ def test_a_run_that_fails_says_why_and_the_next_one_goes_on(client, session):
         ({"settings": 'init={"file": "x.pth", "net": {"name": "dncnn"}}'}, "file of this machine"),
         ({"settings": "cache.dir=/tmp"}, "cache.dir"),
         ({"settings": "device=cuda:0"}, "device"),
-        ({"settings": 'task.args.images={"name":"folder","args":{"path":"/etc"}}'}, "nothing of that name that you brought"),
+        (
+            {"settings": 'task.args.images={"name":"folder","args":{"path":"/etc"}}'},
+            "nothing of that name that you brought",
+        ),
         ({"settings": "batch_size=100000"}, "batch_size is at most"),
         ({"settings": "no_such_key=1"}, "no key|unknown key"),
         ({"seconds": 1e9}, "may train for"),
