@@ -67,8 +67,7 @@ def plan(recipe: Recipe) -> Plan:
     Raises:
         UserError: for whatever the run itself would refuse.
     """
-    least = min([1 - sum(a.share for a in recipe.assistants), *(a.share for a in recipe.assistants)])
-    scale = math.ceil(1 / least)
+    scale = trial_scale(recipe)
     with TemporaryDirectory() as folder:
         few, *_ = trial(recipe, FEW * scale, Path(folder) / "few")
         more, per_answer, guided, _ = trial(recipe, MORE * scale, Path(folder) / "more")
@@ -116,6 +115,12 @@ def _counted(net: nn.Module, example: Batch) -> Net:
         macs=cost.macs(net, example.x, example.cond),
         sizes=None if taken == InputShape() else str(taken),
     )
+
+
+def trial_scale(recipe: Recipe) -> int:
+    """By how much a trial has to be longer so that the least of a chain's nets gets a whole share of it."""
+    least = min([1 - sum(a.share for a in recipe.assistants), *(a.share for a in recipe.assistants)])
+    return math.ceil(1 / least)
 
 
 def trial(recipe: Recipe, steps: int, folder: Path) -> tuple[dict[str, dict[str, Any]], int, bool, float]:

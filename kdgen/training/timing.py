@@ -15,7 +15,7 @@ from kdgen.recipe import Recipe
 from kdgen.report.sample_grids import Pictured
 from kdgen.tasks.drawing import Drawing
 from kdgen.training.chain import fresh
-from kdgen.training.estimate import ASKED, trial
+from kdgen.training.estimate import ASKED, trial, trial_scale
 from kdgen.training.run import distill
 from kdgen.training.schedule import Length, asking
 from kdgen.training.trainer import QUARTERS
@@ -90,7 +90,7 @@ def measure(recipe: Recipe, folder: Path) -> Rates:
         UserError: for whatever the run itself would refuse.
     """
     began = time.perf_counter()
-    phases, _, guided, drawing = trial(recipe, STEPS * _scale(recipe), folder)
+    phases, _, guided, drawing = trial(recipe, STEPS * trial_scale(recipe), folder)
     spent = sum(phase["seconds"] for phase in phases.values())
     asked = sum(phase["asked"] for phase in phases.values()) * max(ASKED, recipe.batch_size)
     start = max(time.perf_counter() - began - spent - asked - drawing, 0.1)
@@ -240,11 +240,6 @@ def _looks(recipe: Recipe, seconds: float) -> int:
     if recipe.evaluate_every is None:
         return 0
     return len(QUARTERS) if recipe.steps is not None else int(seconds / recipe.evaluate_every)
-
-
-def _scale(recipe: Recipe) -> int:
-    least = min([1 - sum(a.share for a in recipe.assistants), *(a.share for a in recipe.assistants)])
-    return math.ceil(1 / least)
 
 
 def _seconds(task: Task, net: Any, reference: Any, limit: int) -> float:

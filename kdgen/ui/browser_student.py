@@ -32,12 +32,11 @@ from kdgen.types.text import restored, with_texts
 from kdgen.ui.job import Job, not_done
 from kdgen.ui.markup import Words
 from kdgen.ui.onnxruntime_web import FILES, VERSION, runtime
-from kdgen.ui.origin import words_of
 from kdgen.ui.process import environment
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import COOKIE
 from kdgen.ui.sharing import shown_by
-from kdgen.ui.words import translated
+from kdgen.ui.words import translated, words_of
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import fastest_seconds
 

@@ -13,11 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kdgen.types import Text, text
 from kdgen.ui.job import SECRET, new_session
-from kdgen.ui.origin import origin, words_of
+from kdgen.ui.origin import origin
 from kdgen.ui.sessions import COOKIE
 from kdgen.ui.shared_page import previews_of
 from kdgen.ui.uploads import Uploads
-from kdgen.ui.words import translated
+from kdgen.ui.words import translated, words_of
 
 BODY_BYTES, UPLOAD_BYTES = 4_000_000, 500_000_000
 """Bytes of a request, and of one that uploads files."""

@@ -25,7 +25,7 @@ from kdgen.ui.sessions import COOKIE, Codes
 from kdgen.ui.shared_routes import shared_routes
 from kdgen.ui.theme import STATIC
 from kdgen.ui.uploads import Uploads
-from kdgen.ui.words import CHINESE, ENGLISH
+from kdgen.ui.words import words_of
 
 CLOSED = (
     "file/{path:path}", "proxy={url:path}", "stream/{rest:path}", "deep_link", "dev/reload", "process_recording",
@@ -46,7 +46,7 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
 
     async def enter(request: Request) -> Response:
         """Give a browser the session that a code stands for; one with runs of its own is asked first."""
-        words = CHINESE if request.headers.get("accept-language", "").lower().startswith("zh") else ENGLISH
+        words = words_of(request.headers)
         session = codes.session(request.path_params["code"])
         if not session:
             return HTMLResponse(_page(words["enter_gone"], '<a href="../">kdgen</a>'), 404)

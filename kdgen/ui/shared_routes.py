@@ -7,10 +7,11 @@ from starlette.routing import BaseRoute, Route
 
 from kdgen.types import UserError
 from kdgen.ui import shared_page, sharing
-from kdgen.ui.origin import origin, words_of
+from kdgen.ui.origin import origin
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Runs
 from kdgen.ui.showcase import FOLDER
+from kdgen.ui.words import words_of
 
 
 def shared_routes(runs: Runs) -> list[BaseRoute]:

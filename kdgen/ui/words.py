@@ -44,10 +44,14 @@ def say(key: str) -> Any:
     return I18N(PREFIX + key)
 
 
+def words_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """The words in the language that a browser asks for first, by the headers of its request."""
+    return CHINESE if headers.get("accept-language", "").strip().lower().startswith("zh") else ENGLISH
+
+
 def words_for(request: gr.Request | None) -> Mapping[str, str]:
-    """The words in the language that a browser asks for first."""
-    languages = request.headers.get("accept-language", "") if request is not None else ""
-    return CHINESE if languages.strip().lower().startswith("zh") else ENGLISH
+    """The same of a request of the page's; English where there is none."""
+    return words_of(request.headers) if request is not None else ENGLISH
 
 
 def translated(message: str | UserError, words: Mapping[str, str]) -> str:
