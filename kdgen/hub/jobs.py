@@ -4,7 +4,8 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,6 +42,9 @@ PATIENCE = 600.0
 DONE = "COMPLETED"
 TAIL = 40
 """Lines of a log that a glance reads."""
+
+GLANCE_SECONDS = 3.0
+"""For which it reads them: huggingface-hub takes a log as read once nothing came for 5 s, and jobs may never pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +190,20 @@ def glance(id: str, *, token: str | None = None) -> Glance:
     with jobs_explained(f"job {id}"):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         job = _job(with_retries(lambda: hub.inspect_job(job_id=id, namespace=user)))
-        said = list(hub.fetch_job_logs(job_id=id, namespace=user, tail=TAIL)) if job.stage != "SCHEDULING" else []
+        said = _newest(hub.fetch_job_logs(job_id=id, namespace=user, tail=TAIL)) if job.stage != "SCHEDULING" else []
     events = [event for line in said if (event := _event(line)) is not None]
     lines = [redacted(line) for line in said if _event(line) is None and line.strip()]
     return Glance(job, events[-1] if events else None, tuple(lines[-5:]))
+
+
+def _newest(log: Iterable[str]) -> list[str]:
+    """The last lines of a log; one that goes on faster than its reader's patience is left after a while."""
+    until, lines = time.monotonic() + GLANCE_SECONDS, deque[str](maxlen=TAIL)
+    for line in log:
+        lines.append(line)
+        if time.monotonic() > until:
+            break
+    return list(lines)
 
 
 def cancel(id: str, *, token: str | None = None) -> None:

@@ -1,10 +1,13 @@
 """A recipe as a job of the Hub: begun, followed, published and ended, from the command line."""
 
 import json
+import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 import kdgen
 from kdgen.cli.commands import elsewhere
@@ -156,6 +159,20 @@ def test_a_hub_out_of_reach_leaves_the_job_at_work_and_says_how_to_go_on(
     monkeypatch.setattr(jobs, "inspect", inspect)
     assert not inspect(job.id).over
     assert jobs.glance(job.id).job.hardware == "cpu-basic"
+    jobs.cancel(job.id)
+
+
+def test_a_glance_at_a_job_that_never_pauses_has_its_newest_lines(
+    hub: Hub, place: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs.begin(override(preset("denoise"), ["seconds=600", *TINY]), "cpu-basic", repo_id=place.name("chatty"))
+    while jobs.inspect(job.id).stage == "SCHEDULING":
+        time.sleep(0.1)
+    monkeypatch.setattr(HfApi, "fetch_job_logs", lambda self, **given: (f"line {number}" for number in count()))
+    monkeypatch.setattr(jobs, "GLANCE_SECONDS", 0.1)
+    numbers = [int(line.removeprefix("line ")) for line in jobs.glance(job.id).lines]
+    assert numbers == list(range(numbers[0], numbers[0] + 5))
+    assert numbers[0] > jobs.TAIL
     jobs.cancel(job.id)
 
 
