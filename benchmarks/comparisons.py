@@ -9,19 +9,16 @@ after the first tenth, in which it fills its caches.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+from app_server import serving
 from gradio_client import Client, handle_file
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
 GROWTH = 50_000_000
 """Bytes by which the server may grow."""
 
@@ -32,27 +29,13 @@ def main() -> None:
     parser.add_argument("--comparisons", type=int, default=200)
     parser.add_argument("--port", type=int, default=7996)
     options = parser.parse_args()
-    with TemporaryDirectory() as place:
-        env = {**os.environ, "KDGEN_APP_FOLDER": f"{place}/app", "GRADIO_SERVER_PORT": str(options.port),
-               "GRADIO_ANALYTICS_ENABLED": "False"}  # fmt: skip
-        log = (Path(place) / "log").open("w+")
-        server = subprocess.Popen([sys.executable, str(ROOT / "app.py")], env=env, stdout=log, stderr=log)
-        try:
-            seen = _compared(f"http://127.0.0.1:{options.port}", server.pid, options.comparisons, Path(place))
-        finally:
-            server.terminate()
-            server.wait(60)
+    with TemporaryDirectory() as place, serving(options.port, Path(place)) as app:
+        seen = _compared(app.url, app.pid, options.comparisons, Path(place))
     print(json.dumps(seen, indent=2))
     sys.exit(seen["server_mb"][-1] - seen["server_mb"][2] > GROWTH / 1e6)
 
 
 def _compared(url: str, pid: int, count: int, place: Path) -> dict[str, list[int]]:
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/config", timeout=5).close()
-            break
-        except OSError:
-            time.sleep(0.1)
     server = psutil.Process(pid)
     client = Client(url, verbose=False)
     student = _student(client)

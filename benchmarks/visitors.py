@@ -8,17 +8,15 @@ stop somebody else's. Prints what was seen; exits with 1 if anything was not as 
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
+from app_server import AppServer, serving
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 
@@ -75,34 +73,18 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=7997)
     options = parser.parse_args()
     with TemporaryDirectory() as place:
-        env = {**os.environ, "KDGEN_APP_FOLDER": f"{place}/app", "GRADIO_SERVER_PORT": str(options.port),
-               "GRADIO_ANALYTICS_ENABLED": "False"}  # fmt: skip
-        log = (Path(place) / "log").open("w+")
-        server = subprocess.Popen([sys.executable, str(ROOT / "app.py")], env=env, stdout=log, stderr=log)
-        try:
-            seen = _visited(f"http://127.0.0.1:{options.port}", server, options.clients, options.seconds)
-        finally:
-            server.terminate()
-            server.wait(60)
-        log.seek(0)
-        seen["tracebacks"] = log.read().count("Traceback")
+        with serving(options.port, Path(place)) as app:
+            seen = _visited(app, options.clients, options.seconds)
+        seen["tracebacks"] = app.log.read_text().count("Traceback")
     print(json.dumps(seen, indent=2))
     sys.exit(bool(seen["leaks"] or seen["problems"] or seen["rises"] or seen["tracebacks"]))
 
 
-def _visited(url: str, server: "subprocess.Popen[bytes]", clients: int, seconds: float) -> dict[str, object]:
-    begun = time.monotonic()
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/config", timeout=5).close()
-            break
-        except OSError:
-            time.sleep(0.1)
-    opened = time.monotonic() - begun
-    process = psutil.Process(server.pid)
+def _visited(app: AppServer, clients: int, seconds: float) -> dict[str, object]:
+    process = psutil.Process(app.pid)
     runs: dict[str, str] = {}
     until = time.monotonic() + seconds
-    visitors = [Visitor(url, until, runs) for _ in range(clients)]
+    visitors = [Visitor(app.url, until, runs) for _ in range(clients)]
     memory = [process.memory_info().rss]
     for visitor in visitors:
         visitor.start()
@@ -112,7 +94,7 @@ def _visited(url: str, server: "subprocess.Popen[bytes]", clients: int, seconds:
     time.sleep(5)
     waits = sorted(wait for visitor in visitors for wait in visitor.waits)
     return {
-        "clients": clients, "seconds": seconds, "page_answers_after_seconds": round(opened, 1),
+        "clients": clients, "seconds": seconds, "page_answers_after_seconds": round(app.opened, 1),
         "looks": len(waits), "median_wait_seconds": round(statistics.median(waits), 3),
         "p95_wait_seconds": round(waits[int(0.95 * len(waits))], 3),
         "leaks": sum(visitor.leaks for visitor in visitors),
