@@ -82,7 +82,7 @@ def visit(chromium, url, session, token=None):
     page = context.new_page()
     page.set_default_timeout(180_000)
     page.goto(url)
-    page.locator("#kd-status .kd-status").wait_for()
+    page.locator("#kd-status .kd-status").wait_for(state="attached")
     page.locator("#kd-away button").first.click()
     return page
 
