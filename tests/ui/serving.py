@@ -23,3 +23,27 @@ def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
+
+
+def homes(server):
+    return {path.parent for path in (server.folder / "runs").glob("*/job.json")}
+
+
+def begun(server, before):
+    """The recipe of the run that was begun since, once there is one."""
+    for _ in range(900):
+        new = homes(server) - before
+        if new and (home := new.pop()) and (home / "recipe.json").is_file():
+            return json.loads((home / "recipe.json").read_text())
+        time.sleep(0.1)
+    raise AssertionError("no run was begun")
+
+
+def stop(page):
+    page.locator("#kd-stop").click()
+    page.locator(".kd-stopped").wait_for()
+
+
+def advanced(page):
+    page.locator("#kd-advanced button").first.click()
+    page.locator("#kd-field-amount input").wait_for()

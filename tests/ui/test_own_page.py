@@ -6,10 +6,10 @@ import shutil
 import pytest
 from gradio_client.exceptions import AppError
 from PIL import Image
+from serving import advanced, begun, homes, stop
 
 from kdgen.models.loading import BUNDLED
 from kdgen.presets import preset
-from tests.ui.test_setup import advanced, begun, homes, stop
 
 
 def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, client, session, tmp_path):

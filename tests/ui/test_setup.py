@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+from serving import advanced, begun, homes, stop
 
 from kdgen.presets import preset
 from kdgen.ui import choices
@@ -19,30 +20,6 @@ def slow(page, milliseconds=150):
     session.send("Network.emulateNetworkConditions", {
         "offline": False, "latency": milliseconds, "downloadThroughput": -1, "uploadThroughput": -1,
     })  # fmt: skip
-
-
-def homes(server):
-    return {path.parent for path in (server.folder / "runs").glob("*/job.json")}
-
-
-def begun(server, before):
-    """The recipe of the run that was begun since, once there is one."""
-    for _ in range(900):
-        new = homes(server) - before
-        if new and (home := new.pop()) and (home / "recipe.json").is_file():
-            return json.loads((home / "recipe.json").read_text())
-        time.sleep(0.1)
-    raise AssertionError("no run was begun")
-
-
-def stop(page):
-    page.locator("#kd-stop").click()
-    page.locator(".kd-stopped").wait_for()
-
-
-def advanced(page):
-    page.locator("#kd-advanced button").first.click()
-    page.locator("#kd-field-amount input").wait_for()
 
 
 def test_what_is_typed_and_started_at_once_is_what_runs(opened, server):
