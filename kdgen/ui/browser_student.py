@@ -5,12 +5,12 @@ onnxruntime-web and holds its picture against the server's.
 """
 
 import json
-import subprocess
 import sys
 import threading
-from contextlib import suppress
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from starlette.concurrency import run_in_threadpool
@@ -27,12 +27,12 @@ from kdgen.models.model import load
 from kdgen.models.nets.fold import folded
 from kdgen.models.task_arguments import task_class
 from kdgen.tasks.infer_task import task_of
-from kdgen.types import Batch, UserError, text
-from kdgen.types.text import restored, with_texts
+from kdgen.types import Batch, Event, UserError, text
+from kdgen.types.text import with_texts
 from kdgen.ui.job import Job, not_done
 from kdgen.ui.markup import Words
 from kdgen.ui.onnxruntime_web import FILES, VERSION, runtime
-from kdgen.ui.process import environment
+from kdgen.ui.process import INTERRUPTED, KILLED, complaint, environment, execute
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import COOKIE
 from kdgen.ui.sharing import shown_by
@@ -105,26 +105,25 @@ def made(runs: Runs, job: Job) -> Path:
     """
     if job.state != "done":
         raise UserError(not_done(job))
-    home = runs.home(job)
-    folder = home / "browser"
+    folder = runs.home(job) / "browser"
     with _making:
         if not (folder / "facts.json").is_file():
-            _make(home, folder, environment(runs.limits.folder / "cache"))
+            _make(runs, job, folder)
     return folder
 
 
-def _make(home: Path, folder: Path, env: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "kdgen.ui.browser_student", str(home / "run"), str(folder)]
-    try:
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise UserError(text("too_large_for_browser", "it took more than {seconds} s to export this student: it is too "
-                             "large for a browser", seconds=SECONDS)) from None  # fmt: skip
-    if done.returncode:
-        reason: str = text("no_export", "this student could not be exported")
-        with suppress(ValueError, LookupError):
-            reason = restored(json.loads(done.stdout.splitlines()[-1]))["message"]
-        raise UserError(reason)
+def _make(runs: Runs, job: Job, folder: Path) -> None:
+    """The same by ``make``, in a process bounded in time and memory."""
+    paths = [str(path.resolve()) for path in (runs.home(job) / "run", folder)]
+    arguments, limits = [sys.executable, "-m", "kdgen.ui.browser_student", *paths], runs.limits
+    with TemporaryDirectory(prefix="browser-", dir=limits.folder) as place:
+        env = environment(limits.folder / "cache")
+        code = execute(arguments, Path(place), SECONDS, env=env, memory=limits.memory_bytes)
+        if code in (*INTERRUPTED, *KILLED):
+            raise UserError(text("too_large_for_browser", "to export this student took more than {seconds} s, or all "
+                                 "memory: it is too large for a browser", seconds=SECONDS))  # fmt: skip
+        if code:
+            raise UserError(complaint(Path(place), code))
 
 
 def routes(runs: Runs) -> list[BaseRoute]:
@@ -181,7 +180,8 @@ def main() -> None:
     try:
         make(Path(sys.argv[1]), Path(sys.argv[2]))
     except UserError as error:
-        print(json.dumps(with_texts({"message": error.text})))
+        print(json.dumps(with_texts(asdict(Event(kind="refused", data={"message": error.text})))))
+        print(f"kdgen: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -10,7 +10,7 @@ CONTROLS = ("control_steps", "control_seconds")
 APART = ("start", "images", "answers", *CONTROLS, "report")
 """Phases that are named by themselves; all others are training."""
 
-ROUND = ((20.0, 5), (90.0, 10), (600.0, 30), (float("inf"), 60))
+ROUND = ((20.0, 5), (180.0, 10), (900.0, 30), (float("inf"), 60))
 """Up to how many seconds a duration is said in multiples of what: it is an estimate."""
 
 

@@ -1,0 +1,29 @@
+"""What tests bring as visitors do."""
+
+import zipfile
+
+from PIL import Image
+
+from kdgen.models.loading import BUNDLED
+
+
+def zipped(path, files, **changed):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            for key, value in changed.items():
+                setattr(entry, key, value)
+            archive.writestr(entry, data)
+    return path
+
+
+def student_files():
+    return {name: (BUNDLED / "denoiser" / name).read_bytes() for name in ("config.json", "model.safetensors")}
+
+
+def photographs(tmp_path, count=5, side=80):
+    paths = [tmp_path / f"{number}.png" for number in range(count)]
+    for path in paths:
+        Image.effect_noise((side, side), 60).save(path)
+    return paths
