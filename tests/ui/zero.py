@@ -67,4 +67,5 @@ if __name__ == "__main__":
     os.environ["SPACES_ZERO_GPU"] = "true"
     os.environ["GRADIO_SERVER_PORT"] = sys.argv[1]
     made = space_app()
+    made.STARTING = 8
     made.serve(made.lent())
