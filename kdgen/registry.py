@@ -18,11 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from kdgen.types import Text, UserError, text
 from kdgen.types.arguments import check_arguments, validated
 
-Kind = Literal["net", "adapter", "task", "method", "objective", "ratio", "images", "preset"]
+Kind = Literal["net", "adapter", "task", "method", "objective", "ratio", "images", "damage", "preset"]
 KINDS: dict[Kind, Text] = {
     "net": text("kind_net", "net"), "adapter": text("kind_adapter", "adapter"), "task": text("kind_task", "task"),
     "method": text("kind_method", "method"), "objective": text("kind_objective", "objective"),
     "ratio": text("kind_ratio", "ratio"), "images": text("kind_images", "images"),
+    "damage": text("kind_damage", "damage"),
     "preset": text("kind_preset", "preset"),
 }  # fmt: skip
 T = TypeVar("T", bound=Callable[..., Any])

@@ -1,0 +1,97 @@
+"""What a damage is, and several in a row."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor
+
+from kdgen.registry import Spec, build
+from kdgen.types import UserError
+
+Damaged = tuple[Tensor, Mapping[str, Tensor]]
+"""Damaged images ``(B, C, H', W')``, and the conditions ``(B, ...)`` by which nets are told of it."""
+
+Amount = Annotated[
+    float | Annotated[Sequence[float], Field(min_length=2, max_length=2)],
+    Field(description="a number, or [low, high] of such"),
+]
+"""How strong a damage is: as given, or drawn for each image."""
+
+
+class Damage:
+    """One way in which images are damaged.
+
+    Attributes:
+        scale: how many times less high and wide images become.
+    """
+
+    scale: int = 1
+
+    def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
+        """Damage images.
+
+        Args:
+            images: ``(B, C, H, W)`` in [-1, 1] before any noise; left as they are.
+            random: a CPU generator.
+            share: where within its ranges the damage lies, in [0, 1]; drawn for each image if None.
+        """
+        raise NotImplementedError
+
+
+class InTurn(Damage):
+    """Damages one after another.
+
+    Args:
+        damages: in this order.
+
+    Raises:
+        UserError: where two of them tell nets the same condition, at the first call.
+    """
+
+    def __init__(self, damages: Sequence[Damage]) -> None:
+        self.damages = tuple(damages)
+        self.scale = 1
+        for damage in self.damages:
+            self.scale *= damage.scale
+
+    def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
+        """See the base."""
+        cond: dict[str, Tensor] = {}
+        for damage in self.damages:
+            images, told = damage(images, random, share)
+            if twice := cond.keys() & told.keys():
+                raise UserError(f"two damages tell nets their {min(twice)}: leave one of them out")
+            cond |= told
+        return images, cond
+
+
+def amounts(given: Amount, count: int, random: torch.Generator, share: float | None) -> Tensor:
+    """How strong a damage is for each image, ``(count,)``: at a share of its range, or drawn from it."""
+    low, high = given if isinstance(given, Sequence) else (given, given)
+    return low + (high - low) * (torch.rand(count, generator=random) if share is None else torch.full((count,), share))
+
+
+def check_amount(owner: str, name: str, given: Amount, low: float, high: float) -> None:
+    """Refuse an amount out of bounds, or a range that falls. Raises UserError."""
+    ends = tuple(given) if isinstance(given, Sequence) else (given, given)
+    if not low <= ends[0] <= ends[1] <= high:
+        raise UserError(f"damage {owner}: {name} is a number from {low:g} to {high:g}, or [low, high] of such, not "
+                        f"{given!r}")  # fmt: skip
+
+
+def make_damages(descriptions: Sequence[Any]) -> InTurn:
+    """Damages in turn from their descriptions ``{"name": ..., "args": {...}}``.
+
+    Raises:
+        UserError: for a malformed description, an unknown name, or arguments that do not fit.
+    """
+    made = []
+    for each in descriptions:
+        try:
+            spec = Spec(name=each) if isinstance(each, str) else Spec.model_validate(each)
+        except ValidationError:
+            raise UserError(f'a damage is a name or {{"name": ..., "args": {{...}}}}, not {each!r}') from None
+        made.append(build("damage", spec))
+    return InTurn(made)
