@@ -21,6 +21,7 @@ from kdgen.models.abilities import Stored
 from kdgen.models.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.models.adapters.checkpoint import load_checkpoint
 from kdgen.models.adapters.declared_task import declared_task, try_once
+from kdgen.models.adapters.restorer import SUFFIXES, open_restorer
 from kdgen.models.adapters.weight_files import check_content
 from kdgen.models.config import check_net, is_student, read_config
 from kdgen.models.hub_cache import HubId, fetch, hub_id
@@ -77,6 +78,9 @@ def load_net(
     path = Path(reference).expanduser()
     if path.suffix == ".json" and path.is_file():
         return _foreign(_declaration(path))
+    if path.suffix in SUFFIXES and path.is_file():
+        net, channels, task = open_restorer(path)
+        return Loaded(net, path.stem, channels, task)
     for folder in (path / "student", path, BUNDLED / str(reference)):
         if is_student(folder):
             return _student(folder)

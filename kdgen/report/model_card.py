@@ -8,7 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from kdgen.models.config import Config
 from kdgen.models.hub_cache import HubId
-from kdgen.models.task_arguments import task_class
+from kdgen.models.task_arguments import task_class, task_name
 from kdgen.recipe import STARTS, Checkpoint, Recipe
 from kdgen.registry import Spec
 from kdgen.report.report import Report, heading
@@ -49,7 +49,7 @@ def card(
     name = recipe.name if recipe else config.name if config else ""
     net = config.net if config else recipe.student if recipe else Spec(name="")
     task = dict(config.task) if config else {"name": recipe.task.name, **recipe.task.args} if recipe else {}
-    kind = str(task.get("name", recipe.task.name if recipe else "restore"))
+    kind = task_name({"name": recipe.task.name, **task} if recipe else task)
     data = _metadata(report, recipe, kind, name, license, datasets)
     parts = [f"---\n{data.to_yaml()}\n---", f"# {name}", _opening(report, recipe, net, kind)]
     row = report.find("student") if report else None

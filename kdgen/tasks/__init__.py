@@ -9,10 +9,11 @@ from kdgen.tasks.diffuse import Diffuse
 from kdgen.tasks.encode import Encode
 from kdgen.tasks.few_steps import FewSteps
 from kdgen.tasks.generate import Generate
+from kdgen.tasks.restore import Restore
 from kdgen.tasks.rollouts import Rollouts
 from kdgen.tasks.samples import Samples
 
-__all__ = ["Autoencode", "Classify", "Decode", "Denoise", "Diffuse", "Encode", "FewSteps", "Generate", "Rollouts",
-           "Samples"]  # fmt: skip
+__all__ = ["Autoencode", "Classify", "Decode", "Denoise", "Diffuse", "Encode", "FewSteps", "Generate", "Restore",
+           "Rollouts", "Samples"]  # fmt: skip
 
 import_modules(__name__, __path__)

@@ -11,7 +11,8 @@ from kdgen import registry
 from kdgen.models.input_shape import InputShape, Shaped, error_line, input_shape, mirrored
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec
-from kdgen.tasks import Autoencode, Denoise, Encode
+from kdgen.tasks import Autoencode, Encode
+from kdgen.tasks.restoration import Restoration
 from kdgen.types import Batch, Net, Task, UserError
 from kdgen.utils.conditions import call
 from kdgen.utils.devices import device_of, evaluating
@@ -125,7 +126,7 @@ class _Probe:
     def answer(self) -> Tensor:
         """What the net says to the batch. Raises UserError where it does not take that."""
         out, reason = self._ask(self.batch.x)
-        if out is None and self.party.key is None and isinstance(self.task, Denoise):
+        if out is None and self.party.key is None and isinstance(self.task, Restoration):
             out, reason = self._ask_at_its_size() or (None, reason)
         if out is None:
             raise UserError(f"{self.party.called} does not take {self._shown()}: {self._what_it_takes(reason)}")

@@ -1,34 +1,24 @@
 """Remove additive white Gaussian noise."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count, islice
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
+from kdgen.data import Pairs, generator
 from kdgen.data.source import ImageSource
-from kdgen.metrics import psnr, sharpness, ssim
-from kdgen.models.tiling import whole
 from kdgen.registry import register
 from kdgen.tasks.noise_levels import NoiseLevels, NoiseRange, evaluation_levels, noise_range
-from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
+from kdgen.tasks.restoration import ChannelsOrBoth, Loss, Restoration
+from kdgen.types import Batch, Task, Text, UserError, text
 from kdgen.types.arguments import Count
-from kdgen.utils.devices import device_of, evaluating
-from kdgen.utils.distance import distance
-
-BLOCK_PIXELS = 2**20
-
-Loss = Literal["charbonnier", "l1", "l2"]
-ChannelsOrBoth = Annotated[Literal[1, 3, "both"], Field(description='1 (grey), 3 (colour) or "both"')]
 
 
 @register("task")
-class Denoise(Task):
+class Denoise(Restoration):
     """Remove additive white Gaussian noise, at one level or blind over a range, in grey or colour.
 
     Noise is never clipped: ``x = y + 2 * sigma / 255 * n`` with ``n`` standard normal. ``cond["sigma"]`` tells the nets
@@ -61,13 +51,9 @@ class Denoise(Task):
     """
 
     takes_sigma = True
-    default_images, baseline_name = "dead_leaves", text("noisy_input", "noisy input")
+    baseline_name = text("noisy_input", "noisy input")
     group, usual_preset = "denoiser", "denoise"
     usual_methods = (*Task.usual_methods, "jacobian")
-    channels: int
-    equivariant = True
-    quick_eval_images = 2
-    needs: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -83,32 +69,36 @@ class Denoise(Task):
         self.low, self.high = noise_range(sigma)
         if not clean and images is None:
             raise UserError('clean=false needs noisy images: set images to {"name": "folder", "args": {"path": ...}}')
-        self.both = channels == "both"
-        self.channels = 3 if channels == "both" else channels
-        self.patch, self.loss_name = patch, loss
-        self.source: Images = make_images(images if images is not None else {"name": self.default_images})
-        self.pairs = self.source if isinstance(self.source, Pairs) else None
+        super().__init__(channels=channels, images=images, patch=patch, evaluate=evaluate, loss=loss, levels={},
+                         damaged=not clean, truthless=not clean and not self.high)  # fmt: skip
         if self.pairs is not None and not clean:
             raise UserError("pairs have clean images: leave clean out")
-        self.noisy = not clean or self.pairs is not None
-        self.damaged = not clean and not self.high
-        own = evaluate is None and (self.pairs is not None or self.damaged)
-        self.held_out = not own
-        self.gallery: Gallery = self.source if own else make_images(evaluate or {"name": "photographs"})
-        self.has_truth = not self.damaged or isinstance(self.gallery, Pairs)
-        self.primary_metric = self.taught_primary_metric = "psnr" if self.has_truth else "psnr@teacher"
-        if not isinstance(self.source, Images):
-            raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
-        if not isinstance(self.gallery, Gallery):
-            raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")
         lowest = self.high if isinstance(self.gallery, Pairs) else self.low
         self.evaluate_sigmas = evaluation_levels(lowest, self.high, evaluate_sigmas)
+        self.levels = {f"{sigma:g}": sigma for sigma in self.evaluate_sigmas}
+
+    def damage(self, images: Tensor, random: torch.Generator, level: float | None = None) -> tuple[Tensor, Any]:
+        """The images under noise of standard deviation ``level`` in 8-bit units, and ``sigma``; see the base."""
+        std = self._std(len(images), random, level)
+        noise = torch.randn(images.shape, generator=random)
+        return torch.addcmul(images, noise, std[:, None, None, None]), {"sigma": std}
+
+    def told(self, number: int, random: torch.Generator, level: float | None = None) -> Mapping[str, Tensor]:
+        """``sigma`` of images that are noisy already, where there is but one; see the base."""
+        known = level is not None or self.low == self.high
+        return {"sigma": self._std(number, random, level)} if known else {}
+
+    def _std(self, number: int, random: torch.Generator, level: float | None) -> Tensor:
+        """Standard deviations in units of the image range, ``(B,)``."""
+        if level is not None:
+            return torch.full((number,), 2 * level / 255)
+        return 2 / 255 * (self.low + (self.high - self.low) * torch.rand(number, generator=random))
 
     def describe(self) -> dict[str, Any]:
         """The task as a model's configuration states it: name, noise levels in 8-bit units, channels."""
         sigma: float | list[float] = self.low if self.low == self.high else [self.low, self.high]
         told = {"name": "denoise", "sigma": sigma, "channels": "both" if self.both else self.channels}
-        return told | ({"damage": "that of its training images"} if self.pairs is not None or self.damaged else {})
+        return told | ({"damage": "that of its training images"} if self.pairs is not None or self.truthless else {})
 
     @classmethod
     def degrade(cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float, random: torch.Generator) -> Tensor:
@@ -131,168 +121,19 @@ class Denoise(Task):
         paired = isinstance(images, Mapping) and images.get("name") == "pairs"
         return args.get("evaluate") or (images if damaged or paired else {"name": "photographs"})
 
-    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Endless batches, ``x`` and ``y`` ``(B, C, patch, patch)``; each depends on seed, size and number alone.
-
-        Patches are made for a block of successive batches at once, which depends on its number alone likewise.
-        """
-        length = max(BLOCK_PIXELS // (self.patch**2 * batch_size), 1)
-        block, patches = -1, list[Tensor]()
-        for number in count(start):
-            if number // length != block:
-                block = number // length
-                patches = self._block(block, length, batch_size, seed)
-            yield self._batch(patches[number % length], generator(seed, "batch", number))
+    def describe_levels(self, seed: int) -> Text:
+        """On which noise levels and with which seed."""
+        return text("measured_noisy", "Measured against the clean images, noise of sigma {levels:, } with seed {seed}.",
+                    levels=[f"{sigma:g}" for sigma in self.evaluate_sigmas], seed=seed)  # fmt: skip
 
     def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The same truth under fresh noise of the same level; a batch of pairs or without truth as it is."""
-        if batch.y is None or self.noisy:
+        if batch.y is None or self.given:
             return batch
         noise = torch.randn(batch.y.shape, generator=generator(seed, "noise"))
         return replace(batch, x=torch.addcmul(batch.y, noise, batch.cond["sigma"].view(-1, 1, 1, 1)))
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the size of patches and the source of images."""
-        known = (self.describe(), self.patch, self.noisy, self.source.fingerprint())
+        known = (self.describe(), self.patch, self.given, self.source.fingerprint())
         return hashlib.sha256(repr(known).encode()).hexdigest()
-
-    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
-        """The distance to the ground truth per image, ``(B,)``, averaged over channels and pixels; None without truth.
-
-        Charbonnier is ``sqrt(d^2 + eps^2)`` with eps 1e-3, Charbonnier et al., ICIP 1994; l1 is ``|d|``, l2 ``d^2``.
-        """
-        if batch.y is None:
-            return None
-        return distance(self.loss_name, out, batch.y)
-
-    def example(self) -> Batch:
-        """A flat image of 256x256."""
-        level = self.evaluate_sigmas[len(self.evaluate_sigmas) // 2]
-        return Batch(x=torch.zeros(1, self.channels, 256, 256), cond={"sigma": torch.full((1,), 2 * level / 255)})
-
-    def answer_shape(self, batch: Batch) -> tuple[int, ...]:
-        """That of the noisy image, ``(C, H, W)``."""
-        return tuple(batch.x.shape[1:])
-
-    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
-        """On which noise levels and with which seed."""
-        which = "" if self.held_out else text("trained_on", ", those it was trained on")
-        if not self.has_truth:
-            return text("measured_damaged", "Measured against the teacher's answers to damaged images{which}: there "
-                        "are no clean ones.", which=which)  # fmt: skip
-        if isinstance(self.gallery, Pairs):
-            return text("measured_pairs", "Measured against the clean images of {count:,} pairs{which}.",
-                        count=len(self.gallery.names), which=which)  # fmt: skip
-        return text("measured_noisy", "Measured against the clean images, noise of sigma {levels:, } with seed {seed}.",
-                    levels=[f"{sigma:g}" for sigma in self.evaluate_sigmas], seed=seed)  # fmt: skip
-
-    def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
-        """Quality on the evaluation images: ``psnr`` in dB, ``ssim``, ``sharpness``, averaged over images and levels.
-
-        Each image gets noise of its own, the same for every net; the net sees whole images one by one, in tiles if it
-        takes one size alone, and its output is clamped to [-1, 1]. With several noise levels each also stands by
-        itself, as ``psnr@15``. The net is evaluated where it lies and its modes are left as they were.
-
-        Args:
-            net: any net for images of ``channels``.
-            reference: the teacher, for damaged images without clean ones: figures are then ``psnr@teacher`` and
-                ``ssim@teacher``.
-            seed: of the noise.
-            limit: use the first so many images only.
-        """
-        if not self.has_truth:
-            return self._beside(net, reference, limit)
-        figures: dict[float, dict[str, float]] = {}
-        where = device_of(net)
-        with evaluating(net):
-            for sigma in self.evaluate_sigmas:
-                rows = []
-                for _, batch in self.evaluation_images(seed=seed, limit=limit, sigma=sigma):
-                    batch = batch.to(where)
-                    truth = batch.y
-                    assert truth is not None
-                    out = whole(net, batch.x, batch.cond).float().clamp(-1, 1)
-                    rows.append([psnr(out, truth).item(), ssim(out, truth).item(), sharpness(out, truth).item()])
-                if not rows:
-                    raise UserError("there is no image to evaluate on: give a folder with readable images")
-                figures[sigma] = dict(zip(("psnr", "ssim", "sharpness"), _means(rows), strict=True))
-        columns = _means([list(row.values()) for row in figures.values()])
-        means = dict(zip(("psnr", "ssim", "sharpness"), columns, strict=True))
-        if len(figures) > 1:
-            means |= {f"{name}@{sigma:g}": value for sigma, row in figures.items() for name, value in row.items()}
-        return means
-
-    def _beside(self, net: Net, reference: Net | None, limit: int | None) -> Metrics:
-        """How near a net comes to the teacher on images that have no truth; nothing of the teacher itself."""
-        if reference is None:
-            raise UserError("there are no clean images to measure against: name a teacher, or evaluate on `pairs`")
-        if net is reference:
-            return {}
-        rows = []
-        for _, batch in self.evaluation_images(limit=limit):
-            answers = []
-            for each in (net, reference):
-                at = batch.to(device_of(each))
-                with evaluating(each):
-                    answers.append(whole(each, at.x, at.cond).float().clamp(-1, 1).cpu())
-            rows.append([psnr(*answers).item(), ssim(*answers).item()])
-        return dict(zip(("psnr@teacher", "ssim@teacher"), _means(rows), strict=True))
-
-    def evaluate_input(self, *, seed: int = 0, limit: int | None = None) -> Metrics:
-        """The figures of the noisy images themselves, as ``evaluate`` gives them for a net."""
-        return self.evaluate(_Untouched(), seed=seed, limit=limit)
-
-    def evaluation_images(
-        self, *, seed: int = 0, limit: int | None = None, sigma: float | None = None
-    ) -> Iterator[tuple[str, Batch]]:
-        """The evaluation images by name, each a batch of one, with its truth if it has any, as ``evaluate`` shows them.
-
-        Args:
-            seed: of the noise.
-            limit: the first so many images only.
-            sigma: noise level in 8-bit units; the middle one of those evaluated at if not given.
-        """
-        level = self.evaluate_sigmas[len(self.evaluate_sigmas) // 2] if sigma is None else float(sigma)
-        std = torch.full((1,), 2 * level / 255)
-        if isinstance(self.gallery, Pairs):
-            for name, x, y in islice(self.gallery.whole_pairs(self.channels), limit):
-                yield name, Batch(x=x, y=y, cond={"sigma": std})
-            return
-        for index, (name, y) in enumerate(islice(self.gallery.images(self.channels), limit)):
-            if not self.has_truth:
-                yield name, Batch(x=y, cond={"sigma": std})
-                continue
-            noise = torch.randn(y.shape, generator=generator(seed, "evaluate", index, level))
-            yield name, Batch(x=y + std * noise, y=y, cond={"sigma": std})
-
-    def _block(self, block: int, length: int, batch_size: int, seed: int) -> list[Tensor]:
-        numbers = range(block * length, (block + 1) * length)
-        channels = [(1 if number % 2 == 0 else 3) if self.both else self.channels for number in numbers]
-        ready = {}
-        for each in sorted(set(channels)):
-            drawn, how = derive(seed, "block", block, each), (channels.count(each) * batch_size, self.patch)
-            if self.pairs is not None:
-                patches = torch.cat(self.pairs.paired(*how, channels=each, seed=drawn), 1)
-            else:
-                patches = self.source.patches(*how, channels=each, seed=drawn)
-            ready[each] = iter(patches.view(-1, batch_size, *patches.shape[1:]))
-        return [next(ready[each]) for each in channels]
-
-    def _batch(self, patches: Tensor, random: torch.Generator) -> Batch:
-        y = dihedral(patches, torch.randint(NUM_DIHEDRAL, (len(patches),), generator=random))
-        std = 2 / 255 * (self.low + (self.high - self.low) * torch.rand(len(y), generator=random))
-        if self.noisy:
-            cond = {"sigma": std} if self.low == self.high else {}
-            x, *truth = y.chunk(1 if self.pairs is None else 2, 1)
-            return Batch(x=x, y=truth[0] if truth else None, cond=cond)
-        noise = torch.randn(y.shape, generator=random)
-        return Batch(x=torch.addcmul(y, noise, std[:, None, None, None]), y=y, cond={"sigma": std})
-
-
-class _Untouched(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-def _means(rows: list[list[float]]) -> list[float]:
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]

@@ -26,7 +26,7 @@ def same(a: Batch, b: Batch) -> bool:
 
 @pytest.mark.parametrize("args", [FAST, {**FAST, "channels": "both", "sigma": [0, 55]}, {"patch": 256}])
 def test_a_batch_depends_on_seed_and_number_alone(args, monkeypatch):
-    monkeypatch.setattr("kdgen.tasks.denoise.BLOCK_PIXELS", 2**18)
+    monkeypatch.setattr("kdgen.tasks.restoration.BLOCK_PIXELS", 2**18)
     task = build("task", Spec(name="denoise", args=args))
     state = torch.get_rng_state()
     first = take(task, 8)
@@ -37,7 +37,7 @@ def test_a_batch_depends_on_seed_and_number_alone(args, monkeypatch):
 
 
 def test_blocks_join_without_a_seam(monkeypatch):
-    monkeypatch.setattr("kdgen.tasks.denoise.BLOCK_PIXELS", 3 * 4 * 48**2)
+    monkeypatch.setattr("kdgen.tasks.restoration.BLOCK_PIXELS", 3 * 4 * 48**2)
     task = Denoise(**FAST)
     ten = take(task, 10)
     assert all(same(ten[i], take(task, 1, start=i)[0]) for i in range(10))

@@ -1,0 +1,150 @@
+"""Restorers from other people's files: spandrel tells their architecture from the names and shapes of their weights."""
+
+import enum
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdgen.models.adapters.state_dict import find_weights
+from kdgen.models.adapters.weight_files import read_weights_file
+from kdgen.models.input_shape import InputShape
+from kdgen.recipe import Checkpoint
+from kdgen.registry import Spec
+from kdgen.types import UserError
+from kdgen.utils.validation import check_finite
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th", ".tar", ".npz")
+"""How files of weights are called."""
+
+NEEDED = "spandrel"
+
+
+class Restorer(nn.Module):
+    """A net that spandrel built, called on images in [-1, 1].
+
+    Attributes:
+        net: the net itself, whose values lie in [0, 1].
+        input_shape: the heights and widths that it takes.
+        architecture: what spandrel calls it.
+        scale: how many times higher and wider images become.
+    """
+
+    conditions: frozenset[str] = frozenset()
+
+    def __init__(self, descriptor: Any) -> None:
+        super().__init__()
+        self.net: nn.Module = descriptor.model
+        self.descriptor, self.scale = descriptor, int(descriptor.scale)
+        self.architecture = f"{descriptor.architecture.name} ({', '.join(descriptor.tags)})"
+        sizes = descriptor.size_requirements
+        multiple = max(int(sizes.multiple_of), 1)
+        self.input_shape = InputShape(multiple=multiple, min_size=-(-max(int(sizes.minimum), 1) // multiple) * multiple)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` in [-1, 1] to ``(B, C, scale H, scale W)`` in [-1, 1]."""
+        out: Tensor = self.descriptor((x + 1) / 2)
+        return 2 * out - 1
+
+
+def open_restorer(path: Path) -> tuple[Restorer, int, dict[str, Any]]:
+    """Open a file of weights whose architecture spandrel knows.
+
+    Args:
+        path: what torch or safetensors saved, with the weights under any of the usual keys; never unpickled.
+
+    Returns:
+        the net in evaluation mode on the CPU, the channels of its images, and the task that it was made for.
+
+    Raises:
+        UserError: where spandrel is missing or knows no such net, for a net that is told more than an image, and as
+            ``read_weights_file`` for damaged files.
+    """
+    weights, _ = find_weights(read_weights_file(path), Checkpoint(file=str(path), net=Spec(name=NEEDED)))
+    spandrel = _spandrel(path)
+    try:
+        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(weights)
+    except spandrel.UnsupportedModelError:
+        known = ", ".join(sorted({each.architecture.name for each in spandrel.MAIN_REGISTRY.architectures()}))
+        raise UserError(f"{path} holds the weights of no net that is known by its keys (its first: "
+                        f"{', '.join(list(weights)[:3])}; looked for: {known}): write its class into a file with "
+                        "`from kdgen.registry import register` and `@register(\"net\")` above it, and declare it by "
+                        f'{{"file": "{path.name}", "net": {{"name": ...}}}} with --code') from None  # fmt: skip
+    except Exception as error:  # a file can fit an architecture by its names alone
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} looks like a restorer's, and does not fit it: {reason}") from None
+    if not isinstance(descriptor, spandrel.ImageModelDescriptor):
+        raise UserError(f"{path} holds a {descriptor.architecture.name}, which is told a mask beside the image: such "
+                        "teachers are not handled")  # fmt: skip
+    channels = descriptor.input_channels
+    if channels not in (1, 3) or descriptor.output_channels != channels:
+        raise UserError(f"{path} holds a {descriptor.architecture.name} of {channels} channels in and "
+                        f"{descriptor.output_channels} out: 1 or 3 of both are handled")  # fmt: skip
+    check_finite(descriptor.model, str(path))
+    net = Restorer(descriptor).eval().float()
+    return net, channels, {"name": "restore", "channels": channels, **_made_for(descriptor)}
+
+
+def _made_for(descriptor: Any) -> dict[str, Any]:
+    """What is known of a net's damage, as arguments of its task."""
+    scale = int(descriptor.scale)
+    if scale == 1:
+        return {"damages": [{"name": "real", "args": {"scale": 1}}]}
+    return {"damages": [{"name": "shrink", "args": {"scale": scale}}], "scale": scale, "measure": "y"}
+
+
+def _spandrel(path: Path) -> Any:
+    try:
+        with _torchvision():
+            import spandrel
+    except ModuleNotFoundError:
+        raise UserError(f"{path} is a file of weights alone, and spandrel, which tells nets by them, is not installed: "
+                        "run `pip install 'kdgen[restorers]'`, or declare the file in JSON") from None  # fmt: skip
+    return spandrel
+
+
+class InterpolationMode(enum.Enum):
+    """The modes of torchvision that LaMa names."""
+
+    NEAREST = "nearest"
+    BILINEAR = "bilinear"
+
+
+def normalize(tensor: Tensor, mean: list[float], std: list[float], inplace: bool = False) -> Tensor:
+    """``(x - mean) / std`` by channels."""
+    mean_, std_ = (tensor.new_tensor(each).view(-1, 1, 1) for each in (mean, std))
+    return tensor.sub_(mean_).div_(std_) if inplace else (tensor - mean_) / std_
+
+
+def rotate(img: Tensor, angle: float, interpolation: InterpolationMode, fill: float = 0) -> Tensor:
+    """Images ``(B, C, H, W)`` turned by degrees against the clock around their middle, as large as before."""
+    theta = img.new_tensor(angle).deg2rad()
+    height, width = img.shape[-2:]
+    cosine, sine = theta.cos(), theta.sin()
+    rows = img.new_tensor([[cosine, -sine * height / width, 0], [sine * width / height, cosine, 0]])
+    grid = F.affine_grid(rows.expand(len(img), 2, 3), list(img.shape), align_corners=False)
+    return F.grid_sample(img - fill, grid, interpolation.value, align_corners=False) + fill
+
+
+@contextmanager
+def _torchvision() -> Iterator[None]:
+    """Within it the names of torchvision that spandrel imports are there, where torchvision itself is not."""
+    if find_spec("torchvision") is not None:
+        yield
+        return
+    names = ("torchvision", "torchvision.transforms", "torchvision.transforms.functional")
+    modules = [ModuleType(name) for name in names]
+    for each in (InterpolationMode, normalize, rotate):
+        setattr(modules[-1], each.__name__, each)
+    sys.modules.update(zip(names, modules, strict=True))
+    try:
+        yield
+    finally:
+        for name in names:
+            sys.modules.pop(name, None)
