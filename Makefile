@@ -13,6 +13,7 @@ DEMO ?= runs/demo
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPANDREL := spandrel==0.4.2 einops==0.8.2
 TORCH := $(shell grep '^torch==' requirements.lock)
 
 .PHONY: demo app test check lock clean
@@ -40,10 +41,12 @@ lock: $(STAMP)
 clean:
 	rm -rf $(VENV)
 
-# torch goes first and by its exact version: a looser request may fetch gigabytes.
+# torch goes first and by its exact version: a looser request may fetch gigabytes. So does what spandrel asks for, of
+# which it needs three functions that kdgen stands in for.
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) '$(TORCH)'
 	$(BIN)/python -m pip install --quiet -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps $(SPANDREL)
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@

@@ -46,6 +46,7 @@ class Restore(Restoration):
             border of as many pixels as the scale; figures are then called ``psnr_y`` and ``ssim_y``.
     """
 
+    scales = True
     baseline_name = text("damaged_input", "damaged input")
 
     def __init__(

@@ -27,6 +27,7 @@ class Listed(StrEnum):
     methods = "methods"
     objectives = "objectives"
     images = "images"
+    damages = "damages"
     ratios = "ratios"
     hub = "hub"
 

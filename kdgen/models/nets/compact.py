@@ -39,7 +39,7 @@ def _fit(shapes: Shapes) -> dict[str, int]:
 
 
 @register("net")
-@scaled(Family(scale=scale_widths("width", "depth"), fit=_fit))
+@scaled(Family(scale=scale_widths("width", "depth"), fit=_fit, does={"scales": True}))
 def compact(channels: Channels = 3, width: Count = 24, depth: CountOrZero = 8, scale: Count = 4) -> SRVGGNetCompact:
     """3x3 convolutions at low resolution that give the difference to the image enlarged by repeating pixels.
 
