@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdgen.models.adapters.state_dict import find_weights
 from kdgen.models.adapters.weight_files import read_weights_file
 from kdgen.models.input_shape import InputShape
+from kdgen.models.task_arguments import task_having
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
 from kdgen.types import UserError
@@ -88,7 +89,7 @@ def open_restorer(path: Path) -> tuple[Restorer, int, dict[str, Any]]:
                         f"{descriptor.output_channels} out: 1 or 3 of both are handled")  # fmt: skip
     check_finite(descriptor.model, str(path))
     net = Restorer(descriptor).eval().float()
-    return net, channels, {"name": "restore", "channels": channels, **_made_for(descriptor)}
+    return net, channels, {"name": task_having(scales=True), "channels": channels, **_made_for(descriptor)}
 
 
 def _made_for(descriptor: Any) -> dict[str, Any]:
