@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -81,7 +82,7 @@ def keep(folder: Path, preview: Path, step: int) -> None:
 
 
 def animate(folder: Path, path: Path) -> bool:
-    """Write the kept previews one after another as an animated WebP. Returns whether there were two at least."""
+    """Write the kept previews one after another as an animated WebP or GIF. Returns whether there were two at least."""
     frames = []
     for each in sorted(folder.glob("*.webp")):
         with Image.open(each) as image:
@@ -90,5 +91,6 @@ def animate(folder: Path, path: Path) -> bool:
         return False
     frames = [frame.resize(frames[0].size) if frame.size != frames[0].size else frame for frame in frames]
     times = [FRAME_MS] * (len(frames) - 1) + [LAST_MS]
-    frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:], duration=times, loop=0, quality=50, method=3)
+    options: dict[str, Any] = {"quality": 50, "method": 3} if path.suffix == ".webp" else {}
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, **options)
     return True

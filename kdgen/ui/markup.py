@@ -46,12 +46,17 @@ def picture(image: Image.Image | Path, alt: str, *, width: int = 1600, css: str 
     return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="data:image/webp;base64,{data}">'
 
 
-def animation(path: Path, words: Words) -> str:
-    """How a student learned, as an animated picture."""
+def animation(path: Path, words: Words, gif: str) -> str:
+    """How a student learned, as an animated picture; ``gif`` is where it can be fetched as such."""
     data = base64.b64encode(path.read_bytes()).decode()
     return (f'<figure class="kd-figure kd-wide"><figcaption>{escape(words["learned_title"])}</figcaption><img '
             f'class="kd-picture" alt="{escape(words["learned_alt"], quote=True)}" '
-            f'src="data:image/webp;base64,{data}"></figure>')  # fmt: skip
+            f'src="data:image/webp;base64,{data}">{saved_as_gif(gif, words)}</figure>')  # fmt: skip
+
+
+def saved_as_gif(address: str, words: Words) -> str:
+    """A link that saves the animation of how a student learned."""
+    return f'<p><a href="{escape(address, quote=True)}" download>{escape(words["learned_gif"])}</a></p>'
 
 
 def link(address: str, words: Words) -> str:

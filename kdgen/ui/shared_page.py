@@ -53,7 +53,8 @@ def page(run: Path, pictures: Path, words: Words, *, origin: str, address: str) 
     if (pictures / "learned.webp").is_file():
         alt = escape(words["learned_alt"], quote=True)
         learned = (f"<section><h2>{escape(words['learned_title'])}</h2>"
-                   f'<img class=kd-picture alt="{alt}" src="{escape(address)}/learned.webp"></section>')  # fmt: skip
+                   f'<img class=kd-picture alt="{alt}" src="{escape(address)}/learned.webp">'
+                   f"{markup.saved_as_gif(f'{address}/learned.gif', words)}</section>")  # fmt: skip
     again = "".join(_copied(name, title, body, words) for name, title, body in (
         ("kd-command", words["again_command"], command_line(recipe)),
         ("kd-python", words["again_python"], python(recipe)),

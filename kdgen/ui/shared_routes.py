@@ -1,8 +1,8 @@
-"""What the server answers to whoever has a link: shared runs, pictures of link previews, the script of the pages."""
+"""What the server answers to whoever has a link, or owns a run: shared pages, link pictures, animations."""
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from kdgen.types import UserError
@@ -10,12 +10,15 @@ from kdgen.ui import shared_page, sharing
 from kdgen.ui.origin import origin
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Runs
-from kdgen.ui.showcase import FOLDER
+from kdgen.ui.sessions import COOKIE
+from kdgen.ui.showcase import FOLDER, LEARNED
 from kdgen.ui.words import words_of
+
+KINDS = {".webp": "image/webp", ".gif": "image/gif", ".jpg": "image/jpeg"}
 
 
 def shared_routes(runs: Runs) -> list[BaseRoute]:
-    """The routes that need no session. None of them changes anything."""
+    """The routes. None of them changes anything."""
 
     async def shared(request: Request) -> Response:
         """The page of a run that its owner shows."""
@@ -40,21 +43,32 @@ def shared_routes(runs: Runs) -> list[BaseRoute]:
             try:
                 job = sharing.shown_by(runs, request.path_params["token"])
                 pictures, file = runs.home(job) / FOLDER, request.path_params["file"]
-                path = pictures / "learned.webp" if file == "learned.webp" else runs.home(job) / "link.jpg"
+                path = pictures / file if file in LEARNED else runs.home(job) / "link.jpg"
                 if file == "link.jpg" and not path.is_file():
                     report = follow(runs.home(job) / "run").report()
                     shared_page.link_picture(report, pictures, job.name, path)
                 data = path.read_bytes()
             except (OSError, UserError):
                 return Response(status_code=404)
-            kind = "image/webp" if file == "learned.webp" else "image/jpeg"
-            return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
+            return Response(data, media_type=KINDS[path.suffix], headers={"Cache-Control": "private, max-age=60"})
 
         return await run_in_threadpool(made)
+
+    async def learned(request: Request) -> Response:
+        """How the student of a visitor's own run learned."""
+        try:
+            home = runs.home(runs.get(request.path_params["run"], request.cookies.get(COOKIE, "")))
+        except UserError:
+            return Response(status_code=404)
+        path = home / FOLDER / "learned.gif"
+        return FileResponse(path, filename=path.name) if path.is_file() else Response(status_code=404)
 
     async def front(request: Request) -> Response:
         """The picture of link previews of the page itself."""
         return Response(await run_in_threadpool(shared_page.front_picture), media_type="image/jpeg",
                         headers={"Cache-Control": "public, max-age=86400"})  # fmt: skip
 
-    return [Route("/r/{token}", shared), Route("/r/{token}/{file:str}", picture), Route("/link.jpg", front)]
+    return [
+        Route("/r/{token}", shared), Route("/r/{token}/{file:str}", picture),
+        Route("/learned/{run}.gif", learned), Route("/link.jpg", front),
+    ]  # fmt: skip

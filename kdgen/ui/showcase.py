@@ -29,8 +29,12 @@ FOLDER = "showcase"
 """The folder of a showcase, beside that of the run."""
 
 
+LEARNED = ("learned.webp", "learned.gif")
+"""How a student learned: for the page, and to be shown elsewhere."""
+
+
 def make(run: Path, out: Path, *, quality: int = 88, photographs: Sequence[str] = PICTURES) -> None:
-    """Write the pictures of a run, and how its student learned as ``learned.webp``.
+    """Write the pictures of a run, and how its student learned as ``LEARNED``.
 
     Args:
         run: folder of a finished run.
@@ -50,7 +54,8 @@ def make(run: Path, out: Path, *, quality: int = 88, photographs: Sequence[str] 
         made = _photographs(student, teacher, photographs) if changes else _drawings(student, teacher)
     for (name, side), image in made.items():
         image.save(partial / f"{name}-{side}.webp", "WEBP", quality=quality - 20 * (side == "input"), method=6)
-    previews.animate(run / "previews", partial / "learned.webp")
+    for name in LEARNED:
+        previews.animate(run / "previews", partial / name)
     partial.rename(out)
 
 

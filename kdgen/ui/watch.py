@@ -218,7 +218,7 @@ def _learned(runs: Runs, job: Job, state: dict[str, Any], words: Mapping[str, st
     if state.get("learned") == shown:
         return gr.skip()
     state["learned"] = shown
-    return markup.animation(path, words) if shown else ""
+    return markup.animation(path, words, f"learned/{job.id}.gif") if shown else ""
 
 
 def _curves(progress: Progress, state: dict[str, Any], job: Job, words: Mapping[str, str]) -> Any:

@@ -17,7 +17,8 @@ def test_previews_of_a_run_are_few_small_and_become_an_animation(tmp_path: Path)
     assert (kept[0], kept[-1]) == ("00000000", "00000396")
     gaps = [int(after) - int(before) for before, after in pairwise(kept)]
     assert max(gaps) <= 4 * min(gaps), "evenly over the run"
-    assert previews.animate(folder, tmp_path / "learned.webp")
-    with Image.open(tmp_path / "learned.webp") as image:
-        assert image.n_frames == len(kept)  # type: ignore[attr-defined]
-        assert image.width == previews.WIDTH
+    for name in ("learned.webp", "learned.gif"):
+        assert previews.animate(folder, tmp_path / name)
+        with Image.open(tmp_path / name) as image:
+            assert image.n_frames == len(kept)  # type: ignore[attr-defined]
+            assert image.width == previews.WIDTH

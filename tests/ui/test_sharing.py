@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -14,8 +15,9 @@ from kdgen.ui import sharing
 from kdgen.ui.job import new_session, owner_of
 from kdgen.ui.limits import Limits
 from kdgen.ui.runs import Runs
+from kdgen.ui.sessions import COOKIE
 from kdgen.ui.shared_routes import shared_routes
-from kdgen.ui.showcase import EXAMPLE, FOLDER
+from kdgen.ui.showcase import EXAMPLE, FOLDER, LEARNED
 
 ID, OWNER = "0123456789ab", new_session()
 
@@ -56,6 +58,21 @@ def test_a_link_shows_the_figures_the_recipe_and_how_to_make_it_again(runs, brow
     assert "保留" in browser.get(f"/r/{token}", headers={"accept-language": "zh-CN"}).text
 
 
+def test_how_the_student_learned_can_be_saved(runs, browser):
+    folder = runs.folder / ID / FOLDER
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for name in LEARNED:
+        frames[0].save(folder / name, save_all=True, append_images=frames[1:])
+    token = sharing.share(runs, ID, OWNER)
+    assert f'href="/r/{token}/learned.gif" download' in browser.get(f"/r/{token}").text
+    for address, cookies in ((f"/r/{token}/learned.gif", {}), (f"/learned/{ID}.gif", {COOKIE: OWNER})):
+        answer = browser.get(address, cookies=cookies)
+        assert answer.headers["content-type"] == "image/gif"
+        assert answer.content == (folder / "learned.gif").read_bytes()
+    for cookies in ({}, {COOKIE: new_session()}):
+        assert browser.get(f"/learned/{ID}.gif", cookies=cookies).status_code == 404
+
+
 def test_a_link_can_do_nothing(runs):
     token = sharing.share(runs, ID, OWNER)
     for act in (runs.stop, runs.resume, runs.delete, runs.get):
@@ -73,7 +90,7 @@ def test_only_the_owner_makes_and_revokes(runs, browser):
         sharing.revoke(runs, ID, new_session())
     assert browser.get(f"/r/{token}").status_code == 200
     sharing.revoke(runs, ID, OWNER)
-    for file in ("", "/link.jpg", "/learned.webp"):
+    for file in ("", "/link.jpg", "/learned.webp", "/learned.gif"):
         assert browser.get(f"/r/{token}{file}").status_code == 404
     assert sharing.share(runs, ID, OWNER) != token, "a link that was taken back stays so"
 
