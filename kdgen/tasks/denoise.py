@@ -12,9 +12,9 @@ from kdgen.data import Pairs, generator
 from kdgen.data.source import ImageSource
 from kdgen.registry import register
 from kdgen.tasks.noise_levels import NoiseLevels, NoiseRange, evaluation_levels, noise_range
-from kdgen.tasks.restoration import ChannelsOrBoth, Loss, Restoration
+from kdgen.tasks.restoration import Loss, Restoration
 from kdgen.types import Batch, Task, Text, UserError, text
-from kdgen.types.arguments import Count
+from kdgen.types.arguments import ChannelsOrBoth, Count
 
 
 @register("task")
@@ -68,11 +68,12 @@ class Denoise(Restoration):
     ) -> None:
         self.low, self.high = noise_range(sigma)
         if not clean and images is None:
-            raise UserError('clean=false needs noisy images: set images to {"name": "folder", "args": {"path": ...}}')
+            raise UserError(text("clean_needs_noisy", 'clean=false needs noisy images: set images to {{"name": '
+                                 '"folder", "args": {{"path": ...}}}}'))  # fmt: skip
         super().__init__(channels=channels, images=images, patch=patch, evaluate=evaluate, loss=loss, levels={},
                          damaged=not clean, truthless=not clean and not self.high)  # fmt: skip
         if self.pairs is not None and not clean:
-            raise UserError("pairs have clean images: leave clean out")
+            raise UserError(text("pairs_are_clean", "pairs have clean images: leave clean out"))
         lowest = self.high if isinstance(self.gallery, Pairs) else self.low
         self.evaluate_sigmas = evaluation_levels(lowest, self.high, evaluate_sigmas)
         self.levels = {f"{sigma:g}": sigma for sigma in self.evaluate_sigmas}

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import count, islice
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
+from kdgen.data.source import NOTHING_TO_EVALUATE, no_patches, no_whole_images
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.tiling import whole
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
@@ -18,7 +18,6 @@ from kdgen.utils.distance import distance
 BLOCK_PIXELS = 2**20
 
 Loss = Literal["charbonnier", "l1", "l2"]
-ChannelsOrBoth = Annotated[Literal[1, 3, "both"], Field(description='1 (grey), 3 (colour) or "both"')]
 
 
 class Restoration(Task):
@@ -68,14 +67,15 @@ class Restoration(Task):
         if self.pairs is not None:
             self.scale = self.pairs.scale
         if isinstance(self.gallery, Pairs) and self.gallery.scale != self.scale:
-            raise UserError(f"images become {self.scale} times larger in training, and {self.gallery.scale} times in "
-                            "the pairs to evaluate on: give both the same")  # fmt: skip
+            raise UserError(text("two_scales", "images become {scale} times larger in training, and {other} times in "
+                                 "the pairs to evaluate on: give both the same", scale=self.scale,
+                                 other=self.gallery.scale))  # fmt: skip
         self.has_truth = not truthless or isinstance(self.gallery, Pairs)
         self.primary_metric = self.taught_primary_metric = "psnr" if self.has_truth else "psnr@teacher"
         if not isinstance(self.source, Images):
-            raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
+            raise no_patches(self.source)
         if not isinstance(self.gallery, Gallery):
-            raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")
+            raise no_whole_images(self.gallery)
 
     def damage(self, images: Tensor, random: torch.Generator, level: float | None = None) -> tuple[Tensor, Any]:
         """Damaged images ``(B, C, H', W')`` and conditions, of one of ``levels`` or drawn as in training.
@@ -177,7 +177,7 @@ class Restoration(Task):
                     assert truth is not None
                     rows.append(self.measure(whole(net, batch.x, batch.cond).float().clamp(-1, 1), truth))
                 if not rows:
-                    raise UserError("there is no image to evaluate on: give a folder with readable images")
+                    raise UserError(NOTHING_TO_EVALUATE)
                 figures[name] = _means(rows)
         means = _means(list(figures.values()))
         if len(figures) > 1:
@@ -187,7 +187,8 @@ class Restoration(Task):
     def _beside(self, net: Net, reference: Net | None, limit: int | None) -> Metrics:
         """How near a net comes to the teacher on images that have no truth; nothing of the teacher itself."""
         if reference is None:
-            raise UserError("there are no clean images to measure against: name a teacher, or evaluate on `pairs`")
+            raise UserError(text("nothing_clean", "there are no clean images to measure against: name a teacher, or "
+                                 "evaluate on `pairs`"))  # fmt: skip
         if net is reference:
             return {}
         rows = []

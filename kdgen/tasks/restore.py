@@ -15,9 +15,9 @@ from kdgen.data.damages import make_damages
 from kdgen.data.source import ImageSource
 from kdgen.metrics import psnr, ssim
 from kdgen.registry import Spec, register
-from kdgen.tasks.restoration import ChannelsOrBoth, Loss, Restoration
+from kdgen.tasks.restoration import Loss, Restoration
 from kdgen.types import Batch, Text, UserError, text
-from kdgen.types.arguments import Count, Share
+from kdgen.types.arguments import ChannelsOrBoth, Count, Share
 
 Damages = Annotated[
     Sequence[str | Mapping[str, Any] | Spec],
@@ -68,9 +68,8 @@ class Restore(Restoration):
         super().__init__(channels=channels, images=images, patch=patch, evaluate=evaluate, loss=loss,
                          levels={f"{share:g}": float(share) for share in evaluate_at})  # fmt: skip
         if patch % self.scale:
-            raise UserError(
-                f"patch is {patch}, and images become {self.scale} times smaller: make it a multiple of that"
-            )
+            raise UserError(text("patch_no_multiple", "patch is {patch}, and images become {scale} times smaller: make "
+                                 "it a multiple of that", patch=patch, scale=self.scale))  # fmt: skip
         if measure == "y":
             self.primary_metric = self.taught_primary_metric = "psnr_y"
 

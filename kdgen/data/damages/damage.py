@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from torch import Tensor
 
 from kdgen.registry import Spec, build
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 Damaged = tuple[Tensor, Mapping[str, Tensor]]
 """Damaged images ``(B, C, H', W')``, and the conditions ``(B, ...)`` by which nets are told of it."""
@@ -62,7 +62,8 @@ class InTurn(Damage):
         for damage in self.damages:
             images, told = damage(images, random, share)
             if twice := cond.keys() & told.keys():
-                raise UserError(f"two damages tell nets their {min(twice)}: leave one of them out")
+                raise UserError(text("told_twice", "two damages tell nets their {name}: leave one of them out",
+                                     name=min(twice)))  # fmt: skip
             cond |= told
         return images, cond
 
@@ -77,8 +78,9 @@ def check_amount(owner: str, name: str, given: Amount, low: float, high: float) 
     """Refuse an amount out of bounds, or a range that falls. Raises UserError."""
     ends = tuple(given) if isinstance(given, Sequence) else (given, given)
     if not low <= ends[0] <= ends[1] <= high:
-        raise UserError(f"damage {owner}: {name} is a number from {low:g} to {high:g}, or [low, high] of such, not "
-                        f"{given!r}")  # fmt: skip
+        raise UserError(text("no_amount", "damage {owner}: {name} is a number from {low:g} to {high:g}, or [low, high] "
+                             "of such, not {given!r}", owner=owner, name=name, low=low, high=high,
+                             given=list(given) if isinstance(given, Sequence) else given))  # fmt: skip
 
 
 def make_damages(descriptions: Sequence[Any]) -> InTurn:
@@ -92,6 +94,7 @@ def make_damages(descriptions: Sequence[Any]) -> InTurn:
         try:
             spec = Spec(name=each) if isinstance(each, str) else Spec.model_validate(each)
         except ValidationError:
-            raise UserError(f'a damage is a name or {{"name": ..., "args": {{...}}}}, not {each!r}') from None
+            raise UserError(text("no_damage", 'a damage is a name or {{"name": ..., "args": {{...}}}}, not {given!r}',
+                                 given=each)) from None  # fmt: skip
         made.append(build("damage", spec))
     return InTurn(made)

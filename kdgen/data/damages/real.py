@@ -11,8 +11,8 @@ from kdgen.data.damages.blur import Blur
 from kdgen.data.damages.damage import Damage, Damaged
 from kdgen.data.damages.jpeg import Jpeg
 from kdgen.data.damages.noise import Noise
+from kdgen.data.damages.shrink import check_multiple
 from kdgen.registry import register
-from kdgen.types import UserError
 
 Scale = Annotated[int, Field(ge=1, le=8)]
 SIZES = ((0.15, 1.5), (0.3, 1.2))
@@ -42,10 +42,7 @@ class Real(Damage):
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base; every image goes its own way, whatever the ``share``, which only settles how strong each is."""
-        if any(length % self.scale for length in images.shape[-2:]):
-            height, width = images.shape[-2:]
-            raise UserError(f"images of {height}x{width} cannot be made {self.scale} times smaller: cut them to "
-                            "multiples of that")  # fmt: skip
+        check_multiple(images, self.scale)
         return torch.cat([self._one(image[None], random, share) for image in images]), {}
 
     def _one(self, image: Tensor, random: torch.Generator, share: float | None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdgen.data.damages.damage import Damage, Damaged
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 Kernel = Literal["bicubic", "area", "lanczos"]
 Scale = Annotated[Literal[2, 3, 4, 8], Field(description="2, 3, 4 or 8")]
@@ -35,11 +35,16 @@ class Shrink(Damage):
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base; height and width are multiples of the scale, and what overshoots is clipped."""
-        if any(length % self.scale for length in images.shape[-2:]):
-            height, width = images.shape[-2:]
-            raise UserError(f"images of {height}x{width} cannot be made {self.scale} times smaller: cut them to "
-                            "multiples of that")  # fmt: skip
+        check_multiple(images, self.scale)
         return resized(images, 1 / self.scale, self.kernel).clamp(-1, 1), {}
+
+
+def check_multiple(images: Tensor, scale: int) -> None:
+    """Refuse images whose height or width is no multiple of a scale. Raises UserError."""
+    height, width = images.shape[-2:]
+    if height % scale or width % scale:
+        raise UserError(text("no_multiple", "images of {height}x{width} cannot be made {scale} times smaller: cut them "
+                             "to multiples of that", height=height, width=width, scale=scale))  # fmt: skip
 
 
 def resized(images: Tensor, factor: float, kernel: Kernel = "bicubic") -> Tensor:

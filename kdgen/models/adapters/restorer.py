@@ -18,7 +18,7 @@ from kdgen.models.input_shape import InputShape
 from kdgen.models.task_arguments import task_having
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.utils.validation import check_finite
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th", ".tar", ".npz")
@@ -73,20 +73,23 @@ def open_restorer(path: Path) -> tuple[Restorer, int, dict[str, Any]]:
         descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(weights)
     except spandrel.UnsupportedModelError:
         known = ", ".join(sorted({each.architecture.name for each in spandrel.MAIN_REGISTRY.architectures()}))
-        raise UserError(f"{path} holds the weights of no net that is known by its keys (its first: "
-                        f"{', '.join(list(weights)[:3])}; looked for: {known}): write its class into a file with "
-                        "`from kdgen.registry import register` and `@register(\"net\")` above it, and declare it by "
-                        f'{{"file": "{path.name}", "net": {{"name": ...}}}} with --code') from None  # fmt: skip
+        raise UserError(text(
+            "unknown_weights", "{path} holds the weights of no net that is known by its keys (its first: {keys:, }; "
+            "looked for: {known}): write its class into a file with `from kdgen.registry import register` and "
+            '`@register("net")` above it, and declare it by {{"file": "{name}", "net": {{"name": ...}}}} with --code',
+            path=str(path), keys=list(weights)[:3], known=known, name=path.name)) from None  # fmt: skip
     except Exception as error:  # a file can fit an architecture by its names alone
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} looks like a restorer's, and does not fit it: {reason}") from None
+        raise UserError(text("unfit_weights", "{path} looks like a restorer's, and does not fit it: {reason}",
+                             path=str(path), reason=reason)) from None  # fmt: skip
     if not isinstance(descriptor, spandrel.ImageModelDescriptor):
-        raise UserError(f"{path} holds a {descriptor.architecture.name}, which is told a mask beside the image: such "
-                        "teachers are not handled")  # fmt: skip
+        raise UserError(text("told_a_mask", "{path} holds a {net}, which is told a mask beside the image: such "
+                             "teachers are not handled", path=str(path), net=descriptor.architecture.name))  # fmt: skip
     channels = descriptor.input_channels
     if channels not in (1, 3) or descriptor.output_channels != channels:
-        raise UserError(f"{path} holds a {descriptor.architecture.name} of {channels} channels in and "
-                        f"{descriptor.output_channels} out: 1 or 3 of both are handled")  # fmt: skip
+        raise UserError(text("other_channels", "{path} holds a {net} of {channels} channels in and {out} out: 1 or 3 "
+                             "of both are handled", path=str(path), net=descriptor.architecture.name, channels=channels,
+                             out=descriptor.output_channels))  # fmt: skip
     check_finite(descriptor.model, str(path))
     net = Restorer(descriptor).eval().float()
     return net, channels, {"name": task_having(scales=True), "channels": channels, **_made_for(descriptor)}
@@ -105,8 +108,9 @@ def _spandrel(path: Path) -> Any:
         with _torchvision():
             import spandrel
     except ModuleNotFoundError:
-        raise UserError(f"{path} is a file of weights alone, and spandrel, which tells nets by them, is not installed: "
-                        "run `pip install 'kdgen[restorers]'`, or declare the file in JSON") from None  # fmt: skip
+        raise UserError(text("no_spandrel", "{path} is a file of weights alone, and spandrel, which tells nets by "
+                             "them, is not installed: run `pip install 'kdgen[restorers]'`, or declare the file in JSON",
+                             path=str(path))) from None  # fmt: skip
     return spandrel
 
 
