@@ -100,7 +100,7 @@ def _beside(path: Path, scale: int) -> Path:
 @pytest.mark.parametrize(("described", "line"), [
     ("nois", "no damage is called 'nois'; the nearest: noise"),
     ({"name": "noise", "args": {"sigma": 400}}, "sigma is a number from 0 to 100"),
-    ({"name": "noise", "args": {"sigma": [5, 1]}}, r"or \[low, high\] of such, not \[5, 1\]"),
+    ({"name": "noise", "args": {"sigma": [5, 1]}}, r"or \[low, high\] of such, not .5, 1."),
     ({"name": "jpeg", "args": {"quality": "best"}}, "quality is a number, or"),
     ({"name": "shrink", "args": {"scale": 5}}, "scale is 2, 3, 4 or 8"),
     (3, "a damage is a name or"),

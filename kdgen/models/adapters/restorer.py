@@ -109,7 +109,8 @@ def _spandrel(path: Path) -> Any:
             import spandrel
     except ModuleNotFoundError:
         raise UserError(text("no_spandrel", "{path} is a file of weights alone, and spandrel, which tells nets by "
-                             "them, is not installed: run `pip install 'kdgen[restorers]'`, or declare the file in JSON",
+                             "them, is not installed: run `pip install 'kdgen[restorers]'`, or declare the file in "
+                             "JSON",
                              path=str(path))) from None  # fmt: skip
     return spandrel
 
