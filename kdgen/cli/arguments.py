@@ -32,12 +32,31 @@ def register_all(code: Sequence[Path] | None) -> None:
             raise UserError(f"--code {path}, line {line}: {type(error).__name__}: {error}") from error
 
 
-def find_recipe(source: str) -> "Recipe":
-    """A recipe from a JSON file or the name of a preset."""
+def find_recipe(source: str, *, cheaper: float | None = None, images: Path | None = None) -> "Recipe":
+    """A recipe from a JSON file, the name of a preset, or a file of a teacher's weights, for which one is inferred.
+
+    Args:
+        source: one of these.
+        cheaper: how many times cheaper than a teacher's file its student is.
+        images: folder of images to train that student on.
+    """
+    from kdgen.models.adapters.restorer import SUFFIXES
     from kdgen.presets import preset
     from kdgen.recipe import read
+    from kdgen.types import UserError
 
     path = Path(source)
+    if path.suffix in SUFFIXES:
+        from kdgen.cli.console import stderr
+        from kdgen.report.inferred import CHEAPER, recipe_for
+
+        recipe, student = recipe_for(source, cheaper=cheaper or CHEAPER, images=images)
+        stderr.print(f"{path.name}: {recipe.task}; student {student.use}, {1 / student.share:.1f} times fewer MACs, "
+                     f"{student.num_params:,} parameters", markup=False)  # fmt: skip
+        return recipe
+    if cheaper is not None or images is not None:
+        raise UserError("--cheaper and --images are for a file of a teacher's weights; a recipe says these by "
+                        "--set student=... and --set task.args.images=...")  # fmt: skip
     return read(path) if path.suffix == ".json" or path.is_file() else preset(source)
 
 

@@ -83,6 +83,12 @@ def measuring_task(
     return words, built
 
 
+def described_task(model: Model) -> Spec:
+    """The task that a model says it was made for, with its arguments."""
+    name = task_name(model.task)
+    return Spec(name=name, args=_told(model, name))
+
+
 def _told(model: Model, name: str) -> dict[str, Any]:
     """What a model says of its task that a task of this name takes."""
     told = {key: value for key, value in model.task.items() if key != "name"}

@@ -46,7 +46,7 @@ class Restore(Restoration):
             border of as many pixels as the scale; figures are then called ``psnr_y`` and ``ssim_y``.
     """
 
-    scales = True
+    scales, usual_preset = True, "denoise"
     baseline_name = text("damaged_input", "damaged input")
 
     def __init__(

@@ -57,7 +57,10 @@ def list_names(
 
 @app.command(epilog="Examples: `kdgen show denoise > mine.json`, `kdgen show denoise --explain`")
 def show(
-    preset: Annotated[str, typer.Argument(metavar="PRESET", help="See `kdgen list presets`.")],
+    preset: Annotated[
+        str,
+        typer.Argument(metavar="PRESET_OR_TEACHER", help="See `kdgen list presets`; or a restorer's file of weights."),
+    ],
     explain_keys: Annotated[bool, typer.Option("--explain", help="Print what every key means instead.")] = False,
     code: Code = None,
 ) -> None:

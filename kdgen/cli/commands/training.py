@@ -28,6 +28,8 @@ Examples:
 
 - `kdgen distill denoise --seconds 600 --out runs/long`
 
+- `kdgen distill 4x_somebodys.pth --cheaper 20 --seconds 600` (a restorer's file; `kdgen show` prints what is inferred)
+
 - `kdgen show denoise > mine.json`, edit it, then `kdgen distill mine.json --set batch_size=32 --set stages.0.lr=1e-3`
 
 - `kdgen distill mine.json --code my_nets.py --device cuda --json`
@@ -36,10 +38,23 @@ Examples:
 """
 )
 def distill(
-    recipe: Annotated[str, typer.Argument(metavar="PRESET_OR_RECIPE.json", help="See `kdgen list presets`.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="PRESET_OR_RECIPE_OR_TEACHER",
+            help="A name, see `kdgen list presets`; a recipe's JSON file; or a restorer's file of weights, "
+            "for which a recipe is inferred.",
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME, numbered if that exists.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, see `kdgen show --explain`.")
+    ] = None,
+    cheaper: Annotated[
+        float | None, typer.Option(min=1, help="Of a teacher's file: how many times fewer MACs the student has; 10.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of a teacher's file: train on these, not on procedural images.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Train for so many seconds.")] = None,
@@ -90,7 +105,7 @@ def distill(
         raise UserError("a repeatable run is counted in steps: give --steps in place of --seconds")
     options = {"steps": steps, "seconds": seconds, "seed": seed, "device": device, "controls": controls}
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    chosen = override(find_recipe(recipe), [*(settings or ()), *overrides])
+    chosen = override(find_recipe(recipe, cheaper=cheaper, images=images), [*(settings or ()), *overrides])
     chosen = repeated(chosen) if repeatable else chosen
     if on is not None:
         if code or track or out:

@@ -1,0 +1,60 @@
+"""From a file of weights to a report by one command."""
+
+import json
+from importlib.util import find_spec
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from support import call
+
+from kdgen.models.model import load
+from kdgen.models.nets.compact import compact
+from kdgen.recipe import read
+
+pytestmark = pytest.mark.skipif(
+    find_spec("spandrel") is None, reason="no spandrel here: pip install 'kdgen[restorers]'"
+)
+
+
+@pytest.fixture
+def upscaler(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    save_file(compact(width=16, depth=4, scale=2).state_dict(), tmp_path / "2x_mine.safetensors")
+    return "2x_mine.safetensors"
+
+
+def test_a_file_alone_is_distilled_and_the_students_file_opens_likewise(upscaler, tmp_path, capsys):
+    few = ["--set", "cache.inputs=16", "--set", "batch_size=4", "--no-controls", "--steps", "6"]
+    assert call("distill", upscaler, "--cheaper", "4", *few, "--out", "run", "--quiet") == 0
+    recipe = read(tmp_path / "run" / "recipe.json")
+    assert recipe.teacher == str(tmp_path / upscaler)
+    assert (recipe.task.name, recipe.student.name) == ("restore", "compact")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    teacher, student = (next(row for row in report["rows"] if row["role"] == role) for role in ("teacher", "student"))
+    assert teacher["macs"] >= 4 * student["macs"] > 0
+    ours, theirs = load("run"), load("run/student/model.safetensors")
+    x = torch.rand(1, 3, 21, 34) * 1.6 - 0.8
+    with torch.inference_mode():
+        torch.testing.assert_close(theirs.net(x), ours.net(x).clamp(-1, 1), atol=1e-5, rtol=0)
+
+
+def test_what_is_inferred_can_be_shown_and_changed(upscaler, tmp_path, capsys):
+    assert call("show", upscaler) == 0
+    shown = capsys.readouterr()
+    (tmp_path / "mine.json").write_text(shown.out)
+    assert read(tmp_path / "mine.json").name == "2x_mine-student"
+    assert "times fewer MACs" in shown.err
+
+
+@pytest.mark.parametrize(("arguments", "line"), [
+    (["denoise", "--cheaper", "4"], "--cheaper and --images are for a file"),
+    (["nowhere.pth"], "no model at 'nowhere.pth'"),
+    (["2x_mine.safetensors", "--cheaper", "100000"], "ask for that or more"),
+])  # fmt: skip
+def test_what_cannot_be_inferred_is_said_in_a_line(upscaler, arguments, line, capsys):
+    assert call("distill", *arguments) == 2
+    error = capsys.readouterr().err
+    assert line in " ".join(error.split())
+    assert "Traceback" not in error
