@@ -64,7 +64,7 @@ def register(kind: Kind, *, handle: str | Sequence[str] = ()) -> Callable[[T], T
         for alias in (name, *aliases):
             if alias in things or alias in handled:
                 raise ValueError(f"a {kind} called {alias!r} is registered already")
-        things[name] = made = validated(f"{kind} {name}")(thing)
+        things[name] = made = validated(_owner(kind, name))(thing)
         handled.update(dict.fromkeys(aliases, name))
         return made
 
@@ -136,7 +136,10 @@ def build(kind: Kind, use: Spec, **more: Any) -> Any:
     try:
         inspect.signature(thing).bind(**{**use.args, **more})
     except TypeError as error:
-        raise UserError(f"{kind} {use.name!r}: {error}") from None
+        missing = re.fullmatch(r"missing a required argument: '(\w+)'", str(error))
+        reason = text("missing_argument", "missing a required argument: {name!r}", name=missing[1]) if missing else ""
+        raise UserError(text("at_part", "{kind} {name!r}: {error}", kind=KINDS[kind], name=use.name,
+                             error=reason or str(error))) from None  # fmt: skip
     return thing(**{**use.args, **more})
 
 
@@ -146,7 +149,11 @@ def check_types(kind: Kind, use: Spec) -> None:
     Raises:
         UserError: for the first that does not fit, and for an unknown name.
     """
-    check_arguments(f"{kind} {use.name}", get(kind, use.name), use.args)
+    check_arguments(_owner(kind, use.name), get(kind, use.name), use.args)
+
+
+def _owner(kind: Kind, name: str) -> Text:
+    return text("kind_and_name", "{kind} {name}", kind=KINDS[kind], name=name)
 
 
 def arguments(kind: Kind, name: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from kdgen.types import Batch, UserError
+from kdgen.types import Batch, UserError, text
 
 NUM_DIHEDRAL = 8
 NUM_FLIPS = 4
@@ -122,12 +122,14 @@ def check_crop(crop: int | None, batch: Batch) -> None:
     if crop is None:
         return
     if batch.x.ndim < 3:
-        raise UserError(f"cache.crop is {crop}, and inputs {tuple(batch.x.shape[1:])} are no images: set it to null")
+        raise UserError(text("crop_no_images", "cache.crop is {crop}, and inputs {shape} are no images: set it to "
+                             "null", crop=crop, shape=str(tuple(batch.x.shape[1:]))))  # fmt: skip
     (height, width), step = batch.x.shape[-2:], math.lcm(*strides(batch))
     if crop > min(height, width) or crop % step:
-        fit = "" if step == 1 else f", a multiple of {step}"
-        raise UserError(f"cache.crop is {crop}, and inputs have {height}x{width} pixels: set it to at most "
-                        f"{min(height, width)}{fit}, or to null")  # fmt: skip
+        fit = "" if step == 1 else text("crop_multiple", ", a multiple of {step}", step=step)
+        raise UserError(text("crop_too_large", "cache.crop is {crop}, and inputs have {height}x{width} pixels: set "
+                             "it to at most {most}{fit}, or to null", crop=crop, height=height, width=width,
+                             most=min(height, width), fit=fit))  # fmt: skip
 
 
 def strides(batch: Batch, others: Iterable[Tensor] = ()) -> tuple[int, int]:

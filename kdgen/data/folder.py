@@ -16,14 +16,15 @@ from kdgen.data.jitter import STRONG, Amounts, make_jitter
 from kdgen.data.pictures import Pictures, Scales, to_tensor
 from kdgen.data.whole import framed
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
+from kdgen.types.text import replaced
 from kdgen.utils.image_io import Picture, frames, is_deep, open_image
 from kdgen.utils.references import FilePath
 from kdgen.utils.seed import generator, shuffled
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 Background = Annotated[float, Field(ge=-1, le=1, description="from -1 (black) to 1 (white)")]
-KINDS = "PNG, JPEG, WebP, TIFF, BMP or GIF"
+KINDS = text("kinds_of_images", "PNG, JPEG, WebP, TIFF, BMP or GIF")
 
 UNREAD = (".arw", ".avif", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jxl",
           ".nef", ".orf", ".pgm", ".ppm", ".psd", ".raf", ".rw2", ".tga")  # fmt: skip
@@ -102,19 +103,23 @@ class Folder(Pictures):
         self.jitter = None if jitter is None else make_jitter(jitter)
         self.path = Path(path).expanduser()
         if not self.path.is_dir():
-            raise UserError(f"there is no folder {path}: give the path of a folder of images")
+            raise UserError(text("no_image_folder", "there is no folder {path}: give the path of a folder of images",
+                                 path=path))  # fmt: skip
         found, others = image_files(self.path)
         if others:
-            warnings.warn(f"{path}: passed over {len(others)} of kinds that are not read, the first is "
-                          f"{self._name(others[0])}", stacklevel=3)  # fmt: skip
+            warnings.warn(text("kinds_passed_over", "{path}: passed over {count} of kinds that are not read, the "
+                               "first is {name}", path=path, count=len(others),
+                               name=self._name(others[0])), stacklevel=3)  # fmt: skip
         if not found:
-            raise UserError(f"the folder {path} holds no {KINDS} image: put images in, or name another")
+            raise UserError(text("folder_without_images", "the folder {path} holds no {kinds} image: put images in, "
+                                 "or name another", path=path, kinds=KINDS))  # fmt: skip
         self.skipped: list[str] = []
         several: list[Path] = []
         sizes = {file: size for file in found if (size := self._decoded_bytes(file, several))}
         if several:
-            warnings.warn(f"{path}: only the first page or frame is taken of {len(several)} that have several, the "
-                          f"first is {self._name(several[0])}: save the others as files", stacklevel=3)  # fmt: skip
+            warnings.warn(text("first_frames", "{path}: only the first page or frame is taken of {count} that have "
+                               "several, the first is {name}: save the others as files", path=path, count=len(several),
+                               name=self._name(several[0])), stacklevel=3)  # fmt: skip
         self._files = list(sizes)
         mean_bytes = sum(sizes.values()) / max(len(sizes), 1)
         room = int(max_gib * 2**30 / max(mean_bytes, 1))
@@ -123,7 +128,9 @@ class Folder(Pictures):
         if room >= len(self._files):
             self._files = [file for file in self._files if self._decode(file) is not None]
         if not self._files:
-            raise UserError(f"none of the {len(found)} images in {path} can be read, the first is {self.skipped[0]}")
+            raise UserError(text("no_image_of_folder_read", "none of the {count} images in {path} can be read, the "
+                                 "first is {first}", count=len(found), path=path,
+                                 first=str(self.skipped[0])))  # fmt: skip
         self._names = [self._name(file) for file in self._files]
 
     @property
@@ -136,7 +143,8 @@ class Folder(Pictures):
         for i in range(index, index + len(self._files)):
             if (picture := self._decode(self._files[i % len(self._files)])) is not None:
                 return picture
-        raise UserError(f"none of the images in {self.path} can be read, the first is {self.skipped[0]}")
+        raise UserError(text("no_image_read", "none of the images in {path} can be read, the first is {first}",
+                             path=self.path, first=str(self.skipped[0])))  # fmt: skip
 
     def fingerprint(self) -> str:
         """A hash of the arguments and of each file's name, size and time of change; pixels are not read."""
@@ -212,5 +220,6 @@ class Folder(Pictures):
         name = self._name(file)
         if name not in self.skipped:
             self.skipped.append(name)
-            reason = str(error).partition("\n")[0].replace(str(file), name) or type(error).__name__
-            warnings.warn(f"skipped {name}: {reason}", stacklevel=2)
+            said = error.text if isinstance(error, UserError) else Text(str(error).partition("\n")[0])
+            reason = replaced(said, str(file), name) or type(error).__name__
+            warnings.warn(text("image_skipped", "skipped {name}: {reason}", name=name, reason=reason), stacklevel=2)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from kdgen.data.whole import border
 from kdgen.registry import nearest
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +41,11 @@ class Jitter:
             value = getattr(self, each.name)
             most = 1 if each.name in ("scale", "flip") else math.inf
             if not isinstance(value, int | float) or not 0 <= value <= most or not math.isfinite(value):
-                raise UserError(f"jitter: {each.name} is a number from 0 {f'to {most}' if most == 1 else 'on'}, "
-                                f"not {value!r}")  # fmt: skip
+                figures = {"name": each.name, "value": repr(value)}
+                raise UserError(text("jitter_share", "jitter: {name} is a number from 0 to 1, not {value}", **figures)
+                                if most == 1 else
+                                text("jitter_number", "jitter: {name} is a number from 0 on, not {value}", **figures)
+                                )  # fmt: skip
 
     def __call__(self, x: Tensor, random: torch.Generator) -> Tensor:
         """Changed images.
@@ -91,8 +94,10 @@ def make_jitter(description: Mapping[str, Any] | Jitter) -> Jitter:
         return description
     names = [each.name for each in fields(Jitter)]
     if not isinstance(description, Mapping):
-        raise UserError(f'jitter is described as {{"{names[0]}": 0.1, ...}}, not as {description!r}')
+        raise UserError(text("no_jitter", 'jitter is described as {{"{name}": 0.1, ...}}, not as {given}',
+                             name=names[0], given=repr(description)))  # fmt: skip
     for key in description:
         if key not in names:
-            raise UserError(f"jitter has no {key!r}{nearest(key, names)}")
+            raise UserError(text("no_jitter_called", "jitter has no {key!r}{nearest}", key=key,
+                                 nearest=nearest(key, names)))  # fmt: skip
     return Jitter(**description)

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdgen.data.labelled import Labelled
 from kdgen.data.source import Images, make_images
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.utils.seed import derive, generator
 
 
@@ -28,7 +28,8 @@ class Mixture:
     def __init__(self, sources: Sequence[Any], weights: Sequence[float] | None = None) -> None:
         weights = [1.0] * len(sources) if weights is None else list(weights)
         if not sources or len(weights) != len(sources) or not all(0 < w < float("inf") for w in weights):
-            raise UserError(f"a mixture takes one positive weight for each source, not {weights} for {len(sources)}")
+            raise UserError(text("mixture_weights", "a mixture takes one positive weight for each source, not "
+                                 "{weights} for {count}", weights=str(weights), count=len(sources)))  # fmt: skip
         self.sources: list[Images] = [make_images(source) for source in sources]
         self.weights = torch.tensor(weights, dtype=torch.float64)
 
@@ -67,7 +68,8 @@ class Mixture:
             UserError: where a source has no classes.
         """
         if not self.num_classes:
-            raise UserError("a mixture has classes where each of its sources has them: give every source labels")
+            raise UserError(text("mixture_classes", "a mixture has classes where each of its sources has them: give "
+                                 "every source labels"))  # fmt: skip
         origin = self._origin(count, seed)
         out, labels = torch.empty(count, channels, size, size), torch.empty(count, dtype=torch.int64)
         offset = 0

@@ -8,7 +8,7 @@ from PIL import Image
 
 from kdgen.data.pictures import Pictures, Scales
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.utils.image_io import Picture
 
 FILES = ("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "rocket.jpg")
@@ -65,7 +65,8 @@ def full_size(name: str) -> Image.Image:
             left, top = (image.width - width) // 2, (image.height - height) // 2
             return image.convert("RGB").crop((left, top, left + width, top + height))
     except OSError:
-        raise UserError(f"scikit-image lacks its photograph {name}: install scikit-image anew") from None
+        raise UserError(text("photograph_gone", "scikit-image lacks its photograph {name}: install scikit-image anew",
+                             name=name)) from None  # fmt: skip
 
 
 def _halved(name: str) -> Picture:
@@ -73,6 +74,7 @@ def _halved(name: str) -> Picture:
         with as_file(files("skimage") / "data" / name) as path, Image.open(path) as image:
             half = np.asarray(image.reduce(2))
     except OSError:
-        raise UserError(f"scikit-image lacks its photograph {name}: install scikit-image anew") from None
+        raise UserError(text("photograph_gone", "scikit-image lacks its photograph {name}: install scikit-image anew",
+                             name=name)) from None  # fmt: skip
     top, left = (max(extent - LARGEST, 0) // 2 for extent in half.shape[:2])
     return half[top : top + LARGEST, left : left + LARGEST].copy()

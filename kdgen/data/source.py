@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdgen.data.labelled import Labelled
 from kdgen.registry import Spec, build
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 
 @runtime_checkable
@@ -83,10 +83,29 @@ def make_images(source: Any) -> Any:
     """
     if not isinstance(source, Spec | Mapping):
         if not isinstance(source, Images | Gallery):
-            raise UserError(f'images are described as {{"name": ..., "args": {{...}}}}, not as {source!r}')
+            raise UserError(text("no_image_source", 'images are described as {{"name": ..., "args": {{...}}}}, not '
+                                 "as {source}", source=repr(source)))  # fmt: skip
         return source
     try:
         use = Spec.model_validate(source)
     except ValidationError:
-        raise UserError(f'images are described as {{"name": ..., "args": {{...}}}}, not as {source!r}') from None
+        raise UserError(text("no_image_source", 'images are described as {{"name": ..., "args": {{...}}}}, not as '
+                             "{source}", source=repr(source))) from None  # fmt: skip
     return build("images", use)
+
+
+NOTHING_TO_EVALUATE = text(
+    "nothing_to_evaluate", "there is no image to evaluate on: give a folder with readable images"
+)
+
+
+def no_patches(source: object) -> UserError:
+    """What is to be raised for a source that is no ``Images``."""
+    return UserError(text("no_patches", "{type} gives no patches to train on: name another source of images",
+                          type=type(source).__name__))  # fmt: skip
+
+
+def no_whole_images(source: object) -> UserError:
+    """What is to be raised for a source that is no ``Gallery``."""
+    return UserError(text("no_whole_images", "{type} holds no whole images: evaluate on a folder or photographs",
+                          type=type(source).__name__))  # fmt: skip

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdgen.diffusion.prediction import Timesteps, append_dims
 from kdgen.diffusion.schedules import alphas_cumprod, cosine_betas, linear_betas
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.utils.conditions import call, check_reads
 
 FewSampler = Literal["consistency", "euler", "average"]
@@ -51,7 +51,8 @@ def trailing_sigmas(num_steps: int, table: Table | Timesteps = "linear") -> Tens
     levels = timesteps_of(table)
     count = len(levels)
     if not 1 <= num_steps <= count:
-        raise UserError(f"a student takes from 1 to {count} steps, not {num_steps}")
+        raise UserError(text("student_steps", "a student takes from 1 to {count} steps, not {steps}", count=count,
+                             steps=num_steps))  # fmt: skip
     places = [round(count * (num_steps - i) / num_steps) - 1 for i in range(num_steps)]
     return torch.cat([levels.sigma(torch.tensor(places, dtype=torch.float64)), torch.zeros(1, dtype=torch.float64)])
 
@@ -61,7 +62,8 @@ def timesteps_of(table: Table | Timesteps) -> Timesteps:
     if isinstance(table, Timesteps):
         return table
     if table not in get_args(Table):
-        raise UserError(f"a table of noise levels is one of {', '.join(get_args(Table))}, not {table!r}")
+        raise UserError(text("no_noise_table", "a table of noise levels is one of {names:, }, not {table}",
+                             names=[*get_args(Table)], table=repr(table)))  # fmt: skip
     if table not in _TABLES:
         _TABLES[table] = Timesteps(alphas_cumprod(linear_betas() if table == "linear" else cosine_betas()))
     return _TABLES[table]
@@ -124,9 +126,10 @@ def few_step(
 ) -> Tensor:
     """One step of ``sample_few``: from images at level ``sigma`` to those at level ``following``."""
     if sampler not in get_args(FewSampler):
-        raise UserError(f"a sampler of few steps is one of {', '.join(get_args(FewSampler))}, not {sampler!r}")
+        raise UserError(text("no_few_sampler", "a sampler of few steps is one of {names:, }, not {sampler}",
+                             names=[*get_args(FewSampler)], sampler=repr(sampler)))  # fmt: skip
     if sampler == "average":
-        check_reads("the sampler average", net, {"until"})
+        check_reads(text("sampler_average", "the sampler average"), net, {"until"})
     level, to = (torch.full((len(x),), value, dtype=x.dtype, device=x.device) for value in (sigma, following))
     kwargs = {**(cond or {}), "sigma": level} | ({"until": to} if sampler == "average" else {})
     denoised = call(net, x, kwargs).to(x.dtype)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.utils.conditions import call, check_reads, conditions_of
 
 
@@ -43,7 +43,8 @@ class Guidance(nn.Module):
 def check_guidance(owner: str, guidance: float, null_label: int | None) -> None:
     """Refuse guidance that cannot be. Raises UserError for a scale other than 1 without a null label."""
     if guidance != 1 and null_label is None:
-        raise UserError(f"{owner}: guidance needs null_label, the label that tells the teacher of no class")
+        raise UserError(text("guidance_null_label", "{owner}: guidance needs null_label, the label that tells the "
+                             "teacher of no class", owner=owner))  # fmt: skip
 
 
 def guided(teacher: Net, guidance: float, null_label: int | None) -> Net:

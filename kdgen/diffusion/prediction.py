@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 Prediction = Literal["epsilon", "v", "flow", "sample"]
 """What a net predicts of ``x = y + sigma * n``.
@@ -85,9 +85,9 @@ def scale_in(kind: Prediction, sigma: Tensor, *, process: Process | None = None)
     Raises:
         UserError: for an unknown kind or process.
     """
-    _check("a prediction", kind, get_args(Prediction))
+    _check(text("a_prediction", "a prediction"), kind, get_args(Prediction))
     process = process or ("flow" if kind == "flow" else "preserving")
-    _check("a process", process, get_args(Process))
+    _check(text("a_process", "a process"), process, get_args(Process))
     level = _float64(sigma)
     scales = {"exploding": torch.ones_like(level), "preserving": (1 + level**2).rsqrt(), "flow": 1 / (1 + level)}
     return _like(scales[process], sigma)
@@ -125,11 +125,12 @@ class Timesteps:
     def __init__(self, alphas_cumprod: Tensor) -> None:
         alphas = alphas_cumprod.detach().cpu().double()
         if alphas.ndim != 1 or len(alphas) < 2 or not bool(((alphas >= 0) & (alphas < 1)).all()):
-            raise UserError("give alphas_cumprod as a list of two or more values in [0, 1)")
+            raise UserError(text("alphas_range", "give alphas_cumprod as a list of two or more values in [0, 1)"))
         alphas = torch.where(alphas == 0, alphas[:-1].min().div(4).clamp(max=NO_IMAGE), alphas)
         self._table = 0.5 * (torch.log1p(-alphas) - alphas.log())
         if not bool((self._table.diff() > 0).all()):
-            raise UserError("give alphas_cumprod in falling order, from almost no noise to almost only noise")
+            raise UserError(text("alphas_order", "give alphas_cumprod in falling order, from almost no noise to "
+                                 "almost only noise"))  # fmt: skip
         self.sigma_min, self.sigma_max = float(self._table[0].exp()), float(self._table[-1].exp())
 
     def __len__(self) -> int:
@@ -170,7 +171,7 @@ def _coefficients(kind: Prediction, sigma: Tensor) -> tuple[Tensor, Tensor]:
     For v, Salimans & Ho 2022: ``y = alpha * z - s * v`` with ``z = alpha * x``. For a flow ``y = z - t * u`` with
     ``z = (1 - t) * x``.
     """
-    _check("a prediction", kind, get_args(Prediction))
+    _check(text("a_prediction", "a prediction"), kind, get_args(Prediction))
     level = _float64(sigma)
     if kind == "epsilon":
         return torch.ones_like(level), -level
@@ -197,6 +198,7 @@ def _like(result: Tensor, reference: Tensor) -> Tensor:
     return result.to(reference.dtype if reference.is_floating_point() else torch.float32).to(reference.device)
 
 
-def _check(what: str, name: str, choices: tuple[str, ...]) -> None:
+def _check(what: Text, name: str, choices: tuple[str, ...]) -> None:
     if name not in choices:
-        raise UserError(f"{what} is one of {', '.join(choices)}, not {name!r}")
+        raise UserError(text("one_of_choices", "{what} is one of {names:, }, not {given}", what=what, names=[*choices],
+                             given=repr(name)))  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Generator, Tensor
 
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.utils.conditions import call
 
 Solver = Literal["heun", "euler"]
@@ -71,10 +71,12 @@ def trajectory(
         UserError: for an unknown method, or noise levels that do not fall to 0.
     """
     if method not in get_args(Solver):
-        raise UserError(f"a sampler's method is one of {', '.join(get_args(Solver))}, not {method!r}")
+        raise UserError(text("no_solver", "a sampler's method is one of {names:, }, not {method}",
+                             names=[*get_args(Solver)], method=repr(method)))  # fmt: skip
     levels: list[float] = sigmas.double().tolist()
     if len(levels) < 2 or levels[-1] != 0 or not all(high > low for high, low in pairwise(levels)):
-        raise UserError("give sigmas that fall from the highest noise level to 0, at least two of them")
+        raise UserError(text("sigmas_fall", "give sigmas that fall from the highest noise level to 0, at least two "
+                             "of them"))  # fmt: skip
     conditions = cond or {}
 
     def denoise(x: Tensor, sigma: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from kdgen.diffusion.prediction import Prediction, Timesteps, from_denoised
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 
 def karras_sigmas(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0) -> Tensor:
@@ -24,8 +24,9 @@ def karras_sigmas(num_steps: int, sigma_min: float = 0.002, sigma_max: float = 8
         UserError: for no steps, or a range that is none.
     """
     if num_steps < 1 or not 0 < sigma_min < sigma_max:
-        raise UserError(f"sample with one step or more and 0 < sigma_min < sigma_max, not {num_steps} steps "
-                        f"from {sigma_max:g} to {sigma_min:g}")  # fmt: skip
+        raise UserError(text("sampling_range", "sample with one step or more and 0 < sigma_min < sigma_max, not "
+                             "{steps} steps from {high:g} to {low:g}", steps=num_steps, high=sigma_max,
+                             low=sigma_min))  # fmt: skip
     ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1, dtype=torch.float64)])

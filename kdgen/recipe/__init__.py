@@ -188,13 +188,13 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """
     data = recipe.model_dump(mode="json")
     for setting in settings:
-        key, equals, text = setting.partition("=")
+        key, equals, written = setting.partition("=")
         if not equals or not key:
-            raise UserError(f"--set takes KEY=VALUE, not {setting!r}")
+            raise UserError(text("set_key_value", "--set takes KEY=VALUE, not {setting!r}", setting=setting))
         try:
-            value = json.loads(text)
+            value = json.loads(written)
         except (ValueError, RecursionError):
-            value = text
+            value = written
         assign(data, key, value)
         if key in ("steps", "seconds"):
             data["seconds" if key == "steps" else "steps"] = None

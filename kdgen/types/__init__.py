@@ -42,6 +42,10 @@ A restorer maps an image to an image, a generator latents ``(B, Z)`` to images, 
 """
 
 
+ROLE_WORDS = {"student": text("role_student", "student"), "teacher": text("role_teacher", "teacher")}
+"""The two nets that a method moves knowledge between, in words."""
+
+
 class UserError(ValueError):
     """A mistake the user can mend. Its message is one line that says what to do; the command line exits with 2."""
 
@@ -160,8 +164,9 @@ class DistillationInputs(LossInputs):
 
 def _computed(role: str, output: Tensor | None) -> Tensor:
     if output is None:
-        raise UserError(f"a term of the loss reads the {role}'s output, which was not computed, since no term names "
-                        f'"{role}" in its `reads`: name it there')  # fmt: skip
+        raise UserError(text("output_not_computed", "a term of the loss reads the {role}'s output, which was not "
+                             'computed, since no term names "{name}" in its `reads`: name it there',
+                             role=ROLE_WORDS[role], name=role))  # fmt: skip
     return output
 
 

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 import numpy as np
 from pydantic import ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import SchemaError, core_schema
+from pydantic_core import ErrorDetails, SchemaError, core_schema
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 T = TypeVar("T", bound=Callable[..., Any])
 
@@ -32,10 +32,15 @@ Counts = Annotated[Sequence[Count], Field(min_length=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 """A whole number of at least 0."""
 
-Channels = Annotated[Literal[1, 3], Field(description="1 (grey) or 3 (colour)")]
+Channels = Annotated[Literal[1, 3], Field(description=text("grey_or_colour", "1 (grey) or 3 (colour)"))]
 """Of images."""
 
-Share = Annotated[float, Field(ge=0, le=1, description="a share in [0, 1]")]
+ChannelsOrBoth = Annotated[
+    Literal[1, 3, "both"], Field(description=text("grey_colour_both", '1 (grey), 3 (colour) or "both"'))
+]
+"""Of images, and of what takes either."""
+
+Share = Annotated[float, Field(ge=0, le=1, description=text("a_share", "a share in [0, 1]"))]
 """A part of a whole."""
 
 Positive = Annotated[float, Field(gt=0)]
@@ -46,6 +51,11 @@ NonNegative = Annotated[float, Field(ge=0)]
 
 Sigma = Annotated[float, Field(ge=0, le=LARGEST_SIGMA)]
 """A standard deviation of noise in 8-bit units."""
+
+LIST = text("list", "a list")
+PLAIN = {"string": text("some_text", "text"), "boolean": text("true_or_false", "true or false"),
+         "object": text("mapping", "a mapping"), "array": LIST}  # fmt: skip
+"""What a type of JSON is called in messages."""
 
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 """Text is no number, a bool is none, and no number is infinite; what pydantic does not know goes by its class."""
@@ -147,7 +157,8 @@ def _check(owner: str, argument: str, value: object, adapter: TypeAdapter[Any]) 
         return
     except ValidationError as error:
         if not _is_json_of(adapter, plain):
-            raise UserError(f"{owner}: {_refusal(argument, value, error, adapter)}") from None
+            message = _refusal(argument, value, error, adapter)
+            raise UserError(text("at_key", "{key}: {message}", key=owner, message=message)) from None
 
 
 def _plain(value: object) -> object:
@@ -166,16 +177,30 @@ def _is_json_of(adapter: TypeAdapter[Any], value: object) -> bool:
     return True
 
 
-def _refusal(argument: str, value: object, error: ValidationError, adapter: TypeAdapter[Any]) -> str:
+def _refusal(argument: str, value: object, error: ValidationError, adapter: TypeAdapter[Any]) -> Text:
     first = error.errors(include_url=False)[0]
     if first["type"] == "value_error":  # of a validator that says all itself
-        return str(first["ctx"]["error"])
+        return said(first)
     schema = _without_none(adapter.json_schema(schema_generator=_Schema))
     match first["loc"], schema:
         case (int(),), {"items": {"type": "integer" | "number" | "string"} as items}:
-            argument, value, schema = f"each of {argument}", first["input"], items
+            argument, value, schema = text("each_of", "each of {argument}", argument=argument), first["input"], items
     words = _words(schema)
-    return f"{argument} is {words}, not {_short(value)}" if words else f"{argument} is {_short(value)}: {first['msg']}"
+    if words:
+        return text("argument_unfit", "{argument} is {words}, not {value}", argument=argument, words=words,
+                    value=_short(value))  # fmt: skip
+    return text("argument_refused", "{argument} is {value}: {reason}", argument=argument, value=_short(value),
+                reason=said(first))  # fmt: skip
+
+
+def said(error: ErrorDetails) -> Text:
+    """What pydantic says of a thing that does not fit."""
+    context = error.get("ctx", {})
+    cause = context.get("error")
+    if isinstance(cause, ValueError):
+        return Text.of(cause.args[0] if cause.args and isinstance(cause.args[0], str) else str(cause))
+    figures = {name: value for name, value in context.items() if isinstance(value, str | int | float)}
+    return Text(error["msg"].removeprefix("Value error, "), f"pydantic_{error['type']}", figures)
 
 
 class _Schema(GenerateJsonSchema):
@@ -192,43 +217,44 @@ def _without_none(schema: JsonSchemaValue) -> JsonSchemaValue:
     )
 
 
-def _words(schema: JsonSchemaValue) -> str:
+def _words(schema: JsonSchemaValue) -> Text:
     """What a schema admits, in words; empty where it has none."""
     match schema:
         case {"description": str(description)}:
-            return description
+            return Text.of(description)
         case {"enum": values}:
-            return f"one of {', '.join(map(str, values))}"
+            return text("one_of", "one of {values:, }", values=[str(value) for value in values])
         case {"anyOf": kinds}:
             each = [_words(kind) for kind in kinds if kind.get("type") != "null"]
-            return " or ".join(each) if all(each) else ""
+            return text("either", "{kinds: or }", kinds=each) if all(each) else Text("")
         case {"type": "array", "items": items}:
-            least = "a list of at least one" if schema.get("minItems") == 1 else "a list"
-            return f"{least}, each {words}" if (words := _words(items)) else least
+            least = text("list_of_one", "a list of at least one") if schema.get("minItems") == 1 else LIST
+            words = _words(items)
+            return text("list_each", "{least}, each {words}", least=least, words=words) if words else least
         case {"type": "integer"}:
-            return f"a whole number{_limits(schema)}"
+            return text("whole_number", "a whole number{limits}", limits=_limits(schema))
         case {"type": "number"}:
-            return f"a number{_limits(schema)}"
-    return {"string": "text", "boolean": "true or false", "object": "a mapping", "array": "a list"}.get(
-        schema.get("type", ""), ""
-    )
+            return text("number", "a number{limits}", limits=_limits(schema))
+    return PLAIN.get(schema.get("type", ""), Text(""))
 
 
-def _limits(schema: JsonSchemaValue) -> str:
+def _limits(schema: JsonSchemaValue) -> Text:
     match schema:
         case {"minimum": low, "maximum": high}:
-            return f" in [{low:g}, {high:g}]"
+            return text("within", " in [{low:g}, {high:g}]", low=low, high=high)
         case {"minimum": low, "exclusiveMaximum": high}:
-            return f" in [{low:g}, {high:g})"
+            return text("within_below", " in [{low:g}, {high:g})", low=low, high=high)
         case {"exclusiveMinimum": low, "maximum": high}:
-            return f" above {low:g} and at most {high:g}"
+            return text("above_within", " above {low:g} and at most {high:g}", low=low, high=high)
         case {"minimum": low}:
-            return f" of at least {low:g}"
+            return text("from_on", " of at least {low:g}", low=low)
         case {"exclusiveMinimum": low}:
-            return f" above {low:g}"
-    return ""
+            return text("above", " above {low:g}", low=low)
+    return Text("")
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 and "\n" not in text else f"a {type(value).__name__}"
+    shown = repr(value)
+    if len(shown) <= 200 and "\n" not in shown:
+        return shown
+    return text("a_kind", "a {kind}", kind=type(value).__name__)

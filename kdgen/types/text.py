@@ -148,7 +148,9 @@ def _stored(sentence: Text) -> dict[str, Any]:
 def _plain(figure: Figure) -> Any:
     if isinstance(figure, Text):
         return {"text": str(figure), **_stored(figure)} if figure.key else str(figure)
-    return [_plain(each) for each in figure] if isinstance(figure, list | tuple) else figure
+    if isinstance(figure, list | tuple):
+        return [_plain(each) for each in figure]
+    return figure if isinstance(figure, str | int | float | None) else str(figure)
 
 
 def _spoken(plain: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -52,8 +52,8 @@ def kept_array(path: Path, make: Callable[[], Array], fits: Callable[[Array], bo
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"the disk of {path.parent} has no room for the teacher's images: free space, or set "
-                        "KDGEN_CACHE to another place") from None  # fmt: skip
+        raise UserError(text("images_disk", "the disk of {folder} has no room for the teacher's images: free space, "
+                             "or set KDGEN_CACHE to another place", folder=path.parent)) from None  # fmt: skip
     return array
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from kdgen import registry
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 
 
 @runtime_checkable
@@ -68,11 +68,14 @@ def check_reads(caller: str, net: Net, names: Iterable[str]) -> None:
     read, called = conditions_of(net), type(net).__name__
     for name in sorted(names):
         if read is None:
-            raise UserError(f"{caller} tells a net {name!r}, and {called} takes any condition without saying which it "
-                            f"reads: declare `conditions = frozenset({{{name!r}}})` on it")  # fmt: skip
+            raise UserError(text("reads_unsaid", "{caller} tells a net {name!r}, and {called} takes any condition "
+                                 "without saying which it reads: declare `conditions = frozenset({{{name!r}}})` on it",
+                                 caller=caller, name=name, called=called))  # fmt: skip
         if name not in read:
-            able = ", ".join(nets_reading(name)) or "none that is registered"
-            raise UserError(f"{caller} tells a net {name!r}, which this {called} does not read; nets that can: {able}")
+            able = nets_reading(name) or [text("none_registered", "none that is registered")]
+            raise UserError(text("net_does_not_read", "{caller} tells a net {name!r}, which this {called} does not "
+                                 "read; nets that can: {able:, }", caller=caller, name=name, called=called,
+                                 able=able))  # fmt: skip
 
 
 def check_conditions(net: Conditioned, **cond: Tensor | None) -> None:
@@ -83,7 +86,8 @@ def check_conditions(net: Conditioned, **cond: Tensor | None) -> None:
     """
     for name, value in cond.items():
         if value is not None and name not in (net.conditions or ()):
-            raise UserError(f"this {type(net).__name__} does not read {name!r}: leave it out")
+            raise UserError(text("does_not_read", "this {type} does not read {name!r}: leave it out",
+                                 type=type(net).__name__, name=name))  # fmt: skip
 
 
 def nets_reading(name: str) -> list[str]:

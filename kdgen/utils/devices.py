@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from torch import Tensor, nn
 
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.utils.conditions import conditions_of
 
 LANES = 16
@@ -38,7 +38,8 @@ def pick_device(name: str) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"no device {name!r} here ({str(error).splitlines()[0]}): use auto or cpu") from None
+        raise UserError(text("no_device_here", "no device {name!r} here ({error}): use auto or cpu", name=name,
+                             error=str(error).splitlines()[0])) from None  # fmt: skip
     return torch.device(name)
 
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import nn
 
-from kdgen.types import Net, UserError
+from kdgen.types import Net, Text, UserError, text
 
 T = TypeVar("T")
 
@@ -124,7 +124,8 @@ def together(team: Team) -> Iterator[None]:
         raise UserError(lost(team)) from error
 
 
-def lost(team: Team) -> str:
+def lost(team: Team) -> Text:
     """What to say when another process is gone."""
-    return (f"process {team.rank} of {team.size}: another process of this run has ended, and so does this one; "
-            "what was saved last is whole: go on with `kdgen resume DIR`, with any number of processes")  # fmt: skip
+    return text("process_lost", "process {rank} of {size}: another process of this run has ended, and so does this "
+                "one; what was saved last is whole: go on with `kdgen resume DIR`, with any number of processes",
+                rank=team.rank, size=team.size)  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from kdgen.registry import nearest
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 
 @runtime_checkable
@@ -54,7 +54,20 @@ def find(net: nn.Module, path: str) -> nn.Module:
         return net.get_submodule(path)
     except AttributeError:
         paths = [name for name, _ in net.named_modules() if name]
-        raise NoLayer(f"{type(net).__name__} has no layer {path!r}{nearest(path, paths)}", net) from None
+        raise NoLayer(text("no_layer", "{net} has no layer {path!r}{nearest}", net=type(net).__name__, path=path,
+                           nearest=nearest(path, paths)), net) from None  # fmt: skip
+
+
+def no_tensor(owner: str, layer: str, role: Text) -> Text:
+    """What a term of the loss says of a layer without an output to read.
+
+    Args:
+        owner: the term.
+        layer: its dotted path.
+        role: of the net, in words.
+    """
+    return text("layer_without_tensor", "{owner}: layer {layer!r} of the {role} gives no tensor of its own: name one "
+                "of its parts", owner=owner, layer=layer, role=role)  # fmt: skip
 
 
 @contextmanager

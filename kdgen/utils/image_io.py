@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 Picture = NDArray[Any]
 """``(H, W)`` grey or ``(H, W, 3)`` colour, uint8, or float32 in the same 8-bit units where it may leave 0 to 255."""
@@ -93,9 +93,10 @@ def from_array(array: NDArray[Any]) -> Pixels:
     """
     if array.ndim not in (2, 3) or not array.size or (array.ndim == 3 and array.shape[-1] > 4):
         first = array.ndim == 3 and array.shape[0] <= 4
-        raise UserError(f"an array of shape {array.shape} is no picture: "
-                        + ("move its channels last, array.transpose(1, 2, 0)" if first else
-                           "it is (H, W) or (H, W, C) with C from 1 to 4"))  # fmt: skip
+        remedy = (text("channels_last", "move its channels last, array.transpose(1, 2, 0)") if first else
+                  text("picture_shapes", "it is (H, W) or (H, W, C) with C from 1 to 4"))  # fmt: skip
+        raise UserError(text("array_shape", "an array of shape {shape} is no picture: {remedy}", shape=str(array.shape),
+                             remedy=remedy))  # fmt: skip
     white = _white(array)
     values = array if array.dtype == np.uint8 else array.astype(np.float32) / np.float32(white / 255)
     return _split(values, array.dtype, white, array.ndim)
@@ -119,8 +120,8 @@ def from_image(image: Image.Image) -> Pixels:
         if image.mode == "F":
             most, white = (UNIT, 1.0) if UNIT[0] <= low <= high <= UNIT[1] else (EIGHT_BITS, 255.0)
         if not most[0] <= low <= high <= most[1]:
-            raise UserError(f"it holds values from {low:g} to {high:g}: save it with 8 or 16 bits, or in floating "
-                            "point from 0 to 1")  # fmt: skip
+            raise UserError(text("picture_values", "it holds values from {low:g} to {high:g}: save it with 8 or 16 "
+                                 "bits, or in floating point from 0 to 1", low=low, high=high))  # fmt: skip
         return _split(array.astype(np.float32) / np.float32(white / 255), array.dtype, white, 2)
     mode = "L" if image.mode in GREY else "RGB"
     if image.has_transparency_data:
@@ -128,7 +129,8 @@ def from_image(image: Image.Image) -> Pixels:
     try:
         array = np.array(image.convert(mode))
     except ValueError:
-        raise UserError(f"a picture of mode {image.mode} cannot be read: convert it to RGB") from None
+        raise UserError(text("picture_mode", "a picture of mode {mode} cannot be read: convert it to RGB",
+                             mode=image.mode)) from None  # fmt: skip
     return _split(array, array.dtype, 255.0, array.ndim)
 
 
@@ -171,9 +173,8 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             image = Image.open(file)
         except Image.DecompressionBombError:
             most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            raise UserError(
-                f"it has more than {most:,} pixels, the most that are read at once: cut it into parts"
-            ) from None
+            raise UserError(text("picture_most_pixels", "it has more than {most:,} pixels, the most that are read at "
+                                 "once: cut it into parts", most=most)) from None  # fmt: skip
         with image:
             yield image
 
@@ -208,7 +209,7 @@ def _split(values: NDArray[Any], dtype: np.dtype[Any], white: float, ndim: int) 
 def _range(array: NDArray[Any]) -> tuple[float, float]:
     low, high = float(array.min()), float(array.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise UserError("it holds values that are not finite")
+        raise UserError(text("picture_not_finite", "it holds values that are not finite"))
     return low, high
 
 
@@ -223,8 +224,8 @@ def _white(array: NDArray[Any]) -> float:
             return 1.0
         if not floating and 0 <= low <= high <= 255:
             return 255.0
-        held = f" with values from {low:g} to {high:g}"
+        held = text("values_held", " with values from {low:g} to {high:g}", low=low, high=high)
     else:
-        held = ""
-    raise UserError(f"an array of {array.dtype}{held} is no picture: give uint8 (0 to 255), uint16 (0 to 65535) or "
-                    "floating point (0 to 1)")  # fmt: skip
+        held = Text("")
+    raise UserError(text("array_kind", "an array of {kind}{held} is no picture: give uint8 (0 to 255), uint16 (0 to "
+                         "65535) or floating point (0 to 1)", kind=str(array.dtype), held=held))  # fmt: skip

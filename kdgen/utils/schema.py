@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, computed_field, mod
 
 from kdgen.registry import Spec, nearest
 from kdgen.types import Text, UserError, text
+from kdgen.types.arguments import said
 from kdgen.types.text import restored, texts_in
 
 
@@ -43,11 +44,12 @@ def read_json_text(path: Path) -> str:
         data = path.read_bytes()
         return data.decode(json.detect_encoding(data))
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+        raise UserError(text("cannot_read", "cannot read {path}: {error}", path=path, error=error.strerror)) from None
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path} is not in UTF-8, see line {line}: save it as UTF-8 (in Notepad by Save as, Encoding; "
-                        "in PowerShell by `| Out-File -Encoding utf8`)") from None  # fmt: skip
+        raise UserError(text("not_utf8", "{path} is not in UTF-8, see line {line}: save it as UTF-8 (in Notepad by "
+                             "Save as, Encoding; in PowerShell by `| Out-File -Encoding utf8`)", path=path,
+                             line=line)) from None  # fmt: skip
 
 
 def explain_error(error: ValidationError, model: type[BaseModel]) -> Text:
@@ -59,13 +61,7 @@ def explain_error(error: ValidationError, model: type[BaseModel]) -> Text:
         owner = _model_at(model, path[:-1])
         return text("unknown_key", "unknown key {key!r}{nearest}", key=where,
                     nearest=nearest(str(path[-1]), owner.model_fields if owner else []))  # fmt: skip
-    context = first.get("ctx", {})
-    cause = context.get("error")
-    if isinstance(cause, ValueError):
-        message = Text.of(cause.args[0] if cause.args else str(cause))
-    else:
-        figures = {name: value for name, value in context.items() if isinstance(value, str | int | float)}
-        message = Text(first["msg"].removeprefix("Value error, "), f"pydantic_{first['type']}", figures)
+    message = said(first)
     return text("at_key", "{key}: {message}", key=where, message=message) if where else message
 
 
@@ -123,10 +119,12 @@ def _entry(where: Any, part: str, key: str) -> int | str:
     """The index or key that ``part`` of a dotted ``key`` stands for."""
     if isinstance(where, list):
         if not part.isdecimal() or int(part) >= len(where):
-            raise UserError(f"--set {key}: {part!r} is not one of its {len(where)} entries, counted from 0")
+            raise UserError(text("set_no_entry", "--set {key}: {part!r} is not one of its {count} entries, counted "
+                                 "from 0", key=key, part=part, count=len(where)))  # fmt: skip
         return int(part)
     if not isinstance(where, dict):
-        raise UserError(f"--set {key}: nothing lies under {part!r}")
+        raise UserError(text("set_nothing_under", "--set {key}: nothing lies under {part!r}", key=key, part=part))
     if part not in where:
-        raise UserError(f"--set {key}: no key {part!r}{nearest(part, where)}")
+        raise UserError(text("set_no_key", "--set {key}: no key {part!r}{nearest}", key=key, part=part,
+                             nearest=nearest(part, where)))  # fmt: skip
     return part
