@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 
 from kdgen.models.abilities import Channelled
 from kdgen.registry import Spec
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.utils.schema import Strict, explain_error, read_json_text
 from kdgen.utils.validation import check_finite
 
@@ -50,24 +50,27 @@ def read_config(folder: Path) -> Config:
     """
     file = folder / "config.json"
     try:
-        text = read_json_text(file)
-        data = json.loads(text)
+        written = read_json_text(file)
+        data = json.loads(written)
     except UserError:
         raise
     except (ValueError, RecursionError):
-        raise UserError(f"{file} is damaged or no JSON: fetch it again") from None
+        raise UserError(text("json_damaged", "{file} is damaged or no JSON: fetch it again", file=file)) from None
     found = data.get("format", FORMAT) if isinstance(data, dict) else FORMAT
     if isinstance(found, int) and found != FORMAT:
         writer = str(data.get("kdgen", "?"))[:20]
         if found > FORMAT:
-            raise UserError(f"{file} is of format {found}, written by kdgen {writer}; this one reads format {FORMAT}: "
-                            "upgrade with `pip install --upgrade kdgen`")  # fmt: skip
-        raise UserError(f"{file} is of format {found}, written by kdgen {writer}, which is no longer read: load and "
-                        f"save it with that version's successor, or ask its author for format {FORMAT}")  # fmt: skip
+            raise UserError(text("format_newer", "{file} is of format {found}, written by kdgen {writer}; this one "
+                                 "reads format {format}: upgrade with `pip install --upgrade kdgen`", file=file,
+                                 found=str(found), writer=str(writer), format=FORMAT))  # fmt: skip
+        raise UserError(text("format_older", "{file} is of format {found}, written by kdgen {writer}, which is no "
+                             "longer read: load and save it with that version's successor, or ask its author for "
+                             "format {format}", file=file, found=str(found), writer=str(writer),
+                             format=FORMAT))  # fmt: skip
     try:
-        return Config.model_validate_json(text)
+        return Config.model_validate_json(written)
     except ValidationError as error:
-        raise UserError(f"{file}: {explain_error(error, Config)}") from None
+        raise UserError(text("at_key", "{key}: {message}", key=file, message=explain_error(error, Config))) from None
 
 
 def check_net(net: Net, config: Config, folder: Path) -> None:
@@ -79,4 +82,5 @@ def check_net(net: Net, config: Config, folder: Path) -> None:
     check_finite(net, str(folder))
     own = net.channels if isinstance(net, Channelled) else config.channels
     if own != config.channels:
-        raise UserError(f"{folder / 'config.json'} is damaged: it says {config.channels} channels of a net of {own}")
+        raise UserError(text("config_channels", "{file} is damaged: it says {channels} channels of a net of {own}",
+                             file=folder / 'config.json', channels=config.channels, own=str(own)))  # fmt: skip

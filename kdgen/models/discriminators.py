@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from kdgen.data.diff_augment import augmented
-from kdgen.types import Batch, UserError
+from kdgen.types import Batch, UserError, text
 from kdgen.utils.distance import resample
 
 GanKind = Literal["hinge", "relativistic"]
@@ -217,14 +217,17 @@ def known_labels(term: str, batch: Batch, classes: int | None) -> Tensor | None:
     label = batch.cond.get("label")
     if label is None:
         if classes:
-            raise UserError(f"{term}: the batches carry no labels, so there are no classes: leave `classes` out")
+            raise UserError(text("critic_no_labels", "{term}: the batches carry no labels, so there are no classes: "
+                                 "leave `classes` out", term=term))  # fmt: skip
         return None
     if classes is None:
-        raise UserError(f"{term}: the batches carry labels: set `classes` to their number, for a critic that judges "
-                        "images of a class, or to 0 for one that has no regard to it")  # fmt: skip
+        raise UserError(text("critic_labels", "{term}: the batches carry labels: set `classes` to their number, for "
+                             "a critic that judges images of a class, or to 0 for one that has no regard to it",
+                             term=term))  # fmt: skip
     if classes and int(label.max()) >= classes:
-        raise UserError(f"{term}: a label is {int(label.max())}, and `classes` is {classes}: set it to the number of "
-                        "classes")  # fmt: skip
+        raise UserError(text("critic_label_beyond", "{term}: a label is {label}, and `classes` is {classes}: set it "
+                             "to the number of classes", term=term, label=int(label.max()),
+                             classes=classes))  # fmt: skip
     return label.long() if classes else None
 
 

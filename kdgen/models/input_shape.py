@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from kdgen.types import Net, UserError
+from kdgen.types import Net, Text, UserError, text
 from kdgen.utils.conditions import call
 from kdgen.utils.devices import evaluating
 
@@ -43,10 +43,19 @@ class InputShape:
     fixed: Size | None = None
 
     def __str__(self) -> str:
+        return str(self.words)
+
+    @property
+    def words(self) -> Text:
+        """What is taken, as a clause."""
         if self.fixed is not None:
-            return f"{self.fixed[0]}x{self.fixed[1]} alone"
-        parts = [f"multiples of {self.multiple}"] * (self.multiple > 1)
-        return " and ".join(parts + [f"{self.min_size} pixels or more"] * (self.min_size > self.multiple)) or "any size"
+            return text("size_alone", "{height}x{width} alone", height=self.fixed[0], width=self.fixed[1])
+        parts = []
+        if self.multiple > 1:
+            parts.append(text("size_multiples", "multiples of {multiple}", multiple=self.multiple))
+        if self.min_size > self.multiple:
+            parts.append(text("size_least", "{least} pixels or more", least=self.min_size))
+        return text("size_parts", "{parts: and }", parts=parts) if parts else text("any_size", "any size")
 
     def takes(self, height: int, width: int) -> bool:
         """Whether images of this size are taken."""
@@ -65,7 +74,13 @@ class TooLarge(UserError):
 
     def __init__(self, taken: Size, height: int, width: int) -> None:
         super().__init__(
-            f"this net takes images of {InputShape(fixed=taken)}, not {height}x{width}: cut or shrink them"
+            text(
+                "image_too_large",
+                "this net takes images of {sizes}, not {height}x{width}: cut or shrink them",
+                sizes=InputShape(fixed=taken).words,
+                height=height,
+                width=width,
+            )
         )
         self.taken = taken
 
@@ -86,12 +101,15 @@ def declared(
     sides = size if size is None or isinstance(size, Sequence) else (size, size)
     for argument, value in (("multiple", multiple), ("min_size", min_size), *(("size", side) for side in sides or ())):
         if value is not None and (type(value) is not int or value < 1):
-            raise UserError(f"{argument} is a whole number of pixels, at least 1, not {value!r}")
+            raise UserError(text("no_pixels", "{argument} is a whole number of pixels, at least 1, not {given}",
+                                 argument=argument, given=repr(value)))  # fmt: skip
     if sides is not None:
         if len(sides) != 2:
-            raise UserError(f"size is a number of pixels, or height and width, not {size!r}")
+            raise UserError(text("no_image_size", "size is a number of pixels, or height and width, not {given}",
+                                 given=repr(size)))  # fmt: skip
         if multiple is not None or min_size is not None:
-            raise UserError("size is the one size that a net takes: leave multiple and min_size out beside it")
+            raise UserError(text("size_beside", "size is the one size that a net takes: leave multiple and min_size "
+                                 "out beside it"))  # fmt: skip
         return InputShape(fixed=(sides[0], sides[1]))
     if multiple is None and min_size is None:
         return None
@@ -208,7 +226,8 @@ class _Trial:
             self.ratio = _ratio(size, self.answer(size))
             if self.ratio is not None:
                 return size
-        raise UserError(f"the net does not take {tuple(self.like.shape[1:])} ({self.reason})")
+        raise UserError(text("size_not_taken", "the net does not take {shape} ({error})",
+                             shape=str(tuple(self.like.shape[1:])), error=self.reason))  # fmt: skip
 
     def answer(self, size: Size) -> Size | None:
         """The height and width of what the net gives for a size, ``size`` if it gives no image; None if it fails."""
@@ -266,5 +285,5 @@ def error_line(error: BaseException, length: int = 200) -> str:
     """An error of a net's code in a line: its kind, and the first line that it says."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, UserError) and lines:
-        return lines[0][:length]
+        return error.text if len(lines) == 1 and len(error.text) <= length else lines[0][:length]
     return ": ".join([type(error).__name__, *lines[:1]])[:length]

@@ -27,7 +27,7 @@ from kdgen.models.hub_cache import HubId, fetch, hub_id
 from kdgen.models.task_arguments import task_class, task_having
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.utils.references import resolved
 from kdgen.utils.schema import explain_error, read_json_text
 from kdgen.utils.validation import check_numbers
@@ -73,7 +73,8 @@ def load_net(
     if isinstance(reference, str) and (id := hub_id(reference)):
         return _from_hub(id.at(revision or id.revision), as_written=reference)
     if revision is not None:
-        raise UserError(f"a revision is one of a repository of the Hub, and {reference} is none: leave it out")
+        raise UserError(text("revision_of_hub", "a revision is one of a repository of the Hub, and {reference} is "
+                             "none: leave it out", reference=str(reference)))  # fmt: skip
     path = Path(reference).expanduser()
     if path.suffix == ".json" and path.is_file():
         return _foreign(_declaration(path))
@@ -83,10 +84,12 @@ def load_net(
     if (path / "model_index.json").is_file() or (path / "config.json").is_file():
         return _from_diffusers(path)
     if path.is_dir():
-        raise UserError(f"{path} holds no finished student (no config.json); `kdgen resume {path}` finishes a run")
+        raise UserError(text("no_finished_student", "{path} holds no finished student (no config.json); `kdgen "
+                             "resume {path}` finishes a run", path=path))  # fmt: skip
     bundled = [p.name for p in BUNDLED.iterdir() if (p / "config.json").is_file()]
-    raise UserError(f"no model at {str(reference)!r}: give a run or student folder, hub:ORG/NAME, a checkpoint's JSON "
-                    f"file, or one of the bundled {', '.join(sorted(bundled))}")  # fmt: skip
+    raise UserError(text("no_model_at", "no model at {reference!r}: give a run or student folder, hub:ORG/NAME, a "
+                         "checkpoint's JSON file, or one of the bundled {names:, }", reference=str(reference),
+                         names=sorted(bundled)))  # fmt: skip
 
 
 def _from_hub(id: HubId, as_written: str) -> Loaded:
@@ -95,7 +98,8 @@ def _from_hub(id: HubId, as_written: str) -> Loaded:
     except UserError as error:
         if as_written.startswith("hub:"):
             raise
-        raise type(error)(f"there is no folder {as_written} here; {error}") from None
+        raise type(error)(text("no_folder_here", "there is no folder {name} here; {error}", name=as_written,
+                               error=error.text)) from None  # fmt: skip
     return _student(folder) if is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
 
 
@@ -121,8 +125,9 @@ def _student(folder: Path) -> Loaded:
     except UserError:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: "
-                        f"{' '.join(str(error).split())[:300]}") from None  # fmt: skip
+        raise UserError(text("folder_damaged", "the weights in {folder} are damaged or do not fit its config.json: "
+                             "{error}", folder=folder,
+                             error=" ".join(str(error).split())[:300])) from None  # fmt: skip
     check_net(net, config, folder)
     return Loaded(net, config.name, config.channels, config.task, config.net, folder)
 
@@ -136,7 +141,8 @@ def _declared(data: Mapping[str, Any] | str, what: str) -> Checkpoint:
     try:
         return Checkpoint.model_validate_json(data) if isinstance(data, str) else Checkpoint.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{what}: {explain_error(error, Checkpoint)}") from None
+        message = explain_error(error, Checkpoint)
+        raise UserError(text("at_key", "{key}: {message}", key=what, message=message)) from None
 
 
 def _declaration(path: Path) -> Checkpoint:
@@ -151,8 +157,11 @@ def _foreign(spec: Checkpoint) -> Loaded:
     built = load_checkpoint(spec, next(Photographs().images(channels))[1] if noisy else None)
     if made := try_once(built, spec, task, channels):
         if "channels" in task and made[0] != channels:
-            raise UserError(f"{spec.file}: task.channels is {channels}, and {net} makes images of {made[0]}")
+            raise UserError(text("declared_channels", "{file}: task.channels is {channels}, and {net} makes images "
+                                 "of {made}", file=spec.file, channels=channels, net=str(net),
+                                 made=made[0]))  # fmt: skip
         if task.get("size", made[1]) != made[1]:
-            raise UserError(f"{spec.file}: task.size is {task['size']}, and {net} makes images of {made[1]}")
+            raise UserError(text("declared_size", "{file}: task.size is {size}, and {net} makes images of {made}",
+                                 file=spec.file, size=task["size"], net=str(net), made=made[1]))  # fmt: skip
         channels, task = made[0], {"size": made[1], **task}
     return Loaded(built, spec.name or Path(spec.file).stem, channels, task)

@@ -24,7 +24,7 @@ from kdgen.models.parts import Drawn
 from kdgen.models.task_arguments import check_settled, settled_by, task_class, task_name
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.types.arguments import Sigma, check_argument
 from kdgen.utils.cache import fingerprint
 from kdgen.utils.convert import from_picture, to_pictures, write_text
@@ -76,8 +76,8 @@ class Model(nn.Module):
         """
         made_for = task_class(self.task)
         if (made_for.reads, made_for.gives) != ("images", "images"):
-            raise UserError(f"{self.name} restores no images, it was made to {task_name(self.task)}: name a denoiser "
-                            "or an autoencoder")  # fmt: skip
+            raise UserError(text("restores_nothing", "{name} restores no images, it was made to {task}: name a "
+                                 "denoiser or an autoencoder", name=self.name, task=task_name(self.task)))  # fmt: skip
         self.eval()
         batch, channels = x.shape[:2]
         where = next(self.parameters()).device
@@ -126,7 +126,7 @@ class Model(nn.Module):
 
     def _drawn(self, num_images: int, seed: int, num_steps: int | None, label: Any, progress: Drawn | None) -> Tensor:
         if num_images < 1:
-            raise UserError(f"the number of images is at least 1, not {num_images}")
+            raise UserError(text("images_least", "the number of images is at least 1, not {count}", count=num_images))
         num_steps = num_steps or next(iter(self.task.get("steps", ())), None)
         labels = self._labels(label)
         if isinstance(self.net, Generating):
@@ -136,11 +136,13 @@ class Model(nn.Module):
             return self.net.generate(num_images, seed=seed, num_steps=num_steps, progress=progress, **conditions).cpu()
         made_for = task_class(self.task)
         if made_for.draws is None:
-            raise UserError(f"{self.name} draws no images, it was made to {self.task.get('name', 'change them')}: "
-                            "name a generator or a diffusion model")  # fmt: skip
+            raise UserError(text("draws_nothing", "{name} draws no images, it was made to {task}: name a generator "
+                                 "or a diffusion model", name=self.name,
+                                 task=self.task.get("name", text("change_them", "change them"))))  # fmt: skip
         for key in made_for.needed_facts:
             if key not in self.task:
-                raise UserError(f"{self.name} does not say the {key} it draws with: declare task.{key}")
+                raise UserError(text("draws_with", "{name} does not say the {key} it draws with: declare task.{key}",
+                                     name=self.name, key=key))  # fmt: skip
         facts = {**self.task, "channels": self.channels}
         return made_for.draw_model(self.net, facts, num_images, seed=seed, num_steps=num_steps, labels=labels,
                                    progress=progress)  # fmt: skip
@@ -159,8 +161,8 @@ class Model(nn.Module):
 
     def _check_finite(self, images: Tensor) -> None:
         if not images.isfinite().all():
-            raise UserError(f"{self.name} makes images that are not finite: its weights are damaged, or not of this "
-                            "architecture")  # fmt: skip
+            raise UserError(text("images_not_finite", "{name} makes images that are not finite: its weights are "
+                                 "damaged, or not of this architecture", name=self.name))  # fmt: skip
 
     def _labels(self, label: int | Sequence[int] | None) -> list[int] | None:
         """The classes to draw; None for all of them in turn, or of a model without classes."""
@@ -169,9 +171,11 @@ class Model(nn.Module):
         labels = [label] if isinstance(label, int) else list(label)
         num_classes = int(self.task.get("num_classes") or 0)
         if not num_classes:
-            raise UserError(f"{self.name} draws images without classes: leave label out")
+            raise UserError(text("draws_without_classes", "{name} draws images without classes: leave label out",
+                                 name=self.name))  # fmt: skip
         if not labels or not all(0 <= each < num_classes for each in labels):
-            raise UserError(f"{self.name} knows the classes 0 to {num_classes - 1}, not {label}: name some of these")
+            raise UserError(text("no_such_class", "{name} knows the classes 0 to {last}, not {given}: name some of "
+                                 "these", name=self.name, last=num_classes - 1, given=str(label)))  # fmt: skip
         return labels
 
     def check_sigma(self, sigma: float) -> None:
@@ -184,9 +188,9 @@ class Model(nn.Module):
         made_for = self.task.get("sigma", sigma)
         low, high = (made_for, made_for) if isinstance(made_for, int | float) else made_for
         if not low / 2 <= sigma <= 2 * high:
-            span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-            warnings.warn(f"{self.name} was made for noise of sigma {span}, and {sigma:g} is far from that",
-                          stacklevel=2)  # fmt: skip
+            span = f"{low:g}" if low == high else text("span", "{low:g} to {high:g}", low=low, high=high)
+            warnings.warn(text("sigma_is_far", "{name} was made for noise of sigma {span}, and {sigma:g} is far from "
+                               "that", name=self.name, span=span, sigma=sigma), stacklevel=2)  # fmt: skip
 
     def _sigma(self, sigma: float | None) -> float:
         made_for = self.task.get("sigma", 25.0)
@@ -195,7 +199,8 @@ class Model(nn.Module):
             return float(sigma)
         if isinstance(made_for, int | float):
             return float(made_for)
-        raise UserError(f"{self.name} restores noise of sigma {made_for[0]:g} to {made_for[1]:g}: say which, e.g. 25")
+        raise UserError(text("say_sigma", "{name} restores noise of sigma {low:g} to {high:g}: say which, e.g. 25",
+                             name=self.name, low=made_for[0], high=made_for[1]))  # fmt: skip
 
     def fingerprint(self) -> str:
         """A hash of architecture and weights."""
@@ -208,7 +213,8 @@ class Model(nn.Module):
         that library opens in place of the latter. Raises UserError for a net that has no name to be built by.
         """
         if (use := self.use) is None:
-            raise UserError(f"{self.name} cannot be built by name: save the whole model, or export this as onnx")
+            raise UserError(text("not_built_by_name", "{name} cannot be built by name: save the whole model, or "
+                                 "export this as onnx", name=self.name))  # fmt: skip
         net = folded(self.net)
         if isinstance(net, Specified) and isinstance(net.use, Spec):
             use = net.use
@@ -285,4 +291,5 @@ def start_from(start: Model, net: Net, use: Spec, *, copied: bool) -> None:
     try:
         (copy_weights if copied else inherit)(net, start.net)
     except UserError as error:
-        raise UserError(f"{use.name} cannot start from {start.name}: {error}") from None
+        raise UserError(text("cannot_start", "{name} cannot start from {start}: {reason}", name=use.name,
+                             start=start.name, reason=error.text)) from None  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from kdgen import registry
 from kdgen.registry import Spec
-from kdgen.types import DEFAULT_TASK, Task, UserError
+from kdgen.types import DEFAULT_TASK, Task, UserError, text
 
 CLASSES = ("num_classes", "num_class_embeds", "classes")
 """What nets call the argument that is their number of classes."""
@@ -33,7 +33,8 @@ def task_having(**attributes: Any) -> str:
     if found := registry.having("task", **attributes):
         return found[0]
     words = ", ".join(f"{key}={value!r}" for key, value in attributes.items())
-    raise UserError(f"no task with {words} is registered: import kdgen.tasks before")
+    raise UserError(text("no_task_having", "no task with {words} is registered: import kdgen.tasks before",
+                         words=words))  # fmt: skip
 
 
 def changes_images(facts: Mapping[str, Any]) -> bool:
@@ -61,13 +62,15 @@ def check_settled(use: Spec, settled: Mapping[str, Any], *, by_size: bool) -> No
     args = {**config, "size": config.get("sample_size")} if isinstance(config, Mapping) else use.args
     size, net_size = settled.get("size"), args.get("size")
     if by_size and net_size not in (None, size, [size, size]):
-        raise UserError(f"{use.name} has size {net_size} and the images of the task {size}: leave size out of its "
-                        "arguments, or give the task the same")  # fmt: skip
+        raise UserError(text("net_size", "{name} has size {own} and the images of the task {size}: leave size out of "
+                             "its arguments, or give the task the same", name=use.name, own=str(net_size),
+                             size=str(size)))  # fmt: skip
     for key in CLASSES:
         number, own = settled.get(key), args.get(key)
         if number is not None and isinstance(own, int) and 0 < own < number:
-            raise UserError(f"{use.name} has {key} {own} and the task {number} classes: leave {key} out of its "
-                            f"arguments, or set it to {number} or more")  # fmt: skip
+            raise UserError(text("net_classes", "{name} has {key} {own} and the task {number} classes: leave {key} "
+                                 "out of its arguments, or set it to {number} or more", name=use.name, key=key,
+                                 own=own, number=number))  # fmt: skip
 
 
 def check_classes(teacher: str, made_for: Mapping[str, Any], task: Mapping[str, Any]) -> None:
@@ -85,8 +88,10 @@ def check_classes(teacher: str, made_for: Mapping[str, Any], task: Mapping[str, 
     if not classes or task.get("name") != made_for.get("name"):
         return
     if not offered:
-        raise UserError(f"{teacher} is told one of {classes} classes and the task tells none: set "
-                        f"task.args.num_classes to {classes}, with images that have classes")  # fmt: skip
+        raise UserError(text("teacher_told_classes", "{teacher} is told one of {classes} classes and the task tells "
+                             "none: set task.args.num_classes to {classes}, with images that have classes",
+                             teacher=teacher, classes=classes))  # fmt: skip
     if offered > classes:
-        raise UserError(f"{teacher} knows {classes} classes and the task tells {offered}: set task.args.num_classes "
-                        f"to {classes}, or take images of its classes")  # fmt: skip
+        raise UserError(text("teacher_classes", "{teacher} knows {classes} classes and the task tells {offered}: set "
+                             "task.args.num_classes to {classes}, or take images of its classes", teacher=teacher,
+                             classes=classes, offered=offered))  # fmt: skip

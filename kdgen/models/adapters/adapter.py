@@ -1,6 +1,6 @@
 """Nets around models of diffusers, and the folders that are opened as such: found by the class that they name."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -10,7 +10,7 @@ from torch import nn
 from kdgen import registry
 from kdgen.models.adapters.pretrained import portable, public, read_json, read_weights, write
 from kdgen.registry import Spec
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 
 INDEX = "model_index.json"
 """What makes a folder that of a pipeline; that of a model has a `config.json` alone."""
@@ -92,6 +92,9 @@ def open_folder(folder: Path) -> tuple[Net, Spec, int, dict[str, JsonValue]]:
     return net.eval(), use, net.channels, net.describe()
 
 
+MODEL = text("role_model", "model")
+
+
 def parts() -> frozenset[str]:
     """The subfolders of a pipeline that are opened: those of the adapters' models."""
     adapters = (registry.get("adapter", name) for name in registry.names("adapter"))
@@ -109,9 +112,9 @@ def known_folder(folder: Path) -> tuple[Spec, Path]:
     handled = _handled(pipeline=pipeline)
     if class_name not in handled:
         parts = _handled_parts(folder) if pipeline else []
-        further = f", and its {parts[0]} by itself: write /{parts[0]} behind its name" if parts else ""
-        raise UserError(f"{folder} holds a {'pipeline' if pipeline else 'model'} of class {class_name}, which is not "
-                        f"handled: handled are {', '.join(handled)}{further}")  # fmt: skip
+        further = text("part_handled", ", and its {part} by itself: write /{part} behind its name", part=parts[0]
+                       ) if parts else ""  # fmt: skip
+        raise _not_handled(text("pipeline", "pipeline") if pipeline else MODEL, class_name, handled, folder, further)
     name = handled[class_name]
     adapter = cast(type[Adapter], registry.get("adapter", name))
     return Spec(name=name, args=adapter.arguments(folder)), adapter.weights_folder(folder)
@@ -129,9 +132,14 @@ def check_class(what: str, class_name: Any, handled: tuple[str, ...], folder: Pa
         UserError: with the class, and those that are handled.
     """
     if class_name not in handled:
-        raise UserError(f"{folder} holds a {what} of class {class_name}, which is not handled: handled are "
-                        f"{', '.join(handled)}")  # fmt: skip
+        raise _not_handled(what, class_name, handled, folder)
     return str(class_name)
+
+
+def _not_handled(what: str, class_name: Any, handled: Iterable[str], folder: Path, further: str = "") -> UserError:
+    return UserError(text("class_not_handled", "{folder} holds a {what} of class {name}, which is not handled: "
+                          "handled are {names:, }{further}", folder=folder, what=what, name=str(class_name),
+                          names=[*handled], further=further))  # fmt: skip
 
 
 def _handled(*, pipeline: bool) -> dict[Any, str]:

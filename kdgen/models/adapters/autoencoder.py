@@ -12,7 +12,7 @@ from kdgen.models.adapters.adapter import Adapter
 from kdgen.models.adapters.pretrained import read_json
 from kdgen.models.task_arguments import task_having
 from kdgen.registry import Spec
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 SCALES = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
 """What pipelines read of a model's configuration to scale latents before they decode them."""
@@ -40,8 +40,9 @@ class Autoencoder(Adapter):
         super().__init__()
         inputs, outputs = vae.config.in_channels, vae.config.out_channels
         if outputs != inputs or inputs not in (1, 3):
-            raise UserError(f"an autoencoder reads and gives images of 1 or 3 channels; this one reads {inputs} and "
-                            f"gives {outputs}, which is not handled")  # fmt: skip
+            raise UserError(text("autoencoder_channels", "an autoencoder reads and gives images of 1 or 3 channels; "
+                                 "this one reads {inputs} and gives {outputs}, which is not handled",
+                                 inputs=str(inputs), outputs=str(outputs)))  # fmt: skip
         self.vae = vae
         self.channels: int = inputs
         self.latent_channels: int = vae.config.latent_channels

@@ -11,7 +11,7 @@ from kdgen.models.adapters.blocks import inherit_blocks
 from kdgen.models.adapters.pretrained import construct
 from kdgen.models.scaling import Args, Family, changed, fit_images, scaled, scaled_width
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 
 @register("adapter", handle="AutoencoderKL")
@@ -49,7 +49,8 @@ class AutoencoderKl(Autoencoder):
     def inherit(self, teacher: nn.Module) -> None:
         """Start from the weights of a larger ``AutoencoderKl``. Raises UserError as ``inherit_blocks`` does."""
         if not isinstance(teacher, AutoencoderKl):
-            raise UserError(f"an autoencoder_kl starts from another, not from a {type(teacher).__name__}")
+            raise UserError(text("autoencoder_start", "an autoencoder_kl starts from another, not from a {type}",
+                                 type=type(teacher).__name__))  # fmt: skip
         inherit_blocks(self.vae, teacher.vae)
 
     def feature_layers(self) -> list[str]:

@@ -5,7 +5,7 @@ import re
 import torch
 from torch import Tensor, nn
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 PART = re.compile(
     r"(?P<path>(?:.*\.)?(?:down|up)_blocks)\.(?P<block>\d+)\.(?:(?P<kind>resnets|attentions)\.(?P<i>\d+)\.)?"
@@ -35,12 +35,14 @@ def inherit_blocks(student: nn.Module, teacher: nn.Module) -> None:
         if source is None or source.dim() != value.dim():
             continue
         if any(size > limit for size, limit in zip(value.shape, source.shape, strict=True)):
-            raise UserError(f"make the student no wider than the teacher it starts from: {key} is {tuple(value.shape)} "
-                            f"in it and {tuple(source.shape)} in the teacher")  # fmt: skip
+            raise UserError(text("student_too_wide", "make the student no wider than the teacher it starts from: "
+                                 "{key} is {student} in it and {teacher} in the teacher", key=key,
+                                 student=str(tuple(value.shape)), teacher=str(tuple(source.shape))))  # fmt: skip
         value.copy_(source if source.shape == value.shape else _selected(source, value))
         common += 1
     if not common:
-        raise UserError(f"a {type(student).__name__} has no weights in common with a {type(teacher).__name__}")
+        raise UserError(text("no_weights_in_common", "a {student} has no weights in common with a {teacher}",
+                             student=type(student).__name__, teacher=type(teacher).__name__))  # fmt: skip
 
 
 def _counts(keys: dict[str, Tensor]) -> dict[str, int]:

@@ -16,8 +16,10 @@ from kdgen.models.adapters.weight_files import part_of, read_weights_file
 from kdgen.models.input_shape import declared
 from kdgen.models.task_arguments import task_class
 from kdgen.recipe import Checkpoint
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 from kdgen.utils.validation import check_finite, check_numbers
+
+DECLARE_THAT = text("declare_that", "declare that")
 
 
 def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
@@ -35,7 +37,8 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
             fit its declaration.
     """
     if "predicts" in spec.net.args:
-        raise UserError("declare predicts beside range, not among the arguments of the net")
+        raise UserError(text("predicts_beside_range", "declare predicts beside range, not among the arguments of the "
+                             "net"))  # fmt: skip
     weights, prefix = find_weights(read_weights_file(Path(spec.file).expanduser()), spec)
     spec = spec.model_copy(update={"prefix": prefix})
     net = _built(spec, weights)
@@ -45,7 +48,7 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
             return _built(spec.model_copy(update={"range": way[0], "predicts": way[1]}), weights)
 
         declared_way = (spec.range, spec.predicts)
-        check_reading(spec.file, str(spec.net), read_as, declared_way, probe, lambda way: "declare that")
+        check_reading(spec.file, str(spec.net), read_as, declared_way, probe, lambda way: DECLARE_THAT)
     return net
 
 
@@ -70,22 +73,27 @@ def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> No
     unexpected = [key for key in weights if key not in expected]
     if missing or unexpected:
         prefix = _common_prefix(unexpected, missing)
-        lacks = [f"{what} {some(dict.fromkeys(keys), 2)}"
-                 for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys]  # fmt: skip
+        lacks = [text("keys_missing", "missing {keys}", keys=some(dict.fromkeys(missing), 2))] if missing else []
+        if unexpected:
+            lacks.append(text("keys_unexpected", "unexpected {keys}", keys=some(dict.fromkeys(unexpected), 2)))
         if prefix:
-            advice = f"declare prefix {spec.prefix + prefix!r}"
+            advice = text("declare_prefix", "declare prefix {prefix!r}", prefix=spec.prefix + prefix)
         elif part_of(spec.file):
-            advice = "it is one of several files: declare their .index.json"
+            advice = text("declare_index", "it is one of several files: declare their .index.json")
         elif any("parametrizations." in key for key in unexpected):
-            advice = "in its own code call torch.nn.utils.parametrize.remove_parametrizations, and save it again"
+            advice = text("remove_parametrizations", "in its own code call torch.nn.utils.parametrize."
+                          "remove_parametrizations, and save it again")  # fmt: skip
         else:
             advice = _check_arguments(spec)
-        raise UserError(f"{spec.file} does not fit {spec.net}: {'; '.join(lacks)}: {advice}")
+        raise UserError(text("checkpoint_keys", "{file} does not fit {net}: {names:; }: {advice}", file=spec.file,
+                             net=str(spec.net), names=[*lacks], advice=advice))  # fmt: skip
     for key, value in weights.items():
         if value.shape != expected[key].shape:
             advice = _likely_argument(spec, value.shape, expected[key].shape)
-            raise UserError(f"{spec.file} does not fit {spec.net}: {key} is {tuple(value.shape)} in the file and "
-                            f"{tuple(expected[key].shape)} in the net: {advice}")  # fmt: skip
+            raise UserError(text("checkpoint_shape", "{file} does not fit {net}: {key} is {held} in the file and "
+                                 "{wanted} in the net: {advice}", file=spec.file, net=str(spec.net), key=key,
+                                 held=str(tuple(value.shape)), wanted=str(tuple(expected[key].shape)),
+                                 advice=advice))  # fmt: skip
     check_numbers(weights, expected, spec.file)
     net.load_state_dict(weights)
     check_finite(net, spec.file)
@@ -108,14 +116,15 @@ def _arguments(spec: Checkpoint) -> dict[str, Any]:
     return {name: spec.net.args.get(name, p.default) for name, p in parameters.items() if name != "predicts"}
 
 
-def _check_arguments(spec: Checkpoint) -> str:
-    return f"check the arguments of {spec.net.name} ({', '.join(_arguments(spec))})"
+def _check_arguments(spec: Checkpoint) -> Text:
+    return text("check_net_arguments", "check the arguments of {net} ({names:, })", net=spec.net.name,
+                names=[*_arguments(spec)])  # fmt: skip
 
 
-def _likely_argument(spec: Checkpoint, shape: torch.Size, expected: torch.Size) -> str:
+def _likely_argument(spec: Checkpoint, shape: torch.Size, expected: torch.Size) -> Text:
     """Which argument to change for a shape in the file: one whose value is the size that differs."""
     differ = {built: size for size, built in zip(shape, expected, strict=False) if size != built}
     for name, value in _arguments(spec).items():
         if type(value) is int and value in differ:
-            return f"declare {name} {differ[value]}"
+            return text("declare_argument", "declare {name} {value}", name=name, value=differ[value])
     return _check_arguments(spec)

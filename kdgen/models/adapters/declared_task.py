@@ -11,7 +11,7 @@ from kdgen import registry
 from kdgen.models.task_arguments import task_class, task_name
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec, nearest
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 from kdgen.utils.schema import explain_error
 
 
@@ -21,12 +21,14 @@ class Facts(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     latent: Annotated[list[PositiveInt], BeforeValidator(lambda value: [value] if type(value) is int else value)] = (
-        Field([], min_length=1, description="the shape of a latent, e.g. [100]")
+        Field([], min_length=1, description=text("fact_latent", "the shape of a latent, e.g. [100]"))
     )
-    size: PositiveInt = Field(1, description="the height and width of its images, e.g. 64")
-    channels: Literal[1, 3, "both"] = Field(1, description="1 grey, 3 colour")
-    num_classes: int = Field(0, ge=0, description="how many classes it is told")
-    steps: list[PositiveInt] = Field([], description="steps that it was made to draw in, e.g. [1, 4]")
+    size: PositiveInt = Field(1, description=text("fact_size", "the height and width of its images, e.g. 64"))
+    channels: Literal[1, 3, "both"] = Field(1, description=text("fact_channels", "1 grey, 3 colour"))
+    num_classes: int = Field(0, ge=0, description=text("fact_classes", "how many classes it is told"))
+    steps: list[PositiveInt] = Field(
+        [], description=text("fact_steps", "steps that it was made to draw in, e.g. [1, 4]")
+    )
 
 
 def declared_task(spec: Checkpoint) -> dict[str, Any]:
@@ -38,24 +40,30 @@ def declared_task(spec: Checkpoint) -> dict[str, Any]:
     if not spec.task:
         return {}
     task: dict[str, Any] = {"name": task_name(spec.task), **spec.task}
-    name, where = str(task["name"]), f"{spec.file}: task"
+    name = str(task["name"])
     net_args = registry.spelled_out("net", spec.net).args
     try:
         if registry.names("task"):
             allowed = {"name", *Facts.model_fields, *registry.arguments("task", name)}
             if unknown := next((key for key in task if key not in allowed), None):
-                raise UserError(f"no key {unknown!r}{nearest(unknown, allowed)}")
+                raise UserError(text("no_task_key", "no key {unknown!r}{nearest}", unknown=unknown,
+                                     nearest=nearest(unknown, allowed)))  # fmt: skip
             registry.check_types(
                 "task", Spec(name=name, args={k: v for k, v in task.items() if k not in Facts.model_fields})
             )
         for fact in task_class(task).needed_facts:
             if task.setdefault(fact, net_args.get(fact)) is None:
-                raise UserError(f"{fact} is missing: say {Facts.model_fields[fact].description}")
+                raise UserError(text("fact_missing", "{fact} is missing: say {description}", fact=fact,
+                                     description=Facts.model_fields[fact].description))  # fmt: skip
         return task | Facts.model_validate(task).model_dump(exclude_unset=True)
     except ValidationError as error:
-        raise UserError(f"{where}: {explain_error(error, Facts)}") from None
+        raise _of_task(spec, explain_error(error, Facts)) from None
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise _of_task(spec, error.text) from None
+
+
+def _of_task(spec: Checkpoint, message: Text) -> UserError:
+    return UserError(text("at_key", "{key}: {message}", key=f"{spec.file}: task", message=message))
 
 
 @torch.inference_mode()
@@ -83,13 +91,16 @@ def try_once(net: nn.Module, spec: Checkpoint, task: Mapping[str, Any], channels
     except Exception as error:  # what does not fit can surface as any error
         reason = " ".join(str(error).split())[:200]
         if classes > 1 and _takes(net, x, conditions | {"label": torch.tensor([0])}):
-            raise UserError(f"{spec.file}: {spec.net} does not take class {classes - 1} of {classes}: set "
-                            "task.num_classes to as many as it knows") from None  # fmt: skip
-        raise UserError(f"{spec.file}: {spec.net} does not take {tuple(x.shape)}, which task.{what} says: "
-                        f"{reason}") from None  # fmt: skip
+            raise UserError(text("task_class", "{file}: {net} does not take class {last} of {classes}: set "
+                                 "task.num_classes to as many as it knows", file=spec.file, net=str(spec.net),
+                                 last=classes - 1, classes=classes)) from None  # fmt: skip
+        raise UserError(text("task_input", "{file}: {net} does not take {shape}, which task.{key} says: {error}",
+                             file=spec.file, net=str(spec.net), shape=str(tuple(x.shape)), key=what,
+                             error=reason)) from None  # fmt: skip
     if out.dim() != 4 or out.shape[1] not in (1, 3) or (what == "size" and out.shape != x.shape):
-        raise UserError(f"{spec.file}: {spec.net} makes {tuple(out.shape)} of {tuple(x.shape)}, which is no image of "
-                        "its task: check task and net")  # fmt: skip
+        raise UserError(text("task_output", "{file}: {net} makes {given} of {shown}, which is no image of its task: "
+                             "check task and net", file=spec.file, net=str(spec.net), given=str(tuple(out.shape)),
+                             shown=str(tuple(x.shape))))  # fmt: skip
     return int(out.shape[1]), int(out.shape[-1])
 
 

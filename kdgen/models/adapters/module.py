@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdgen.models.abilities import Autoencoder, Halved, decodes, encodes
 from kdgen.models.input_shape import InputShape, declared
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.utils.conditions import conditions_of
 from kdgen.utils.hooks import hookable_layers
 from kdgen.utils.validation import check_finite
@@ -53,7 +53,8 @@ class Foreign(nn.Module):
             cond["sigma"] = cond["sigma"] * self.scale
         out: Tensor = self.net(inner, **cond)
         if not isinstance(out, Tensor):
-            raise UserError(f"it answers with a {type(out).__name__}, not with a tensor (B, ...)")
+            raise UserError(text("no_tensor", "it answers with a {type}, not with a tensor (B, ...)",
+                                 type=type(out).__name__))  # fmt: skip
         if self.predicts == "residual":
             out = inner - out
         return out if self.latents == "out" else (out - self.shift) / self.scale
@@ -89,8 +90,8 @@ class Half(nn.Module):
     def __init__(self, net: nn.Module, half: str) -> None:
         super().__init__()
         if half not in HALVES or not (encodes(net) if half == "encoder" else decodes(net)):
-            raise UserError(f"a {type(net).__name__} has no half of this kind: write MODEL#encoder or MODEL#decoder of "
-                            "an autoencoder")  # fmt: skip
+            raise UserError(text("no_half", "a {type} has no half of this kind: write MODEL#encoder or MODEL#decoder "
+                                 "of an autoencoder", type=type(net).__name__))  # fmt: skip
         halves = net.halves if isinstance(net, Halved) else {}
         unused = [path for each, paths in halves.items() if each != half for path in paths]
         self.net, self.part = _without(net, unused), half
@@ -156,9 +157,11 @@ def from_module(
         UserError: for another range or prediction, and weights that are not finite.
     """
     if tuple(range) not in ((0.0, 1.0), (-1.0, 1.0)):
-        raise UserError(f"a net's range is (0, 1) or (-1, 1), not {range}: rescale in a module of your own")
+        raise UserError(text("no_net_range", "a net's range is (0, 1) or (-1, 1), not {range}: rescale in a module "
+                             "of your own", range=str(range)))  # fmt: skip
     if predicts not in ("image", "residual"):
-        raise UserError(f'a net predicts "image" or "residual", not {predicts!r}')
+        raise UserError(text("no_prediction", 'a net predicts "image" or "residual", not {given}',
+                             given=repr(predicts)))  # fmt: skip
     check_finite(net, type(net).__name__)
     sizes = declared(multiple, min_size, size)
     return Foreign(net, range=(range[0], range[1]), predicts=predicts, input_shape=sizes).eval()

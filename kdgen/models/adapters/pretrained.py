@@ -18,11 +18,13 @@ import torch
 from torch import nn
 
 from kdgen.models.adapters.weight_files import check_content, check_kinds
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.utils.schema import read_json_text
 from kdgen.utils.validation import check_finite
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
+LACKS = {"missing_keys": text("missing_keys", "missing keys"),
+         "unexpected_keys": text("unexpected_keys", "unexpected keys")}  # fmt: skip
 VARIANT = re.compile(r"diffusion_pytorch_model(?:\.safetensors\.index)?\.(?P<name>\w+)\.(?:safetensors|json)")
 """Names of weights in another precision, say ``fp16``, which plain diffusers opens by that name."""
 
@@ -39,9 +41,10 @@ def read_json(file: Path) -> dict[str, Any]:
     except UserError:
         raise
     except ValueError:
-        raise UserError(f"{file} is damaged or no JSON: fetch it again") from None
+        raise UserError(text("json_damaged", "{file} is damaged or no JSON: fetch it again", file=file)) from None
     if not isinstance(data, dict):
-        raise UserError(f"{file} is damaged: it is to hold a JSON object; fetch it again")
+        raise UserError(text("json_no_object", "{file} is damaged: it is to hold a JSON object; fetch it again",
+                             file=file))  # fmt: skip
     return data
 
 
@@ -56,7 +59,8 @@ def construct(name: str, config: Mapping[str, Any]) -> Any:
     try:
         return getattr(diffusers, name).from_config(dict(config))
     except Exception as error:  # what does not fit can surface as any error
-        raise UserError(f"no {name} can be made of these arguments: {_line(error)}") from None
+        raise UserError(text("not_constructed", "no {name} can be made of these arguments: {error}", name=name,
+                             error=_line(error))) from None  # fmt: skip
 
 
 def read_weights(model: nn.Module, folder: Path) -> None:
@@ -70,10 +74,12 @@ def read_weights(model: nn.Module, folder: Path) -> None:
         variants = [match["name"] for file in folder.glob("*") if (match := VARIANT.fullmatch(file.name))]
         variant = min(variants, key=lambda name: (name != "fp16", name), default=None)
         if variant is None and (pickles := sorted(file.name for file in folder.glob("*.bin"))):
-            raise UserError(f"{folder} holds its weights as a pickle, {pickles[0]}, which is never opened: load it in "
-                            "plain diffusers and call its save_pretrained, which writes safetensors")  # fmt: skip
+            raise UserError(text("folder_pickle", "{folder} holds its weights as a pickle, {file}, which is never "
+                                 "opened: load it in plain diffusers and call its save_pretrained, which writes "
+                                 "safetensors", folder=folder, file=pickles[0]))  # fmt: skip
         if variant is None:
-            raise UserError(f"no {WEIGHTS} in {folder}: fetch it again")
+            raise UserError(text("folder_no_weights", "no {file} in {folder}: fetch it again", file=WEIGHTS,
+                                 folder=folder))  # fmt: skip
     for file in folder.glob("*.safetensors"):
         check_content(file)
         check_kinds(file, model.state_dict())
@@ -84,15 +90,18 @@ def read_weights(model: nn.Module, folder: Path) -> None:
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
             )
     except Exception as error:  # damage can surface as any error
-        raise UserError(f"the weights in {folder} are damaged or do not fit its config.json: {_line(error)}") from None
-    for lack in ("missing_keys", "unexpected_keys"):
+        raise UserError(text("folder_damaged", "the weights in {folder} are damaged or do not fit its config.json: "
+                             "{error}", folder=folder, error=_line(error))) from None  # fmt: skip
+    for lack, words in LACKS.items():
         if keys := sorted(info[lack]):
-            raise UserError(f"the weights in {folder} do not fit its config.json: {lack.replace('_', ' ')} {keys[0]!r} "
-                            f"and {len(keys) - 1} more: fetch it again")  # fmt: skip
+            raise UserError(text("folder_keys", "the weights in {folder} do not fit its config.json: {lack} {key!r} "
+                                 "and {count} more: fetch it again", folder=folder, lack=words, key=keys[0],
+                                 count=len(keys) - 1))  # fmt: skip
     try:
         model.load_state_dict(loaded.state_dict())
     except RuntimeError as error:
-        raise UserError(f"the weights in {folder} are of another architecture: {_line(error)}") from None
+        raise UserError(text("folder_architecture", "the weights in {folder} are of another architecture: {error}",
+                             folder=folder, error=_line(error))) from None  # fmt: skip
     check_finite(model, str(folder))
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdgen.models.adapters.module import Foreign
 from kdgen.models.input_shape import TooLarge, error_line, fitted, middle
-from kdgen.types import Net, UserError
+from kdgen.types import Net, Text, UserError, text
 from kdgen.utils.devices import device_of
 
 Way = tuple[tuple[float, float], str]
@@ -33,15 +33,16 @@ def check_module(called: str, net: nn.Module, clean: Tensor) -> None:
     """
     foreign = net if isinstance(net, Foreign) else Foreign(net, range=(-1.0, 1.0), predicts="image").eval()
 
-    def remedy(way: Way) -> str:
-        return f"call kdgen.from_module with range=({way[0][0]:g}, {way[0][1]:g}), predicts={way[1]!r}"
+    def remedy(way: Way) -> Text:
+        return text("call_from_module", "call kdgen.from_module with range=({low:g}, {high:g}), predicts={predicts!r}",
+                    low=way[0][0], high=way[0][1], predicts=way[1])  # fmt: skip
 
     check_reading(called, type(net).__name__, foreign.read_as, foreign.way, clean.to(device_of(net)), remedy)
 
 
 @torch.inference_mode()
 def check_reading(
-    called: str, kind: str, read_as: Callable[[Way], Net], declared: Way, clean: Tensor, remedy: Callable[[Way], str]
+    called: str, kind: str, read_as: Callable[[Way], Net], declared: Way, clean: Tensor, remedy: Callable[[Way], Text]
 ) -> None:
     """Check the range and the prediction of a restorer on an image with noise of sigma 25 (8-bit units).
 
@@ -74,18 +75,23 @@ def check_reading(
             if way != declared:
                 continue
             reason = error_line(error)
-            raise UserError(f"{called}: {kind} does not take an image {tuple(clean.shape)}: {reason}") from None
+            raise UserError(text("image_not_taken", "{called}: {kind} does not take an image {shape}: {error}",
+                                 called=called, kind=kind, shape=str(tuple(clean.shape)),
+                                 error=reason)) from None  # fmt: skip
         if out.shape != clean.shape:
-            raise UserError(f"{called}: {kind} makes {tuple(out.shape)} of an image {tuple(clean.shape)}")
+            raise UserError(text("image_resized", "{called}: {kind} makes {given} of an image {shown}", called=called,
+                                 kind=kind, given=str(tuple(out.shape)), shown=str(tuple(clean.shape))))  # fmt: skip
         scores[way] = _psnr(out, clean)
     best = max(scores, key=lambda way: scores[way])
     if scores[best] >= _psnr(noisy, clean) + 1 and scores[declared] < scores[best] - 0.1:
-        raise UserError(f"{called}: declared {_say(*declared)}: {scores[declared]:.1f} dB; "
-                        f"{_say(*best)} gives {scores[best]:.1f} dB: {remedy(best)}")  # fmt: skip
+        raise UserError(text("read_otherwise", "{called}: declared {declared}: {own:.1f} dB; {best} gives {most:.1f} "
+                             "dB: {remedy}", called=called, declared=_say(*declared), own=scores[declared],
+                             best=_say(*best), most=scores[best], remedy=remedy(best)))  # fmt: skip
 
 
-def _say(limits: tuple[float, float], predicts: str) -> str:
-    return f"range [{limits[0]:g}, {limits[1]:g}], {predicts}"
+def _say(limits: tuple[float, float], predicts: str) -> Text:
+    return text("reading_way", "range [{low:g}, {high:g}], {predicts}", low=limits[0], high=limits[1],
+                predicts=predicts)  # fmt: skip
 
 
 def _psnr(image: Tensor, truth: Tensor) -> float:

@@ -7,7 +7,7 @@ import torch
 
 from kdgen.diffusion.prediction import Timesteps
 from kdgen.models.adapters.pretrained import construct, public
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 SCHEDULERS = (
     "DDIMParallelScheduler", "DDIMScheduler", "DDPMParallelScheduler", "DDPMScheduler", "DEISMultistepScheduler",
@@ -30,7 +30,8 @@ def make_scheduler(config: Mapping[str, Any], pipeline: str) -> Any:
     """
     name = str(config.get("_class_name", "DDPMScheduler"))
     if name not in SCHEDULERS:
-        raise UserError(f"a unet2d has one of the schedulers {', '.join(SCHEDULERS)}, not {name}")
+        raise UserError(text("no_scheduler", "a unet2d has one of the schedulers {names:, }, not {name}",
+                             names=[*SCHEDULERS], name=str(name)))  # fmt: skip
     scheduler = construct(name, config)
     if pipeline == "DDIMPipeline" and name != "DDIMScheduler":  # the same table, by the defaults of its own class
         scheduler = construct("DDIMScheduler", public(scheduler.config))

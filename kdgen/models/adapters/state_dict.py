@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdgen.recipe import Checkpoint
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 USUAL_KEYS = ("state_dict", "model_state_dict", "params", "model", "net", "module", "weights", "shadow")
 AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged?)(?:[_.]|$)", re.IGNORECASE)
@@ -42,20 +42,24 @@ def find_weights(data: Any, spec: Checkpoint) -> tuple[dict[str, Tensor], str]:
     entry = _usual(_under(data, spec.key, spec.file) if spec.key else data, spec.file)
     weights = _dotted(_tensors(entry))
     if not weights:
-        raise UserError(f"{spec.file} does not hold weights by name here; it has {some(entry)}: declare the key")
+        raise UserError(text("weights_not_by_name", "{file} does not hold weights by name here; it has {held}: "
+                             "declare the key", file=spec.file, held=some(entry)))  # fmt: skip
     prefix = spec.prefix or _averaged_prefix(weights, spec.file)
     kept = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
     if not kept:
-        raise UserError(f"{spec.file} has no keys that begin with {prefix!r}; it has {some(weights)}")
+        raise UserError(text("no_keys_begin", "{file} has no keys that begin with {prefix!r}; it has {held}",
+                             file=spec.file, prefix=prefix, held=some(weights)))  # fmt: skip
     average = next((head for head in _heads(weights) if AVERAGE.search(head)), None)
     if average and not AVERAGE.search(prefix):
-        warnings.warn(f"{spec.file}: an average of the weights lies beside those of prefix {prefix!r}, which were "
-                      f"taken: declare prefix {f'{average}.'!r} for it", stacklevel=2)  # fmt: skip
+        warnings.warn(text("average_beside", "{file}: an average of the weights lies beside those of prefix "
+                           "{prefix!r}, which were taken: declare prefix {average!r} for it", file=spec.file,
+                           prefix=prefix, average=f"{average}."), stacklevel=2)  # fmt: skip
     if spec.rename is None:
         return kept, prefix
     for begins in spec.rename:
         if not any(key.startswith(begins) for key in kept):
-            raise UserError(f"{spec.file} has no keys that begin with {begins!r}; it has {some(kept)}")
+            raise UserError(text("no_keys_begin", "{file} has no keys that begin with {prefix!r}; it has {held}",
+                                 file=spec.file, prefix=begins, held=some(kept)))  # fmt: skip
     return {new + key.removeprefix(old): value for key, value in kept.items()
             for old, new in spec.rename.items() if key.startswith(old)}, prefix  # fmt: skip
 
@@ -68,7 +72,8 @@ def _under(data: Any, key: str, file: str) -> Any:
         heads = [head for head in data if isinstance(data[head], Mapping) and key.startswith(f"{head}.")]
         if heads:
             return _under(data[heads[0]], key.removeprefix(f"{heads[0]}."), file)
-    raise UserError(f"{file} has no key {key!r}; it has {some(data)}")
+    raise UserError(text("no_weights_key", "{file} has no key {key!r}; it has {held}", file=file, key=key,
+                         held=some(data)))  # fmt: skip
 
 
 def _usual(data: Any, file: str) -> Any:
@@ -79,12 +84,14 @@ def _usual(data: Any, file: str) -> Any:
         average = next((name for name in map(str, entry) if AVERAGE.search(name) and _holds(entry[name])), None)
         if average == key:
             others = dict.fromkeys(name for name in entry if name != key and _holds(entry[name]))
-            declare = f"; to take others, declare their key, of {some(others)}" if others else ""
-            warnings.warn(f"{file}: took the average of the weights, {'.'.join(path[: number + 1])!r}{declare}",
-                          stacklevel=2)  # fmt: skip
+            declare = text("declare_other_key", "; to take others, declare their key, of {keys}", keys=some(others)
+                           ) if others else ""  # fmt: skip
+            warnings.warn(text("average_taken", "{file}: took the average of the weights, {path!r}{declare}",
+                               file=file, path=".".join(path[: number + 1]),
+                               declare=declare), stacklevel=2)  # fmt: skip
         elif average:
-            warnings.warn(f"{file}: took the live weights, {key!r}: their average {average!r} has no names",
-                          stacklevel=2)  # fmt: skip
+            warnings.warn(text("live_taken", "{file}: took the live weights, {key!r}: their average {average!r} has "
+                               "no names", file=file, key=key, average=average), stacklevel=2)  # fmt: skip
         entry = entry[key]
     return entry
 
@@ -107,8 +114,9 @@ def _averaged_prefix(weights: Mapping[str, Tensor], file: str) -> str:
     average = next((head for head in heads if AVERAGE.search(head)), None)
     if average is None or len(heads) == 1 or not any(key.count(".") > 1 for key in weights if key.startswith(average)):
         return ""
-    warnings.warn(f"{file}: took the average of the weights, those of prefix {f'{average}.'!r}; to take others, "
-                  f"declare their prefix, of {some(heads)}", stacklevel=3)  # fmt: skip
+    warnings.warn(text("average_prefix", "{file}: took the average of the weights, those of prefix {prefix!r}; to "
+                       "take others, declare their prefix, of {heads}", file=file, prefix=f"{average}.",
+                       heads=some(heads)), stacklevel=3)  # fmt: skip
     return f"{average}."
 
 
@@ -138,12 +146,14 @@ def _holds(data: Any) -> bool:
     return isinstance(data, Sequence) and any(isinstance(value, Tensor) for value in data)
 
 
-def some(data: Any, count: int = 4) -> str:
+def some(data: Any, count: int = 4) -> Text:
     """The first few keys of a mapping, in words."""
     if not isinstance(data, Mapping):
-        return f"a {type(data).__name__}"
-    listed = ", ".join(repr(str(key)) for key in list(data)[:count])
-    return (listed or "no keys") + (f" and {len(data) - count} more" if len(data) > count else "")
+        return text("a_kind", "a {kind}", kind=type(data).__name__)
+    listed = [repr(str(key)) for key in list(data)[:count]]
+    if len(data) > count:
+        return text("some_and_more", "{keys:, } and {count} more", keys=listed, count=len(data) - count)
+    return text("some_keys", "{keys:, }", keys=listed) if listed else text("no_keys", "no keys")
 
 
 def plain(weights: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:

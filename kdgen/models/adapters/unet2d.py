@@ -19,7 +19,9 @@ from kdgen.models.adapters.unet2d_config import (
     PIPELINES,
     PREDICTIONS,
     check_config,
+    check_pipeline,
     fit_config,
+    halved,
     pipeline_arguments,
     scale_config,
 )
@@ -27,7 +29,7 @@ from kdgen.models.parts import Drawn
 from kdgen.models.scaling import Family, scaled
 from kdgen.models.task_arguments import task_having
 from kdgen.registry import Spec, register
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.utils.conditions import check_conditions
 from kdgen.utils.devices import evaluating
 
@@ -87,9 +89,10 @@ class Unet2d(Adapter):
                 read.
         """
         if sigma is None:
-            raise UserError("a unet2d is told the noise level: call it with sigma (B,)")
+            raise UserError(text("unet2d_sigma", "a unet2d is told the noise level: call it with sigma (B,)"))
         if self.num_classes is not None and label is None:
-            raise UserError(f"this unet2d is told the class, one of {self.num_classes}: call it with label (B,)")
+            raise UserError(text("unet2d_label", "this unet2d is told the class, one of {classes}: call it with "
+                                 "label (B,)", classes=self.num_classes))  # fmt: skip
         check_conditions(self, label=label, until=until)
         prediction = PREDICTIONS[self.predicts]
         t = self.timesteps.timestep(sigma)
@@ -144,12 +147,14 @@ class Unet2d(Adapter):
         Raises:
             UserError: for more steps than the scheduler has, or a net that does not know its size.
         """
-        max_steps: int = self.scheduler.config.num_train_timesteps
-        steps = min(50 if self.pipeline == "DDIMPipeline" else 1000, max_steps) if num_steps is None else num_steps
-        if not 1 <= steps <= max_steps:
-            raise UserError(f"the number of steps is from 1 to {max_steps}, not {steps}")
+        most: int = self.scheduler.config.num_train_timesteps
+        steps = min(50 if self.pipeline == "DDIMPipeline" else 1000, most) if num_steps is None else num_steps
+        if not 1 <= steps <= most:
+            raise UserError(text("unet2d_steps", "the number of steps is from 1 to {most}, not {steps}", most=most,
+                                 steps=steps))  # fmt: skip
         if self.size is None:
-            raise UserError("this unet2d does not know the size of its images: give its configuration a sample_size")
+            raise UserError(text("unet2d_no_size", "this unet2d does not know the size of its images: give its "
+                                 "configuration a sample_size"))  # fmt: skip
         pipe = self._pipeline(self.unet)
         pipe.set_progress_bar_config(disable=True)
 
@@ -186,8 +191,9 @@ class Unet2d(Adapter):
         """
         if not isinstance(teacher, Unet2d) or teacher.predicts != self.predicts:
             other = teacher.predicts if isinstance(teacher, Unet2d) else type(teacher).__name__
-            raise UserError(f"a unet2d that predicts {self.predicts} starts from another that does, not from {other}: "
-                            "give the student its teacher's prediction_type")  # fmt: skip
+            raise UserError(text("unet2d_start", "a unet2d that predicts {predicts} starts from another that does, "
+                                 "not from {other}: give the student its teacher's prediction_type",
+                                 predicts=self.predicts, other=other))  # fmt: skip
         inherit_blocks(self.unet, teacher.unet)
         if self.unet.config.time_embedding_type == "positional" and not self.timesteps.same(teacher.timesteps):
             match_times(self.unet, self.timesteps, teacher.unet, teacher.timesteps)
@@ -257,12 +263,9 @@ def unet2d(
     Raises:
         UserError: for arguments that do not fit.
     """
-    if pipeline not in PIPELINES:
-        raise UserError(f"a unet2d is written as {' or '.join(PIPELINES)}, not {pipeline}")
+    check_pipeline(pipeline)
     if config is None:
-        levels = len(block_out_channels)
-        if size % 2 ** (levels - 1):
-            raise UserError(f"unet2d halves its images {levels - 1} times: make size a multiple of {2 ** (levels - 1)}")
+        levels = halved(size, len(block_out_channels))
         attend = [i >= levels - attention_levels for i in range(levels)]
         config = {
             "sample_size": size,
@@ -290,9 +293,8 @@ def unet2d(
             "clip_sample": True,
             "timestep_spacing": "trailing",
         }
-    made = make_scheduler(scheduler, pipeline)
     unet = construct("UNet2DModel", config)
     if until:
         for parameter in unet.class_embedding.linear_2.parameters():
             nn.init.zeros_(parameter)
-    return Unet2d(unet, made, pipeline, until)
+    return Unet2d(unet, make_scheduler(scheduler, pipeline), pipeline, until)

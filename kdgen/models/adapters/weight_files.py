@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 from kdgen.utils.validation import check_numbers
 
 INDEX = ".index.json"
@@ -44,7 +44,7 @@ def read_weights_file(path: Path) -> Any:
             read without running code, with the lines that convert it.
     """
     if not path.is_file():
-        raise UserError(f"no weights file at {path}")
+        raise UserError(text("no_weights_file", "no weights file at {path}", path=path))
     if path.name.endswith(INDEX):
         return _parts(path)
     try:
@@ -58,15 +58,18 @@ def read_weights_file(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
     except PermissionError:
-        raise UserError(f"cannot read {path}: give yourself permission to") from None
+        raise UserError(text("weights_permission", "cannot read {path}: give yourself permission to",
+                             path=path)) from None  # fmt: skip
     except SafetensorError:
-        raise UserError(f"{path} is damaged or no safetensors file: fetch it again") from None
+        raise UserError(text("safetensors_damaged", "{path} is damaged or no safetensors file: fetch it again",
+                             path=path)) from None  # fmt: skip
     if head[:6] == b"\x93NUMPY":
         code = f"numpy.load({path.name!r}, allow_pickle=True).item()"
-        raise UserError(f"{path} holds one array, or objects that only running code can read; "
-                        f"{_convert(path, code, ARRAYS)}")  # fmt: skip
-    raise UserError(f"{path} is no file of weights that is read: those are .safetensors, what torch.save wrote, and "
-                    ".npz; save the state_dict of the net in its own library, best as .safetensors")  # fmt: skip
+        raise UserError(text("weights_one_array", "{path} holds one array, or objects that only running code can "
+                             "read; {remedy}", path=path, remedy=_convert(path, code, ARRAYS)))  # fmt: skip
+    raise UserError(text("no_weights_kind", "{path} is no file of weights that is read: those are .safetensors, what "
+                         "torch.save wrote, and .npz; save the state_dict of the net in its own library, best as "
+                         ".safetensors", path=path))  # fmt: skip
 
 
 def check_content(path: Path) -> bytes:
@@ -81,16 +84,19 @@ def check_content(path: Path) -> bytes:
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
-        raise UserError(f"{path} is empty or damaged: fetch it again")
+        raise UserError(text("weights_empty", "{path} is empty or damaged: fetch it again", path=path))
     if head.startswith(POINTER):
-        raise UserError(f"{path} is a pointer of Git LFS, not the weights that it stands for: run `git lfs pull` where "
-                        "it was cloned, or download the file itself")  # fmt: skip
-    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
-        raise UserError(f"{path} is a web page, not weights: its address gave a page to read, a login or a "
-                        "confirmation, say; open it in a browser, and download the file from there")  # fmt: skip
-    if text.startswith((b"{", b"[")):
-        raise UserError(f"{path} is JSON text, not weights: name the file that holds the weights")
+        raise UserError(text("weights_pointer", "{path} is a pointer of Git LFS, not the weights that it stands for: "
+                             "run `git lfs pull` where it was cloned, or download the file itself",
+                             path=path))  # fmt: skip
+    begins = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if begins.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+        raise UserError(text("weights_web_page", "{path} is a web page, not weights: its address gave a page to "
+                             "read, a login or a confirmation, say; open it in a browser, and download the file from "
+                             "there", path=path))  # fmt: skip
+    if begins.startswith((b"{", b"[")):
+        raise UserError(text("weights_json", "{path} is JSON text, not weights: name the file that holds the weights",
+                             path=path))  # fmt: skip
     return head
 
 
@@ -120,18 +126,22 @@ def _parts(index: Path) -> dict[str, Any]:
         listed = json.loads(index.read_bytes())["weight_map"]
         names = sorted({str(name) for name in listed.values()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise UserError(f"{index} is damaged or no index of weights, which has a weight_map: fetch it again") from None
+        raise UserError(text("weights_index", "{index} is damaged or no index of weights, which has a weight_map: "
+                             "fetch it again", index=index)) from None  # fmt: skip
     weights: dict[str, Any] = {}
     for name in names:
         part = index.parent / name
         if Path(name).name != name or name.endswith(INDEX):
-            raise UserError(f"{index} names {name!r}, which is no file beside it: fetch it again")
+            raise UserError(text("weights_index_elsewhere", "{index} names {name!r}, which is no file beside it: "
+                                 "fetch it again", index=index, name=name))  # fmt: skip
         if not part.is_file():
-            raise UserError(f"{index} names {name}, which is not beside it: fetch all {len(names)} files")
+            raise UserError(text("weights_part_missing", "{index} names {name}, which is not beside it: fetch all "
+                                 "{count} files", index=index, name=name, count=len(names)))  # fmt: skip
         contents = read_weights_file(part)
         weights |= contents if isinstance(contents, dict) else {}
     if absent := next((key for key in listed if key not in weights), None):
-        raise UserError(f"{index} lists {absent}, which none of its {len(names)} files holds: fetch them again")
+        raise UserError(text("weights_key_missing", "{index} lists {key}, which none of its {count} files holds: "
+                             "fetch them again", index=index, key=absent, count=len(names)))  # fmt: skip
     return weights
 
 
@@ -141,16 +151,17 @@ def _archive(path: Path) -> Any:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError):
-        raise UserError(f"{path} is damaged: fetch it again") from None
+        raise UserError(text("file_damaged", "{path} is damaged: fetch it again", path=path)) from None
     if any(name.endswith("/constants.pkl") for name in names):
-        raise UserError(f"{path} is a program of TorchScript, not a file of plain tensors; "
-                        f"{_convert(path, f'torch.jit.load({path.name!r})', 'd.state_dict()')}")  # fmt: skip
+        raise UserError(text("weights_torchscript", "{path} is a program of TorchScript, not a file of plain "
+                             "tensors; {remedy}", path=path,
+                             remedy=_convert(path, f'torch.jit.load({path.name!r})', 'd.state_dict()')))  # fmt: skip
     if any(name.endswith("/data.pkl") for name in names):
         return _saved_by_torch(path)
     if names and all(name.endswith(".npy") for name in names):
         return _arrays(path)
-    raise UserError(f"{path} is an archive of other files ({', '.join(names[:3])}): unpack it, and declare the file of "
-                    "weights in it")  # fmt: skip
+    raise UserError(text("weights_archive", "{path} is an archive of other files ({names:, }): unpack it, and "
+                         "declare the file of weights in it", path=path, names=names[:3]))  # fmt: skip
 
 
 def _arrays(path: Path) -> dict[str, Tensor]:
@@ -162,18 +173,20 @@ def _arrays(path: Path) -> dict[str, Tensor]:
             }
     except ValueError as error:
         if "pickle" not in str(error).lower():
-            raise UserError(f"{path} is damaged: fetch it again") from None
+            raise UserError(text("file_damaged", "{path} is damaged: fetch it again", path=path)) from None
         code = f"numpy.load({path.name!r}, allow_pickle=True)"
-        raise UserError(f"{path} holds objects that only running code can read, not plain arrays; "
-                        f"{_convert(path, code, ARRAYS)}") from None  # fmt: skip
+        raise UserError(text("weights_objects", "{path} holds objects that only running code can read, not plain "
+                             "arrays; {remedy}", path=path,
+                             remedy=_convert(path, code, ARRAYS))) from None  # fmt: skip
     except Exception:  # damage can surface as any error
-        raise UserError(f"{path} is damaged: fetch it again") from None
+        raise UserError(text("file_damaged", "{path} is damaged: fetch it again", path=path)) from None
 
 
 def _saved_by_torch(path: Path, head: bytes = b"") -> Any:
     """What ``torch.save`` wrote, with empty mappings for the objects of whatever classes and functions it names."""
     code = f"torch.load({path.name!r}, map_location='cpu', weights_only=False)"
-    refused = f"{path} is not a file of plain tensors: reading it would run code; {_convert(path, code)}"
+    refused = text("weights_run_code", "{path} is not a file of plain tensors: reading it would run code; {remedy}",
+                   path=path, remedy=_convert(path, code))  # fmt: skip
     if head[1:2] > b"\x02":  # torch writes protocol 2 unless told otherwise
         raise UserError(refused)
     try:
@@ -184,11 +197,11 @@ def _saved_by_torch(path: Path, head: bytes = b"") -> Any:
     except (pickle.UnpicklingError, ValueError) as error:
         if any(word in str(error) for word in ("GLOBAL", "global", "operand", "Can only", "unrecognized function")):
             raise UserError(refused) from None
-        raise UserError(f"{path} is damaged: fetch it again") from None
+        raise UserError(text("file_damaged", "{path} is damaged: fetch it again", path=path)) from None
     except PermissionError:
         raise
     except Exception:  # damage can surface as any error
-        raise UserError(f"{path} is damaged: fetch it again") from None
+        raise UserError(text("file_damaged", "{path} is damaged: fetch it again", path=path)) from None
 
 
 class _Emptied:
@@ -226,11 +239,12 @@ def _without_modules(thing: Any) -> Any:
     return {key: _without_modules(value) for key, value in thing.items()}
 
 
-def _convert(path: Path, code: str, weights: str = "d['state_dict']") -> str:
+def _convert(path: Path, code: str, weights: str = "d['state_dict']") -> Text:
     """The lines that make a file of plain tensors of one that holds more."""
     libraries = "numpy, torch" if code.startswith("numpy") else "torch"
-    return (f"where you trust it and its own code is installed, run `import {libraries}; d = {code}` and `torch.save("
-            f"{weights}, '{path.stem}-plain.pth')`, and declare that file")  # fmt: skip
+    return text("convert_weights", "where you trust it and its own code is installed, run `import {libraries}; d = "
+                "{code}` and `torch.save({weights}, '{name}-plain.pth')`, and declare that file",
+                libraries=libraries, code=code, weights=weights, name=path.stem)  # fmt: skip
 
 
 def part_of(file: str) -> bool:

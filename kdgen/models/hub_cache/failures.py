@@ -27,7 +27,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     parse_ratelimit_headers,
 )
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ SILENCE = 60.0
 
 PASSING = (408, 429, 500, 502, 503, 504)
 DROPPED = (httpx2.TimeoutException, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
-LOGIN = "run `hf auth login`, or set HF_TOKEN to a token from https://huggingface.co/settings/tokens"
+LOGIN = text("hub_login", "run `hf auth login`, or set HF_TOKEN to a token from https://huggingface.co/settings/tokens")
 QUOTA = re.compile(r"quota|storage limit|storage space|payment|billing", re.IGNORECASE)
 
 
@@ -150,59 +150,78 @@ def _passes(error: BaseException) -> bool:
 
 def _line(error: BaseException, what: str, *, writing: bool) -> UserError | None:
     """What a failure means, None for one that is not of the Hub or the network."""
-    later = " What was uploaded is kept: run the same command again." if writing else " Try again later."
+    later = (text("hub_kept", " What was uploaded is kept: run the same command again.") if writing else
+             text("hub_later", " Try again later."))  # fmt: skip
     match error:
         case OfflineModeIsEnabled():
-            return UserError(f"{what}: HF_HUB_OFFLINE forbids to reach the Hub, and the cache lacks it: unset it")
+            return UserError(text("hub_offline", "{what}: HF_HUB_OFFLINE forbids to reach the Hub, and the cache "
+                                  "lacks it: unset it", what=what))  # fmt: skip
         case LocalTokenNotFoundError():
-            return UserError(f"{what}: nobody is logged in to the Hub: {LOGIN}")
+            return UserError(text("hub_not_logged_in", "{what}: nobody is logged in to the Hub: {login}", what=what,
+                                  login=LOGIN))  # fmt: skip
         case UnicodeEncodeError() | httpx2.LocalProtocolError():
-            return UserError(f"{what}: the token holds a character that no token has, a curly quote or a space "
-                             f"perhaps: copy it again, without quotes; {LOGIN}")  # fmt: skip
+            return UserError(text("hub_token_character", "{what}: the token holds a character that no token has, a "
+                                  "curly quote or a space perhaps: copy it again, without quotes; {login}", what=what,
+                                  login=LOGIN))  # fmt: skip
         case HfHubHTTPError():
             return _status_line(error, what, later, writing=writing)
         case httpx2.TimeoutException():
-            return WorldError(f"{what}: {constants.ENDPOINT} does not answer: check the network.{later}")
+            return WorldError(text("hub_silent", "{what}: {endpoint} does not answer: check the network.{later}",
+                                   what=what, endpoint=constants.ENDPOINT, later=later))  # fmt: skip
         case _ if isinstance(error, DROPPED):
-            return WorldError(f"{what}: {constants.ENDPOINT} dropped the connection: check the network.{later}")
+            return WorldError(text("hub_dropped", "{what}: {endpoint} dropped the connection: check the "
+                                   "network.{later}", what=what, endpoint=constants.ENDPOINT,
+                                   later=later))  # fmt: skip
         case httpx2.HTTPError() | LocalEntryNotFoundError():
-            return WorldError(f"{what}: {constants.ENDPOINT} cannot be reached: check the network.{later}")
+            return WorldError(text("hub_out_of_reach", "{what}: {endpoint} cannot be reached: check the "
+                                   "network.{later}", what=what, endpoint=constants.ENDPOINT,
+                                   later=later))  # fmt: skip
         case OSError() if "Consistency check failed" in str(error):
-            return WorldError(f"{what}: a download was cut short.{later}")
+            return WorldError(text("hub_cut_short", "{what}: a download was cut short.{later}", what=what, later=later))
     return None
 
 
-def _status_line(error: HfHubHTTPError, what: str, later: str, *, writing: bool) -> UserError:
+def _status_line(error: HfHubHTTPError, what: str, later: Text, *, writing: bool) -> UserError:
     """What a status of 400 or more means."""
     status, endpoint = error.response.status_code, constants.ENDPOINT
     reason = redacted(f"{error.response.headers.get('X-Error-Message') or ''} {error.server_message or ''}")
     if isinstance(error, GatedRepoError):
-        return UserError(f"{what} is gated: ask for access at {endpoint}/{what}, then {LOGIN}")
+        return UserError(text("hub_gated", "{what} is gated: ask for access at {endpoint}/{what}, then {login}",
+                              what=what, endpoint=endpoint, login=LOGIN))  # fmt: skip
     if isinstance(error, RevisionNotFoundError):
-        return UserError(f"{what} has no such revision: name one of its branches, tags or commits")
+        return UserError(text("hub_no_revision", "{what} has no such revision: name one of its branches, tags or "
+                              "commits", what=what))  # fmt: skip
     if status == 404 or (isinstance(error, RepositoryNotFoundError) and not (writing and status == 401)):
-        return UserError(f"the Hub has no {what}, or it is private: check the spelling, or for a private one {LOGIN}")
+        return UserError(text("hub_not_found", "the Hub has no {what}, or it is private: check the spelling, or for "
+                              "a private one {login}", what=what, login=LOGIN))  # fmt: skip
     if status == 429:
         seconds = _retry_after(error.response)
-        wait = f"wait {seconds:.0f} s" if seconds else "wait a while"
-        return WorldError(f"{what}: the Hub has had too many requests: {wait}.{later}")
+        wait = (text("wait_seconds", "wait {seconds:.0f} s", seconds=seconds) if seconds else
+                text("wait_a_while", "wait a while"))  # fmt: skip
+        return WorldError(text("hub_too_many_requests", "{what}: the Hub has had too many requests: {wait}.{later}",
+                               what=what, wait=wait, later=later))  # fmt: skip
     if status >= 500 or status == 408:
-        return WorldError(f"{what}: the Hub failed with error {status}, see https://status.huggingface.co.{later}")
+        return WorldError(text("hub_failed", "{what}: the Hub failed with error {status}, see "
+                               "https://status.huggingface.co.{later}", what=what, status=status,
+                               later=later))  # fmt: skip
     if status in (403, 413) and QUOTA.search(reason):
         status = 402
-    way = "write there: use one that has, choose another owner, or propose the change with --create-pr"
     lines = {
-        401: f"the Hub does not accept the token, it is wrong or has expired: {LOGIN}",
-        402: "the Hub has no room or no plan left for this: free space or upgrade at "
-        f"{endpoint}/settings/billing, or choose another owner",
-        403: f"the token has no right to {way if writing else 'read there: use one that has'}",
-        412: "it was changed by somebody else meanwhile: run the same command again",
-    }
-    line = lines.get(status, f"the Hub refused with error {status}: {reason[:200] or 'no reason given'}")
-    return UserError(f"{what}: {line}")
+        401: text("hub_token_refused", "the Hub does not accept the token, it is wrong or has expired: {login}",
+                  login=LOGIN),
+        402: text("hub_no_room", "the Hub has no room or no plan left for this: free space or upgrade at "
+                  "{endpoint}/settings/billing, or choose another owner", endpoint=endpoint),
+        403: text("hub_no_writing", "the token has no right to write there: use one that has, choose another owner, or "
+                  "propose the change with --create-pr") if writing else
+        text("hub_no_reading", "the token has no right to read there: use one that has"),
+        412: text("hub_changed", "it was changed by somebody else meanwhile: run the same command again"),
+    }  # fmt: skip
+    refused = text("hub_refused", "the Hub refused with error {status}: {reason}", status=status,
+                   reason=reason[:200] or text("no_reason", "no reason given"))  # fmt: skip
+    return UserError(text("at_key", "{key}: {message}", key=what, message=lines.get(status, refused)))
 
 
-def redacted(text: str) -> str:
+def redacted(words: str) -> str:
     """Words of the Hub on one line, without tokens."""
-    text, token = " ".join(text.split()), get_token()
-    return re.sub(r"hf_\w{8,}", "hf_…", text.replace(token, "hf_…") if token else text)
+    line, token = " ".join(words.split()), get_token()
+    return re.sub(r"hf_\w{8,}", "hf_…", line.replace(token, "hf_…") if token else line)

@@ -11,7 +11,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from kdgen.models.adapters import parts
 from kdgen.recipe import Recipe, parse
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 MODELS = ("teacher", "init", "model", "encoder", "decoder")
@@ -35,13 +35,13 @@ class HubId:
     part: str | None = None
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def read(cls, name: str) -> Self:
         """An id from ``org/name`` or ``org/name/vae``, with ``hub:`` before and ``@revision`` behind it or without.
 
         Raises:
             UserError: for anything the Hub has no repository for.
         """
-        match = _ID.fullmatch(text)
+        match = _ID.fullmatch(name)
         if match and match["part"] not in (None, *parts()):
             match = None
         try:
@@ -49,7 +49,8 @@ class HubId:
         except HFValidationError:
             match = None
         if match is None or ".." in (match["revision"] or ""):
-            raise UserError(f"{text!r} is no id of the Hub: write ORG/NAME, of letters, digits, '-', '_' and '.'")
+            raise UserError(text("no_hub_id", "{name!r} is no id of the Hub: write ORG/NAME, of letters, digits, "
+                                 "'-', '_' and '.'", name=name))  # fmt: skip
         return cls(match["name"], match["revision"], match["part"])
 
     def at(self, revision: str | None) -> Self:

@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 from kdgen.models.adapters import parts
 from kdgen.models.hub_cache.failures import PASSING, explained, with_retries
 from kdgen.models.hub_cache.ids import HubId
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 SCHEDULER = "scheduler"
 """The folder within a repository that is opened beside those of the adapters' models."""
@@ -186,15 +186,20 @@ def _accepted(id: HubId, paths: list[str]) -> list[str]:
     """
     for path in paths:
         if not SOUND.fullmatch(path) or ".." in path.split("/"):
-            raise UserError(f"{id.name} is refused: it holds a file {path!r}, a path that leads elsewhere")
+            raise UserError(text("hub_path", "{name} is refused: it holds a file {path!r}, a path that leads "
+                                 "elsewhere", name=id.name, path=path))  # fmt: skip
     if id.part and not any(path.startswith(f"{id.part}/") for path in paths):
-        raise UserError(f"{id.name} has no folder {id.part}: leave that out of its name")
+        raise UserError(text("hub_no_folder", "{name} has no folder {folder}: leave that out of its name",
+                             name=id.name, folder=id.part))  # fmt: skip
     wanted = fetchable(paths, id.part)
     if not any(path.endswith(".safetensors") for path in wanted):
         if pickles := sorted(path for path in paths if path.endswith(PICKLES)):
-            raise UserError(f"{id.name} holds its weights as {pickles[0]}, which may run code when it is read and "
-                            "never is: ask its author for safetensors")  # fmt: skip
-        raise UserError(f"{id.name} holds no weights of a student or of a diffusers model as safetensors")
+            raise UserError(text("hub_pickle", "{name} holds its weights as {file}, which may run code when it is "
+                                 "read and never is: ask its author for safetensors", name=id.name,
+                                 file=pickles[0]))  # fmt: skip
+        raise UserError(text("hub_no_weights", "{name} holds no weights of a student or of a diffusers model as "
+                             "safetensors", name=id.name))  # fmt: skip
     if not any(PurePosixPath(path).name in ("config.json", "model_index.json") for path in wanted):
-        raise UserError(f"{id.name} has no config.json and no model_index.json: kdgen cannot know what its weights are")
+        raise UserError(text("hub_no_config", "{name} has no config.json and no model_index.json: kdgen cannot know "
+                             "what its weights are", name=id.name))  # fmt: skip
     return wanted

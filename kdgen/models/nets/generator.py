@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdgen.models.nets.inputs import with_class
 from kdgen.models.scaling import Args, Family, Shapes, scale_widths, scaled
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.types.arguments import Channels, Count, CountOrZero
 from kdgen.utils.conditions import check_conditions
 
@@ -29,7 +29,8 @@ class ConvGenerator(nn.Module):
         doublings = (size // SMALLEST).bit_length() - 1
         fits = doublings >= 1 and size == SMALLEST << doublings
         if not fits:
-            raise UserError(f"conv_generator takes a size of 8, 16, 32, 64..., not {size}")
+            raise UserError(text("generator_size", "conv_generator takes a size of 8, 16, 32, 64..., not {size}",
+                                 size=size))  # fmt: skip
         self.latent, self.channels, self.size, self.width = latent, channels, size, width
         self.num_classes = num_classes
         self.conditions = frozenset({"label"} if num_classes else ())

@@ -11,7 +11,7 @@ from kdgen.models.abilities import Inheriting, Predicting, Wrapper
 from kdgen.models.nets.chain import ConvChain
 from kdgen.models.nets.fold import folded
 from kdgen.models.nets.unet import Block, UNet
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 
 @torch.no_grad()
@@ -41,9 +41,10 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
     elif agree and _chain(student) and _chain(inner := folded(inner)):
         _inherit_chain(student, inner, scale, shift)
     else:
-        raise UserError(f"a {type(student).__name__} cannot start from this {type(inner).__name__}: what fits is a "
-                        "chain of convolutions without norm from a larger one that predicts the same, say a dncnn from "
-                        "a dncnn, and a unet from a larger unet of range [-1, 1]")  # fmt: skip
+        raise UserError(text("cannot_inherit", "a {student} cannot start from this {teacher}: what fits is a chain "
+                             "of convolutions without norm from a larger one that predicts the same, say a dncnn "
+                             "from a dncnn, and a unet from a larger unet of range [-1, 1]",
+                             student=type(student).__name__, teacher=type(inner).__name__))  # fmt: skip
 
 
 @torch.no_grad()
@@ -63,8 +64,8 @@ def copy_weights(student: nn.Module, teacher: nn.Module) -> None:
     inner, *means = _unwrap(teacher)
     alike = type(student) is type(inner) and means == [1.0, 0.0, _says(student)]
     if not alike or _shapes(student) != _shapes(inner):
-        raise UserError(f"a copy is of the same net in the same size, and this {type(inner).__name__} is not: "
-                        'set init to "teacher" for what fits of it')  # fmt: skip
+        raise UserError(text("no_copy", "a copy is of the same net in the same size, and this {type} is not: set "
+                             'init to "teacher" for what fits of it', type=type(inner).__name__))  # fmt: skip
     student.load_state_dict(inner.state_dict())
 
 
@@ -106,12 +107,15 @@ def _inherit_chain(student: nn.Module, teacher: nn.Module, scale: float, shift: 
     small, big = _chain(student), _chain(teacher)
     kept = [big[i] for i in _even(len(small), len(big))]
     if len(small) > len(big) or any(s.out_channels > b.out_channels for s, b in zip(small, kept, strict=True)):
-        raise UserError(f"a student of depth {len(small)} and width {small[0].out_channels} is not within its teacher "
-                        f"of depth {len(big)} and width {big[0].out_channels}: make it no larger")  # fmt: skip
+        raise UserError(text("chain_not_within", "a student of depth {depth} and width {width} is not within its "
+                             "teacher of depth {teacher_depth} and width {teacher_width}: make it no larger",
+                             depth=len(small), width=small[0].out_channels, teacher_depth=len(big),
+                             teacher_width=big[0].out_channels))  # fmt: skip
     ends = [(chain[0].in_channels, chain[-1].out_channels, chain[0].kernel_size) for chain in (small, big)]
     if ends[0] != ends[1]:
-        raise UserError(f"the student's first layer reads {ends[0][0]} channels and its teacher's {ends[1][0]}: both "
-                        "must have the same image channels, pixel-unshuffling and noise-level map")  # fmt: skip
+        raise UserError(text("chain_ends", "the student's first layer reads {student} channels and its teacher's "
+                             "{teacher}: both must have the same image channels, pixel-unshuffling and noise-level "
+                             "map", student=ends[0][0], teacher=ends[1][0]))  # fmt: skip
     inputs = torch.arange(small[0].in_channels)
     for layer, source in zip(small, kept, strict=True):
         weight = source.weight
@@ -124,7 +128,8 @@ def _inherit_chain(student: nn.Module, teacher: nn.Module, scale: float, shift: 
             offset = shift if _says(student) == "image" else 0.0
             weight, bias = weight / scale, (bias - offset) / scale
         if layer.bias is None and bias.any():
-            raise UserError("the teacher has biases, or a range other than [-1, 1]: give the student bias=true")
+            raise UserError(text("chain_biases", "the teacher has biases, or a range other than [-1, 1]: give the "
+                                 "student bias=true"))  # fmt: skip
         outputs = _strongest(weight, layer.out_channels)
         layer.weight.copy_(weight[outputs][:, inputs])
         if layer.bias is not None:
@@ -145,9 +150,10 @@ def _inherit_unet(student: UNet, teacher: UNet) -> None:
         or student.blind != teacher.blind
         or student.channels not in (1, teacher.channels)
     ):
-        raise UserError(f"this unet does not fit within its teacher: give it {levels} widths of at most "
-                        f"{list(teacher.widths)}, at most {teacher.blocks} blocks, blind={teacher.blind}, "
-                        f"channels 1 or {teacher.channels}")  # fmt: skip
+        raise UserError(text("unet_not_within", "this unet does not fit within its teacher: give it {levels} widths "
+                             "of at most {widths}, at most {blocks} blocks, blind={blind}, channels 1 or {channels}",
+                             levels=levels, widths=str(list(teacher.widths)), blocks=teacher.blocks,
+                             blind=teacher.blind, channels=teacher.channels))  # fmt: skip
     keep = [_level_channels(teacher, i).topk(student.widths[i]).indices.sort().values for i in range(levels)]
     head, tail = teacher.head.weight, teacher.tail.weight
     if student.channels != teacher.channels:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -24,7 +24,8 @@ def level_map(sigma: Tensor | None, like: Tensor) -> Tensor:
         UserError: if there is no noise level.
     """
     if sigma is None:
-        raise UserError("this net is told the noise level: call it with sigma (B,), or pick a blind net")
+        raise UserError(text("net_sigma", "this net is told the noise level: call it with sigma (B,), or pick a "
+                             "blind net"))  # fmt: skip
     return sigma.to(like).view(-1, 1, 1, 1).expand(like.shape[0], 1, *like.shape[-2:])
 
 
@@ -39,5 +40,6 @@ def with_class(z: Tensor, label: Tensor | None, num_classes: int) -> Tensor:
     if not num_classes:
         return z
     if label is None:
-        raise UserError(f"this net is told the class, one of {num_classes}: call it with label (B,)")
+        raise UserError(text("net_label", "this net is told the class, one of {classes}: call it with label (B,)",
+                             classes=num_classes))  # fmt: skip
     return torch.cat([z, F.one_hot(label.long(), num_classes).to(z)], dim=1)

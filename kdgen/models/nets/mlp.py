@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdgen.models.nets.chain import initialise
 from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.types.arguments import Count
 
 
@@ -26,7 +26,8 @@ class PatchMLP(nn.Module):
     def __init__(self, channels: int, patch: int, stride: int, width: int, depth: int) -> None:
         super().__init__()
         if stride > patch:
-            raise UserError(f"patch_mlp needs a stride of at most patch, not {stride} for {patch}")
+            raise UserError(text("patch_stride", "patch_mlp needs a stride of at most patch, not {stride} for {patch}",
+                                 stride=stride, patch=patch))  # fmt: skip
         self.patch, self.stride = patch, stride
         sizes = [channels * patch**2, *[width] * depth, channels * patch**2]
         layers: list[nn.Module] = []
