@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdgen.types import Batch, Method, Net, UserError
+from kdgen.types import ROLE_WORDS, Batch, Method, Net, Text, UserError, text
 from kdgen.utils.conditions import call
-from kdgen.utils.hooks import Layered, capture_outputs, find, hookable_layers
+from kdgen.utils.hooks import Layered, capture_outputs, find, hookable_layers, no_tensor
 
 LayerPairs = Annotated[
     Sequence[Annotated[Sequence[str], Field(min_length=2, max_length=2)]],
@@ -156,19 +156,24 @@ def choose(
         for pair in selected:
             student_rank, teacher_rank = RANKS[len(pair.student.shape)], RANKS[len(pair.teacher.shape)]
             if same_rank and student_rank != teacher_rank:
-                mismatch = f"{pair.student.path!r} gives {student_rank}, {pair.teacher.path!r} gives {teacher_rank}"
-                raise UserError(f"{method}: {mismatch}: pair layers of one kind")
+                raise UserError(text("layers_unlike", "{method}: {student!r} gives {student_rank}, {teacher!r} gives "
+                                     "{teacher_rank}: pair layers of one kind", method=method,
+                                     student=pair.student.path, student_rank=student_rank,
+                                     teacher=pair.teacher.path, teacher_rank=teacher_rank))  # fmt: skip
         return selected
     student_layers = layers(student, batch.x, batch.cond, ranks)
     teacher_layers = layers(teacher, teacher_x, batch.cond, ranks)
     for role, net, candidates in (("student", student, student_layers), ("teacher", teacher, teacher_layers)):
         if not candidates:
-            raise UserError(f"{method}: no layer of the {role} gives {required}; {_inventory(net, batch, role)}")
+            raise UserError(text("no_layer_gives", "{method}: no layer of the {role} gives {required}; {inventory}",
+                                 method=method, role=ROLE_WORDS[role], required=required,
+                                 inventory=_inventory(net, batch, role)))  # fmt: skip
     selected = _evenly_spaced(student_layers, teacher_layers, num_pairs, same_rank)
     if not selected:
         nets = (("student", student), ("teacher", teacher))
-        inventories = "; ".join(_inventory(net, batch, role) for role, net in nets)
-        raise UserError(f"{method}: no layers of student and teacher are of one kind; {inventories}")
+        raise UserError(text("no_layers_alike", "{method}: no layers of student and teacher are of one kind; "
+                             "{inventories:; }", method=method,
+                             inventories=[_inventory(net, batch, role) for role, net in nets]))  # fmt: skip
     return selected
 
 
@@ -211,24 +216,28 @@ def _named(
     required = _wanted(ranks, x)
     for path in paths:
         if path not in features:
-            raise UserError(f"{method}: layer {path!r} of the {role} gives no tensor of its own: name one of its parts")
+            raise UserError(no_tensor(method, path, ROLE_WORDS[role]))
         shape = tuple(features[path].shape)
         if len(shape) not in ranks or shape[0] != len(output):
-            description = f"layer {path!r} of the {role} gives {shape} for {len(output)} images"
-            raise UserError(f"{method}: {description}, but {required} is needed: name another")
+            raise UserError(text("layer_unfit", "{method}: layer {layer!r} of the {role} gives {shape} for {count} "
+                                 "images, but {required} is needed: name another", method=method, layer=path,
+                                 role=ROLE_WORDS[role], shape=str(shape), count=len(output),
+                                 required=required))  # fmt: skip
     return [Layer(path, tuple(features[path].shape)) for path in paths]
 
 
-def _wanted(ranks: Sequence[int], x: Tensor) -> str:
+def _wanted(ranks: Sequence[int], x: Tensor) -> Text:
     """What outputs are of use, in words; features of clips are named to nets of clips alone."""
-    return " or ".join(RANKS[rank] for rank in sorted(ranks) if rank <= max(4, x.ndim))
+    kinds = [RANKS[rank] for rank in sorted(ranks) if rank <= max(4, x.ndim)]
+    return text("either", "{kinds: or }", kinds=kinds)
 
 
-def _inventory(net: nn.Module, batch: Batch, role: str, limit: int = 8) -> str:
+def _inventory(net: nn.Module, batch: Batch, role: str, limit: int = 8) -> Text:
     """What the layers of a net give, in one clause."""
     x = batch.teacher_x if role == "teacher" and batch.teacher_x is not None else batch.x
     features = probe(net, x, batch.cond, hookable_layers(net))[1]
     if not features:
-        return f"{type(net).__name__} has no layers that can be read"
+        return text("no_readable_layers", "{net} has no layers that can be read", net=type(net).__name__)
     descriptions = [f"{path} {tuple(tensor.shape[1:])}" for path, tensor in features.items()]
-    return f"{type(net).__name__} has {', '.join(descriptions[:limit])}{', …' if len(descriptions) > limit else ''}"
+    shown = descriptions[:limit] + ["…"] * (len(descriptions) > limit)
+    return text("layers_of", "{net} has {layers:, }", net=type(net).__name__, layers=shown)

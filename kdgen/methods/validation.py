@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from kdgen.types import Batch, Net, UserError
+from kdgen.types import Batch, Net, UserError, text
 from kdgen.utils.conditions import call
 
 
@@ -27,13 +27,16 @@ def check_outputs(method: str, student: Tensor, teacher: Tensor, *, images: bool
     """
     student_shape, teacher_shape = tuple(student.shape[1:]), tuple(teacher.shape[1:])
     if images and student.dim() != 4:
-        raise UserError(f"{method} compares images (C, H, W), but the student gives {student_shape}: leave it out")
+        raise UserError(text("compares_images", "{method} compares images (C, H, W), but the student gives {shape}: "
+                             "leave it out", method=method, shape=str(student_shape)))  # fmt: skip
     if len(student_shape) != len(teacher_shape):
-        raise UserError(f"{method} cannot compare outputs {student_shape} of the student and {teacher_shape} of the "
-                        "teacher: give nets whose outputs are of one kind")  # fmt: skip
+        raise UserError(text("outputs_differ", "{method} cannot compare outputs {student} of the student and "
+                             "{teacher} of the teacher: give nets whose outputs are of one kind", method=method,
+                             student=str(student_shape), teacher=str(teacher_shape)))  # fmt: skip
     if student_shape[0] != teacher_shape[0]:
-        raise UserError(f"{method} cannot compare {student_shape[0]} channels of the student's output with "
-                        f"{teacher_shape[0]} of the teacher's: choose a student with {teacher_shape[0]}")  # fmt: skip
+        raise UserError(text("output_channels_differ", "{method} cannot compare {student} channels of the student's "
+                             "output with {teacher} of the teacher's: choose a student with {teacher}", method=method,
+                             student=student_shape[0], teacher=teacher_shape[0]))  # fmt: skip
 
 
 def check_same_view(method: str, batch: Batch) -> None:
@@ -43,5 +46,5 @@ def check_same_view(method: str, batch: Batch) -> None:
         UserError: for a batch with ``teacher_x``.
     """
     if batch.teacher_x is not None:
-        raise UserError(f"{method} asks both nets about one input, but here the teacher has a view of its own: "
-                        "use another method")  # fmt: skip
+        raise UserError(text("teacher_s_own_view", "{method} asks both nets about one input, but here the teacher "
+                             "has a view of its own: use another method", method=method))  # fmt: skip

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kdgen.models.model import load
 from kdgen.registry import nearest
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.utils.devices import device_of, evaluating, pick_device
 
 INCEPTION = "weights-inception-2015-12-05-6726825d.pth"
@@ -61,7 +61,8 @@ def extractor(name: str) -> Extractor:
         UserError: for an unknown name, or an Inception whose package or weights are not at hand.
     """
     if name not in _made:
-        raise UserError(f"no features are called {name!r}{nearest(name, _made)}")
+        raise UserError(text("no_features", "no features are called {name!r}{nearest}", name=name,
+                             nearest=nearest(name, _made)))  # fmt: skip
     return _made[name]()
 
 
@@ -74,10 +75,12 @@ def _inception() -> Extractor:
     try:
         package = importlib.import_module("torch_fidelity.feature_extractor_inceptionv3")
     except ImportError:
-        raise UserError("features called inception need torch-fidelity: pip install torch-fidelity") from None
+        raise UserError(text("inception_missing", "features called inception need torch-fidelity: pip install "
+                             "torch-fidelity")) from None  # fmt: skip
     path = Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION
     if not path.is_file():
-        raise UserError(f"features called inception need their weights: put {INCEPTION_URL} at {path}")
+        raise UserError(text("inception_weights", "features called inception need their weights: put {url} at {path}",
+                             url=INCEPTION_URL, path=path))  # fmt: skip
     weights = _plain(path)
     net: Any = package.FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048"], feature_extractor_weights_path=weights
@@ -90,7 +93,8 @@ def _plain(path: Path) -> io.BytesIO:
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damage can surface as any error
-        raise UserError(f"{path} is damaged ({type(error).__name__}): fetch it again from {INCEPTION_URL}") from None
+        raise UserError(text("inception_damaged", "{path} is damaged ({type}): fetch it again from {url}", path=path,
+                             type=type(error).__name__, url=INCEPTION_URL)) from None  # fmt: skip
     copy = io.BytesIO()
     torch.save(weights, copy)
     copy.seek(0)

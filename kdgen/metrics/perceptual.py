@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.models.model import load
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 
 SMALLEST = 21
 """Fewest pixels a side that the layers of the shift-tolerant net leave anything of."""
@@ -107,8 +107,9 @@ class ShiftTolerantLpips(Perceptual):
             UserError: for images too small for its layers.
         """
         if min(x.shape[-2:]) < SMALLEST:
-            raise UserError(f"shift-tolerant LPIPS takes images of {SMALLEST} pixels a side and more, "
-                            f"not {x.shape[-2]}x{x.shape[-1]}: use features32")  # fmt: skip
+            raise UserError(text("lpips_small", "shift-tolerant LPIPS takes images of {least} pixels a side and "
+                                 "more, not {height}x{width}: use features32", least=SMALLEST, height=x.shape[-2],
+                                 width=x.shape[-1]))  # fmt: skip
         x = (x - self.get_buffer("shift")) / self.get_buffer("scale")
         stages = [F.relu(_halved(self.convs[0](x)))]
         for i, conv in enumerate(self.convs[1:]):
@@ -136,15 +137,16 @@ def perceptual(name_or_path: str | Path = "features32") -> Perceptual:
         return FeatureDistance("perceptual_features32", load("features32").net)
     path = Path(name_or_path)
     if not path.is_file():
-        raise UserError(f"no perceptual distance {str(name_or_path)!r}: name features32, "
-                        "or the path of alex_shift_tolerant.pth")  # fmt: skip
+        raise UserError(text("no_perceptual", "no perceptual distance {name!r}: name features32, or the path of "
+                             "alex_shift_tolerant.pth", name=str(name_or_path)))  # fmt: skip
     distance = ShiftTolerantLpips()
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         distance.load_state_dict({own: stored[other] for own, other in _published().items()})
     except Exception as error:  # damage can surface as any error
-        raise UserError(f"{path} does not hold the weights of shift-tolerant LPIPS on AlexNet "
-                        f"({type(error).__name__}): fetch alex_shift_tolerant.pth again") from None  # fmt: skip
+        raise UserError(text("lpips_weights", "{path} does not hold the weights of shift-tolerant LPIPS on AlexNet "
+                             "({type}): fetch alex_shift_tolerant.pth again", path=path,
+                             type=type(error).__name__)) from None  # fmt: skip
     return distance
 
 

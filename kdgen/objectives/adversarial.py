@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from kdgen.models.discriminators import Discriminator, GanKind, GanLoss, known_labels
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
-from kdgen.types import Batch, LossInputs, Net, Objective, UserError
+from kdgen.types import Batch, LossInputs, Net, Objective, UserError, text
 from kdgen.types.arguments import Count, CountOrZero, NonNegative
 
 
@@ -54,11 +54,13 @@ class Adversarial(Objective):
         """Make a critic for the student's images. Raises UserError where there are none, or no real ones."""
         out, real = probe("adversarial", student, batch), _real(batch)
         if out.shape[1] != real.shape[1]:
-            raise UserError(f"adversarial: the student's images have {out.shape[1]} channels, the real ones "
-                            f"{real.shape[1]}: choose a student with {real.shape[1]}")  # fmt: skip
+            raise UserError(text("adversarial_channels", "adversarial: the student's images have {student} channels, "
+                                 "the real ones {real}: choose a student with {real}", student=out.shape[1],
+                                 real=real.shape[1]))  # fmt: skip
         if known_labels("adversarial", batch, self.classes) is not None and batch.real is not None:
-            raise UserError("adversarial: the real images of this task have no labels to judge them by: set `classes` "
-                            "to 0 for a critic that has no regard to the class")  # fmt: skip
+            raise UserError(text("adversarial_labels", "adversarial: the real images of this task have no labels to "
+                                 "judge them by: set `classes` to 0 for a critic that has no regard to the "
+                                 "class"))  # fmt: skip
         size = (out.shape[2], out.shape[3])
         critic = Discriminator(
             out.shape[1], size, self.width, normalized=self.kind == "hinge", classes=self.classes or 0
@@ -85,6 +87,7 @@ class Adversarial(Objective):
 def _real(batch: Batch) -> Tensor:
     real = batch.y if batch.real is None else batch.real
     if real is None or real.dim() != 4:
-        raise UserError("adversarial needs real images, and this task's batches have none: give the task images, "
-                        "or use the method adversarial, for which the teacher's are the real ones")  # fmt: skip
+        raise UserError(text("adversarial_images", "adversarial needs real images, and this task's batches have "
+                             "none: give the task images, or use the method adversarial, for which the teacher's are "
+                             "the real ones"))  # fmt: skip
     return real

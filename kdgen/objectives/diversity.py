@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from kdgen.registry import register
-from kdgen.types import Batch, LossInputs, Net, Objective, UserError
+from kdgen.types import Batch, LossInputs, Net, Objective, UserError, text
 from kdgen.types.arguments import Positive
 
 
@@ -30,7 +30,8 @@ class Diversity(Objective):
     def attach(self, student: Net, batch: Batch) -> None:
         """Check that there are pairs. Raises UserError where there are none."""
         if len(batch.x) < 2:
-            raise UserError("diversity compares the images of a batch: set batch_size to 2 or more")
+            raise UserError(text("diversity_batch", "diversity compares the images of a batch: set batch_size to 2 "
+                                 "or more"))  # fmt: skip
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """``1 / (ratio + epsilon)``, ``(B,)``, for each image and its neighbour."""

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kdgen.objectives.probe import probe_layer
 from kdgen.registry import register
-from kdgen.types import Batch, LossInputs, Net, Objective, UserError
+from kdgen.types import Batch, LossInputs, Net, Objective, UserError, text
 
 
 @register("objective")
@@ -34,10 +34,11 @@ class Kl(Objective):
         (layer,) = self.student_layers
         shape = tuple(probe_layer("kl", student, batch, layer).shape)
         if batch.x.dim() != 4:
-            raise UserError("kl is for encoders of images, but the student is given latents: leave it out")
+            raise UserError(text("kl_encoders", "kl is for encoders of images, but the student is given latents: "
+                                 "leave it out"))  # fmt: skip
         if len(shape) < 2 or shape[1] % 2:
-            raise UserError(f"kl reads moments (2Z, ...), but layer {layer!r} of the student gives {shape[1:]}: "
-                            "name another")  # fmt: skip
+            raise UserError(text("kl_moments", "kl reads moments (2Z, ...), but layer {layer} of the student gives "
+                                 "{shape}: name another", layer=repr(layer), shape=str(shape[1:])))  # fmt: skip
 
     def loss(self, inputs: LossInputs) -> Tensor:
         """The KL per value of the image, ``(B,)``."""

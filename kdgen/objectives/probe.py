@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from kdgen.types import Batch, Net, UserError
+from kdgen.types import ROLE_WORDS, Batch, Net, UserError, text
 from kdgen.utils.conditions import read_of
-from kdgen.utils.hooks import capture_outputs
+from kdgen.utils.hooks import capture_outputs, no_tensor
 
 
 def probe(objective: str, student: Net, batch: Batch) -> Tensor:
@@ -19,8 +19,8 @@ def probe(objective: str, student: Net, batch: Batch) -> Tensor:
     """
     out = _run(student, batch)
     if out.dim() != 4:
-        raise UserError(f"{objective} looks at images (C, H, W), but the student gives {tuple(out.shape[1:])}: "
-                        "leave it out")  # fmt: skip
+        raise UserError(text("looks_at_images", "{name} looks at images (C, H, W), but the student gives {shape}: "
+                             "leave it out", name=objective, shape=str(tuple(out.shape[1:]))))  # fmt: skip
     return out
 
 
@@ -33,9 +33,7 @@ def probe_layer(objective: str, student: Net, batch: Batch, layer: str) -> Tenso
     with capture_outputs(student, [layer]) as features:
         _run(student, batch)
     if layer not in features:
-        raise UserError(
-            f"{objective}: layer {layer!r} of the student gives no tensor of its own: name one of its parts"
-        )
+        raise UserError(no_tensor(objective, layer, ROLE_WORDS["student"]))
     return features[layer]
 
 

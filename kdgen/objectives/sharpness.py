@@ -5,7 +5,7 @@ from torch import Tensor
 from kdgen.metrics.fidelity import gradient_energy
 from kdgen.objectives.probe import probe
 from kdgen.registry import register
-from kdgen.types import Batch, LossInputs, Net, Objective, UserError
+from kdgen.types import Batch, LossInputs, Net, Objective, UserError, text
 from kdgen.utils.distance import resample
 
 
@@ -42,4 +42,5 @@ def _data(batch: Batch) -> tuple[Tensor, bool]:
         return batch.y, True
     if batch.real is not None:
         return batch.real, False
-    raise UserError("sharpness needs images of the data, and this task's batches have none: give the task images")
+    raise UserError(text("sharpness_images", "sharpness needs images of the data, and this task's batches have none: "
+                         "give the task images"))  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdgen.data import Gallery, Images, derive, make_images
-from kdgen.data.source import ImageSource
+from kdgen.data.source import NOTHING_TO_EVALUATE, ImageSource, no_patches, no_whole_images
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.abilities import Autoencoder
 from kdgen.models.input_shape import fitted
@@ -80,9 +80,9 @@ class Autoencode(Drawing):
         self.source: Images = make_images(images if images is not None else {"name": "dead_leaves"})
         self.gallery: Any = make_images(evaluate if evaluate is not None else {"name": "photographs"})
         if not isinstance(self.source, Images):
-            raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
+            raise no_patches(self.source)
         if whole and not isinstance(self.gallery, Gallery):
-            raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")
+            raise no_whole_images(self.gallery)
         self.images = self.gallery
 
     def describe(self) -> dict[str, Any]:
@@ -197,8 +197,9 @@ class Autoencode(Drawing):
         for name, y in islice(self.gallery.images(self.channels), limit):
             height, width = (extent // self.multiple * self.multiple for extent in y.shape[-2:])
             if not height or not width:
-                raise UserError(f"{self.name}: {name} is smaller than {self.multiple} pixels: leave it out of the "
-                                "images to evaluate on, or set multiple")  # fmt: skip
+                raise UserError(text("image_too_small", "{name}: {image} is smaller than {multiple} pixels: leave it "
+                                     "out of the images to evaluate on, or set multiple", name=self.name, image=name,
+                                     multiple=self.multiple))  # fmt: skip
             top, left = (y.shape[-2] - height) // 2, (y.shape[-1] - width) // 2
             yield y[..., top : top + height, left : left + width]
 
@@ -212,7 +213,7 @@ class Autoencode(Drawing):
                 row |= {"psnr@teacher": psnr(out, target), "ssim@teacher": ssim(out, target)}
             rows.append(row)
         if not rows:
-            raise UserError("there is no image to evaluate on: give a folder with readable images")
+            raise UserError(NOTHING_TO_EVALUATE)
         return {key: sum(row[key].item() for row in rows) / len(rows) for key in rows[0]}
 
     def _through(self, net: Net, y: Tensor) -> Tensor:

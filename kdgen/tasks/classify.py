@@ -71,8 +71,9 @@ class Classify(Task):
         self.jitter = (LIGHT if augment else None) if isinstance(augment, bool) else make_jitter(augment)
         given = evaluate if images is None else images
         if given is None:
-            raise UserError('classify: name labelled images, {"name": "image_folder", "args": {"path": ...}} with a '
-                            "folder for each class, or idx with its labels")  # fmt: skip
+            raise UserError(text("classify_images", 'classify: name labelled images, {{"name": "image_folder", '
+                                 '"args": {{"path": ...}}}} with a folder for each class, or idx with its '
+                                 'labels'))  # fmt: skip
         self.source = _labelled(given)
         self.held_out = evaluate is not None
         self.gallery = self.source if evaluate is None or images is None else _labelled(evaluate)
@@ -83,13 +84,16 @@ class Classify(Task):
         """Refuse images whose labels cannot be those of the nets."""
         ours, theirs = (s.classes if isinstance(s, NamedClasses) else None for s in (self.source, self.gallery))
         if ours and theirs and not all(name in ("", known) for name, known in zip(theirs, ours, strict=False)):
-            raise UserError(f"classify: the folders to train on are {_few(ours)} and those to evaluate on "
-                            f"{_few(theirs)}: give the latter `classes`, in the order of the former")  # fmt: skip
-        whose, found = "the images to train on have" if trained else "the nets have", self.gallery.num_classes
+            raise UserError(text("classify_folders", "classify: the folders to train on are {ours} and those to "
+                                 "evaluate on {theirs}: give the latter `classes`, in the order of the former",
+                                 ours=_few(ours), theirs=_few(theirs)))  # fmt: skip
+        found = self.gallery.num_classes
+        whose = text("images_have", "the images to train on have") if trained else text("nets_have", "the nets have")
         named = theirs is not None and not all(name.isdigit() for name in theirs if name) and not trained
         if self.num_classes and (found > self.num_classes or (named and found < self.num_classes)):
-            raise UserError(f"classify: {whose} {self.num_classes} classes and those to evaluate on {found}: name "
-                            "images of the same classes, of folders their `classes`")  # fmt: skip
+            raise UserError(text("classes_differ", "classify: {whose} {count} classes and those to evaluate on "
+                                 "{found}: name images of the same classes, of folders their `classes`", whose=whose,
+                                 count=self.num_classes, found=found))  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """Name, number of classes, size and channels of the images."""
@@ -172,8 +176,8 @@ class Classify(Task):
 def _labelled(described: Any) -> Labelled:
     source = make_images(described)
     if not is_labelled(source):
-        raise UserError(f"{type(source).__name__} knows no classes: name image_folder, idx with `labels`, a folder, "
-                        "or a mixture of such")  # fmt: skip
+        raise UserError(text("no_classes", "{type} knows no classes: name image_folder, idx with `labels`, a folder, "
+                             "or a mixture of such", type=type(source).__name__))  # fmt: skip
     labelled: Labelled = source
     return labelled
 

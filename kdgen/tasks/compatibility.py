@@ -12,7 +12,7 @@ from kdgen.models.input_shape import InputShape, Shaped, error_line, input_shape
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec
 from kdgen.tasks import Autoencode, Denoise, Encode
-from kdgen.types import Batch, Net, Task, UserError
+from kdgen.types import Batch, Net, Task, Text, UserError, text
 from kdgen.utils.conditions import call
 from kdgen.utils.devices import device_of, evaluating
 
@@ -21,6 +21,8 @@ LATENT = ("latent", "latent_dim", "latent_channels", "z_dim", "nz", "in_channels
 CLASSES = ("num_classes", "classes")
 SIZES = ("size", "image_size", "img_size", "sample_size", "patch", "widths", "block_out_channels", "scale", "upscale")
 """What arguments of nets and tasks are called, by what they settle; the first that one takes is named."""
+
+READS = {"images": text("images", "images"), "latents": text("latents", "latents")}
 
 COUNTS = (1, 2, 3, 4, 8, 16, 32, 64, 100, 128, 256, 512)
 """Channels and sizes of latents that are tried on a net which does not take its task's."""
@@ -67,12 +69,15 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
     for party in parties:
         kind = party.made_for.get("name")
         if kind and not are_alike(str(kind), use.name):
-            raise UserError(f"{party.called} was made to {kind}, and the task is {use.name}: {_other_kind(party, use)}")
+            raise UserError(text("made_for_another", "{called} was made to {kind}, and the task is {task}: {remedy}",
+                                 called=party.called, kind=str(kind), task=use.name,
+                                 remedy=_other_kind(party, use)))  # fmt: skip
         for batch in shown:
             probe = _Probe(use, task, batch, party)
             out = probe.answer()
             wanted = task.answer_shape(probe.batch)
-            whose, shape = f"the task {use.name}", wanted
+            whose: str = text("the_task", "the task {name}", name=use.name)
+            shape: Sequence[int] | None = wanted
             if wanted is None:
                 whose, shape = only_teacher_knows.setdefault(batch.x.shape, (party.called, out.shape[1:]))
             assert shape is not None
@@ -92,25 +97,28 @@ def _check_whole(use: Spec, task: Task, party: Party, batch: Batch) -> None:
         height, width = task.seen(y).shape[-2:]
         if height > sizes.fixed[0] or width > sizes.fixed[1]:
             what = f"{task.reads} of {height}x{width}"
-            raise UserError(f"{party.called} takes {sizes}, and on whole images it is measured on {what}: "
-                            "set task.args.whole to false")  # fmt: skip
+            raise UserError(text("whole_too_large", "{called} takes {sizes}, and on whole images it is measured on "
+                                 "{what}: set task.args.whole to false", called=party.called, sizes=sizes.words,
+                                 what=what))  # fmt: skip
 
 
-def _other_kind(party: Party, use: Spec) -> str:
+def _other_kind(party: Party, use: Spec) -> Text:
     kind = str(party.made_for["name"])
     if party.key is None:
-        return f"measure it by {kind}"
+        return text("measure_by", "measure it by {kind}", kind=kind)
     half = task_class({"name": use.name}).half if task_class({"name": kind}).half == "whole" else None
-    own = f" (MODEL#{half} is that half of it)" if half else ""
-    return f"set {party.key} to a model that was made to {use.name}{own}, or task to {kind}"
+    own = text("its_half", " (MODEL#{half} is that half of it)", half=half) if half else ""
+    return text("set_to_model", "set {key} to a model that was made to {task}{own}, or task to {kind}", key=party.key,
+                task=use.name, own=own, kind=kind)  # fmt: skip
 
 
 def _check_channels(use: Spec, task: Task, party: Party) -> None:
     """Refuse a net made for other channels than the task's, though it takes these too."""
     own = party.use.args.get("channels") if party.use is not None else None
     if type(own) is int and own != task.channels:
-        raise UserError(f"{party.called} has {own} channels, and the task {use.name} {task.channels}: set "
-                        f"{party.key}.args.channels to {task.channels}, or task.args.channels to {own}")  # fmt: skip
+        raise UserError(text("party_channels", "{called} has {own} channels, and the task {task} {channels}: set "
+                             "{key}.args.channels to {channels}, or task.args.channels to {own}", called=party.called,
+                             own=own, task=use.name, channels=task.channels, key=party.key))  # fmt: skip
 
 
 class _Probe:
@@ -128,7 +136,10 @@ class _Probe:
         if out is None and self.party.key is None and isinstance(self.task, Denoise):
             out, reason = self._ask_at_its_size() or (None, reason)
         if out is None:
-            raise UserError(f"{self.party.called} does not take {self._shown()}: {self._what_it_takes(reason)}")
+            raise UserError(text("input_not_taken", "{called} does not take the {kind} of the task {task}, {shape}: "
+                                 "{takes}", called=self.party.called, kind=READS[self.task.reads], task=self.use.name,
+                                 shape=_words(tuple(self.batch.x.shape[1:])),
+                                 takes=self._what_it_takes(reason)))  # fmt: skip
         return out
 
     def check(self, out: Tensor, wanted: tuple[int, ...], whose: str) -> None:
@@ -141,15 +152,17 @@ class _Probe:
         else:
             like = len(given) == len(wanted) and given[compared:] == wanted[compared:]
         if not like:
-            raise UserError(f"{self.party.called} gives {_words(given)}, and {whose} {_words(wanted)}: "
-                            f"{self._another_answer(given, wanted)}")  # fmt: skip
+            raise UserError(text("answers_otherwise", "{called} gives {given}, and {whose} {wanted}: {remedy}",
+                                 called=self.party.called, given=_words(given), whose=whose, wanted=_words(wanted),
+                                 remedy=self._another_answer(given, wanted)))  # fmt: skip
         if encodes is not None:
             try:
                 encodes.shown(out)
             except Exception as error:
-                message = (f"{self.party.called} gives latents {_words(given)}, which the decoder of the task does not "
-                           f"take ({error_line(error)}): set task.args.decoder to its own")  # fmt: skip
-                raise UserError(message) from error
+                raise UserError(text("decoder_not_taken", "{called} gives latents {given}, which the decoder of the "
+                                     "task does not take ({error}): set task.args.decoder to its own",
+                                     called=self.party.called, given=_words(given),
+                                     error=error_line(error))) from error  # fmt: skip
 
     def _ask_at_its_size(self) -> tuple[Tensor | None, str] | None:
         """The answer at a size that the net takes, where it is measured on images of any, whole or in tiles."""
@@ -164,7 +177,7 @@ class _Probe:
         """The answer to ``x``, or None and why there is none."""
         net = self.party.net
         if isinstance(net, Shaped) and net.input_shape and x.ndim == 4 and not net.input_shape.takes(*x.shape[-2:]):
-            return None, f"it is declared to take {net.input_shape}"
+            return None, text("declared_to_take", "it is declared to take {sizes}", sizes=net.input_shape.words)
         try:
             with evaluating(net, inference=False):
                 out = call(net, x, self.batch.cond)
@@ -173,27 +186,29 @@ class _Probe:
         except Exception as error:  # a foreign net's code raises whatever it does
             return None, error_line(error)
         if not isinstance(out, Tensor) or out.ndim < 2:
-            return None, f"it answers with a {type(out).__name__}, not with a tensor (B, ...)"
+            return None, text("no_tensor", "it answers with a {type}, not with a tensor (B, ...)",
+                              type=type(out).__name__)  # fmt: skip
         return out, ""
 
-    def _shown(self) -> str:
-        return f"the {self.task.reads} of the task {self.use.name}, {_words(tuple(self.batch.x.shape[1:]))}"
-
-    def _what_it_takes(self, reason: str) -> str:
+    def _what_it_takes(self, reason: str) -> Text:
         """What the net does take, as it says itself or found by trying, and what to change."""
         x, names = self.batch.x, LATENT if self.shows_latents else CHANNELS
         latent = self.party.made_for.get("latent")
         if self.shows_latents and latent is not None and latent != list(x.shape[1:]):
-            return f"it was made for {_words(latent)}: {self._change(names, None, latent)}"
+            return text("made_for_latent", "it was made for {shape}: {remedy}", shape=_words(latent),
+                        remedy=self._change(names, None, latent))  # fmt: skip
         kinds = {weight.dtype for weight in self.party.net.parameters() if weight.is_floating_point()}
         if odd := sorted(str(kind).removeprefix("torch.") for kind in kinds - {torch.float32}):
-            return f"its weights are of {odd[0]}: call .float() on it"
+            return text("weights_are_of", "its weights are of {kind}: call .float() on it", kind=odd[0])
         if (count := self._count_taken()) is not None:
-            what = "numbers" if x.ndim == 2 else "channel" if count == 1 else "channels"
-            return f"it takes {count} {what}: {self._change(names, x.shape[1], count)}"
+            remedy = self._change(names, x.shape[1], count)
+            if x.ndim == 2:
+                return _takes(_words([count]), remedy)
+            return _takes(text("one_channel", "{count} channel", count=count) if count == 1 else
+                          text("channels", "{count} channels", count=count), remedy)  # fmt: skip
         if (sizes := self._sizes_taken()) is not None:
-            return f"it takes {sizes}: {self._change(SIZES, x.shape[-1], sizes.at_least(*x.shape[-2:])[0])}"
-        return f"{reason}: {self._change((), None, None)}"
+            return _takes(sizes.words, self._change(SIZES, x.shape[-1], sizes.at_least(*x.shape[-2:])[0]))
+        return text("at_key", "{key}: {message}", key=reason, message=self._change((), None, None))
 
     def _count_taken(self) -> int | None:
         """Another number of channels, or another size of latents, that the net takes."""
@@ -222,27 +237,28 @@ class _Probe:
         each = [n for value in args.values() for n in (value if isinstance(value, list) else [value])]
         return [n for n in each if type(n) is int and n > 0]
 
-    def _another_answer(self, given: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    def _another_answer(self, given: tuple[int, ...], wanted: tuple[int, ...]) -> Text:
         if len(given) != len(wanted):
             return self._change((), None, None)
         if given[0] != wanted[0] and not isinstance(self.task, Encode):
             return self._change(CLASSES if len(wanted) == 1 else CHANNELS, wanted[0], given[0])
         return self._change(SIZES, wanted[-1], given[-1] if self.use.name == "generate" else None)
 
-    def _change(self, names: Sequence[str], own: int | None, tasks: int | list[int] | None) -> str:
+    def _change(self, names: Sequence[str], own: int | None, tasks: int | list[int] | None) -> Text:
         """What to set to what: an argument of the net to ``own``, or one of the task to ``tasks``."""
         key, use = self.party.key, self.party.use
         if key is None:
-            return "measure it by a task that fits it, or leave it out"
+            return text("measure_otherwise", "measure it by a task that fits it, or leave it out")
         ways = []
         if use is not None and own is not None and (arg := _first("net", use.name, names)):
             several = isinstance(registry.spelled_out("net", use).args.get(arg), list)
-            ways.append(f"{key}.args.{arg} to {'others' if several else own}")
+            ways.append(text("to_others", "{key} to others", key=f"{key}.args.{arg}") if several else
+                        text("to_value", "{key} to {value}", key=f"{key}.args.{arg}", value=own))  # fmt: skip
         if tasks is not None and (arg := _first("task", self.use.name, names)):
-            ways.append(f"task.args.{arg} to {tasks}")
+            ways.append(text("to_value", "{key} to {value}", key=f"task.args.{arg}", value=str(tasks)))
         if use is None or not ways:
-            ways.append(f"{key} to another")
-        return f"set {', or '.join(ways)}"
+            ways.append(text("to_another", "{key} to another", key=key))
+        return text("set_ways", "set {ways:, or }", ways=ways)
 
 
 def _first(kind: registry.Kind, name: str, names: Sequence[str]) -> str | None:
@@ -250,6 +266,10 @@ def _first(kind: registry.Kind, name: str, names: Sequence[str]) -> str | None:
     return next((each for each in names if registry.accepts(kind, name, each)), None)
 
 
-def _words(shape: Sequence[int]) -> str:
+def _takes(what: Text, remedy: Text) -> Text:
+    return text("it_takes", "it takes {what}: {remedy}", what=what, remedy=remedy)
+
+
+def _words(shape: Sequence[int]) -> Text:
     """A shape without its batch in words: ``3x32x32``, or ``64 numbers``."""
-    return "x".join(map(str, shape)) if len(shape) > 1 else f"{shape[0]} numbers"
+    return Text("x".join(map(str, shape))) if len(shape) > 1 else text("numbers", "{count} numbers", count=shape[0])

@@ -10,7 +10,7 @@ from kdgen.models.model import load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
 from kdgen.tasks.latents import encoded
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import ModelReference
@@ -58,8 +58,9 @@ class Decode(Autoencode):
         try:
             self.example()
         except (RuntimeError, TypeError, ValueError) as error:  # what a net's code raises for an input that is not its
-            raise UserError(f"decode: {model.name} takes no images {channels}x{patch}x{patch} ({error_line(error)}): "
-                            "set task.args.encoder to a model that encodes them") from None  # fmt: skip
+            raise UserError(text("decode_encoder", "decode: {name} takes no images {channels}x{patch}x{patch} "
+                                 "({error}): set task.args.encoder to a model that encodes them", name=model.name,
+                                 channels=channels, patch=patch, error=error_line(error))) from None  # fmt: skip
 
     def fingerprint(self) -> str:
         """A hash of the description, the source of images and the encoder."""

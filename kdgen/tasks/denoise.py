@@ -4,27 +4,25 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count, islice
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
-from kdgen.data.source import ImageSource
+from kdgen.data.source import NOTHING_TO_EVALUATE, ImageSource, no_patches, no_whole_images
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.tiling import whole
 from kdgen.registry import register
 from kdgen.tasks.noise_levels import NoiseLevels, NoiseRange, evaluation_levels, noise_range
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
-from kdgen.types.arguments import Count
+from kdgen.types.arguments import ChannelsOrBoth, Count
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
 
 BLOCK_PIXELS = 2**20
 
 Loss = Literal["charbonnier", "l1", "l2"]
-ChannelsOrBoth = Annotated[Literal[1, 3, "both"], Field(description='1 (grey), 3 (colour) or "both"')]
 
 
 @register("task")
@@ -82,14 +80,15 @@ class Denoise(Task):
     ) -> None:
         self.low, self.high = noise_range(sigma)
         if not clean and images is None:
-            raise UserError('clean=false needs noisy images: set images to {"name": "folder", "args": {"path": ...}}')
+            raise UserError(text("clean_needs_noisy", 'clean=false needs noisy images: set images to {{"name": '
+                                 '"folder", "args": {{"path": ...}}}}'))  # fmt: skip
         self.both = channels == "both"
         self.channels = 3 if channels == "both" else channels
         self.patch, self.loss_name = patch, loss
         self.source: Images = make_images(images if images is not None else {"name": self.default_images})
         self.pairs = self.source if isinstance(self.source, Pairs) else None
         if self.pairs is not None and not clean:
-            raise UserError("pairs have clean images: leave clean out")
+            raise UserError(text("pairs_are_clean", "pairs have clean images: leave clean out"))
         self.noisy = not clean or self.pairs is not None
         self.damaged = not clean and not self.high
         own = evaluate is None and (self.pairs is not None or self.damaged)
@@ -98,9 +97,9 @@ class Denoise(Task):
         self.has_truth = not self.damaged or isinstance(self.gallery, Pairs)
         self.primary_metric = self.taught_primary_metric = "psnr" if self.has_truth else "psnr@teacher"
         if not isinstance(self.source, Images):
-            raise UserError(f"{type(self.source).__name__} gives no patches to train on: name another source of images")
+            raise no_patches(self.source)
         if not isinstance(self.gallery, Gallery):
-            raise UserError(f"{type(self.gallery).__name__} holds no whole images: evaluate on a folder or photographs")
+            raise no_whole_images(self.gallery)
         lowest = self.high if isinstance(self.gallery, Pairs) else self.low
         self.evaluate_sigmas = evaluation_levels(lowest, self.high, evaluate_sigmas)
 
@@ -214,7 +213,7 @@ class Denoise(Task):
                     out = whole(net, batch.x, batch.cond).float().clamp(-1, 1)
                     rows.append([psnr(out, truth).item(), ssim(out, truth).item(), sharpness(out, truth).item()])
                 if not rows:
-                    raise UserError("there is no image to evaluate on: give a folder with readable images")
+                    raise UserError(NOTHING_TO_EVALUATE)
                 figures[sigma] = dict(zip(("psnr", "ssim", "sharpness"), _means(rows), strict=True))
         columns = _means([list(row.values()) for row in figures.values()])
         means = dict(zip(("psnr", "ssim", "sharpness"), columns, strict=True))
@@ -225,7 +224,8 @@ class Denoise(Task):
     def _beside(self, net: Net, reference: Net | None, limit: int | None) -> Metrics:
         """How near a net comes to the teacher on images that have no truth; nothing of the teacher itself."""
         if reference is None:
-            raise UserError("there are no clean images to measure against: name a teacher, or evaluate on `pairs`")
+            raise UserError(text("nothing_clean", "there are no clean images to measure against: name a teacher, or "
+                                 "evaluate on `pairs`"))  # fmt: skip
         if net is reference:
             return {}
         rows = []

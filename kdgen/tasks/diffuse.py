@@ -21,7 +21,7 @@ from kdgen.models.parts import Drawn
 from kdgen.models.sampling import NUM_STEPS, denoise_noise, draw_few
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
-from kdgen.types import Batch, Net, UserError
+from kdgen.types import Batch, Net, UserError, text
 from kdgen.types.arguments import Count, CountOrZero, Positive
 from kdgen.utils.cache import cache_folder, fingerprint, kept_array, short_hash
 
@@ -29,8 +29,9 @@ from kdgen.utils.cache import cache_folder, fingerprint, kept_array, short_hash
 def _square(size: object) -> object:
     """A size as it is. Raises UserError for the height and width of images that are not square."""
     if isinstance(size, list | tuple):
-        raise UserError(f"images are square here, not {'x'.join(map(str, size))}: kdgen generate draws those; to teach "
-                        "or to measure, set task.args.size to one number")  # fmt: skip
+        raise UserError(text("square_images", "images are square here, not {size}: kdgen generate draws those; to "
+                             "teach or to measure, set task.args.size to one number",
+                             size="x".join(map(str, size))))  # fmt: skip
     return size
 
 
@@ -99,8 +100,9 @@ class Diffuse(Drawing):
 
     def _check_classes(self, known: int) -> None:
         if self.source is not None and not 0 < known <= self.num_classes:
-            raise UserError(f"diffuse: num_classes is {self.num_classes} and the images have {known or 'no'} classes: "
-                            "give images with labels below num_classes")  # fmt: skip
+            raise UserError(text("diffuse_classes", "diffuse: num_classes is {count} and the images have {known} "
+                                 "classes: give images with labels below num_classes", count=self.num_classes,
+                                 known=known or text("none_of_them", "no")))  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """Name, size and channels of the images, steps of the sampler, and classes where there are any."""
@@ -119,8 +121,9 @@ class Diffuse(Drawing):
         With classes, ``cond["label"]`` ``(B,)`` too.
         """
         if self.source is None:
-            raise UserError('diffuse: training needs images: set task.args.images to {"name": "folder", ...}, or to '
-                            '{"name": "samples", "args": {"model": TEACHER}} for the teacher\'s own')  # fmt: skip
+            raise UserError(text("diffuse_images", "diffuse: training needs images: set task.args.images to "
+                                 '{{"name": "folder", ...}}, or to {{"name": "samples", "args": {{"model": '
+                                 "TEACHER}}}} for the teacher's own"))  # fmt: skip
         for number in count(start):
             drawn = derive(seed, "images", number)
             clean = self._clean(batch_size, drawn)

@@ -106,7 +106,8 @@ class Drawing(Task):
         elif self.images is not None:
             figures |= self._distribution(drawn, self._real(count, seed))
         else:
-            raise UserError("there is nothing to compare with: name a teacher, or give the task `images`")
+            raise UserError(text("nothing_to_compare", "there is nothing to compare with: name a teacher, or give "
+                                 "the task `images`"))  # fmt: skip
         variety = self._variety(drawn)
         if reference is None:
             target, theirs = (

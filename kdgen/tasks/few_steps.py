@@ -17,11 +17,11 @@ from kdgen.diffusion.few_steps import FewSampler, Table, timesteps_of, trailing_
 from kdgen.models.sampling import NUM_STEPS, draw_few
 from kdgen.registry import register
 from kdgen.tasks.diffuse import Diffuse, Size
-from kdgen.types import Batch, Metrics, Net, UserError
+from kdgen.types import Batch, Metrics, Net, UserError, text
 from kdgen.types.arguments import Count, CountOrZero, NonNegative, Positive, Share
 from kdgen.utils.conditions import conditions_of
 
-Steps = Annotated[Sequence[Count], Field(min_length=1, description="a list like [1, 2, 4]")]
+Steps = Annotated[Sequence[Count], Field(min_length=1, description=text("list_like_steps", "a list like [1, 2, 4]"))]
 
 
 @register("task")
@@ -90,8 +90,8 @@ class FewSteps(Diffuse):
         check_guidance("few_steps", guidance, null_label)
         self.guidance, self.null_label = guidance, null_label
         if coupled and not (isinstance(self.source, Coupled) and callable(self.source.pairs)):
-            raise UserError('few_steps: coupled needs the noise of each image: set images to {"name": "rollouts", '
-                            '"args": {"model": TEACHER}}')  # fmt: skip
+            raise UserError(text("coupled_noise", "few_steps: coupled needs the noise of each image: set images to "
+                                 '{{"name": "rollouts", "args": {{"model": TEACHER}}}}'))  # fmt: skip
         self.sampler, self.steps, self.table = sampler, tuple(steps), table
         self.needs |= {"until"} if sampler == "average" else set()
         self.first, self.coupled = first, coupled

@@ -15,10 +15,12 @@ from kdgen.models.parts import Drawn
 from kdgen.models.sampling import draw_images
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
-from kdgen.types import Batch, Net
+from kdgen.types import Batch, Net, text
 from kdgen.types.arguments import Count, CountOrZero
 
-Latent = Annotated[Count | Sequence[Count], Field(description="a whole number of at least 1, or a list of such")]
+Latent = Annotated[
+    Count | Sequence[Count], Field(description=text("latent_shape", "a whole number of at least 1, or a list of such"))
+]
 
 
 @register("task")

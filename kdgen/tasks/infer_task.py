@@ -10,11 +10,12 @@ from pydantic import ValidationError
 from kdgen import recipe as recipes
 from kdgen import registry
 from kdgen.data import Gallery, make_images
+from kdgen.data.source import no_whole_images
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import task_name
 from kdgen.registry import Spec
 from kdgen.tasks.compatibility import Party, are_alike, check_fit
-from kdgen.types import Task, UserError
+from kdgen.types import Task, UserError, text
 
 Data = str | os.PathLike[str] | Mapping[str, Any]
 """A folder of images, an IDX file, or the description of a source of images."""
@@ -44,9 +45,11 @@ def measuring_task(
             draw in different ways: one task draws for all.
     """
     if not isinstance(data, str | os.PathLike | Mapping | None):
-        raise UserError(f"data is a folder, an IDX file or the description of a source of images, not {data!r}")
+        raise UserError(text("no_data", "data is a folder, an IDX file or the description of a source of images, not "
+                             "{given}", given=repr(data)))  # fmt: skip
     if task is not None and not isinstance(task, str | Mapping | Task):
-        raise UserError(f"a task is a name, a description or a task itself, not {task!r}")
+        raise UserError(text("no_task_given", "a task is a name, a description or a task itself, not {given}",
+                             given=repr(task)))  # fmt: skip
     first = next(iter(models.values()))
     use = _described(task) if isinstance(task, Mapping) else None
     made_for = "few_steps" if "sampler" in first.task else task_name(first.task)
@@ -56,17 +59,20 @@ def measuring_task(
     for party in parties:
         kind = task_name(party.made_for)
         if task is None and party.made_for and not are_alike(kind, made_for):
-            raise UserError(f"{first.name} was made to {made_for} and {party.called} to {kind}: measure those together "
-                            "that were made for one task")  # fmt: skip
+            raise UserError(text("made_apart", "{first} was made to {made_for} and {called} to {kind}: measure those "
+                                 "together that were made for one task", first=first.name, made_for=str(made_for),
+                                 called=party.called, kind=str(kind)))  # fmt: skip
         if name is not None and party.made_for and not are_alike(kind, name):
-            raise UserError(f"{party.called} was made to {kind}, not to {name}: measure it by {kind}")
+            raise UserError(text("made_for_other", "{called} was made to {kind}, not to {task}: measure it by {kind}",
+                                 called=party.called, kind=str(kind), task=str(name)))  # fmt: skip
     for model in models.values():
         if _sampler(model) != _sampler(first):
-            raise UserError(f"{first.name} and {model.name} draw in different ways: compare those that draw alike, "
-                            "beside their teacher")  # fmt: skip
+            raise UserError(text("draw_differently", "{first} and {other} draw in different ways: compare those that "
+                                 "draw alike, beside their teacher", first=first.name, other=model.name))  # fmt: skip
     if task is not None and not isinstance(task, str | Mapping):
         if data is not None or sigma is not None:
-            raise UserError("a task that is given whole has its own data and noise: leave data and sigma out")
+            raise UserError(text("task_given_whole", "a task that is given whole has its own data and noise: leave "
+                                 "data and sigma out"))  # fmt: skip
         name, (words, built) = str(task.describe()["name"]), (type(task).__name__, task)
     elif (name := name or made_for) == "denoise" and use is None:
         words, built = _denoising(models, data, sigma)
@@ -90,12 +96,13 @@ def _task(
 ) -> tuple[str, Any]:
     """A task in words and built, on other images if these are given."""
     if sigma is not None:
-        raise UserError(f"--sigma is for denoisers, and the task is {name}: leave it out")
+        raise UserError(text("sigma_denoisers", "--sigma is for denoisers, and the task is {task}: leave it out",
+                             task=name))  # fmt: skip
     if num_images is not None and registry.accepts("task", name, "num_images"):
         told["num_images"] = num_images
     if name == "classify" and data is None and not {"images", "evaluate"} & told.keys():
-        raise UserError("classifiers are measured on labelled images: give data, a folder with a folder for each "
-                        "class, or an IDX file with its labels beside")  # fmt: skip
+        raise UserError(text("classifiers_labels", "classifiers are measured on labelled images: give data, a folder "
+                             "with a folder for each class, or an IDX file with its labels beside"))  # fmt: skip
     given: dict[str, Any] = {}
     if data is not None and registry.accepts("task", name, "evaluate"):
         given = {"evaluate": _labelled(data) if name == "classify" else _images(data)}
@@ -124,7 +131,8 @@ def task_of(model: Model) -> Task:
     try:
         task = measuring_task({model.name: model}, None)[1]
     except UserError as error:
-        raise UserError(f"{model.name} does not say enough of its task ({error}): name it with --recipe") from None
+        raise UserError(text("task_unsaid", "{name} does not say enough of its task ({reason}): name it with --recipe",
+                             name=model.name, reason=error.text)) from None  # fmt: skip
     return task
 
 
@@ -137,7 +145,8 @@ def _described(task: Mapping[str, Any]) -> Spec:
     try:
         return Spec.model_validate(task)
     except ValidationError:
-        raise UserError(f'a task is described as {{"name": ..., "args": {{...}}}}, not as {task!r}') from None
+        raise UserError(text("no_task_description", 'a task is described as {{"name": ..., "args": {{...}}}}, not as '
+                             "{given}", given=repr(task))) from None  # fmt: skip
 
 
 def _words(data: Data) -> str:
@@ -162,15 +171,16 @@ def _labelled(data: Data) -> Mapping[str, Any]:
         return {"name": "image_folder", "args": {"path": str(path)}}
     beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))
     if beside == path or not beside.is_file():
-        raise UserError(f"{path} has no labels beside it ({beside.name}): put them there, or give a folder with a "
-                        "folder for each class")  # fmt: skip
+        raise UserError(text("labels_missing", "{path} has no labels beside it ({name}): put them there, or give a "
+                             "folder with a folder for each class", path=path, name=beside.name))  # fmt: skip
     return {"name": "idx", "args": {"images": str(path), "labels": str(beside)}}
 
 
 def _denoising(models: Mapping[str, Model], data: Data | None, sigma: float | None) -> tuple[str, Any]:
     channels = {model.channels for model in models.values() if model.channels and model.task.get("channels") != "both"}
     if len(channels) > 1:
-        raise UserError("grey and colour models cannot be compared on the same images: compare them apart")
+        raise UserError(text("grey_and_colour", "grey and colour models cannot be compared on the same images: "
+                             "compare them apart"))  # fmt: skip
     gallery = {"name": "photographs"} if data is None else _images(data)
     if not channels:
         channels = {1 if data is not None and _are_grey(gallery) else 3}
@@ -187,5 +197,5 @@ def _are_grey(gallery: Mapping[str, Any]) -> bool:
     """Whether the first whole image of a source is grey: its three channels are one."""
     source = make_images(gallery)
     if not isinstance(source, Gallery):
-        raise UserError(f"{type(source).__name__} holds no whole images: evaluate on a folder or photographs")
+        raise no_whole_images(source)
     return next((bool((image == image[:, :1]).all()) for _, image in source.images(3)), False)

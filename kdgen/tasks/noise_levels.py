@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.types.arguments import Sigma
 
 USUAL_SIGMAS = (15.0, 25.0, 50.0)
@@ -14,10 +14,11 @@ USUAL_SIGMAS = (15.0, 25.0, 50.0)
 
 NoiseRange = Annotated[
     Sigma | Annotated[Sequence[Sigma], Field(min_length=2, max_length=2)],
-    Field(description="a number from 0 to 100, or [low, high] of such"),
+    Field(description=text("noise_range", "a number from 0 to 100, or [low, high] of such")),
 ]
 NoiseLevels = Annotated[
-    Sequence[Sigma], Field(min_length=1, description="a list of at least one noise level from 0 to 100")
+    Sequence[Sigma],
+    Field(min_length=1, description=text("noise_levels", "a list of at least one noise level from 0 to 100")),
 ]
 
 
@@ -29,7 +30,8 @@ def noise_range(sigma: NoiseRange) -> tuple[float, float]:
     """
     low, high = sigma if isinstance(sigma, Sequence) else (sigma, sigma)
     if low > high:
-        raise UserError(f"sigma is a number from 0 to 100, or [low, high] of such, not {sigma!r}")
+        raise UserError(text("no_noise_levels", "sigma is a number from 0 to 100, or [low, high] of such, not {given}",
+                             given=repr(sigma)))  # fmt: skip
     return float(low), float(high)
 
 

@@ -11,7 +11,7 @@ from kdgen.models.sampling import NUM_STEPS, denoise_noise, starting_noise
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.types.arguments import Count, NonNegative
 from kdgen.utils.cache import short_hash
 from kdgen.utils.devices import pick_device
@@ -47,7 +47,8 @@ class Rollouts(Samples):
         super().__init__(model, num_images=num_images, seed=seed, num_steps=num_steps)
         task = self._model.task
         if task_class(task).draws != "noise" or not isinstance(task.get("size"), int):
-            raise UserError(f"rollouts are of a diffusion model that knows the size of its images, not of {model}")
+            raise UserError(text("no_rollouts", "rollouts are of a diffusion model that knows the size of its "
+                                 "images, not of {model}", model=str(model)))  # fmt: skip
         self.shape = (self._model.channels, task["size"], task["size"])
         self.guidance, self.null_label = guidance, null_label
         key = f"rollouts {self.path.stem}" + (f" {guidance} {null_label}" if guidance != 1 else "")
@@ -60,8 +61,9 @@ class Rollouts(Samples):
             UserError: for another size or other channels than the model's.
         """
         if (channels, size, size) != self.shape:
-            raise UserError(f"these rollouts have {self.shape[0]} channels and {self.shape[1]} pixels: set the task's "
-                            "channels and size to that")  # fmt: skip
+            raise UserError(text("rollouts_shape", "these rollouts have {channels} channels and {size} pixels: set "
+                                 "the task's channels and size to that", channels=self.shape[0],
+                                 size=self.shape[1]))  # fmt: skip
         index = self._at_random(count, seed)
         return self._images(index, None, channels), self._noise[index]
 

@@ -14,7 +14,7 @@ from kdgen.data.source import Mixed
 from kdgen.models.model import load
 from kdgen.models.parts import listening
 from kdgen.registry import register
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.types.arguments import Count
 from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.utils.devices import pick_device
@@ -86,7 +86,8 @@ class Samples:
             UserError: for a model without classes.
         """
         if not self.num_classes:
-            raise UserError(f"{self._model.name} draws images without classes: leave num_classes out")
+            raise UserError(text("samples_without_classes", "{name} draws images without classes: leave num_classes "
+                                 "out", name=self._model.name))  # fmt: skip
         index = self._at_random(count, seed)
         return self._images(index, size, channels), index % self.num_classes
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from kdgen.methods.features.feature_base import Paired
 from kdgen.methods.layer_matching import LayerPairs, Pair, choose, probe
 from kdgen.registry import register
-from kdgen.types import Batch, Net, UserError
+from kdgen.types import Batch, Net, UserError, text
 
 BLOCK = re.compile(r"((?:.*\.)?)(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)")
 
@@ -50,8 +50,9 @@ def _same_names(student: Net, teacher: Net, batch: Batch) -> list[list[str]]:
     student_blocks, teacher_blocks = _blocks(student, batch.x, batch), _blocks(teacher, teacher_x, batch)
     pairs = [[path, teacher_blocks[name]] for name, path in student_blocks.items() if name in teacher_blocks]
     if not pairs:
-        raise UserError("blocks pairs layers called down_blocks.N, mid_block and up_blocks.N, and these nets have none "
-                        'in common: give pairs like [["student.path", "teacher.path"]]')  # fmt: skip
+        raise UserError(text("no_blocks", "blocks pairs layers called down_blocks.N, mid_block and up_blocks.N, and "
+                             'these nets have none in common: give pairs like [["student.path", '
+                             '"teacher.path"]]'))  # fmt: skip
     return pairs
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdgen.methods.layer_matching import LayerPairs, Pair, choose, settle
 from kdgen.registry import register
-from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.types import Batch, DistillationInputs, Method, Net, UserError, text
 from kdgen.types.arguments import Count
 
 
@@ -40,7 +40,8 @@ class Relation(Method):
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``mean over pairs of || G_T[i] - G_S[i] ||^2 / B``, ``(B,)``. Raises UserError for a batch of one image."""
         if len(inputs.batch.x) < 2:
-            raise UserError("relation compares the images of a batch: set batch_size to 2 or more")
+            raise UserError(text("relation_batch", "relation compares the images of a batch: set batch_size to 2 or "
+                                 "more"))  # fmt: skip
         losses = []
         for pair in self.pairs:
             student = similarities(inputs.student_features[pair.student.path])

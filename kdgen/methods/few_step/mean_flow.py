@@ -16,7 +16,7 @@ from kdgen.methods.few_step.rollout import (
     remembered,
 )
 from kdgen.registry import register
-from kdgen.types import Batch, DistillationInputs, Method, Net
+from kdgen.types import Batch, DistillationInputs, Method, Net, text
 from kdgen.types.arguments import NonNegative, Share
 from kdgen.utils.conditions import check_reads
 
@@ -84,7 +84,7 @@ class MeanFlow(Method):
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check batches and student. Raises UserError for those of no diffusion, and one that reads no ``until``."""
         if self.until:
-            check_reads("mean_flow with until", student, {"until"})
+            check_reads(text("mean_flow_until", "mean_flow with until"), student, {"until"})
         check_diffusion("mean_flow", student, teacher, batch)
 
     def loss(self, inputs: DistillationInputs) -> Tensor:

@@ -10,7 +10,7 @@ from kdgen.diffusion import append_dims
 from kdgen.diffusion.few_steps import ImageSampler, few_step
 from kdgen.methods.layer_matching import outputs
 from kdgen.methods.validation import ask, check_outputs, check_same_view
-from kdgen.types import Batch, Net, UserError
+from kdgen.types import Batch, Net, UserError, text
 from kdgen.utils.devices import Autocast
 
 
@@ -39,15 +39,18 @@ def check_diffusion(method: str, student: Net, teacher: Net, batch: Batch, *, tr
     """
     check_same_view(method, batch)
     if "sigma" not in batch.cond:
-        raise UserError(f"{method} is for diffusion models: use it with the task few_steps or diffuse")
+        raise UserError(text("rollout_diffusion", "{method} is for diffusion models: use it with the task few_steps "
+                             "or diffuse", method=method))  # fmt: skip
     if truth and batch.y is None:
-        raise UserError(f"{method} needs clean images: give the task images, for example the teacher's own samples")
+        raise UserError(text("rollout_clean", "{method} needs clean images: give the task images, for example the "
+                             "teacher's own samples", method=method))  # fmt: skip
     student_out, teacher_out = outputs(student, teacher, batch)
     check_outputs(method, student_out, teacher_out, images=True)
     if student_out.shape != teacher_out.shape:
         sizes = ["x".join(map(str, out.shape[-2:])) for out in (student_out, teacher_out)]
-        raise UserError(f"{method} takes both nets along one path: the student gives images {sizes[0]} and the teacher "
-                        f"images {sizes[1]}, give nets of one size")  # fmt: skip
+        raise UserError(text("rollout_sizes", "{method} takes both nets along one path: the student gives images "
+                             "{student} and the teacher images {teacher}, give nets of one size", method=method,
+                             student=str(sizes[0]), teacher=str(sizes[1])))  # fmt: skip
 
 
 def computing_like(net: Net) -> torch.autocast:

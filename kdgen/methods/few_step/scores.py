@@ -20,7 +20,7 @@ from kdgen.methods.few_step.rollout import (
     noised,
 )
 from kdgen.models.discriminators import Discriminator, GanLoss, frozen
-from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.types import Batch, DistillationInputs, Method, Net, UserError, text
 
 Critic = Literal["teacher", "student"]
 """Whose copy the critic starts as."""
@@ -79,7 +79,8 @@ class Scores(Method):
     ) -> None:
         super().__init__()
         if sigma_max < sigma_min:
-            raise UserError(f"{method}: sigma_max is a number of at least {sigma_min:g}, not {sigma_max!r}")
+            raise UserError(text("sigma_max_least", "{method}: sigma_max is a number of at least {least:g}, not "
+                                 "{given}", method=method, least=sigma_min, given=repr(sigma_max)))  # fmt: skip
         check_guidance(method, guidance, null_label)
         self.name, self.sigmas, self.sampler = method, trailing_sigmas(steps, table), sampler
         self.every, self.starts = every, critic
@@ -95,7 +96,8 @@ class Scores(Method):
         check_diffusion(self.name, student, teacher, batch, truth=self.adversarial > 0)
         self.fake = copy.deepcopy(teacher if self.starts == "teacher" else student).requires_grad_(True).eval()
         if not any(True for _ in self.fake.parameters()):
-            raise UserError(f'{self.name}: the teacher has no weights for a critic to start from: set critic "student"')
+            raise UserError(text("critic_from_teacher", "{name}: the teacher has no weights for a critic to start "
+                                 'from: set critic "student"', name=self.name))  # fmt: skip
         if self.adversarial > 0:
             height, width = batch.x.shape[2:]
             self.game = GanLoss(Discriminator(batch.x.shape[1], (height, width), self.width)).to(batch.x.device)

@@ -4,8 +4,9 @@ from torch import Tensor
 
 from kdgen.methods.layer_matching import probe
 from kdgen.registry import register
-from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.types import ROLE_WORDS, Batch, DistillationInputs, Method, Net, UserError, text
 from kdgen.utils.distance import resample
+from kdgen.utils.hooks import no_tensor
 
 
 @register("method")
@@ -38,8 +39,9 @@ class GaussianKl(Method):
         teacher_shape = _settled("teacher", teacher, teacher_x, batch, self.teacher_layer)
         compared = slice(1, 2 if batch.teacher_x is not None else None)  # a view of another size has larger latents
         if len(student_shape) != len(teacher_shape) or student_shape[compared] != teacher_shape[compared]:
-            raise UserError(f"gaussian_kl cannot compare moments {student_shape[1:]} of the student and "
-                            f"{teacher_shape[1:]} of the teacher: give nets with latents of one kind")  # fmt: skip
+            raise UserError(text("moments_differ", "gaussian_kl cannot compare moments {student} of the student and "
+                                 "{teacher} of the teacher: give nets with latents of one kind",
+                                 student=str(student_shape[1:]), teacher=str(teacher_shape[1:])))  # fmt: skip
         self.student_layers = (self.student_layer,) if self.student_layer else ()
         self.teacher_layers = (self.teacher_layer,) if self.teacher_layer else ()
 
@@ -64,9 +66,12 @@ def _settled(role: str, net: Net, x: Tensor, batch: Batch, layer: str | None) ->
     """The shape of a net's moments."""
     output, features = probe(net, x, batch.cond, [layer] if layer else [])
     if layer and layer not in features:
-        raise UserError(f"gaussian_kl: layer {layer!r} of the {role} gives no tensor of its own: name one of its parts")
+        raise UserError(no_tensor("gaussian_kl", layer, ROLE_WORDS[role]))
     shape = tuple((features[layer] if layer else output).shape)
     if len(shape) not in (2, 4) or shape[1] % 2:
-        source = f"layer {layer!r} of the {role}" if layer else f"the {role}"
-        raise UserError(f"gaussian_kl reads moments (2Z) or (2Z, H, W), but {source} gives {shape[1:]}: name another")
+        words = ROLE_WORDS[role]
+        source = (text("layer_of", "layer {layer!r} of the {role}", layer=layer, role=words) if layer else
+                  text("the_role", "the {role}", role=words))  # fmt: skip
+        raise UserError(text("no_moments", "gaussian_kl reads moments (2Z) or (2Z, H, W), but {source} gives "
+                             "{shape}: name another", source=source, shape=str(shape[1:])))  # fmt: skip
     return shape

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdgen.methods.layer_matching import outputs
 from kdgen.methods.validation import check_outputs
 from kdgen.registry import register
-from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.types import Batch, DistillationInputs, Method, Net, UserError, text
 from kdgen.utils.distance import resample
 
 
@@ -41,8 +41,9 @@ class Logits(Method):
         student_out, teacher_out = outputs(student, teacher, batch)
         check_outputs("logits", student_out, teacher_out)
         if student_out.dim() not in (2, 4) or student_out.shape[1] < 2:
-            raise UserError("logits compares logits (K) or (K, H, W) of two classes or more, but the student gives "
-                            f"{tuple(student_out.shape[1:])}: use output")  # fmt: skip
+            raise UserError(text("no_logits", "logits compares logits (K) or (K, H, W) of two classes or more, but "
+                                 "the student gives {shape}: use output",
+                                 shape=str(tuple(student_out.shape[1:]))))  # fmt: skip
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``T^2 KL(p || q)`` or ``-T^2 sum p log q``, ``(B,)``."""

@@ -11,7 +11,7 @@ from kdgen.methods.validation import check_outputs
 from kdgen.metrics.perceptual import Perceptual as Measure
 from kdgen.metrics.perceptual import perceptual
 from kdgen.registry import register
-from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.types import Batch, DistillationInputs, Method, Net, UserError, text
 from kdgen.utils.distance import resample
 from kdgen.utils.references import Names
 
@@ -49,7 +49,8 @@ class Perceptual(Method):
         check_outputs("perceptual", student_out, teacher_out, images=True)
         if student_out.shape[1] not in (1, 3):
             channels = student_out.shape[1]
-            raise UserError(f"perceptual compares images of 1 or 3 channels, not of {channels}: leave it out")
+            raise UserError(text("perceptual_channels", "perceptual compares images of 1 or 3 channels, not of "
+                                 "{channels}: leave it out", channels=channels))  # fmt: skip
         with torch.random.fork_rng(devices=[]):  # a net is drawn before its weights are read
             self._measure = (perceptual(self.features).to(student_out.device),)
         self._measure[0](student_out, resample(teacher_out, student_out))

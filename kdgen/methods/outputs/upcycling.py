@@ -12,12 +12,15 @@ from torch import Tensor
 from kdgen.methods.layer_matching import outputs
 from kdgen.methods.validation import ask, check_outputs, check_same_view
 from kdgen.registry import register
-from kdgen.types import Batch, DistillationInputs, Method, Net, UserError
+from kdgen.types import Batch, DistillationInputs, Method, Net, UserError, text
 from kdgen.types.arguments import NonNegative
 from kdgen.utils.distance import Distance, distance, resample
 
 Mode = Literal["rescale", "mix", "renoise"]
-Modes = Annotated[Sequence[Mode], Field(min_length=1, description=f"a list of some of {', '.join(get_args(Mode))}")]
+Modes = Annotated[
+    Sequence[Mode],
+    Field(min_length=1, description=text("some_of", "a list of some of {names:, }", names=[*get_args(Mode)])),
+]
 Input = tuple[Tensor, Mapping[str, Tensor]]
 
 
@@ -74,13 +77,16 @@ class Upcycling(Method):
         check_same_view("upcycling", batch)
         if batch.x.ndim != 4:
             shape = tuple(batch.x.shape[1:])
-            raise UserError(f"upcycling makes new images, but the nets are given {shape}: leave it out")
+            raise UserError(text("upcycling_images", "upcycling makes new images, but the nets are given {shape}: "
+                                 "leave it out", shape=str(shape)))  # fmt: skip
         check_outputs("upcycling", *outputs(student, teacher, batch), images=True)
         unknown = sorted(set(batch.cond) - {"sigma"})
         if unknown:
-            raise UserError(f"upcycling cannot make inputs for the condition {unknown[0]!r}: use another method")
+            raise UserError(text("upcycling_condition", "upcycling cannot make inputs for the condition {name!r}: "
+                                 "use another method", name=str(unknown[0])))  # fmt: skip
         if "renoise" in self.modes and "sigma" not in batch.cond:
-            raise UserError("upcycling: renoise needs a task that tells the noise level; leave it out of modes")
+            raise UserError(text("upcycling_renoise", "upcycling: renoise needs a task that tells the noise level; "
+                                 "leave it out of modes"))  # fmt: skip
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``d(A^-1(student(A(x'))), teacher(x'))``, ``(B,)``; draws from the global generator.
