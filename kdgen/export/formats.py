@@ -19,7 +19,7 @@ from kdgen.models.model import Model, load
 from kdgen.models.nets.fold import folded
 from kdgen.registry import nearest
 from kdgen.tasks.infer_task import task_of
-from kdgen.types import Batch, Net, Task, UserError
+from kdgen.types import Batch, Net, Task, UserError, text
 from kdgen.utils.conditions import conditions_of
 
 TOLERANCE = 1e-4
@@ -127,7 +127,8 @@ def export_model(
             nothing is written then.
     """
     if format not in FORMATS:
-        raise UserError(f"no format is called {format!r}{nearest(format, FORMATS)}")
+        raise UserError(text("no_export_format", "no format is called {name!r}{nearest}", name=format,
+                             nearest=nearest(format, FORMATS)))  # fmt: skip
     chosen = FORMATS[format]
     path = Path(out) if out is not None else Path(f"{model.name}{chosen.suffix}")
     if "." in chosen.suffix and path.is_dir():
@@ -147,8 +148,9 @@ def export_model(
         parity = compare(model, task, exported, net=net, example=example, format=format, path=path, called=made.called,
                          num_bytes=_size(partial), quality=not chosen.exact)  # fmt: skip
         if chosen.exact and not parity.max_abs_error <= TOLERANCE:
-            raise UserError(f"as {format} {model.name} differs from itself by {parity.max_abs_error:.2g}, more than "
-                            f"{TOLERANCE:g}: nothing is written")  # fmt: skip
+            raise UserError(text("export_differs", "as {format} {name} differs from itself by {error:.2g}, more than "
+                                 "{most:g}: nothing is written", format=format, name=model.name,
+                                 error=parity.max_abs_error, most=TOLERANCE))  # fmt: skip
         parity_file.unlink(missing_ok=True)
     parity.save(parity_file)
     return Exported(path=path, parity_file=parity_file, parity=parity)
@@ -196,7 +198,7 @@ def _atomic(path: Path, *, folder: bool) -> Iterator[Path]:
         UserError: for a folder that holds anything.
     """
     if folder and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path} is there already: name another place with --out")
+        raise UserError(text("export_in_the_way", "{path} is there already: name another place with --out", path=path))
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     _remove(partial)
     try:

@@ -14,7 +14,7 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic
 
 from kdgen.models.input_shape import InputShape, error_line, input_shape, mirrored
-from kdgen.types import Batch, Net, UserError
+from kdgen.types import Batch, Net, UserError, text
 from kdgen.utils.conditions import call
 from kdgen.utils.devices import evaluating
 
@@ -88,8 +88,9 @@ def signature(net: Net, example: Batch) -> tuple[Signature, Batch]:
                 example = replace(example, x=mirrored(example.x, *size))
             out = call(net, example.x, example.cond)
         except (RuntimeError, TypeError, UserError) as error:
-            raise UserError(f"the net does not take what its task shows it, {tuple(example.x.shape)}: name the task of "
-                            f"the model with --recipe ({str(error).splitlines()[0]})") from None  # fmt: skip
+            raise UserError(text("export_input", "the net does not take what its task shows it, {shape}: name the "
+                                 "task of the model with --recipe ({error})", shape=str(tuple(example.x.shape)),
+                                 error=str(error).splitlines()[0])) from None  # fmt: skip
         names = tuple(name for name in example.cond if _reads(net, example, name, out))
     cond = {name: example.cond[name] for name in names}
     sizes = input_shape(net, example.x, cond) if example.x.ndim == 4 else None
@@ -118,7 +119,7 @@ def program(net: Net, example: Batch, called: Signature) -> tuple[ExportedProgra
     fixed = called.fixed_at(*example.x.shape[-2:])
     signatures = [called, fixed] if called.free else [fixed]
     free: list[tuple[Any, bool]] = [(Dim("batch", min=1), False), (Dim.AUTO, False), (Dim.AUTO, True)]
-    failure = ""
+    failure: str = ""
     for one, (batch, strict) in [*product(signatures, free), *((one, (None, False)) for one in signatures)]:
         try:
             made = _traced(net, example, one, batch, strict=strict)
@@ -129,12 +130,13 @@ def program(net: Net, example: Batch, called: Signature) -> tuple[ExportedProgra
         if batch is not None and least == most:  # as code that asks for len(x) burns it in
             continue
         if one.free and not _holds(made, net, example, one, count=1 if batch is None else min(3, most or 3)):
-            failure = "what torch makes of it gives something else at other sizes"
+            failure = text("traced_otherwise", "what torch makes of it gives something else at other sizes")
             continue
         for node in made.graph.nodes:
             node.meta.pop("stack_trace", None)  # paths of this machine
         return made, replace(one, largest_batch=most)
-    raise UserError(f"torch cannot trace the net ({failure}): write its forward without branches on sizes or values")
+    raise UserError(text("no_trace", "torch cannot trace the net ({error}): write its forward without branches on "
+                         "sizes or values", error=failure))  # fmt: skip
 
 
 def _traced(net: Net, example: Batch, called: Signature, batch: Any, *, strict: bool) -> ExportedProgram:

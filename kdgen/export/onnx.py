@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from kdgen.export.graph import quiet
-from kdgen.types import Batch, UserError
+from kdgen.types import Batch, UserError, text
 
 OPSET = 20
 LARGEST = 1900 * 2**20
@@ -31,7 +31,8 @@ def needs_onnx() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UserError(f"exporting to ONNX needs {error.name}: pip install 'kdgen[export]'") from None
+        raise UserError(text("onnx_missing", "exporting to ONNX needs {name}: pip install 'kdgen[export]'",
+                             name=error.name)) from None  # fmt: skip
 
 
 def write_onnx(program: ExportedProgram, path: Path, names: Sequence[str]) -> None:
@@ -41,14 +42,16 @@ def write_onnx(program: ExportedProgram, path: Path, names: Sequence[str]) -> No
         UserError: for weights too large for one file, and an operation that ONNX lacks.
     """
     if sum(value.nbytes for value in program.state_dict.values()) > LARGEST:
-        raise UserError("the net is too large for one ONNX file (2 GiB): export it as torch-export")
+        raise UserError(text("onnx_too_large", "the net is too large for one ONNX file (2 GiB): export it as "
+                             "torch-export"))  # fmt: skip
     with quiet():
         try:
             made = torch.onnx.export(program, dynamo=True, input_names=["x", *names], output_names=["out"],
                                      opset_version=OPSET, verbose=False)  # fmt: skip
         except torch.onnx.errors.OnnxExporterError as error:
             cause = str(error.__cause__ or error).strip().splitlines()[0]
-            raise UserError(f"ONNX lacks an operation of the net ({cause}): export it as torch-export") from None
+            raise UserError(text("onnx_lacks", "ONNX lacks an operation of the net ({cause}): export it as "
+                                 "torch-export", cause=cause)) from None  # fmt: skip
         assert made is not None
         for node in made.model.graph.all_nodes():
             node.metadata_props.clear()

@@ -220,10 +220,10 @@ def merge(reports: Sequence[Report]) -> Report:
         UserError: without reports, or where they are of different tasks.
     """
     if not reports:
-        raise UserError("there are no reports to merge")
+        raise UserError(text("no_reports", "there are no reports to merge"))
     tasks = list(dict.fromkeys(report.task for report in reports))
     if len(tasks) > 1:
-        raise UserError(f"these runs measured different things: {'; '.join(tasks)}")
+        raise UserError(text("different_reports", "these runs measured different things: {names:; }", names=tasks))
     groups: dict[tuple[str, str], list[Row]] = {}
     for report in reports:
         for row in report.rows:

@@ -15,7 +15,7 @@ from kdgen.models.model import Model
 from kdgen.recipe import Checkpoint
 from kdgen.report.report import Row
 from kdgen.tasks.infer_task import measuring_task
-from kdgen.types import Task, UserError
+from kdgen.types import Task, UserError, text
 from kdgen.types.arguments import Count, check_argument
 
 
@@ -102,7 +102,8 @@ def _model(model: str | os.PathLike[str] | Model | nn.Module) -> Model:
     if isinstance(model, str | os.PathLike | Checkpoint | Mapping):
         return models.load(model)
     if not isinstance(model, nn.Module):
-        raise UserError(f"a model is a reference, a declaration or a module, not {model!r}")
+        raise UserError(text("no_model", "a model is a reference, a declaration or a module, not {given}",
+                             given=repr(model)))  # fmt: skip
     if isinstance(model, Model):
         return model
     channels = model.channels if isinstance(model, Channelled) else 0

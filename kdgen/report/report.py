@@ -191,9 +191,10 @@ class Report(Spoken):
         try:
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot read the report {path}: {error}") from None
+            raise UserError(text("report_unreadable", "cannot read the report {path}: {error}", path=path,
+                                 error=str(error))) from None  # fmt: skip
         except ValidationError as error:
-            raise UserError(f"{path}: {explain_error(error, cls)}") from None
+            raise UserError(text("at_key", "{key}: {message}", key=path, message=explain_error(error, cls))) from None
 
 
 def heading(key: str) -> Text:

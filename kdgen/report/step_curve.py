@@ -18,7 +18,7 @@ from kdgen.models.abilities import Sampled
 from kdgen.models.model import Model
 from kdgen.models.sampling import CALL
 from kdgen.models.task_arguments import task_class
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.utils.cache import cache_folder, kept_array, short_hash
 
 TEACHER_STEPS = (1, 2, 4, 8, 16, 32, 50)
@@ -84,7 +84,8 @@ def step_curve(
     """
     for name, model in {"the teacher": teacher, **students}.items():
         if not draws_in_steps(model):
-            raise UserError(f"the curve of steps is of diffusion models, and {name} is none: leave it out")
+            raise UserError(text("curve_of_diffusion", "the curve of steps is of diffusion models, and {name} is none: "
+                             "leave it out", name=name))  # fmt: skip
     look = extractor(features)
     target = look(_kept(teacher, steps[-1], num_images, derive(seed, "reference")))
     for number in steps:

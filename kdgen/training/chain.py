@@ -151,10 +151,11 @@ class Link:
         """Refuse 8-bit integers where nothing would be asked in them. Raises UserError with what to set."""
         needs_onnx()
         if not self.place.int8:
-            raise UserError("precision int8 is for a whole teacher on the CPU: set precision to auto")
+            raise UserError(text("int8_on_cpu", "precision int8 is for a whole teacher on the CPU: set precision to "
+                                 "auto"))  # fmt: skip
         if not learner.reads_outputs:
-            raise UserError("precision int8 is for teachers of whose answers methods read nothing but the output: set "
-                            "precision to auto")  # fmt: skip
+            raise UserError(text("int8_outputs", "precision int8 is for teachers of whose answers methods read "
+                                 "nothing but the output: set precision to auto"))  # fmt: skip
 
     def _settle_int8(self, learner: Learner) -> Iterator[Event]:
         """Let the teacher answer in 8-bit integers where that is asked for or pays; once found out, it lasts."""

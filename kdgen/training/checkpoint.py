@@ -37,10 +37,12 @@ class Checkpoints:
             reason = error.__context__ if isinstance(error, RuntimeError) else error  # torch's hides the disk's
             if not isinstance(reason, OSError) or reason.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            kept = f"the checkpoint of step {self._step} is kept" if self._step is not None else "none is kept yet"
+            kept = (text("none_kept", "none is kept yet") if self._step is None else
+                    text("checkpoint_kept", "the checkpoint of step {step} is kept", step=self._step))  # fmt: skip
             run = self.last.parents[2]
-            raise UserError(f"the disk of {run} is full, so step {state['step']} could not be saved; {kept}: "
-                            f"free space, then `kdgen resume {run}`") from None  # fmt: skip
+            raise UserError(text("checkpoint_disk", "the disk of {run} is full, so step {step} could not be saved; "
+                                 "{kept}: free space, then `kdgen resume {run}`", run=run, step=state["step"],
+                                 kept=kept)) from None  # fmt: skip
         if self.last.exists():
             os.replace(self.last, self.previous)
         os.replace(partial, self.last)

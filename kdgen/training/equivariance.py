@@ -89,8 +89,9 @@ def measured(ask: Callable[[Batch], Tensor], batch: Batch, *, turn: bool, crop: 
         try:
             found = tried(parts)
         except RuntimeError as error:
-            raise UserError(f"the teacher takes no crops of {crop}x{crop} ({str(error).splitlines()[0]}): set "
-                            "cache.crop to a size that it takes, or to null") from None  # fmt: skip
+            raise UserError(text("no_crops", "the teacher takes no crops of {crop}x{crop} ({error}): set cache.crop "
+                                 "to a size that it takes, or to null", crop=crop,
+                                 error=str(error).splitlines()[0])) from None  # fmt: skip
         crops = found.passes
         notes.append(_note(CROPPED, crops, found))
     return Equivariance(turns=turns, crops=crops, notes=tuple(notes))

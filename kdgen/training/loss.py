@@ -12,7 +12,18 @@ from kdgen.models.teachers import is_other, path_of
 from kdgen.recipe import Recipe, Stage
 from kdgen.registry import Spec
 from kdgen.training.loss_weighting import TASK, Ratio, Statistics, gradient_norms
-from kdgen.types import Batch, DistillationInputs, LossInputs, Method, Net, Objective, Task, UserError
+from kdgen.types import (
+    ROLE_WORDS,
+    Batch,
+    DistillationInputs,
+    LossInputs,
+    Method,
+    Net,
+    Objective,
+    Task,
+    UserError,
+    text,
+)
 from kdgen.utils.devices import Autocast
 from kdgen.utils.hooks import NoLayer
 from kdgen.utils.seed import derive
@@ -61,16 +72,15 @@ def _make_terms(
 def check_ratio(number: int, stage: Stage, ratio: Ratio) -> None:
     """Refuse terms that never count. Raises UserError naming the key of the ratio."""
     least, largest = ratio.bounds()
-    where = f"stages.{number}.ratio, {stage.ratio}, leaves alpha at"
     methods, objectives = ([use.name for use in uses if use.weight] for uses in (stage.methods, stage.objectives))
     if methods and objectives and least == 1:
-        named = ", ".join(objectives)
-        raise UserError(f"{where} 1, so that the objectives of that stage ({named}) would never count: lower its "
-                        "alpha, say to 0.9, or leave them out")  # fmt: skip
+        raise UserError(text("objectives_never_count", "stages.{stage}.ratio, {ratio}, leaves alpha at 1, so that the "
+                             "objectives of that stage ({names:, }) would never count: lower its alpha, say to 0.9, "
+                             "or leave them out", stage=number, ratio=str(stage.ratio), names=objectives))  # fmt: skip
     if methods and largest == 0:
-        named = ", ".join(methods)
-        raise UserError(f"{where} 0, so that the methods of that stage ({named}) would never count: raise its alpha, "
-                        "or leave them out")  # fmt: skip
+        raise UserError(text("methods_never_count", "stages.{stage}.ratio, {ratio}, leaves alpha at 0, so that the "
+                             "methods of that stage ({names:, }) would never count: raise its alpha, or leave them "
+                             "out", stage=number, ratio=str(stage.ratio), names=methods))  # fmt: skip
 
 
 @contextmanager
@@ -79,10 +89,12 @@ def _named(key: str, use: Spec, teacher: Net | None) -> Iterator[None]:
     try:
         yield
     except NoLayer as error:
-        owner = "the teacher" if error.net is teacher else "the student"
-        raise UserError(f"{key} ({use.name}) names a layer of {owner}, and {error}") from None
+        owner = text("the_role", "the {role}", role=ROLE_WORDS["teacher" if error.net is teacher else "student"])
+        raise UserError(text("layer_of_part", "{key} ({name}) names a layer of {owner}, and {error}", key=key,
+                             name=use.name, owner=owner, error=error.text)) from None  # fmt: skip
     except UserError as error:
-        raise UserError(f"{key} ({use.name}): {error}") from None
+        raise UserError(text("part_refused", "{key} ({name}): {error}", key=key, name=use.name,
+                             error=error.text)) from None  # fmt: skip
 
 
 class Loss:
@@ -219,8 +231,8 @@ class Loss:
                 for key, method in self.methods.items()
             }
         if not losses:
-            raise UserError("this stage has no methods, and its images have no ground truth and no objectives: "
-                            "nothing to learn from")  # fmt: skip
+            raise UserError(text("nothing_to_learn", "this stage has no methods, and its images have no ground truth "
+                                 "and no objectives: nothing to learn from"))  # fmt: skip
         return {key: loss for key, loss in losses.items() if loss is not None}, alpha
 
 

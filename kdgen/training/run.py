@@ -27,7 +27,7 @@ from kdgen.training.chain import Link, fresh
 from kdgen.training.run_context import RunContext
 from kdgen.training.run_log import Journal, stop_on_signals
 from kdgen.training.run_report import RunReport, made_in
-from kdgen.types import Event, Net, UserError
+from kdgen.types import Event, Net, Text, UserError, text
 from kdgen.utils.conditions import check_reads
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import bfloat16_pays, pick_device
@@ -63,9 +63,8 @@ def distill(
     team = Team(recipe.device)
     folder = team.broadcast(Path(out) if out is not None else Path("runs") / recipe.name)
     if team.is_main_process and folder.exists() and any(folder.iterdir()):
-        raise UserError(
-            f"{folder} is not empty: `kdgen resume {folder}` goes on with its run, --out DIR starts another"
-        )
+        raise UserError(text("run_in_the_way", "{folder} is not empty: `kdgen resume {folder}` goes on with its run, "
+                             "--out DIR starts another", folder=folder))  # fmt: skip
     recipe = resolved(recipe, Path.cwd())
     recipe = pinned(recipe, commit_of) if teacher is None else recipe
     run = _Run(folder, recipe, teacher)
@@ -83,22 +82,24 @@ def resume(folder: str | os.PathLike[str], *, teacher: nn.Module | None = None) 
     """
     folder = Path(folder)
     if not (folder / "recipe.json").is_file():
-        raise UserError(f"{folder} holds no run: there is no recipe.json in it")
+        raise UserError(text("no_run_in", "{folder} holds no run: there is no recipe.json in it", folder=folder))
     recipe, original = recipes.read(folder / "recipe.json"), folder / BEGUN
     if original.is_file() and (fixed := _edited(recipes.read(original), recipe)):
-        raise UserError(f"{folder}/recipe.json was edited after its run began: {'; '.join(fixed)}. In mid-run only "
-                        f"{', '.join(FREE)} may change: undo that, or distil anew from a copy of the file")  # fmt: skip
+        raise UserError(text("recipe_edited", "{folder}/recipe.json was edited after its run began: {changes:; }. In "
+                             "mid-run only {free:, } may change: undo that, or distil anew from a copy of the file",
+                             folder=folder, changes=fixed, free=list(FREE)))  # fmt: skip
     run = _Run(folder, recipe, teacher)
     if run.place.team.is_main_process and not original.is_file():
         write_text(original, recipe.to_json() + "\n")
     yield from run.events()
 
 
-def _edited(original: Recipe, now: Recipe) -> list[str]:
+def _edited(original: Recipe, now: Recipe) -> list[Text]:
     """What differs between the recipe that a run began with and today's, but for ``FREE``: a line for each key."""
     before, after = (flat(recipe.model_dump(mode="json")) for recipe in (original, now))
     keys = [key for key in {**before, **after} if before.get(key) != after.get(key) and key not in FREE]
-    return [f"{key} was {json.dumps(before.get(key))} and is {json.dumps(after.get(key))}" for key in keys]
+    return [text("key_edited", "{key} was {before} and is {now}", key=key, before=json.dumps(before.get(key)),
+                 now=json.dumps(after.get(key))) for key in keys]  # fmt: skip
 
 
 class _Run:
@@ -139,7 +140,7 @@ class _Run:
         self.students: list[tuple[Net, Spec]] = []
         check_fit(recipe.task, task, first, self._parties())
         if teacher is not None and task.takes_sigma:
-            check_module(f"the teacher {recipe.teacher}", teacher, next(Photographs().images(task.channels))[1])
+            check_module(_teacher(str(recipe.teacher)), teacher, next(Photographs().images(task.channels))[1])
         links = [self._link(0), *(self._link(number, untrained=True) for number in range(1, len(self.chain)))]
         losses = [loss for link in links if link.learner is not None for loss in link.learner.losses]
         self.loss_lives = {name: lives for loss in losses for name, lives in loss.lives.items()}
@@ -155,16 +156,16 @@ class _Run:
         task = self.place.task
         if (teacher := self.original) is not None:
             check_classes(teacher.name, teacher.task, task.describe())
-            yield Party(called=f"the teacher {teacher.name}", net=teacher.net, made_for=teacher.task, key="teacher")
+            yield Party(called=_teacher(teacher.name), net=teacher.net, made_for=teacher.task, key="teacher")
         for name, other in self.others.items():
             check_classes(other.name, other.task, task.describe())
-            yield Party(called=f"the teacher {name}", net=other.net, made_for=other.task, key=f"teachers.{name}")
+            yield Party(called=_teacher(name), net=other.net, made_for=other.task, key=f"teachers.{name}")
         for number, (phase, recipe) in enumerate(self.chain):
             self.students.append(fresh(recipe, task))
             net = self.students[-1][0]
-            check_reads(f"the task {recipe.task.name}", net, task.needs)
+            check_reads(text("the_task", "the task {name}", name=recipe.task.name), net, task.needs)
             key = "student" if phase == "student" else f"assistants.{number}.student"
-            yield Party(called=f"the {phase.replace('_', ' ')} {recipe.student}", net=net, key=key, use=recipe.student)
+            yield Party(called=_trained(phase, str(recipe.student)), net=net, key=key, use=recipe.student)
 
     def _link(self, number: int, *, untrained: bool = False) -> Link:
         """A link of the chain; its teacher is the net before it, or while that is untrained, with copies, to see."""
@@ -216,3 +217,13 @@ class _Run:
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)
+
+
+def _teacher(name: str) -> Text:
+    return text("teacher_called", "the teacher {name}", name=name)
+
+
+def _trained(phase: str, net: str) -> Text:
+    if phase == "student":
+        return text("student_called", "the student {net}", net=net)
+    return text("assistant_called", "the assistant {number} {net}", number=phase.removeprefix("assistant_"), net=net)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from kdgen.report.events import read_events
 from kdgen.training.run_state import PhaseState, RunState, state_from_events
-from kdgen.types import Event, UserError
+from kdgen.types import Event, UserError, text
 from kdgen.types.text import with_texts
 from kdgen.utils.convert import write_text
 
@@ -45,9 +45,8 @@ class Journal:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(
-                f"another process is at work in {self.folder}: wait for it, or choose another --out"
-            ) from None
+            raise UserError(text("run_taken", "another process is at work in {folder}: wait for it, or choose "
+                                 "another --out", folder=self.folder)) from None  # fmt: skip
         try:
             with self.events.open("a", encoding="utf-8") as self._file:
                 yield

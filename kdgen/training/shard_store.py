@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 from kdgen.utils.cache import Hold, make_room
 
 SUFFIX = ".safetensors"
@@ -90,8 +90,9 @@ class ShardStore:
         num_bytes = sum(column.nbytes for column in columns.values())
         if (total := num_bytes * self.num_rows // count) > self.max_bytes:
             fit, bound = self.num_rows * self.max_bytes // total, self.max_bytes / 2**30
-            raise UserError(f"the cache would take {total / 2**30:.1f} GiB and cache.max_gib is {bound:g}: "
-                            f"{fit} inputs would fit, or 0 asks the teacher at every step")  # fmt: skip
+            raise UserError(text("cache_too_large", "the cache would take {gib:.1f} GiB and cache.max_gib is "
+                                 "{bound:g}: {fit} inputs would fit, or 0 asks the teacher at every step",
+                                 gib=total / 2 ** 30, bound=bound, fit=str(fit)))  # fmt: skip
         path, partial = self.folder / f"{start:08}-{start + count:08}{SUFFIX}", self.folder.with_suffix(".partial")
         with self._disk_errors(partial):
             make_room(self.folder.parent, self.max_bytes - num_bytes)
@@ -117,7 +118,8 @@ class ShardStore:
         except FileNotFoundError:
             self._shards = []
         if not self._shards:
-            raise UserError(f"{self._answers} vanished: {self._remedy}")
+            raise UserError(text("cache_vanished", "{answers} vanished: {remedy}", answers=self._answers,
+                                 remedy=self._remedy))  # fmt: skip
         self._starts = [_rows(path).start for path in paths]
 
     def _paths(self) -> list[Path]:
@@ -131,21 +133,22 @@ class ShardStore:
         except OSError as error:
             partial.unlink(missing_ok=True)
             if isinstance(error, FileNotFoundError):
-                raise UserError(f"{self._answers} vanished while they were written: {self._remedy}") from None
+                raise UserError(text("cache_vanished_writing", "{answers} vanished while they were written: {remedy}",
+                                     answers=self._answers, remedy=self._remedy)) from None  # fmt: skip
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise UserError(
-                f"the disk of {self.folder.parent} has no room for the cache: free space, choose another place with "
-                "--set cache.dir=DIR, or ask fewer answers with --set cache.inputs=N"
-            ) from None
+            raise UserError(text("cache_disk", "the disk of {folder} has no room for the cache: free space, choose "
+                                 "another place with --set cache.dir=DIR, or ask fewer answers with --set "
+                                 "cache.inputs=N", folder=self.folder.parent)) from None  # fmt: skip
 
     @property
-    def _answers(self) -> str:
-        return f"the cached answers in {self.folder}"
+    def _answers(self) -> Text:
+        return text("cached_answers", "the cached answers in {folder}", folder=self.folder)
 
     @property
-    def _remedy(self) -> str:
-        return "let nothing clear that folder, or choose another with --set cache.dir=DIR, and `kdgen resume` asks anew"
+    def _remedy(self) -> Text:
+        return text("keep_answers", "let nothing clear that folder, or choose another with --set cache.dir=DIR, and "
+                    "`kdgen resume` asks anew")  # fmt: skip
 
 
 def _rows(path: Path) -> range:

@@ -23,7 +23,7 @@ from kdgen.recipe import CacheSpec
 from kdgen.training.equivariance import Equivariance, measured, of_features
 from kdgen.training.shard_store import ShardStore
 from kdgen.training.teacher import Teacher
-from kdgen.types import Batch, Task, TeacherOutput, UserError
+from kdgen.types import Batch, Task, TeacherOutput, UserError, text
 from kdgen.utils.cache import cache_folder, short_hash
 from kdgen.utils.seed import derive, generator
 
@@ -74,8 +74,8 @@ class TeacherCache:
         equivariance: Equivariance | None = None,
     ) -> None:
         if spec.crop and not task.equivariant:
-            raise UserError(f"cache.crop is {spec.crop}, and parts of this task's inputs have not the same parts of "
-                            "the answers: set it to null")  # fmt: skip
+            raise UserError(text("crop_of_parts", "cache.crop is {crop}, and parts of this task's inputs have not "
+                                 "the same parts of the answers: set it to null", crop=spec.crop))  # fmt: skip
         self.task, self.spec, self.teacher, self.paths, self.identity = task, spec, teacher, tuple(paths), identity
         self._turn, self._crop = (spec.augment, spec.crop) if task.equivariant else (False, None)
         self.size = spec.inputs
@@ -205,12 +205,13 @@ class TeacherCache:
         kept = {name: value.to(_kept(name, value)) for name, value in rows.items()}
         for name, value in kept.items():
             if not value.isfinite().all():
-                where = f"inputs {index} to {index + len(value)} of the cache: {name}"
+                where = text("cached_inputs", "inputs {first} to {last} of the cache: {name}", first=index,
+                             last=index + len(value), name=name)  # fmt: skip
                 if rows[name].isfinite().all():
-                    raise UserError(
-                        f"{where} is too large for 16 bits: ask the teacher at every step, with --set cache.inputs=0"
-                    )
-                raise UserError(f"{where} is not finite; look for NaN in the images or the teacher's weights")
+                    raise UserError(text("cached_too_large", "{where} is too large for 16 bits: ask the teacher at "
+                                         "every step, with --set cache.inputs=0", where=where))  # fmt: skip
+                raise UserError(text("cached_not_finite", "{where} is not finite; look for NaN in the images or the "
+                                     "teacher's weights", where=where))  # fmt: skip
         return {name: value.cpu() for name, value in kept.items()}
 
     def __getitem__(self, index: Tensor) -> tuple[Batch, TeacherOutput | None]:

@@ -82,8 +82,9 @@ class Trainer:
         self.recipe, self.task, self.team = learner.recipe, learner.task, learner.team
         recipe = self.recipe
         if recipe.batch_size < self.team.size:
-            raise UserError(f"{self.team.size} processes cannot share a batch of {recipe.batch_size}: "
-                            "set batch_size higher, or launch fewer")  # fmt: skip
+            raise UserError(text("too_many_processes", "{processes} processes cannot share a batch of {batch}: set "
+                                 "batch_size higher, or launch fewer", processes=self.team.size,
+                                 batch=recipe.batch_size))  # fmt: skip
         self.state, self.signs = State(), SignWatch()
         self.asynchronous = learner.device.type != "cpu"
         self.threads = torch.get_num_threads()
