@@ -11,7 +11,7 @@ from kdgen.models.tiling import whole
 from kdgen.recipe import read
 from kdgen.training.checkpoint import Checkpoints
 from kdgen.training.run_log import Journal
-from kdgen.types import Net, UserError
+from kdgen.types import Net, UserError, text
 from kdgen.utils.devices import evaluating
 from kdgen.utils.seed import generator
 
@@ -36,16 +36,19 @@ def check(parcel: Parcel, source: Model | None = None) -> None:
     x, cond = probe(model)
     out = _output(model.net, x, cond)
     if not out.isfinite().all():
-        raise UserError(f"nothing was sent: {parcel.student} gives NaN or infinity: train it again")
+        raise UserError(text("push_not_finite", "nothing was sent: {student} gives NaN or infinity: train it again",
+                             student=parcel.student))  # fmt: skip
     if not torch.equal(out, _output(load(parcel.student).net, x, cond)):
-        raise UserError(f"nothing was sent: the files gathered from {parcel.student} give another output: try again")
+        raise UserError(text("push_gathered_differ", "nothing was sent: the files gathered from {student} give "
+                             "another output: try again", student=parcel.student))  # fmt: skip
     checkpoint = trained(parcel.run) if parcel.run else None
     if parcel.run and checkpoint is None:
         parcel.notes.append("not compared with the trained net, whose last checkpoint is gone")
     for net in [source.net if source else None, checkpoint]:
         if net is not None and (_output(net, x, cond) - out).abs().max().item() > CLOSE:
-            raise UserError(f"nothing was sent: {parcel.student} gives another output than the trained net: it was "
-                            "changed or is damaged, save it anew")  # fmt: skip
+            raise UserError(text("push_student_differs", "nothing was sent: {student} gives another output than the "
+                                 "trained net: it was changed or is damaged, save it anew",
+                                 student=parcel.student))  # fmt: skip
 
 
 def trained(run: Path) -> Net | None:
@@ -67,7 +70,8 @@ def trained(run: Path) -> Net | None:
     try:
         net.load_state_dict(state["average"]["net"])
     except RuntimeError:
-        raise UserError(f"nothing was sent: the checkpoint in {run} is not of the net in its recipe.json") from None
+        raise UserError(text("push_other_net", "nothing was sent: the checkpoint in {run} is not of the net in its "
+                             "recipe.json", run=run)) from None  # fmt: skip
     return net
 
 
@@ -87,6 +91,7 @@ def _output(net: Net, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
         with evaluating(net):
             out = whole(net, x.to(device), {key: value.to(device) for key, value in cond.items()})
     except (RuntimeError, TypeError, ValueError) as error:
-        raise UserError(f"nothing was sent: the net cannot be called as its task says, on {list(x.shape)}: "
-                        f"{' '.join(str(error).split())[:200]}") from None  # fmt: skip
+        raise UserError(text("push_not_called", "nothing was sent: the net cannot be called as its task says, on "
+                             "{shape}: {error}", shape=str(list(x.shape)),
+                             error=" ".join(str(error).split())[:200])) from None  # fmt: skip
     return out.float().cpu()

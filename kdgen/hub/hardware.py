@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from kdgen.models.hub_cache import api, explained, with_retries
 from kdgen.models.hub_cache.failures import redacted
 from kdgen.registry import nearest
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Hardware:
 
 def hardware(token: str | None = None) -> list[Hardware]:
     """All machines, the cheapest first."""
-    with jobs_explained("the list of hardware"):
+    with jobs_explained(text("list_of_hardware", "the list of hardware")):
         infos = with_retries(lambda: api(token).list_jobs_hardware())
     return sorted((_hardware(info) for info in infos), key=lambda each: each.dollars)
 
@@ -48,8 +48,10 @@ def find_hardware(name: str, token: str | None = None) -> Hardware:
         if each.name == name:
             return each
     names = [each.name for each in offered]
-    prices = ", ".join(f"{each.name} (${each.dollars:.2f} an hour)" for each in offered)
-    raise UserError(f"no hardware is called {name!r}{nearest(name, names)}: there is {prices}")
+    prices = [text("hardware_price", "{name} (${dollars:.2f} an hour)", name=each.name, dollars=each.dollars)
+              for each in offered]  # fmt: skip
+    raise UserError(text("no_hardware", "no hardware is called {name!r}{nearest}: there is {prices:, }", name=name,
+                         nearest=nearest(name, names), prices=prices))  # fmt: skip
 
 
 def _hardware(info: JobHardwareInfo) -> Hardware:
@@ -70,8 +72,8 @@ def jobs_explained(what: str, *, writing: bool = False) -> Iterator[None]:
         except HfHubHTTPError as error:
             status, path = error.response.status_code, error.response.url.path
             if status in (402, 403) and path.startswith("/api/jobs"):
-                reason = redacted(error.server_message or "") or "no reason given"
-                raise UserError(f"{what}: this account or its token may not run jobs: it takes credit, see "
-                                f"{constants.ENDPOINT}/settings/billing, and the right to jobs: {reason}"
-                                ) from None  # fmt: skip
+                reason = redacted(error.server_message or "") or text("no_reason", "no reason given")
+                raise UserError(text("no_jobs", "{what}: this account or its token may not run jobs: it takes "
+                                     "credit, see {endpoint}/settings/billing, and the right to jobs: {reason}",
+                                     what=what, endpoint=constants.ENDPOINT, reason=reason)) from None  # fmt: skip
             raise

@@ -24,12 +24,17 @@ from kdgen.models.hub_cache import HubId, WorldError, api, hub_id, with_retries
 from kdgen.models.hub_cache.failures import LOGIN, PASSING, redacted
 from kdgen.models.loading import BUNDLED
 from kdgen.recipe import Recipe
-from kdgen.types import Event, Kind, UserError
+from kdgen.types import Event, Kind, UserError, text
 from kdgen.types.text import restored
 from kdgen.utils.references import renamed
 
 CODE = "kdgen-jobs"
 """The private repository of the user's that jobs are given this package and their recipes by."""
+
+THE_JOB = text("the_job", "the job")
+ENDED = {"CANCELED": text("job_cancelled", "was cancelled"), "DELETED": text("job_deleted", "was deleted")}
+FAILED = text("job_failed", "failed")
+"""What became of a job that was not done, by its stage, and of any other."""
 
 MOUNTED = "/kdgen"
 LABEL = {"made-by": "kdgen"}
@@ -111,11 +116,12 @@ def begin(
     """
     token = token or get_token()
     if not token:
-        raise UserError(f"nobody is logged in to the Hub, and a job is somebody's: {LOGIN}")
+        raise UserError(text("job_not_logged_in", "nobody is logged in to the Hub, and a job is somebody's: {login}",
+                             login=LOGIN))  # fmt: skip
     _check_portable(recipe)
     recipe = recipe.model_copy(update={"device": "auto", "cache": recipe.cache.model_copy(update={"dir": None})})
     machine, hub = find_hardware(flavor, token), api(token)
-    with jobs_explained("the job", writing=True):
+    with jobs_explained(THE_JOB, writing=True):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         repo = HubId.read(repo_id or f"{user}/{recipe.name}-student").name
         open_repository(hub, repo, private=None, may_replace=is_students, create_private=private)
@@ -146,7 +152,7 @@ def follow(id: str, *, token: str | None = None) -> Iterator[Event | str]:
         WorldError: where the Hub is out of reach for minutes; the job goes on.
     """
     hub, count, lost, last = api(token), 0, 0.0, ""
-    with jobs_explained("the job", writing=False):
+    with jobs_explained(THE_JOB, writing=False):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         job = inspect(id, token=token)
     while True:
@@ -164,22 +170,25 @@ def follow(id: str, *, token: str | None = None) -> Iterator[Event | str]:
         except (httpx2.HTTPError, WorldError) as error:
             lost = lost or time.monotonic()
             if time.monotonic() - lost > PATIENCE:
-                raise WorldError(f"{constants.ENDPOINT} is out of reach; the job goes on: `kdgen jobs {id}` follows it "
-                                 "again") from error  # fmt: skip
+                raise WorldError(text("job_out_of_reach", "{endpoint} is out of reach; the job goes on: `kdgen jobs "
+                                      "{id}` follows it again", endpoint=constants.ENDPOINT,
+                                      id=id)) from error  # fmt: skip
             if isinstance(error, HfHubHTTPError) and error.response.status_code not in PASSING:
-                raise UserError(f"job {id}: the Hub refused with error {error.response.status_code}") from None
+                raise UserError(text("job_refused", "job {id}: the Hub refused with error {status}", id=id,
+                                     status=error.response.status_code)) from None  # fmt: skip
         if job.over:
             break
         time.sleep(AGAIN)
     if job.stage != DONE:
-        what = {"CANCELED": "was cancelled", "DELETED": "was deleted"}.get(job.stage, "failed")
-        raise UserError(f"job {id} {what}: {last or job.message or 'it said nothing'} (its log: {job.url})")
+        raise UserError(text("job_ended", "job {id} {what}: {last} (its log: {url})", id=id,
+                             what=ENDED.get(job.stage, FAILED), url=job.url,
+                             last=last or job.message or text("job_silent", "it said nothing")))  # fmt: skip
 
 
 def inspect(id: str, *, token: str | None = None) -> Job:
     """A job as it stands. Raises UserError for one that is not there or not the user's."""
     hub = api(token)
-    with jobs_explained(f"job {id}"):
+    with jobs_explained(text("job_of", "job {id}", id=id)):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         return _job(with_retries(lambda: hub.inspect_job(job_id=id, namespace=user)))
 
@@ -187,7 +196,7 @@ def inspect(id: str, *, token: str | None = None) -> Job:
 def glance(id: str, *, token: str | None = None) -> Glance:
     """A job as it stands, with the newest of what it says; for whoever looks now and then."""
     hub = api(token)
-    with jobs_explained(f"job {id}"):
+    with jobs_explained(text("job_of", "job {id}", id=id)):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         job = _job(with_retries(lambda: hub.inspect_job(job_id=id, namespace=user)))
         said = _newest(hub.fetch_job_logs(job_id=id, namespace=user, tail=TAIL)) if job.stage != "SCHEDULING" else []
@@ -209,7 +218,7 @@ def _newest(log: Iterable[str]) -> list[str]:
 def cancel(id: str, *, token: str | None = None) -> None:
     """End a job."""
     hub = api(token)
-    with jobs_explained(f"job {id}"):
+    with jobs_explained(text("job_of", "job {id}", id=id)):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         with_retries(lambda: hub.cancel_job(job_id=id, namespace=user))
 
@@ -217,7 +226,7 @@ def cancel(id: str, *, token: str | None = None) -> None:
 def jobs(*, token: str | None = None) -> list[Job]:
     """The user's jobs that kdgen began, the newest first."""
     hub = api(token)
-    with jobs_explained("the list of jobs"):
+    with jobs_explained(text("list_of_jobs", "the list of jobs")):
         user = str(with_retries(lambda: hub.whoami(cache=True))["name"])
         return [_job(info) for info in hub.list_jobs(labels=LABEL, namespace=user)]
 
@@ -246,15 +255,15 @@ def _send(hub: HfApi, repo: str, recipe: Recipe) -> str:
 def _check_portable(recipe: Recipe) -> None:
     """Raise for a recipe that names what only this machine has."""
 
-    def check(what: str, text: str) -> str:
-        name = text.partition("#")[0]
+    def check(what: str, reference: str) -> str:
+        name = reference.partition("#")[0]
         if what == "path":
-            raise UserError(f"{text} is of this machine, and a job runs on another: what goes along is bundled, "
-                            "procedural or on the Hub")  # fmt: skip
+            raise UserError(text("bundled_elsewhere", "{name} is of this machine, and a job runs on another: what "
+                                 "goes along is bundled, procedural or on the Hub", name=reference))  # fmt: skip
         if not (BUNDLED / name / "config.json").is_file() and hub_id(name) is None:
-            raise UserError(f"{text} is of this machine, and a job runs on another: publish it with `kdgen push`, and "
-                            "name it ORG/NAME")  # fmt: skip
-        return text
+            raise UserError(text("model_elsewhere", "{name} is of this machine, and a job runs on another: publish "
+                                 "it with `kdgen push`, and name it ORG/NAME", name=reference))  # fmt: skip
+        return reference
 
     renamed(recipe.model_copy(update={"cache": recipe.cache.model_copy(update={"dir": None})}), check)
 

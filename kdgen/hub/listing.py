@@ -7,6 +7,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData, ModelInfo, constants, get_session
 
 from kdgen.models.hub_cache import api, explained, with_retries
+from kdgen.types import text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def published(*, author: str | None = None, task: str | None = None, limit: int 
         WorldError: if the Hub cannot be reached.
     """
     tags = ["kdgen", *([task] if task else [])]
-    with explained("the list of students"):
+    with explained(text("list_of_students", "the list of students")):
         # Lists are tried again by huggingface-hub itself, half a minute where there is no network: ask for one first.
         with_retries(lambda: get_session().head(constants.ENDPOINT))
         infos = list(api().list_models(filter=tags, author=author, sort="downloads", cardData=True, limit=limit))

@@ -18,7 +18,7 @@ from kdgen.recipe import Recipe, parse
 from kdgen.report import model_card as cards
 from kdgen.report.report import Report
 from kdgen.report.usage_snippets import needs_code
-from kdgen.types import UserError
+from kdgen.types import Text, UserError, text
 
 OWN = ("checkpoints", "best", "previews", "controls", "assistants", "student", "metrics.jsonl", "state.json",
        ".begun.json", ".lock", "preview.png", "README.md", "gallery.png", *PAGES)  # fmt: skip
@@ -77,14 +77,17 @@ def packed(
     run = source.parent if source.name == "student" and (source.parent / "recipe.json").is_file() else source
     student = source / "student" if (source / "student" / "config.json").is_file() else source
     if not (student / "config.json").is_file():
-        raise UserError(f"{source} holds no finished student: name a run that is done, or the folder of a student")
+        raise UserError(text("push_no_student", "{source} holds no finished student: name a run that is done, or the "
+                             "folder of a student", source=source))  # fmt: skip
     parcel = Parcel(folder, student, None if run == student else run, read_config(student))
     if needs_code(parcel.config.net):
-        raise UserError(f"nothing was sent: {student} is of the net {parcel.config.net.name}, your own, that nobody "
-                        f"can open without its code: `kdgen export {student} --format onnx` writes a file that opens "
-                        "without it, publish that")  # fmt: skip
+        raise UserError(text("push_own_net", "nothing was sent: {student} is of the net {name}, your own, that "
+                             "nobody can open without its code: `kdgen export {student} --format onnx` writes a file "
+                             "that opens without it, publish that", student=student,
+                             name=parcel.config.net.name))  # fmt: skip
     if parcel.run and outside(student, parcel.run):
-        raise UserError(f"{student} is a symbolic link out of its run: name the folder that it leads to")
+        raise UserError(text("push_link", "{student} is a symbolic link out of its run: name the folder that it "
+                             "leads to", student=student))  # fmt: skip
     _take_student(parcel)
     for name in PAGES:
         if (run / name).exists() or (run / name).is_symlink():
@@ -95,12 +98,13 @@ def packed(
     model = load(student)
     gallery(model, folder / "gallery.png")
     pictures = [name for name in ("samples.png", "gallery.png", "curves.png") if (folder / name).is_file()]
-    text = cards.card(parcel.report, parcel.recipe, config=parcel.config, repo=repo,
+    card = cards.card(parcel.report, parcel.recipe, config=parcel.config, repo=repo,
                       license=license or cards.licence(student), teacher=_teacher(parcel.recipe), pictures=pictures,
                       datasets=datasets)  # fmt: skip
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(card, encoding="utf-8")
     if reason := objection(folder / "README.md"):
-        raise UserError(f"the model card {reason}: mend the recipe's name or the report's notes it comes from")
+        raise UserError(text("push_card", "the model card {reason}: mend the recipe's name or the report's notes it "
+                             "comes from", reason=reason))  # fmt: skip
     return parcel
 
 
@@ -113,21 +117,22 @@ def _take_student(parcel: Parcel) -> None:
         if not publishable(name):
             parcel.notes.append(f"not sent: {name} is no part of a student")
         elif reason := _take(parcel, path, name, parcel.student):
-            raise UserError(f"nothing was sent: {path} {reason}: save the student anew with kdgen")
+            raise UserError(text("push_file", "nothing was sent: {path} {reason}: save the student anew with kdgen",
+                                 path=path, reason=reason))  # fmt: skip
 
 
-def _take(parcel: Parcel, path: Path, name: str, root: Path) -> str | None:
+def _take(parcel: Parcel, path: Path, name: str, root: Path) -> Text | None:
     """Copy a file into the parcel, or note why it is not sent and return that."""
     if outside(path, root):
-        reason: str | None = "is a symbolic link out of the folder"
+        reason: Text | None = text("leads_out", "is a symbolic link out of the folder")
     elif not path.is_file():
-        reason = "is no file"
+        reason = text("is_no_file", "is no file")
     else:
         target = parcel.folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if name in PAGES and path.suffix in (".json", ".md"):
-            text, paths = without_paths(path.read_text(encoding="utf-8", errors="replace"))
-            target.write_text(text, encoding="utf-8")
+            words, paths = without_paths(path.read_text(encoding="utf-8", errors="replace"))
+            target.write_text(words, encoding="utf-8")
             parcel.notes += [f"{name}: the absolute path {each} is cut to its last part" for each in sorted(set(paths))]
         else:
             shutil.copyfile(path, target)
@@ -202,6 +207,7 @@ def settled(source: Model | Path | str, folder: Path) -> Path:
         copy_published(home, folder)
         return folder
     if source.use is None:
-        raise UserError(f"{source.name} came as a module, which nobody else could build: publish a net made by name")
+        raise UserError(text("push_module", "{name} came as a module, which nobody else could build: publish a net "
+                             "made by name", name=source.name))  # fmt: skip
     source.save(folder)
     return folder

@@ -14,10 +14,12 @@ from kdgen.hub.check import check
 from kdgen.hub.parcel import packed, settled
 from kdgen.models.hub_cache import HubId, WorldError, api, explained, fetch, publishable, with_retries
 from kdgen.models.model import Model
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 
 BARE = {".gitattributes", ".gitignore", "README.md", "LICENSE"}
 """Files of a repository that nobody has put anything into yet."""
+
+PRIVATE, PUBLIC = text("private", "private"), text("public", "public")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def push_to_hub(
     """
     id = HubId.read(repo_id)
     if id.revision is not None:
-        raise UserError(f"name the branch by revision, not in {repo_id}")
+        raise UserError(text("push_branch", "name the branch by revision, not in {name}", name=repo_id))
     with TemporaryDirectory(prefix="kdgen-") as temporary:
         (folder := Path(temporary) / "parcel").mkdir()
         student = settled(source, Path(temporary) / "student")
@@ -91,9 +93,8 @@ def push_to_hub(
         try:
             arrived = fetch(HubId(id.name, info.oid), cache=Path(temporary) / "cache", token=token).folder
         except UserError as error:
-            raise WorldError(
-                f"{url} was made, but what arrived could not be compared with what was sent: {error}"
-            ) from None
+            raise WorldError(text("push_not_compared", "{url} was made, but what arrived could not be compared with "
+                                  "what was sent: {error}", url=url, error=error.text)) from None  # fmt: skip
         compare(files, arrived, id.name)
         return Pushed(url, info.oid, sizes, tuple(parcel.notes), parcel.card)
 
@@ -128,12 +129,13 @@ def open_repository(
     info: Any = with_retries(lambda: hub.repo_info(name, repo_type=kind.get("repo_type")))
     paths = {file.rfilename for file in info.siblings or ()}
     if check and not paths <= BARE and not may_replace(paths, set(info.tags or ())):
-        raise UserError(f"{name} is taken by something that kdgen did not publish: choose another name, or propose "
-                        "the change with --create-pr")  # fmt: skip
+        raise UserError(text("push_taken", "{name} is taken by something that kdgen did not publish: choose another "
+                             "name, or propose the change with --create-pr", name=name))  # fmt: skip
     if private is not None and bool(info.private) != private:
-        current, wanted = ("private", "public") if info.private else ("public", "private")
-        raise UserError(f"{name} is there already and {current}, nothing was sent: make it {wanted} in its settings, "
-                        "or choose another name")  # fmt: skip
+        current, wanted = (PRIVATE, PUBLIC) if info.private else (PUBLIC, PRIVATE)
+        raise UserError(text("push_visibility", "{name} is there already and {current}, nothing was sent: make it "
+                             "{wanted} in its settings, or choose another name", name=name, current=current,
+                             wanted=wanted))  # fmt: skip
 
 
 def commit(
@@ -169,7 +171,8 @@ def compare(files: dict[str, Path], arrived: Path, name: str) -> None:
     for path, file in files.items():
         copy = arrived / path
         if not copy.is_file() or _digest(copy) != _digest(file):
-            raise WorldError(f"{name}: {path} did not arrive as it was sent: push again")
+            raise WorldError(text("push_not_arrived", "{name}: {path} did not arrive as it was sent: push again",
+                                  name=name, path=path))  # fmt: skip
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 
+from kdgen.types import Text, text
+
 PICTURES = (".png", ".jpg", ".webp")
 TEXTS = (".css", ".js", ".json", ".jsonl", ".md", ".py", ".toml", ".txt", ".typed", "LICENSE")
 KINDS = (".safetensors", *PICTURES, *TEXTS)
@@ -36,20 +38,20 @@ def outside(path: Path, folder: Path) -> bool:
     return folder.resolve() not in path.resolve().parents
 
 
-def objection(path: Path) -> str | None:
+def objection(path: Path) -> Text | None:
     """Why a file must not be sent, None if it may."""
     if (path.suffix.lower() or path.name) not in KINDS:
-        return "is of no kind that is published"
+        return text("no_published_kind", "is of no kind that is published")
     try:
-        text = _text(path)
+        words = _text(path)
     except (OSError, SyntaxError, ValueError, SafetensorError):
-        return "is damaged, or not what its name says"
-    if SECRET.search(text):
-        return "holds what looks like a token or a key"
+        return text("not_as_named", "is damaged, or not what its name says")
+    if SECRET.search(words):
+        return text("holds_secret", "holds what looks like a token or a key")
     home = os.path.expanduser("~")
     for form in (home, json.dumps(home)[1:-1]):
-        if len(form) > 1 and re.search(rf"(?<!\w){re.escape(form)}(?![\w-])", text):
-            return f"holds the path of a home folder, {home}"
+        if len(form) > 1 and re.search(rf"(?<!\w){re.escape(form)}(?![\w-])", words):
+            return text("holds_home", "holds the path of a home folder, {home}", home=home)
     return None
 
 
