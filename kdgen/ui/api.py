@@ -10,7 +10,7 @@ from gradio.utils import get_function_description
 
 from kdgen.presets import preset as find_preset
 from kdgen.recipe import override
-from kdgen.types import UserError
+from kdgen.types import UserError, text
 from kdgen.ui import choices, comparing, exports
 from kdgen.ui.job import Job, new_session, not_done
 from kdgen.ui.models import Models
@@ -48,16 +48,16 @@ def endpoints(runs: Runs, models: Models) -> None:
         Returns:
             The run's id, its state and place in line, and the session, which /status and /stop ask for.
         """
-        with _explained():
-            session = session or new_session()
-            chosen: Any = recipe
-            if len(settings) > runs.limits.text_bytes:
-                raise UserError(f"settings are longer than {runs.limits.text_bytes:,} bytes: they are a few lines")
-            if not recipe.strip():
-                length = f"steps={steps}" if steps > 0 else f"seconds={seconds}"
-                lines = [line.strip() for line in settings.splitlines() if line.strip()]
-                chosen = override(find_preset(preset), [length, *lines])
-            job = runs.submit(accept(chosen, session, runs), session)
+        session = session or new_session()
+        chosen: Any = recipe
+        if len(settings) > runs.limits.text_bytes:
+            raise UserError(text("settings_too_long", "settings are longer than {most:,} bytes: they are a few "
+                                 "lines", most=runs.limits.text_bytes))  # fmt: skip
+        if not recipe.strip():
+            length = f"steps={steps}" if steps > 0 else f"seconds={seconds}"
+            lines = [line.strip() for line in settings.splitlines() if line.strip()]
+            chosen = override(find_preset(preset), [length, *lines])
+        job = runs.submit(accept(chosen, session, runs), session)
         return {**_state(runs, job), "session": session}
 
     def status(run: str, session: str) -> TeacherOutput:
@@ -72,8 +72,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             hold a lent accelerator, phase, share done, seconds left, figures of the last step, and once it is done its
             report.
         """
-        with _explained():
-            return _state(runs, runs.get(run, session))
+        return _state(runs, runs.get(run, session))
 
     def list_runs(session: str) -> list[TeacherOutput]:
         """List the runs of a session, the newest first, each as /status says it, without its report.
@@ -81,8 +80,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         Args:
             session: The session, as /distill gave it.
         """
-        with _explained():
-            return [{**_state(runs, job), "report": None} for job in runs.owned_by(session)]
+        return [{**_state(runs, job), "report": None} for job in runs.owned_by(session)]
 
     def resume(run: str, session: str) -> TeacherOutput:
         """Go on with a stopped or failed run from its last checkpoint.
@@ -91,8 +89,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             run: Its id.
             session: The session that it belongs to.
         """
-        with _explained():
-            return _state(runs, runs.resume(run, session))
+        return _state(runs, runs.resume(run, session))
 
     def stop(run: str, session: str) -> TeacherOutput:
         """Stop a run, or take it out of the line. What it has learned is kept.
@@ -101,8 +98,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             run: Its id.
             session: The session that it belongs to.
         """
-        with _explained():
-            return _state(runs, runs.stop(run, session))
+        return _state(runs, runs.stop(run, session))
 
     def delete(run: str, session: str) -> TeacherOutput:
         """Delete a finished, stopped or failed run and all it left.
@@ -111,8 +107,7 @@ def endpoints(runs: Runs, models: Models) -> None:
             run: Its id.
             session: The session that it belongs to.
         """
-        with _explained():
-            runs.delete(run, session)
+        runs.delete(run, session)
         return {"deleted": run}
 
     def student(run: str, session: str) -> str:
@@ -122,11 +117,10 @@ def endpoints(runs: Runs, models: Models) -> None:
             run: Its id.
             session: The session that it belongs to.
         """
-        with _explained():
-            job = runs.get(run, session)
-            if job.state != "done":
-                raise UserError(not_done(job))
-            return str(packed(runs, job)[0])
+        job = runs.get(run, session)
+        if job.state != "done":
+            raise UserError(not_done(job))
+        return str(packed(runs, job)[0])
 
     def export(run: str, session: str, format: str) -> tuple[str, TeacherOutput]:
         """Download the student of a finished run for another runtime.
@@ -139,8 +133,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         Returns:
             The file, and how near it is to the student, how large and how fast, as `kdgen export` measured it.
         """
-        with _explained():
-            file, parity = exports.exported(runs, runs.get(run, session), format)
+        file, parity = exports.exported(runs, runs.get(run, session), format)
         return str(file), parity
 
     def compared(
@@ -166,15 +159,14 @@ def endpoints(runs: Runs, models: Models) -> None:
         Returns:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
-        with _explained():
-            options = comparing.Options.within(runs.limits, sigma=sigma, seed=seed, num_images=num_images,
-                                             num_steps=num_steps)  # fmt: skip
-            named = models.named_all(names.split(","), session or new_session())
-            if len(named) < 2:
-                raise UserError("name at least two models, with a comma between")
-            photo = open_picture(photograph, runs.limits) if photograph else comparing.photographs()[FIRST]
-            _, shown = models.worker.call("show", named, photo, options)
-            report = models.worker.call("measure", named, options.sigma)
+        options = comparing.Options.within(runs.limits, sigma=sigma, seed=seed, num_images=num_images,
+                                         num_steps=num_steps)  # fmt: skip
+        named = models.named_all(names.split(","), session or new_session())
+        if len(named) < 2:
+            raise UserError(text("two_models_named", "name at least two models, with a comma between"))
+        photo = open_picture(photograph, runs.limits) if photograph else comparing.photographs()[FIRST]
+        _, shown = models.worker.call("show", named, photo, options)
+        report = models.worker.call("measure", named, options.sigma)
         return report.model_dump(mode="json"), shown.sheet
 
     named = {"presets": list_presets, "distill": distill, "status": status, "runs": list_runs, "stop": stop,
@@ -205,22 +197,11 @@ def _describe(endpoint: Any, function: Any) -> None:
     _, parameters, _ = get_function_description(function)
     page = get_blocks_context()
     assert page is not None, "endpoints are declared within a page"
-    for id, text in zip(endpoint["inputs"], parameters.values(), strict=True):
+    for id, words in zip(endpoint["inputs"], parameters.values(), strict=True):
         block: Any = page.blocks[id]
-        info = {**block.api_info(), "additional_description": text}
+        info = {**block.api_info(), "additional_description": words}
         for name in ("api_info", "api_info_as_input"):
             setattr(block, name, partial(dict, info))
-
-
-class _explained:
-    """A mistake of the user's becomes the message of a Gradio error; anything else stays within the server."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
-        if isinstance(error, UserError):
-            raise gr.Error(str(error), print_exception=False) from None
 
 
 def _state(runs: Runs, job: Job) -> TeacherOutput:

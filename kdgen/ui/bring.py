@@ -20,7 +20,7 @@ from kdgen.ui.models import Models
 from kdgen.ui.own import About
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
-from kdgen.ui.words import say, words_for
+from kdgen.ui.words import say, translated, words_for
 
 RESTORERS = ("dncnn", "ffdnet", "half_res", "unet", "patch_mlp")
 GENERATORS = ("conv_generator", "mlp_generator")
@@ -186,7 +186,7 @@ def declaration(family: str, args: str, span: str, predicts: str, prefix: str) -
 def _taken(about: About, words: Words) -> str:
     """What was taken, and what is to be known of it."""
     count = f" · {about.count:,} {words['parameters']}" if about.count else ""
-    lines = "".join(f"<p>{escape(note)}</p>" for note in about.notes)
+    lines = "".join(f"<p>{escape(translated(note, words))}</p>" for note in about.notes)
     return markup.notice(words["own_taken"].format(name=about.name) + count, kind="good") + lines
 
 

@@ -44,6 +44,12 @@ hashes are named, which are the ones that the server wrote, and no handler withi
 PREVIEWS = re.compile(rb'<meta\s+(?:property|name)="(?:og|twitter):[^>]*>')
 """What Gradio says of a page to those that show links."""
 
+LANGUAGE = b"""<script>
+if (/^zh\\b/i.test(navigator.language) && !/^zh-(CN|TW)$/.test(navigator.language))
+  Object.defineProperty(navigator, "language", {value: "zh-CN"});
+</script>"""
+"""Before Gradio looks at the browser's language: of Chinese it knows two by name, and takes any other for English."""
+
 SCRIPT = re.compile(rb"<script(?![^>]*\ssrc=)[^>]*>(.*?)</script>", re.DOTALL)
 
 
@@ -165,7 +171,9 @@ class _Answer:
             if self.start["status"] == 500 and b'"error":null' not in self.body:
                 self.start = {**self.start, "status": 422}
             if self.previews:
-                self.body = bytearray(PREVIEWS.sub(b"", self.body).replace(b"</head>", self.previews + b"</head>", 1))
+                self.body = bytearray(
+                    PREVIEWS.sub(b"", self.body).replace(b"</head>", self.previews + LANGUAGE + b"</head>", 1)
+                )
             headers = MutableHeaders(scope=self.start)
             headers["Content-Length"] = str(len(self.body))
             headers["Content-Security-Policy"] = POLICY.format(hashes=_hashes(bytes(self.body)))

@@ -12,6 +12,7 @@ import httpx2
 from filelock import FileLock
 
 from kdgen.models.hub_cache import WorldError
+from kdgen.types import text
 from kdgen.utils.cache import cache_folder
 
 VERSION = "1.30.0"
@@ -59,10 +60,12 @@ def _fetch(folder: Path) -> None:
                     digest.update(piece)
                     package.write(piece)
         except httpx2.HTTPError as error:
-            raise WorldError(f"onnxruntime-web could not be fetched from {registry} ({type(error).__name__}): students "
-                             "run on the server alone until that can be reached") from None  # fmt: skip
+            raise WorldError(text("no_runtime", "onnxruntime-web could not be fetched from {registry} ({type}): "
+                                  "students run on the server alone until that can be reached", registry=registry,
+                                  type=type(error).__name__)) from None  # fmt: skip
         if base64.b64encode(digest.digest()).decode() != SHA512:
-            raise WorldError(f"{registry} sent something else than onnxruntime-web {VERSION}: it is not used")
+            raise WorldError(text("other_runtime", "{registry} sent something else than onnxruntime-web {version}: it "
+                                  "is not used", registry=registry, version=VERSION))  # fmt: skip
         package.flush()
         _unpack(Path(package.name), folder)
 

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from kdgen.types import UserError, text
+from kdgen.types import Text, UserError, text
+from kdgen.types.text import restored, with_texts
 from kdgen.ui.job import owner_of
 from kdgen.ui.limits import Limits
 from kdgen.utils.convert import write_text
@@ -54,7 +55,7 @@ class About:
     name: str
     task: str = ""
     count: int = 0
-    notes: tuple[str, ...] = ()
+    notes: tuple[Text, ...] = ()
 
 
 class Own:
@@ -93,7 +94,7 @@ class Own:
         if about is None:
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            write_text(folder / ABOUT, json.dumps(asdict(about)))
+            write_text(folder / ABOUT, json.dumps(with_texts(asdict(about))))
 
     def listed(self, session: str, kind: Kind) -> dict[str, About]:
         """What a session brought, by name."""
@@ -140,7 +141,7 @@ def find(reference: object, kind: Kind | None, places: Iterator[Path]) -> Path:
 def about_of(folder: Path) -> About | None:
     """What lies in a folder; None for nothing, or what was not finished."""
     try:
-        data = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        data = restored(json.loads((folder / ABOUT).read_text(encoding="utf-8")))
         return About(**{**data, "notes": tuple(data["notes"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -49,11 +49,12 @@ class Page(gr.Blocks):
     async def preprocess_data(
         self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
     ) -> list[Any]:
-        """Values as handlers take them. Raises gradio.Error or UserError, a line, for what is none of its field's."""
+        """Values as handlers take them. Raises UserError, a line, for what is none of its field's."""
         if explicit_call:
             return list(await super().preprocess_data(block_fn, inputs, state, explicit_call))
         if len(inputs) != len(block_fn.inputs):
-            raise _refused(f"this takes {len(block_fn.inputs)} values, not {len(inputs)}")
+            raise UserError(text("values_differ", "this takes {most} values, not {count}", most=len(block_fn.inputs),
+                                 count=len(inputs)))  # fmt: skip
         plain, files = list[Any](), dict[int, Any]()
         for index, (block, value) in enumerate(zip(block_fn.inputs, inputs, strict=True)):
             if isinstance(block, gr.File | gr.UploadButton):
@@ -112,31 +113,36 @@ async def _processed(block: Any, value: Any) -> Any:
         return value
     try:
         return await anyio.to_thread.run_sync(block.preprocess, value)
-    except gr.Error as error:
-        raise _refused(str(error.message)) from None
     except Exception:
-        raise _refused(f"this does not fit its field: {str(value)[:60]!r}") from None
+        raise UserError(text("no_fit", "this does not fit its field: {value!r}", value=str(value)[:60])) from None
 
 
 def _check(block: Any, value: Any) -> None:
-    """Raises gradio.Error for a value that is too large, or of another kind than its field."""
+    """Raises UserError for a value that is too large, or of another kind than its field."""
     if block.stateful or value is None:
         return
     if isinstance(block, gr.Number | gr.Slider):
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(_float(value)):
-            raise _refused(f"this is no number: {str(value)[:40]!r}")
+            raise UserError(text("no_field_number", "this is no number: {value!r}", value=str(value)[:40]))
+        if block.minimum is not None and value < block.minimum:
+            raise UserError(text("below_minimum", "Value {value} is less than minimum value {least}.", value=value,
+                                 least=block.minimum))  # fmt: skip
+        if block.maximum is not None and value > block.maximum:
+            raise UserError(text("above_maximum", "Value {value} is greater than maximum value {most}.", value=value,
+                                 most=block.maximum))  # fmt: skip
     elif isinstance(block, gr.Checkbox):
         if not isinstance(value, bool):
-            raise _refused(f"this is yes or no, not {str(value)[:40]!r}")
+            raise UserError(text("yes_or_no", "this is yes or no, not {value!r}", value=str(value)[:40]))
     elif isinstance(block, gr.Dropdown | gr.Radio):
         chosen = value if isinstance(value, list) else [value]
         if len(chosen) > CHOICES or not all(_choice(each) for each in chosen):
-            raise _refused(f"this is no choice, or too many of them: {str(value)[:40]!r}")
+            raise UserError(text("no_choice", "this is no choice, or too many of them: {value!r}",
+                                 value=str(value)[:40]))  # fmt: skip
         if isinstance(value, list) and not (isinstance(block, gr.Dropdown) and block.multiselect):
-            raise _refused("one of the list is chosen here, not several")
+            raise UserError(text("one_choice", "one of the list is chosen here, not several"))
     elif isinstance(value, str):
         if len(value) > TEXT:
-            raise _refused(f"this text is longer than {TEXT:,} characters")
+            raise _too_long()
     else:
         _bounded(value)
 
@@ -153,25 +159,29 @@ def _float(value: float) -> float:
 
 
 def _bounded(value: Any) -> None:
-    """Raises gradio.Error for data that is nested deeply, large, or names a file."""
+    """Raises UserError for data that is nested deeply, large, or names a file."""
     level, count = [value], 0
     for _ in range(DEPTH):
         count += len(level)
         inner: list[Any] = []
         for each in level:
             if isinstance(each, Mapping) and ("path" in each or "meta" in each):
-                raise _refused("no file is taken here")
+                raise UserError(text("no_file_here", "no file is taken here"))
             if isinstance(each, str) and len(each) > TEXT:
-                raise _refused(f"this text is longer than {TEXT:,} characters")
+                raise _too_long()
             inner += each.values() if isinstance(each, Mapping) else each if isinstance(each, list) else ()
         if not inner:
             break
         level = inner[: NODES + 1]
         if count + len(inner) > NODES:
-            raise _refused("this is too large")
+            raise UserError(text("value_too_large", "this is too large"))
     else:
-        raise _refused("this is nested too deeply")
+        raise UserError(text("value_too_deep", "this is nested too deeply"))
 
 
-def _refused(text: str) -> gr.Error:
-    return gr.Error(text, print_exception=False)
+def _too_long() -> UserError:
+    return UserError(text("text_too_long", "this text is longer than {most:,} characters", most=TEXT))
+
+
+def _refused(words: str) -> gr.Error:
+    return gr.Error(words, print_exception=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kdgen.report.events import read_events
 from kdgen.types import Text, text
+from kdgen.types.text import replaced
 from kdgen.ui.own import CACHE, FOLDER
 from kdgen.ui.spare import Spare
 
@@ -162,10 +163,10 @@ def complaint(home: Path, code: int) -> Text:
 
 
 def _refusal(home: Path, message: str) -> Text | None:
-    """What a process refused, as its last event has it; None where that is another message, or holds a path."""
+    """What a process refused, as its last event has it, without paths; None where that is another message."""
     with suppress(OSError):
         refused = [event for event in read_events(home / EVENTS) if event["kind"] == "refused"]
         found = refused[-1]["data"].get("message") if refused else None
-        if isinstance(found, Text) and found == message and f"{home.resolve()}/" not in message:
-            return found
+        if isinstance(found, Text) and found == message:
+            return replaced(found, f"{home.resolve()}/", "")
     return None

@@ -16,6 +16,7 @@ from kdgen.models.hub_cache import fetchable
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images, task_class, task_name
 from kdgen.types import Text, UserError, text
+from kdgen.types.text import replaced
 from kdgen.ui.own import DECLARATION, About
 from kdgen.ui.visitors import check_sizes
 from kdgen.utils.schema import read_json_text
@@ -27,6 +28,8 @@ ENTRIES, JSON_BYTES, HEADER_BYTES, TENSORS = 64, 1_000_000, 4_000_000, 20_000
 SOUND = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".onnx", ".h5", ".npz", ".npy")
 CHUNK = 2**20
+NOTE = 300
+"""Characters of a note on what was loaded, at most."""
 
 
 def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, folder: Path) -> About:
@@ -61,11 +64,11 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
     except UserError as error:
         if str(folder) not in str(error):
             raise
-        raise UserError(str(error).replace(f"{folder}/", "").replace(str(folder), "it")) from None
-    notes = tuple(str(each.message).replace(f"{folder}/", "")[:200] for each in caught
-                  if issubclass(each.category, UserWarning))[:3]  # fmt: skip
+        raise UserError(_without(folder, error.text)) from None
+    said = [Text.of(each.message.args[0]) for each in caught if isinstance(each.message, UserWarning)]
+    notes = [_without(folder, each if len(each) <= NOTE else Text(each[:NOTE])) for each in said[:3]]
     count = sum(each.numel() for each in model.parameters())
-    return About("teacher", name, task_name(model.task), count, notes)
+    return About("teacher", name, task_name(model.task), count, tuple(notes))
 
 
 def unpack(file: Path, folder: Path, most: int) -> None:
@@ -174,6 +177,11 @@ def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: P
     shutil.copyfile(weights[0], folder / name)
 
 
+def _without(folder: Path, sentence: Text) -> Text:
+    """A sentence without the path of the folder."""
+    return replaced(replaced(sentence, f"{folder}/", ""), str(folder), text("it", "it"))
+
+
 def _read(file: Path) -> dict[str, Any]:
     if file.stat().st_size > JSON_BYTES:
         raise UserError(text("config_too_long", "{file} is longer than {most:,} bytes: a config.json is short",
@@ -203,8 +211,9 @@ def _wanted(names: Sequence[str]) -> set[str]:
     wanted = set(fetchable(names))
     if not any(name.endswith(".safetensors") for name in wanted):
         if pickle := next((name for name in names if name.endswith(PICKLES)), None):
-            raise UserError(f"this zip holds its weights as {PurePosixPath(pickle).name[:60]}, which may run code when "
-                            "it is read and never is: save them as safetensors")  # fmt: skip
+            raise UserError(text("zip_pickle", "this zip holds its weights as {file}, which may run code when it is "
+                                 "read and never is: save them as safetensors",
+                                 file=PurePosixPath(pickle).name[:60]))  # fmt: skip
         raise UserError(
             text("zip_no_weights", "this zip holds no weights of a student or of a diffusers model as safetensors")
         )

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from plain_english import english_in
+from plain_english import english_in, plain_english
 from serving import TINY, ended
 
 import kdgen
@@ -28,6 +28,20 @@ from kdgen.ui.showcase import EXAMPLE
 from kdgen.ui.words import CHINESE, ENGLISH, translated
 
 ROOT = Path(kdgen.__file__).parent
+
+ELSEWHERE = {
+    "data/arrays.py": "arrays are given in Python",
+    "data/idx.py": "the app takes no such images",
+    "data/image_folder.py": "the app takes no such images",
+    "data/pairs.py": "the app takes no such images",
+    "hub/deploy.py": "a command alone",
+    "hub/pull.py": "a command alone",
+    "presets/steps.py": "a flag of a command",
+    "training/tracking.py": "a flag of a command",
+    "ui/limits.py": "told to whoever starts the app",
+    "utils/convert.py": "arrays are given in Python",
+}
+"""Modules, beside those of the command line, whose mistakes no visitor of the app meets, and why."""
 
 
 def sentences() -> dict[str, set[str]]:
@@ -55,6 +69,13 @@ def test_every_sentence_of_the_package_is_known_in_chinese_with_the_same_figures
     assert {key for key, (english,) in found.items() if fields(english) != fields(core[key])} == set()
     figures_code_and_shapes = r"\{.*?\}|`.*?`|\([A-Z, ]*\)"
     assert [key for key, value in core.items() if english_in(re.sub(figures_code_and_shapes, "1", value))] == []
+
+
+def test_every_mistake_and_warning_that_a_visitor_may_meet_has_a_key() -> None:
+    plain = {path.relative_to(ROOT).as_posix(): plain_english(path) for path in sorted(ROOT.rglob("*.py"))}
+    plain = {name: found for name, found in plain.items() if found and not name.startswith("cli/")}
+    assert {name: found for name, found in plain.items() if name not in ELSEWHERE} == {}
+    assert plain.keys() == ELSEWHERE.keys(), "what is listed is still so"
 
 
 def test_words_of_the_page_are_known_in_both_languages_with_the_same_figures() -> None:
@@ -108,6 +129,12 @@ def test_a_mistake_of_a_run_s_process_is_said_in_chinese(tmp_path: Path) -> None
     found = complaint(tmp_path, 2)
     assert found == mistake
     assert translated(found, CHINESE) == CHINESE["core_cache_too_small"].format(inputs=4, batch=8)
+    mistake = text("file_damaged", "{path} is damaged: fetch it again", path=tmp_path / "a.pt")
+    (tmp_path / "log.txt").write_text(f"kdgen: {mistake}\n")
+    event = {"kind": "refused", "phase": "", "data": {"message": mistake}}
+    (tmp_path / EVENTS).write_text(json.dumps(with_texts(event)) + "\n")
+    found = complaint(tmp_path, 2)
+    assert (found, translated(found, CHINESE)) == ("a.pt is damaged: fetch it again", "a.pt 已损坏：请重新下载")
     job = Job("1", "2", "denoise", "denoise", 0.0, state="failed", message=complaint(tmp_path, -9))
     assert "内存" in markup.status(job, 0, follow(tmp_path / "run"), CHINESE)
 
@@ -157,3 +184,11 @@ def test_a_finished_run_and_a_mistake_leave_no_english_on_a_chinese_page(opened,
     page.locator("#kd-start").click()
     page.locator("#kd-notice [role=alert]", has_text=CHINESE["core_recipe"]).wait_for()
     assert english_in(page.locator("#kd-notice").inner_text()) == []
+
+
+@pytest.mark.parametrize("locale", ["zh-CN", "zh-SG"])
+def test_gradio_s_own_words_are_chinese_in_every_chinese_browser(opened, locale: str) -> None:
+    page = opened(locale=locale)
+    page.locator("footer").get_by_text("通过 API 使用").wait_for(timeout=20_000)
+    assert english_in(page.locator("footer").inner_text()) == []
+    assert page.locator("#kd-start").inner_text() == CHINESE["start"]
