@@ -13,7 +13,7 @@ DEMO ?= runs/demo
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SPANDREL := spandrel==0.4.2 einops==0.8.2
+SPANDREL := spandrel==0.4.2
 TORCH := $(shell grep '^torch==' requirements.lock)
 
 .PHONY: demo app test check lock clean
@@ -35,7 +35,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 lock: $(STAMP)
-	{ head -1 requirements.lock; $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//'; } > $(VENV)/lock
+	{ head -1 requirements.lock; $(BIN)/pip freeze --exclude-editable --exclude spandrel | sed 's/+cpu$$//'; } > $(VENV)/lock
 	mv $(VENV)/lock requirements.lock
 
 clean:
