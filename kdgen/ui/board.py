@@ -148,7 +148,7 @@ def tab(runs: Runs, tabs: gr.Tabs, tab: gr.Tab, shown: View) -> None:
     picture = gr.HTML(elem_id="kd-board")
     with gr.Group(elem_classes="kd-card"):
         chosen = gr.Radio([], label=say("board_pick"), info=say("board_pick_info"), elem_id="kd-board-pick")
-    message = gr.HTML()
+    message = gr.HTML(elem_id="kd-board-message")
     with gr.Row(elem_classes="kd-buttons"):
         begin = gr.Button(say("board_start"), variant="primary", elem_id="kd-board-start")
 

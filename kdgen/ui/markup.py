@@ -38,12 +38,16 @@ def picture(image: Image.Image | Path, alt: str, *, width: int = 1600, css: str 
         with Image.open(image) as opened:
             opened.load()
             image = opened
+    return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="{address(image, width=width)}">'
+
+
+def address(image: Image.Image, *, width: int) -> str:
+    """An address that holds a picture, at most so many pixels wide."""
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.convert("RGB").save(file, "WEBP", quality=82, method=2)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="data:image/webp;base64,{data}">'
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def animation(path: Path, words: Words) -> str:
@@ -99,7 +103,7 @@ def status(job: Job | None, place: int, progress: Progress, words: Words, *, wai
             facts.append(words["time_left"].format(time=clock(progress.seconds_left)))
         if progress.images_per_second:
             facts.append(words["speed"].format(speed=f"{progress.images_per_second:,.0f}"))
-        facts += [f"{key} {value:.3g}" for key, value in list(progress.terms.items())[:4]]
+        facts += _terms(progress.terms, words)
         if progress.part is not None:
             name, done, total = progress.part
             what = words.get(f"part_{name}", words["part_assistant"])
@@ -127,6 +131,13 @@ def status(job: Job | None, place: int, progress: Progress, words: Words, *, wai
         f'<p class="kd-facts">{line}</p>{f"<ol class=kd-phases>{steps}</ol>" if steps else ""}'
         f"{f'<div class=kd-hint>{notes}</div>' if notes else ''}</div>"
     )
+
+
+def _terms(terms: Mapping[str, float], words: Words) -> list[str]:
+    """The loss, and of its terms those that are not all of it."""
+    whole = terms.get("loss")
+    shown = [(key, value) for key, value in terms.items() if key == "loss" or value != whole]
+    return [f"{words['loss'] if key == 'loss' else key} {value:.3g}" for key, value in shown[:4]]
 
 
 def _phase(phase: str, progress: Progress, job: Job, words: Words) -> str:
