@@ -12,9 +12,9 @@ from kdgen.hub.scan import without_paths
 from kdgen.report.report import LOWER_IS_BETTER, Report, Row, count, heading, worded
 from kdgen.types import UserError, text
 from kdgen.ui import choices, markup, sharing
+from kdgen.ui.markup import times
 from kdgen.ui.plot import COLOURS, Axis, Series, plot
 from kdgen.ui.progress import follow
-from kdgen.ui.result import times
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.showcase import EXAMPLE

@@ -75,7 +75,6 @@ def copying(id: str, words: Words) -> str:
 def costs(teacher: Cost, student: Cost, words: Words) -> str:
     """What the student costs beside its teacher."""
     cheaper = teacher.macs * teacher.calls / max(student.macs * student.calls, 1)
-    times = f"{cheaper:.1f}" if cheaper < 10 else f"{cheaper:.0f}"
 
     def line(name: str, cost: Cost) -> str:
         calls = f" &times; {cost.calls} {escape(words['calls'])}" if max(teacher.calls, student.calls) > 1 else ""
@@ -83,11 +82,16 @@ def costs(teacher: Cost, student: Cost, words: Words) -> str:
                 f"<td>{count(cost.macs)}{calls}</td></tr>")  # fmt: skip
 
     return (
-        f'<div class="kd-cost"><p class="kd-big">{times}&times; <span>{escape(words["cheaper"])}</span></p>'
+        f'<div class="kd-cost"><p class="kd-big">{times(cheaper)} <span>{escape(words["cheaper"])}</span></p>'
         f"<table><thead><tr><td></td><th scope=col>{escape(words['parameters'])}</th>"
         f"<th scope=col>{escape(words['macs'])}</th></tr></thead><tbody>{line(words['teacher'], teacher)}"
         f"{line(words['student'], student)}</tbody></table></div>"
     )
+
+
+def times(ratio: float) -> str:
+    """How many times, e.g. ``13.5x`` or ``49x``."""
+    return f"{ratio:.0f}x" if ratio >= 19.95 else f"{ratio:.1f}x"
 
 
 def status(job: Job | None, place: int, progress: Progress, words: Words, *, waits: bool = False) -> str:
@@ -189,7 +193,7 @@ def key_figures(report: Report | None, words: Words) -> str:
         parts.append(translated(worded(report.primary_metric, student.metrics[report.primary_metric]), words))
     teacher = report.find("teacher")
     if teacher is not None and student.macs:
-        parts.append(words["fewer_macs"].format(times=f"{teacher.image_macs / student.image_macs:.1f}x"))
+        parts.append(words["fewer_macs"].format(times=times(teacher.image_macs / student.image_macs)))
     parts.append(words["count_parameters"].format(count=f"{student.num_params:,}"))
     return " · ".join(parts)
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from kdgen.report.loss_curves import points_of
 from kdgen.report.report import LOWER_IS_BETTER, Report, Role, Row, count, heading, outdoes
 from kdgen.report.verdict import SAME, SAME_SHARE
 from kdgen.ui import markup
 from kdgen.ui.charts import quality_chart, quick_note
+from kdgen.ui.markup import times
 from kdgen.ui.progress import Progress
 from kdgen.ui.words import translated
 
@@ -56,11 +58,6 @@ def numbers(report: Report, words: Words) -> Numbers | None:
     return Numbers(_kept(report, student, teacher, words), cheaper, faster, lost, gain, helped)
 
 
-def times(ratio: float) -> str:
-    """How many times, e.g. ``13.5x`` or ``49x``."""
-    return f"{ratio:.0f}x" if ratio >= 19.95 else f"{ratio:.1f}x"
-
-
 def headline(found: Numbers, report: Report, words: Words) -> str:
     """The result in a sentence."""
     teacher, student, key = report.find("teacher"), report.find("student"), report.primary_metric
@@ -102,7 +99,8 @@ def result(report: Report, words: Words, *, place: str, pictures: Path | None = 
     parts.append(shown or (_coming(words) if coming else ""))
     parts.append(five_rows(report, words))
     if curve and run is not None:
-        chart = quality_chart(run.curves, report.primary_metric, words)
+        measured = points_of(run.curves.get("student", {}), report.primary_metric)
+        chart = quality_chart(run.curves, report.primary_metric, words) if measured else ""
         parts.append(f"<figure class=kd-inner><figcaption>{escape(words['quality_title'])}</figcaption>{chart}"
                      f"{quick_note(run, words)}</figure>" if chart else "")  # fmt: skip
     parts.append(f"<details class=kd-rest><summary>{escape(words['all_figures'])}</summary>"

@@ -111,17 +111,18 @@ def test_a_log_tells_what_the_teacher_reaches() -> None:
 
 def test_the_label_of_a_point_keeps_off_the_level_and_the_sides() -> None:
     def label(figure: float, across: float) -> tuple[float, str]:
-        points = [Series("1", [(across, figure)], COLOURS[0], width=0), Series("2", [(1e9, 20.0)], COLOURS[1], width=0)]
+        others = [Series(str(place), [(place, 20.0)], COLOURS[1], width=0) for place in (1e6, 1e12)]
+        points = [Series("1", [(across, figure)], COLOURS[0], width=0), *others]
         chart = plot(points, Axis("cost", log=True), Axis("quality"), "all", level=("Teacher", 30.0))
         found = re.search(r'dy="([-\d]+)" text-anchor="(\w+)">1<', chart)
         assert found is not None
         return float(found[1]), found[2]
 
-    assert label(29.8, 1e8) == (24.0, "middle"), "below, for the level is just above"
-    assert label(25.0, 1e8)[0] < 0
-    assert label(30.2, 1e8)[0] < 0
+    assert label(29.8, 1e9) == (24.0, "middle"), "below, for the level is just above"
+    assert label(25.0, 1e9)[0] < 0
+    assert label(30.2, 1e9)[0] < 0
     assert label(25.0, 1e6)[1] == "start"
-    assert label(25.0, 1e11)[1] == "end"
+    assert label(25.0, 1e12)[1] == "end"
 
 
 @pytest.mark.parametrize("words", [ENGLISH, CHINESE])
