@@ -12,9 +12,9 @@ from kdgen.hub.scan import without_paths
 from kdgen.report.report import LOWER_IS_BETTER, Report, Row, count, heading, worded
 from kdgen.types import UserError, text
 from kdgen.ui import choices, markup, sharing
+from kdgen.ui.markup import times
 from kdgen.ui.plot import COLOURS, Axis, Series, plot
 from kdgen.ui.progress import follow
-from kdgen.ui.result import times
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.showcase import EXAMPLE
@@ -148,7 +148,7 @@ def tab(runs: Runs, tabs: gr.Tabs, tab: gr.Tab, shown: View) -> None:
     picture = gr.HTML(elem_id="kd-board")
     with gr.Group(elem_classes="kd-card"):
         chosen = gr.Radio([], label=say("board_pick"), info=say("board_pick_info"), elem_id="kd-board-pick")
-    message = gr.HTML()
+    message = gr.HTML(elem_id="kd-board-message")
     with gr.Row(elem_classes="kd-buttons"):
         begin = gr.Button(say("board_start"), variant="primary", elem_id="kd-board-start")
 

@@ -1,12 +1,13 @@
 """The curves of a run and the trade-offs of models, drawn for the page."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 from kdgen.metrics.signs import BOUNDS
 from kdgen.report.loss_curves import NOT_TERMS, points_of, smooth
 from kdgen.report.report import LOWER_IS_BETTER, heading
 from kdgen.ui.plot import COLOURS, DASHES, Axis, Point, Series, plot
-from kdgen.ui.progress import Curves
+from kdgen.ui.progress import Curves, Progress
 from kdgen.ui.words import translated
 
 POINTS = 240
@@ -19,6 +20,17 @@ OF_PHASES = {"student": (COLOURS[0], DASHES[0]), "control_steps": (COLOURS[1], D
              "control_seconds": (COLOURS[2], DASHES[2])}  # fmt: skip
 OF_TERMS = [(COLOURS[3 + (number + turn) % 3], DASHES[1 + number]) for turn in range(3) for number in range(3)]
 OTHER = (COLOURS[5], DASHES[3])
+
+
+def figures(progress: Progress, words: Mapping[str, str]) -> str:
+    """All curves of a run that there are, each with its title."""
+    charts = [
+        ("loss_title", loss_chart(progress.curves, words), ""),
+        ("quality_title", quality_chart(progress.curves, progress.primary_metric, words), quick_note(progress, words)),
+        ("signs_title", signs_chart(progress.curves, words), ""),
+    ]
+    return "".join(f"<figure class=kd-figure><figcaption>{escape(words[title])}</figcaption>{svg}{note}</figure>"
+                   for title, svg, note in charts if svg)  # fmt: skip
 
 
 def loss_chart(curves: Curves, words: Mapping[str, str]) -> str:
@@ -53,6 +65,13 @@ def quality_chart(
     level = (f"{words['teacher']} {taught[-1][1]:.4g}", taught[-1][1]) if taught else None
     up = Axis(translated(heading(primary_metric), words), zero=primary_metric.startswith(LOWER_IS_BETTER))
     return plot(lines, Axis(words["seconds"], zero=True), up, words["quality_alt"], level=level)
+
+
+def quick_note(progress: Progress, words: Mapping[str, str]) -> str:
+    """Why the figures of the quick evaluations are not those of the report."""
+    if not progress.quick_images:
+        return ""
+    return f"<p class=kd-note>{escape(words['quality_quick'].format(count=progress.quick_images))}</p>"
 
 
 def signs_chart(curves: Curves, words: Mapping[str, str]) -> str:

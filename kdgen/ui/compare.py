@@ -1,11 +1,12 @@
 """The Compare tab: models side by side on the same input, and what each costs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.report.report import Report
@@ -16,11 +17,16 @@ from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST, Pictures
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
+from kdgen.ui.theme import backgrounds
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
 
 PATIENCE = 5.0
 """Seconds to learn what models read, before every input is shown."""
+
+
+THUMBNAIL = 140
+"""Width of the pictures on buttons, in pixels."""
 
 
 @dataclass(slots=True)
@@ -46,7 +52,7 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
     """The tab."""
     pictures = Pictures(models.runs.limits)
     limits = models.runs.limits
-    names = list(comparing.photographs())
+    photographs = comparing.photographs()
     with gr.Row(equal_height=False, elem_classes="kd-columns"):
         with gr.Column(scale=4, min_width=320):
             with gr.Group(elem_classes="kd-card"):
@@ -54,8 +60,11 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
                                      allow_custom_value=True, max_choices=limits.models, label=say("models"),
                                      info=say("models_info"), elem_id="kd-models")  # fmt: skip
             with gr.Group(elem_classes="kd-card") as picture:
-                example = gr.Radio(names, value=FIRST, label=say("examples"), info=say("examples_info"))
-                photo = gr.Image(comparing.photographs()[FIRST], label=say("photograph"), interactive=False,
+                example = gr.Radio([(say(f"picture_{name}"), name) for name in photographs], value=FIRST,
+                                   label=say("examples"), info=say("examples_info"), elem_id="kd-examples",
+                                   elem_classes="kd-cards")  # fmt: skip
+                gr.HTML(_looks(photographs), elem_id="kd-examples-looks")
+                photo = gr.Image(photographs[FIRST], label=say("photograph"), interactive=False,
                                  type="pil", height=200,
                                  buttons=[], elem_id="kd-photo", alt_text="The photograph")  # fmt: skip
                 named = gr.Textbox(FIRST, visible=False)
@@ -100,6 +109,12 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
         queue=False,
     ).then(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_id="compare")
     return Comparing(chosen, run, inputs, outputs)
+
+
+def _looks(photographs: Mapping[str, Image.Image]) -> str:
+    """Photographs as the background of the buttons that choose them."""
+    small = [markup.address(image, width=THUMBNAIL) for image in photographs.values()]
+    return f"<style>{backgrounds('kd-examples', small)}</style>"
 
 
 def _suited(models: Models) -> Callable[..., list[Any]]:

@@ -24,7 +24,8 @@ from kdgen.ui.own import FOLDER
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
-from kdgen.ui.theme import inline
+from kdgen.ui.showcase import FOLDER as SHOWCASE
+from kdgen.ui.theme import backgrounds, inline
 from kdgen.ui.words import say, words_for
 
 CARDS = Path(__file__).parent / "cards"
@@ -83,7 +84,7 @@ def tab(runs: Runs, models: Models, tabs: gr.Tabs, comparing: compare.Comparing,
             except UserError:
                 message = markup.notice(words["hub_out"])
         found = [entry for entry in found if kind in ("all", entry.kind)]
-        named = [(" · ".join(filter(None, (entry.name, words[entry.origin], entry.figures))), entry.reference)
+        named = [("\n".join(filter(None, (f"{entry.name} · {words[entry.origin]}", entry.figures))), entry.reference)
                  for entry in found]  # fmt: skip
         return [gr.update(choices=named, value=None), _looks(found), message, gr.update(visible=False),
                 gr.update(visible=False)]  # fmt: skip
@@ -174,10 +175,11 @@ def teacher_of(runs: Runs, job: Job) -> str:
 
 def thumbnail(home: Path, task: str) -> str:
     """A square picture of what a run's student does, made once."""
-    path = home / "thumbnail.webp"
+    source = next(iter(sorted((home / SHOWCASE).glob("*-student.webp"))), home / "run" / "samples.png")
+    path = home / f"thumbnail-{source.stem}.webp"
     if not path.is_file():
         try:
-            with Image.open(home / "run" / "samples.png") as image:
+            with Image.open(source) as image:
                 side = min(image.size)
                 _square(image.convert("RGB"), side).save(path, "WEBP", quality=80)
         except OSError:
@@ -198,9 +200,7 @@ def _card(kind: str) -> str:
 
 def _looks(found: Sequence[Entry]) -> str:
     """The pictures of entries, as the background of the buttons that choose them."""
-    rules = (f"#kd-gallery label:nth-of-type({number})::before {{ background-image: url({inline(entry.picture)}); }}"
-             for number, entry in enumerate(found, start=1))  # fmt: skip
-    return f"<style>{' '.join(rules)}</style>"
+    return f"<style>{backgrounds('kd-gallery', [inline(entry.picture) for entry in found])}</style>"
 
 
 _hub: dict[int, tuple[Entry, ...]] = {}

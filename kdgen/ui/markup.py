@@ -38,12 +38,16 @@ def picture(image: Image.Image | Path, alt: str, *, width: int = 1600, css: str 
         with Image.open(image) as opened:
             opened.load()
             image = opened
+    return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="{address(image, width=width)}">'
+
+
+def address(image: Image.Image, *, width: int) -> str:
+    """An address that holds a picture, at most so many pixels wide."""
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     image.convert("RGB").save(file, "WEBP", quality=82, method=2)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="data:image/webp;base64,{data}">'
+    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def animation(path: Path, words: Words, gif: str) -> str:
@@ -76,7 +80,6 @@ def copying(id: str, words: Words) -> str:
 def costs(teacher: Cost, student: Cost, words: Words) -> str:
     """What the student costs beside its teacher."""
     cheaper = teacher.macs * teacher.calls / max(student.macs * student.calls, 1)
-    times = f"{cheaper:.1f}" if cheaper < 10 else f"{cheaper:.0f}"
 
     def line(name: str, cost: Cost) -> str:
         calls = f" &times; {cost.calls} {escape(words['calls'])}" if max(teacher.calls, student.calls) > 1 else ""
@@ -84,11 +87,16 @@ def costs(teacher: Cost, student: Cost, words: Words) -> str:
                 f"<td>{count(cost.macs)}{calls}</td></tr>")  # fmt: skip
 
     return (
-        f'<div class="kd-cost"><p class="kd-big">{times}&times; <span>{escape(words["cheaper"])}</span></p>'
+        f'<div class="kd-cost"><p class="kd-big">{times(cheaper)} <span>{escape(words["cheaper"])}</span></p>'
         f"<table><thead><tr><td></td><th scope=col>{escape(words['parameters'])}</th>"
         f"<th scope=col>{escape(words['macs'])}</th></tr></thead><tbody>{line(words['teacher'], teacher)}"
         f"{line(words['student'], student)}</tbody></table></div>"
     )
+
+
+def times(ratio: float) -> str:
+    """How many times, e.g. ``13.5x`` or ``49x``."""
+    return f"{ratio:.0f}x" if ratio >= 19.95 else f"{ratio:.1f}x"
 
 
 def status(job: Job | None, place: int, progress: Progress, words: Words, *, waits: bool = False) -> str:
@@ -104,7 +112,7 @@ def status(job: Job | None, place: int, progress: Progress, words: Words, *, wai
             facts.append(words["time_left"].format(time=clock(progress.seconds_left)))
         if progress.images_per_second:
             facts.append(words["speed"].format(speed=f"{progress.images_per_second:,.0f}"))
-        facts += [f"{key} {value:.3g}" for key, value in list(progress.terms.items())[:4]]
+        facts += _terms(progress.terms, words)
         if progress.part is not None:
             name, done, total = progress.part
             what = words.get(f"part_{name}", words["part_assistant"])
@@ -132,6 +140,13 @@ def status(job: Job | None, place: int, progress: Progress, words: Words, *, wai
         f'<p class="kd-facts">{line}</p>{f"<ol class=kd-phases>{steps}</ol>" if steps else ""}'
         f"{f'<div class=kd-hint>{notes}</div>' if notes else ''}</div>"
     )
+
+
+def _terms(terms: Mapping[str, float], words: Words) -> list[str]:
+    """The loss, and of its terms those that are not all of it."""
+    whole = terms.get("loss")
+    shown = [(key, value) for key, value in terms.items() if key == "loss" or value != whole]
+    return [f"{words['loss'] if key == 'loss' else key} {value:.3g}" for key, value in shown[:4]]
 
 
 def _phase(phase: str, progress: Progress, job: Job, words: Words) -> str:
@@ -183,7 +198,7 @@ def key_figures(report: Report | None, words: Words) -> str:
         parts.append(translated(worded(report.primary_metric, student.metrics[report.primary_metric]), words))
     teacher = report.find("teacher")
     if teacher is not None and student.macs:
-        parts.append(words["fewer_macs"].format(times=f"{teacher.image_macs / student.image_macs:.1f}x"))
+        parts.append(words["fewer_macs"].format(times=times(teacher.image_macs / student.image_macs)))
     parts.append(words["count_parameters"].format(count=f"{student.num_params:,}"))
     return " · ".join(parts)
 

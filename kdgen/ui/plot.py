@@ -1,16 +1,20 @@
-"""Lines and points as SVG that takes the page's colours and its font, light or dark."""
+"""Lines and points as SVG that takes the page's colours, its font and its width: text is as large on every screen."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 58, 14, 14, 44
 COLOURS = tuple(f"var(--kd-{name})" for name in ("accent", "second", "third", "fourth", "fifth", "sixth"))
 """Of series, the student's first."""
 
 DASHES = ("", "7 4", "2 4", "9 4 2 4")
+
+NEAR = 0.13
+"""How far, of the height, a label beside a point reaches, and somewhat more."""
+
+EDGE = 0.25
+"""How near to a side, of the width, a label is set inwards."""
 
 Point = tuple[float, float]
 
@@ -90,19 +94,24 @@ def plot(series: Sequence[Series], x: Axis, y: Axis, alt: str, *, level: tuple[s
         y_high += 0.12 * (y_high - y_low)
 
     def at(point: Point) -> Point:
-        return (LEFT + _share(point[0], x_low, x_high, x.log) * (WIDTH - LEFT - RIGHT),
-                HEIGHT - BOTTOM - _share(point[1], y_low, y_high, y.log) * (HEIGHT - TOP - BOTTOM))  # fmt: skip
+        """Shares of the width and of the height, from the upper left."""
+        return _share(point[0], x_low, x_high, x.log), 1 - _share(point[1], y_low, y_high, y.log)
 
-    parts = [_grid(x, y, (x_low, x_high), (y_low, y_high), at)]
+    placed = [(each, [at(point) for point in points]) for each, points in sound]
+    parts = [_grid(x, y, (x_low, x_high), (y_low, y_high))]
+    at_level = None
     if level:
-        _, up = at((x_low, level[1]))
-        parts.append(f'<line class="kd-level" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up:.1f}" y2="{up:.1f}"/>'
-                     f'<text class="kd-level-name" x="{WIDTH - RIGHT}" y="{up - 6 if up > 30 else up + 16:.1f}" '
-                     f'text-anchor="end">{escape(level[0])}</text>')  # fmt: skip
-    parts += [_line(each, [at(point) for point in points]) for each, points in sound]
+        at_level = at((x_low, level[1]))[1]
+        parts.append(f'<line class="kd-level" x1="0" x2="100%" y1="{_percent(at_level)}" y2="{_percent(at_level)}"/>'
+                     f'<text class="kd-level-name" x="100%" y="{_percent(at_level)}" dy="-6" text-anchor="end">'
+                     f"{escape(level[0])}</text>")  # fmt: skip
+    placed = placed[::-1]  # the first, which is the student's, on top
+    lines = "".join(_line(each, points) for each, points in placed if each.width)
+    if lines:
+        parts.append(f'<svg width="100%" height="100%" viewBox="0 0 100 100" preserveAspectRatio="none">{lines}</svg>')
+    parts += [_dots(each, points) if each.width else _named(each, points[0], at_level) for each, points in placed]
     legend = "" if any(not each.width for each, _ in sound) else _legend([each for each, _ in sound])
-    return (f'<svg class="kd-chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(alt, quote=True)}">'
-            f"{''.join(parts)}</svg>{legend}")  # fmt: skip
+    return f'<svg class="kd-chart" role="img" aria-label="{escape(alt, quote=True)}">{"".join(parts)}</svg>{legend}'
 
 
 def _sound(points: Sequence[Point], x: Axis, y: Axis) -> list[Point]:
@@ -116,32 +125,45 @@ def _share(value: float, low: float, high: float, log: bool) -> float:
     return (value - low) / (high - low or 1.0)
 
 
-def _grid(x: Axis, y: Axis, across: Point, up: Point, at: Callable[[Point], Point]) -> str:
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}%"
+
+
+def _grid(x: Axis, y: Axis, across: Point, up: Point) -> str:
     """Lines at round values, these values, and the titles of the axes."""
     parts = []
     for value in y.ticks(*up):
-        _, level = at((across[0], value))
-        parts.append(f'<line class="kd-grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{level:.1f}" y2="{level:.1f}"/>'
-                     f'<text x="{LEFT - 8}" y="{level + 4:.1f}" text-anchor="end">{_number(value)}</text>')  # fmt: skip
+        level = _percent(1 - _share(value, *up, y.log))
+        parts.append(f'<line class="kd-grid" x1="0" x2="100%" y1="{level}" y2="{level}"/>'
+                     f'<text x="0" y="{level}" dx="-8" dy="4" text-anchor="end">{_number(value)}</text>')  # fmt: skip
     for value in x.ticks(*across):
-        place, _ = at((value, up[0]))
-        parts.append(f'<text x="{place:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{_number(value)}</text>')
-    middle = (TOP + HEIGHT - BOTTOM) / 2
-    parts.append(f'<text class="kd-axis" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
-                 f'{escape(x.title)}</text><text class="kd-axis" transform="translate(13 {middle}) rotate(-90)" '
-                 f'text-anchor="middle">{escape(y.title)}</text>')  # fmt: skip
+        place = _percent(_share(value, *across, x.log))
+        parts.append(f'<text x="{place}" y="100%" dy="18" text-anchor="middle">{_number(value)}</text>')
+    parts.append(f'<text class="kd-axis" x="50%" y="100%" dy="38" text-anchor="middle">{escape(x.title)}</text>'
+                 f'<text class="kd-axis" x="0" y="0" dx="-46" dy="-22">{escape(y.title)}</text>')  # fmt: skip
     return "".join(parts)
 
 
 def _line(series: Series, points: Sequence[Point]) -> str:
-    if not series.width:
-        across, up = points[0]
-        return (f'<circle cx="{across:.1f}" cy="{up:.1f}" r="7" fill="{series.colour}"/><text class="kd-name" '
-                f'x="{across:.1f}" y="{up - 13:.1f}" text-anchor="middle">{escape(series.label)}</text>')  # fmt: skip
-    path = " ".join(f"{across:.1f},{up:.1f}" for across, up in points)
-    dots = "".join(f'<circle cx="{across:.1f}" cy="{up:.1f}" r="3.5" fill="{series.colour}"/>' for across, up in points)
+    path = " ".join(f"{100 * across:.2f},{100 * up:.2f}" for across, up in points)
     return (f'<polyline points="{path}" fill="none" stroke="{series.colour}" stroke-width="{series.width}" '
-            f'stroke-dasharray="{series.dash}" stroke-linejoin="round"/>{dots if series.dots else ""}')  # fmt: skip
+            f'stroke-dasharray="{series.dash}" stroke-linejoin="round" '
+            'vector-effect="non-scaling-stroke"/>')  # fmt: skip
+
+
+def _dots(series: Series, points: Sequence[Point]) -> str:
+    return "".join(f'<circle cx="{_percent(across)}" cy="{_percent(up)}" r="3.5" fill="{series.colour}"/>'
+                   for across, up in points if series.dots)  # fmt: skip
+
+
+def _named(series: Series, point: Point, level: float | None) -> str:
+    """A point with its label: above it, or below where the label would meet the level; never beyond a side."""
+    across, up = point
+    below = level is not None and 0 <= up - level < NEAR
+    anchor = "start" if across < EDGE else "end" if across > 1 - EDGE else "middle"
+    return (f'<circle cx="{_percent(across)}" cy="{_percent(up)}" r="7" fill="{series.colour}"/><text class="kd-name" '
+            f'x="{_percent(across)}" y="{_percent(up)}" dy="{24 if below else -13}" text-anchor="{anchor}">'
+            f"{escape(series.label)}</text>")  # fmt: skip
 
 
 def _legend(series: Sequence[Series]) -> str:

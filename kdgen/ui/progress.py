@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from kdgen.models.task_arguments import task_class
 from kdgen.recipe import read
 from kdgen.report.events import read_events
 from kdgen.report.loss_curves import NOT_TERMS, curves_of
@@ -45,6 +46,7 @@ class Progress:
         part: what of the phase is done now, and how many of how many: ``answers 300 3000``, ``teacher 1 5``.
         terms: of the loss, at the last step.
         primary_metric: the metric that decides.
+        quick_images: how many images its quick evaluations are of, 0 where that is not known.
         curves: steps and evaluations by phase, as ``kdgen.report.loss_curves.curves_of`` gives them.
         warnings: what the run said.
     """
@@ -59,6 +61,7 @@ class Progress:
     part: tuple[str, int, int] | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     primary_metric: str = "psnr"
+    quick_images: int = 0
     curves: Curves = field(default_factory=dict)
     warnings: tuple[Text, ...] = ()
 
@@ -128,6 +131,7 @@ def _read(folder: Path, changed: int, size: int) -> _Known:
     messages = tuple(Text.of(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
     phases = tuple(name for name in spans if name != timing.START)
     progress = Progress(folder, phases=phases, primary_metric=str(start["data"].get("primary_metric", "psnr")),
+                        quick_images=getattr(task_class({"name": recipe.task.name}), "quick_eval_images", 0),
                         curves=curves_of(events), warnings=messages)  # fmt: skip
     return _Known(progress, counted[-1] if counted else {}, timing.walls(_worked(counted)), spans)
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from kdgen.report.loss_curves import points_of
 from kdgen.report.report import LOWER_IS_BETTER, Report, Role, Row, count, heading, outdoes
 from kdgen.report.verdict import SAME, SAME_SHARE
 from kdgen.ui import markup
-from kdgen.ui.charts import quality_chart
+from kdgen.ui.charts import quality_chart, quick_note
+from kdgen.ui.markup import times
 from kdgen.ui.progress import Progress
 from kdgen.ui.words import translated
 
@@ -56,11 +58,6 @@ def numbers(report: Report, words: Words) -> Numbers | None:
     return Numbers(_kept(report, student, teacher, words), cheaper, faster, lost, gain, helped)
 
 
-def times(ratio: float) -> str:
-    """How many times, e.g. ``13.5x`` or ``49x``."""
-    return f"{ratio:.0f}x" if ratio >= 19.95 else f"{ratio:.1f}x"
-
-
 def headline(found: Numbers, report: Report, words: Words) -> str:
     """The result in a sentence."""
     teacher, student, key = report.find("teacher"), report.find("student"), report.primary_metric
@@ -77,8 +74,8 @@ def headline(found: Numbers, report: Report, words: Words) -> str:
     return words["headline_plain"].format(**figures)
 
 
-def result(report: Report, words: Words, *, place: str, pictures: Path | None = None, run: Progress | None = None,
-           curve: bool = False) -> str:  # fmt: skip
+def result(report: Report, words: Words, *, place: str, pictures: Path | None = None, coming: bool = False,
+           run: Progress | None = None, curve: bool = False) -> str:  # fmt: skip
     """Everything about a finished run as HTML.
 
     Args:
@@ -86,6 +83,7 @@ def result(report: Report, words: Words, *, place: str, pictures: Path | None = 
         words: of the page.
         place: a word that no other result on the page has, of letters and digits.
         pictures: the folder of its showcase, if it has one.
+        coming: whether its pictures are still being made.
         run: its progress, of which the curve comes.
         curve: whether the curve of its quality is shown.
     """
@@ -97,12 +95,14 @@ def result(report: Report, words: Words, *, place: str, pictures: Path | None = 
         if found.gain:
             told = words["helped" if found.helped else "not_helped"].format(gain=found.gain)
             parts.append(f'<p class="kd-helped">{escape(told)}</p>')
-    parts.append(slides(pictures, words, place=place) if pictures else "")
+    shown = slides(pictures, words, place=place) if pictures else ""
+    parts.append(shown or (_coming(words) if coming else ""))
     parts.append(five_rows(report, words))
     if curve and run is not None:
-        chart = quality_chart(run.curves, report.primary_metric, words)
-        parts.append(f"<figure class=kd-inner><figcaption>{escape(words['quality_title'])}</figcaption>{chart}</figure>"
-                     if chart else "")  # fmt: skip
+        measured = points_of(run.curves.get("student", {}), report.primary_metric)
+        chart = quality_chart(run.curves, report.primary_metric, words) if measured else ""
+        parts.append(f"<figure class=kd-inner><figcaption>{escape(words['quality_title'])}</figcaption>{chart}"
+                     f"{quick_note(run, words)}</figure>" if chart else "")  # fmt: skip
     parts.append(f"<details class=kd-rest><summary>{escape(words['all_figures'])}</summary>"
                  f"{markup.table(report, words)}</details>")  # fmt: skip
     return f'<div class="kd-result">{"".join(parts)}</div>'
@@ -115,13 +115,19 @@ def slides(folder: Path, words: Words, *, place: str) -> str:
         return ""
     lefts = [side for side in ("teacher", "input") if (folder / f"{names[0]}-{side}.webp").is_file()]
     stages = "".join(_stage(folder, name, lefts, words, first=not at) for at, name in enumerate(names))
-    picks = _choice(f"{place}-picture", names, {name: name for name in names}, words["pick_picture"], "kd-pictures")
+    titles = {name: _named(name, words) for name in names}
+    picks = _choice(f"{place}-picture", names, titles, words["pick_picture"], "kd-pictures")
     sides = _choice(
         f"{place}-left", lefts, {side: words[f"side_{side}"] for side in lefts}, words["pick_left"], "kd-lefts"
     )
     return (f'<div class="kd-slides" data-left="{lefts[0]}"><div class="kd-pick">{picks if len(names) > 1 else ""}'
             f'{sides if len(lefts) > 1 else ""}</div>{stages}<p class="kd-drag">{escape(words["drag"])} '
             f'<button type="button" class="kd-full">{escape(words["full_screen"])}</button></p></div>')  # fmt: skip
+
+
+def _coming(words: Words) -> str:
+    """In the place of the pictures, as large as they are."""
+    return f'<div class="kd-coming" role="status"><p>{escape(words["pictures_coming"])}</p></div>'
 
 
 def pictures_of(folder: Path) -> list[str]:
@@ -217,6 +223,12 @@ def _figure(row: Row, key: str) -> str:
     return f"{row.metrics[key]:.2f}" if key.partition("@")[0] == "psnr" else f"{row.metrics[key]:.4g}"
 
 
+def _named(name: str, words: Words) -> str:
+    """What a picture of a showcase is called."""
+    kind, _, number = name.partition(" ")
+    return " ".join(filter(None, (words.get(f"picture_{kind}", kind), number)))
+
+
 def _choice(group: str, values: Sequence[str], names: Mapping[str, str], legend: str, css: str) -> str:
     boxes = "".join(
         f'<label><input type="radio" name="{group}" value="{escape(value, quote=True)}"{" checked" * (not at)}>'
@@ -229,11 +241,11 @@ def _choice(group: str, values: Sequence[str], names: Mapping[str, str], legend:
 def _stage(folder: Path, name: str, lefts: Sequence[str], words: Words, *, first: bool) -> str:
     def image(side: str) -> str:
         data = base64.b64encode((folder / f"{name}-{side}.webp").read_bytes()).decode()
-        alt = escape(words["slide_alt"].format(side=words[f"side_{side}"], name=name), quote=True)
+        alt = escape(words["slide_alt"].format(side=words[f"side_{side}"], name=_named(name, words)), quote=True)
         return f'<img class="kd-{side}" alt="{alt}" src="data:image/webp;base64,{data}">'
 
     images = "".join(image(side) for side in [*lefts, "student"])
-    label = escape(words["slide_range"].format(name=name), quote=True)
+    label = escape(words["slide_range"].format(name=_named(name, words)), quote=True)
     tags = "".join(
         f'<span class="kd-tag kd-{side}">{escape(words[f"side_{side}"])}</span>' for side in [*lefts, "student"]
     )

@@ -29,8 +29,8 @@ def run_time(spans: Mapping[str, float] | None, words: Words) -> str:
         "train": sum(seconds for name, seconds in spans.items() if name not in APART),
         "controls": sum(spans.get(name, 0.0) for name in CONTROLS), "report": spans.get("report", 0.0),
     }  # fmt: skip
-    parts = [escape(words[f"span_{name}"].format(time=roughly(seconds))) for name, seconds in groups.items()
-             if seconds >= 1]  # fmt: skip
+    parts = [f"<span>{escape(words[f'span_{name}'].format(time=roughly(seconds)))}</span>"
+             for name, seconds in groups.items() if seconds >= 1]  # fmt: skip
     whole = words["whole_time"].format(time=roughly(sum(spans.values())))
     return f'<p class="kd-whole">{whole}</p><p class="kd-spans">{" · ".join(parts)}</p>'
 

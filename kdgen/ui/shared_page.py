@@ -23,6 +23,13 @@ from kdgen.ui.words import CHINESE, ENGLISH
 
 Words = Mapping[str, str]
 SIZE = (1200, 630)
+FONTS = "".join(
+    f'@font-face {{ font-family: "IBM Plex Sans"; font-weight: {weight}; font-display: swap; '
+    f'src: url("../static/fonts/IBMPlexSans/IBMPlexSans-{name}.woff2") format("woff2"); }}'
+    for name, weight in (("Regular", "400"), ("Bold", "600 700"))
+)
+"""Of the app, which Gradio serves."""
+
 INK, SOFT, ACCENT, PAPER = "#1e293b", "#475569", "#0f766e", "#ffffff"
 
 
@@ -104,7 +111,7 @@ def _scripts() -> str:
 def _looks() -> str:
     rules = (HERE / "style.css").read_text(encoding="utf-8")
     dark = " ".join(line.split("{", 1)[1].rsplit("}", 1)[0] for line in _blocks(rules, ".dark {"))
-    return rules + "@media (prefers-color-scheme: dark) { :root { color-scheme: dark; " + dark + " } }"
+    return FONTS + rules + "@media (prefers-color-scheme: dark) { :root { color-scheme: dark; " + dark + " } }"
 
 
 def _blocks(rules: str, opening: str) -> list[str]:

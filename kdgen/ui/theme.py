@@ -1,6 +1,7 @@
 """The looks of the page: one accent colour, system fonts and fonts that Gradio carries, much white."""
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 
 from gradio.themes import Base
@@ -44,6 +45,8 @@ def theme() -> Base:
         button_primary_background_fill_hover_dark="#5eead4",
         button_primary_text_color="white",
         button_primary_text_color_dark="#042f2e",
+        checkbox_border_color="#64748b",
+        checkbox_border_color_dark="#94a3b8",
         checkbox_background_color_selected="#0f766e",
         checkbox_background_color_selected_dark="#2dd4bf",
         checkbox_label_background_fill_selected="#ccfbf1",
@@ -62,11 +65,19 @@ def theme() -> Base:
 
 def css() -> str:
     """The page's own rules, and the pictures of the cards within them."""
-    cards = "\n".join(
-        f"#kd-kinds label:nth-of-type({number})::before {{ background-image: url({inline(path)}); }}"
-        for number, path in enumerate(sorted((HERE / "cards").glob("*.webp")), start=1)
-    )
+    cards = backgrounds("kd-kinds", [inline(path) for path in sorted((HERE / "cards").glob("*.webp"))])
     return "\n".join([*((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "setup.css")), cards])
+
+
+def backgrounds(id: str, addresses: Sequence[str]) -> str:
+    """Rules that give each choice of a group its picture.
+
+    Args:
+        id: of the group.
+        addresses: of the pictures, in the order of the choices.
+    """
+    return "\n".join(f"#{id} label:nth-of-type({number})::before {{ background-image: url({address}); }}"
+                     for number, address in enumerate(addresses, start=1))  # fmt: skip
 
 
 def inline(path: str | Path) -> str:
@@ -76,7 +87,7 @@ def inline(path: str | Path) -> str:
 
 HEAD = """
 <script src="kdgen/setup.js"></script>
-<meta name="description" content="Distil image generators and denoisers in the browser.">
+<meta name="description" content="Distill image generators and denoisers in the browser.">
 <script src="kdgen/page.js" defer></script>
 <script src="kdgen/browser_student.js" type="module"></script>
 <style>

@@ -17,7 +17,7 @@ from kdgen.hub.scan import without_paths
 from kdgen.types import UserError, text
 from kdgen.ui import markup, sharing
 from kdgen.ui.browser_student import element
-from kdgen.ui.charts import loss_chart, quality_chart, signs_chart
+from kdgen.ui.charts import figures
 from kdgen.ui.job import Job
 from kdgen.ui.origin import origin
 from kdgen.ui.progress import Progress, follow
@@ -130,21 +130,20 @@ def look(
         return [runs_listed, *(values | {"state": state, "timer": gr.Timer(active=False)}).values()]
     progress = follow(runs.home(job) / "run")
     values["status"] = markup.status(job, runs.place(job.id), progress, words, waits=runs.waits(job))
+    pictures = _pictures(runs, job)
+    if (job.state, pictures) != (state.get("state"), state.get("pictures")):
+        values["table"] = _result(runs, job, progress, words, pictures)
     if job.state != state.get("state"):
         values["example"] = ""
         values["link"], values["revoke"] = link_to(runs, job, words, request)
         values |= _buttons(runs, job, progress)
-        values["table"] = _result(runs, job, progress, words)
         values["local"] = element(f"browser/{job.id}/", job.task, words) if job.state == "done" else ""
     values["curves"] = _curves(progress, state, job, words)
     values["preview"] = _preview(progress, state, words)
-    if job.state == "done" and not state.get("showcase") and showcase_of(runs, job).is_dir():
-        state["showcase"] = True
-        values["table"] = _result(runs, job, progress, words)
     values["learned"] = _learned(runs, job, state, words)
-    state["state"] = job.state
-    waits = job.state == "done" and not state.get("showcase") and time.time() - job.ended < SHOWN_WITHIN
-    return [runs_listed, *(values | {"state": state, "timer": gr.Timer(active=not job.over or waits)}).values()]
+    state |= {"state": job.state, "pictures": pictures}
+    values |= {"state": state, "timer": gr.Timer(active=not job.over or pictures == "coming")}
+    return [runs_listed, *values.values()]
 
 
 @lru_cache(maxsize=4)
@@ -202,13 +201,17 @@ def _buttons(runs: Runs, job: Job, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _result(runs: Runs, job: Job, progress: Progress, words: Mapping[str, str]) -> str:
+def _pictures(runs: Runs, job: Job) -> str:
+    """Whether the pictures of a finished run are ``there`` or ``coming``; empty where there are none."""
+    there, recent = showcase_of(runs, job).is_dir(), time.time() - job.ended < SHOWN_WITHIN
+    return "" if job.state != "done" else "there" if there else "coming" if recent else ""
+
+
+def _result(runs: Runs, job: Job, progress: Progress, words: Mapping[str, str], pictures: str) -> str:
     """The result of a finished run."""
     report = progress.report() if job.state == "done" else None
-    if report is None:
-        return ""
-    folder = showcase_of(runs, job)
-    return result(report, words, place=job.id, pictures=folder if folder.is_dir() else None)
+    return "" if report is None else result(report, words, place=job.id, pictures=showcase_of(runs, job),
+                                            coming=pictures == "coming")  # fmt: skip
 
 
 def _learned(runs: Runs, job: Job, state: dict[str, Any], words: Mapping[str, str]) -> Any:
@@ -226,12 +229,8 @@ def _curves(progress: Progress, state: dict[str, Any], job: Job, words: Mapping[
     recent = time.time() - state.get("drawn", 0) < CURVES_EVERY and not job.over
     if count == state.get("count", -1) or (recent and count):
         return gr.skip()
-    state["count"], state["drawn"] = count, time.time()
-    charts = [("loss_title", loss_chart(progress.curves, words)),
-              ("quality_title", quality_chart(progress.curves, progress.primary_metric, words)),
-              ("signs_title", signs_chart(progress.curves, words))]  # fmt: skip
-    return "".join(f"<figure class=kd-figure><figcaption>{words[title]}</figcaption>{svg}</figure>"
-                   for title, svg in charts if svg)  # fmt: skip
+    state |= {"count": count, "drawn": time.time()}
+    return figures(progress, words)
 
 
 def _preview(progress: Progress, state: dict[str, Any], words: Mapping[str, str]) -> Any:
@@ -243,11 +242,11 @@ def _preview(progress: Progress, state: dict[str, Any], words: Mapping[str, str]
         state["preview"] = stamp
         if path is None:
             return ""
-        alt = words["samples_alt" if path.name == "samples.png" else "preview_alt"]
-        image = markup.picture(path, alt)
+        kind = "samples" if path.name == "samples.png" else "preview"
+        image = markup.picture(path, words[f"{kind}_alt"])
     except (OSError, SyntaxError):
         return gr.skip()
-    title = words["samples_title" if path.name == "samples.png" else "preview_title"]
+    title = words[f"{kind}_title"]
     return f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{title}</figcaption>{image}</figure>'
 
 

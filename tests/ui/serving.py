@@ -39,6 +39,13 @@ def begun(server, before):
     raise AssertionError("no run was begun")
 
 
+def violations(page):
+    """What axe, which the page has loaded, finds wrong with it: rules, and where they are broken."""
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    return {each["id"]: [node["html"][:160] for node in each["nodes"][:4]] for each in found
+            if each["impact"] in ("serious", "critical")}  # fmt: skip
+
+
 def stop(page):
     page.locator("#kd-stop").click()
     page.locator(".kd-stopped").wait_for()

@@ -1,16 +1,22 @@
 """What a finished run says to a colleague, and the charts drawn for the page."""
 
+import json
 import re
+import shutil
+import time
 
 import pytest
 
 from kdgen.report.compare import compare
 from kdgen.report.report import Report, Row
 from kdgen.ui import watch
-from kdgen.ui.charts import loss_chart, quality_chart
+from kdgen.ui.charts import figures, loss_chart, quality_chart
+from kdgen.ui.job import new_session, owner_of
+from kdgen.ui.limits import Limits
+from kdgen.ui.plot import COLOURS, Axis, Series, plot
 from kdgen.ui.progress import follow
 from kdgen.ui.result import five_rows, headline, numbers, result
-from kdgen.ui.runs import size_of
+from kdgen.ui.runs import Runs, size_of
 from kdgen.ui.showcase import EXAMPLE, FOLDER
 from kdgen.ui.words import CHINESE, ENGLISH
 
@@ -101,3 +107,67 @@ def test_terms_are_told_apart_and_the_teacher_is_a_line() -> None:
 
 def test_a_log_tells_what_the_teacher_reaches() -> None:
     assert follow(EXAMPLE).curves["teacher"]["evaluate"][0]["data"]["psnr"] > 29
+
+
+def test_the_label_of_a_point_keeps_off_the_level_and_the_sides() -> None:
+    def label(figure: float, across: float) -> tuple[float, str]:
+        others = [Series(str(place), [(place, 20.0)], COLOURS[1], width=0) for place in (1e6, 1e12)]
+        points = [Series("1", [(across, figure)], COLOURS[0], width=0), *others]
+        chart = plot(points, Axis("cost", log=True), Axis("quality"), "all", level=("Teacher", 30.0))
+        found = re.search(r'dy="([-\d]+)" text-anchor="(\w+)">1<', chart)
+        assert found is not None
+        return float(found[1]), found[2]
+
+    assert label(29.8, 1e9) == (24.0, "middle"), "below, for the level is just above"
+    assert label(25.0, 1e9)[0] < 0
+    assert label(30.2, 1e9)[0] < 0
+    assert label(25.0, 1e6)[1] == "start"
+    assert label(25.0, 1e12)[1] == "end"
+
+
+@pytest.mark.parametrize("words", [ENGLISH, CHINESE])
+def test_the_curve_says_that_its_figures_are_of_a_few_images(words: dict[str, str]) -> None:
+    run = follow(EXAMPLE)
+    note = words["quality_quick"].format(count=2)
+    assert run.quick_images == 2
+    assert note in watch.example(words)
+    assert figures(run, words).count("kd-note") == 1
+
+
+@pytest.mark.parametrize("words", [ENGLISH, CHINESE])
+def test_a_preset_promises_no_more_than_its_example_keeps(words: dict[str, str]) -> None:
+    report = follow(EXAMPLE).report()
+    found = numbers(report, words) if report else None
+    (promised,) = re.findall(r"([\d.]+) dB", words["preset_denoise"])
+    assert found is not None
+    assert float(found.lost.removesuffix(" dB")) <= float(promised) <= 0.2
+
+
+def test_pictures_that_are_being_made_are_announced(tmp_path, monkeypatch) -> None:
+    id, owner = "0123456789ab", new_session()
+    home = tmp_path / "runs" / id
+    shutil.copytree(EXAMPLE, home / "run", ignore=shutil.ignore_patterns(FOLDER))
+    job = {"id": id, "owner": owner_of(owner), "name": "denoise", "task": "denoise", "created": 1.0,
+           "ended": time.time(), "state": "done", "message": ""}  # fmt: skip
+    (home / "job.json").write_text(json.dumps(job))
+    runs = Runs(Limits(folder=tmp_path), lambda *_: 0)
+
+    def seen(state):
+        return dict(zip(("chosen", *watch.LOOKED), watch.look(runs, owner, id, state, None), strict=True))
+
+    first = seen({})
+    assert ENGLISH["pictures_coming"] in first["table"]
+    assert first["timer"].active
+    again = seen(first["state"])
+    assert isinstance(again["table"], dict), "nothing new"
+    shutil.copytree(EXAMPLE / FOLDER, home / FOLDER)
+    there = seen(first["state"])
+    assert "kd-stage" in there["table"]
+    assert "kd-coming" not in there["table"]
+    assert not there["timer"].active
+    shutil.rmtree(home / FOLDER)
+    monkeypatch.setattr(watch, "SHOWN_WITHIN", 0.0)
+    late = seen(first["state"])
+    assert "kd-coming" not in late["table"], "they never came"
+    assert not late["timer"].active
+    runs.close()

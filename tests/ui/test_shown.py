@@ -6,7 +6,7 @@ import zipfile
 from itertools import pairwise
 
 import pytest
-from serving import TINY, ended
+from serving import TINY, ended, stop, violations
 
 import kdgen
 
@@ -55,6 +55,88 @@ def test_a_result_fits_every_screen(opened, finished, width, touch):
     for left, right in pairwise(boxes):
         assert left[1] <= right[0] + 1 or left[3] <= right[2] + 1, "columns do not overlap"
         assert width > 860 or left[3] <= right[2] + 1, "on a narrow screen one stands below the other"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_run_is_accessible_wherever_it_is_shown(opened, finished, axe, client, session, scheme):
+    found = {}
+
+    def looked_at(place):
+        page.wait_for_timeout(700)
+        found.update({(place, rule): where for rule, where in violations(page).items()})
+
+    client.predict(preset="denoise", seconds=100, settings=TINY, session=session, api_name="/distill")
+    page = opened(session=session, color_scheme=scheme)
+    page.evaluate(axe)
+    page.locator("#kd-preview img").wait_for()
+    looked_at("running")
+    stop(page)
+    page = opened(session=finished[1], color_scheme=scheme)
+    page.evaluate(axe)
+    page.locator("#kd-table .kd-stage:not([hidden])").wait_for()
+    for panel in ("#kd-share", "#kd-export", "#kd-own", "#kd-follow"):
+        page.locator(f"{panel} button").first.click()
+    page.locator("#kd-table summary").click()
+    page.locator("#kd-share-make").click()
+    address = page.locator("#kd-address").inner_text()
+    looked_at("result")
+    page.locator("#kd-open-compare").click()
+    page.locator("#kd-figures table").wait_for()
+    looked_at("compare")
+    page.get_by_role("tab", name="Gallery").click()
+    page.locator("#kd-gallery label", has_text="your run").first.click()
+    page.locator("#kd-details table").wait_for()
+    looked_at("gallery")
+    page.get_by_role("tab", name="Board").click()
+    page.locator("#kd-board table").wait_for()
+    looked_at("board")
+    page.goto(address)
+    page.evaluate(axe)
+    page.locator("summary").first.click()
+    looked_at("shared")
+    assert found == {}
+
+
+def test_text_of_charts_is_as_large_on_a_phone(opened):
+    page = opened(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page.locator("#kd-example .kd-chart").wait_for()
+    sizes = page.locator("#kd-example .kd-chart text").evaluate_all(
+        "texts => texts.map(each => parseFloat(getComputedStyle(each).fontSize) * each.getScreenCTM().a)"
+    )
+    assert min(sizes) >= 12
+    chart = page.locator("#kd-example .kd-figure, #kd-example .kd-inner").first.bounding_box()
+    for text in page.locator("#kd-example .kd-chart text").all():
+        box = text.bounding_box()
+        assert chart["x"] - 1 <= box["x"], text.inner_text()
+        assert box["x"] + box["width"] <= chart["x"] + chart["width"] + 1, text.inner_text()
+
+
+FOCUSED = """() => {
+  const focused = document.activeElement;
+  const marked = [focused, focused.closest('label'), focused.closest('.kd-stage'), focused.closest('.kd-field')];
+  const seen = marked.some(each => each && getComputedStyle(each).outlineStyle === 'solid' && parseFloat(getComputedStyle(each).outlineWidth) >= 2);
+  return [focused === document.body, seen, focused.outerHTML.slice(0, 120)];
+}"""
+
+
+@pytest.mark.parametrize("tab", ["Distill", "Compare", "Gallery", "Board"])
+def test_what_has_the_keyboard_is_seen(opened, tab):
+    page = opened(tab=tab)
+    page.wait_for_timeout(700)
+    if tab == "Distill":
+        for panel in ("#kd-advanced", "#kd-own", "#kd-follow"):
+            page.locator(f"{panel} button").first.click()
+    page.locator(".kd-brand").click()
+    unseen, count = [], 0
+    for _ in range(90):
+        page.keyboard.press("Tab")
+        over, seen, what = page.evaluate(FOCUSED)
+        if over:
+            break
+        count += 1
+        unseen += [] if seen else [what]
+    assert unseen == []
+    assert count > 8
 
 
 def test_a_colleague_sees_and_can_do_nothing(opened, chromium, server, axe, finished, client):

@@ -47,5 +47,7 @@
       new Notification("kdgen", {body: told, tag: "kdgen-run"});
     state = status.dataset.state;
   };
-  new MutationObserver(follow).observe(document.body ?? document.documentElement, {childList: true, subtree: true});
+  // What stands on a place for files is its name: Gradio gives it another, which speech control would not find.
+  const named = () => document.querySelectorAll(".upload-container[aria-label]").forEach((each) => each.removeAttribute("aria-label"));
+  new MutationObserver(() => { named(); follow(); }).observe(document.body ?? document.documentElement, {childList: true, subtree: true});
 })();
