@@ -8,10 +8,11 @@ import json
 import subprocess
 import sys
 import threading
-from contextlib import suppress
 from html import escape
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import torch
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -52,6 +53,12 @@ SIDE = 256
 
 SECONDS = 120
 """How long it may take to make the files."""
+
+REFUSED = 2
+"""Exit code for a student that cannot run in a browser."""
+
+WAITING = anyio.CapacityLimiter(8)
+"""Threads in which files are made or waited for, beside those that answer everything else."""
 
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 
@@ -98,7 +105,7 @@ def make(run: Path, folder: Path) -> None:
 
 
 def made(runs: Runs, job: Job) -> Path:
-    """The folder with the files of a finished run's student, which are made when first asked for.
+    """The folder with the files of a finished run's student, which are made when first asked for, or refused for good.
 
     Raises:
         UserError: for a run that is not done, and for a student that cannot run in a browser.
@@ -106,25 +113,27 @@ def made(runs: Runs, job: Job) -> Path:
     if job.state != "done":
         raise UserError(not_done(job))
     home = runs.home(job)
-    folder = home / "browser"
+    folder, refusal = home / "browser", home / "browser.json"
     with _making:
-        if not (folder / "facts.json").is_file():
-            _make(home, folder, environment(runs.limits.folder / "cache"))
+        if not ((folder / "facts.json").is_file() or refusal.is_file()):
+            _make(home, folder, refusal, environment(runs.limits.folder / "cache"))
+    if refusal.is_file():
+        raise UserError(restored(json.loads(refusal.read_text(encoding="utf-8")))["message"])
     return folder
 
 
-def _make(home: Path, folder: Path, env: dict[str, str]) -> None:
+def _make(home: Path, folder: Path, refusal: Path, env: dict[str, str]) -> None:
+    """Make the files in a process of its own, or write down why there are none."""
     command = [sys.executable, "-m", "kdgen.ui.browser_student", str(home / "run"), str(folder)]
     try:
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise UserError(text("too_large_for_browser", "it took more than {seconds} s to export this student: it is too "
                              "large for a browser", seconds=SECONDS)) from None  # fmt: skip
-    if done.returncode:
-        reason: str = text("no_export", "this student could not be exported")
-        with suppress(ValueError, LookupError):
-            reason = restored(json.loads(done.stdout.splitlines()[-1]))["message"]
-        raise UserError(reason)
+    if done.returncode == REFUSED:
+        write_text(refusal, done.stdout.splitlines()[-1])
+    elif done.returncode:
+        raise UserError(text("no_export", "this student could not be exported"))
 
 
 def routes(runs: Runs) -> list[BaseRoute]:
@@ -148,7 +157,7 @@ def routes(runs: Runs) -> list[BaseRoute]:
         try:
             session = request.cookies.get(COOKIE, "")
             job = shown_by(runs, token) if token else runs.get(request.path_params["run"], session)
-            folder = await run_in_threadpool(made, runs, job)
+            folder = await anyio.to_thread.run_sync(made, runs, job, limiter=WAITING)
         except UserError as error:
             return JSONResponse({"error": translated(error, words_of(request.headers))}, 404)
         return FileResponse(folder / name, media_type=MADE[name], headers={"Cache-Control": "private, max-age=3600"})
@@ -182,7 +191,7 @@ def main() -> None:
         make(Path(sys.argv[1]), Path(sys.argv[2]))
     except UserError as error:
         print(json.dumps(with_texts({"message": error.text})))
-        sys.exit(2)
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """What the server answers to whoever has a link: shared runs, pictures of link previews, the script of the pages."""
 
+from functools import lru_cache
+from pathlib import Path
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -12,6 +15,15 @@ from kdgen.ui.progress import follow
 from kdgen.ui.runs import Runs
 from kdgen.ui.showcase import FOLDER
 from kdgen.ui.words import words_of
+
+KEPT = 64
+"""Pictures of link previews that are kept."""
+
+
+@lru_cache(maxsize=KEPT)
+def _preview(home: Path, name: str, shown: bool) -> bytes:
+    """The picture of link previews of a run; ``shown`` says whether there are pictures of what its student does."""
+    return shared_page.link_picture(follow(home / "run").report(), home / FOLDER, name)
 
 
 def shared_routes(runs: Runs) -> list[BaseRoute]:
@@ -39,12 +51,11 @@ def shared_routes(runs: Runs) -> list[BaseRoute]:
         def made() -> Response:
             try:
                 job = sharing.shown_by(runs, request.path_params["token"])
-                pictures, file = runs.home(job) / FOLDER, request.path_params["file"]
-                path = pictures / "learned.webp" if file == "learned.webp" else runs.home(job) / "link.jpg"
-                if file == "link.jpg" and not path.is_file():
-                    report = follow(runs.home(job) / "run").report()
-                    shared_page.link_picture(report, pictures, job.name, path)
-                data = path.read_bytes()
+                home, file = runs.home(job), request.path_params["file"]
+                if file == "learned.webp":
+                    data = (home / FOLDER / file).read_bytes()
+                else:
+                    data = _preview(home, job.name, (home / FOLDER).is_dir())
             except (OSError, UserError):
                 return Response(status_code=404)
             kind = "image/webp" if file == "learned.webp" else "image/jpeg"

@@ -407,3 +407,17 @@ def test_a_job_of_an_unfinished_folder_names_nothing(runs):
         resolve(reference, MINE, runs)
     runs.own.finish(place, None)
     assert not place.exists()
+
+
+def test_a_teacher_that_was_refused_is_asked_for_anew_without_another_upload(models, tmp_path):
+    file = weights(tmp_path / "mine.safetensors", depth=3, width=8)
+    with pytest.raises(UserError, match="missing"):
+        models.bring([file], declaration("dncnn", "depth=4, width=8", "[0, 1]", "residual", ""), MINE)
+    models.bring([file], declaration("dncnn", "depth=3, width=8", "[0, 1]", "residual", ""), MINE)
+    assert not file.exists()
+
+
+def test_a_recipe_is_called_what_files_can_be_called(runs):
+    assert accept(override(preset("denoise"), ["name=" + "x" * 119]), MINE, runs).name
+    with pytest.raises(UserError, match="120 bytes"):
+        accept(override(preset("denoise"), ["name=" + "\u540d" * 110]), MINE, runs)

@@ -8,9 +8,9 @@ from kdgen.report.compare import compare
 from kdgen.report.report import Report, Row
 from kdgen.ui import watch
 from kdgen.ui.charts import loss_chart, quality_chart
+from kdgen.ui.disk import size_of
 from kdgen.ui.progress import follow
 from kdgen.ui.result import five_rows, headline, numbers, result
-from kdgen.ui.runs import size_of
 from kdgen.ui.showcase import EXAMPLE, FOLDER
 from kdgen.ui.words import CHINESE, ENGLISH
 
