@@ -23,6 +23,7 @@ from kdgen.ui import choices, comparing, picture_files, teacher_files
 from kdgen.ui.comparing import Options, Shown
 from kdgen.ui.limits import Limits
 from kdgen.ui.uploads import open_full
+from kdgen.ui.visitors import check_facts
 from kdgen.ui.worker import Named, resident
 
 KEPT, KEPT_BYTES = 12, 10**9
@@ -97,7 +98,10 @@ def _loaded(models: Sequence[Named]) -> dict[str, Model]:
 
 def _model(named: Named) -> Model:
     if named not in _kept:
-        _kept[named] = load(named[1])
+        model = load(named[1])
+        if named[1].startswith("hub:") and "#" not in named[1]:  # of a half they are written here
+            check_facts(model.task, hub=True)
+        _kept[named] = model
     _kept.move_to_end(named)
     while len(_kept) > 1 and (len(_kept) > KEPT or sum(map(_bytes, _kept.values())) > KEPT_BYTES):
         _kept.popitem(last=False)

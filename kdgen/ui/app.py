@@ -70,6 +70,7 @@ def build(runs: Runs, models: Models, codes: Codes, estimates: Estimates, studen
             with gr.Tab(say("board"), id="board") as fourth:
                 board.tab(runs, tabs, fourth, shown)
         endpoints(runs, models)
+        shown.student.keep_in_cache = exports.Downloads(runs)  # type: ignore[assignment]
 
         def to_compare(id: str | None, request: gr.Request) -> list[Any]:
             session = session_of(request)

@@ -1,6 +1,7 @@
 """The board: students of a preset by quality against cost, and a start from the recipe of any of them."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 import gradio as gr
 
 from kdgen.hub.scan import without_paths
+from kdgen.presets import preset as find_preset
 from kdgen.report.report import LOWER_IS_BETTER, Report, Row, count, heading, worded
 from kdgen.types import UserError, text
 from kdgen.ui import choices, markup, sharing
+from kdgen.ui.composing import AGAIN
 from kdgen.ui.markup import times
 from kdgen.ui.plot import COLOURS, Axis, Series, plot
 from kdgen.ui.progress import follow
@@ -84,12 +87,14 @@ def places(runs: Runs, session: str) -> list[Place]:
 
 
 def ranked(found: Sequence[Place], preset: str) -> list[Place]:
-    """Those of a preset that were measured alike, the best first."""
+    """Those of a preset that were measured alike, as it says where it is one that is offered, the best first."""
     chosen = [place for place in found if place.preset == preset]
     if not chosen:
         return []
-    key = chosen[-1].report.primary_metric
-    alike = [place for place in chosen if place.report.primary_metric == key]
+    measured, key = chosen[-1].report.task, chosen[-1].report.primary_metric
+    with suppress(UserError):
+        measured = str(find_preset(preset).task)
+    alike = [place for place in chosen if (place.report.task, place.report.primary_metric) == (measured, key)]
     return sorted(alike, key=lambda place: place.figure * (1 if key.startswith(LOWER_IS_BETTER) else -1))[:MOST]
 
 
@@ -170,7 +175,8 @@ def tab(runs: Runs, tabs: gr.Tabs, tab: gr.Tab, shown: View) -> None:
     def start(key: str | None, request: gr.Request) -> list[Any]:
         session = session_of(request)
         try:
-            job = runs.submit(accept(recipe_text(runs, key or "", session), session, runs), session)
+            recipe = accept(recipe_text(runs, key or "", session), session, runs)
+            job = runs.submit(recipe, session, again=AGAIN)
             return ["", gr.Tabs(selected="distill"), *look(runs, session, job.id, {}, request)]
         except UserError as error:
             return [markup.refusal(error, words_for(request)), gr.skip(), *[gr.skip()] * len(shown.outputs)]

@@ -12,6 +12,8 @@ from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import anyio
+import anyio.to_thread
 import torch
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -28,7 +30,7 @@ from kdgen.models.nets.fold import folded
 from kdgen.models.task_arguments import task_class
 from kdgen.tasks.infer_task import task_of
 from kdgen.types import Batch, Event, UserError, text
-from kdgen.types.text import with_texts
+from kdgen.types.text import restored, with_texts
 from kdgen.ui.job import Job, not_done
 from kdgen.ui.markup import Words
 from kdgen.ui.onnxruntime_web import FILES, VERSION, runtime
@@ -52,6 +54,12 @@ SIDE = 256
 
 SECONDS = 120
 """How long it may take to make the files."""
+
+REFUSED = 2
+"""Exit code for a student that cannot run in a browser."""
+
+WAITING = anyio.CapacityLimiter(8)
+"""Threads in which files are made or waited for, beside those that answer everything else."""
 
 IMMUTABLE = {"Cache-Control": "public, max-age=31536000, immutable"}
 
@@ -98,23 +106,26 @@ def make(run: Path, folder: Path) -> None:
 
 
 def made(runs: Runs, job: Job) -> Path:
-    """The folder with the files of a finished run's student, which are made when first asked for.
+    """The folder with the files of a finished run's student, which are made when first asked for, or refused for good.
 
     Raises:
         UserError: for a run that is not done, and for a student that cannot run in a browser.
     """
     if job.state != "done":
         raise UserError(not_done(job))
-    folder = runs.home(job) / "browser"
+    home = runs.home(job)
+    folder, refusal = home / "browser", home / "browser.json"
     with _making:
-        if not (folder / "facts.json").is_file():
-            _make(runs, job, folder)
+        if not ((folder / "facts.json").is_file() or refusal.is_file()):
+            _make(runs, home, folder, refusal)
+    if refusal.is_file():
+        raise UserError(restored(json.loads(refusal.read_text(encoding="utf-8")))["message"])
     return folder
 
 
-def _make(runs: Runs, job: Job, folder: Path) -> None:
-    """The same by ``make``, in a process bounded in time and memory."""
-    paths = [str(path.resolve()) for path in (runs.home(job) / "run", folder)]
+def _make(runs: Runs, home: Path, folder: Path, refusal: Path) -> None:
+    """Make the files in a process bounded in time and memory, or write down why there are none."""
+    paths = [str(path.resolve()) for path in (home / "run", folder)]
     arguments, limits = [sys.executable, "-m", "kdgen.ui.browser_student", *paths], runs.limits
     with TemporaryDirectory(prefix="browser-", dir=limits.folder) as place:
         env = environment(limits.folder / "cache")
@@ -122,8 +133,11 @@ def _make(runs: Runs, job: Job, folder: Path) -> None:
         if code in (*INTERRUPTED, *KILLED):
             raise UserError(text("too_large_for_browser", "to export this student took more than {seconds} s, or all "
                                  "memory: it is too large for a browser", seconds=SECONDS))  # fmt: skip
-        if code:
-            raise UserError(complaint(Path(place), code))
+        reason = complaint(Path(place), code) if code else None
+    if code == REFUSED:
+        write_text(refusal, json.dumps(with_texts({"message": reason})))
+    elif reason is not None:
+        raise UserError(reason)
 
 
 def routes(runs: Runs) -> list[BaseRoute]:
@@ -147,7 +161,7 @@ def routes(runs: Runs) -> list[BaseRoute]:
         try:
             session = request.cookies.get(COOKIE, "")
             job = shown_by(runs, token) if token else runs.get(request.path_params["run"], session)
-            folder = await run_in_threadpool(made, runs, job)
+            folder = await anyio.to_thread.run_sync(made, runs, job, limiter=WAITING)
         except UserError as error:
             return JSONResponse({"error": translated(error, words_of(request.headers))}, 404)
         return FileResponse(folder / name, media_type=MADE[name], headers={"Cache-Control": "private, max-age=3600"})
@@ -182,7 +196,7 @@ def main() -> None:
     except UserError as error:
         print(json.dumps(with_texts(asdict(Event(kind="refused", data={"message": error.text})))))
         print(f"kdgen: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":

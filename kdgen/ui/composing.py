@@ -23,6 +23,9 @@ from kdgen.ui.sessions import session_of
 from kdgen.ui.visitors import accept
 from kdgen.ui.words import words_for
 
+AGAIN = 3.0
+"""Seconds after a click on Start in which another one begins no second run of the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
@@ -86,7 +89,7 @@ def submit(
             raise UserError("\n".join(mistakes))
         recipe = on_pictures(composed(chosen, session, models, wait=runs.limits.request_seconds), chosen.pictures)
     accepted = accept(recipe, session, runs)
-    job = runs.submit(accepted, session)
+    job = runs.submit(accepted, session, again=AGAIN)
     estimates.note(accepted, runs.home(job))
     return job
 

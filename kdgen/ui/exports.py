@@ -4,7 +4,7 @@ import json
 import shutil
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,22 @@ SECONDS = 300.0
 _making = threading.Lock()
 
 
+class Downloads:
+    """The files of runs that may be sent. They go with their runs, not an hour after they were sent like all others.
+
+    Args:
+        runs: whose they are.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+
+    def __iter__(self) -> Iterator[str]:
+        """Their paths, as Gradio knows them."""
+        for job in self.runs.all():
+            yield from map(str, (served(self.runs) / job.place).glob("*"))
+
+
 def exported(runs: Runs, job: Job, format: str) -> tuple[Path, dict[str, Any]]:
     """A student in another format, where it may be served from, and its parity as `kdgen export` measured it.
 
@@ -44,7 +60,7 @@ def exported(runs: Runs, job: Job, format: str) -> tuple[Path, dict[str, Any]]:
     if job.state != "done":
         raise UserError(not_done(job))
     name = f"{job.name}{FORMATS[format]}"
-    place = served(runs) / job.id
+    place = served(runs) / job.place
     file = place / (name if "." in FORMATS[format] else f"{name}.zip")
     parity = place / f"{name}.parity.json"
     if not _making.acquire(timeout=SECONDS):

@@ -5,8 +5,12 @@ import hashlib
 import os
 import re
 
+from gradio import route_utils
+from gradio.route_utils import GradioMultiPartParser
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,8 +23,8 @@ from kdgen.ui.shared_page import previews_of
 from kdgen.ui.uploads import Uploads
 from kdgen.ui.words import translated, words_of
 
-BODY_BYTES, UPLOAD_BYTES = 4_000_000, 500_000_000
-"""Bytes of a request, and of one that uploads files."""
+BODY_BYTES, UPLOAD_BYTES, FIELD_BYTES = 4_000_000, 500_000_000, 1000
+"""Bytes of a request, of one that uploads files, and of a field in that which is no file."""
 
 COOKIE_SECONDS = 180 * 86_400
 
@@ -81,7 +85,7 @@ class Guard:
         headers = Headers(scope=scope)
         if _foreign(headers, scope["method"]):
             scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"cookie"]
-        if (complaint := self._oversized(scope, headers)) is not None:
+        if (complaint := await self._oversized(scope, headers)) is not None:
             await complaint(scope, receive, send)
             return
         fresh, previews = "", b""
@@ -94,7 +98,7 @@ class Guard:
             receive = _counted(receive, UPLOAD_BYTES if _uploads(scope) else BODY_BYTES)
         await _Answer(send, fresh, previews, called=called).through(self.app, scope, receive)
 
-    def _oversized(self, scope: Scope, headers: Headers) -> Response | None:
+    async def _oversized(self, scope: Scope, headers: Headers) -> Response | None:
         """A refusal of a request whose body says that it is too large."""
         if scope["method"] in ("GET", "HEAD", "OPTIONS"):
             return None
@@ -103,7 +107,7 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > most:
             return JSONResponse({"error": translated(_too_large(most), words_of(headers))}, 413)
-        if upload and self.uploads.full():
+        if upload and await run_in_threadpool(self.uploads.full):
             full = text("uploads_full", "too many files were uploaded here lately: come back in an hour")
             return JSONResponse({"error": translated(full, words_of(headers))}, 507)
         return None
@@ -130,6 +134,20 @@ def _counted(receive: Receive, most: int) -> Receive:
         return message
 
     return counting
+
+
+class FilesAlone(GradioMultiPartParser):
+    """What reads the body of an upload: other fields than files, which Gradio gathers in memory, are bounded."""
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Take a piece of a part. Raises MultiPartException for a field that is no file and too long."""
+        part = self._current_part
+        if part.file is None and len(part.data) + end - start > FIELD_BYTES:
+            raise MultiPartException(f"a field of an upload that is no file has at most {FIELD_BYTES} bytes")
+        super().on_part_data(data, start, end)
+
+
+route_utils.GradioMultiPartParser = FilesAlone  # type: ignore[misc]
 
 
 class _Answer:

@@ -10,7 +10,7 @@ from kdgen.types import Text, UserError, text
 
 State = Literal["queued", "running", "done", "stopped", "failed"]
 ID = re.compile(r"[0-9a-f]{12}")
-SECRET = re.compile(r"[\w-]{20,64}")
+SECRET = re.compile(r"[\w-]{20,64}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,11 @@ class Job:
     def over(self) -> bool:
         """Whether nothing will happen to it by itself."""
         return self.state not in ("queued", "running")
+
+    @property
+    def place(self) -> str:
+        """The name of the folder from which its files are sent, which nobody finds out who has its id or a link."""
+        return hashlib.sha256(f"{self.id} {self.owner}".encode()).hexdigest()[:32]
 
 
 STATES: dict[State, Text] = {

@@ -97,7 +97,7 @@ class Models:
         return use
 
     def bring(self, files: Sequence[Path], declared: Mapping[str, Any] | None, session: str) -> tuple[str, own.About]:
-        """Take a teacher in files that were uploaded, which are removed.
+        """Take a teacher in files that were uploaded, which are removed; those that are refused may be asked for anew.
 
         Args:
             files: as ``kdgen.ui.teacher_files.keep`` takes them.
@@ -110,23 +110,27 @@ class Models:
         Raises:
             UserError: what ``Own.begin`` and ``kdgen.ui.teacher_files.keep`` do.
         """
-        return self._taken(session, files, "keep_teacher", declared, self.runs.limits.teacher_bytes)
+        taken = self._taken(session, files, "keep_teacher", declared, self.runs.limits.teacher_bytes)
+        _remove(files)
+        return taken
 
     def bring_pictures(self, files: Sequence[Path], session: str) -> tuple[str, own.About]:
-        """Take pictures to train on, likewise; see ``kdgen.ui.picture_files.keep``."""
-        return self._taken(session, files, "keep_pictures", self.runs.limits)
+        """Take pictures to train on, likewise, but nothing stays of those that are refused.
+
+        See ``kdgen.ui.picture_files.keep``.
+        """
+        try:
+            return self._taken(session, files, "keep_pictures", self.runs.limits)
+        finally:
+            _remove(files)
 
     def _taken(self, session: str, files: Sequence[Path], call: str, *args: Any) -> tuple[str, own.About]:
         about = None
+        name, folder = self.runs.own.begin(session)
         try:
-            name, folder = self.runs.own.begin(session)
-            try:
-                about = self.questions.worker.call(call, list(files), *args, folder.resolve())
-            finally:
-                self.runs.own.finish(folder, about)
+            about = self.questions.worker.call(call, list(files), *args, folder.resolve())
         finally:
-            for file in files:
-                file.unlink(missing_ok=True)
+            self.runs.own.finish(folder, about)
         assert about is not None
         return name, about
 
@@ -146,6 +150,11 @@ class Models:
             self._pins = {key: each for key, each in self._pins.items() if key[1] == period}
             self._pins[named, period] = exact
         return exact
+
+
+def _remove(files: Sequence[Path]) -> None:
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 def make_room() -> None:

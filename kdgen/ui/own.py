@@ -17,6 +17,7 @@ from typing import Literal
 
 from kdgen.types import Text, UserError, text
 from kdgen.types.text import restored, with_texts
+from kdgen.ui import disk
 from kdgen.ui.job import owner_of
 from kdgen.ui.limits import Limits
 from kdgen.utils.convert import write_text
@@ -79,11 +80,11 @@ class Own:
         place = self.folder / owner_of(session)
         place.mkdir(exist_ok=True)
         most = self.limits.own_bytes
-        if len(list(place.iterdir())) >= EACH or _bytes(place) > most:
+        if len(list(place.iterdir())) >= EACH or disk.size_of(place) > most:
             raise UserError(
                 text("brought_much", "you have brought much already, and it is kept for an hour: come back then")
             )
-        if _bytes(self.folder) > EVERYBODY * most or shutil.disk_usage(self.folder).free < 2**28 + most:
+        if disk.size_of(self.folder) > EVERYBODY * most or disk.full(self.folder, most):
             raise UserError(text("brought_full", "too much was brought here lately: come back in an hour"))
         name = secrets.token_hex(8)
         (place / name).mkdir()
@@ -167,7 +168,3 @@ def copy(folder: Path, home: Path) -> None:
             (target / path.relative_to(folder)).mkdir(exist_ok=True)
         else:
             os.link(path, target / path.relative_to(folder))
-
-
-def _bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

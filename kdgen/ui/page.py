@@ -1,6 +1,7 @@
 """The page as Gradio holds it, but every value that a browser or a program sends is judged before anything sees it."""
 
 import copy
+import errno
 import math
 import sys
 import traceback
@@ -12,6 +13,7 @@ import anyio.to_thread
 import gradio as gr
 
 from kdgen.types import UserError, text
+from kdgen.ui import disk
 from kdgen.ui.uploads import Uploads
 from kdgen.ui.words import translated, words_for
 
@@ -82,6 +84,8 @@ class Page(gr.Blocks):
         except (gr.Error, UserError, StopAsyncIteration):
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(disk.FULL) from None
             where = traceback.extract_tb(error.__traceback__)[-1]
             name = f"{block_fn.name}: {type(error).__name__}: {str(error)[:200]}"
             print(f"kdgen: {name} ({Path(where.filename).name}:{where.lineno})", file=sys.stderr, flush=True)

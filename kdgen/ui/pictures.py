@@ -12,10 +12,11 @@ from pathlib import Path
 from PIL import Image
 
 from kdgen.types import UserError, text
+from kdgen.ui import disk
 from kdgen.ui.comparing import photographs
 from kdgen.ui.job import owner_of
 from kdgen.ui.limits import Limits
-from kdgen.ui.runs import SERVED, size_of
+from kdgen.ui.runs import SERVED
 from kdgen.ui.uploads import open_picture
 
 FIRST = "chelsea"
@@ -50,7 +51,7 @@ class Pictures:
         for old in sorted(place.iterdir(), key=_changed)[:-KEPT]:
             old.unlink(missing_ok=True)
         self.sweep()
-        if size_of(self.folder) < self.limits.uploads_bytes:
+        if disk.size_of(self.folder) < self.limits.uploads_bytes:
             shutil.copyfile(path, place / f"{name}{ORIGINAL}")
         return f"own:{name}"
 
@@ -82,7 +83,7 @@ class Pictures:
             for place in parent.glob("*"):
                 if time.time() - _changed(place) > ORIGINAL_SECONDS:
                     shutil.rmtree(place, ignore_errors=True)
-            if parent.is_dir() and size_of(parent) > self.limits.uploads_bytes:
+            if parent.is_dir() and disk.size_of(parent) > self.limits.uploads_bytes:
                 raise UserError(text("downloads_busy", "many others are downloading at the moment: come back in an "
                                      "hour"))  # fmt: skip
             place = parent / secrets.token_hex(16)

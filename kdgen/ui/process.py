@@ -84,9 +84,10 @@ def execute(
     if (home / FOLDER).is_dir():  # nothing that is made of what a visitor brought outlives the run
         env = {**(os.environ if env is None else env), "KDGEN_CACHE": str((home / FOLDER / CACHE).resolve())}
     process = _begun(arguments, home, env, spare)
-    (home / "pid").write_text(str(process.pid), encoding="utf-8")
+    with suppress(OSError):  # a full disk: what was begun is watched nevertheless
+        (home / "pid").write_text(str(process.pid), encoding="utf-8")
     with suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, process.pid, 2)
+        os.setpriority(os.PRIO_PROCESS, process.pid, os.getpriority(os.PRIO_PROCESS, 0) + 2)
     if memory:
         with suppress(OSError, ValueError, AttributeError):
             resource.prlimit(process.pid, resource.RLIMIT_DATA, (memory, memory))

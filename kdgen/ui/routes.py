@@ -31,6 +31,7 @@ CLOSED = (
     "file/{path:path}", "proxy={url:path}", "stream/{rest:path}", "deep_link", "dev/reload", "process_recording",
     "custom_component/{rest:path}", "run-history/{rest:path}", "runs", "vibe-edit", "undo-vibe-edit", "vibe-code",
     "vibe-starter-queries", "vibe-edit/", "undo-vibe-edit/", "vibe-code/", "vibe-starter-queries/",
+    "component_server", "component_server/",
 )  # fmt: skip
 """Of Gradio's own answers those that fetch, keep or send what this page never asks for."""
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from kdgen.recipe import Recipe
 from kdgen.types import Text, UserError, text
 from kdgen.types.text import restored, with_texts
-from kdgen.ui import own
+from kdgen.ui import disk, own
 from kdgen.ui.job import ID, Job, State, owner_of
 from kdgen.ui.limits import Limits
 from kdgen.ui.process import STOP, Execute, command, complaint, end_orphan, environment, execute, showing
@@ -25,7 +25,7 @@ SWEEP_EVERY = 60.0
 SHOWING_SECONDS = 90.0
 """For the pictures of a finished run."""
 SERVED = "served"
-"""The folder, within that of the app, whose files the page may send; what belongs to a run lies under its id."""
+"""The folder, within that of the app, whose files the page may send; what belongs to a run lies under its place."""
 
 
 class Runs:
@@ -62,17 +62,28 @@ class Runs:
 
     # -- what visitors do ----------------------------------------------------------------------------------------
 
-    def submit(self, recipe: Recipe, session: str) -> Job:
-        """Put a run at the end of the line. Raises UserError where the line or the session's share is full."""
+    def submit(self, recipe: Recipe, session: str, *, again: float = 0.0) -> Job:
+        """Put a run at the end of the line; the same asked for again within ``again`` seconds is the one there is.
+
+        Raises UserError where the line or the session's share is full.
+        """
         job = Job(secrets.token_hex(6), owner_of(session), recipe.name, recipe.task.name, time.time())
-        home = self.folder / job.id
-        brought = [self.brought(each, session) for each in own.brought(recipe.to_json())]
+        home, written = self.folder / job.id, recipe.to_json() + "\n"
+        brought = [self.brought(each, session) for each in own.brought(written)]
         with self._changed:
+            recent = (other for other in self.owned_by(session) if job.created - other.created < again)
+            for other in recent:
+                if not other.over and (self.folder / other.id / "recipe.json").read_text("utf-8") == written:
+                    return other
             self._make_room(job.owner)
             home.mkdir()
-            for folder in brought:
-                own.copy(folder, home)
-            write_text(home / "recipe.json", recipe.to_json() + "\n")
+            try:
+                for folder in brought:
+                    own.copy(folder, home)
+                write_text(home / "recipe.json", written)
+            except OSError:  # a full disk, or what was brought was swept away meanwhile
+                shutil.rmtree(home, ignore_errors=True)
+                raise
             self._enter(job)
         return job
 
@@ -137,10 +148,10 @@ class Runs:
         with self._changed:
             return self._jobs.get(id)
 
-    def done(self) -> list[Job]:
-        """The finished runs of all."""
+    def all(self) -> list[Job]:
+        """The runs of everybody."""
         with self._changed:
-            return [job for job in self._jobs.values() if job.state == "done"]
+            return list(self._jobs.values())
 
     def owned_by(self, session: str) -> list[Job]:
         """The runs of a session, the newest first."""
@@ -227,11 +238,11 @@ class Runs:
         """Remove finished runs that are old, then the oldest until all fit on the disk."""
         with self._changed:
             over = sorted((job for job in self._jobs.values() if job.over), key=lambda job: job.ended)
-        total = size_of(self.folder)
+        total = disk.size_of(self.folder)
         for job in over:
             old = time.time() - job.ended > self.limits.keep_hours * 3600
             if old or total > self.limits.disk_bytes:
-                total -= size_of(self.folder / job.id)
+                total -= disk.size_of(self.folder / job.id)
                 with self._changed:
                     if self._jobs.get(job.id) == job:
                         self._remove(job)
@@ -264,9 +275,8 @@ class Runs:
         if len(self._line) >= self.limits.in_line:
             raise UserError(text("line_full", "the line is full: come back in a while, or duplicate this Space to have "
                                  "one of your own"))  # fmt: skip
-        if shutil.disk_usage(self.folder).free < 2**28:
-            raise UserError(text("no_disk", "the disk of this machine is full: come back in a while, or delete some of "
-                                 "your runs"))  # fmt: skip
+        if disk.full(self.folder):
+            raise UserError(disk.FULL)
 
     def _enter(self, job: Job) -> None:
         with self._changed:
@@ -281,19 +291,10 @@ class Runs:
 
     def _remove(self, job: Job) -> None:
         self._jobs.pop(job.id, None)
-        for place in (self.folder, self.limits.folder / SERVED):
-            shutil.rmtree(place / job.id, ignore_errors=True)
+        for place in (self.folder / job.id, self.limits.folder / SERVED / job.place):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def too_long(seconds: int) -> Text:
     """Why a run ended whose time was up."""
     return text("too_long", "it took longer than the {seconds} s that a run has here", seconds=seconds)
-
-
-def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total

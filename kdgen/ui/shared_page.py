@@ -1,10 +1,10 @@
 """The page behind a read-only link: a finished run, how to make it again, and its picture for link previews."""
 
+import io
 from collections.abc import Mapping
 from functools import lru_cache
 from html import escape
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -129,14 +129,13 @@ def _copied(id: str, title: str, text: str, words: Words) -> str:
             f'<pre id="{id}" tabindex="0">{escape(text)}</pre>')  # fmt: skip
 
 
-def link_picture(report: Report | None, pictures: Path, title: str, out: Path) -> None:
-    """Write the picture of link previews: the student's picture beside the teacher's, and the three numbers.
+def link_picture(report: Report | None, pictures: Path, title: str) -> bytes:
+    """The picture of link previews, a JPEG: the student's picture beside the teacher's, and the three numbers.
 
     Args:
         report: whose numbers; None for none.
         pictures: a showcase.
         title: the line above the numbers.
-        out: the file, JPEG.
     """
     canvas = Image.new("RGB", SIZE, PAPER)
     draw = ImageDraw.Draw(canvas)
@@ -151,16 +150,15 @@ def link_picture(report: Report | None, pictures: Path, title: str, out: Path) -
         top = 190 + 142 * line
         _write(draw, (left, top), value, 72, ACCENT)
         _write(draw, (left, top + 84), name, 28, SOFT)
-    canvas.save(out, "JPEG", quality=85)
+    file = io.BytesIO()
+    canvas.save(file, "JPEG", quality=85)
+    return file.getvalue()
 
 
 @lru_cache(maxsize=1)
 def front_picture() -> bytes:
     """The picture of link previews of the app itself: that of the run that comes with it, as a JPEG."""
-    with TemporaryDirectory(prefix="kdgen-") as place:
-        path = Path(place) / "link.jpg"
-        link_picture(follow(EXAMPLE).report(), EXAMPLE / FOLDER, ENGLISH["link_title"], path)
-        return path.read_bytes()
+    return link_picture(follow(EXAMPLE).report(), EXAMPLE / FOLDER, ENGLISH["link_title"])
 
 
 def _lines(found: Numbers | None) -> list[tuple[str, str]]:

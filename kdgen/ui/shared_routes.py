@@ -1,5 +1,8 @@
 """What the server answers to whoever has a link, or owns a run: shared pages, link pictures, animations."""
 
+from functools import lru_cache
+from pathlib import Path
+
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
@@ -14,7 +17,15 @@ from kdgen.ui.sessions import COOKIE
 from kdgen.ui.showcase import FOLDER, LEARNED
 from kdgen.ui.words import words_of
 
-KINDS = {".webp": "image/webp", ".gif": "image/gif", ".jpg": "image/jpeg"}
+KINDS = {".webp": "image/webp", ".gif": "image/gif"}
+KEPT = 64
+"""Pictures of link previews that are kept."""
+
+
+@lru_cache(maxsize=KEPT)
+def _preview(home: Path, name: str, shown: bool) -> bytes:
+    """The picture of link previews of a run; ``shown`` says whether there are pictures of what its student does."""
+    return shared_page.link_picture(follow(home / "run").report(), home / FOLDER, name)
 
 
 def shared_routes(runs: Runs) -> list[BaseRoute]:
@@ -42,15 +53,15 @@ def shared_routes(runs: Runs) -> list[BaseRoute]:
         def made() -> Response:
             try:
                 job = sharing.shown_by(runs, request.path_params["token"])
-                pictures, file = runs.home(job) / FOLDER, request.path_params["file"]
-                path = pictures / file if file in LEARNED else runs.home(job) / "link.jpg"
-                if file == "link.jpg" and not path.is_file():
-                    report = follow(runs.home(job) / "run").report()
-                    shared_page.link_picture(report, pictures, job.name, path)
-                data = path.read_bytes()
+                home, file = runs.home(job), request.path_params["file"]
+                if file in LEARNED:
+                    data = (home / FOLDER / file).read_bytes()
+                else:
+                    data = _preview(home, job.name, (home / FOLDER).is_dir())
             except (OSError, UserError):
                 return Response(status_code=404)
-            return Response(data, media_type=KINDS[path.suffix], headers={"Cache-Control": "private, max-age=60"})
+            kind = KINDS.get(Path(file).suffix, "image/jpeg")
+            return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
 
         return await run_in_threadpool(made)
 

@@ -15,7 +15,7 @@ from kdgen.ui.job import STATES, Job
 from kdgen.ui.runs import Runs
 from kdgen.utils.convert import write_text
 
-TOKEN = re.compile(r"([0-9a-f]{12})-([\w-]{22})")
+TOKEN = re.compile(r"([0-9a-f]{12})-([\w-]{22})", re.ASCII)
 FILE = "share.json"
 GONE = text("nothing_shown", "nothing is shown under this link: its owner took it back, or the run was deleted")
 
@@ -72,7 +72,7 @@ def shown_by(runs: Runs, token: str) -> Job:
 
 def all_shared(runs: Runs) -> list[Shared]:
     """All runs that their owners show, the newest first."""
-    jobs = sorted(runs.done(), key=lambda job: -job.ended)
+    jobs = sorted((job for job in runs.all() if job.state == "done"), key=lambda job: -job.ended)
     return [Shared(job, token) for job in jobs if (token := token_of(runs, job))]
 
 

@@ -32,7 +32,7 @@ class Spare:
             if self._process is not None and self._process.poll() is None:
                 return
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__], env=self.env, stdin=subprocess.PIPE,
+                [sys.executable, "-P", __file__, str(os.getpid())], env=self.env, stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
 
@@ -86,13 +86,17 @@ def get_ready() -> None:
     net(torch.zeros(1, 1, 8, 8)).sum().backward()
 
 
-def wait() -> None:
-    """Get ready, read a command and run it."""
+def wait(server: int) -> None:
+    """Get ready, read a command and run it, unless the server that gave it is gone: the next one gives it anew.
+
+    Args:
+        server: id of its process.
+    """
     with suppress(OSError):
         os.nice(NICENESS)
     get_ready()
     line = sys.stdin.readline()
-    if not line:
+    if not line or os.getppid() != server:
         return
     given = json.loads(line)
     os.chdir(given["home"])
@@ -107,4 +111,4 @@ def wait() -> None:
 
 
 if __name__ == "__main__":
-    wait()
+    wait(int(sys.argv[1]))

@@ -18,7 +18,7 @@ from kdgen.models.task_arguments import changes_images, task_class, task_name
 from kdgen.types import Text, UserError, text
 from kdgen.types.text import replaced
 from kdgen.ui.own import DECLARATION, About
-from kdgen.ui.visitors import check_sizes
+from kdgen.ui.visitors import check_facts, check_sizes
 from kdgen.utils.schema import read_json_text
 
 WEIGHTS = "model.safetensors"
@@ -54,7 +54,7 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
         _gather(files, declared, folder, most)
     for path in folder.rglob("*.safetensors"):
         check_header(path)
-    _check_nets(folder)
+    _check_configurations(folder)
     name = next(iter(sorted(files, key=lambda file: file.suffix.lower() != ".safetensors"))).stem[:60]
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -135,11 +135,13 @@ def check_header(path: Path) -> None:
                              "hold", file=path.name))  # fmt: skip
 
 
-def _check_nets(folder: Path) -> None:
-    """Refuse arguments of nets that are too large, before one is built."""
+def _check_configurations(folder: Path) -> None:
+    """Refuse arguments of nets that are too large, before one is built, and facts that would open anything."""
     for name in (DECLARATION, "config.json"):
         if (folder / name).is_file():
             data = _read(folder / name)
+            if isinstance(facts := data.get("task"), dict):
+                check_facts(facts)
             net = data.get("net")
             if "_class_name" not in data and isinstance(net, dict) and isinstance(net.get("args"), dict):
                 check_sizes(net["args"])

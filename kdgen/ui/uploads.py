@@ -12,11 +12,14 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from kdgen.types import UserError, text
+from kdgen.ui import disk
 from kdgen.ui.limits import Limits
 from kdgen.utils.image_io import from_image
 
 WHITE = 255.0
 KEPT_SECONDS = 3600.0
+FILES = 5000
+"""How many files may lie here, which are counted at every upload."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 
 
@@ -48,9 +51,10 @@ class Uploads:
                              "machine is read; upload the file itself, again if that was long ago"))  # fmt: skip
 
     def full(self) -> bool:
-        """Whether no more are taken for now."""
+        """Whether no more are taken for now: too many bytes or files are here, or there is no room for more."""
         self.sweep()
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file()) > self.bytes
+        found = disk.sizes(self.folder)
+        return sum(found) > self.bytes or len(found) > FILES or disk.full(self.folder)
 
     def sweep(self) -> None:
         """Remove what lay here for an hour."""

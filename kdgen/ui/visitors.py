@@ -38,12 +38,16 @@ LARGEST = {
 LARGEST_OTHER = 100_000
 """Largest value of all other keys; their smallest is as far below 0."""
 
+FACTS = {"size": 1024, "patch": 1024, "crop": 1024}
+"""The same of what models say of themselves, whose images may be larger than those that are trained on here."""
+
 LEAST: dict[str, float] = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
 DEPTH = 12
 SOURCE = {"name", "args"}
 """The keys of a source of images."""
 
 MOST_TEACHERS = 3
+NAME_BYTES = 120
 REPOSITORIES = 8
 CACHE_GIB = 2.0
 """Room for the teachers' cached answers of all runs, whatever a recipe says."""
@@ -110,6 +114,9 @@ def accept(recipe: Recipe | str | Mapping[str, Any], session: str, runs: Runs) -
     data = recipe.model_dump(mode="json")
     if recipe.teacher is not None and not isinstance(recipe.teacher, str):
         raise UserError(CHECKPOINT)
+    if len(recipe.name.encode()) > NAME_BYTES:
+        raise UserError(text("name_too_long", "the name of a recipe has at most {most} bytes here, for files are "
+                             "called after it: choose a shorter one", most=NAME_BYTES))  # fmt: skip
     if data["cache"]["dir"] is not None:
         raise UserError(text("no_cache_dir", "cache.dir names a folder of this machine: leave it out"))
     if recipe.device not in ("auto", "cpu"):
@@ -200,6 +207,29 @@ def check_sizes(args: Mapping[str, Any]) -> None:
     _checked(args, Naming(refuse, refuse), {})
 
 
+def check_facts(facts: Mapping[str, Any], *, hub: bool = False) -> None:
+    """Refuse what a stranger's model says of its task where a task that is built of it would open anything.
+
+    Args:
+        facts: what it says.
+        hub: whether models of the Hub may be named beside bundled ones.
+
+    Raises:
+        UserError: for other models, files and folders, and for what is too large.
+    """
+
+    def known(reference: Any) -> str:
+        name = str(reference)
+        if name in TEACHERS or name in _bundled():
+            return name
+        if hub and name.startswith("hub:"):
+            return str(HubId.read(name.partition("#")[0]))
+        raise UserError(text("facts_name", "its configuration names the model {name!r}: that of a model from elsewhere "
+                             "names bundled ones alone", name=name[:60]))  # fmt: skip
+
+    _checked(facts, Naming(known, known), FACTS)
+
+
 def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = "", depth: int = 0) -> Any:
     """A part of a recipe with its models resolved; raises for what is not allowed.
 
@@ -214,7 +244,7 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
         raise UserError(text("too_deep", "this recipe is nested too deeply"))
     if key == "init" and value in STARTS:
         return value
-    if key == "init" and not isinstance(value, str):
+    if (key == "init" and not isinstance(value, str)) or (key in MODELS and isinstance(value, dict)):
         raise UserError(CHECKPOINT)
     if key == "teachers" and isinstance(value, dict):
         if len(value) > MOST_TEACHERS:
@@ -262,4 +292,4 @@ def _bundled() -> Iterator[str]:
     return (path.name for path in BUNDLED.iterdir() if (path / "config.json").is_file())
 
 
-__all__ = ["ID", "TEACHERS", "Weighing", "accept", "check_sizes", "resolve"]
+__all__ = ["ID", "TEACHERS", "Weighing", "accept", "check_facts", "check_sizes", "resolve"]

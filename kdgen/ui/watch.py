@@ -262,7 +262,7 @@ def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
     Raises:
         UserError: for a run that is being deleted, or has no student yet.
     """
-    run, place = runs.home(job) / "run", served(runs) / job.id
+    run, place = runs.home(job) / "run", served(runs) / job.place
     student = student_of(run)
     if student is None:
         raise UserError(text("no_student_yet", "this run has no student yet") if run.is_dir() else

@@ -92,7 +92,7 @@ class Worker:
             self._connection = Connection(ours.detach())
             memory = self.limits.request_bytes
             with suppress(OSError, ValueError, AttributeError):
-                os.setpriority(os.PRIO_PROCESS, self._process.pid, 1)
+                os.setpriority(os.PRIO_PROCESS, self._process.pid, os.getpriority(os.PRIO_PROCESS, 0) + 1)
                 resource.prlimit(self._process.pid, resource.RLIMIT_DATA, (memory, memory))
         return self._connection
 

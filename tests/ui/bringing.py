@@ -2,9 +2,13 @@
 
 import zipfile
 
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from kdgen import registry
 from kdgen.models.loading import BUNDLED
+from kdgen.registry import Spec
 
 
 def zipped(path, files, **changed):
@@ -27,3 +31,9 @@ def photographs(tmp_path, count=5, side=80):
     for path in paths:
         Image.effect_noise((side, side), 60).save(path)
     return paths
+
+
+def weights(path, **args):
+    torch.manual_seed(0)
+    save_file(registry.build("net", Spec(name="dncnn", args=args)).state_dict(), path)
+    return path

@@ -51,6 +51,18 @@ def test_others_stand_there_only_where_they_want_to(runs):
     assert len(board.places(runs, MINE)) == 2
 
 
+def test_who_was_measured_otherwise_is_not_ranked_among_them(runs):
+    """Little noise, or flat pictures of one's own, would come out on top."""
+    path = runs.folder / "aaaaaaaaaaaa" / "run" / "report.json"
+    report = json.loads(path.read_text())
+    report["task"] = report["task"].replace("sigma=25", "sigma=1")
+    next(row for row in report["rows"] if row["role"] == "student")["metrics"]["psnr"] = 60.0
+    path.write_text(json.dumps(report))
+    found = board.places(runs, MINE)
+    assert len(found) == 2
+    assert [place.key for place in board.ranked(found, "denoise")] == ["example"]
+
+
 def test_a_recipe_begins_a_run_only_where_it_may_be_seen(runs):
     token = sharing.share(runs, "bbbbbbbbbbbb", OTHERS)
     for key in ("example", f"share:{token}", "run:aaaaaaaaaaaa"):

@@ -1,14 +1,28 @@
 """A student on the visitor's own device: the same picture as the server's, and nothing of it for anybody else."""
 
+import asyncio
+import json
+import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from kdgen.models.hub_cache import WorldError
-from kdgen.ui import onnxruntime_web
+from kdgen.ui import browser_student, onnxruntime_web
+from kdgen.ui.job import new_session, owner_of
+from kdgen.ui.limits import Limits
 from kdgen.ui.onnxruntime_web import VERSION, runtime
+from kdgen.ui.runs import Runs
+from kdgen.ui.sessions import COOKIE
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +108,58 @@ def answering():
     yield start
     for each in servers:
         each.shutdown()
+
+
+@pytest.fixture
+def finished_run(tmp_path):
+    """The line of runs with one that is done, and the cookie of its owner."""
+    session = new_session()
+    home = tmp_path / "runs" / "0123456789ab"
+    home.mkdir(parents=True)
+    job = {"id": home.name, "owner": owner_of(session), "name": "x", "task": "denoise", "created": 1.0, "ended": 9e9,
+           "state": "done"}  # fmt: skip
+    (home / "job.json").write_text(json.dumps(job))
+    runs = Runs(Limits(folder=tmp_path), lambda *_: 0)
+    yield runs, {"cookie": f"{COOKIE}={session}"}
+    runs.close()
+
+
+def test_a_refusal_is_asked_for_once(finished_run, monkeypatch):
+    runs, cookie = finished_run
+    asked = []
+
+    def run(*given, **more):
+        asked.append(given)
+        return subprocess.CompletedProcess(given, 2, 'noise\n{"message": "draws in many steps"}\n', "")
+
+    monkeypatch.setattr(browser_student.subprocess, "run", run)
+    browser = TestClient(Starlette(routes=browser_student.routes(runs)))
+    for _ in range(3):
+        answer = browser.get("/browser/0123456789ab/facts.json", headers=cookie)
+        assert (answer.status_code, answer.json()) == (404, {"error": "draws in many steps"})
+    assert len(asked) == 1
+
+
+def test_many_that_wait_for_a_student_leave_everything_else_answered(finished_run, monkeypatch):
+    runs, cookie = finished_run
+    free = threading.Event()
+    monkeypatch.setattr(browser_student, "_make", lambda *given: free.wait(60))
+
+    async def page(request):
+        return PlainTextResponse(await run_in_threadpool(lambda: "here"))
+
+    app = Starlette(routes=[*browser_student.routes(runs), Route("/page", page)])
+
+    async def ask():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            waiting = [asyncio.create_task(client.get("/browser/0123456789ab/facts.json", headers=cookie))
+                       for _ in range(60)]  # fmt: skip
+            await asyncio.sleep(0.5)
+            try:
+                answer = await asyncio.wait_for(client.get("/page"), 10)
+            finally:
+                free.set()
+                await asyncio.gather(*waiting, return_exceptions=True)
+            return answer.text
+
+    assert asyncio.run(ask()) == "here"

@@ -6,14 +6,10 @@ import struct
 import zipfile
 
 import pytest
-import torch
-from bringing import photographs, student_files, zipped
+from bringing import photographs, student_files, weights, zipped
 from PIL import Image
-from safetensors.torch import save_file
 
-from kdgen import registry
 from kdgen.models.loading import BUNDLED
-from kdgen.registry import Spec
 from kdgen.types import UserError
 from kdgen.ui import own, picture_files, teacher_files
 from kdgen.ui.bring import declaration
@@ -27,12 +23,6 @@ def folder(tmp_path):
     made = tmp_path / "kept"
     made.mkdir()
     return made
-
-
-def weights(path, **args):
-    torch.manual_seed(0)
-    save_file(registry.build("net", Spec(name="dncnn", args=args)).state_dict(), path)
-    return path
 
 
 @pytest.mark.parametrize("name", [

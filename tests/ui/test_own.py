@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bringing import photographs, student_files, zipped
+from bringing import photographs, student_files, weights, zipped
 
 from kdgen.presets import preset
 from kdgen.recipe import override, read
 from kdgen.types import UserError
 from kdgen.ui import own
+from kdgen.ui.bring import declaration
 from kdgen.ui.gallery import teacher_of
 from kdgen.ui.job import new_session, owner_of
 from kdgen.ui.limits import Limits
@@ -175,3 +176,17 @@ def test_a_job_of_an_unfinished_folder_names_nothing(runs):
         resolve(reference, MINE, runs)
     runs.own.finish(place, None)
     assert not place.exists()
+
+
+def test_a_teacher_that_was_refused_is_asked_for_anew_without_another_upload(models, tmp_path):
+    file = weights(tmp_path / "mine.safetensors", depth=3, width=8)
+    with pytest.raises(UserError, match="missing"):
+        models.bring([file], declaration("dncnn", "depth=4, width=8", "[0, 1]", "residual", ""), MINE)
+    models.bring([file], declaration("dncnn", "depth=3, width=8", "[0, 1]", "residual", ""), MINE)
+    assert not file.exists()
+
+
+def test_a_recipe_is_called_what_files_can_be_called(runs):
+    assert accept(override(preset("denoise"), ["name=" + "x" * 119]), MINE, runs).name
+    with pytest.raises(UserError, match="120 bytes"):
+        accept(override(preset("denoise"), ["name=" + "\u540d" * 110]), MINE, runs)

@@ -11,12 +11,13 @@ from kdgen.report.compare import compare
 from kdgen.report.report import Report, Row
 from kdgen.ui import watch
 from kdgen.ui.charts import figures, loss_chart, quality_chart
+from kdgen.ui.disk import size_of
 from kdgen.ui.job import new_session, owner_of
 from kdgen.ui.limits import Limits
 from kdgen.ui.plot import COLOURS, Axis, Series, plot
 from kdgen.ui.progress import follow
 from kdgen.ui.result import five_rows, headline, numbers, result
-from kdgen.ui.runs import Runs, size_of
+from kdgen.ui.runs import Runs
 from kdgen.ui.showcase import EXAMPLE, FOLDER
 from kdgen.ui.words import CHINESE, ENGLISH
 

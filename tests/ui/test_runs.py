@@ -259,3 +259,8 @@ def test_a_failure_is_told_in_a_line(tmp_path, log, code, said):
     (tmp_path / "log.txt").write_text(log)
     assert said in complaint(tmp_path, code)
     assert str(tmp_path) not in complaint(tmp_path, code)
+
+
+def test_a_process_whose_id_cannot_be_written_down_is_watched_nevertheless(tmp_path):
+    (tmp_path / "pid").symlink_to("/dev/full")
+    assert execute(["sleep", "30"], tmp_path, 0.3) == -15

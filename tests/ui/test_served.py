@@ -1,11 +1,15 @@
 """What an upload can do: nothing of it comes back, and no script in it runs as the app's."""
 
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import Error
+from serving import TINY, ended
 
+from kdgen.ui import uploads
+from kdgen.ui.limits import Limits
 from kdgen.ui.sessions import COOKIE
 
 SCRIPT = "document.title = 'owned'; window.owned = document.cookie + localStorage.length"
@@ -89,3 +93,45 @@ def test_what_kdgen_made_comes_as_a_picture_or_to_be_saved(server):
     answer = httpx.get(f"{server.url}/gradio_api/file={other}")
     assert "attachment" in answer.headers["content-disposition"]
     assert answer.headers["content-type"] == "application/octet-stream"
+
+
+def test_a_field_that_is_no_file_is_not_gathered_in_memory(server):
+    def body():
+        yield b'--X\r\nContent-Disposition: form-data; name="a"\r\n\r\n'
+        for _ in range(30):
+            yield b"a" * 10**6
+        yield b"\r\n--X--\r\n"
+
+    answer = httpx.post(f"{server.url}/gradio_api/upload", content=body(), timeout=60,
+                        headers={"content-type": "multipart/form-data; boundary=X"})  # fmt: skip
+    assert answer.status_code == 400
+    assert "no file" in answer.text
+
+
+def test_files_of_a_run_are_not_found_by_its_name(server, client, session):
+    """A link tells the name, also once it was taken back."""
+    run = client.predict(preset="denoise", seconds=2, settings=TINY, session=session, api_name="/distill")["run"]
+    assert ended(client, run, session)["state"] == "done"
+    file = client.predict(run, session, api_name="/student")
+    assert Path(file).stat().st_size > 1000
+    sent = list((server.folder / "served").rglob("*-student.zip"))
+    assert sent
+    assert not [path for path in sent if run in str(path)]
+    for name in ("denoise-student.zip", "denoise.json"):
+        assert httpx.get(f"{server.url}/gradio_api/file={server.folder}/served/{run}/{name}").status_code == 403
+    client.predict(run=run, session=session, api_name="/delete")
+    assert not any(path.exists() for path in sent)
+
+
+def test_no_function_of_a_component_is_called(server):
+    body = {"session_hash": "a", "component_id": 10**6, "fn_name": "x", "data": []}
+    for end in ("", "/"):
+        assert httpx.post(f"{server.url}/gradio_api/component_server{end}", json=body).status_code == 404
+
+
+def test_very_many_small_files_are_too_many(tmp_path):
+    made = uploads.Uploads(Limits(folder=tmp_path))
+    assert not made.full()
+    for number in range(uploads.FILES + 1):
+        (made.folder / str(number)).touch()
+    assert made.full()

@@ -32,6 +32,21 @@ def test_what_is_typed_and_started_at_once_is_what_runs(opened, server):
     stop(page)
 
 
+@pytest.mark.parametrize("clicks", ["at once", "one after another"])
+def test_clicks_of_the_impatient_begin_one_run(opened, server, clicks):
+    page, before = opened(), homes(server)
+    if clicks == "at once":
+        page.evaluate("() => { const start = document.querySelector('#kd-start'); start.click(); start.click(); }")
+    else:
+        for _ in range(4):
+            page.locator("#kd-start").click()
+            page.wait_for_timeout(200)
+    begun(server, before)
+    page.wait_for_timeout(2500)
+    assert len(homes(server) - before) == 1
+    stop(page)
+
+
 def test_two_sizes_within_a_second_leave_the_last(opened, server):
     page, before = opened(), homes(server)
     advanced(page)

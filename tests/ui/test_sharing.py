@@ -95,7 +95,8 @@ def test_only_the_owner_makes_and_revokes(runs, browser):
     assert sharing.share(runs, ID, OWNER) != token, "a link that was taken back stays so"
 
 
-@pytest.mark.parametrize("token", [ID, f"{ID}-", f"{ID}-{'a' * 22}", "../../etc", "%2e%2e", f"{ID}-{'a' * 5000}"])
+@pytest.mark.parametrize("token", [ID, f"{ID}-", f"{ID}-{'a' * 22}", "../../etc", "%2e%2e", f"{ID}-{'a' * 5000}",
+                                   f"{ID}-{'é' * 22}", f"{ID}-{'中' * 22}"])  # fmt: skip
 def test_links_are_not_guessed(runs, browser, token):
     sharing.share(runs, ID, OWNER)
     assert browser.get(f"/r/{token}").status_code == 404
@@ -120,3 +121,12 @@ def test_a_recipe_of_no_preset_is_a_file():
     recipe = preset("denoise").model_copy(update={"name": "mine"})
     assert sharing.command_line(recipe) == "kdgen distill recipe.json"
     compile(sharing.python(recipe), "python", "exec")
+
+
+def test_the_picture_of_a_link_is_made_anew_once_there_are_pictures(runs, browser):
+    token = sharing.share(runs, ID, OWNER)
+    home = runs.folder / ID
+    (home / FOLDER).rename(home / "later")
+    bare = browser.get(f"/r/{token}/link.jpg").content
+    (home / "later").rename(home / FOLDER)
+    assert browser.get(f"/r/{token}/link.jpg").content != bare

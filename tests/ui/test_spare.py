@@ -1,8 +1,10 @@
 """A process that stands ready: it runs what it is given as any other would, once."""
 
+import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -45,6 +47,26 @@ def test_one_that_died_is_done_without(spare, tmp_path):
     spare._process.wait()
     assert execute(LISTING, tmp_path, 120, env=spare.env, spare=spare) == 0
     assert "denoise" in (tmp_path / EVENTS).read_text()
+
+
+def test_what_an_ended_server_gave_it_is_not_begun(tmp_path):
+    """The next server begins it, and two would work in one folder."""
+    begun = (
+        "import sys; from pathlib import Path; from kdgen.ui.process import environment; from kdgen.ui.spare import Spare; "
+        f"home = Path({str(tmp_path)!r}); spare = Spare(environment(home)); spare.prepare(); "
+        "process = spare.take(['list', 'presets'], home, home / 'out', home / 'errors'); "
+        "print(process.pid, flush=True); sys.stdin.read()"
+    )
+    server = subprocess.Popen([sys.executable, "-c", begun], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              env=environment(tmp_path))  # fmt: skip
+    pid = int(server.stdout.readline())
+    server.kill()
+    server.wait()
+    until = time.monotonic() + 120
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_is_prepared_makes_way_for_a_run_and_begins_again(tmp_path):
