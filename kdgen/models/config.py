@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NotRequired
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, ValidationError
+from typing_extensions import TypedDict
 
 from kdgen.models.abilities import Channelled
 from kdgen.registry import Spec
@@ -15,6 +16,16 @@ from kdgen.utils.validation import check_finite
 FORMAT: Final = 1
 """The version of the format that is written, and the newest that is read."""
 
+Plain = bool | int | float | str | None
+"""What a fact about a task is made of; nothing that a task could be told to open."""
+
+
+class Damage(TypedDict):
+    """One of the damages that a model was made to undo."""
+
+    name: str
+    args: NotRequired[dict[str, Plain | list[Plain]]]
+
 
 class Config(Strict):
     """`config.json` of a student folder."""
@@ -24,7 +35,9 @@ class Config(Strict):
     name: str = Field(description="what the model is called")
     net: Spec = Field(description="the architecture and its arguments")
     channels: int = Field(description="channels of its images: 1 grey, 3 colour")
-    task: dict[str, JsonValue] = Field(default_factory=dict, description="what it was made for")
+    task: dict[str, Plain | list[Plain] | list[Damage]] = Field(
+        default_factory=dict, description="what it was made for"
+    )
 
 
 def is_student(folder: Path) -> bool:

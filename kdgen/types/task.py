@@ -48,7 +48,7 @@ class Task(Protocol):
         equivariant: whether an input flipped or rotated has the answer flipped or rotated.
         primary_metric, taught_primary_metric: the metric that decides which of two nets is better, without and with a
             teacher.
-        quick_eval_images: number of images that tell enough during training.
+        quick_eval_images: number of images that tell enough during training; 0 on a class whose tasks count them.
         calls, teacher_calls: of a student and of the teacher, that make an image, at least 1.
         needs: conditions that a student has to read; others of its batches are merely offered.
     """
@@ -75,7 +75,7 @@ class Task(Protocol):
     equivariant: bool
     primary_metric: str
     taught_primary_metric: str
-    quick_eval_images: int
+    quick_eval_images: int = 0
     calls: int = 1
     teacher_calls: int = 1
     needs: frozenset[str]

@@ -131,7 +131,7 @@ def _read(folder: Path, changed: int, size: int) -> _Known:
     messages = tuple(Text.of(event["data"].get("message", "")) for event in events if event["kind"] == "warning")
     phases = tuple(name for name in spans if name != timing.START)
     progress = Progress(folder, phases=phases, primary_metric=str(start["data"].get("primary_metric", "psnr")),
-                        quick_images=getattr(task_class({"name": recipe.task.name}), "quick_eval_images", 0),
+                        quick_images=task_class({"name": recipe.task.name}).quick_eval_images,
                         curves=curves_of(events), warnings=messages)  # fmt: skip
     return _Known(progress, counted[-1] if counted else {}, timing.walls(_worked(counted)), spans)
 

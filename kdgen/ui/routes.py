@@ -46,18 +46,23 @@ def routes(runs: Runs, codes: Codes) -> list[BaseRoute]:
     served = (runs.limits.folder / SERVED).resolve()
 
     async def enter(request: Request) -> Response:
-        """Give a browser the session that a code stands for; one with runs of its own is asked first."""
+        """Give a browser the session that a code stands for.
+
+        One with runs of its own is asked first, and one that a page of elsewhere sent here: whoever made the code sees
+        what is done in its session.
+        """
         words = words_of(request.headers)
         session = codes.session(request.path_params["code"])
         if not session:
             return HTMLResponse(_page(words["enter_gone"], '<a href="../">kdgen</a>'), 404)
         present = request.cookies.get(COOKIE, "")
         has_runs = bool(SECRET.fullmatch(present) and present != session and runs.owned_by(present))
-        if request.method == "POST" and request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        came_from = request.headers.get("sec-fetch-site", "")
+        if request.method == "POST" and came_from not in ("", "same-origin"):
             return HTMLResponse(_page(words["enter_gone"], '<a href="../">kdgen</a>'), 403)
-        if request.method != "POST" and has_runs:
+        if request.method != "POST" and (has_runs or came_from not in ("none", "same-origin")):
             button = f"<form method=post><button>{escape(words['enter_button'])}</button></form>"
-            return HTMLResponse(_page(words["enter_asks"], button))
+            return HTMLResponse(_page(words["enter_asks" if has_runs else "enter_from_elsewhere"], button))
         answer = RedirectResponse("../", 303)
         answer.headers.append("set-cookie", cookie(session, request.scope))
         return answer

@@ -56,6 +56,9 @@ def test_a_link_shows_the_runs_on_another_device(opened, client, session, server
     second.locator(".kd-running, .kd-queued").first.wait_for()
     assert second.url == f"{server.url}/"
 
+    elsewhere = httpx.get(link, headers={"sec-fetch-site": "cross-site"})
+    assert "Go on only if you made it" in elsewhere.text
+    assert "set-cookie" not in elsewhere.headers
     own = new_session()
     other = client.predict(preset="denoise", seconds=300, settings=TINY, session=own, api_name="/distill")["run"]
     third = opened(session=own)
