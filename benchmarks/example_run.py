@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kdgen.report.events import read_events
 from kdgen.ui import showcase
-from kdgen.ui.runs import size_of
+from kdgen.ui.disk import size_of
 
 HERE = Path(__file__).parents[1] / "kdgen" / "ui" / "example"
 SECONDS = 130
@@ -40,7 +40,8 @@ def main() -> None:
     events = thinned(read_events(run / "metrics.jsonl"))
     (HERE / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
     showcase.make(run, HERE / showcase.FOLDER, quality=QUALITY, photographs=PICTURES)
-    (HERE / showcase.FOLDER / "learned.webp").unlink(missing_ok=True)
+    for name in showcase.LEARNED:
+        (HERE / showcase.FOLDER / name).unlink(missing_ok=True)
     assert size_of(HERE) < MOST_BYTES, f"{size_of(HERE):,} bytes"
     print(f"{HERE}: {size_of(HERE):,} bytes")
 

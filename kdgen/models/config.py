@@ -2,10 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Final, Literal, NotRequired
+from typing import Final, Literal
 
 from pydantic import Field, ValidationError
-from typing_extensions import TypedDict
 
 from kdgen.models.abilities import Channelled
 from kdgen.registry import Spec
@@ -19,12 +18,8 @@ FORMAT: Final = 1
 Plain = bool | int | float | str | None
 """What a fact about a task is made of; nothing that a task could be told to open."""
 
-
-class Damage(TypedDict):
-    """One of the damages that a model was made to undo."""
-
-    name: str
-    args: NotRequired[dict[str, Plain | list[Plain]]]
+Damage = dict[str, str | dict[str, Plain | list[Plain]]]
+"""One of the damages that a model was made to undo: its name, and its arguments as ``args``."""
 
 
 class Config(Strict):
