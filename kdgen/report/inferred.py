@@ -20,7 +20,7 @@ SECONDS = 600.0
 """How long it is trained."""
 
 SEEN = 32
-"""Height and width in pixels of the images that nets are shown in training, where they enlarge them."""
+"""Height and width in pixels of the images that nets are shown in training where they enlarge them; twice that else."""
 
 
 def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = None) -> tuple[Recipe, Proposal]:
@@ -47,7 +47,7 @@ def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = 
                              task=use.name))  # fmt: skip
     changes: dict[str, Any] = {}
     if kind.scales:
-        changes["patch"] = SEEN * int(model.task.get("scale", 1)) if model.task.get("scale", 1) != 1 else 2 * SEEN
+        changes["patch"] = SEEN * max(int(model.task.get("scale", 1)), 2)
     if images is not None:
         changes["images"] = {"name": "folder", "args": {"path": str(images.absolute())}}
     use = Spec(name=use.name, args={**use.args, **changes})

@@ -12,7 +12,7 @@ from kdgen.data import Pairs, generator
 from kdgen.data.source import ImageSource
 from kdgen.registry import register
 from kdgen.tasks.noise_levels import NoiseLevels, NoiseRange, evaluation_levels, noise_range
-from kdgen.tasks.restoration import Loss, Restoration
+from kdgen.tasks.restoration import OF_PAIRS, Loss, Restoration
 from kdgen.types import Batch, Task, Text, UserError, text
 from kdgen.types.arguments import ChannelsOrBoth, Count
 
@@ -99,7 +99,7 @@ class Denoise(Restoration):
         """The task as a model's configuration states it: name, noise levels in 8-bit units, channels."""
         sigma: float | list[float] = self.low if self.low == self.high else [self.low, self.high]
         told = {"name": "denoise", "sigma": sigma, "channels": "both" if self.both else self.channels}
-        return told | ({"damage": "that of its training images"} if self.pairs is not None or self.truthless else {})
+        return told | ({"damage": OF_PAIRS} if self.pairs is not None or self.truthless else {})
 
     @classmethod
     def degrade(cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float, random: torch.Generator) -> Tensor:

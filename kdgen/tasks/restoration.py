@@ -18,6 +18,8 @@ from kdgen.utils.distance import distance
 BLOCK_PIXELS = 2**20
 
 Loss = Literal["charbonnier", "l1", "l2"]
+OF_PAIRS = "that of its training images"
+"""The damage of images that were damaged already, as a model's configuration states it."""
 
 
 class Restoration(Task):
@@ -126,9 +128,11 @@ class Restoration(Task):
 
     def example(self) -> Batch:
         """A flat image whose restored one has 256x256 pixels."""
-        flat = torch.zeros(1, self.channels, 256, 256)
-        x, cond = self.damage(flat, generator(0), self.middle)
-        return Batch(x=torch.zeros_like(x), cond=cond)
+        small = torch.zeros(1, self.channels, 256 // self.scale, 256 // self.scale)
+        if self.given:
+            return Batch(x=small, cond=self.told(1, generator(0), self.middle))
+        _, cond = self.damage(torch.zeros(1, self.channels, 256, 256), generator(0), self.middle)
+        return Batch(x=small, cond=cond)
 
     def answer_shape(self, batch: Batch) -> tuple[int, ...]:
         """That of the clean image, ``(C, H, W)``."""

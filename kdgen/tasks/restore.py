@@ -15,7 +15,7 @@ from kdgen.data.damages import make_damages
 from kdgen.data.source import ImageSource
 from kdgen.metrics import psnr, ssim
 from kdgen.registry import Spec, register
-from kdgen.tasks.restoration import Loss, Restoration
+from kdgen.tasks.restoration import OF_PAIRS, Loss, Restoration
 from kdgen.types import Batch, Text, UserError, text
 from kdgen.types.arguments import ChannelsOrBoth, Count, Share
 
@@ -61,9 +61,6 @@ class Restore(Restoration):
         measure: Over = "rgb",
     ) -> None:
         self.damages, self.over = make_damages(damages), measure
-        described = [_described(each) for each in damages]
-        self.described: list[JsonValue] = [*described]
-        self.names = [str(each["name"]) for each in described]
         self.scale = self.damages.scale
         super().__init__(channels=channels, images=images, patch=patch, evaluate=evaluate, loss=loss,
                          levels={f"{share:g}": float(share) for share in evaluate_at})  # fmt: skip
@@ -85,14 +82,15 @@ class Restore(Restoration):
         return {"psnr_y": psnr(*pair).item(), "ssim_y": ssim(*pair).item()}
 
     def describe(self) -> Mapping[str, JsonValue]:
-        """Its damages, by how much images become larger, and their channels."""
-        channels: JsonValue = "both" if self.both else self.channels
-        return {"name": "restore", "damages": self.described, "scale": self.scale, "channels": channels}
+        """Its damages where it makes them, by how much images become larger, and their channels."""
+        made: JsonValue = [spec.model_dump(mode="json") for spec in self.damages.specs]
+        known: dict[str, JsonValue] = {"damage": OF_PAIRS} if self.given else {"damages": made}
+        return {"name": "restore", **known, "scale": self.scale, "channels": "both" if self.both else self.channels}
 
     def describe_levels(self, seed: int) -> Text:
         """At which shares of its ranges and with which seed."""
         return text("measured_restored", "Measured against the clean images, damage ({names:, }) at {levels:, } of its "
-                    "range with seed {seed}.", names=self.names,
+                    "range with seed {seed}.", names=[spec.name for spec in self.damages.specs],
                     levels=list(self.levels), seed=seed)  # fmt: skip
 
     @classmethod
@@ -104,7 +102,11 @@ class Restore(Restoration):
 
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:
-        """Its damages."""
+        """Its damages, or those of its pairs."""
+        if "damage" in facts:
+            return (
+                "It was made for the damage of the images that it was trained on; what it does to other is not known."
+            )
         names = ", ".join(str(each["name"]) for each in facts.get("damages", ()))
         return f"It was made for {names or 'damage'} as named above; what it does to other damage is not known."
 
@@ -136,8 +138,3 @@ def luma(images: Tensor, border: int) -> Tensor:
         octets = 16 + (octets / 255 * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
     inner = octets[..., border : octets.shape[-2] - border, border : octets.shape[-1] - border]
     return inner / 127.5 - 1
-
-
-def _described(damage: str | Mapping[str, Any] | Spec) -> dict[str, Any]:
-    """A damage as a model's configuration states it."""
-    return Spec.model_validate({"name": damage} if isinstance(damage, str) else damage).model_dump(mode="json")

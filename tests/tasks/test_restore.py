@@ -99,6 +99,10 @@ def test_pairs_of_two_sizes_are_cut_at_the_same_places(scaled):
     for _, batch in task.evaluation_images():
         assert [2 * length for length in batch.x.shape[-2:]] == list(batch.y.shape[-2:])
     assert Pairs(**scaled["args"]).scale == 2
+    assert task.example().x.shape == (1, 3, 128, 128)
+    assert task.answer_shape(task.example()) == (3, 256, 256)
+    assert task.describe() == {"name": "restore", "damage": "that of its training images", "scale": 2, "channels": 3}
+    assert "images that it was trained on" in task.limits(task.describe())
 
 
 @pytest.mark.parametrize(("args", "line"), [

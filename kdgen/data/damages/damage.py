@@ -44,14 +44,15 @@ class InTurn(Damage):
     """Damages one after another.
 
     Args:
-        damages: in this order.
+        specs: their names and arguments, in this order.
 
     Raises:
         UserError: where two of them tell nets the same condition, at the first call.
     """
 
-    def __init__(self, damages: Sequence[Damage]) -> None:
-        self.damages = tuple(damages)
+    def __init__(self, specs: Sequence[Spec]) -> None:
+        self.specs = tuple(specs)
+        self.damages: tuple[Damage, ...] = tuple(build("damage", spec) for spec in specs)
         self.scale = 1
         for damage in self.damages:
             self.scale *= damage.scale
@@ -89,12 +90,11 @@ def make_damages(descriptions: Sequence[Any]) -> InTurn:
     Raises:
         UserError: for a malformed description, an unknown name, or arguments that do not fit.
     """
-    made = []
+    specs = []
     for each in descriptions:
         try:
-            spec = Spec(name=each) if isinstance(each, str) else Spec.model_validate(each)
+            specs.append(Spec(name=each) if isinstance(each, str) else Spec.model_validate(each))
         except ValidationError:
             raise UserError(text("no_damage", 'a damage is a name or {{"name": ..., "args": {{...}}}}, not {given!r}',
                                  given=each)) from None  # fmt: skip
-        made.append(build("damage", spec))
-    return InTurn(made)
+    return InTurn(specs)

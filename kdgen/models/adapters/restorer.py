@@ -24,8 +24,6 @@ from kdgen.utils.validation import check_finite
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th", ".tar", ".npz")
 """How files of weights are called."""
 
-NEEDED = "spandrel"
-
 
 class Restorer(nn.Module):
     """A net that spandrel built, called on images in [-1, 1].
@@ -33,7 +31,6 @@ class Restorer(nn.Module):
     Attributes:
         net: the net itself, whose values lie in [0, 1].
         input_shape: the heights and widths that it takes.
-        architecture: what spandrel calls it.
         scale: how many times higher and wider images become.
     """
 
@@ -43,7 +40,6 @@ class Restorer(nn.Module):
         super().__init__()
         self.net: nn.Module = descriptor.model
         self.descriptor, self.scale = descriptor, int(descriptor.scale)
-        self.architecture = f"{descriptor.architecture.name} ({', '.join(descriptor.tags)})"
         sizes = descriptor.size_requirements
         multiple = max(int(sizes.multiple_of), 1)
         self.input_shape = InputShape(multiple=multiple, min_size=-(-max(int(sizes.minimum), 1) // multiple) * multiple)
@@ -67,7 +63,7 @@ def open_restorer(path: Path) -> tuple[Restorer, int, dict[str, Any]]:
         UserError: where spandrel is missing or knows no such net, for a net that is told more than an image, and as
             ``read_weights_file`` for damaged files.
     """
-    weights, _ = find_weights(read_weights_file(path), Checkpoint(file=str(path), net=Spec(name=NEEDED)))
+    weights, _ = find_weights(read_weights_file(path), Checkpoint(file=str(path), net=Spec(name="spandrel")))
     spandrel = _spandrel(path)
     try:
         descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(weights)

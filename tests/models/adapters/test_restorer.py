@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from support import call
 
 from kdgen.metrics.cost import num_params
+from kdgen.models.adapters.restorer import InterpolationMode, normalize, rotate
 from kdgen.models.model import load
 from kdgen.models.nets.compact import compact
 from kdgen.types import UserError
@@ -49,6 +50,15 @@ def test_a_compact_student_is_opened_by_its_weights_alone_and_gives_the_same(way
     with torch.inference_mode():
         expected = student(x).clamp(-1, 1)
         torch.testing.assert_close(opened.net(x), expected, atol=3e-3 if way == "half" else 1e-5, rtol=0)
+
+
+def test_what_stands_in_for_torchvision_is_what_its_names_say():
+    image = torch.rand(2, 3, 8, 8)
+    turned = rotate(image, 90.0, InterpolationMode.BILINEAR)
+    torch.testing.assert_close(turned, torch.rot90(image, 1, (-2, -1)), atol=1e-5, rtol=0)
+    mean, std = [0.5, 0.4, 0.3], [0.5, 0.25, 1.0]
+    expected = torch.stack([(image[:, i] - mean[i]) / std[i] for i in range(3)], 1)
+    torch.testing.assert_close(normalize(image, mean, std), expected)
 
 
 def test_no_module_stands_in_for_torchvision_afterwards(student, tmp_path):
