@@ -16,6 +16,14 @@ from kdgen.types.arguments import validated
 from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import generator
 
+BT601 = (0.299, 0.587, 0.114)
+"""How much red, green and blue count in luma (ITU-R BT.601)."""
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """The luma ``(B, 1, H, W)`` of colour images ``(B, 3, H, W)``, in their range."""
+    return (images * images.new_tensor(BT601).view(3, 1, 1)).sum(1, keepdim=True)
+
 
 def to_tensor(picture: Picture, channels: int) -> Tensor:
     """A picture as ``(1, channels, H, W)`` float32, 0 to 255 becoming -1 to 1.
@@ -26,7 +34,7 @@ def to_tensor(picture: Picture, channels: int) -> Tensor:
         if picture.dtype == np.uint8:
             picture = np.asarray(Image.fromarray(picture).convert("L"))
         else:
-            picture = picture @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+            picture = picture @ np.array(BT601, dtype=np.float32)
     x = torch.from_numpy(np.array(picture, dtype=np.float32)).div_(127.5).sub_(1.0)
     x = x.permute(2, 0, 1) if x.ndim == 3 else x.expand(channels, *x.shape)
     return x[None].contiguous()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdgen.data import derive, framed, generator, shuffled
+from kdgen.data.pictures import to_grey
 from kdgen.data.source import Mixed
 from kdgen.models.model import load
 from kdgen.models.parts import listening
@@ -102,7 +103,7 @@ class Samples:
     def _images(self, index: Tensor, size: int | None, channels: int) -> Tensor:
         x = torch.from_numpy(self._drawn[index.numpy()]).float().div_(127.5).sub_(1.0)
         if x.shape[1] == 3 and channels == 1:
-            x = (x * x.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1, keepdim=True)
+            x = to_grey(x)
         x = x if size is None else framed(x, size)
         return x.expand(-1, channels, -1, -1).contiguous()
 

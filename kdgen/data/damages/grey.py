@@ -4,10 +4,8 @@ import torch
 from torch import Tensor
 
 from kdgen.data.damages.damage import Damage, Damaged
+from kdgen.data.pictures import to_grey
 from kdgen.registry import register
-
-BT601 = (0.299, 0.587, 0.114)
-"""How much red, green and blue count in luma (ITU-R BT.601)."""
 
 
 @register("damage")
@@ -18,5 +16,4 @@ class Grey(Damage):
         """See the base."""
         if images.shape[1] == 1:
             return images, {}
-        luma = (images * torch.tensor(BT601).view(1, 3, 1, 1)).sum(1, keepdim=True)
-        return luma.expand_as(images).contiguous(), {}
+        return to_grey(images).expand_as(images).contiguous(), {}
