@@ -17,7 +17,8 @@ import torch
 import faraway
 import kdgen.models.adapters
 from kdgen import load
-from kdgen.models.model import Model, build_net, start_from
+from kdgen.models.model import Model, build_net
+from kdgen.models.nets.inherit import start_from
 from kdgen.registry import Spec, build
 
 
@@ -36,7 +37,7 @@ for where in ("cpu", "far"):
     torch.manual_seed(0)
     teacher, use = {"unet": unet, "chain": chain}[sys.argv[1]]()
     net, _ = build_net(use, 1, {"size": 32})
-    start_from(teacher.to(where), net, use, copied=False)
+    start_from(net, teacher.to(where).net, (use.name, teacher.name), copied=False)
     students.append(net)
 for here, there in zip(*(student.parameters() for student in students), strict=True):
     assert there.device.type == "cpu"

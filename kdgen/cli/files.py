@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kdgen.cli.masks import read_mask
 from kdgen.data.folder import KINDS, SUFFIXES, image_files
 from kdgen.models.model import Model
 from kdgen.types import UserError
@@ -108,8 +109,17 @@ def pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     return files
 
 
-def restore_file(model: Model, source: Path, target: Path, sigma: float | None) -> list[str]:
+def restore_file(
+    model: Model, source: Path, target: Path, sigma: float | None, mask: Path | None = None
+) -> list[str]:
     """Restore every page or frame of a file, upright, with its opacity, depth, colour profile and EXIF.
+
+    Args:
+        model: which restores it.
+        source: where it is read.
+        target: where it is written.
+        sigma: level of its noise in 8-bit units, if it is known.
+        mask: a picture as large, light where pixels are missing.
 
     Returns:
         what the format of the target cannot hold, or was not kept, in words.
@@ -129,10 +139,10 @@ def restore_file(model: Model, source: Path, target: Path, sigma: float | None) 
         pages, lost = pages[:1], [*lost, f"only the first of its {about.pages} pictures was restored"]
     fitting = [_fitting(page, form) for page in pages]
     lost += [note for _, notes in fitting for note in notes]
-    made = []
+    missing, made = None if mask is None else read_mask(mask), []
     for page, _ in fitting:
         x, back = from_pixels(page)
-        made.append(back(model.restore(x, sigma)))
+        made.append(back(model.restore(x, sigma, missing)))
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix.lower() == ".gif" and any(_colours(each) > 256 for each in made):
         lost.append("a GIF holds 256 colours")

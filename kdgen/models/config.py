@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from kdgen.models.abilities import Channelled
 from kdgen.registry import Spec
@@ -18,8 +18,8 @@ FORMAT: Final = 1
 Plain = bool | int | float | str | None
 """What a fact about a task is made of; nothing that a task could be told to open."""
 
-Damage = dict[str, str | dict[str, Plain | list[Plain]]]
-"""One of the damages that a model was made to undo: its name, and its arguments as ``args``."""
+Damage = dict[str, str | dict[str, JsonValue]]
+"""One of the damages that a model was made to undo: its name, and its arguments as ``args``, further damages say."""
 
 
 class Config(Strict):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kdgen.types import Net, Text, UserError, text
-from kdgen.utils.conditions import call
+from kdgen.utils.conditions import call, with_maps
 from kdgen.utils.devices import evaluating
 
 MULTIPLES = (1, 2, 3, 4, 6, 7, 8, 12, 14, 16, 24, 32, 64)
@@ -182,7 +182,8 @@ def fitted(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> Ten
     tall, wide = shape.at_least(height, width)
     if tall < height or wide < width:
         raise TooLarge((tall, wide), height, width)
-    out = call(net, mirrored(x, tall, wide), kwargs)
+    cond = with_maps(kwargs, x, lambda each: mirrored(each, tall, wide))
+    out = call(net, mirrored(x, tall, wide), cond)
     if out.ndim != 4:
         return out
     return out[..., : height * out.shape[-2] // tall, : width * out.shape[-1] // wide]
@@ -234,7 +235,8 @@ class _Trial:
         if size not in self._outputs:
             with evaluating(self.net, inference=False):
                 try:
-                    out = call(self.net, mirrored(self.like, *size), self.cond)
+                    cond = with_maps(self.cond, self.like, lambda each: mirrored(each, *size))
+                    out = call(self.net, mirrored(self.like, *size), cond)
                     self._outputs[size] = (out.shape[-2], out.shape[-1]) if out.ndim == 4 else size
                 except torch.OutOfMemoryError:
                     raise

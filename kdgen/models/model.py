@@ -19,7 +19,6 @@ from kdgen.models.abilities import Generating, Specified, Stored
 from kdgen.models.config import Config
 from kdgen.models.loading import load_net
 from kdgen.models.nets.fold import folded
-from kdgen.models.nets.inherit import copy_weights, inherit
 from kdgen.models.parts import Drawn
 from kdgen.models.task_arguments import check_settled, settled_by, task_class, task_name
 from kdgen.recipe import Checkpoint
@@ -27,6 +26,7 @@ from kdgen.registry import Spec
 from kdgen.types import Net, UserError, text
 from kdgen.types.arguments import Sigma, check_argument
 from kdgen.utils.cache import fingerprint
+from kdgen.utils.conditions import check_reads
 from kdgen.utils.convert import from_picture, to_pictures, write_text
 
 
@@ -53,26 +53,29 @@ class Model(nn.Module):
         self.use = use
         self.home: Path | None = None
 
-    def forward(self, image: Any, sigma: float | None = None) -> Any:
+    def forward(self, image: Any, sigma: float | None = None, mask: Any = None) -> Any:
         """Restore a picture; see ``__call__``."""
         x, back = from_picture(image)
-        return back(self.restore(x, sigma))
+        return back(self.restore(x, sigma, None if mask is None else from_picture(mask)[0] > 0))
 
     @torch.inference_mode()
-    def restore(self, x: Tensor, sigma: float | None = None) -> Tensor:
+    def restore(self, x: Tensor, sigma: float | None = None, mask: Tensor | None = None) -> Tensor:
         """Restore images, large ones tile by tile.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1]. A grey model takes colour images channel by channel; a colour model takes
                 grey ones repeated.
             sigma: noise level in 8-bit units; default what the model was made for.
+            mask: which pixels are missing, ``(B or 1, 1, H, W)``, true where they are; whatever ``x`` holds there. None
+                are if not given.
 
         Returns:
-            ``(B, C, H, W)``, clamped to [-1, 1].
+            ``(B, C, S H, S W)``, clamped to [-1, 1], for a model that makes images S times higher and wider.
 
         Raises:
             UserError: for a sigma that is no noise level, if the model was made for a range of them and none is given,
-                if it was not made for images at all, and for answers that are not finite.
+                for a mask of another size or to a model that is told none, if it was not made for images at all, and
+                for answers that are not finite.
         """
         made_for = task_class(self.task)
         if (made_for.reads, made_for.gives) != ("images", "images"):
@@ -84,13 +87,26 @@ class Model(nn.Module):
         x = x.to(where)
         if channels != self.channels:
             x = x.flatten(0, 1).unsqueeze(1) if self.channels == 1 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-        level = torch.full((len(x),), 2 * self._sigma(sigma) / 255, device=where)
-        out = tiling.apply(self.net, x, level)
+        told = {"sigma": torch.full((len(x),), 2 * self._sigma(sigma) / 255, device=where)}
+        if mask is not None:
+            missing = self._missing(mask, x.shape)
+            told["mask"] = missing.to(x).repeat_interleave(len(x) // len(missing), 0)
+            x = x * (1 - told["mask"])
+        out = tiling.apply(self.net, x, told)
         self._check_finite(out)
         out = out.clamp(-1, 1)
         if channels != self.channels:
             out = out.view(batch, channels, *out.shape[-2:]) if self.channels == 1 else out.mean(1, keepdim=True)
         return out
+
+    def _missing(self, mask: Tensor, shape: torch.Size) -> Tensor:
+        """A mask that fits images of a shape ``(B, C, H, W)``, one for all or one each."""
+        check_reads(self.name, self.net, ["mask"])
+        if mask.shape[-2:] != shape[-2:] or shape[0] % len(mask):
+            (tall, wide), (height, width) = mask.shape[-2:], shape[-2:]
+            raise UserError(text("mask_size", "the mask has {tall}x{wide} pixels and the image {height}x{width}: make "
+                                 "it as large", tall=tall, wide=wide, height=height, width=width))  # fmt: skip
+        return mask.flatten(1, -3).any(1, keepdim=True)
 
     def draw(
         self,
@@ -274,22 +290,3 @@ def build_net(use: Spec, channels: int, task: Mapping[str, Any] | None = None) -
     made, spelled = registry.build("net", use), registry.spelled_out("net", use)
     check_settled(spelled, settled, by_size=task_class(task or {}).draws == "noise")
     return made, spelled
-
-
-def start_from(start: Model, net: Net, use: Spec, *, copied: bool) -> None:
-    """Give a net its first weights, in place.
-
-    Args:
-        start: whose they are.
-        net: the net.
-        use: how it was built.
-        copied: whether they are taken as they are, as ``copy_weights`` says; else as ``inherit`` does.
-
-    Raises:
-        UserError: for a start that does not fit.
-    """
-    try:
-        (copy_weights if copied else inherit)(net, start.net)
-    except UserError as error:
-        raise UserError(text("cannot_start", "{name} cannot start from {start}: {reason}", name=use.name,
-                             start=start.name, reason=error.text)) from None  # fmt: skip

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdgen.models.input_shape import TooLarge, fitted, input_shape
 from kdgen.types import Net
+from kdgen.utils.conditions import with_maps
 
 LIMIT = 2**20
 """Pixels of an image, its batch included, that a net is shown at once."""
@@ -25,7 +26,7 @@ GRID = 32
 Span = tuple[int, int, Tensor]
 
 
-def apply(net: Net, x: Tensor, sigma: Tensor, *, limit: int = LIMIT, tile: int = TILE) -> Tensor:
+def apply(net: Net, x: Tensor, cond: Mapping[str, Tensor], *, limit: int = LIMIT, tile: int = TILE) -> Tensor:
     """A restorer's outputs, by tiles where the image is large.
 
     Tiles are not exact, because near its edges a tile lacks what lies beyond them; the windows by which they are
@@ -35,18 +36,18 @@ def apply(net: Net, x: Tensor, sigma: Tensor, *, limit: int = LIMIT, tile: int =
     at the image globally differs by as much as what it sees in a tile does.
 
     Args:
-        net: called as ``net(x, sigma=sigma)``. One whose outputs are not a whole number of times as large as its
+        net: called as ``net(x, **cond)``. One whose outputs are not a whole number of times as large as its
             inputs is shown the whole image.
         x: ``(B, C, H, W)`` in [-1, 1]; continued by mirroring where the net needs other sizes, and cut again.
-        sigma: noise levels ``(B,)`` in units of the image range.
+        cond: what it is told, ``(B, ...)`` by name: noise levels ``sigma`` ``(B,)`` in units of the image range, say.
+            Maps as large as ``x`` are cut as it is.
         limit: pixels ``B * H * W`` above which tiles are used.
         tile: largest height and width of a tile, at least ``OVERLAP + GRID``.
 
     Returns:
         the outputs, float32, ``(B, C, S * H, S * W)`` for a net that enlarges images S times.
     """
-    cond = {"sigma": sigma}
-    shape = input_shape(net, x[:1], {"sigma": sigma[:1]})
+    shape = input_shape(net, x[:1], {name: value[:1] for name, value in cond.items()})
     if shape.fixed is not None or x.shape[0] * x.shape[-2] * x.shape[-1] <= limit:
         return whole(net, x, cond).float()
     return _tiled(net, x, cond, tile=tile, overlap=OVERLAP, grid=math.lcm(GRID, shape.multiple))
@@ -73,7 +74,8 @@ def _tiled(net: Net, x: Tensor, cond: Mapping[str, Tensor], *, tile: int, overla
     for (top, bottom, down), (left, right, across) in product(
         _spans(height, tile, overlap, grid), _spans(width, tile, overlap, grid)
     ):
-        outputs = fitted(net, x[..., top:bottom, left:right], cond).float()
+        part = slice(top, bottom), slice(left, right)
+        outputs = fitted(net, x[..., *part], with_maps(cond, x, lambda each: each[..., *part])).float()  # noqa: B023
         scale = outputs.shape[-1] // (right - left)
         if outputs.shape[-2:] != (scale * (bottom - top), scale * (right - left)):
             return fitted(net, x, cond).float()

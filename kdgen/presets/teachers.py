@@ -50,6 +50,69 @@ def denoiser_teacher() -> Recipe:
 
 
 @register("preset")
+def generalist_teacher() -> Recipe:
+    """The bundled restorer of any damage: noise, blur, JPEG, darkness, rain, holes that it is told, missing colour."""
+    damages = [
+        {"name": "noise", "args": {"sigma": [0, 50]}},
+        [{"name": "blur", "args": {"radius": [0.5, 2.5], "ratio": [0.4, 1]}}, {"name": "noise", "args": {"sigma": 2}}],
+        {"name": "jpeg", "args": {"quality": [10, 80]}},
+        "dark", "rain", "mask", "grey",
+    ]  # fmt: skip
+    made: dict[str, Any] = {"damages": [{"name": "one_of", "args": {"damages": damages}}], "patch": 96, "loss": "l1"}
+    return Recipe(
+        name="generalist",
+        task=Spec(name="restore", args={**made, "images": restored(0.3)}),
+        student=Spec(name="unet", args={"widths": [24, 48, 96, 160], "blind": True, "mask": True}),
+        stages=(Stage(name="train", optimizer="muon", lr=1e-3),),
+        seconds=7200,
+        batch_size=4,
+        cache=FRESH,
+        controls=False,
+        evaluate_every=300,
+        checkpoint_every=60,
+    )
+
+
+@register("preset")
+def upscaler_x4_teacher() -> Recipe:
+    """The bundled upscaler: four times higher and wider, as the benchmarks of super-resolution shrink."""
+    return upscaler(4)
+
+
+@register("preset")
+def upscaler_x2_teacher() -> Recipe:
+    """The bundled upscaler: twice higher and wider."""
+    return upscaler(2)
+
+
+def upscaler(scale: int) -> Recipe:
+    """An upscaler from dead leaves and a folder `photographs`."""
+    shrink: JsonValue = [{"name": "shrink", "args": {"scale": scale}}]
+    how: dict[str, Any] = {"damages": shrink, "patch": 24 * scale, "loss": "l1", "measure": "y"}
+    return Recipe(
+        name=f"upscaler-x{scale}",
+        task=Spec(name="restore", args={**how, "images": restored(0.2)}),
+        student=Spec(name="edsr", args={"width": 48, "scale": scale}),
+        stages=(Stage(name="train", optimizer="muon", lr=1e-3),),
+        seconds=3600,
+        batch_size=16,
+        cache=FRESH,
+        controls=False,
+        evaluate_every=300,
+        checkpoint_every=60,
+    )
+
+
+def restored(leaves: float) -> dict[str, JsonValue]:
+    """What restorers are trained on: a share of dead leaves, and a folder `photographs` at several sizes."""
+    sources: list[JsonValue] = [
+        {"name": "dead_leaves", "args": {"texture": 0.05}},
+        {"name": "folder", "args": {"path": "photographs", "scales": [1.0, 0.8, 0.6, 0.4]}},
+    ]
+    return {"name": "mixture", "args": {"sources": sources, "weights": [leaves, 1 - leaves]}}
+
+
+@register("preset")
 def features32_teacher() -> Recipe:
     """The bundled features: a classifier of clothes and of single emoji, for distances between images of 32x32."""
     sources: list[JsonValue] = [clothes(labelled=True), emoji()]

@@ -13,7 +13,8 @@ from torch import nn
 from kdgen.data.augment import check_crop
 from kdgen.export.onnx import needs_onnx
 from kdgen.models.abilities import Adopting
-from kdgen.models.model import Model, build_net, load, start_from
+from kdgen.models.model import Model, build_net, load
+from kdgen.models.nets.inherit import start_from
 from kdgen.models.teachers import asked_together
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
 from kdgen.registry import Spec
@@ -102,7 +103,7 @@ class Link:
         """What learns by the recipe, from the student's first weights on."""
         place, (net, use) = self.place, student
         if self.start is not None:
-            start_from(self.start, net, use, copied=recipe.init == "copy")
+            start_from(net, self.start.net, (use.name, self.start.name), copied=recipe.init == "copy")
         teacher = self.teacher if recipe.teacher is not None else None
         if teacher is not None and self.original is not None and isinstance(net, Adopting):
             net.adopt(self.original.net)

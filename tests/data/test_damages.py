@@ -118,3 +118,21 @@ def test_damages_come_in_turn_and_tell_each_thing_once(images):
         make_damages(["noise", "noise"])(images, generator(0))
     with pytest.raises(UserError, match="cut them to multiples"):
         make_damages(["shrink"])(images[..., :94, :], generator(0))
+
+
+def test_one_of_several_damages_each_image_by_one_and_tells_what_the_others_would():
+    damage = make_damages([{"name": "one_of", "args": {"damages": ["noise", "mask", ["blur", "jpeg"]]}}])
+    _, photograph = next(iter(Photographs().images(3)))
+    x, cond = damage(photograph[..., :64, :64].repeat(24, 1, 1, 1), generator(0))
+    noisy, holed = cond["sigma"] > 0, cond["mask"].amax((1, 2, 3)) > 0
+    assert cond["mask"].shape == (24, 1, 64, 64)
+    assert noisy.any() and holed.any() and not (noisy & holed).any() and not (noisy | holed).all()
+    for image, mask in zip(x[holed], cond["mask"][holed], strict=True):
+        assert image[:, mask[0] > 0].abs().max() == 0
+    # what is told does not depend on which damage was drawn
+    assert all(damage(photograph[..., :32, :32], generator(seed))[1].keys() == cond.keys() for seed in range(6))
+
+
+def test_damages_of_several_scales_are_no_choice():
+    with pytest.raises(UserError, match=r"different scales \(1, 2\)"):
+        make_damages([{"name": "one_of", "args": {"damages": ["noise", {"name": "shrink", "args": {"scale": 2}}]}}])

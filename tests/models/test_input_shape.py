@@ -111,13 +111,13 @@ def test_a_picture_of_any_size_is_restored(size: tuple[int, int]) -> None:
 
 def test_tiles_of_a_net_with_multiples_give_what_the_whole_gives() -> None:
     net, x, sigma = from_module(Picky(16)), torch.rand(1, 1, 150, 90) * 2 - 1, torch.ones(1)
-    whole = tiling.apply(net, x, sigma)
-    torch.testing.assert_close(tiling.apply(net, x, sigma, limit=100, tile=32), whole, atol=1e-5, rtol=0)
+    whole = tiling.apply(net, x, {"sigma": sigma})
+    torch.testing.assert_close(tiling.apply(net, x, {"sigma": sigma}, limit=100, tile=32), whole, atol=1e-5, rtol=0)
 
 
 def test_a_picture_larger_than_the_only_size_goes_in_tiles() -> None:
     net, x = from_module(Picky(side=32)), torch.rand(1, 1, 70, 45) * 2 - 1
-    out = tiling.apply(net, x, torch.ones(1))
+    out = tiling.apply(net, x, {"sigma": torch.ones(1)})
     free = from_module(net.net)
     net.net.side = None
     assert (out - free(x))[..., 4:-4, 4:-4].abs().max() < 0.1

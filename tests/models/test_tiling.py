@@ -40,16 +40,32 @@ class Double(nn.Module):
         Spec(name="ffdnet", args={"depth": 4, "width": 8}),
         Spec(name="unet", args={"widths": [8, 8, 16], "blocks": 1, "channels": 1}),
         Spec(name="patch_mlp", args={"width": 16}),
+        Spec(name="unet", args={"widths": [8, 8, 16], "blocks": 1, "channels": 1, "blind": True, "mask": True}),
     ],
-    ids=lambda use: use.name,
+    ids=lambda use: use.name + "-mask" * use.args.get("mask", False),
 )
 @torch.inference_mode()
 def test_tiles_give_what_the_whole_gives(use: Spec) -> None:
     torch.manual_seed(0)
     net = build_net(use, channels=1)[0].eval()
-    x, sigma = noise(2, 1, 203, 157), torch.tensor([0.2, 0.1])
-    tiled = tiling.apply(net, x, sigma, limit=1, tile=128)
-    torch.testing.assert_close(tiled, call(net, x, {"sigma": sigma}), atol=BOUND, rtol=0)
+    x, holes = noise(2, 1, 203, 157), (noise(2, 1, 203, 157) > 0.8).float()
+    cond = {"sigma": torch.tensor([0.2, 0.1]), "mask": holes}
+    tiled = tiling.apply(net, x, cond, limit=1, tile=128)
+    torch.testing.assert_close(tiled, call(net, x, cond), atol=BOUND, rtol=0)
+
+
+@torch.inference_mode()
+def test_maps_are_continued_as_images_are_for_nets_that_take_some_sizes_alone() -> None:
+    class Holes(nn.Module):
+        """Takes multiples of 8, and gives the mask."""
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            if x.shape[-1] % 8 or x.shape[-2] % 8:
+                raise ValueError(x.shape)
+            return x * 0 + mask
+
+    x, holes = noise(1, 1, 203, 157), (noise(1, 1, 203, 157) > 0.5).float()
+    assert torch.equal(tiling.apply(Holes(), x, {"mask": holes}), holes)
 
 
 @torch.inference_mode()
@@ -57,10 +73,10 @@ def test_a_net_that_sees_everything_is_blended_without_seams() -> None:
     torch.manual_seed(0)
     net, sigma = Global(), torch.tensor([0.2])
     x = noise(1, 1, 300, 260)
-    tiled = tiling.apply(net, x, sigma, limit=1, tile=164)
+    tiled = tiling.apply(net, x, {"sigma": sigma}, limit=1, tile=164)
     assert (tiled - net(x)).abs().max() < 0.05
     flat = torch.full((1, 1, 300, 260), 0.25)
-    error = tiling.apply(net, flat, sigma, limit=1, tile=164) - net(flat)
+    error = tiling.apply(net, flat, {"sigma": sigma}, limit=1, tile=164) - net(flat)
     assert error.abs().max() < 1e-3
 
 
@@ -72,7 +88,7 @@ def test_a_net_that_enlarges_is_shown_tiles_and_one_that_shrinks_the_whole() -> 
         net.register_forward_pre_hook(lambda net, inputs, sizes=sizes: sizes.append(max(inputs[0].shape[-2:])))
         input_shape(net, x, {"sigma": sigma})
         sizes.clear()
-        outputs = tiling.apply(net, x, sigma, limit=1, tile=160)
+        outputs = tiling.apply(net, x, {"sigma": sigma}, limit=1, tile=160)
         assert outputs.shape == shape
         assert max(sizes) == largest
         torch.testing.assert_close(outputs, net(x))

@@ -21,14 +21,19 @@ from kdgen.utils.conditions import Conditioned, call, conditions_of, nets_readin
 
 TINY = {**SMALL_UNET, "size": 8}
 IMAGE, LATENT = (2, 1, 8, 8), (2, 6)
-CONDITIONS = {"sigma": torch.tensor([0.2, 0.4]), "label": torch.tensor([0, 2]), "until": torch.tensor([0.1, 0.05])}
-OTHERS = {"sigma": torch.tensor([0.6, 0.3]), "label": torch.tensor([1, 0]), "until": torch.tensor([0.0, 0.0])}
+HOLES = torch.zeros(2, 1, 8, 8)
+HOLES[:, :, 2:5, 3:6] = 1
+CONDITIONS = {"sigma": torch.tensor([0.2, 0.4]), "label": torch.tensor([0, 2]), "until": torch.tensor([0.1, 0.05]),
+              "mask": HOLES}  # fmt: skip
+OTHERS = {"sigma": torch.tensor([0.6, 0.3]), "label": torch.tensor([1, 0]), "until": torch.tensor([0.0, 0.0]),
+          "mask": 1 - HOLES}  # fmt: skip
 
 NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("dncnn", {"depth": 3, "width": 4}, IMAGE, set()),
     ("ffdnet", {"depth": 3, "width": 4}, IMAGE, {"sigma"}),
     ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1}, IMAGE, {"sigma"}),
     ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1, "blind": True}, IMAGE, set()),
+    ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1, "blind": True, "mask": True}, IMAGE, {"mask"}),
     ("half_res", {"width": 4, "blocks": 1}, IMAGE, set()),
     ("half_res", {"width": 4, "blocks": 1, "sigma_map": True}, IMAGE, {"sigma"}),
     ("patch_mlp", {"width": 8, "patch": 4, "stride": 3}, IMAGE, set()),
@@ -45,6 +50,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("unet2d", {**TINY, "num_class_embeds": 3}, IMAGE, {"sigma", "label"}),
     ("unet2d", {**TINY, "until": True}, IMAGE, {"sigma", "until"}),
     ("compact", {"channels": 1, "width": 4, "depth": 1, "scale": 2}, IMAGE, set()),
+    ("edsr", {"channels": 1, "width": 4, "blocks": 1, "scale": 2}, IMAGE, set()),
     ("autoencoder_kl", {"size": 8, "block_out_channels": [8, 8]}, IMAGE, set()),
     ("autoencoder_tiny", {"channels": 1, "width": 8}, IMAGE, set()),
 ]

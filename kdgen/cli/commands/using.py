@@ -65,6 +65,8 @@ Examples:
 - `kdgen restore denoiser noisy.png clean.png --sigma 25`
 
 - `kdgen restore runs/denoise noisy/ restored/` (nested folders keep their names)
+
+- `kdgen restore runs/inpaint scratched.png whole.png --mask scratches.png` (white is missing)
 """
 )
 def restore(
@@ -72,14 +74,18 @@ def restore(
     source: Annotated[Path, typer.Argument(metavar="IN", help="An image or a folder of images.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the restored images go; never over IN.")],
     sigma: Sigma = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="For inpainters: a picture that is white where IN is missing, or a folder.")
+    ] = None,
     code: Code = None,
 ) -> None:
-    """Restore an image or a folder of images, upright, with their depth, transparency and colour profiles.
+    """Restore or enlarge an image or a folder of images, upright, with their depth, transparency and colour profiles.
 
     Damaged images are named and skipped; what the format of a restored file cannot hold is named.
     """
     register_all(code)
     from kdgen.cli.files import Unreadable, pairs, restore_file
+    from kdgen.cli.masks import mask_for
     from kdgen.models.model import load
     from kdgen.types import UserError
 
@@ -88,7 +94,7 @@ def restore(
     skipped = 0
     for read, write in track(files, "restoring", console=stderr, disable=not stderr.is_terminal):
         try:
-            lost = restore_file(loaded, read, write, sigma)
+            lost = restore_file(loaded, read, write, sigma, None if mask is None else mask_for(read, mask, source))
         except Unreadable as error:
             if len(files) == 1:
                 raise UserError(f"no image could be restored, {read}: {error}") from None

@@ -39,6 +39,10 @@ class Damage:
         """
         raise NotImplementedError
 
+    def nothing(self, images: Tensor) -> Mapping[str, Tensor]:
+        """The conditions ``(B, ...)`` by which nets are told that images were left as they are."""
+        return {}
+
 
 class InTurn(Damage):
     """Damages one after another.
@@ -67,6 +71,10 @@ class InTurn(Damage):
                                      name=min(twice)))  # fmt: skip
             cond |= told
         return images, cond
+
+    def nothing(self, images: Tensor) -> Mapping[str, Tensor]:
+        """See the base."""
+        return {name: value for damage in self.damages for name, value in damage.nothing(images).items()}
 
 
 def amounts(given: Amount, count: int, random: torch.Generator, share: float | None) -> Tensor:

@@ -1,6 +1,7 @@
 """What is missing."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -45,6 +46,10 @@ class Mask(Damage):
                  for part, line, seed in zip(missing, thick, seeds, strict=True)]  # fmt: skip
         mask = torch.from_numpy(np.stack(holes))[:, None].float()
         return images * (1 - mask), {"mask": mask}
+
+    def nothing(self, images: Tensor) -> Mapping[str, Tensor]:
+        """See the base."""
+        return {"mask": torch.zeros(len(images), 1, *images.shape[2:])}
 
     def _holes(self, height: int, width: int, share: float, thick: float, dice: np.random.Generator) -> np.ndarray:
         """A mask ``(H, W)`` of 0 and 1 with about a share of ones."""

@@ -47,6 +47,25 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
                              student=type(student).__name__, teacher=type(inner).__name__))  # fmt: skip
 
 
+def start_from(student: nn.Module, teacher: nn.Module, names: tuple[str, str], *, copied: bool) -> None:
+    """Give a student its first weights, in place.
+
+    Args:
+        student: the net that starts.
+        teacher: where from.
+        names: what both are called.
+        copied: whether weights are taken as they are, as ``copy_weights`` says; else as ``inherit`` does.
+
+    Raises:
+        UserError: for a start that does not fit.
+    """
+    try:
+        (copy_weights if copied else inherit)(student, teacher)
+    except UserError as error:
+        raise UserError(text("cannot_start", "{name} cannot start from {start}: {reason}", name=names[0],
+                             start=names[1], reason=error.text)) from None  # fmt: skip
+
+
 @torch.no_grad()
 def copy_weights(student: nn.Module, teacher: nn.Module) -> None:
     """Give a student all weights of a teacher as they are, also where they mean something else in it.
@@ -147,13 +166,14 @@ def _inherit_unet(student: UNet, teacher: UNet) -> None:
         len(student.widths) != levels
         or any(s > t for s, t in zip(student.widths, teacher.widths, strict=True))
         or student.blocks > teacher.blocks
-        or student.blind != teacher.blind
+        or student.conditions != teacher.conditions
         or student.channels not in (1, teacher.channels)
     ):
         raise UserError(text("unet_not_within", "this unet does not fit within its teacher: give it {levels} widths "
-                             "of at most {widths}, at most {blocks} blocks, blind={blind}, channels 1 or {channels}",
+                             "of at most {widths}, at most {blocks} blocks, blind={blind}, mask={mask}, channels 1 or "
+                             "{channels}",
                              levels=levels, widths=str(list(teacher.widths)), blocks=teacher.blocks,
-                             blind=teacher.blind, channels=teacher.channels))  # fmt: skip
+                             blind=teacher.blind, mask=teacher.mask, channels=teacher.channels))  # fmt: skip
     keep = [_level_channels(teacher, i).topk(student.widths[i]).indices.sort().values for i in range(levels)]
     head, tail = teacher.head.weight, teacher.tail.weight
     if student.channels != teacher.channels:

@@ -32,19 +32,21 @@ class UNet(nn.Module):
     """The net of ``unet``: halved and widened from level to level, then back, with sums across each level.
 
     It has no biases, so that ``net(a * x, sigma=a * sigma) = a * net(x, sigma=sigma)`` for every positive ``a``
-    (Mohan et al. 2020, "Robust and interpretable blind image denoising via bias-free CNNs").
+    (Mohan et al. 2020, "Robust and interpretable blind image denoising via bias-free CNNs"); except for the map of what
+    is there, which one that is told a mask reads beside the image.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], blocks: int, blind: bool) -> None:
+    def __init__(self, channels: int, widths: Sequence[int], blocks: int, blind: bool, mask: bool) -> None:
         super().__init__()
         self.channels, self.widths, self.blocks, self.blind = channels, tuple(widths), blocks, blind
-        self.conditions = frozenset(() if blind else {"sigma"})
+        self.mask = mask
+        self.conditions = frozenset([] if blind else ["sigma"]) | frozenset(["mask"] if mask else [])
         steps = list(pairwise(widths))
 
         def level(width: int) -> nn.Sequential:
             return nn.Sequential(*(Block(width) for _ in range(blocks)))
 
-        self.head = nn.Conv2d(channels + (not blind), widths[0], 3, padding=1, bias=False)
+        self.head = nn.Conv2d(channels + (not blind) + mask, widths[0], 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(level(width) for width in widths[:-1])
         self.down = nn.ModuleList(nn.Conv2d(wide, deep, 2, 2, bias=False) for wide, deep in steps)
         self.middle = level(widths[-1])
@@ -62,12 +64,14 @@ class UNet(nn.Module):
                 gain = {"first": 2**0.5, "second": 0.1, "tail": 0.1}.get(name.rpartition(".")[2], 1.0)
                 nn.init.normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
 
-    def forward(self, x: Tensor, *, sigma: Tensor | None = None) -> Tensor:
-        """Denoise.
+    def forward(self, x: Tensor, *, sigma: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Restore.
 
         Args:
             x: ``(B, C, H, W)`` in [-1, 1], any size; a net of three channels takes grey images ``(B, 1, H, W)`` too.
             sigma: the noise level ``(B,)`` in units of the image range, read unless the net is blind.
+            mask: ``(B, 1, H, W)``, 1 where pixels are missing and 0 elsewhere, by a net that reads it; nothing is
+                missing where it is not given.
 
         Returns:
             an image as large as ``x``.
@@ -75,10 +79,14 @@ class UNet(nn.Module):
         Raises:
             UserError: without ``sigma``, unless the net is blind.
         """
-        check_conditions(self, sigma=sigma)
+        check_conditions(self, sigma=sigma, mask=mask)
         height, width = x.shape[-2:]
         inner = pad_to_multiple(x, 2 ** len(self.down)).expand(-1, self.channels, -1, -1)
-        h: Tensor = self.head(inner if self.blind else torch.cat([inner, level_map(sigma, inner)], dim=1))
+        told = [] if self.blind else [level_map(sigma, inner)]
+        if self.mask:
+            present = torch.ones_like(x[:, :1]) if mask is None else 1 - mask.to(x)
+            told.append(pad_to_multiple(present, 2 ** len(self.down)))
+        h: Tensor = self.head(torch.cat([inner, *told], dim=1))
         first = h
         skips = []
         for blocks, down in zip(self.encoder, self.down, strict=True):
@@ -100,7 +108,9 @@ class UNet(nn.Module):
 
 @register("net")
 @scaled(Family(scale=scale_widths("widths", "blocks"), fit=fit_channels))
-def unet(channels: Count = 3, widths: Counts = (32, 64, 128), blocks: Count = 2, blind: bool = False) -> UNet:
+def unet(
+    channels: Count = 3, widths: Counts = (32, 64, 128), blocks: Count = 2, blind: bool = False, mask: bool = False
+) -> UNet:
     """A residual U-Net told the noise level, the architecture of the bundled teacher (DRUNet, Zhang et al. 2021).
 
     Args:
@@ -108,5 +118,6 @@ def unet(channels: Count = 3, widths: Counts = (32, 64, 128), blocks: Count = 2,
         widths: channels at full, half, quarter... resolution.
         blocks: residual blocks at each level, on the way down and on the way up.
         blind: whether it must do without the noise level.
+        mask: whether it is told which pixels are missing.
     """
-    return UNet(channels, widths, blocks, blind)
+    return UNet(channels, widths, blocks, blind, mask)
