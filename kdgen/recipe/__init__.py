@@ -136,6 +136,11 @@ class Recipe(Strict):
         """The same recipe with another length."""
         return self.model_copy(update={"steps": steps, "seconds": seconds})
 
+    def within(self, minutes: float) -> "Recipe":
+        """The same recipe with as many seconds as leave time for its controls and report in so many minutes in all."""
+        trained = 3 if self.controls and self.teacher is not None else 1
+        return self.lasting(seconds=60 * minutes * TRAINING / trained)
+
     def without_teacher(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
         """The control of this recipe: the same student, first weights, data, optimiser, stages and objectives.
 
@@ -151,6 +156,9 @@ class Recipe(Strict):
         """The recipe as JSON text, ready to edit."""
         return json.dumps(self.model_dump(mode="json"), indent=2)
 
+
+TRAINING = 0.85
+"""Share of a whole run that is spent on training, of the student and as long again of each control."""
 
 RECIPE, CHANGED = text("recipe", "recipe"), text("recipe_changed", "recipe with --set")
 

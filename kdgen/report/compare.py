@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdgen.metrics import beyond, cost, watched
 from kdgen.recipe import read
-from kdgen.report.report import ROLES, Report, Role, Row, deciding
+from kdgen.report.report import ROLES, Report, Role, Row, deciding, in_decibels
 from kdgen.report.sample_grids import Pictured
 from kdgen.report.seconds import Seconds
 from kdgen.report.verdict import verdict
@@ -66,7 +66,7 @@ def measure(
     judged = _Baseline(task) if net is None else net
     with watched(judged) as answers:
         figures = task.evaluate(judged, reference=reference, seed=seed, limit=limit)
-    metrics = {key: min(value, LARGEST_DB) if key == "psnr" else value for key, value in figures.items()}
+    metrics = {key: min(value, LARGEST_DB) if in_decibels(key) else value for key, value in figures.items()}
     if net is None:
         return Row(role=role, name=Text.of(name), metrics=metrics, answers=answers.count, not_finite=answers.not_finite)
     example = task.example()

@@ -1,5 +1,6 @@
 """A recipe for a model that nobody wrote one for: its task, a student of a share of its cost, the usual training."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,20 @@ from kdgen.models.task_arguments import task_class
 from kdgen.presets import preset
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
+from kdgen.report.compare import measure
 from kdgen.report.propose import Proposal, propose
+from kdgen.report.report import outdoes
 from kdgen.tasks.infer_task import described_task
-from kdgen.types import UserError, text
+from kdgen.types import Net, Task, UserError, text
 
 CHEAPER = 10.0
 """How many times fewer multiply-accumulates the student has."""
 
 SECONDS = 600.0
 """How long it is trained."""
+
+FEW = 2
+"""Images on which it is seen what a teacher is after."""
 
 SEEN = 32
 """Height and width in pixels of the images that nets are shown in training where they enlarge them; twice that else."""
@@ -50,12 +56,28 @@ def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = 
         changes["patch"] = SEEN * max(int(model.task.get("scale", 1)), 2)
     if images is not None:
         changes["images"] = {"name": "folder", "args": {"path": str(images.absolute())}}
-    use = Spec(name=use.name, args={**use.args, **changes})
-    found = propose(model, registry.build("task", use), fraction=1 / cheaper)
-    usual = preset(kind.usual_preset)
+    use, usual = Spec(name=use.name, args={**use.args, **changes}), preset(kind.usual_preset)
+    built: Task = registry.build("task", use)
+    if registry.accepts("task", use.name, "aim") and invents(model.net, built):
+        use = Spec(name=use.name, args={**use.args, "aim": "teacher"})
+        alone = Spec(name="fixed", args={"alpha": 1.0})
+        usual = usual.model_copy(update={"stages": tuple(each.model_copy(update={"ratio": alone})
+                                                         for each in usual.stages)})  # fmt: skip
+        built = registry.build("task", use)
+    found = propose(model, built, fraction=1 / cheaper)
     path = Path(teacher).expanduser()
     update = {
         "name": f"{model.name}-student", "task": use, "teacher": str(path.absolute()) if path.exists() else teacher,
         "student": found.use, "cache": usual.cache.model_copy(update={"crop": None}),
     }  # fmt: skip
     return usual.model_copy(update=update).lasting(seconds=SECONDS), found
+
+
+def invents(teacher: Net, task: Task) -> bool:
+    """Whether a teacher's answers are farther from the truth than the damaged images themselves, as those of GANs are.
+
+    Then they are no poor attempt at the truth but what is wanted.
+    """
+    rows = [measure("teacher", net, task, name="", limit=FEW, timed=False) for net in (teacher, None)]
+    own, input = (row.metrics.get(task.primary_metric, math.nan) for row in rows)
+    return outdoes(task.primary_metric, input, own)

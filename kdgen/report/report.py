@@ -27,6 +27,8 @@ ROLES: dict[Role, Text] = {
 _COLUMNS = {
     "psnr": (text("metric_psnr", "PSNR (dB)"), "{:.2f}"),
     "ssim": (text("metric_ssim", "SSIM"), "{:.4f}"),
+    "psnr_y": (text("metric_psnr_y", "PSNR (dB) of luma"), "{:.2f}"),
+    "ssim_y": (text("metric_ssim_y", "SSIM of luma"), "{:.4f}"),
     "sharpness": (text("metric_sharpness", "sharpness (gradient energy, 1 = reference's)"), "{:.3f}"),
     "perceptual": (text("metric_perceptual", "perceptual distance (features32)"), "{:.4f}"),
     "saturation": (text("metric_saturation", "saturation (share of black and white values, less the reference's)"),
@@ -211,11 +213,16 @@ def heading(key: str) -> Text:
     return text("at_level", "{title} at {level}", title=title, level=level) if level else title
 
 
+def in_decibels(metric: str) -> bool:
+    """Whether a metric is a peak signal-to-noise ratio, of luma or at a level or to the teacher too."""
+    return metric.startswith("psnr")
+
+
 def worded(metric: str, value: float) -> Text:
     """A figure in a few words, e.g. ``29.72 dB`` or ``fd_features32 0.91``."""
     if not math.isfinite(value):
         return text("no_number", "{metric} is not a number", metric=metric)
-    return Text(f"{value:.2f} dB" if metric.partition("@")[0] == "psnr" else f"{metric} {value:.4g}")
+    return Text(f"{value:.2f} dB" if in_decibels(metric) else f"{metric} {value:.4g}")
 
 
 def _figure(row: Row, key: str) -> str:

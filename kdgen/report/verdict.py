@@ -1,6 +1,6 @@
 """What a report says in a sentence: what is broken, and whether the teacher helped."""
 
-from kdgen.report.report import LOWER_IS_BETTER, ROLES, Report, Role, outdoes
+from kdgen.report.report import LOWER_IS_BETTER, ROLES, Report, Role, in_decibels, outdoes
 from kdgen.types import Text, text
 
 SAME = {"psnr": 0.05, "accuracy": 0.002}
@@ -64,7 +64,7 @@ def _judge(key: str, own: float, control: float) -> tuple[Text, Text]:
         same = abs(share) <= SAME_SHARE
     else:
         metric, _, level = key.partition("@")
-        shown = Text(f"{gain:+.2f} dB" if metric == "psnr" else f"{metric} {gain:+.4f}")
+        shown = Text(f"{gain:+.2f} dB" if in_decibels(metric) else f"{metric} {gain:+.4f}")
         shown = text("gain_to", "{gain} to the {level}", gain=shown, level=LEVELS.get(level, level)) if level else shown
         same = abs(gain) <= SAME.get(metric, 0.0)
     return (ALIKE if same else HELPED if outdoes(key, own, control) else WORSE), shown

@@ -11,6 +11,7 @@ from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, g
 from kdgen.data.source import NOTHING_TO_EVALUATE, no_patches, no_whole_images
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.tiling import whole
+from kdgen.tasks.agreement import Agreement
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
@@ -18,6 +19,7 @@ from kdgen.utils.distance import distance
 BLOCK_PIXELS = 2**20
 
 Loss = Literal["charbonnier", "l1", "l2"]
+Aim = Literal["truth", "teacher"]
 OF_PAIRS = "that of its training images"
 """The damage of images that were damaged already, as a model's configuration states it."""
 
@@ -37,6 +39,8 @@ class Restoration(Task):
         levels: how strong the damage is that nets are measured at, by name.
         damaged: whether the images to train on are damaged already.
         truthless: whether those to evaluate on are as well, if they are no pairs.
+        aim: what a taught net is to be near to: the clean images, or the teacher's answers where these are what is
+            wanted, detail that it invents say. Figures with ``@teacher`` then stand beside those of the truth.
 
     Attributes:
         channels: of the images, 1 or 3; 3 for both.
@@ -55,7 +59,7 @@ class Restoration(Task):
 
     def __init__(
         self, *, channels: int | Literal["both"], images: Any, patch: int, evaluate: Any, loss: Loss,
-        levels: Mapping[str, float], damaged: bool = False, truthless: bool = False,
+        levels: Mapping[str, float], damaged: bool = False, truthless: bool = False, aim: Aim = "truth",
     ) -> None:  # fmt: skip
         self.both = channels == "both"
         self.channels = 3 if channels == "both" else channels
@@ -73,7 +77,9 @@ class Restoration(Task):
                                  "the pairs to evaluate on: give both the same", scale=self.scale,
                                  other=self.gallery.scale))  # fmt: skip
         self.has_truth = not truthless or isinstance(self.gallery, Pairs)
-        self.primary_metric = self.taught_primary_metric = "psnr" if self.has_truth else "psnr@teacher"
+        self.primary_metric = "psnr" if self.has_truth else "psnr@teacher"
+        self.taught_primary_metric = "psnr@teacher" if aim == "teacher" else self.primary_metric
+        self.agreement = Agreement()
         if not isinstance(self.source, Images):
             raise no_patches(self.source)
         if not isinstance(self.gallery, Gallery):
@@ -163,23 +169,27 @@ class Restoration(Task):
 
         Args:
             net: any net for images of ``channels``.
-            reference: the teacher, for damaged images without clean ones: figures are then ``psnr@teacher`` and
-                ``ssim@teacher``.
+            reference: the teacher, where its answers are the aim or there are no clean images: figures are then also,
+                or else only, ``psnr@teacher``, ``ssim@teacher`` and ``perceptual@teacher``.
             seed: of the damage.
             limit: use the first so many images only.
         """
         if not self.has_truth:
             return self._beside(net, reference, limit)
+        beside = reference if self.taught_primary_metric == "psnr@teacher" and net is not reference else None
         figures: dict[str, dict[str, float]] = {}
         where = device_of(net)
         with evaluating(net):
             for name, level in self.levels.items():
                 rows = []
-                for _, batch in self.evaluation_images(seed=seed, limit=limit, level=level):
+                for image, batch in self.evaluation_images(seed=seed, limit=limit, level=level):
                     batch = batch.to(where)
                     truth = batch.y
                     assert truth is not None
-                    rows.append(self.measure(whole(net, batch.x, batch.cond).float().clamp(-1, 1), truth))
+                    out = whole(net, batch.x, batch.cond).float().clamp(-1, 1)
+                    rows.append(self.measure(out, truth))
+                    if beside is not None:
+                        rows[-1] |= self.agreement(out, beside, batch, (image, name, seed))
                 if not rows:
                     raise UserError(NOTHING_TO_EVALUATE)
                 figures[name] = _means(rows)
@@ -196,13 +206,11 @@ class Restoration(Task):
         if net is reference:
             return {}
         rows = []
-        for _, batch in self.evaluation_images(limit=limit):
-            answers = []
-            for each in (net, reference):
-                at = batch.to(device_of(each))
-                with evaluating(each):
-                    answers.append(whole(each, at.x, at.cond).float().clamp(-1, 1).cpu())
-            rows.append({"psnr@teacher": psnr(*answers).item(), "ssim@teacher": ssim(*answers).item()})
+        for image, batch in self.evaluation_images(limit=limit):
+            at = batch.to(device_of(net))
+            with evaluating(net):
+                out = whole(net, at.x, at.cond).float().clamp(-1, 1)
+            rows.append(self.agreement(out, reference, batch, (image, "", 0)))
         return _means(rows)
 
     def evaluate_input(self, *, seed: int = 0, limit: int | None = None) -> Metrics:

@@ -15,7 +15,7 @@ from kdgen.data.damages import make_damages
 from kdgen.data.source import ImageSource
 from kdgen.metrics import psnr, ssim
 from kdgen.registry import Spec, register
-from kdgen.tasks.restoration import OF_PAIRS, Loss, Restoration
+from kdgen.tasks.restoration import OF_PAIRS, Aim, Loss, Restoration
 from kdgen.types import Batch, Text, UserError, text
 from kdgen.types.arguments import ChannelsOrBoth, Count, Share
 
@@ -42,6 +42,9 @@ class Restore(Restoration):
             there are any, or else bundled photographs.
         evaluate_at: shares of the ranges to evaluate at: 0 is the least damage, 1 the most.
         loss: ``"charbonnier"``, ``"l1"`` or ``"l2"``.
+        aim: what a student is measured by beside a teacher: ``"truth"``, how near it comes to the clean images, or
+            ``"teacher"``, to the teacher's answers, where these are what is wanted: detail that a GAN invents is far
+            from the truth, and a blurred picture nearer.
         measure: ``"rgb"``, or ``"y"`` as papers on super-resolution do: luma (BT.601) of 8-bit images, without a
             border of as many pixels as the scale; figures are then called ``psnr_y`` and ``ssim_y``.
     """
@@ -58,17 +61,19 @@ class Restore(Restoration):
         evaluate: ImageSource | None = None,
         evaluate_at: Shares = (0.5,),
         loss: Loss = "charbonnier",
+        aim: Aim = "truth",
         measure: Over = "rgb",
     ) -> None:
         self.damages, self.over = make_damages(damages), measure
         self.scale = self.damages.scale
-        super().__init__(channels=channels, images=images, patch=patch, evaluate=evaluate, loss=loss,
+        super().__init__(channels=channels, images=images, patch=patch, evaluate=evaluate, loss=loss, aim=aim,
                          levels={f"{share:g}": float(share) for share in evaluate_at})  # fmt: skip
         if patch % self.scale:
             raise UserError(text("patch_no_multiple", "patch is {patch}, and images become {scale} times smaller: make "
                                  "it a multiple of that", patch=patch, scale=self.scale))  # fmt: skip
         if measure == "y":
-            self.primary_metric = self.taught_primary_metric = "psnr_y"
+            self.primary_metric = "psnr_y"
+            self.taught_primary_metric = self.taught_primary_metric if aim == "teacher" else "psnr_y"
 
     def damage(self, images: Tensor, random: torch.Generator, level: float | None = None) -> tuple[Tensor, Any]:
         """See the base; a level is a share of each damage's range."""

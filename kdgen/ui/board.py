@@ -11,7 +11,7 @@ import gradio as gr
 
 from kdgen.hub.scan import without_paths
 from kdgen.presets import preset as find_preset
-from kdgen.report.report import LOWER_IS_BETTER, Report, Row, count, heading, worded
+from kdgen.report.report import LOWER_IS_BETTER, Report, Row, count, heading, in_decibels, worded
 from kdgen.types import UserError, text
 from kdgen.ui import choices, markup, sharing
 from kdgen.ui.composing import AGAIN
@@ -201,7 +201,7 @@ def _row(number: int, place: Place, words: Words) -> str:
     cheaper = times(teacher.image_macs / student.image_macs) if teacher and student.image_macs else "-"
     faster = times(teacher.image_ms / student.image_ms) if teacher and student.image_ms else "-"
     page = f'<a href="{escape(place.address, quote=True)}">{escape(words["open_page"])}</a>' if place.address else ""
-    figure = f"{place.figure:.2f}" if place.report.primary_metric.startswith("psnr") else f"{place.figure:.4g}"
+    figure = f"{place.figure:.2f}" if in_decibels(place.report.primary_metric) else f"{place.figure:.4g}"
     cells = "".join(f"<td>{cell}</td>" for cell in (figure, count(student.image_macs), cheaper, faster,
                                                     escape(words[place.origin]), page))  # fmt: skip
     return f'<tr class="kd-{place.origin}"><th scope=row>{number}</th>{cells}</tr>'

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from kdgen.report.loss_curves import points_of
-from kdgen.report.report import LOWER_IS_BETTER, Report, Role, Row, count, heading, outdoes
+from kdgen.report.report import LOWER_IS_BETTER, Report, Role, Row, count, heading, in_decibels, outdoes
 from kdgen.report.verdict import SAME, SAME_SHARE
 from kdgen.ui import markup
 from kdgen.ui.charts import quality_chart, quick_note
@@ -48,7 +48,7 @@ def numbers(report: Report, words: Words) -> Numbers | None:
     if teacher is None or student is None or student.fault or key not in student.metrics or not student.macs:
         return None
     lost, own, best = "", student.metrics[key], teacher.metrics.get(key)
-    if best is not None and key.partition("@")[0] == "psnr":
+    if best is not None and in_decibels(key):
         lost = f"{max(best - own, 0.0):.2f} dB"
     faster = times(teacher.image_ms / student.image_ms) if student.image_ms and teacher.image_ms else "-"
     control = _control(report)
@@ -170,15 +170,15 @@ def _kept(report: Report, student: Row, teacher: Row, words: Words) -> tuple[str
     name = key.partition("@")[0]
     if best is None:
         return f"{own:.4g}", ""
-    pair = words["of_teacher"].format(own=f"{own:.2f}" if name == "psnr" else f"{own:.4g}",
-                                      best=f"{best:.2f} dB" if name == "psnr" else f"{best:.4g}")  # fmt: skip
+    pair = words["of_teacher"].format(own=f"{own:.2f}" if in_decibels(name) else f"{own:.4g}",
+                                      best=f"{best:.2f} dB" if in_decibels(name) else f"{best:.4g}")  # fmt: skip
     low = start.metrics.get(key) if start is not None else None
     if low is not None and outdoes(key, best, low):
         share = (own - low) / (best - low)
         return f"{100 * share:.0f} %" if share < 0.995 or share >= 1 else f"{100 * share:.1f} %", pair
     if key == "accuracy" and best > 0:
         return f"{100 * own / best:.0f} %", pair
-    if name == "psnr":
+    if in_decibels(name):
         return f"{own - best:+.2f} dB", pair
     return f"{own:.3g}", words["teacher_itself"].format(best=f"{best:.3g}")
 
@@ -202,7 +202,7 @@ def _gain(report: Report, student: Row, control: Row) -> str:
     name = key.partition("@")[0]
     if abs(own - other) <= SAME.get(name, 0.0):
         return ""
-    return f"{own - other:+.2f} dB" if name == "psnr" else f"{name} {own - other:+.4f}"
+    return f"{own - other:+.2f} dB" if in_decibels(name) else f"{name} {own - other:+.4f}"
 
 
 def _large(found: Numbers, key: str, words: Words) -> str:
@@ -220,7 +220,7 @@ def _large(found: Numbers, key: str, words: Words) -> str:
 def _figure(row: Row, key: str) -> str:
     if key not in row.metrics:
         return "-"
-    return f"{row.metrics[key]:.2f}" if key.partition("@")[0] == "psnr" else f"{row.metrics[key]:.4g}"
+    return f"{row.metrics[key]:.2f}" if in_decibels(key) else f"{row.metrics[key]:.4g}"
 
 
 def _named(name: str, words: Words) -> str:

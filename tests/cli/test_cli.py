@@ -176,7 +176,7 @@ def test_the_example_of_contributing_works(tmp_path: Path, capsys: pytest.Captur
     [
         (["distill", "denose"], "the nearest: denoise"),
         (["distill", "absent.json"], "absent.json"),
-        (["distill", "denoise", "--steps", "1", "--seconds", "1"], "not both"),
+        (["distill", "denoise", "--steps", "1", "--seconds", "1"], "give one of --steps, --seconds and --minutes"),
         (["distill", "denoise", "--set", "bach_size=2"], "batch_size"),
         (["distill", "denoise", "--set", "seed"], "KEY=VALUE"),
         (["list", "nets", "--code", "absent.py"], "none at absent.py"),

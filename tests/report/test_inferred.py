@@ -31,7 +31,14 @@ def test_a_file_alone_is_distilled_and_the_students_file_opens_likewise(upscaler
     recipe = read(tmp_path / "run" / "recipe.json")
     assert recipe.teacher == str(tmp_path / upscaler)
     assert (recipe.task.name, recipe.student.name) == ("restore", "compact")
+    # weights drawn at random are farther from the truth than what they enlarge: they are what is wanted
+    assert recipe.task.args["aim"] == "teacher"
+    assert {stage.ratio.args["alpha"] for stage in recipe.stages} == {1.0}
     report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert report["primary_metric"] == "psnr@teacher"
+    rows = {row["role"]: row["metrics"] for row in report["rows"]}
+    assert {"psnr_y", "psnr@teacher", "perceptual@teacher"} <= rows["student"].keys() & rows["input"].keys()
+    assert "psnr@teacher" not in rows["teacher"]
     teacher, student = (next(row for row in report["rows"] if row["role"] == role) for role in ("teacher", "student"))
     assert teacher["macs"] >= 4 * student["macs"] > 0
     ours, theirs = load("run"), load("run/student/model.safetensors")

@@ -66,7 +66,7 @@ def jobs(
 
 
 def run_on(
-    place: str, recipe: "Recipe", *, push: str | None, private: bool | None, minutes: int | None, quiet: bool,
+    place: str, recipe: "Recipe", *, push: str | None, private: bool | None, timeout: int | None, quiet: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Run a recipe as a job and follow it."""
@@ -77,7 +77,7 @@ def run_on(
     if not place.startswith(HUB):
         raise UserError(f"--on takes {HUB} and the name of hardware, {HUB}a10g-small, not {place!r}")
     machine = find_hardware(place.removeprefix(HUB))
-    seconds = 60 * minutes if minutes else remote.time_limit(recipe)
+    seconds = 60 * timeout if timeout else remote.time_limit(recipe)
     most = machine.dollars * seconds / 3600
     stderr.print(f"kdgen: on {machine}; ended after {clock(seconds)}, so ${most:.2f} at most", markup=False)
     job = remote.begin(recipe, machine.name, repo_id=push, private=True if private is None else private,

@@ -28,7 +28,7 @@ Examples:
 
 - `kdgen distill denoise --seconds 600 --out runs/long`
 
-- `kdgen distill 4x_somebodys.pth --cheaper 20 --seconds 600` (a restorer's file; `kdgen show` prints what is inferred)
+- `kdgen distill 4x_somebodys.pth --cheaper 20 --minutes 10` (a restorer's file; `kdgen show` prints what is inferred)
 
 - `kdgen show denoise > mine.json`, edit it, then `kdgen distill mine.json --set batch_size=32 --set stages.0.lr=1e-3`
 
@@ -58,6 +58,9 @@ def distill(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Train for so many seconds.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="For all of it: training, that of the controls, the report.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of weights, data and noise.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     controls: Annotated[
@@ -85,7 +88,7 @@ def distill(
     private: Annotated[
         bool | None, typer.Option("--private/--public", help="What is published; a job's student is private.")
     ] = None,
-    minutes: Annotated[int | None, typer.Option(min=1, help="After which a job is ended.")] = None,
+    timeout: Annotated[int | None, typer.Option(min=1, help="Minutes after which a job is ended.")] = None,
     track: Track = None,
     code: Code = None,
     quiet: Quiet = False,
@@ -99,20 +102,21 @@ def distill(
     from kdgen.training.tracking import track as tracked
     from kdgen.types import UserError
 
-    if steps is not None and seconds is not None:
-        raise UserError("give --steps or --seconds, not both")
-    if repeatable and seconds is not None:
-        raise UserError("a repeatable run is counted in steps: give --steps in place of --seconds")
+    if sum(each is not None for each in (steps, seconds, minutes)) > 1:
+        raise UserError("give one of --steps, --seconds and --minutes")
+    if repeatable and (seconds is not None or minutes is not None):
+        raise UserError("a repeatable run is counted in steps: give --steps in place of --seconds and --minutes")
     options = {"steps": steps, "seconds": seconds, "seed": seed, "device": device, "controls": controls}
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     chosen = override(find_recipe(recipe, cheaper=cheaper, images=images), [*(settings or ()), *overrides])
+    chosen = chosen if minutes is None else chosen.within(minutes)
     chosen = repeated(chosen) if repeatable else chosen
     if on is not None:
         if code or track or out:
             raise UserError(
                 "--on runs elsewhere, with what comes with kdgen alone: leave out --code, --track and --out"
             )
-        run_on(on, chosen, push=push, private=private, minutes=minutes, quiet=quiet, as_json=as_json)
+        run_on(on, chosen, push=push, private=private, timeout=timeout, quiet=quiet, as_json=as_json)
         return
     folder = out or free_folder(chosen.name)
     _follow(tracked(run.distill(chosen, folder), track or ()), quiet=quiet, as_json=as_json)
