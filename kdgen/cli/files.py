@@ -109,9 +109,7 @@ def pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     return files
 
 
-def restore_file(
-    model: Model, source: Path, target: Path, sigma: float | None, mask: Path | None = None
-) -> list[str]:
+def restore_file(model: Model, source: Path, target: Path, sigma: float | None, mask: Path | None = None) -> list[str]:
     """Restore every page or frame of a file, upright, with its opacity, depth, colour profile and EXIF.
 
     Args:

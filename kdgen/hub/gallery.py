@@ -57,8 +57,9 @@ def _before_and_after(model: Model, path: Path, size: int) -> None:
     images = torch.cat([framed(x, size) for _, x in Photographs().images(model.channels)][1:])
     task, levels = task_class(model.task), model.task.get("sigma", 25)
     sigma = float(levels if isinstance(levels, int | float) else levels[-1])
-    inputs = task.degrade(images, model.task, sigma=sigma, random=generator(0, "gallery"))
-    outputs = model.restore(inputs, sigma=sigma) if task.tiled else model.eval().net(inputs)
+    shown = task.degrade(images, model.task, sigma=sigma, random=generator(0, "gallery"))
+    inputs = shown.x
+    outputs = model.restore(inputs, sigma, shown.cond.get("mask")) if task.tiled else model.eval().net(inputs)
     if inputs.shape != outputs.shape:
         inputs = F.interpolate(inputs, outputs.shape[-2:], mode="bicubic", antialias=True)
     rows = torch.cat([inputs, outputs]).clamp(-1, 1)

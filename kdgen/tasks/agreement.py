@@ -19,7 +19,7 @@ Known = tuple[str, str, int]
 
 
 class Agreement:
-    """Compares answers with a teacher's, which is asked once for each image as long as there is room for its answers."""
+    """Compares answers with a teacher's, who is asked once for each image while there is room to keep what it says."""
 
     def __init__(self) -> None:
         self._answers: WeakKeyDictionary[Net, dict[Known, Tensor]] = WeakKeyDictionary()

@@ -102,9 +102,12 @@ class Denoise(Restoration):
         return told | ({"damage": OF_PAIRS} if self.pairs is not None or self.truthless else {})
 
     @classmethod
-    def degrade(cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float, random: torch.Generator) -> Tensor:
+    def degrade(
+        cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float = 25.0, strength: float = 0.5,
+        random: torch.Generator,
+    ) -> Batch:  # fmt: skip
         """The images under noise; see the base."""
-        return images + 2 * sigma / 255 * torch.randn(images.shape, generator=random)
+        return Batch(x=images + 2 * sigma / 255 * torch.randn(images.shape, generator=random), y=images)
 
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:

@@ -49,7 +49,7 @@ class Restore(Restoration):
             border of as many pixels as the scale; figures are then called ``psnr_y`` and ``ssim_y``.
     """
 
-    scales, usual_preset = True, "denoise"
+    scales, takes_strength, usual_preset = True, True, "denoise"
     baseline_name = text("damaged_input", "damaged input")
 
     def __init__(
@@ -99,11 +99,16 @@ class Restore(Restoration):
                     levels=list(self.levels), seed=seed)  # fmt: skip
 
     @classmethod
-    def degrade(cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float, random: torch.Generator) -> Tensor:
-        """The images damaged half as much as the model was made for at most; see the base."""
+    def degrade(
+        cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float = 25.0, strength: float = 0.5,
+        random: torch.Generator,
+    ) -> Batch:  # fmt: skip
+        """The images damaged as the model was made for, by a share of the range of each damage; see the base."""
         damages = make_damages(facts.get("damages", ("noise",)))
         height, width = (length // damages.scale * damages.scale for length in images.shape[-2:])
-        return damages(images[..., :height, :width], random, 0.5)[0]
+        clean = images[..., :height, :width]
+        x, cond = damages(clean, random, strength)
+        return Batch(x=x, y=clean, cond=cond)
 
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:

@@ -17,11 +17,12 @@ that is ``2 * sigma / 255``.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from torch import Tensor, device, nn
+from torch import Tensor, nn
 
+from kdgen.types.batch import Batch as Batch
 from kdgen.types.task import DEFAULT_TASK as DEFAULT_TASK
 from kdgen.types.task import Task as Task
 from kdgen.types.text import Text as Text
@@ -54,46 +55,6 @@ class UserError(ValueError):
         """The message, with its key and figures where it was made with them."""
         message = self.args[0] if self.args else ""
         return message if isinstance(message, Text) else Text(str(self))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """One batch of a task.
-
-    Attributes:
-        x: what the student sees: images ``(B, C, H, W)``, in [-1, 1] before noise, or latents ``(B, Z)``.
-        teacher_x: what the teacher sees, where it differs: a cleaner, larger or other-modality view.
-        y: the ground truth of ``x``, ``(B, C, H, W)`` in [-1, 1] or labels ``(B,)``, where there is any.
-        real: images of the data ``(B, C, H, W)`` in [-1, 1] that belong to no ``x``, for losses on distributions.
-        weight: how much the squared error of each example's output counts, ``(B,)``; equally where absent.
-        cond: conditions for both nets by keyword, each ``(B, ...)``: ``sigma``, ``label``, ``mask``.
-    """
-
-    x: Tensor
-    teacher_x: Tensor | None = None
-    y: Tensor | None = None
-    real: Tensor | None = None
-    weight: Tensor | None = None
-    cond: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def _columns(self) -> dict[str, Any]:
-        """What it holds of tensors by name, but its conditions."""
-        named = ("x", "teacher_x", "y", "real", "weight")
-        return {name: t for name in named if (t := getattr(self, name)) is not None}
-
-    def to(self, where: device) -> "Batch":
-        """The same batch on another device."""
-        moved = {name: t.to(where, non_blocking=True) for name, t in self._columns().items()}
-        return replace(self, **moved, cond={k: v.to(where, non_blocking=True) for k, v in self.cond.items()})
-
-    def split(self, parts: int) -> "list[Batch]":
-        """The batch in so many successive parts, each as even as can be."""
-        columns = {name: t.tensor_split(parts) for name, t in self._columns().items()}
-        cond = {key: value.tensor_split(parts) for key, value in self.cond.items()}
-        return [
-            Batch(**{name: cut[i] for name, cut in columns.items()}, cond={k: v[i] for k, v in cond.items()})
-            for i in range(parts)
-        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

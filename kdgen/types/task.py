@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_chec
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdgen.types.batch import Batch
 from kdgen.types.text import Text, text
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import Generator
 
-    from kdgen.types import Batch, Metrics, Net
+    from kdgen.types import Metrics, Net
 
 DEFAULT_TASK = "denoise"
 """What a model was made for that does not say so: it restores images."""
@@ -34,6 +35,7 @@ class Task(Protocol):
         gives: what they answer with.
         draws: what models of it make images of by ``draw_model``; None where they draw none.
         takes_sigma: whether its inputs are images under Gaussian noise, whose level in 8-bit units a user may name.
+        takes_strength: whether they are images under damages, whose strength in [0, 1] a user may name.
         scales: whether its nets give larger images than they read, where the damage has made them smaller.
         tiled: whether a model may take a large image in tiles.
         half: which half of an autoencoder its nets are, ``whole`` for both together; None for other nets.
@@ -57,6 +59,7 @@ class Task(Protocol):
     gives: ClassVar[Literal["images", "latents", "logits"]] = "images"
     draws: ClassVar[Literal["latents", "noise"] | None] = None
     takes_sigma: ClassVar[bool] = False
+    takes_strength: ClassVar[bool] = False
     scales: ClassVar[bool] = False
     tiled: ClassVar[bool] = True
     half: ClassVar[Literal["encoder", "decoder", "whole"] | None] = None
@@ -121,16 +124,19 @@ class Task(Protocol):
         return F.interpolate(pictures, tuple(target[-2:]), mode="bicubic", antialias=True).view(-1, *target)
 
     @classmethod
-    def degrade(cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float, random: Generator) -> Tensor:
-        """What a model of it is shown of clean images ``(B, C, H, W)`` in [-1, 1]: here the images themselves.
+    def degrade(
+        cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float = 25.0, strength: float = 0.5, random: Generator
+    ) -> Batch:
+        """What a model of it is shown and told of clean images ``(B, C, H, W)`` in [-1, 1]: here these themselves.
 
         Args:
-            images: clean ones.
+            images: clean ones, which are the truth of the batch, less what does not fit at their edges.
             facts: what the model says of its task.
             sigma: level of noise in 8-bit units, for a task that takes it.
-            random: of the noise.
+            strength: of the damage in [0, 1], for a task that takes it.
+            random: of the damage.
         """
-        return images
+        return Batch(x=images, y=images)
 
     @classmethod
     def draw_model(

@@ -35,14 +35,16 @@ RESIDENT_BYTES = 2 * 10**9
 _kept: OrderedDict[Named, Model] = OrderedDict()
 
 
-def show(models: Sequence[Named], photo: Image.Image, options: Options) -> tuple[list[str], Shown]:
+def show(
+    models: Sequence[Named], photo: Image.Image, options: Options, mask: Image.Image | None = None
+) -> tuple[list[str], Shown]:
     """The names of models, and their pictures of the kind that suits them."""
     found = _loaded(models)
     changes = changes_images(comparing.shared_task(found))
     if len(found) < 2 and not changes:
         raise UserError(text("two_models", "name at least two models"))
     if changes:
-        shown = comparing.on_photograph(found, photo, sigma=options.sigma, seed=options.seed, noisy=options.noisy)
+        shown = comparing.on_photograph(found, photo, options, mask)
     else:
         shown = comparing.on_latents(
             found, num_images=options.num_images, seed=options.seed, num_steps=options.num_steps
@@ -51,12 +53,13 @@ def show(models: Sequence[Named], photo: Image.Image, options: Options) -> tuple
 
 
 def full_size(
-    models: Sequence[Named], picture: Image.Image | Path, options: Options, limits: Limits, folder: Path
-) -> list[str]:
+    models: Sequence[Named], picture: Image.Image | Path, options: Options, limits: Limits, folder: Path,
+    mask: Image.Image | None = None,
+) -> list[str]:  # fmt: skip
     """Files of what the first two models make of a picture at full size; see ``comparing.full_size``."""
     found = _loaded(models[:2])
     photo = open_full(picture, limits) if isinstance(picture, Path) else picture
-    return comparing.full_size(found, photo, folder, sigma=options.sigma, seed=options.seed, noisy=options.noisy)
+    return comparing.full_size(found, photo, folder, options, mask)
 
 
 @lru_cache(maxsize=64)

@@ -22,8 +22,9 @@ from kdgen.report import compare, sample_grids
 from kdgen.report.report import Report, heading
 from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Batch, UserError, text
-from kdgen.types.arguments import Sigma, check_argument
+from kdgen.types.arguments import Share, Sigma, check_argument
 from kdgen.ui.limits import Limits
+from kdgen.utils.conditions import call, conditions_of
 from kdgen.utils.convert import from_picture, sheet, to_pictures
 
 MEASURED = 200
@@ -61,7 +62,8 @@ class Options:
         seed: of the noise or the latents.
         num_images: how many images models draw.
         num_steps: in how many steps, by those made to draw in few.
-        noisy: whether the picture is noisy already, and nothing is added.
+        noisy: whether the picture is damaged already, and nothing is done to it.
+        strength: of other damage that is done, in [0, 1].
     """
 
     sigma: float
@@ -69,17 +71,27 @@ class Options:
     num_images: int
     num_steps: int
     noisy: bool = False
+    strength: float = 0.5
 
     @classmethod
     def within(
-        cls, limits: Limits, *, sigma: Any, seed: Any, num_images: Any, num_steps: Any, noisy: bool = False
+        cls,
+        limits: Limits,
+        *,
+        sigma: Any,
+        seed: Any,
+        num_images: Any,
+        num_steps: Any,
+        noisy: bool = False,
+        strength: Any = 0.5,
     ) -> Self:
         """The numbers as a visitor gave them. Raises UserError for what is no number, or not within the limits."""
         check_argument("compare", "sigma", sigma, Sigma)
+        check_argument("compare", "strength", strength, Share)
         for name, value, least, most in (("seed", seed, 0, 2**53), ("num_images", num_images, 1, limits.images),
                                          ("num_steps", num_steps, 1, limits.num_steps)):  # fmt: skip
             check_argument("compare", name, value, Annotated[float, Field(ge=least, le=most)])
-        return cls(float(sigma), int(seed), int(num_images), int(num_steps), noisy)
+        return cls(float(sigma), int(seed), int(num_images), int(num_steps), noisy, float(strength))
 
 
 @dataclass(frozen=True)
@@ -100,14 +112,16 @@ class AsPictured(torch.nn.Module):
     def __init__(self, model: Model, sigma: float) -> None:
         super().__init__()
         self.model, self.sigma = model, sigma
+        read = conditions_of(model.net) or ()
+        self.conditions = frozenset({"mask"} & set(read))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Pictures ``(B, 1 or 3, H, W)`` as the model changes them."""
         if not task_class(self.model.task).tiled:
             grey = x.shape[1] == 1
             out: torch.Tensor = fitted(self.model.net, x.expand(-1, self.model.channels, -1, -1))
             return out.mean(1, keepdim=True) if grey else out
-        return self.model.restore(x, self.sigma)
+        return self.model.restore(x, self.sigma, mask)
 
 
 def shared_task(models: Mapping[str, Model]) -> Mapping[str, Any]:
@@ -120,32 +134,43 @@ def shared_task(models: Mapping[str, Model]) -> Mapping[str, Any]:
 
 
 def on_photograph(
-    models: Mapping[str, Model], picture: Image.Image, *, sigma: float, seed: int = 0, noisy: bool = False
+    models: Mapping[str, Model], picture: Image.Image, options: Options, mask: Image.Image | None = None
 ) -> Shown:
     """Models on a photograph.
 
     Args:
         models: by name; one alone is shown beside its input.
         picture: grey or RGB.
-        sigma: of the noise that is added to it, in 8-bit units; with ``noisy`` of the noise that it has.
-        seed: of the noise.
-        noisy: whether it is noisy already: nothing is added then and there is no truth.
+        options: how it is damaged; not at all, and without a truth, where it is damaged already.
+        mask: what is missing of it, light, for models that are told; drawn by chance if not given.
     """
-    clean, _ = from_picture(picture)
-    x, facts = clean, shared_task(models)
-    if not noisy:
-        x = task_class(facts).degrade(clean, facts, sigma=sigma, random=generator(seed, "compare"))
-    task = _Photograph(Batch(x=x, y=None if noisy else clean))
-    nets = {name: AsPictured(model, sigma) for name, model in models.items()}
+    batch = shown_to(models, from_picture(picture)[0], options, mask)
+    nets = {name: AsPictured(model, options.sigma) for name, model in models.items()}
     with torch.inference_mode():
-        made = [net(x) for net in list(nets.values())[:2]]
-    first, second = made if len(made) > 1 else (x, made[0])
+        made = [call(net, batch.x, batch.cond) for net in list(nets.values())[:2]]
+    first, second = made if len(made) > 1 else (batch.x, made[0])
+    task = _Photograph(batch)
     grid = _drawn_sheet(lambda path: sample_grids.samples(path, task, nets, limit=1))
     return _shown(first, second, grid)
 
 
+def shown_to(
+    models: Mapping[str, Model], clean: torch.Tensor, options: Options, mask: Image.Image | None = None
+) -> Batch:
+    """What models are shown and told of a picture ``(1, C, H, W)`` in [-1, 1]; see ``on_photograph``."""
+    facts = shared_task(models)
+    task = task_class(facts)
+    if mask is not None:
+        missing = (from_picture(mask.convert("L").resize(clean.shape[:-3:-1]))[0] > 0).to(clean)
+        return Batch(x=clean * (1 - missing), y=clean, cond={"mask": missing})
+    if options.noisy:
+        return Batch(x=clean)
+    return task.degrade(clean, facts, sigma=options.sigma, strength=options.strength,
+                        random=generator(options.seed, "compare"))  # fmt: skip
+
+
 def full_size(
-    models: Mapping[str, Model], picture: Image.Image, folder: Path, *, sigma: float, seed: int, noisy: bool
+    models: Mapping[str, Model], picture: Image.Image, folder: Path, options: Options, mask: Image.Image | None = None
 ) -> list[str]:
     """What restorers make of a picture at full size, tile by tile, as PNG files beside the one that they were shown.
 
@@ -153,9 +178,8 @@ def full_size(
         models: by name.
         picture: grey or RGB.
         folder: where the files go.
-        sigma: as for ``on_photograph``.
-        seed: the same.
-        noisy: the same.
+        options: as for ``on_photograph``.
+        mask: the same.
 
     Returns:
         the names of the files, the one before them first.
@@ -163,15 +187,14 @@ def full_size(
     Raises:
         UserError: for models that do not work by tiles.
     """
-    x, facts = from_picture(picture)[0], shared_task(models)
+    facts = shared_task(models)
     if not task_class(facts).tiled or not changes_images(facts):
         raise UserError(text("full_size_tiled", "pictures are made at full size by denoisers, which work tile by tile: "
                              "choose these"))  # fmt: skip
-    if not noisy:
-        x = task_class(facts).degrade(x, facts, sigma=sigma, random=generator(seed, "compare"))
+    batch = shown_to(models, from_picture(picture)[0], options, mask)
     written = []
     for number, (name, model) in enumerate([("before", None), *models.items()]):
-        made = x if model is None else model.restore(x, sigma)
+        made = batch.x if model is None else call(AsPictured(model, options.sigma), batch.x, batch.cond)
         safe = re.sub(r"[^\w.-]+", "-", name)[:60]
         written.append(f"{number}-{safe}.png" if number else "before.png")
         to_pictures(made.clamp(-1, 1))[0].save(folder / written[-1], compress_level=3)

@@ -16,6 +16,7 @@ from kdgen.recipe import read
 from kdgen.report import previews
 from kdgen.types import UserError
 from kdgen.ui import comparing
+from kdgen.utils.conditions import call
 from kdgen.utils.convert import from_picture, to_pictures
 
 EXAMPLE = Path(__file__).parent / "example"
@@ -68,11 +69,11 @@ def _photographs(
     for file in photographs:
         picture, name = full_size(file), file.partition(".")[0]
         clean, _ = from_picture(picture.convert("L") if student.channels == 1 else picture)
-        x = task_class(task).degrade(clean, task, sigma=sigma, random=generator(0, "compare"))
+        batch = task_class(task).degrade(clean, task, sigma=sigma, random=generator(0, "compare"))
         nets = {"student": student} if teacher is None else {"teacher": teacher, "student": student}
-        outputs = {side: comparing.AsPictured(model, sigma)(x) for side, model in nets.items()}
+        outputs = {side: call(comparing.AsPictured(model, sigma), batch.x, batch.cond) for side, model in nets.items()}
         size = outputs["student"].shape[-2:]
-        for side, image in {"input": x, **outputs}.items():
+        for side, image in {"input": batch.x, **outputs}.items():
             if image.shape[-2:] != size:
                 image = torch.nn.functional.interpolate(image.float(), size, mode="bicubic", antialias=True)
             found[name, side] = to_pictures(image.clamp(-1, 1))[0].convert("RGB")

@@ -126,7 +126,10 @@ def test_one_of_several_damages_each_image_by_one_and_tells_what_the_others_woul
     x, cond = damage(photograph[..., :64, :64].repeat(24, 1, 1, 1), generator(0))
     noisy, holed = cond["sigma"] > 0, cond["mask"].amax((1, 2, 3)) > 0
     assert cond["mask"].shape == (24, 1, 64, 64)
-    assert noisy.any() and holed.any() and not (noisy & holed).any() and not (noisy | holed).all()
+    assert noisy.any()
+    assert holed.any()
+    assert not (noisy & holed).any()
+    assert not (noisy | holed).all()
     for image, mask in zip(x[holed], cond["mask"][holed], strict=True):
         assert image[:, mask[0] > 0].abs().max() == 0
     # what is told does not depend on which damage was drawn

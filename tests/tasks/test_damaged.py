@@ -63,7 +63,7 @@ def test_damaged_pictures_alone_are_measured_by_the_teacher(folders: dict[str, s
     assert task.primary_metric == task.taught_primary_metric == "psnr@teacher"
     figures = task.evaluate(Lighter(35), reference=Lighter())
     assert figures["psnr@teacher"] > 30
-    assert set(figures) == {"psnr@teacher", "ssim@teacher"}
+    assert set(figures) == {"psnr@teacher", "ssim@teacher", "perceptual@teacher"}
     with pytest.raises(UserError, match="no clean images"):
         task.evaluate(Lighter())
     held_out = Denoise(sigma=0, clean=False, images=images, evaluate={"name": "pairs", "args": folders})

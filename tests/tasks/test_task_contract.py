@@ -59,8 +59,8 @@ class Enlarge(Task):
         return {"name": "enlarge"}
 
     @classmethod
-    def degrade(cls, images: Tensor, facts: Any, *, sigma: float, random: torch.Generator) -> Tensor:
-        return F.avg_pool2d(images, 2)
+    def degrade(cls, images: Tensor, facts: Any, *, random: torch.Generator, **how: float) -> Batch:
+        return Batch(x=F.avg_pool2d(images, 2), y=images)
 
     @classmethod
     def limits(cls, facts: Any) -> str:
@@ -138,7 +138,8 @@ def test_a_task_of_the_users_own_stands_on_the_card_and_in_the_pictures(enlarge:
     assert "It enlarges by 2 and by nothing else." in card(None, None, config=config)
     gallery(model, tmp_path / "gallery.png")
     assert (tmp_path / "gallery.png").is_file()
-    shown = comparing.on_photograph({"repeat": model}, next(iter(comparing.photographs().values())), sigma=25)
+    options = comparing.Options(sigma=25, seed=0, num_images=1, num_steps=1)
+    shown = comparing.on_photograph({"repeat": model}, next(iter(comparing.photographs().values())), options)
     assert shown.largest > 0
 
 

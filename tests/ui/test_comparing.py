@@ -1,12 +1,20 @@
 """What the Compare tab measures."""
 
-import pytest
+from dataclasses import replace
+from typing import Any
 
-from kdgen.models.model import Model, load
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from kdgen.models.model import Model, build_net, load
+from kdgen.registry import Spec
 from kdgen.types import UserError
 from kdgen.ui import comparing
 from kdgen.ui.comparing import Options
 from kdgen.ui.limits import Limits
+from kdgen.utils.convert import from_picture, to_pictures
 
 
 def test_a_student_of_few_steps_is_measured_in_its_steps_beside_its_teacher(tmp_path, monkeypatch):
@@ -29,12 +37,52 @@ def test_a_student_of_few_steps_is_measured_in_its_steps_beside_its_teacher(tmp_
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(name, value) for name in ("sigma", "seed", "num_images", "num_steps")
+    [(name, value) for name in ("sigma", "seed", "num_images", "num_steps", "strength")
      for value in (float("nan"), float("inf"), -1, 1e30, None, "5", True)]
 )  # fmt: skip
 def test_every_number_of_a_comparison_is_bounded(name, value):
     good = {"sigma": 25, "seed": 0, "num_images": 16, "num_steps": 1.0}
     asked = Options.within(Limits(), **good)
     assert (asked.seed, asked.num_images, asked.num_steps) == (0, 16, 1)
-    with pytest.raises(UserError, match=f"{name} is a number in"):
+    with pytest.raises(UserError, match=f"{name} is a (number|share) in"):
         Options.within(Limits(), **{**good, name: value})
+
+
+def restorer(net: Spec, damages: list[Any], channels: int = 3) -> Model:
+    torch.manual_seed(0)
+    made, use = build_net(net, channels)
+    return Model(made, name=net.name, channels=channels, use=use, task={"name": "restore", "damages": damages})
+
+
+PICTURE = Image.fromarray(np.arange(64 * 80 * 3, dtype=np.uint32).reshape(64, 80, 3).astype(np.uint8))
+OPTIONS = Options(sigma=25, seed=0, num_images=1, num_steps=1)
+
+
+def test_an_inpainter_is_told_what_is_missing_by_chance_or_by_hand() -> None:
+    blind = {"channels": 3, "widths": [4, 6], "blocks": 1, "blind": True}
+    models = {"it": restorer(Spec(name="unet", args={**blind, "mask": True}), ["mask"])}
+    clean = from_picture(PICTURE)[0]
+    by_chance = comparing.shown_to(models, clean, OPTIONS)
+    assert 0 < by_chance.cond["mask"].mean() < 0.5
+    hand = Image.new("L", (40, 32))
+    hand.paste(255, (10, 8, 20, 16))
+    by_hand = comparing.shown_to(models, clean, OPTIONS, hand)
+    assert by_hand.cond["mask"][0, 0].nonzero().amax(0).tolist() == [31, 39]
+    assert by_hand.cond["mask"].mean() == pytest.approx(1 / 16)
+    assert by_hand.x[0, :, 20, 30].abs().max() == 0
+    told = comparing.on_photograph(models, PICTURE, OPTIONS, hand)
+    untold = comparing.AsPictured(models["it"], 25.0)(by_hand.x)
+    assert not np.array_equal(np.asarray(told.pair[1]), np.asarray(to_pictures(untold.detach().clamp(-1, 1))[0]))
+
+
+def test_damage_is_as_strong_as_is_asked_and_an_upscaler_is_shown_a_small_picture() -> None:
+    clean = from_picture(PICTURE)[0]
+    dark = {"it": restorer(Spec(name="half_res", args={"channels": 3}), ["dark"])}
+    weak, strong = (comparing.shown_to(dark, clean, replace(OPTIONS, strength=share)).x for share in (0.0, 1.0))
+    assert strong.mean() < weak.mean() < clean.mean()
+    assert torch.equal(comparing.shown_to(dark, clean, replace(OPTIONS, noisy=True)).x, clean)
+    shrink = [{"name": "shrink", "args": {"scale": 2}}]
+    upscaler = {"it": restorer(Spec(name="compact", args={"width": 4, "depth": 1, "scale": 2}), shrink)}
+    assert comparing.shown_to(upscaler, clean, OPTIONS).x.shape == (1, 3, 32, 40)
+    shown = comparing.on_photograph(upscaler, PICTURE, OPTIONS)
+    assert shown.pair[0].size == shown.pair[1].size
