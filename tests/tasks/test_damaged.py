@@ -75,8 +75,9 @@ def test_what_is_not_measured_is_not_in_report_and_card(make: Make, folders: dic
     task = {"sigma": 0, "clean": False, "images": images, "patch": 16}
     drain(run.distill(make("task.args={}", f"task.args={json.dumps(task)}"), tmp_path / "run"))
     report = Report.read(tmp_path / "run")
+    measured = {"psnr@teacher", "ssim@teacher", "perceptual@teacher"}
     assert {row.role: set(row.metrics) for row in report.rows} == {
-        "input": {"psnr@teacher", "ssim@teacher"}, "teacher": set(), "student": {"psnr@teacher", "ssim@teacher"},
+        "input": measured, "teacher": set(), "student": measured,
     }  # fmt: skip
     assert max(row.metrics.get("psnr@teacher", 0) for row in report.rows) < 99
     card = (tmp_path / "run" / "student" / "README.md").read_text()
