@@ -109,7 +109,9 @@ def pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     return files
 
 
-def restore_file(model: Model, source: Path, target: Path, sigma: float | None, mask: Path | None = None) -> list[str]:
+def restore_file(
+    model: Model, source: Path, target: Path, sigma: float | None, mask: Path | None = None, stops: float | None = None
+) -> list[str]:
     """Restore every page or frame of a file, upright, with its opacity, depth, colour profile and EXIF.
 
     Args:
@@ -118,6 +120,7 @@ def restore_file(model: Model, source: Path, target: Path, sigma: float | None, 
         target: where it is written.
         sigma: level of its noise in 8-bit units, if it is known.
         mask: a picture as large, light where pixels are missing.
+        stops: how many times the light was halved.
 
     Returns:
         what the format of the target cannot hold, or was not kept, in words.
@@ -140,7 +143,7 @@ def restore_file(model: Model, source: Path, target: Path, sigma: float | None, 
     missing, made = None if mask is None else read_mask(mask), []
     for page, _ in fitting:
         x, back = from_pixels(page)
-        made.append(back(model.restore(x, sigma, missing)))
+        made.append(back(model.restore(x, sigma, missing, stops)))
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix.lower() == ".gif" and any(_colours(each) > 256 for each in made):
         lost.append("a GIF holds 256 colours")

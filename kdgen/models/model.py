@@ -53,13 +53,15 @@ class Model(nn.Module):
         self.use = use
         self.home: Path | None = None
 
-    def forward(self, image: Any, sigma: float | None = None, mask: Any = None) -> Any:
+    def forward(self, image: Any, sigma: float | None = None, mask: Any = None, stops: float | None = None) -> Any:
         """Restore a picture; see ``__call__``."""
         x, back = from_picture(image)
-        return back(self.restore(x, sigma, None if mask is None else from_picture(mask)[0] > 0))
+        return back(self.restore(x, sigma, None if mask is None else from_picture(mask)[0] > 0, stops))
 
     @torch.inference_mode()
-    def restore(self, x: Tensor, sigma: float | None = None, mask: Tensor | None = None) -> Tensor:
+    def restore(
+        self, x: Tensor, sigma: float | None = None, mask: Tensor | None = None, stops: float | None = None
+    ) -> Tensor:
         """Restore images, large ones tile by tile.
 
         Args:
@@ -68,14 +70,15 @@ class Model(nn.Module):
             sigma: noise level in 8-bit units; default what the model was made for.
             mask: which pixels are missing, ``(B or 1, 1, H, W)``, true where they are; whatever ``x`` holds there. None
                 are if not given.
+            stops: how many times too little light there is, halved each time; none is missing if not given.
 
         Returns:
             ``(B, C, S H, S W)``, clamped to [-1, 1], for a model that makes images S times higher and wider.
 
         Raises:
             UserError: for a sigma that is no noise level, if the model was made for a range of them and none is given,
-                for a mask of another size or to a model that is told none, if it was not made for images at all, and
-                for answers that are not finite.
+                for a mask of another size, for a mask or stops to a model that is told none, if it was not made for
+                images at all, and for answers that are not finite.
         """
         made_for = task_class(self.task)
         if (made_for.reads, made_for.gives) != ("images", "images"):
@@ -92,6 +95,9 @@ class Model(nn.Module):
             missing = self._missing(mask, x.shape)
             told["mask"] = missing.to(x).repeat_interleave(len(x) // len(missing), 0)
             x = x * (1 - told["mask"])
+        if stops is not None:
+            check_reads(self.name, self.net, ["stops"])
+            told["stops"] = torch.full((len(x),), float(stops), device=where)
         out = tiling.apply(self.net, x, told)
         self._check_finite(out)
         out = out.clamp(-1, 1)

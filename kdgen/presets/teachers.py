@@ -62,7 +62,7 @@ def generalist_teacher() -> Recipe:
     return Recipe(
         name="generalist",
         task=Spec(name="restore", args={**made, "images": restored(0.3)}),
-        student=Spec(name="unet", args={"widths": [24, 48, 96, 160], "blind": True, "mask": True}),
+        student=Spec(name="unet", args={"widths": [24, 48, 96, 160], "blind": True, "mask": True, "stops": True}),
         stages=(Stage(name="train", optimizer="muon", lr=1e-3),),
         seconds=7200,
         batch_size=4,

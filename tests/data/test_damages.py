@@ -139,3 +139,11 @@ def test_one_of_several_damages_each_image_by_one_and_tells_what_the_others_woul
 def test_damages_of_several_scales_are_no_choice():
     with pytest.raises(UserError, match=r"different scales \(1, 2\)"):
         make_damages([{"name": "one_of", "args": {"damages": ["noise", {"name": "shrink", "args": {"scale": 2}}]}}])
+
+
+def test_darkness_tells_how_many_times_the_light_was_halved():
+    _, photograph = next(iter(Photographs().images(3)))
+    damage = make_damages([{"name": "dark", "args": {"gain": [0.25, 0.25], "gamma": 1, "noise": 0}}])
+    x, cond = damage(photograph.repeat(2, 1, 1, 1), generator(0))
+    torch.testing.assert_close(cond["stops"], torch.tensor([2.0, 2.0]))
+    torch.testing.assert_close((x + 1) * 4, (photograph + 1).repeat(2, 1, 1, 1), atol=1e-5, rtol=0)

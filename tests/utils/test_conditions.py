@@ -24,9 +24,9 @@ IMAGE, LATENT = (2, 1, 8, 8), (2, 6)
 HOLES = torch.zeros(2, 1, 8, 8)
 HOLES[:, :, 2:5, 3:6] = 1
 CONDITIONS = {"sigma": torch.tensor([0.2, 0.4]), "label": torch.tensor([0, 2]), "until": torch.tensor([0.1, 0.05]),
-              "mask": HOLES}  # fmt: skip
+              "mask": HOLES, "stops": torch.tensor([1.0, 2.0])}  # fmt: skip
 OTHERS = {"sigma": torch.tensor([0.6, 0.3]), "label": torch.tensor([1, 0]), "until": torch.tensor([0.0, 0.0]),
-          "mask": 1 - HOLES}  # fmt: skip
+          "mask": 1 - HOLES, "stops": torch.tensor([0.0, 3.0])}  # fmt: skip
 
 NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("dncnn", {"depth": 3, "width": 4}, IMAGE, set()),
@@ -34,6 +34,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1}, IMAGE, {"sigma"}),
     ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1, "blind": True}, IMAGE, set()),
     ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1, "blind": True, "mask": True}, IMAGE, {"mask"}),
+    ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1, "stops": True}, IMAGE, {"sigma", "stops"}),
     ("half_res", {"width": 4, "blocks": 1}, IMAGE, set()),
     ("half_res", {"width": 4, "blocks": 1, "sigma_map": True}, IMAGE, {"sigma"}),
     ("patch_mlp", {"width": 8, "patch": 4, "stride": 3}, IMAGE, set()),
@@ -50,6 +51,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("unet2d", {**TINY, "num_class_embeds": 3}, IMAGE, {"sigma", "label"}),
     ("unet2d", {**TINY, "until": True}, IMAGE, {"sigma", "until"}),
     ("compact", {"channels": 1, "width": 4, "depth": 1, "scale": 2}, IMAGE, set()),
+    ("kuwahara", {"channels": 1, "radius": 2}, IMAGE, set()),
     ("edsr", {"channels": 1, "width": 4, "blocks": 1, "scale": 2}, IMAGE, set()),
     ("autoencoder_kl", {"size": 8, "block_out_channels": [8, 8]}, IMAGE, set()),
     ("autoencoder_tiny", {"channels": 1, "width": 8}, IMAGE, set()),

@@ -77,6 +77,9 @@ def restore(
     mask: Annotated[
         Path | None, typer.Option(help="For inpainters: a picture that is white where IN is missing, or a folder.")
     ] = None,
+    stops: Annotated[
+        float | None, typer.Option(min=0, max=8, help="For nets told that: how many times the light was halved.")
+    ] = None,
     code: Code = None,
 ) -> None:
     """Restore or enlarge an image or a folder of images, upright, with their depth, transparency and colour profiles.
@@ -94,7 +97,8 @@ def restore(
     skipped = 0
     for read, write in track(files, "restoring", console=stderr, disable=not stderr.is_terminal):
         try:
-            lost = restore_file(loaded, read, write, sigma, None if mask is None else mask_for(read, mask, source))
+            hides = None if mask is None else mask_for(read, mask, source)
+            lost = restore_file(loaded, read, write, sigma, hides, stops)
         except Unreadable as error:
             if len(files) == 1:
                 raise UserError(f"no image could be restored, {read}: {error}") from None

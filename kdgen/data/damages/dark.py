@@ -1,15 +1,22 @@
 """Too little light."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from kdgen.data.damages.damage import Amount, Damage, Damaged, amounts, check_amount
 from kdgen.registry import register
 
+FAINT = 1e-4
+"""Mean light in [0, 1] below which an image counts as black."""
+
 
 @register("damage")
 class Dark(Damage):
     """Underexposed: ``gain v^gamma`` of light ``v`` in [0, 1], with the noise of a sensor that has few photons.
+
+    ``cond["stops"]`` tells by how much, ``(B,)``: how many times the mean of the light was halved.
 
     Args:
         gain: of the light, above 0 to 1. A ``share`` of its range counts from the brightest to the darkest.
@@ -34,9 +41,15 @@ class Dark(Damage):
         count, inverse = len(images), None if share is None else 1 - share
         gain = amounts(self.gain, count, random, inverse)[:, None, None, None]
         gamma = amounts(self.gamma, count, random, share)[:, None, None, None]
-        light = gain * ((images.clamp(-1, 1) + 1) / 2) ** gamma
+        before = (images.clamp(-1, 1) + 1) / 2
+        light = gain * before**gamma
         variance = (amounts(self.noise, count, random, share)[:, None, None, None] / 255) ** 2
         if self.photons is not None:
             variance = variance + light / amounts(self.photons, count, random, inverse)[:, None, None, None]
         noise = torch.randn(images.shape, generator=random)
-        return (2 * (light + variance.sqrt() * noise) - 1).clamp(-1, 1), {}
+        stops = (before.mean((1, 2, 3)).clamp_min(FAINT) / light.mean((1, 2, 3)).clamp_min(FAINT)).log2()
+        return (2 * (light + variance.sqrt() * noise) - 1).clamp(-1, 1), {"stops": stops}
+
+    def nothing(self, images: Tensor) -> Mapping[str, Tensor]:
+        """See the base."""
+        return {"stops": torch.zeros(len(images))}

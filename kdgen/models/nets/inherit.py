@@ -170,10 +170,11 @@ def _inherit_unet(student: UNet, teacher: UNet) -> None:
         or student.channels not in (1, teacher.channels)
     ):
         raise UserError(text("unet_not_within", "this unet does not fit within its teacher: give it {levels} widths "
-                             "of at most {widths}, at most {blocks} blocks, blind={blind}, mask={mask}, channels 1 or "
-                             "{channels}",
+                             "of at most {widths}, at most {blocks} blocks, channels 1 or {channels}, and tell it "
+                             "what its teacher is told ({told:, })",
                              levels=levels, widths=str(list(teacher.widths)), blocks=teacher.blocks,
-                             blind=teacher.blind, mask=teacher.mask, channels=teacher.channels))  # fmt: skip
+                             channels=teacher.channels,
+                             told=sorted(teacher.conditions) or [text("nothing", "nothing")]))  # fmt: skip
     keep = [_level_channels(teacher, i).topk(student.widths[i]).indices.sort().values for i in range(levels)]
     head, tail = teacher.head.weight, teacher.tail.weight
     if student.channels != teacher.channels:

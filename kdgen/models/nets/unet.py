@@ -32,21 +32,23 @@ class UNet(nn.Module):
     """The net of ``unet``: halved and widened from level to level, then back, with sums across each level.
 
     It has no biases, so that ``net(a * x, sigma=a * sigma) = a * net(x, sigma=sigma)`` for every positive ``a``
-    (Mohan et al. 2020, "Robust and interpretable blind image denoising via bias-free CNNs"); except for the map of what
-    is there, which one that is told a mask reads beside the image.
+    (Mohan et al. 2020, "Robust and interpretable blind image denoising via bias-free CNNs"); except for the maps of
+    what is there and of the light, which one that is told a mask or stops reads beside the image.
     """
 
-    def __init__(self, channels: int, widths: Sequence[int], blocks: int, blind: bool, mask: bool) -> None:
+    def __init__(
+        self, channels: int, widths: Sequence[int], blocks: int, blind: bool, mask: bool = False, stops: bool = False
+    ) -> None:
         super().__init__()
         self.channels, self.widths, self.blocks, self.blind = channels, tuple(widths), blocks, blind
-        self.mask = mask
-        self.conditions = frozenset([] if blind else ["sigma"]) | frozenset(["mask"] if mask else [])
+        told = {"sigma": not blind, "mask": mask, "stops": stops}
+        self.conditions = frozenset(name for name, read in told.items() if read)
         steps = list(pairwise(widths))
 
         def level(width: int) -> nn.Sequential:
             return nn.Sequential(*(Block(width) for _ in range(blocks)))
 
-        self.head = nn.Conv2d(channels + (not blind) + mask, widths[0], 3, padding=1, bias=False)
+        self.head = nn.Conv2d(channels + len(self.conditions), widths[0], 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(level(width) for width in widths[:-1])
         self.down = nn.ModuleList(nn.Conv2d(wide, deep, 2, 2, bias=False) for wide, deep in steps)
         self.middle = level(widths[-1])
@@ -64,7 +66,9 @@ class UNet(nn.Module):
                 gain = {"first": 2**0.5, "second": 0.1, "tail": 0.1}.get(name.rpartition(".")[2], 1.0)
                 nn.init.normal_(module.weight, std=gain * module.weight[0].numel() ** -0.5)
 
-    def forward(self, x: Tensor, *, sigma: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, *, sigma: Tensor | None = None, mask: Tensor | None = None, stops: Tensor | None = None
+    ) -> Tensor:
         """Restore.
 
         Args:
@@ -72,6 +76,7 @@ class UNet(nn.Module):
             sigma: the noise level ``(B,)`` in units of the image range, read unless the net is blind.
             mask: ``(B, 1, H, W)``, 1 where pixels are missing and 0 elsewhere, by a net that reads it; nothing is
                 missing where it is not given.
+            stops: ``(B,)``, how many times the light was halved, by a net that reads it; not at all where not given.
 
         Returns:
             an image as large as ``x``.
@@ -79,13 +84,15 @@ class UNet(nn.Module):
         Raises:
             UserError: without ``sigma``, unless the net is blind.
         """
-        check_conditions(self, sigma=sigma, mask=mask)
+        check_conditions(self, sigma=sigma, mask=mask, stops=stops)
         height, width = x.shape[-2:]
         inner = pad_to_multiple(x, 2 ** len(self.down)).expand(-1, self.channels, -1, -1)
         told = [] if self.blind else [level_map(sigma, inner)]
-        if self.mask:
+        if "mask" in self.conditions:
             present = torch.ones_like(x[:, :1]) if mask is None else 1 - mask.to(x)
             told.append(pad_to_multiple(present, 2 ** len(self.down)))
+        if "stops" in self.conditions:
+            told.append(level_map(x.new_zeros(len(x)) if stops is None else stops, inner))
         h: Tensor = self.head(torch.cat([inner, *told], dim=1))
         first = h
         skips = []
@@ -109,8 +116,9 @@ class UNet(nn.Module):
 @register("net")
 @scaled(Family(scale=scale_widths("widths", "blocks"), fit=fit_channels))
 def unet(
-    channels: Count = 3, widths: Counts = (32, 64, 128), blocks: Count = 2, blind: bool = False, mask: bool = False
-) -> UNet:
+    channels: Count = 3, widths: Counts = (32, 64, 128), blocks: Count = 2, blind: bool = False, mask: bool = False,
+    stops: bool = False,
+) -> UNet:  # fmt: skip
     """A residual U-Net told the noise level, the architecture of the bundled teacher (DRUNet, Zhang et al. 2021).
 
     Args:
@@ -119,5 +127,6 @@ def unet(
         blocks: residual blocks at each level, on the way down and on the way up.
         blind: whether it must do without the noise level.
         mask: whether it is told which pixels are missing.
+        stops: whether it is told by how much an image is underexposed.
     """
-    return UNet(channels, widths, blocks, blind, mask)
+    return UNet(channels, widths, blocks, blind, mask, stops)
