@@ -161,7 +161,8 @@ def shown_to(
     facts = shared_task(models)
     task = task_class(facts)
     if mask is not None:
-        missing = (from_picture(mask.convert("L").resize(clean.shape[:-3:-1]))[0] > 0).to(clean)
+        height, width = clean.shape[-2:]
+        missing = (from_picture(mask.convert("L").resize((width, height)))[0] > 0).to(clean)
         return Batch(x=clean * (1 - missing), y=clean, cond={"mask": missing})
     if options.noisy:
         return Batch(x=clean)

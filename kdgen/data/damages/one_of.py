@@ -40,7 +40,7 @@ class OneOf(Damage):
         drawn = torch.randint(len(self.damages), (len(images),), generator=random)
         damaged: list[Tensor] = []
         told: list[Mapping[str, Tensor]] = []
-        for image, number in zip(images.split(1), drawn.tolist(), strict=True):
+        for image, number in zip(torch.split(images, 1), drawn.tolist(), strict=True):
             x, cond = self.damages[number](image, random, share)
             damaged.append(x)
             told.append({**self.nothing(image), **cond})

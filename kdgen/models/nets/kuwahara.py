@@ -44,7 +44,7 @@ class Kuwahara(nn.Module):
         """What lies in each sector around each pixel, weighted: ``(B, C, SECTORS, H, W)``."""
         channels = padded.shape[1]
         sums = F.conv2d(padded, self.sectors.repeat(channels, 1, 1, 1), groups=channels)
-        return sums.unflatten(1, (channels, SECTORS))
+        return sums.view(-1, channels, SECTORS, *sums.shape[2:])
 
 
 def _sectors(radius: int) -> Tensor:
