@@ -115,3 +115,13 @@ def test_an_unreadable_recipe_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(refused.value)
     (tmp_path / "good.json").write_text(json.dumps(SMALL))
     assert read(tmp_path / "good.json") == parse(SMALL)
+
+
+def test_minutes_are_shared_between_the_student_its_controls_and_the_report() -> None:
+    recipe = presets.preset("denoise")
+    taught = recipe.within(10)
+    assert taught.seconds is not None
+    assert taught.steps is None
+    assert 3 * taught.seconds < 600 < 4 * taught.seconds
+    alone = recipe.model_copy(update={"controls": False}).within(10)
+    assert alone.seconds == pytest.approx(3 * taught.seconds)
