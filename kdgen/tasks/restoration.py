@@ -191,7 +191,9 @@ class Restoration(Task):
     def _beside(self, net: Net, reference: Net | None, limit: int | None) -> Metrics:
         """How near a net comes to the teacher on images that have no truth; nothing of the teacher itself."""
         if reference is None:
-            raise UserError(text("nothing_clean", "there are no clean images to measure against: name a teacher, or "
+            raise UserError(text("only_teacher_measures", "only a teacher says what is right here: name it by "
+                                 "--teacher") if self.taught_alone else
+                            text("nothing_clean", "there are no clean images to measure against: name a teacher, or "
                                  "evaluate on `pairs`"))  # fmt: skip
         if net is reference:
             return {}
@@ -202,8 +204,14 @@ class Restoration(Task):
                 at = batch.to(device_of(each))
                 with evaluating(each):
                     answers.append(whole(each, at.x, at.cond).float().clamp(-1, 1).cpu())
-            rows.append({"psnr@teacher": psnr(*answers).item(), "ssim@teacher": ssim(*answers).item()})
+            rows.append(self.agreement(*answers))
+        if not rows:
+            raise UserError(NOTHING_TO_EVALUATE)
         return _means(rows)
+
+    def agreement(self, out: Tensor, answer: Tensor) -> dict[str, float]:
+        """How near one image ``(1, C, H, W)`` in [-1, 1] comes to the teacher's."""
+        return {"psnr@teacher": psnr(out, answer).item(), "ssim@teacher": ssim(out, answer).item()}
 
     def evaluate_input(self, *, seed: int = 0, limit: int | None = None) -> Metrics:
         """The figures of the damaged images themselves, enlarged where nets enlarge, as ``evaluate`` gives them."""
