@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from kdgen.export.graph import quiet
 from kdgen.types import Batch, UserError, text
+from kdgen.utils.onnx_session import Session
 
 OPSET = 20
 LARGEST = 1900 * 2**20
@@ -63,31 +64,12 @@ class OnnxNet(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.file = path.read_bytes()
-        self.sessions: dict[int, Any] = {}
-        self.names = [each.name for each in self.session.get_inputs()]
-        self.conditions = frozenset(self.names) - {"x"}
-
-    @property
-    def session(self) -> Any:
-        """The session for as many threads as torch has now."""
-        import onnxruntime
-
-        threads = torch.get_num_threads()
-        if threads not in self.sessions:
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            options.log_severity_level = 3
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            self.sessions[threads] = onnxruntime.InferenceSession(
-                self.file, options, providers=["CPUExecutionProvider"]
-            )
-        return self.sessions[threads]
+        self.session = Session(path.read_bytes())
+        self.conditions = frozenset(self.session.inputs) - {"x"}
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """``x`` and the conditions that the file names, to its answer on the CPU."""
-        inputs = feed(x, cond, self.names)
-        return torch.from_numpy(self.session.run(None, inputs)[0])
+        return torch.from_numpy(self.session.run(feed(x, cond, self.session.inputs))[0])
 
 
 def feed(x: Tensor, cond: Mapping[str, Tensor], names: Sequence[str]) -> dict[str, np.ndarray[Any, Any]]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdgen.models.abilities import Opaque, opaque
 from kdgen.models.tiling import whole
 from kdgen.types import Net
 from kdgen.utils.devices import call_seconds, evaluating
@@ -21,8 +22,8 @@ WARMUP = 3
 
 
 def num_params(net: Net) -> int:
-    """The number of parameters, each shared one counted once."""
-    return sum(p.numel() for p in net.parameters())
+    """The number of parameters, each shared one counted once, and of weights that other runtimes hold."""
+    return sum(p.numel() for p in net.parameters()) + sum(each.num_weights for each in opaque(net))
 
 
 def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
@@ -30,19 +31,23 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
 
     Convolutions, transposed convolutions, linear layers, matrix products and attention are counted, as half of the
     floating-point operations that ``torch.utils.flop_counter`` sees; activations, norms and resampling are not. The
-    call takes the plain paths of attention, whose matrix products show on every device: fused kernels hide them.
+    call takes the plain paths of attention, whose matrix products show on every device: fused kernels hide them. What
+    another runtime computes is counted as it says itself.
 
     Args:
         net: any net.
         x: its input, ``(1, ...)``: an image or a latent.
         cond: conditions the net needs, each ``(1, ...)``.
+
+    Returns:
+        their number; 0 where another runtime computes some that it does not know.
     """
     with _probe(net, x, cond) as (inner, conditions), _plain_attention():
         if x.ndim == 4:
             whole(net, inner, conditions)  # what sizes it takes is tried before anything is counted
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False) as counter, _told(net) as elsewhere:
             whole(net, inner, conditions)
-    return int(counter.get_total_flops()) // 2
+    return int(counter.get_total_flops()) // 2 + sum(elsewhere) if all(elsewhere) else 0
 
 
 def latency_ms(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None, *, rounds: int = 15) -> float:
@@ -82,11 +87,33 @@ def _architecture(net: Net) -> Any:
 
 
 def size_bytes(net: Net) -> int:
-    """Bytes of the net as a safetensors file, in the dtype its weights have now; shared tensors are stored once."""
+    """Bytes of the net as a safetensors file, in the dtype its weights have now; shared tensors are stored once.
+
+    Of what another runtime computes it is those of its file.
+    """
     stored: dict[tuple[int, torch.Size], tuple[str, Tensor]] = {}
     for name, tensor in net.state_dict().items():
         stored.setdefault((tensor.data_ptr(), tensor.shape), (name, tensor))
-    return len(save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in stored.values()}))
+    files = sum(each.num_bytes for each in opaque(net))
+    if files and not stored:
+        return files
+    return files + len(save({name: tensor.detach().cpu().clone().contiguous() for name, tensor in stored.values()}))
+
+
+@contextmanager
+def _told(net: Net) -> Iterator[list[int]]:
+    """What each call of a module that another runtime computes costs, as it says."""
+    calls: list[int] = []
+
+    def note(module: Any, args: Any, out: Any) -> None:
+        calls.append(module.macs(args[0]))
+
+    hooks = [module.register_forward_hook(note) for module in net.modules() if isinstance(module, Opaque)]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

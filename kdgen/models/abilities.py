@@ -186,6 +186,28 @@ class Wrapper(Protocol):
         ...
 
 
+@runtime_checkable
+class Opaque(Protocol):
+    """A net that another runtime computes: it gives answers, and neither gradients nor layers; see ``opaque``.
+
+    Attributes:
+        num_weights: values of its weights, which are no parameters.
+        num_bytes: of its file.
+    """
+
+    num_weights: int
+    num_bytes: int
+
+    def macs(self, x: Tensor) -> int:
+        """Multiply-accumulates of a call on ``x``; 0 where they are not known."""
+        ...
+
+
+def opaque(net: Net) -> list[Opaque]:
+    """The modules of a net that another runtime computes."""
+    return [module for module in net.modules() if isinstance(module, Opaque)]
+
+
 def encodes(net: Net) -> TypeGuard[Encoding]:
     """Whether a net encodes: by a method, or by a module within of that name, which not every Python finds by type."""
     return (isinstance(net, Encoding) or Encoding.encode.__name__ in net._modules) and callable(net.encode)
@@ -197,5 +219,5 @@ def decodes(net: Net) -> TypeGuard[Decoding]:
 
 
 __all__ = ["Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding", "Generating",
-           "Halved", "Inheriting", "Latent", "Layered", "Predicting", "Sampled", "Scheduled", "Shaped", "Specified",
-           "Stored", "Wrapper", "decodes", "encodes"]  # fmt: skip
+           "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting", "Sampled", "Scheduled", "Shaped",
+           "Specified", "Stored", "Wrapper", "decodes", "encodes", "opaque"]  # fmt: skip

@@ -4,6 +4,7 @@ A reference is a bundled name, a run folder, a student folder, a folder of diffu
 Hub, or a JSON file that declares somebody else's checkpoint.
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,12 +22,13 @@ from kdgen.models.abilities import Stored
 from kdgen.models.adapters import HALVES, Half, known_folder, open_folder
 from kdgen.models.adapters.checkpoint import load_checkpoint
 from kdgen.models.adapters.declared_task import declared_task, try_once
-from kdgen.models.adapters.restorer import SUFFIXES, open_restorer
+from kdgen.models.adapters.onnx_file import open_onnx
+from kdgen.models.adapters.restorer import SUFFIXES, made_for, open_restorer
 from kdgen.models.adapters.weight_files import check_content
 from kdgen.models.config import check_net, is_student, read_config
 from kdgen.models.hub_cache import HubId, fetch, hub_id
-from kdgen.models.task_arguments import task_class, task_having
-from kdgen.recipe import Checkpoint
+from kdgen.models.task_arguments import task_class, task_having, task_name
+from kdgen.recipe import ONNX, Checkpoint
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError, text
 from kdgen.utils.references import resolved
@@ -79,7 +81,9 @@ def load_net(
     path = Path(reference).expanduser()
     if path.suffix == ".json" and path.is_file():
         return _foreign(_declaration(path))
-    if path.suffix in SUFFIXES and path.is_file():
+    if path.suffix == f".{ONNX}" and path.is_file():
+        return _foreign(Checkpoint(file=str(path)))
+    if path.is_file():
         net, channels, task = open_restorer(path)
         return Loaded(net, path.stem, channels, task)
     for folder in (path / "student", path, BUNDLED / str(reference)):
@@ -153,7 +157,36 @@ def _declaration(path: Path) -> Checkpoint:
     return resolved(_declared(read_json_text(path), str(path)), path.absolute().parent)
 
 
+def _onnx(spec: Checkpoint) -> Loaded:
+    net, scale = open_onnx(spec)
+    channels = net.way.channels
+    given = declared_task(spec)
+    if given and (task_class(given).reads, task_class(given).gives) != ("images", "images"):
+        raise UserError(text("onnx_task", "{file}: an ONNX file is asked for images of images, not to {task}",
+                             file=spec.file, task=task_name(given)))  # fmt: skip
+    kind = task_having(scales=True) if scale > 1 else task_having(taught_alone=True)
+    made = made_for(scale) if scale > 1 else {}
+    return Loaded(net, spec.name or Path(spec.file).stem, channels,
+                  {"name": kind, "channels": channels, **({} if given else made), **given})  # fmt: skip
+
+
+def is_teacher_file(path: Path) -> bool:
+    """Whether a path is called as a file of weights or a net is, is a file of anything but JSON, or declares one."""
+    if path.suffix in (*SUFFIXES, f".{ONNX}"):
+        return True
+    if not path.is_file():
+        return False
+    try:
+        data = json.loads(read_json_text(path))
+    except (UserError, ValueError, RecursionError):
+        with path.open("rb") as file:
+            return path.suffix != ".json" and not file.read(512).lstrip().startswith(b"{")
+    return isinstance(data, dict) and "file" in data
+
+
 def _foreign(spec: Checkpoint) -> Loaded:
+    if spec.of_onnx:
+        return _onnx(spec)
     task, net = declared_task(spec), spec.net
     declared = task.get("channels", net.args.get("channels", registry.default("net", net.name, "channels")))
     channels: Any = 3 if declared in (None, "both") else declared

@@ -28,6 +28,7 @@ from kdgen.types.arguments import Sigma, check_argument
 from kdgen.utils.cache import fingerprint
 from kdgen.utils.conditions import check_reads
 from kdgen.utils.convert import from_picture, to_pictures, write_text
+from kdgen.utils.devices import device_of
 
 
 class Model(nn.Module):
@@ -86,7 +87,7 @@ class Model(nn.Module):
                                  "denoiser or an autoencoder", name=self.name, task=task_name(self.task)))  # fmt: skip
         self.eval()
         batch, channels = x.shape[:2]
-        where = next(self.parameters()).device
+        where = device_of(self)
         x = x.to(where)
         if channels != self.channels:
             x = x.flatten(0, 1).unsqueeze(1) if self.channels == 1 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)

@@ -7,7 +7,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from kdgen.recipe.parts import OF_TEACHER, STARTS, Assistant, CacheSpec, Checkpoint, Guidance, Stage, Start, Term
+from kdgen.recipe.parts import (
+    OF_TEACHER,
+    ONNX,
+    RANGES,
+    STARTS,
+    Assistant,
+    CacheSpec,
+    Checkpoint,
+    Guidance,
+    Stage,
+    Start,
+    Term,
+)
 from kdgen.registry import Spec, nearest
 from kdgen.types import UserError, text
 from kdgen.utils.references import Names, resolved
@@ -209,5 +221,5 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return parse(data, what=CHANGED)
 
 
-__all__ = ["OF_TEACHER", "STARTS", "Assistant", "CacheSpec", "Checkpoint", "Guidance", "Recipe", "Stage", "Term",
-           "override", "parse", "read"]  # fmt: skip
+__all__ = ["OF_TEACHER", "ONNX", "RANGES", "STARTS", "Assistant", "CacheSpec", "Checkpoint", "Guidance", "Recipe",
+           "Stage", "Term", "override", "parse", "read"]  # fmt: skip

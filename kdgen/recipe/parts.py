@@ -1,13 +1,19 @@
 """What a recipe consists of: declared checkpoints, stages and their terms, assistants, the teacher's cached answers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, PositiveInt, field_validator
+from pydantic import Field, JsonValue, PositiveInt, field_validator, model_validator
 
 from kdgen.registry import Spec
 from kdgen.types import text
 from kdgen.utils.references import FilePath, Names
 from kdgen.utils.schema import Strict
+
+ONNX = "onnx"
+"""How files end, less the dot, that hold a net as a graph; and what stands for their net."""
+
+RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+"""Values that the images of other people's nets take."""
 
 
 class Checkpoint(Strict):
@@ -17,8 +23,11 @@ class Checkpoint(Strict):
     file: FilePath = Field(
         description="weights file: .safetensors, what torch.save wrote, .npz, or an .index.json (never unpickled)"
     )
-    net: Spec = Field(description="the architecture, see `kdgen list nets`")
-    range: tuple[float, float] = Field((0.0, 1.0), description="values its images take: [0, 1] or [-1, 1]")
+    net: Spec = Field(Spec(name=ONNX), description="the architecture, see `kdgen list nets`; an .onnx file holds it")
+    range: tuple[float, float] | None = Field(
+        None,
+        description="values its images take: [0, 1], [-1, 1] or [0, 255]; none: [0, 1], of .onnx what suits a picture",
+    )
     predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
     multiple: int | None = Field(None, ge=1, description="of its images' height and width; none: found by trying")
     min_size: int | None = Field(None, ge=1, description="their least height and width; none: found by trying")
@@ -29,13 +38,38 @@ class Checkpoint(Strict):
     task: dict[str, JsonValue] = Field(
         {}, description='e.g. {"name": "generate", "latent": [100]}; none: restoring images'
     )
+    output_range: tuple[float, float] | None = Field(
+        None, description="of an .onnx file: values its answers take, likewise"
+    )
+    layout: Literal["nchw", "nhwc"] | None = Field(
+        None, description="of an .onnx file: the order of its axes, likewise"
+    )
+    inputs: dict[str, JsonValue] = Field(
+        {}, description="of an .onnx file: what inputs beside the image are, a number or nested lists of numbers"
+    )
+    output: str | None = Field(None, description="of an .onnx file: which of its outputs is the image")
 
-    @field_validator("range")
+    @field_validator("range", "output_range")
     @classmethod
-    def _known_range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value not in ((0.0, 1.0), (-1.0, 1.0)):
-            raise ValueError(text("no_range", "range is [0, 1] or [-1, 1]"))
+    def _known_range(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value not in (*RANGES, None):
+            raise ValueError(text("no_range", "a range is [0, 1], [-1, 1] or [0, 255]"))
         return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.of_onnx:
+            if self.net.name != ONNX or self.prefix or self.rename or self.key:
+                raise ValueError(text("onnx_holds_net", "an .onnx file holds its net: leave out net, prefix, rename "
+                                      "and key"))  # fmt: skip
+        elif self.net.name == ONNX:
+            raise ValueError(text("net_missing", "net is missing: say the architecture, see `kdgen list nets`"))
+        return self
+
+    @property
+    def of_onnx(self) -> bool:
+        """Whether the file is an ONNX file, which holds weights and net."""
+        return self.file.endswith(f".{ONNX}")
 
 
 class Term(Spec):

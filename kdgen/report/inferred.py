@@ -1,10 +1,12 @@
 """A recipe for a model that nobody wrote one for: its task, a student of a share of its cost, the usual training."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 from kdgen import registry
+from kdgen.models.input_shape import Shaped
 from kdgen.models.model import load
 from kdgen.models.task_arguments import task_class
 from kdgen.presets import preset
@@ -24,6 +26,9 @@ SECONDS = 600.0
 
 FEW = 2
 """Images on which it is seen what a teacher is after."""
+
+UNNAMED = re.compile(r"[^\w.-]+")
+"""What names of recipes have not."""
 
 SEEN = 32
 """Height and width in pixels of the images that nets are shown in training where they enlarge them; twice that else."""
@@ -51,9 +56,11 @@ def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = 
         raise UserError(text("no_usual_recipe", "how students of {teacher} are trained is not known, which was made to "
                              "{task}: write a recipe, see `kdgen show --explain`", teacher=model.name,
                              task=use.name))  # fmt: skip
-    changes: dict[str, Any] = {}
-    if kind.scales:
-        changes["patch"] = SEEN * max(int(model.task.get("scale", 1)), 2)
+    scale = int(model.task.get("scale", 1))
+    seen = SEEN if scale > 1 else 2 * SEEN
+    if isinstance(model.net, Shaped) and model.net.input_shape is not None:
+        seen, _ = model.net.input_shape.at_least(seen, seen)
+    changes: dict[str, Any] = {"patch": seen * scale}
     if images is not None:
         changes["images"] = {"name": "folder", "args": {"path": str(images.absolute())}}
     use, usual = Spec(name=use.name, args={**use.args, **changes}), preset(kind.usual_preset)
@@ -67,7 +74,8 @@ def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = 
     found = propose(model, built, fraction=1 / cheaper)
     path = Path(teacher).expanduser()
     update = {
-        "name": f"{model.name}-student", "task": use, "teacher": str(path.absolute()) if path.exists() else teacher,
+        "name": f"{UNNAMED.sub('-', model.name)}-student", "task": use,
+        "teacher": str(path.absolute()) if path.exists() else teacher,
         "student": found.use, "cache": usual.cache.model_copy(update={"crop": None}),
     }  # fmt: skip
     return usual.model_copy(update=update).lasting(seconds=SECONDS), found

@@ -14,6 +14,7 @@ from kdgen.metrics import cost
 from kdgen.models.model import Model
 from kdgen.models.scaling import Args, Shapes, families, family_of, scales
 from kdgen.models.task_arguments import task_class
+from kdgen.models.tiling import whole
 from kdgen.registry import Spec, nearest
 from kdgen.types import Batch, Net, Task, UserError, text
 from kdgen.utils.conditions import call, check_reads, conditions_of
@@ -66,6 +67,9 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
     example = task.example()
     # of one call: a teacher that draws in more calls than its student allows each of these more
     allowed = cost.macs(teacher.net, example.x, example.cond) * task.teacher_calls / task.calls
+    if not allowed:
+        raise UserError(text("macs_not_known", "what a call of {name} costs cannot be counted: name a student, see "
+                             "`kdgen list nets`", name=teacher.name))  # fmt: skip
     max_params = cost.num_params(teacher.net)
     name, start = _start(teacher, _shapes(teacher, task), family)
     scale = family_of(name).scale
@@ -137,7 +141,7 @@ def _shapes(teacher: Model, task: Task) -> Shapes:
     example = task.example()
     batch = example.to(device_of(teacher.net))
     with evaluating(teacher.net):
-        outputs = tuple(call(teacher.net, batch.x, batch.cond).shape[1:])
+        outputs = tuple(whole(teacher.net, batch.x, batch.cond).shape[1:])
     task_shape = task.answer_shape(example)
     if task_shape is not None and len(task_shape) == len(outputs):  # a larger image is resampled to the task's
         outputs = (outputs[0], *task_shape[1:])

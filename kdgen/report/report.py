@@ -236,7 +236,12 @@ def _figure(row: Row, key: str) -> str:
 def _costs(row: Row) -> list[str]:
     if not row.num_params:
         return ["-"] * 4
-    return [f"{row.num_params:,}", count(row.image_macs), f"{row.image_ms:.1f}", f"{row.size_bytes / 1000:,.0f}"]
+    return [
+        f"{row.num_params:,}",
+        count(row.image_macs) if row.macs else "-",
+        f"{row.image_ms:.1f}",
+        f"{row.size_bytes / 1000:,.0f}",
+    ]
 
 
 def _savings(row: Row, teacher: Row) -> list[str]:
@@ -245,7 +250,7 @@ def _savings(row: Row, teacher: Row) -> list[str]:
         (teacher.image_macs, row.image_macs),
         (teacher.image_ms, row.image_ms),
     ]
-    return [f"{reference / own:.1f}x" if own and row is not teacher else "-" for reference, own in pairs]
+    return [f"{reference / own:.1f}x" if own and reference and row is not teacher else "-" for reference, own in pairs]
 
 
 def _steps(row: Row) -> str:

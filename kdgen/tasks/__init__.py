@@ -12,8 +12,9 @@ from kdgen.tasks.generate import Generate
 from kdgen.tasks.restore import Restore
 from kdgen.tasks.rollouts import Rollouts
 from kdgen.tasks.samples import Samples
+from kdgen.tasks.translate import Translate
 
 __all__ = ["Autoencode", "Classify", "Decode", "Denoise", "Diffuse", "Encode", "FewSteps", "Generate", "Restore",
-           "Rollouts", "Samples"]  # fmt: skip
+           "Rollouts", "Samples", "Translate"]  # fmt: skip
 
 import_modules(__name__, __path__)

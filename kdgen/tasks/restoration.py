@@ -201,7 +201,9 @@ class Restoration(Task):
     def _beside(self, net: Net, reference: Net | None, limit: int | None) -> Metrics:
         """How near a net comes to the teacher on images that have no truth; nothing of the teacher itself."""
         if reference is None:
-            raise UserError(text("nothing_clean", "there are no clean images to measure against: name a teacher, or "
+            raise UserError(text("only_teacher_measures", "only a teacher says what is right here: name it by "
+                                 "--teacher") if self.taught_alone else
+                            text("nothing_clean", "there are no clean images to measure against: name a teacher, or "
                                  "evaluate on `pairs`"))  # fmt: skip
         if net is reference:
             return {}
@@ -211,6 +213,8 @@ class Restoration(Task):
             with evaluating(net):
                 out = whole(net, at.x, at.cond).float().clamp(-1, 1)
             rows.append(self.agreement(out, reference, batch, (image, "", 0)))
+        if not rows:
+            raise UserError(NOTHING_TO_EVALUATE)
         return _means(rows)
 
     def evaluate_input(self, *, seed: int = 0, limit: int | None = None) -> Metrics:

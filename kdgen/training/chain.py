@@ -12,7 +12,7 @@ from torch import nn
 
 from kdgen.data.augment import check_crop
 from kdgen.export.onnx import needs_onnx
-from kdgen.models.abilities import Adopting
+from kdgen.models.abilities import Adopting, opaque
 from kdgen.models.model import Model, build_net, load
 from kdgen.models.nets.inherit import start_from
 from kdgen.models.teachers import asked_together
@@ -76,10 +76,11 @@ class Link:
         self.phase, self.recipe, self.place, self.original = phase, recipe, place, original
         self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if place.fast else torch.float32)
         self.teacher: Teacher | None = None
-        self.identity = ""
+        self.identity, self.opaque = "", False
         if original is not None:
-            faster = place.fast and recipe.precision != "float32"
             asked = asked_together(original.net, {name: model.net for name, model in others.items()})
+            self.opaque = bool(opaque(asked))
+            faster = place.fast and recipe.precision != "float32" and not self.opaque
             self.identity = fingerprint(asked)
             self.teacher = Teacher(
                 asked,
@@ -151,6 +152,9 @@ class Link:
     def _check_int8(self, learner: Learner) -> None:
         """Refuse 8-bit integers where nothing would be asked in them. Raises UserError with what to set."""
         needs_onnx()
+        if self.opaque:
+            raise UserError(text("int8_opaque", "precision int8 is for a teacher that torch computes, and this one is "
+                                 "an ONNX file, which computes as it does: set precision to auto"))  # fmt: skip
         if not self.place.int8:
             raise UserError(text("int8_on_cpu", "precision int8 is for a whole teacher on the CPU: set precision to "
                                  "auto"))  # fmt: skip
@@ -161,7 +165,7 @@ class Link:
     def _settle_int8(self, learner: Learner) -> Iterator[Event]:
         """Let the teacher answer in 8-bit integers where that is asked for or pays; once found out, it lasts."""
         place, noted = self.place, self.place.journal.phase(self.phase)
-        if self.teacher is None or not place.int8:
+        if self.teacher is None or not place.int8 or self.opaque:
             return
         began, chosen = time.perf_counter(), noted.int8
         finds = chosen is None and place.team.is_main_process

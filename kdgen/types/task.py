@@ -37,6 +37,7 @@ class Task(Protocol):
         takes_sigma: whether its inputs are images under Gaussian noise, whose level in 8-bit units a user may name.
         takes_strength: whether they are images under damages, whose strength in [0, 1] a user may name.
         scales: whether its nets give larger images than they read, where the damage has made them smaller.
+        taught_alone: whether there is never a truth, so that a teacher alone says what is right.
         tiled: whether a model may take a large image in tiles.
         half: which half of an autoencoder its nets are, ``whole`` for both together; None for other nets.
         alike: other tasks whose nets do this one too; it is enough that one of two tasks names the other.
@@ -61,6 +62,7 @@ class Task(Protocol):
     takes_sigma: ClassVar[bool] = False
     takes_strength: ClassVar[bool] = False
     scales: ClassVar[bool] = False
+    taught_alone: ClassVar[bool] = False
     tiled: ClassVar[bool] = True
     half: ClassVar[Literal["encoder", "decoder", "whole"] | None] = None
     alike: ClassVar[frozenset[str]] = frozenset()

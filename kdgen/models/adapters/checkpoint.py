@@ -19,6 +19,9 @@ from kdgen.recipe import Checkpoint
 from kdgen.types import Text, UserError, text
 from kdgen.utils.validation import check_finite, check_numbers
 
+UNIT = (0.0, 1.0)
+"""Values that images take where nothing is declared."""
+
 DECLARE_THAT = text("declare_that", "declare that")
 
 
@@ -47,7 +50,7 @@ def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
         def read_as(way: Way) -> nn.Module:
             return _built(spec.model_copy(update={"range": way[0], "predicts": way[1]}), weights)
 
-        declared_way = (spec.range, spec.predicts)
+        declared_way = (spec.range or UNIT, spec.predicts)
         check_reading(spec.file, str(spec.net), read_as, declared_way, probe, lambda way: DECLARE_THAT)
     return net
 
@@ -61,7 +64,7 @@ def _built(spec: Checkpoint, weights: Mapping[str, Tensor]) -> nn.Module:
     latents: Literal["in", "out"] | None = "in" if task.reads != "images" else "out" if task.gives != "images" else None
     sizes = declared(spec.multiple, spec.min_size, spec.size)
     predicts = "image" if predicting else spec.predicts
-    return Foreign(net, range=spec.range, predicts=predicts, latents=latents, input_shape=sizes).eval()
+    return Foreign(net, range=spec.range or UNIT, predicts=predicts, latents=latents, input_shape=sizes).eval()
 
 
 def _fill(net: nn.Module, weights: Mapping[str, Tensor], spec: Checkpoint) -> None:

@@ -41,7 +41,7 @@ def declared_task(spec: Checkpoint) -> dict[str, Any]:
         return {}
     task: dict[str, Any] = {"name": task_name(spec.task), **spec.task}
     name = str(task["name"])
-    net_args = registry.spelled_out("net", spec.net).args
+    net_args = {} if spec.of_onnx else registry.spelled_out("net", spec.net).args
     try:
         if registry.names("task"):
             allowed = {"name", *Facts.model_fields, *registry.arguments("task", name)}

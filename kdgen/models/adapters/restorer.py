@@ -12,6 +12,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdgen.models.adapters.recognise import kind_of_weights
 from kdgen.models.adapters.state_dict import find_weights
 from kdgen.models.adapters.weight_files import read_weights_file
 from kdgen.models.input_shape import InputShape
@@ -68,6 +69,9 @@ def open_restorer(path: Path) -> tuple[Restorer, int, dict[str, Any]]:
     try:
         descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(weights)
     except spandrel.UnsupportedModelError:
+        if (what := kind_of_weights(weights)) is not None:
+            raise UserError(text("recognised_weights", "{path} holds the weights of no net that is known by its keys, "
+                                 "these say that it is {what}", path=str(path), what=what)) from None  # fmt: skip
         known = ", ".join(sorted({each.architecture.name for each in spandrel.MAIN_REGISTRY.architectures()}))
         raise UserError(text(
             "unknown_weights", "{path} holds the weights of no net that is known by its keys (its first: {keys:, }; "
@@ -88,12 +92,11 @@ def open_restorer(path: Path) -> tuple[Restorer, int, dict[str, Any]]:
                              out=descriptor.output_channels))  # fmt: skip
     check_finite(descriptor.model, str(path))
     net = Restorer(descriptor).eval().float()
-    return net, channels, {"name": task_having(scales=True), "channels": channels, **_made_for(descriptor)}
+    return net, channels, {"name": task_having(scales=True), "channels": channels, **made_for(int(descriptor.scale))}
 
 
-def _made_for(descriptor: Any) -> dict[str, Any]:
-    """What is known of a net's damage, as arguments of its task."""
-    scale = int(descriptor.scale)
+def made_for(scale: int) -> dict[str, Any]:
+    """What is known of the damage that a net of this scale undoes, as arguments of its task."""
     if scale == 1:
         return {"damages": [{"name": "real", "args": {"scale": 1}}]}
     return {"damages": [{"name": "shrink", "args": {"scale": scale}}], "scale": scale, "measure": "y"}

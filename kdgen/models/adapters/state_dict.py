@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdgen.models.adapters.recognise import is_optimizer
 from kdgen.recipe import Checkpoint
 from kdgen.types import Text, UserError, text
 
@@ -41,6 +42,9 @@ def find_weights(data: Any, spec: Checkpoint) -> tuple[dict[str, Tensor], str]:
     """
     entry = _usual(_under(data, spec.key, spec.file) if spec.key else data, spec.file)
     weights = _dotted(_tensors(entry))
+    if not weights and is_optimizer(data):
+        raise UserError(text("weights_optimizer", "{file} holds the state of an optimiser, and no weights of a net: "
+                             "name the file that holds these", file=spec.file))  # fmt: skip
     if not weights:
         raise UserError(text("weights_not_by_name", "{file} does not hold weights by name here; it has {held}: "
                              "declare the key", file=spec.file, held=some(entry)))  # fmt: skip

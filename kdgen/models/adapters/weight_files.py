@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from kdgen.models.adapters.recognise import kind_of_file
 from kdgen.types import Text, UserError, text
 from kdgen.utils.validation import check_numbers
 
@@ -67,9 +68,15 @@ def read_weights_file(path: Path) -> Any:
         code = f"numpy.load({path.name!r}, allow_pickle=True).item()"
         raise UserError(text("weights_one_array", "{path} holds one array, or objects that only running code can "
                              "read; {remedy}", path=path, remedy=_convert(path, code, ARRAYS)))  # fmt: skip
-    raise UserError(text("no_weights_kind", "{path} is no file of weights that is read: those are .safetensors, what "
-                         "torch.save wrote, and .npz; save the state_dict of the net in its own library, best as "
-                         ".safetensors", path=path))  # fmt: skip
+    raise UserError(text("no_weights_kind", "{path}{what} is no file of weights that is read: those are .safetensors, "
+                         "what torch.save wrote, and .npz; save the state_dict of the net in its own library, best as "
+                         ".safetensors, or export the net as .onnx", path=path, what=_called(head)))  # fmt: skip
+
+
+def _called(head: bytes) -> Text:
+    """What a file is that begins so, as an apposition."""
+    what = kind_of_file(head)
+    return text("apposition", ", {what},", what=what) if what is not None else Text("")
 
 
 def check_content(path: Path) -> bytes:

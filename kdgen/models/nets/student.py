@@ -10,6 +10,9 @@ from kdgen.registry import register
 from kdgen.types.arguments import Count, CountOrZero
 from kdgen.utils.conditions import check_conditions
 
+AS_LARGE = {"reads": "images", "gives": "images", "draws": None, "half": None, "scales": False}
+"""Tasks that change images and leave them as large as they are."""
+
 
 class HalfRes(nn.Module):
     """The net of ``half_res``: 2x2 pixels become channels, pass the blocks, and become what is subtracted."""
@@ -67,7 +70,7 @@ def _fit_sigma(shapes: Shapes) -> Args:
 
 
 @register("net")
-@scaled(Family(scale=scale_widths("width", "blocks"), fit=fit_channels, fresh=_fit_sigma, does={"takes_sigma": True}))
+@scaled(Family(scale=scale_widths("width", "blocks"), fit=fit_channels, fresh=_fit_sigma, does=AS_LARGE))
 def half_res(channels: Count = 1, width: Count = 32, blocks: CountOrZero = 3, sigma_map: bool = False) -> HalfRes:
     """The small student: residual blocks on images whose 2x2 pixels became channels, cheap and quick to train.
 
