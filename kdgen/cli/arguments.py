@@ -33,20 +33,20 @@ def register_all(code: Sequence[Path] | None) -> None:
 
 
 def find_recipe(source: str, *, cheaper: float | None = None, images: Path | None = None) -> "Recipe":
-    """A recipe from a JSON file, the name of a preset, or a file of a teacher's weights, for which one is inferred.
+    """A recipe from a JSON file, the name of a preset, or a teacher's file, for which one is inferred.
 
     Args:
         source: one of these.
-        cheaper: how many times cheaper than a teacher's file its student is.
+        cheaper: how many times cheaper than the teacher of a file, of weights or a declaration, its student is.
         images: folder of images to train that student on.
     """
     from kdgen.models.adapters.restorer import SUFFIXES
     from kdgen.presets import preset
-    from kdgen.recipe import read
+    from kdgen.recipe import is_declaration, read
     from kdgen.types import UserError
 
     path = Path(source)
-    if path.suffix in SUFFIXES:
+    if path.suffix in SUFFIXES or is_declaration(path):
         from kdgen.cli.console import stderr
         from kdgen.report.inferred import CHEAPER, recipe_for
 
@@ -55,8 +55,8 @@ def find_recipe(source: str, *, cheaper: float | None = None, images: Path | Non
                      f"{student.num_params:,} parameters", markup=False)  # fmt: skip
         return recipe
     if cheaper is not None or images is not None:
-        raise UserError("--cheaper and --images are for a file of a teacher's weights; a recipe says these by "
-                        "--set student=... and --set task.args.images=...")  # fmt: skip
+        raise UserError("--cheaper and --images are for a file of a teacher's weights or its declaration; a "
+                        "recipe says these by --set student=... and --set task.args.images=...")  # fmt: skip
     return read(path) if path.suffix == ".json" or path.is_file() else preset(source)
 
 

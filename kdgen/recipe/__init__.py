@@ -177,6 +177,15 @@ def read(path: Path) -> Recipe:
     return resolved(parse(read_json_text(path), what=str(path)), path.absolute().parent)
 
 
+def is_declaration(path: Path) -> bool:
+    """Whether a file is JSON that declares a net, as a ``Checkpoint`` does, and no recipe."""
+    try:
+        data = json.loads(read_json_text(path)) if path.suffix == ".json" and path.is_file() else {}
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(data, dict) and {"file", "net"} <= data.keys()
+
+
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     """A recipe with ``KEY=VALUE`` settings applied, e.g. ``stages.0.lr=1e-3`` or ``task.args.sigma=15``.
 
@@ -202,4 +211,4 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 __all__ = ["OF_TEACHER", "STARTS", "Assistant", "CacheSpec", "Checkpoint", "Guidance", "Recipe", "Stage", "Term",
-           "override", "parse", "read"]  # fmt: skip
+           "is_declaration", "override", "parse", "read"]  # fmt: skip

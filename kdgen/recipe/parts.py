@@ -1,5 +1,6 @@
 """What a recipe consists of: declared checkpoints, stages and their terms, assistants, the teacher's cached answers."""
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, PositiveInt, field_validator
@@ -18,7 +19,7 @@ class Checkpoint(Strict):
         description="weights file: .safetensors, what torch.save wrote, .npz, or an .index.json (never unpickled)"
     )
     net: Spec = Field(description="the architecture, see `kdgen list nets`")
-    range: tuple[float, float] = Field((0.0, 1.0), description="values its images take: [0, 1] or [-1, 1]")
+    range: tuple[float, float] = Field((0.0, 1.0), description="values of black and white, [0, 1] or [0, 255], say")
     predicts: Literal["image", "residual"] = Field("image", description="what it gives: the image, or what to subtract")
     multiple: int | None = Field(None, ge=1, description="of its images' height and width; none: found by trying")
     min_size: int | None = Field(None, ge=1, description="their least height and width; none: found by trying")
@@ -33,8 +34,9 @@ class Checkpoint(Strict):
     @field_validator("range")
     @classmethod
     def _known_range(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value not in ((0.0, 1.0), (-1.0, 1.0)):
-            raise ValueError(text("no_range", "range is [0, 1] or [-1, 1]"))
+        if not -math.inf < value[0] < value[1] < math.inf:
+            raise ValueError(text("no_range", "range is the value of black and, above it, that of white: [0, 1], "
+                                  "[-1, 1] or [0, 255], say"))  # fmt: skip
         return value
 
 

@@ -1,9 +1,11 @@
 """A recipe for a model that nobody wrote one for: its task, a student of a share of its cost, the usual training."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 from kdgen import registry
+from kdgen.data.damages import make_damages
 from kdgen.models.model import load
 from kdgen.models.task_arguments import task_class
 from kdgen.presets import preset
@@ -18,6 +20,9 @@ CHEAPER = 10.0
 
 SECONDS = 600.0
 """How long it is trained."""
+
+UNNAMED = re.compile(r"[^\w.-]+")
+"""What names of runs are free of."""
 
 SEEN = 32
 """Height and width in pixels of the images that nets are shown in training where they enlarge them; twice that else."""
@@ -47,7 +52,9 @@ def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = 
                              task=use.name))  # fmt: skip
     changes: dict[str, Any] = {}
     if kind.scales:
-        changes["patch"] = SEEN * max(int(model.task.get("scale", 1)), 2)
+        damages: Any = use.args.get("damages", ("noise",))
+        made = make_damages(damages)
+        changes["patch"] = SEEN * max(int(model.task.get("scale", made.scale)), 2)
     if images is not None:
         changes["images"] = {"name": "folder", "args": {"path": str(images.absolute())}}
     use = Spec(name=use.name, args={**use.args, **changes})
@@ -55,7 +62,8 @@ def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = 
     usual = preset(kind.usual_preset)
     path = Path(teacher).expanduser()
     update = {
-        "name": f"{model.name}-student", "task": use, "teacher": str(path.absolute()) if path.exists() else teacher,
+        "name": f"{UNNAMED.sub('-', model.name).strip('-')}-student", "task": use,
+        "teacher": str(path.absolute()) if path.exists() else teacher,
         "student": found.use, "cache": usual.cache.model_copy(update={"crop": None}),
     }  # fmt: skip
     return usual.model_copy(update=update).lasting(seconds=SECONDS), found

@@ -14,6 +14,9 @@ from kdgen.utils.devices import device_of
 Way = tuple[tuple[float, float], str]
 """The range of values that a net's images take, and what it predicts, as they are declared."""
 
+RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+"""Those that are tried beside what is declared."""
+
 SIGMA = 2 * 25 / 255
 SIDE = 128
 
@@ -64,7 +67,7 @@ def check_reading(
     clean = middle(clean, min(SIDE, clean.shape[-2]), min(SIDE, clean.shape[-1]))
     noisy = clean + SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
     scores: dict[Way, float] = {}
-    for way in product([(0.0, 1.0), (-1.0, 1.0)], ["image", "residual"]):
+    for way in product(dict.fromkeys([*RANGES, declared[0]]), ["image", "residual"]):
         try:
             out = fitted(read_as(way), noisy, {"sigma": torch.full((1,), SIGMA).to(clean)})
         except TooLarge as error:
