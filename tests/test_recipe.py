@@ -37,7 +37,7 @@ def test_a_preset_survives_json_and_names_only_what_there_is(name: str) -> None:
         ({"cache": {"inputz": 1}}, "unknown key 'cache.inputz'; the nearest: inputs"),
         ({"stages": [{"methods": [{"name": "output", "wieght": 1}]}], "teacher": "x"}, "the nearest: weight"),
         ({"teacher": {"file": "x", "net": {"name": "dncnn"}, "rang": [0, 1]}}, "unknown key 'teacher.rang'"),
-        ({"teacher": {"file": "x", "net": {"name": "dncnn"}, "range": [0, 255]}}, "range is"),
+        ({"teacher": {"file": "x", "net": {"name": "dncnn"}, "range": [255, 0]}}, "range is"),
         ({"seconds": 3}, "exactly one of steps and seconds"),
         ({"steps": None}, "exactly one of steps and seconds"),
         ({"stages": [{"methods": [{"name": "output"}]}]}, "methods need a teacher"),

@@ -37,7 +37,7 @@ def find_recipe(source: str, *, cheaper: float | None = None, images: Path | Non
 
     Args:
         source: one of these.
-        cheaper: how many times cheaper than a teacher's file its student is.
+        cheaper: how many times cheaper than the teacher of a file, of weights or a declaration, its student is.
         images: folder of images to train that student on.
     """
     from kdgen.models.loading import is_teacher_file

@@ -1,10 +1,11 @@
 """``export_model``: a student written for another runtime, whole or not at all, with its parity beside it."""
 
+import copy
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from torch.export import ExportedProgram
 
 from kdgen.export.graph import Signature, program, quiet, signature, without_bound
 from kdgen.export.inputs import at_sizes, conditions, training_inputs
+from kdgen.export.ncnn import IMAGE_ALONE, NcnnNet, needs_ncnn, write_ncnn
 from kdgen.export.onnx import OnnxNet, needs_onnx, write_int8, write_onnx
 from kdgen.export.parity import Parity, compare
 from kdgen.models.model import Model, load
@@ -24,6 +26,9 @@ from kdgen.utils.conditions import conditions_of
 
 TOLERANCE = 1e-4
 """Largest difference to the student that a format in float32 may have anywhere, of images in [-1, 1]."""
+
+WEIGHTS = (".safetensors", ".param", ".bin")
+"""How the files of a folder end that are the student; others describe it."""
 
 CALIBRATED = 64
 """Inputs of the task that the ranges of int8 are taken from; none that quality is measured on."""
@@ -62,11 +67,12 @@ class Made:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """A format: how its files end, how it is written and opened again, and what it promises."""
+    """A format: how its files end, how it is written and opened again, what it promises and needs."""
 
     suffix: str
     write: Callable[[Made, Path], nn.Module]
     exact: bool = False
+    needs: Callable[[], None] | None = None
 
 
 class Opened(nn.Module):
@@ -115,12 +121,14 @@ def export_model(
         model: the student.
         out: the file to write, or the folder for ``safetensors-fp16``; by default its name in the working folder. What
             was exported there before is replaced.
-        format: ``onnx`` for onnxruntime, with any batch, height and width that the net takes; ``torch-export`` for
-            torch without kdgen; ``int8`` for onnxruntime, quantized; ``safetensors-fp16`` for kdgen, at half the size.
+        format: ``onnx`` for onnxruntime, with any batch, height and width that the net takes; ``onnx-fp16`` and
+            ``int8`` likewise, in half precision and quantized; ``ncnn`` for ncnn, a folder of two files for one image
+            in [0, 1]; ``torch-export`` for torch without kdgen; ``safetensors-fp16`` for kdgen, at half the size.
         task: what the model was made for; by default what its run or its configuration says.
 
     Returns:
-        what was written, and how near it is. ``onnx`` and ``torch-export`` are within 1e-4 of the student everywhere.
+        what was written, and how near it is. ``onnx``, ``ncnn`` and ``torch-export`` are within 1e-4 of the student
+        everywhere.
 
     Raises:
         UserError: for an unknown format, a missing package, a net that cannot be traced or does not come out the same;
@@ -134,8 +142,8 @@ def export_model(
     if "." in chosen.suffix and path.is_dir():
         path = path / f"{model.name}{chosen.suffix}"
     parity_file = path.with_name(f"{path.name}.parity.json")
-    if format in ("onnx", "int8"):
-        needs_onnx()
+    if chosen.needs is not None:
+        chosen.needs()
     model = model.eval().cpu()
     net, task = folded(model.net).eval(), task or task_of(model)
     called, example = signature(net, task.example())
@@ -176,16 +184,44 @@ def _int8(made: Made, path: Path) -> nn.Module:
     return OnnxNet(path)
 
 
+class Halved(nn.Module):
+    """A net in half precision, told and answering in float32."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net, self.conditions = copy.deepcopy(net).half(), conditions_of(net)
+
+    def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+        """What the net answers."""
+        out: torch.Tensor = self.net(x.half(), **{key: value.half() for key, value in cond.items()})
+        return out.float()
+
+
+def _onnx_half(made: Made, path: Path) -> nn.Module:
+    made.net = Halved(made.net).eval()
+    return _onnx(made, path)
+
+
+def _ncnn(made: Made, path: Path) -> nn.Module:
+    if (made.task.reads, made.task.gives) != ("images", "images"):
+        raise UserError(IMAGE_ALONE)
+    sizes = write_ncnn(made.net, made.example, made.called, path, made.model.name)
+    made.called = replace(made.called, sizes=sizes, largest_batch=1)
+    return NcnnNet(path, made.model.name)
+
+
 def _half(made: Made, path: Path) -> nn.Module:
     made.model.save(path, dtype=torch.float16)
     return load(path).net
 
 
 FORMATS = {
-    "onnx": Format(suffix=".onnx", write=_onnx, exact=True),
+    "onnx": Format(suffix=".onnx", write=_onnx, exact=True, needs=needs_onnx),
+    "onnx-fp16": Format(suffix="-fp16.onnx", write=_onnx_half, needs=needs_onnx),
+    "ncnn": Format(suffix="-ncnn", write=_ncnn, exact=True, needs=needs_ncnn),
     "torch-export": Format(suffix=".pt2", write=_torch_export, exact=True),
     "safetensors-fp16": Format(suffix="-fp16", write=_half),
-    "int8": Format(suffix="-int8.onnx", write=_int8),
+    "int8": Format(suffix="-int8.onnx", write=_int8, needs=needs_onnx),
 }
 """What a student can be exported to, by name."""
 
@@ -216,4 +252,5 @@ def _remove(path: Path) -> None:
 
 
 def _size(path: Path) -> int:
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*.safetensors")))
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in WEIGHTS]
+    return sum(file.stat().st_size for file in files)

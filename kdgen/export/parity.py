@@ -20,7 +20,7 @@ from kdgen.utils.convert import write_text
 from kdgen.utils.devices import evaluating, machine
 from kdgen.utils.schema import Strict
 
-PACKAGES = ("kdgen", "torch", "onnx", "onnxruntime")
+PACKAGES = ("kdgen", "torch", "onnx", "onnxruntime", "ncnn", "pnnx")
 
 
 class Agreement(Strict):
@@ -34,7 +34,9 @@ class Agreement(Strict):
 class Parity(Strict):
     """What stands beside an exported file."""
 
-    format: Literal["onnx", "torch-export", "safetensors-fp16", "int8"] = Field(description="of the file")
+    format: Literal["onnx", "onnx-fp16", "ncnn", "torch-export", "safetensors-fp16", "int8"] = Field(
+        description="of the file"
+    )
     file: str = Field(description="its name")
     student: str = Field(description="the model that it was made from")
     fingerprint: str = Field(description="hash of that model's architecture and weights")

@@ -1,5 +1,6 @@
 """What a recipe consists of: declared checkpoints, stages and their terms, assistants, the teacher's cached answers."""
 
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, JsonValue, PositiveInt, field_validator, model_validator
@@ -52,8 +53,9 @@ class Checkpoint(Strict):
     @field_validator("range", "output_range")
     @classmethod
     def _known_range(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value not in (*RANGES, None):
-            raise ValueError(text("no_range", "a range is [0, 1], [-1, 1] or [0, 255]"))
+        if value is not None and not -math.inf < value[0] < value[1] < math.inf:
+            raise ValueError(text("no_range", "range is the value of black and, above it, that of white: [0, 1], "
+                                  "[-1, 1] or [0, 255], say"))  # fmt: skip
         return value
 
     @model_validator(mode="after")

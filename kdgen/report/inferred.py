@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdgen import registry
+from kdgen.data.damages import make_damages
 from kdgen.models.input_shape import Shaped
 from kdgen.models.model import load
 from kdgen.models.task_arguments import task_class
@@ -56,7 +57,8 @@ def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = 
         raise UserError(text("no_usual_recipe", "how students of {teacher} are trained is not known, which was made to "
                              "{task}: write a recipe, see `kdgen show --explain`", teacher=model.name,
                              task=use.name))  # fmt: skip
-    scale = int(model.task.get("scale", 1))
+    damages: Any = use.args.get("damages", ("noise",))
+    scale = int(model.task.get("scale", make_damages(damages).scale))
     seen = SEEN if scale > 1 else 2 * SEEN
     if isinstance(model.net, Shaped) and model.net.input_shape is not None:
         seen, _ = model.net.input_shape.at_least(seen, seen)
@@ -74,7 +76,7 @@ def recipe_for(teacher: str, *, cheaper: float = CHEAPER, images: Path | None = 
     found = propose(model, built, fraction=1 / cheaper)
     path = Path(teacher).expanduser()
     update = {
-        "name": f"{UNNAMED.sub('-', model.name)}-student", "task": use,
+        "name": f"{UNNAMED.sub('-', model.name).strip('-')}-student", "task": use,
         "teacher": str(path.absolute()) if path.exists() else teacher,
         "student": found.use, "cache": usual.cache.model_copy(update={"crop": None}),
     }  # fmt: skip

@@ -10,21 +10,30 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support import drain
+from support import call, drain
 
 from kdgen import registry
 from kdgen.cli.arguments import register_all
 from kdgen.data import read_idx
 from kdgen.metrics import cost, psnr
 from kdgen.models.model import load
-from kdgen.recipe import Recipe, override, read
+from kdgen.recipe import Recipe, is_declaration, override, read
 from kdgen.report.compare import Report
 from kdgen.training import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-RECIPES = sorted(EXAMPLES.glob("*.json"))
+DECLARED = [path for path in sorted(EXAMPLES.glob("*.json")) if is_declaration(path)]
+RECIPES = [path for path in sorted(EXAMPLES.glob("*.json")) if path not in DECLARED]
 SAVED = {"mnist_gan": 8, "mnist_vae": 8, "faces": 8, "mnist_ddpm": 5, "taef2_decoder": 4}
 """How many times fewer multiply-accumulates each student has at least."""
+
+UPSCALERS = {"imdn": (893_936, 32.247), "rlfn": (317_218, 32.097), "span": (150_688, 31.739),
+             "safmnpp": (211_572, 32.018)}  # fmt: skip
+"""Their parameters, and the PSNR in dB of luma on Set5 x4 that the code of their authors gives."""
+
+RESTORERS = {"waifu2x_vgg7": (290_467, 31.48), "waifu2x_resnet10": (409_731, 31.56), "zero_dce": (79_416, 17.64),
+             "zero_dce_neuro": (79_416, 17.23), "iat": (91_154, 23.69)}  # fmt: skip
+"""Their parameters, and the PSNR in dB to Set5 of what they make of it after the damage that they are declared for."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -73,14 +82,68 @@ def test_a_recipe_runs_from_published_weights(path: Path, weights: Path, tmp_pat
 def test_the_page_names_every_recipe_and_shows_its_pictures() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert {path.stem for path in RECIPES} == SAVED.keys()
+    assert {path.stem for path in DECLARED} == {*UPSCALERS, *RESTORERS}
     for path in RECIPES:
         assert f"examples/{path.stem}.json" in page
+    for path in DECLARED:
+        assert f"| `{path.stem}.json` |" in page
     pictures = {path.stem for path in EXAMPLES.glob("*.png")}
     assert len(pictures) >= 4
     for name in pictures:
         assert f"({name}.png)" in page
         assert f"| `{name}.json` |" in page
         assert (EXAMPLES / f"{name}.png").stat().st_size < 400_000
+
+
+@pytest.fixture
+def beside(weights: Path, tmp_path: Path) -> Path:
+    """The declarations, with the weights beside them."""
+    for path in [*weights.iterdir(), *DECLARED]:
+        (tmp_path / path.name).symlink_to(path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", UPSCALERS)
+def test_a_declared_upscaler_is_as_good_as_its_authors_say(
+    name: str, beside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = beside / "sr-sets" / "Set5"
+    assert call("evaluate", str(beside / f"{name}.json"), "--data", str(pairs / "LR_bicubic" / "X4"),
+                "--clean", str(pairs / "HR"), "--num-images", "5", "--json") == 0  # fmt: skip
+    num_params, psnr_y = UPSCALERS[name]
+    assert json.loads(capsys.readouterr().out)["metrics"]["psnr_y"] == pytest.approx(psnr_y, abs=0.02)
+    assert cost.num_params(load(beside / f"{name}.json").net) == num_params
+
+
+@pytest.mark.parametrize("name", RESTORERS)
+def test_a_declared_restorer_undoes_its_damage_and_restores_files(
+    name: str, beside: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images, model = beside / "sr-sets" / "Set5" / "HR", str(beside / f"{name}.json")
+    assert call("evaluate", model, "--data", str(images), "--json") == 0
+    num_params, expected = RESTORERS[name]
+    assert json.loads(capsys.readouterr().out)["metrics"]["psnr"] == pytest.approx(expected, abs=0.05)
+    assert cost.num_params(load(model).net) == num_params
+    assert call("restore", model, str(images / "butterfly.png"), str(beside / "out.png")) == 0
+    with Image.open(beside / "out.png") as restored, Image.open(images / "butterfly.png") as given:
+        assert restored.size == given.size
+
+
+@pytest.mark.parametrize("name", ["rlfn", "waifu2x_vgg7", "zero_dce_neuro", "iat"])
+def test_a_recipe_is_inferred_from_a_declaration_and_runs(name: str, beside: Path) -> None:
+    few = ["--steps", "2", "--cheaper", "10", "--set", "cache.inputs=8", "--set", "batch_size=4", "--no-controls"]
+    scale, least = (4, 32) if name in UPSCALERS else (1, 40)
+    pixels = np.random.default_rng(0).integers(0, 255, (scale * least, scale * least, 3), np.uint8)
+    (beside / "few").mkdir()
+    Image.fromarray(pixels).save(beside / "few" / "small.png")
+    images = json.dumps({"name": "folder", "args": {"path": str(beside / "few"), "whole": True}})
+    assert call("distill", str(beside / f"{name}.json"), *few, "--set", f"task.args.evaluate={images}", "--out",
+                str(beside / "run"), "--quiet") == 0  # fmt: skip
+    report = Report.read(beside / "run")
+    teacher, student = report.find("teacher"), report.find("student")
+    assert teacher is not None
+    assert student is not None
+    assert teacher.macs >= 10 * student.macs > 0
 
 
 def declared(name: str, *where: str) -> torch.nn.Module:

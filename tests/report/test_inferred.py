@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from support import call
 
@@ -45,6 +46,24 @@ def test_a_file_alone_is_distilled_and_the_students_file_opens_likewise(upscaler
     x = torch.rand(1, 3, 21, 34) * 1.6 - 0.8
     with torch.inference_mode():
         torch.testing.assert_close(theirs.net(x), ours.net(x).clamp(-1, 1), atol=1e-5, rtol=0)
+
+
+def test_a_declaration_is_distilled_and_restores_as_a_file_does(upscaler, tmp_path):
+    task = {"name": "restore", "damages": [{"name": "shrink", "args": {"scale": 2}}]}
+    net = {"name": "compact", "args": {"width": 16, "depth": 4, "scale": 2}}
+    declared = {"name": "my 2x (old)", "file": upscaler, "net": net, "range": [-1, 1], "task": task}
+    (tmp_path / "mine.json").write_text(json.dumps(declared))
+    Image.new("RGB", (20, 16), "teal").save(tmp_path / "x.png")
+    small = json.dumps({"name": "folder", "args": {"path": str(tmp_path), "whole": True}})
+    few = ["--set", "cache.inputs=16", "--set", "batch_size=4", "--no-controls", "--steps", "2",
+           "--set", f"task.args.evaluate={small}"]  # fmt: skip
+    assert call("distill", "mine.json", "--cheaper", "4", *few, "--quiet") == 0
+    recipe = read(tmp_path / "runs" / "my-2x-old-student" / "recipe.json")
+    assert (recipe.teacher, recipe.task.args["patch"]) == (str(tmp_path / "mine.json"), 64)
+    for model in ("mine.json", str(tmp_path / "runs" / "my-2x-old-student")):
+        assert call("restore", model, "x.png", "y.png") == 0
+        with Image.open(tmp_path / "y.png") as larger:
+            assert larger.size == (40, 32)
 
 
 def test_what_is_inferred_can_be_shown_and_changed(upscaler, tmp_path, capsys):

@@ -21,6 +21,8 @@ class Formats(StrEnum):
     """What `kdgen export` writes."""
 
     onnx = "onnx"
+    onnx_fp16 = "onnx-fp16"
+    ncnn = "ncnn"
     torch_export = "torch-export"
     safetensors_fp16 = "safetensors-fp16"
     int8 = "int8"
@@ -36,14 +38,14 @@ Examples:
 
 - `kdgen export vae#decoder --recipe vae-decoder --format torch-export`
 
-onnx and int8 need `pip install 'kdgen[export]'`.
+onnx, onnx-fp16 and int8 need `pip install 'kdgen[export]'`, ncnn `pip install 'kdgen[ncnn]'`.
 """
 )
 def export(
     model: Annotated[str, typer.Argument(metavar="MODEL")],
-    format: Annotated[Formats, typer.Option(help="onnx and int8 are run by onnxruntime.")] = Formats.onnx,
+    format: Annotated[Formats, typer.Option(help="onnx, onnx-fp16 and int8 are run by onnxruntime.")] = Formats.onnx,
     out: Annotated[
-        Path | None, typer.Option(help="The file, or the folder of safetensors-fp16; default the model's name.")
+        Path | None, typer.Option(help="The file, or the folder of ncnn or safetensors-fp16; default the model's name.")
     ] = None,
     recipe: Annotated[
         str | None,

@@ -42,8 +42,8 @@ def distill(
         str,
         typer.Argument(
             metavar="PRESET_OR_RECIPE_OR_TEACHER",
-            help="A name, see `kdgen list presets`; a recipe's JSON file; or a restorer's file of weights, "
-            "for which a recipe is inferred.",
+            help="A name, see `kdgen list presets`; a recipe's JSON file; or a restorer's file, its weights or a "
+            "JSON that declares them, for which a recipe is inferred.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME, numbered if that exists.")] = None,

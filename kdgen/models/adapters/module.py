@@ -1,6 +1,7 @@
 """A net of somebody else's, called as kdgen calls nets: its range and its prediction are converted."""
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -144,7 +145,7 @@ def from_module(
         net: called as ``net(x)`` on ``(B, C, H, W)``; a ``sigma`` in its signature gets the noise level ``(B,)``,
             and any other name there the condition of that name. One that takes ``**cond`` alone may declare which it
             reads, as ``conditions``, a frozenset of names.
-        range: values its images take, ``(0, 1)`` or ``(-1, 1)``.
+        range: values of black and white in its images, ``(0, 1)``, ``(-1, 1)`` or ``(0, 255)``, say.
         predicts: "image", or "residual" for what is to be subtracted from its input.
         multiple: what height and width of its images must be a multiple of; found by trying if not given.
         min_size: their least height and width; likewise.
@@ -154,11 +155,11 @@ def from_module(
         a net in evaluation mode, that shares its weights with ``net``.
 
     Raises:
-        UserError: for another range or prediction, and weights that are not finite.
+        UserError: for what is no range or prediction, and weights that are not finite.
     """
-    if tuple(range) not in ((0.0, 1.0), (-1.0, 1.0)):
-        raise UserError(text("no_net_range", "a net's range is (0, 1) or (-1, 1), not {range}: rescale in a module "
-                             "of your own", range=str(range)))  # fmt: skip
+    if not -math.inf < range[0] < range[1] < math.inf:
+        raise UserError(text("no_net_range", "a net's range is the value of black and, above it, that of white: (0, "
+                             "1), (-1, 1) or (0, 255), say; not {range}", range=str(range)))  # fmt: skip
     if predicts not in ("image", "residual"):
         raise UserError(text("no_prediction", 'a net predicts "image" or "residual", not {given}',
                              given=repr(predicts)))  # fmt: skip

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdgen.models.adapters.module import Foreign
 from kdgen.models.input_shape import TooLarge, error_line, fitted, middle
+from kdgen.recipe import RANGES
 from kdgen.types import Net, Text, UserError, text
 from kdgen.utils.devices import device_of
 
@@ -64,7 +65,7 @@ def check_reading(
     clean = middle(clean, min(SIDE, clean.shape[-2]), min(SIDE, clean.shape[-1]))
     noisy = clean + SIGMA * torch.randn(clean.shape, generator=torch.Generator().manual_seed(0)).to(clean)
     scores: dict[Way, float] = {}
-    for way in product(dict.fromkeys([(0.0, 1.0), (-1.0, 1.0), declared[0]]), ["image", "residual"]):
+    for way in product(dict.fromkeys([*RANGES, declared[0]]), ["image", "residual"]):
         try:
             out = fitted(read_as(way), noisy, {"sigma": torch.full((1,), SIGMA).to(clean)})
         except TooLarge as error:

@@ -19,6 +19,10 @@ AVERAGE = re.compile(r"(?:^|[_.])(?:ema|swa|averaged?)(?:[_.]|$)", re.IGNORECASE
 COUNTERS = ("num_batches_tracked", "total_ops", "total_params", "n_averaged", "num_updates", "initted", "step", "decay")
 """What counts beside weights, which a net has no use for: of batches, of operations (thop), of averaged steps."""
 
+CHAINER = {"W": "weight", "b": "bias", "gamma": "weight", "beta": "bias", "avg_mean": "running_mean",
+           "avg_var": "running_var"}  # fmt: skip
+"""What Chainer calls weights, behind the last slash, and what torch calls them."""
+
 WRAPPED = "model."
 UNDOTTED = "model_ema."
 """What weights begin with in latent diffusion's checkpoints, and their average, whose names have lost their dots."""
@@ -41,7 +45,7 @@ def find_weights(data: Any, spec: Checkpoint) -> tuple[dict[str, Tensor], str]:
         UserError: where there are none, with what there is.
     """
     entry = _usual(_under(data, spec.key, spec.file) if spec.key else data, spec.file)
-    weights = _dotted(_tensors(entry))
+    weights = _dotted(_of_torch(_tensors(entry)))
     if not weights and is_optimizer(data):
         raise UserError(text("weights_optimizer", "{file} holds the state of an optimiser, and no weights of a net: "
                              "name the file that holds these", file=spec.file))  # fmt: skip
@@ -129,6 +133,15 @@ def _dotted(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     inner = [key.removeprefix(WRAPPED) for key in weights if key.startswith(WRAPPED)]
     names = {UNDOTTED + key.replace(".", ""): UNDOTTED + key for key in inner}
     return {names.get(key, key): value for key, value in weights.items()}
+
+
+def _of_torch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that Chainer saved by torch's names: ``res1.conv1.weight`` for ``res1/conv1/W``."""
+    if not all("/" in key for key in weights):
+        return dict(weights)
+    parted = {key: key.rpartition("/") for key in weights}
+    return {f"{path.replace('/', '.')}.{CHAINER.get(leaf, leaf)}": weights[key]
+            for key, (path, _, leaf) in parted.items() if leaf != "N"}  # fmt: skip
 
 
 def _heads(weights: Mapping[str, Tensor]) -> dict[str, None]:

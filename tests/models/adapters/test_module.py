@@ -39,6 +39,7 @@ def test_range_prediction_and_conditions() -> None:
     assert torch.allclose(call(from_module(Halve()), X, {"sigma": level}), unit / 2 * 2 - 1)
     assert torch.allclose(call(from_module(Halve(), predicts="residual"), X, {"sigma": level}), unit / 2 * 2 - 1)
     assert torch.allclose(call(from_module(Halve(), range=(-1, 1)), X, {"label": level}), X / 2)
+    assert torch.allclose(call(from_module(Halve(), range=(0, 255)), X, {"label": level}), X / 2 - 1 / 2, atol=1e-5)
     told = call(from_module(Add()), X, {"sigma": level, "label": level})
     assert torch.allclose(told, X + level.view(2, 1, 1, 1), atol=1e-6)
     with pytest.raises(TypeError, match="label"):
@@ -54,8 +55,9 @@ def test_a_plain_sequential_with_batch_norm_is_folded_inside() -> None:
 
 
 def test_unknown_ranges_and_predictions_are_refused() -> None:
-    with pytest.raises(UserError, match="range"):
-        from_module(Halve(), range=(0, 255))
+    for wrong in ((255, 0), (1, 1), (0, float("inf"))):
+        with pytest.raises(UserError, match="range"):
+            from_module(Halve(), range=wrong)
     with pytest.raises(UserError, match="predicts"):
         from_module(Halve(), predicts="noise")
 

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from declarations import declare, loads, said
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from kdgen.models.adapters.checkpoint import load_checkpoint
-from kdgen.models.adapters.state_dict import plain
+from kdgen.models.adapters.state_dict import find_weights, plain
+from kdgen.models.adapters.weight_files import read_weights_file
 from kdgen.registry import Spec, build
 from kdgen.types import UserError
 
@@ -31,6 +33,19 @@ def test_weights_are_found_under_nested_and_dotted_keys(
 ) -> None:
     torch.save(around(weights), tmp_path / "net.pth")
     assert loads(declare(tmp_path / "net.pth", key=key), weights)
+
+
+def test_weights_that_chainer_saved_have_torchs_names(tmp_path: Path) -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2)).eval()
+    called = {"weight": "W", "bias": "b", "running_mean": "avg_mean", "running_var": "avg_var"}
+    arrays = {f"{key.replace('.', '/').rpartition('/')[0]}/{called[key[2:]]}": value.numpy()
+              for key, value in layers.state_dict().items() if key[2:] in called}  # fmt: skip
+    arrays["1/gamma"], arrays["1/beta"] = arrays.pop("1/W"), arrays.pop("1/b")
+    np.savez(tmp_path / "net.npz", **arrays, **{"1/N": np.array(3)})
+    found, _ = find_weights(read_weights_file(tmp_path / "net.npz"), declare(tmp_path / "net.npz"))
+    expected = {key: value for key, value in layers.state_dict().items() if "num_batches" not in key}
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[key], value) for key, value in expected.items())
 
 
 def other(weights: dict[str, Tensor]) -> dict[str, Tensor]:
