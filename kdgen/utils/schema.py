@@ -1,6 +1,7 @@
 """Data that describes itself: read as people write it, its fields in words, what does not fit it in one line."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -52,10 +53,14 @@ def read_json_text(path: Path) -> str:
                              line=line)) from None  # fmt: skip
 
 
+ALTERNATIVE = re.compile(r"str|Checkpoint|function-\w+\[.*\]")
+"""What pydantic calls the alternatives of a field, which are no keys."""
+
+
 def explain_error(error: ValidationError, model: type[BaseModel]) -> Text:
     """The first complaint of a validation in one line, with the nearest right key for an unknown one."""
     first = max(error.errors(), key=lambda e: len(e["loc"]))
-    path = [part for part in first["loc"] if part not in ("str", "Checkpoint")]
+    path = [part for part in first["loc"] if not (isinstance(part, str) and ALTERNATIVE.fullmatch(part))]
     where = ".".join(str(part) for part in path)
     if first["type"] == "extra_forbidden":
         owner = _model_at(model, path[:-1])

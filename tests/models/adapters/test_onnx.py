@@ -135,7 +135,7 @@ def test_more_inputs_are_declared(tmp_path):
     ({"inputs": {"strength": "much"}}, "the declared input strength is not"),
     ({"net": {"name": "dncnn"}}, "an .onnx file holds its net: leave out net"),
     ({"prefix": "module."}, "an .onnx file holds its net"),
-    ({"range": [0, 2]}, r"range is \[0, 1\], \[-1, 1\] or \[0, 255\]"),
+    ({"range": [2, 0]}, r"range is the value of black and, above it, that of white"),
     ({"layout": "chwn"}, "layout"),
     ({"layout": "nhwc", "inputs": {"strength": 1}}, "images of 1 or 3 channels are handled"),
     ({"output": "other", "inputs": {"strength": 1}}, "makes no image as large as its input"),
