@@ -25,6 +25,8 @@ demo: $(STAMP)
 app: $(STAMP)
 	$(BIN)/python app.py
 
+# What is imported is compiled once, not by each of the many processes that the tests begin; tests/conftest.py has their
+# order, the longest first.
 test: $(STAMP)
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
