@@ -25,8 +25,10 @@ demo: $(STAMP)
 app: $(STAMP)
 	$(BIN)/python app.py
 
+# What is imported is compiled once, not by each of the many processes that the tests begin; threads that wait leave their
+# core to others; tests/conftest.py has the order, the longest first.
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .

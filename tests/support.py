@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,17 @@ def call(*arguments: str) -> int:
 def drain(events: Iterable[Event]) -> list[Event]:
     """All that happens."""
     return list(events)
+
+
+def trained(events: Generator[Event]) -> list[Event]:
+    """What happens until the student has learnt; for tests that look at its weights alone, nothing is measured."""
+    seen = []
+    for event in events:
+        seen.append(event)
+        if (event.kind, event.phase) == ("phase", "student"):
+            events.close()
+            return seen
+    raise AssertionError("the run ended before its student had learnt")
 
 
 def weights(folder: Path, phase: str = "student") -> bytes:

@@ -10,7 +10,7 @@ nbclient = pytest.importorskip("nbclient", reason="no nbclient here: pip install
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
-SHORT = "seconds, num_images = 2, 32"
+SHORT = "seconds, num_images = 1, 32"
 """Runs after the cell tagged `parameters`."""
 
 

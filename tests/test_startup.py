@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("accelerate", "diffusers", "gradio", "huggingface_hub", "matplotlib", "skimage", "torch", "torchmetrics")
+HEAVY = ("accelerate", "diffusers", "gradio", "huggingface_hub", "matplotlib", "skimage", "torch")
 """Packages that take long to import, and that nobody needs before there is work."""
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.backends.backend_agg  # noqa: F401 - what runs import late, so that children need not
-import torchmetrics.functional.image  # noqa: F401
 from faults import tiny
 
 from kdgen.__main__ import main

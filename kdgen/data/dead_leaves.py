@@ -22,6 +22,9 @@ from kdgen.utils.seed import derive, generator
 CANVAS = 256
 SUPERSAMPLING = 2
 CHUNK = 2**18
+KEPT = 3
+"""Draws of at most ``SMALL`` numbers that are kept: a run asks for its first images several times as it begins."""
+SMALL = 2**22
 
 
 @register("images")
@@ -49,9 +52,19 @@ class DeadLeaves:
         texture: Share = 0.2,
     ) -> None:
         self.smallest, self.cover, self.shading, self.texture = smallest, cover, shading, texture
+        self._kept: dict[tuple[int, int, int, int], Tensor] = {}
 
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Patches ``(count, channels, size, size)`` float32 in [-1, 1], a pure function of the arguments."""
+        asked = (count, size, channels, seed)
+        if (patches := self._kept.get(asked)) is None:
+            patches = self._drawn(*asked)
+            if patches.numel() > SMALL:
+                return patches
+            self._kept = dict([*self._kept.items(), (asked, patches)][-KEPT:])
+        return patches.clone()
+
+    def _drawn(self, count: int, size: int, channels: int, seed: int) -> Tensor:
         per_side = max(CANVAS // size, 1)
         extent = size * per_side
         num_canvases = math.ceil(count / per_side**2)

@@ -1,5 +1,6 @@
 """What a net costs: parameters, multiply-accumulates, time, bytes."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,9 @@ from kdgen.utils.devices import call_seconds, evaluating
 
 WARMUP = 3
 """Calls of a net that are not counted."""
+
+ENOUGH = 5, 0.5
+"""Calls that count and seconds of all, after which slow nets are called no more."""
 
 
 def num_params(net: Net) -> int:
@@ -68,12 +72,15 @@ def latencies_ms(
         nets: any nets.
         x: their input, ``(1, ...)``: an image or a latent.
         cond: conditions the nets need, each ``(1, ...)``.
-        rounds: how many times to measure.
+        rounds: how many times to measure; fewer where that takes long, but at least as many as ``ENOUGH`` says.
     """
     first: dict[Any, int] = {}
     like = [first.setdefault(_architecture(net), number) for number, net in enumerate(nets)]
     times: dict[int, list[float]] = {number: [] for number in first.values()}
-    for _ in range(WARMUP + rounds):
+    (least, seconds), began = ENOUGH, time.perf_counter()
+    for done in range(WARMUP + rounds):
+        if done >= WARMUP + least and time.perf_counter() - began > seconds:
+            break
         for number, measured in times.items():
             with _probe(nets[number], x, cond) as (inner, conditions):
                 measured += call_seconds(partial(whole, nets[number], inner, conditions), inner.device, 1)

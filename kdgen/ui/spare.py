@@ -77,7 +77,6 @@ def get_ready() -> None:
     import rich.progress  # noqa: F401
     import torch
     import torch._dynamo
-    import torchmetrics.functional  # noqa: F401
     import typer  # noqa: F401
 
     import kdgen.training.run  # noqa: F401

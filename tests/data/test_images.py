@@ -8,7 +8,18 @@ import pytest
 import torch
 from PIL import Image
 
-from kdgen.data import Arrays, DeadLeaves, Folder, Mixture, Photographs, dihedral, inverse, make_images, to_tensor
+from kdgen.data import (
+    Arrays,
+    DeadLeaves,
+    Folder,
+    Mixture,
+    Photographs,
+    dead_leaves,
+    dihedral,
+    inverse,
+    make_images,
+    to_tensor,
+)
 from kdgen.data.pictures import window
 from kdgen.types import UserError
 
@@ -64,6 +75,26 @@ def test_patches_are_a_pure_function_of_their_arguments(name, channels, pictures
     again.patches(2, 8, channels=channels, seed=1)
     assert torch.equal(again.patches(7, 24, channels=channels, seed=2**63 - 1), x)
     assert not torch.equal(source.patches(7, 24, channels=channels, seed=0), x)
+    x.zero_()
+    assert not torch.equal(source.patches(7, 24, channels=channels, seed=2**63 - 1), x), "nobody changes another's"
+
+
+def test_dead_leaves_are_painted_once_for_what_is_asked_twice(monkeypatch):
+    painted, paint = [], dead_leaves.paint
+    monkeypatch.setattr(dead_leaves, "paint", lambda *args: painted.append(1) or paint(*args))
+    source = DeadLeaves()
+    first = source.patches(4, 32, channels=1, seed=0)
+    source.patches(1, 32, channels=1, seed=1)
+    assert torch.equal(source.patches(4, 32, channels=1, seed=0), first)
+    assert len(painted) == 2
+    for seed in range(2, 2 + dead_leaves.KEPT):
+        source.patches(1, 32, channels=1, seed=seed)
+    assert torch.equal(source.patches(4, 32, channels=1, seed=0), first)
+    assert len(painted) == 3 + dead_leaves.KEPT, "the oldest make room"
+    monkeypatch.setattr(dead_leaves, "SMALL", 1000)
+    for _ in range(2):
+        source.patches(4, 32, channels=1, seed=99)
+    assert len(painted) == 5 + dead_leaves.KEPT
 
 
 def test_dead_leaves_are_varied_and_within_the_range():

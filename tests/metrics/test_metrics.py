@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
 from kdgen.data import Photographs
@@ -30,10 +30,21 @@ def test_psnr_is_that_of_skimage(pair):
     assert psnr(pair[1], pair[1]).eq(100).all()
 
 
-def test_ssim_is_that_of_skimage(pair):
-    options = {"data_range": 2, "channel_axis": 0, "gaussian_weights": True, "use_sample_covariance": False}
-    theirs = [structural_similarity(t.numpy(), o.numpy(), sigma=1.5, **options) for o, t in zip(*pair, strict=True)]
-    assert np.allclose(ssim(*pair), theirs, atol=1e-4)
+def test_ssim_of_a_single_window_is_the_formula(pair):
+    """Wang et al. 2004, eq. 13 with the weights of eq. 14, on images as large as the window."""
+    out, truth = (x[:, :1, :11, :11].double() for x in pair)
+    line = torch.exp(-0.5 * ((torch.arange(11, dtype=torch.float64) - 5) / 1.5) ** 2)
+    window = torch.outer(line, line) / line.sum() ** 2
+
+    def mean(x):
+        return (window * x).sum((1, 2, 3))
+
+    a, b = mean(out), mean(truth)
+    variances = mean(out**2) - a**2 + mean(truth**2) - b**2
+    covariance = mean(out * truth) - a * b
+    c1, c2 = 0.02**2, 0.06**2
+    expected = (2 * a * b + c1) * (2 * covariance + c2) / ((a**2 + b**2 + c1) * (variances + c2))
+    assert torch.allclose(ssim(out, truth), expected.float(), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (7, 5), (11, 11), (10, 40)])
@@ -99,6 +110,19 @@ def test_a_busy_machine_hardly_changes_a_latency():
             return super().forward(x)
 
     assert 5 <= latency_ms(Disturbed(4, 4), torch.zeros(1, 4), rounds=9) < 25
+
+
+def test_a_slow_net_is_called_no_more_than_it_takes():
+    calls = []
+
+    class Slow(nn.Linear):
+        def forward(self, x, **cond):
+            calls.append(1)
+            time.sleep(0.1)
+            return super().forward(x)
+
+    assert latency_ms(Slow(4, 4), torch.zeros(1, 4)) >= 100
+    assert len(calls) == 8, "three to warm up, and five"
 
 
 def test_costs_of_a_known_net():

@@ -4,14 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support import call, drain, kill_when
+from support import call, drain, kill_when, trained
 
 from kdgen import preset
 from kdgen.models.model import Model, build_net, load
@@ -19,7 +18,6 @@ from kdgen.recipe import Recipe, override, parse
 from kdgen.registry import Spec, build
 from kdgen.report import step_curve
 from kdgen.training import run
-from kdgen.types import Event
 
 TINY = {"size": 8, "block_out_channels": [8, 16], "attention_levels": 0, "mid_block": False}
 
@@ -52,19 +50,14 @@ def small(name: str, teacher: Path, *settings: str) -> Recipe:
     return override(parse(data), settings)
 
 
-def train(events: Iterator[Event]) -> None:
-    """All of a run but its report."""
-    assert any(event.kind == "phase" and event.phase == "student" for event in events)
-
-
 def test_a_ladder_killed_between_and_inside_rungs_gives_the_same_student(teacher: Path, tmp_path: Path) -> None:
     recipe = small("progressive", teacher, "checkpoint_every=0.01", "steps=30", "task.args.steps=[1]")
     recipe = recipe.model_copy(update={"assistants": recipe.assistants[2:]})
-    train(run.distill(recipe, tmp_path / "whole"))
+    trained(run.distill(recipe, tmp_path / "whole"))
     folder = tmp_path / "run"
     kill_when(recipe, folder, lambda e: e["kind"] == "phase" and e["phase"] == "assistant_1")
     kill_when(recipe, folder, lambda e: e["kind"] == "checkpoint" and e["phase"] == "assistant_2" and e["step"] >= 3)
-    train(run.resume(folder))
+    trained(run.resume(folder))
     for phase in ("assistant_1", "assistant_2", "student"):
         home = ("assistants/" if phase != "student" else "") + phase
         name = "unet/diffusion_pytorch_model.safetensors"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from support import drain, interrupt, weights
+from support import drain, interrupt, trained, weights
 from torch import nn
 
 from kdgen.diffusion import edm_weight, karras_sigmas, sample
@@ -209,7 +209,7 @@ def test_methods_run_and_resume_exactly(method, teacher, tmp_path):
     recipe = ladder(teacher, tmp_path, assistants=[], stages=[stage], steps=12)
     drain(run.distill(recipe, tmp_path / "whole"))
     interrupt(recipe, tmp_path / "run", step=5)
-    drain(run.resume(tmp_path / "run"))
+    trained(run.resume(tmp_path / "run"))
     assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import drain, interrupt, kill_at_random, weights
+from support import drain, interrupt, kill_at_random, trained, weights
 
 from kdgen.models.model import load
 from kdgen.recipe import Recipe
@@ -55,8 +55,8 @@ def test_each_link_is_taught_by_the_one_before_it_and_reported(chain: Make, tmp_
 
 def test_a_student_of_an_assistant_is_another_than_the_teachers(make: Make, tmp_path: Path) -> None:
     one = f"assistants={json.dumps([assistant(20, share=0.5)])}"
-    drain(run.distill(make(one, "steps=20", "controls=false"), tmp_path / "chain"))
-    drain(run.distill(make("steps=10", "controls=false"), tmp_path / "alone"))
+    trained(run.distill(make(one, "steps=20", "controls=false"), tmp_path / "chain"))
+    trained(run.distill(make("steps=10", "controls=false"), tmp_path / "alone"))
     assert weights(tmp_path / "chain") != weights(tmp_path / "alone")
 
 
@@ -99,7 +99,7 @@ def test_a_link_that_does_not_fit_is_refused_before_anything_is_trained(make: Ma
 
 
 def test_stopped_between_and_inside_links_it_ends_with_the_same_student(chain: Make, tmp_path: Path) -> None:
-    drain(run.distill(chain(), tmp_path / "whole"))
+    trained(run.distill(chain(), tmp_path / "whole"))
     out = tmp_path / "run"
     interrupt(chain(), out, step=3, phase="assistant_1")
     for kind, phase in (("phase", "assistant_1"), ("answers", "assistant_2"), ("phase", "assistant_2"),
@@ -119,7 +119,7 @@ def test_stopped_between_and_inside_links_it_ends_with_the_same_student(chain: M
 
 def test_sigkill_at_random_moments_changes_nothing(chain: Make, tmp_path: Path) -> None:
     recipe = chain("steps=600", "checkpoint_every=0.2", "cache.inputs=128")
-    drain(run.distill(recipe, tmp_path / "whole"))
+    trained(run.distill(recipe, tmp_path / "whole"))
     kill_at_random(recipe, tmp_path / "run", times=2, least=1)
     drain(run.resume(tmp_path / "run"))
     for phase in PHASES:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import drain
+from support import drain, trained
 from torch import Tensor, nn
 
 from kdgen.recipe import Recipe
@@ -93,16 +93,16 @@ def test_a_dear_teacher_stops_at_its_share_of_the_seconds_and_the_run_says_so(
 
 
 def test_a_resumed_run_keeps_to_the_answers_that_it_began_to_train_on(make: Make, tmp_path: Path) -> None:
-    recipe, folder = make("seconds=3", "controls=false", "cache.inputs=800", "cache.augment=false"), tmp_path / "run"
+    recipe = make("seconds=1.5", "controls=false", "cache.inputs=800", "cache.augment=false")
+    folder = tmp_path / "run"
     running = run.distill(recipe, folder, teacher=Dear(0.3))
     for event in running:
         if event.kind == "checkpoint":
             break
     running.close()
     noted = Journal(folder).phase("student").inputs
-    drain(run.distill(make("seconds=3", "controls=false", "cache.inputs=800", "cache.augment=false"), tmp_path / "more",
-                      teacher=Dear(0.3)))  # fmt: skip
-    again = drain(run.resume(folder, teacher=Dear(0.3)))
+    trained(run.distill(recipe, tmp_path / "more", teacher=Dear(0.3)))
+    again = trained(run.resume(folder, teacher=Dear(0.3)))
     (answers,) = [event.data for event in again if event.kind == "answers"]
     assert (answers["done"], answers["from_disk"]) == (noted, True)
     more = Journal(tmp_path / "more").phase("student").inputs

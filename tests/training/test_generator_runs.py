@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from support import call, drain, interrupt, weights
+from support import call, drain, interrupt, trained, weights
 
 from kdgen import registry
 from kdgen.data import generator
@@ -107,7 +107,7 @@ def test_with_objectives_there_are_controls_that_learn_from_these_alone(make_gan
 
 def test_a_game_resumes_to_the_identical_student(make_gan: Make, tmp_path: Path) -> None:
     recipe = make_gan(WITH_GAME, "controls=false", "steps=24")
-    drain(run.distill(recipe, tmp_path / "whole"))
+    trained(run.distill(recipe, tmp_path / "whole"))
     interrupt(recipe, tmp_path / "run", step=5)
     interrupt(recipe, tmp_path / "run", step=15)
     state = torch.load(tmp_path / "run" / "checkpoints" / "student" / "last.pt", weights_only=True)

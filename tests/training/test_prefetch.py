@@ -9,7 +9,7 @@ from threading import get_ident
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import drain, interrupt, weights
+from support import drain, interrupt, trained, weights
 from torch import nn
 
 from kdgen.recipe import Recipe
@@ -100,7 +100,7 @@ def test_a_teacher_asked_ahead_teaches_the_same(make: Make, tmp_path: Path, monk
         for beside, name in ((0, "in turn"), (1, "ahead")):
             monkeypatch.setattr("kdgen.training.trainer.threads_for", lambda *nets, beside=beside: beside)
             askers.clear()
-            drain(run.distill(make(*SETTINGS), tmp_path / name))
+            trained(run.distill(make(*SETTINGS), tmp_path / name))
             assert askers - {get_ident()} if beside else askers == {get_ident()}
         assert torch.get_num_threads() == 2
     in_turn, asked_ahead = (load_file(tmp_path / name / "student/model.safetensors") for name in ("in turn", "ahead"))
@@ -114,7 +114,7 @@ def test_how_the_teacher_is_asked_is_settled_once_and_lasts(
     recipe = make(*SETTINGS)
     with threads(2):
         monkeypatch.setattr("kdgen.training.trainer.threads_for", lambda *nets: 1)
-        drain(run.distill(recipe, tmp_path / "whole"))
+        trained(run.distill(recipe, tmp_path / "whole"))
         interrupt(recipe, tmp_path / "run", step=5)
         monkeypatch.setattr("kdgen.training.trainer.threads_for", lambda *nets: pytest.fail("tried again"))
         drain(run.resume(tmp_path / "run"))

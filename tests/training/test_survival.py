@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import drain, interrupt, kill_at_random, weights
+from support import drain, interrupt, kill_at_random, trained, weights
 
 from kdgen.models.model import load
 from kdgen.recipe import Recipe
@@ -27,7 +27,7 @@ Make = Callable[..., Recipe]
 def test_a_resumed_run_computes_as_it_began(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = make("controls=false", "precision=auto")
     monkeypatch.setattr(run, "bfloat16_pays", lambda device: True)
-    drain(run.distill(recipe, tmp_path / "whole"))
+    trained(run.distill(recipe, tmp_path / "whole"))
     interrupt(recipe, tmp_path / "run", step=3)
     monkeypatch.setattr(run, "bfloat16_pays", lambda device: False)
     drain(run.resume(tmp_path / "run"))
@@ -35,7 +35,7 @@ def test_a_resumed_run_computes_as_it_began(make: Make, tmp_path: Path, monkeypa
 
 
 def test_stopping_saves_and_resuming_ends_with_the_same_student(make: Make, tmp_path: Path) -> None:
-    drain(run.distill(make("controls=false"), tmp_path / "whole"))
+    trained(run.distill(make("controls=false"), tmp_path / "whole"))
     events = []
     for event in run.distill(make("controls=false"), tmp_path / "run"):
         events.append(event)
@@ -56,7 +56,7 @@ ADAPTIVE = (
 
 def test_resume_is_exact_with_regressors_an_adaptive_ratio_and_two_stages(make: Make, tmp_path: Path) -> None:
     recipe = make("controls=false", ADAPTIVE, "steps=20")
-    drain(run.distill(recipe, tmp_path / "whole"))
+    trained(run.distill(recipe, tmp_path / "whole"))
     interrupt(recipe, tmp_path / "run", step=7)
     drain(run.resume(tmp_path / "run"))
     assert weights(tmp_path / "whole") == weights(tmp_path / "run")
@@ -64,14 +64,14 @@ def test_resume_is_exact_with_regressors_an_adaptive_ratio_and_two_stages(make: 
 
 def test_sigkill_at_random_moments_changes_nothing(make: Make, tmp_path: Path) -> None:
     recipe = make("steps=700", ADAPTIVE, "checkpoint_every=0.2", "cache.inputs=256", "controls=false")
-    drain(run.distill(recipe, tmp_path / "whole"))
+    trained(run.distill(recipe, tmp_path / "whole"))
     kill_at_random(recipe, tmp_path / "run", times=5, least=3)
     drain(run.resume(tmp_path / "run"))
     assert weights(tmp_path / "whole") == weights(tmp_path / "run")
 
 
 def test_a_truncated_checkpoint_is_passed_over_for_the_one_before(make: Make, tmp_path: Path) -> None:
-    drain(run.distill(make("controls=false"), tmp_path / "whole"))
+    trained(run.distill(make("controls=false"), tmp_path / "whole"))
     interrupt(make("controls=false"), tmp_path / "run", step=5)
     last = tmp_path / "run" / "checkpoints" / "student" / "last.pt"
     last.write_bytes(last.read_bytes()[:1000])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import call, drain, interrupt, weights
+from support import call, drain, interrupt, trained, weights
 from torch import nn
 
 from kdgen.models.model import Model, build_net, load
@@ -38,10 +38,10 @@ def test_a_method_learns_from_the_teacher_that_it_names_as_if_that_were_the_only
     make: Make, tmp_path: Path, second: str, method: dict[str, object], inputs: int
 ) -> None:
     plain = ["controls=false", f"cache.inputs={inputs}", "cache.augment=false", "steps=12", "ema=0"]
-    drain(run.distill(make(*plain, f"teacher={second}", methods(method)), tmp_path / "alone"))
+    trained(run.distill(make(*plain, f"teacher={second}", methods(method)), tmp_path / "alone"))
     both = [*plain, f'teachers={{"sharp": "{second}"}}', methods({**method, "teacher": "sharp"})]
-    drain(run.distill(make(*both), tmp_path / "both"))
-    drain(run.distill(make(*plain, methods(method)), tmp_path / "first"))
+    trained(run.distill(make(*both), tmp_path / "both"))
+    trained(run.distill(make(*plain, methods(method)), tmp_path / "first"))
     alone, named, first = (load(str(tmp_path / each / "student")).net for each in ("alone", "both", "first"))
     off, apart = distance(named, alone), distance(first, alone)
     assert off < 0.05 * apart, "answers that are kept as features are rounded to 16 bits, and no more"
@@ -69,7 +69,7 @@ def test_two_teachers_teach_side_by_side_and_the_report_names_both(make: Make, t
 def test_a_run_with_two_teachers_goes_on_where_it_was_left(make: Make, tmp_path: Path, second: str) -> None:
     recipe = make("controls=false", f'teachers={{"sharp": "{second}"}}',
                   methods({"name": "output"}, {"name": "output", "teacher": "sharp"}))  # fmt: skip
-    drain(run.distill(recipe, tmp_path / "straight"))
+    trained(run.distill(recipe, tmp_path / "straight"))
     interrupt(recipe, tmp_path / "broken", step=6)
     drain(run.resume(tmp_path / "broken"))
     assert weights(tmp_path / "straight") == weights(tmp_path / "broken")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import drain, interrupt, weights
+from support import drain, interrupt, trained, weights
 from torch import Tensor, nn
 
 from kdgen import register
@@ -51,7 +51,7 @@ ADAPTIVE = (
 
 def test_a_batch_that_does_not_fit_is_split_and_teaches_the_same(make: Make, tmp_path: Path) -> None:
     for most, name in ((99, "whole"), (2, "split")):
-        events = drain(run.distill(make("controls=false", "batch_size=6", greedy_student(most)), tmp_path / name))
+        events = trained(run.distill(make("controls=false", "batch_size=6", greedy_student(most)), tmp_path / name))
         said = [event.data["message"] for event in events if event.kind == "warning"]
         if name == "whole":
             assert not said
@@ -64,7 +64,7 @@ def test_a_batch_that_does_not_fit_is_split_and_teaches_the_same(make: Make, tmp
 
 def test_a_split_run_resumes_bit_for_bit(make: Make, tmp_path: Path) -> None:
     recipe = make("controls=false", greedy_student(2), ADAPTIVE)
-    drain(run.distill(recipe, tmp_path / "whole"))
+    trained(run.distill(recipe, tmp_path / "whole"))
     interrupt(recipe, tmp_path / "run", step=5)
     events = drain(run.resume(tmp_path / "run"))
     assert not [event for event in events if event.kind == "warning"]
@@ -79,9 +79,9 @@ def test_where_not_one_image_fits_the_error_says_so(make: Make, tmp_path: Path) 
 def test_reading_figures_late_changes_nothing_and_still_catches_a_nan(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drain(run.distill(make("controls=false"), tmp_path / "each"))
+    trained(run.distill(make("controls=false"), tmp_path / "each"))
     monkeypatch.setattr(Trainer, "read_every", 5)
-    drain(run.distill(make("controls=false"), tmp_path / "late"))
+    trained(run.distill(make("controls=false"), tmp_path / "late"))
     assert weights(tmp_path / "each") == weights(tmp_path / "late")
     pooled, calls = TeacherCache.__getitem__, itertools.count()
 

@@ -9,8 +9,10 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from serving import TINY, ended
 
 from kdgen.ui.sessions import COOKIE
 
@@ -123,6 +125,28 @@ def client(server):
     from gradio_client import Client
 
     return Client(server.url, verbose=False)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run of the preset `denoise` that is done: its id, its session, and what the endpoints told of it."""
+
+    run: str
+    session: str
+    begun: dict[str, Any]
+    done: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def finished(server) -> Finished:
+    """A finished run for all tests that look at one and leave it there."""
+    from gradio_client import Client
+
+    client, session = Client(server.url, verbose=False), secrets.token_urlsafe(24)
+    begun = client.predict(preset="denoise", seconds=3, settings=TINY, session=session, api_name="/distill")
+    done = ended(client, begun["run"], session)
+    assert done["state"] == "done", done["message"]
+    return Finished(begun["run"], session, begun, done)
 
 
 @pytest.fixture

@@ -16,42 +16,36 @@ from kdgen.presets import preset
 from kdgen.ui.job import new_session
 
 
-def test_a_program_distils_and_compares(client, session, tmp_path):
-    begun = client.predict(preset="denoise", seconds=2, settings=TINY, session=session, api_name="/distill")
-    assert begun["session"] == session
-    assert begun["state"] in ("queued", "running")
-    done = ended(client, begun["run"], session)
-    assert done["state"] == "done", done["message"]
-    roles = [row["role"] for row in done["report"]["rows"]]
+def test_a_program_distils_and_compares(client, finished, tmp_path):
+    run, session = finished.run, finished.session
+    assert finished.begun["session"] == session
+    assert finished.begun["state"] in ("queued", "running")
+    roles = [row["role"] for row in finished.done["report"]["rows"]]
     assert roles == ["input", "teacher", "student"]
 
-    zipped = client.predict(begun["run"], session, api_name="/student")
+    zipped = client.predict(run, session, api_name="/student")
     with zipfile.ZipFile(zipped) as archive:
         archive.extractall(tmp_path / "student")
     assert kdgen.load(tmp_path / "student").task["name"] == "denoise"
 
     for format in ("onnx", "int8", "safetensors-fp16"):
-        file, parity = client.predict(begun["run"], session, format, api_name="/export")
+        file, parity = client.predict(run, session, format, api_name="/export")
         assert Path(file).stat().st_size > 1000
         assert (parity["format"], len(parity["agreement"]) > 0) == (format, True)
         assert parity["max_abs_error"] < (0.5 if format == "int8" else 0.01)
     with pytest.raises(AppError, match="a student is exported as onnx, int8, safetensors-fp16, not as 'exe'"):
-        client.predict(begun["run"], session, "exe", api_name="/export")
+        client.predict(run, session, "exe", api_name="/export")
 
     photo = tmp_path / "photo.png"
     Image.effect_noise((96, 64), 40).save(photo)
     report, picture = client.predict(
-        f"denoiser,run:{begun['run']}", handle_file(photo), 25, 0, 16, 1, session, api_name="/compare"
+        f"denoiser,run:{run}", handle_file(photo), 25, 0, 16, 1, session, api_name="/compare"
     )
     assert [row["role"] for row in report["rows"]] == ["teacher", "model"]
     assert all(row["latency_ms"] > 0 and row["macs"] > 0 and row["metrics"]["psnr"] > 5 for row in report["rows"])
     path = picture["path"] if isinstance(picture, dict) else picture
     with Image.open(path) as image:
         assert image.width > image.height * 0.5
-
-    assert client.predict(run=begun["run"], session=session, api_name="/delete") == {"deleted": begun["run"]}
-    with pytest.raises(AppError, match="no such run"):
-        client.predict(run=begun["run"], session=session, api_name="/status")
 
 
 def test_the_endpoints_are_documented(client):

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import threading
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from serving import ended
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse
@@ -33,23 +33,24 @@ def npm() -> None:
         pytest.skip(str(error))
 
 
-def finished(client, preset: str) -> dict:
+@pytest.fixture
+def generator(client, session) -> tuple[str, str]:
+    """A student that draws: the id of its finished run, and whose it is."""
     settings = "controls=false\nevaluate_every=null\ncache.inputs=64"
-    run = client.predict(preset=preset, seconds=0, steps=20, settings=settings, api_name="/distill")
-    for _ in range(2400):
-        state = client.predict(run=run["run"], session=run["session"], api_name="/status")
-        if state["state"] not in ("queued", "running"):
-            break
-        time.sleep(0.25)
-    assert state["state"] == "done", state
-    return run
+    begun = client.predict(preset="gan", seconds=0, steps=20, settings=settings, session=session, api_name="/distill")
+    assert ended(client, begun["run"], session)["state"] == "done"
+    return begun["run"], session
 
 
 @pytest.mark.usefixtures("npm")
 @pytest.mark.parametrize("preset", ["denoise", "gan"])
-def test_the_picture_made_in_the_browser_is_the_servers(opened, client, server, preset: str) -> None:
-    run = finished(client, preset)
-    page = opened(session=run["session"])
+def test_the_picture_made_in_the_browser_is_the_servers(opened, server, request, preset: str) -> None:
+    if preset == "gan":
+        run, session = request.getfixturevalue("generator")
+    else:
+        done = request.getfixturevalue("finished")
+        run, session = done.run, done.session
+    page = opened(session=session)
     element = page.locator("kd-browser-student")
     element.get_by_role("button", name="Run it on this device").click()
     page.wait_for_function("() => document.querySelector('kd-browser-student').dataset.milliseconds")
@@ -59,9 +60,9 @@ def test_the_picture_made_in_the_browser_is_the_servers(opened, client, server, 
     assert "ms on this device" in line
     assert "e+" not in line
     assert element.locator("canvas").count() == (3 if preset == "denoise" else 2)
-    for session in ("", "s" * 30):
-        request = urllib.request.Request(f"{server.url}/browser/{run['run']}/student.onnx",
-                                         headers={"Cookie": f"kdgen-session={session}"})  # fmt: skip
+    for stranger in ("", "s" * 30):
+        request = urllib.request.Request(f"{server.url}/browser/{run}/student.onnx",
+                                         headers={"Cookie": f"kdgen-session={stranger}"})  # fmt: skip
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(request)
 

@@ -50,7 +50,7 @@ def space(tmp_path_factory):
     app = {**env, "KDGEN_APP_FOLDER": str(folder / "state"), "GRADIO_SERVER_PORT": str(ports[1]), "SYSTEM": "spaces",
            "SPACE_ID": "acme/kdgen", "SPACE_HOST": f"127.0.0.1:{ports[1]}", "OAUTH_CLIENT_ID": "id",
            "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid profile contribute-repos jobs",
-           "OPENID_PROVIDER_URL": hub, "GRADIO_ANALYTICS_ENABLED": "False"}  # fmt: skip
+           "OPENID_PROVIDER_URL": hub, "GRADIO_ANALYTICS_ENABLED": "False", "KDGEN_APP_PREPARE": "0"}  # fmt: skip
     with ExitStack() as ends:
         hub_server = ["-m", "tests.hub.server", folder / "hub", str(ports[0])]
         for arguments, cwd, each, log, address, ready in (
@@ -90,7 +90,8 @@ def visit(chromium, url, session, token=None):
 def test_a_visitor_runs_a_recipe_as_a_job_of_their_own(space, chromium, session):
     url, hub = space
     client = Client(url, verbose=False)
-    client.predict(preset="denoise", seconds=2, settings=SMALL, session=session, api_name="/distill")
+    run = client.predict(preset="denoise", seconds=2, settings=SMALL, session=session, api_name="/distill")["run"]
+    client.predict(run=run, session=session, api_name="/stop")
     page = visit(chromium, url, session, USERS["writer"])
     page.locator("#kd-price").get_by_text("$0.01 an hour").wait_for()
     page.locator("#kd-away-seconds input").fill("3")

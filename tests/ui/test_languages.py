@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from plain_english import english_in, plain_english
-from serving import TINY, ended
 
 import kdgen
 from kdgen import registry
@@ -166,10 +165,8 @@ def test_what_is_refused_of_an_upload_is_said_in_chinese_without_paths(tmp_path:
     assert (found, translated(found, CHINESE)) == ("it broke off: a", "运行中断：a")
 
 
-def test_a_finished_run_and_a_mistake_leave_no_english_on_a_chinese_page(opened, client, session) -> None:
-    run = client.predict(preset="denoise", seconds=3, settings=TINY, session=session, api_name="/distill")["run"]
-    assert ended(client, run, session)["state"] == "done"
-    page = opened(session=session, locale="zh-CN")
+def test_a_finished_run_and_a_mistake_leave_no_english_on_a_chinese_page(opened, finished) -> None:
+    page = opened(session=finished.session, locale="zh-CN")
     page.locator("#kd-table .kd-five").wait_for()
     page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
     assert page.locator("#kd-table .kd-verdict").count() == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gradio_client.exceptions import AppError
 from playwright.sync_api import Error
 from serving import TINY, ended
 
@@ -120,8 +121,10 @@ def test_files_of_a_run_are_not_found_by_its_name(server, client, session):
     assert not [path for path in sent if run in str(path)]
     for name in ("denoise-student.zip", "denoise.json"):
         assert httpx.get(f"{server.url}/gradio_api/file={server.folder}/served/{run}/{name}").status_code == 403
-    client.predict(run=run, session=session, api_name="/delete")
+    assert client.predict(run=run, session=session, api_name="/delete") == {"deleted": run}
     assert not any(path.exists() for path in sent)
+    with pytest.raises(AppError, match="no such run"):
+        client.predict(run=run, session=session, api_name="/status")
 
 
 def test_no_function_of_a_component_is_called(server):

@@ -6,20 +6,9 @@ import zipfile
 from itertools import pairwise
 
 import pytest
-from serving import TINY, ended, stop, violations
+from serving import TINY, stop, violations
 
 import kdgen
-
-
-@pytest.fixture(scope="module")
-def finished(server):
-    """Id and session of a finished run."""
-    from gradio_client import Client
-
-    client, session = Client(server.url, verbose=False), "finished-0123456789-abcdef"
-    run = client.predict(preset="denoise", seconds=3, settings=TINY, session=session, api_name="/distill")["run"]
-    assert ended(client, run, session)["state"] == "done"
-    return run, session
 
 
 def test_before_the_first_run_a_finished_one_stands_there(opened):
@@ -40,7 +29,7 @@ def test_before_the_first_run_a_finished_one_stands_there(opened):
 
 @pytest.mark.parametrize(("width", "touch"), [(390, True), (768, True), (1440, False)])
 def test_a_result_fits_every_screen(opened, finished, width, touch):
-    page = opened(session=finished[1], viewport={"width": width, "height": 900}, has_touch=touch)
+    page = opened(session=finished.session, viewport={"width": width, "height": 900}, has_touch=touch)
     page.locator("#kd-table .kd-stage:not([hidden]) img").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     column = page.locator("#kd-table .kd-five tbody td").first.bounding_box()
@@ -57,43 +46,44 @@ def test_a_result_fits_every_screen(opened, finished, width, touch):
         assert width > 860 or left[3] <= right[2] + 1, "on a narrow screen one stands below the other"
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_run_is_accessible_wherever_it_is_shown(opened, finished, axe, client, session, scheme):
+def test_a_run_is_accessible_wherever_it_is_shown(opened, finished, axe, client, session):
     found = {}
 
-    def looked_at(place):
+    def looked_at(page, scheme, place):
         page.wait_for_timeout(700)
-        found.update({(place, rule): where for rule, where in violations(page).items()})
+        found.update({(scheme, place, rule): where for rule, where in violations(page).items()})
 
-    client.predict(preset="denoise", seconds=100, settings=TINY, session=session, api_name="/distill")
-    page = opened(session=session, color_scheme=scheme)
-    page.evaluate(axe)
-    page.locator("#kd-preview img").wait_for()
-    looked_at("running")
+    client.predict(preset="denoise", seconds=300, settings=TINY, session=session, api_name="/distill")
+    for scheme in ("light", "dark"):
+        page = opened(session=session, color_scheme=scheme)
+        page.evaluate(axe)
+        page.locator("#kd-preview img").wait_for()
+        looked_at(page, scheme, "running")
     stop(page)
-    page = opened(session=finished[1], color_scheme=scheme)
-    page.evaluate(axe)
-    page.locator("#kd-table .kd-stage:not([hidden])").wait_for()
-    for panel in ("#kd-share", "#kd-export", "#kd-own", "#kd-follow"):
-        page.locator(f"{panel} button").first.click()
-    page.locator("#kd-table summary").click()
-    page.locator("#kd-share-make").click()
-    address = page.locator("#kd-address").inner_text()
-    looked_at("result")
-    page.locator("#kd-open-compare").click()
-    page.locator("#kd-figures table").wait_for()
-    looked_at("compare")
-    page.get_by_role("tab", name="Gallery").click()
-    page.locator("#kd-gallery label", has_text="your run").first.click()
-    page.locator("#kd-details table").wait_for()
-    looked_at("gallery")
-    page.get_by_role("tab", name="Board").click()
-    page.locator("#kd-board table").wait_for()
-    looked_at("board")
-    page.goto(address)
-    page.evaluate(axe)
-    page.locator("summary").first.click()
-    looked_at("shared")
+    for scheme in ("light", "dark"):
+        page = opened(session=finished.session, color_scheme=scheme)
+        page.evaluate(axe)
+        page.locator("#kd-table .kd-stage:not([hidden])").wait_for()
+        for panel in ("#kd-share", "#kd-export", "#kd-own", "#kd-follow"):
+            page.locator(f"{panel} button").first.click()
+        page.locator("#kd-table summary").click()
+        page.locator("#kd-share-make").click()
+        address = page.locator("#kd-address").inner_text()
+        looked_at(page, scheme, "result")
+        page.locator("#kd-open-compare").click()
+        page.locator("#kd-figures table").wait_for()
+        looked_at(page, scheme, "compare")
+        page.get_by_role("tab", name="Gallery").click()
+        page.locator("#kd-gallery label", has_text="your run").first.click()
+        page.locator("#kd-details table").wait_for()
+        looked_at(page, scheme, "gallery")
+        page.get_by_role("tab", name="Board").click()
+        page.locator("#kd-board table").wait_for()
+        looked_at(page, scheme, "board")
+        page.goto(address)
+        page.evaluate(axe)
+        page.locator("summary").first.click()
+        looked_at(page, scheme, "shared")
     assert found == {}
 
 
@@ -140,12 +130,11 @@ def test_what_has_the_keyboard_is_seen(opened, tab):
 
 
 def test_a_colleague_sees_and_can_do_nothing(opened, chromium, server, axe, finished, client):
-    run, session = finished
-    page = opened(session=session)
+    page = opened(session=finished.session)
     page.locator("#kd-share button").first.click()
     page.locator("#kd-share-make").click()
     address = page.locator("#kd-address").inner_text()
-    assert f"/r/{run}-" in address
+    assert f"/r/{finished.run}-" in address
     other = chromium.new_context(color_scheme="dark", viewport={"width": 390, "height": 844})
     seen = other.new_page()
     complaints = []
@@ -162,7 +151,7 @@ def test_a_colleague_sees_and_can_do_nothing(opened, chromium, server, axe, fini
     token = address.rpartition("/")[2]
     for name in ("status", "stop", "delete"):
         with pytest.raises(Exception, match="no such run of yours"):
-            client.predict(run=run, session=token, api_name=f"/{name}")
+            client.predict(run=finished.run, session=token, api_name=f"/{name}")
     seen.goto(server.url)
     seen.locator("#kd-example .kd-result").wait_for()
     assert seen.locator("#kd-runs").is_hidden()
