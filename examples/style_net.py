@@ -26,7 +26,7 @@ class StyleNet(nn.Module):
 
     conditions: frozenset[str] = frozenset()
 
-    def __init__(self, channels: int = 3, width: int = 20, blocks: int = 4) -> None:
+    def __init__(self, channels: int = 3, width: int = 16, blocks: int = 4) -> None:
         super().__init__()
         self.channels = channels
         self.head, self.tail = (
