@@ -1,7 +1,7 @@
 """From a reference to a net and what is known of it.
 
 A reference is a bundled name, a run folder, a student folder, a folder of diffusers' making, an id of the Hugging Face
-Hub, or a JSON file that declares somebody else's checkpoint.
+Hub, a restorer's file of weights, an ONNX file, or a JSON file that declares somebody else's checkpoint.
 """
 
 import json
@@ -165,9 +165,9 @@ def _onnx(spec: Checkpoint) -> Loaded:
         raise UserError(text("onnx_task", "{file}: an ONNX file is asked for images of images, not to {task}",
                              file=spec.file, task=task_name(given)))  # fmt: skip
     kind = task_having(scales=True) if scale > 1 else task_having(taught_alone=True)
-    made = made_for(scale) if scale > 1 else {}
-    return Loaded(net, spec.name or Path(spec.file).stem, channels,
-                  {"name": kind, "channels": channels, **({} if given else made), **given})  # fmt: skip
+    made = made_for(scale) if scale > 1 and task_name(given or {"name": kind}) == kind else {}
+    task = {"name": kind, "channels": channels, **made, **given}
+    return Loaded(net, spec.name or Path(spec.file).stem, channels, task)
 
 
 def is_teacher_file(path: Path) -> bool:

@@ -261,7 +261,8 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
 
     Args:
         reference: a bundled name, a run folder, a student folder, an id of the Hub (``org/name``, ``hub:org/name``), a
-            JSON file that declares a foreign checkpoint, or such a declaration itself, also as plain data.
+            restorer's file of weights, an ONNX file, a JSON file that declares a foreign checkpoint, or such a
+            declaration itself, also as plain data.
             ``#encoder`` or ``#decoder`` behind a name means that half of an autoencoder.
         revision: branch, tag or commit of an id of the Hub; by default the newest of its main branch.
 

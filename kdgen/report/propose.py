@@ -68,8 +68,8 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
     # of one call: a teacher that draws in more calls than its student allows each of these more
     allowed = cost.macs(teacher.net, example.x, example.cond) * task.teacher_calls / task.calls
     if not allowed:
-        raise UserError(text("macs_not_known", "what a call of {name} costs cannot be counted: name a student, see "
-                             "`kdgen list nets`", name=teacher.name))  # fmt: skip
+        raise UserError(text("macs_not_known", "what a call of {name} costs cannot be counted, so that no student can "
+                             "be proposed: name one in a recipe of your own", name=teacher.name))  # fmt: skip
     max_params = cost.num_params(teacher.net)
     name, start = _start(teacher, _shapes(teacher, task), family)
     scale = family_of(name).scale

@@ -80,6 +80,9 @@ class Link:
         if original is not None:
             asked = asked_together(original.net, {name: model.net for name, model in others.items()})
             self.opaque = bool(opaque(asked))
+            if self.opaque and recipe.shard_teacher:
+                raise UserError(text("shard_opaque", "an ONNX file is held whole by each process: set shard_teacher to "
+                                     "false"))  # fmt: skip
             faster = place.fast and recipe.precision != "float32" and not self.opaque
             self.identity = fingerprint(asked)
             self.teacher = Teacher(

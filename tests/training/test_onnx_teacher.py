@@ -1,9 +1,7 @@
 """From an ONNX file to a report by one command, and what such a teacher cannot be asked."""
 
 import json
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from support import call, drain
 if find_spec("onnx") is None or find_spec("onnxruntime") is None:
     pytest.skip("no onnx here: pip install 'kdgen[onnx]'", allow_module_level=True)
 
-sys.path.append(str(Path(__file__).parents[1] / "models" / "adapters"))
 from onnx_files import style
 
 from kdgen.recipe import override, read
@@ -21,19 +18,8 @@ from kdgen.report.compare import Report
 from kdgen.training import run
 
 PHOTOS = '{"name": "folder", "args": {"path": "photos"}}'
-FEW = (
-    "--images",
-    "photos",
-    "--set",
-    f"task.args.evaluate={PHOTOS}",
-    "--set",
-    "cache.inputs=16",
-    "--set",
-    "batch_size=4",
-    "--steps",
-    "4",
-    "--quiet",
-)
+FEW = ("--images", "photos", "--set", f"task.args.evaluate={PHOTOS}", "--set", "cache.inputs=16", "--set",
+       "batch_size=4", "--steps", "4", "--quiet")  # fmt: skip
 
 
 @pytest.fixture
@@ -95,6 +81,7 @@ def test_a_declaration_is_distilled_like_a_file(here, capsys):
 @pytest.mark.parametrize(("setting", "line"), [
     ('stages.0.methods=[{"name": "feature"}]', "OnnxModel has no layers that can be read"),
     ("precision=int8", "precision int8 is for a teacher that torch computes"),
+    ("shard_teacher=true", "an ONNX file is held whole by each process"),
     ("init=teacher", "cannot start from"),
     ("init=copy", "cannot start from"),
     ("task.name=denoise", "was made to translate, and the task is denoise"),

@@ -59,7 +59,7 @@ def list_names(
 def show(
     preset: Annotated[
         str,
-        typer.Argument(metavar="PRESET_OR_TEACHER", help="See `kdgen list presets`; or a restorer's file."),
+        typer.Argument(metavar="PRESET_OR_TEACHER", help="See `kdgen list presets`; or a teacher's file."),
     ],
     explain_keys: Annotated[bool, typer.Option("--explain", help="Print what every key means instead.")] = False,
     code: Code = None,

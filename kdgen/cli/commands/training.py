@@ -30,6 +30,8 @@ Examples:
 
 - `kdgen distill 4x_somebodys.pth --cheaper 20 --minutes 10` (a restorer's file; `kdgen show` prints what is inferred)
 
+- `kdgen distill style.onnx --images photos/` (any net that makes images of images; the teacher alone says how)
+
 - `kdgen show denoise > mine.json`, edit it, then `kdgen distill mine.json --set batch_size=32 --set stages.0.lr=1e-3`
 
 - `kdgen distill mine.json --code my_nets.py --device cuda --json`
@@ -42,8 +44,8 @@ def distill(
         str,
         typer.Argument(
             metavar="PRESET_OR_RECIPE_OR_TEACHER",
-            help="A name, see `kdgen list presets`; a recipe's JSON file; or a restorer's file, its weights or a "
-            "JSON that declares them, for which a recipe is inferred.",
+            help="A name, see `kdgen list presets`; a recipe's JSON file; or a teacher's file (a "
+            "restorer's weights, an .onnx, or the JSON that declares one), for which a recipe is inferred.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME, numbered if that exists.")] = None,
