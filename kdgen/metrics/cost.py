@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdgen.models.nets.fold import used
 from kdgen.models.tiling import whole
 from kdgen.types import Net
 from kdgen.utils.devices import call_seconds, evaluating
@@ -21,8 +22,8 @@ WARMUP = 3
 
 
 def num_params(net: Net) -> int:
-    """The number of parameters, each shared one counted once."""
-    return sum(p.numel() for p in net.parameters())
+    """The number of parameters in use, each shared one counted once."""
+    return sum(p.numel() for p in used(net).parameters())
 
 
 def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
@@ -37,6 +38,7 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
         x: its input, ``(1, ...)``: an image or a latent.
         cond: conditions the net needs, each ``(1, ...)``.
     """
+    net = used(net)
     with _probe(net, x, cond) as (inner, conditions), _plain_attention():
         if x.ndim == 4:
             whole(net, inner, conditions)  # what sizes it takes is tried before anything is counted
@@ -65,6 +67,7 @@ def latencies_ms(
         cond: conditions the nets need, each ``(1, ...)``.
         rounds: how many times to measure.
     """
+    nets = [used(net) for net in nets]
     first: dict[Any, int] = {}
     like = [first.setdefault(_architecture(net), number) for number, net in enumerate(nets)]
     times: dict[int, list[float]] = {number: [] for number in first.values()}

@@ -45,6 +45,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("unet2d", {**TINY, "num_class_embeds": 3}, IMAGE, {"sigma", "label"}),
     ("unet2d", {**TINY, "until": True}, IMAGE, {"sigma", "until"}),
     ("compact", {"channels": 1, "width": 4, "depth": 1, "scale": 2}, IMAGE, set()),
+    ("span", {"channels": 1, "width": 4, "scale": 2}, IMAGE, set()),
     ("autoencoder_kl", {"size": 8, "block_out_channels": [8, 8]}, IMAGE, set()),
     ("autoencoder_tiny", {"channels": 1, "width": 8}, IMAGE, set()),
 ]
