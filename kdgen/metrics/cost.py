@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdgen.models.abilities import Opaque, opaque
+from kdgen.models.nets.fold import used
 from kdgen.models.tiling import whole
 from kdgen.types import Net
 from kdgen.utils.devices import call_seconds, evaluating
@@ -26,8 +27,8 @@ ENOUGH = 5, 0.5
 
 
 def num_params(net: Net) -> int:
-    """The number of parameters, each shared one counted once, and of weights that other runtimes hold."""
-    return sum(p.numel() for p in net.parameters()) + sum(each.num_weights for each in opaque(net))
+    """The number of parameters in use, each shared one counted once, and of weights that other runtimes hold."""
+    return sum(p.numel() for p in used(net).parameters()) + sum(each.num_weights for each in opaque(net))
 
 
 def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
@@ -46,6 +47,7 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
     Returns:
         their number; 0 where another runtime computes some that it does not know.
     """
+    net = used(net)
     with _probe(net, x, cond) as (inner, conditions), _plain_attention():
         if x.ndim == 4:
             whole(net, inner, conditions)  # what sizes it takes is tried before anything is counted
@@ -74,6 +76,7 @@ def latencies_ms(
         cond: conditions the nets need, each ``(1, ...)``.
         rounds: how many times to measure; fewer where that takes long, but at least as many as ``ENOUGH`` says.
     """
+    nets = [used(net) for net in nets]
     first: dict[Any, int] = {}
     like = [first.setdefault(_architecture(net), number) for number, net in enumerate(nets)]
     times: dict[int, list[float]] = {number: [] for number in first.values()}

@@ -160,6 +160,17 @@ class Folding(Protocol):
 
 
 @runtime_checkable
+class Reparameterised(Folding, Protocol):
+    """A part that has more weights in training than in use, where it is what it folds into.
+
+    Attributes:
+        gain: how many times as many channels it has within.
+    """
+
+    gain: int
+
+
+@runtime_checkable
 class Inheriting(Protocol):
     """A net with a way of its own to start from a teacher."""
 
@@ -219,5 +230,5 @@ def decodes(net: Net) -> TypeGuard[Decoding]:
 
 
 __all__ = ["Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding", "Generating",
-           "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting", "Sampled", "Scheduled", "Shaped",
-           "Specified", "Stored", "Wrapper", "decodes", "encodes", "opaque"]  # fmt: skip
+           "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting", "Reparameterised", "Sampled", "Scheduled",
+           "Shaped", "Specified", "Stored", "Wrapper", "decodes", "encodes", "opaque"]  # fmt: skip

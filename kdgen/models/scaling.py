@@ -144,6 +144,11 @@ def fit_channels(shapes: Shapes) -> Args:
     return {"channels": shapes.inputs[0]}
 
 
+def fit_enlarging(shapes: Shapes) -> Args:
+    """The ``fit`` of a net that reads images of any size and makes them larger."""
+    return {"channels": shapes.outputs[0], "scale": max(shapes.outputs[-1] // shapes.inputs[-1], 1)}
+
+
 def fit_images(shapes: Shapes) -> Args:
     """The ``fit`` of a net that reads images of one size."""
     return {"channels": shapes.inputs[0], "size": shapes.inputs[-1]}

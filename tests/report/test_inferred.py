@@ -56,7 +56,7 @@ def test_a_declaration_is_distilled_and_restores_as_a_file_does(upscaler, tmp_pa
     Image.new("RGB", (20, 16), "teal").save(tmp_path / "x.png")
     small = json.dumps({"name": "folder", "args": {"path": str(tmp_path), "whole": True}})
     few = ["--set", "cache.inputs=16", "--set", "batch_size=4", "--no-controls", "--steps", "2",
-           "--set", f"task.args.evaluate={small}"]  # fmt: skip
+           "--set", "precision=float32", "--set", f"task.args.evaluate={small}"]  # fmt: skip
     assert call("distill", "mine.json", "--cheaper", "4", *few, "--quiet") == 0
     recipe = read(tmp_path / "runs" / "my-2x-old-student" / "recipe.json")
     assert (recipe.teacher, recipe.task.args["patch"]) == (str(tmp_path / "mine.json"), 64)

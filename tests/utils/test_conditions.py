@@ -53,6 +53,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("compact", {"channels": 1, "width": 4, "depth": 1, "scale": 2}, IMAGE, set()),
     ("kuwahara", {"channels": 1, "radius": 2}, IMAGE, set()),
     ("edsr", {"channels": 1, "width": 4, "blocks": 1, "scale": 2}, IMAGE, set()),
+    ("span", {"channels": 1, "width": 4, "scale": 2}, IMAGE, set()),
     ("autoencoder_kl", {"size": 8, "block_out_channels": [8, 8]}, IMAGE, set()),
     ("autoencoder_tiny", {"channels": 1, "width": 8}, IMAGE, set()),
 ]

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.models.nets.chain import initialise
-from kdgen.models.scaling import Family, Shapes, scale_widths, scaled
+from kdgen.models.scaling import Family, fit_enlarging, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Channels, Count, CountOrZero
 
@@ -34,13 +34,8 @@ class SRVGGNetCompact(nn.Module):
         return [f"body.{name}" for name, layer in self.body.named_children() if isinstance(layer, nn.PReLU)]
 
 
-def fit_scale(shapes: Shapes) -> dict[str, int]:
-    """The ``fit`` of a net that enlarges images."""
-    return {"channels": shapes.outputs[0], "scale": max(shapes.outputs[-1] // shapes.inputs[-1], 1)}
-
-
 @register("net")
-@scaled(Family(scale=scale_widths("width", "depth"), fit=fit_scale, does={"scales": True}))
+@scaled(Family(scale=scale_widths("width", "depth"), fit=fit_enlarging, does={"scales": True}))
 def compact(channels: Channels = 3, width: Count = 24, depth: CountOrZero = 8, scale: Count = 4) -> SRVGGNetCompact:
     """3x3 convolutions at low resolution that give the difference to the image enlarged by repeating pixels.
 

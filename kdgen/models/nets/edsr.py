@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.models.nets.chain import initialise
-from kdgen.models.nets.compact import fit_scale
-from kdgen.models.scaling import Family, scale_widths, scaled
+from kdgen.models.scaling import Family, fit_enlarging, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Channels, Count
 
@@ -43,7 +42,7 @@ class EDSR(nn.Module):
 
 
 @register("net")
-@scaled(Family(scale=scale_widths("width", "blocks"), fit=fit_scale))
+@scaled(Family(scale=scale_widths("width", "blocks"), fit=fit_enlarging))
 def edsr(channels: Channels = 3, width: Count = 64, blocks: Count = 16, scale: Count = 4) -> EDSR:
     """Residual blocks at low resolution that give the difference to the image enlarged bilinearly.
 

@@ -2,11 +2,12 @@
 
 import copy
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from kdgen.models.abilities import Folding
+from kdgen.models.abilities import Folding, Reparameterised
 
 
 def shared(net: nn.Module) -> nn.Module:
@@ -27,13 +28,19 @@ def folded(net: nn.Module) -> nn.Module:
     return fold_norm(_fold_parts(shared(net)))
 
 
-def _fold_parts(net: nn.Module) -> nn.Module:
-    if isinstance(net, Folding) and callable(net.folded):
+def used(net: nn.Module) -> nn.Module:
+    """A net as it is in use, for figures of its cost: less what only training has; norms count as they are."""
+    reparameterised = any(isinstance(part, Reparameterised) for part in net.modules())
+    return _fold_parts(shared(net), Reparameterised) if reparameterised else net
+
+
+def _fold_parts(net: nn.Module, kind: Any = Folding) -> nn.Module:
+    if isinstance(net, kind) and callable(net.folded):
         part = net.folded()
         assert isinstance(part, nn.Module)
         return part
     for name, part in net.named_children():
-        setattr(net, name, _fold_parts(part))
+        setattr(net, name, _fold_parts(part, kind))
     return net
 
 
