@@ -230,5 +230,5 @@ def decodes(net: Net) -> TypeGuard[Decoding]:
 
 
 __all__ = ["Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding", "Generating",
-           "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting", "Reparameterised", "Sampled", "Scheduled",
-           "Shaped", "Specified", "Stored", "Wrapper", "decodes", "encodes", "opaque"]  # fmt: skip
+           "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting", "Reparameterised", "Sampled",
+           "Scheduled", "Shaped", "Specified", "Stored", "Wrapper", "decodes", "encodes", "opaque"]  # fmt: skip

@@ -51,7 +51,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("unet2d", {**TINY, "num_class_embeds": 3}, IMAGE, {"sigma", "label"}),
     ("unet2d", {**TINY, "until": True}, IMAGE, {"sigma", "until"}),
     ("compact", {"channels": 1, "width": 4, "depth": 1, "scale": 2}, IMAGE, set()),
-    ("kuwahara", {"channels": 1, "radius": 2}, IMAGE, set()),
+    ("kuwahara", {"channels": 1, "radius": 2, "passes": 1}, IMAGE, set()),
     ("edsr", {"channels": 1, "width": 4, "blocks": 1, "scale": 2}, IMAGE, set()),
     ("span", {"channels": 1, "width": 4, "scale": 2}, IMAGE, set()),
     ("autoencoder_kl", {"size": 8, "block_out_channels": [8, 8]}, IMAGE, set()),

@@ -22,9 +22,9 @@ class Kuwahara(nn.Module):
 
     conditions: frozenset[str] = frozenset()
 
-    def __init__(self, channels: int, radius: int) -> None:
+    def __init__(self, channels: int, radius: int, passes: int) -> None:
         super().__init__()
-        self.channels, self.radius = channels, radius
+        self.channels, self.radius, self.passes = channels, radius, passes
         self.sectors = nn.Parameter(_sectors(radius)[:, None], requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -33,12 +33,17 @@ class Kuwahara(nn.Module):
         Papari et al., eq. 10 and 12: means of the sectors, weighted by ``deviation^-q``.
         """
         light = (x + 1) / 2
+        for _ in range(self.passes):
+            light = self._painted(light)
+        return 2 * light - 1
+
+    def _painted(self, light: Tensor) -> Tensor:
         padded = F.pad(light, (self.radius,) * 4, mode="replicate")
         means, squares = (self._sums(each) for each in (padded, padded.square()))
         deviation = (squares - means.square()).clamp_min(0).sum(1).sqrt()
         weights = (deviation + LEAST).pow(-SHARPNESS)
         weights = weights / weights.sum(1, keepdim=True)
-        return 2 * (means * weights[:, None]).sum(2) - 1
+        return (means * weights[:, None]).sum(2)
 
     def _sums(self, padded: Tensor) -> Tensor:
         """What lies in each sector around each pixel, weighted: ``(B, C, SECTORS, H, W)``."""
@@ -60,11 +65,12 @@ def _sectors(radius: int) -> Tensor:
 
 
 @register("net")
-def kuwahara(channels: Channels = 3, radius: Count = 8) -> Kuwahara:
+def kuwahara(channels: Channels = 3, radius: Count = 4, passes: Count = 3) -> Kuwahara:
     """A filter that paints: a teacher without a single trained weight, and dear.
 
     Args:
         channels: channels C of its images.
         radius: of what a stroke covers, in pixels.
+        passes: how many times it is painted over.
     """
-    return Kuwahara(channels, radius)
+    return Kuwahara(channels, radius, passes)
