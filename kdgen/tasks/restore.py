@@ -87,7 +87,7 @@ class Restore(Restoration):
         return {"psnr_y": psnr(*pair).item(), "ssim_y": ssim(*pair).item()}
 
     def describe(self) -> Mapping[str, JsonValue]:
-        """Its damages where it makes them, by how much images become larger, their channels, and how they are measured."""
+        """Its damages where it makes them, by how much images become larger, their channels, how they are measured."""
         made: JsonValue = [spec.model_dump(mode="json") for spec in self.damages.specs]
         known: dict[str, JsonValue] = {"damage": OF_PAIRS} if self.given else {"damages": made}
         known |= {} if self.over == "rgb" else {"measure": self.over}
