@@ -1,0 +1,65 @@
+"""The bundled students: every preset of this machine is run, and its student kept with its card.
+
+    python benchmarks/students.py
+    python benchmarks/students.py deblur dejpeg --out runs/students
+
+Each is a run of `kdgen distill PRESET` with its controls; those that are there already are not run again. A student is
+bundled as `PRESET-student`, in half precision where it is larger than 300 kB else.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+from kdgen import Recipe, distill, load, preset, registry, resume
+from kdgen.models.loading import BUNDLED
+
+LARGEST = 300_000
+"""Bytes of a bundled student's weights at most."""
+
+
+def presets() -> list[str]:
+    """Presets that teach a student on a small machine."""
+    recipes = [preset(name) for name in registry.names("preset")]
+    return [recipe.name for recipe in recipes if recipe.teacher is not None and recipe.device == "auto"]
+
+
+def run(recipe: Recipe, folder: Path) -> None:
+    """Train, measure and report, or go on with that."""
+    for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
+        if event.kind in ("phase", "warning", "stopped"):
+            print(f"{folder.name} {event.phase}: {dict(event.data)}", flush=True)
+
+
+def bundle(folder: Path, name: str) -> int:
+    """Keep a run's student and its card; returns the bytes of its weights."""
+    home, student = BUNDLED / name, load(folder)
+    shutil.rmtree(home, ignore_errors=True)
+    student.name = name
+    for dtype in (None, torch.float16):
+        student.save(home, dtype=dtype)
+        size = sum(file.stat().st_size for file in home.rglob("*.safetensors"))
+        if size <= LARGEST:
+            break
+    shutil.copyfile(folder / "student" / "README.md", home / "README.md")
+    return size
+
+
+def main() -> None:
+    """Run, and bundle."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", help="default all that teach a student here")
+    parser.add_argument("--out", type=Path, default=Path("runs/students"))
+    args = parser.parse_args()
+    for name in args.presets or presets():
+        folder = args.out / name
+        if not (folder / "report.json").is_file():
+            run(preset(name), folder)
+        size = bundle(folder, f"{name}-student")
+        print(f"{name}: {size:,} bytes{' - TOO LARGE' if size > LARGEST else ''}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
