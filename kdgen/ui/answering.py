@@ -22,7 +22,7 @@ from kdgen.types import UserError, text
 from kdgen.ui import choices, comparing, picture_files, teacher_files
 from kdgen.ui.comparing import Options, Shown
 from kdgen.ui.limits import Limits
-from kdgen.ui.uploads import open_full
+from kdgen.ui.uploads import framed, open_full
 from kdgen.ui.visitors import check_facts
 from kdgen.ui.worker import Named, resident
 
@@ -59,7 +59,8 @@ def full_size(
     """Files of what the first two models make of a picture at full size; see ``comparing.full_size``."""
     found = _loaded(models[:2])
     photo = open_full(picture, limits) if isinstance(picture, Path) else picture
-    return comparing.full_size(found, photo, folder, options, mask)
+    mask = mask and framed(mask, photo.size, limits.pixels)
+    return comparing.full_size(found, photo, folder, options, mask, most=limits.full_pixels)
 
 
 @lru_cache(maxsize=64)
