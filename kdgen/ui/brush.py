@@ -32,9 +32,9 @@ def editor(picture: Image.Image) -> gr.ImageEditor:
     Nothing listens to its strokes, so that they stay in the browser until a comparison asks for them, and come then as
     uploads do.
     """
-    return gr.ImageEditor(on(picture), type="pil", sources=(), transforms=(), layers=False, buttons=[], height=400,
-                          brush=gr.Brush(default_size=24, colors=[COLOUR], color_mode="fixed"),
-                          eraser=gr.Eraser(default_size=24), label=say("brush"), elem_id="kd-brush")  # fmt: skip
+    return gr.ImageEditor(on(picture), type="pil", sources=(), transforms=(), layers=False, buttons=[], height=320,
+                          brush=gr.Brush(default_size=10, colors=[COLOUR], color_mode="fixed"),
+                          eraser=gr.Eraser(default_size=10), label=say("brush"), elem_id="kd-brush")  # fmt: skip
 
 
 def on(picture: Image.Image | None) -> Any:

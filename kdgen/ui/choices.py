@@ -151,6 +151,7 @@ def compose(
     settings: Mapping[str, Any],
     student: Spec | None = None,
     described: Mapping[str, Any] | None = None,
+    base: Recipe | None = None,
 ) -> Recipe:
     """A preset with the choices of the page.
 
@@ -165,10 +166,11 @@ def compose(
         settings: values by dotted key.
         student: another net than the preset's.
         described: what another teacher says of its task: shapes that the recipe's task takes over.
+        base: a recipe of the teacher's own, in place of the preset.
     """
-    recipe = preset(name)
+    recipe = base or preset(name)
     task = recipe.task
-    if teacher != recipe.teacher:
+    if base is None and teacher != recipe.teacher:
         base, _, _ = str(recipe.teacher).partition("#")
         args = _renamed(task.args, base, teacher.partition("#")[0])
         shapes = {key: value for key, value in (described or {}).items() if key in args and key != "name"}

@@ -1,6 +1,7 @@
 """The Compare tab: models side by side on the same input, and what each costs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -21,7 +22,7 @@ from kdgen.ui.theme import backgrounds
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds to learn what models read, before every input is shown."""
 
 
@@ -103,8 +104,8 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
     run = _run(models, pictures)
     full.click(_full(models, pictures), inputs[:7], [notice, files], api_visibility="private",
                show_progress="minimal", concurrency_id="compare")  # fmt: skip
-    chosen.change(_suited(models), [chosen],
-                  [picture, damage, sigma, strength, photo, painting, count, steps, large],
+    chosen.change(_suited(models, pictures), [chosen, named],
+                  [picture, damage, sigma, strength, photo, painting, count, steps, large, paint],
                   api_visibility="private", show_progress="hidden", queue=False)  # fmt: skip
     go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
              concurrency_id="compare")  # fmt: skip
@@ -129,14 +130,15 @@ def _both(image: Image.Image | None) -> list[Any]:
     return [image, brush.on(image)]
 
 
-def _suited(models: Models) -> Callable[..., list[Any]]:
+def _suited(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
     """Shows the inputs that the chosen models read.
 
     These are a photograph, to be painted on for models that are told what is missing; how it is damaged; how many
     images are drawn, in how many steps.
     """
 
-    def suited(references: list[str], request: gr.Request) -> list[Any]:
+    def suited(references: list[str], name: str, request: gr.Request) -> list[Any]:
+        told, under = False, None
         local = [reference for reference in references or () if "/" not in reference]  # not of the Hub
         try:
             tasks = [models.task(reference, session_of(request), wait=PATIENCE) for reference in local]
@@ -150,7 +152,9 @@ def _suited(models: Models) -> Callable[..., list[Any]]:
             sigma, strength = (any(getattr(kind, f"takes_{what}") for kind in kinds) for what in ("sigma", "strength"))
             few, large = any("sampler" in task for task in tasks), change and any(kind.tiled for kind in kinds)
             shown = [change, sigma or strength, sigma, strength, not told, told, not change, few, large]
-        return [gr.update(visible=each) for each in shown]
+        with suppress(UserError):
+            under = brush.on(pictures.get(name, session_of(request))) if told else None
+        return [*(gr.update(visible=each) for each in shown), gr.skip() if under is None else under]
 
     return suited
 

@@ -167,7 +167,7 @@ def shown_to(
     facts = shared_task(models)
     task = task_class(facts)
     if mask is not None:
-        missing = (from_picture(mask.convert("L").resize(clean.shape[:-3:-1]))[0] > 0).to(clean)
+        missing = (from_picture(mask.convert("L").resize((clean.shape[-1], clean.shape[-2])))[0] > 0).to(clean)
         return Batch(x=clean * (1 - missing), y=clean, cond={"mask": missing})
     if options.noisy:
         return Batch(x=clean)
