@@ -32,9 +32,24 @@ LEAST_STEP = 1e-9
 """What a number that is to be above a bound is above it at least."""
 
 CLASSES = [task_class({"name": name}) for name in registry.having("task")]
+
+
+def presets_of(kind: str) -> list[str]:
+    """Presets of a kind that teach a student and fit a small machine."""
+    found = []
+    for name in registry.names("preset"):
+        recipe = preset(name)
+        own = task_class({"name": recipe.task.name}).group == kind
+        if own and recipe.teacher is not None and recipe.device == "auto":
+            found.append(recipe.name)
+    usual = {task.usual_preset for task in CLASSES if task.group == kind}
+    return sorted(found, key=lambda name: (name not in usual, name))
+
+
 KINDS = {
     kind: [task for task in CLASSES if task.group == kind]
     for kind in (word.removeprefix("kind_") for word in ENGLISH if word.startswith("kind_"))
+    if presets_of(kind)
 }
 """What can be distilled, and the tasks that belong to it."""
 
@@ -89,18 +104,6 @@ class Cost:
     num_params: int
     macs: int
     calls: int = 1
-
-
-def presets_of(kind: str) -> list[str]:
-    """Presets of a kind that teach a student and fit a small machine."""
-    found = []
-    for name in registry.names("preset"):
-        recipe = preset(name)
-        own = task_class({"name": recipe.task.name}).group == kind
-        if own and recipe.teacher is not None and recipe.device == "auto":
-            found.append(recipe.name)
-    usual = {task.usual_preset for task in KINDS[kind]}
-    return sorted(found, key=lambda name: (name not in usual, name))
 
 
 def kind_of(task: str) -> str:
