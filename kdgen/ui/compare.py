@@ -41,11 +41,12 @@ class Comparing:
 
 
 def offered(runs: Runs, session: str, students: Sequence[str]) -> list[tuple[str, str]]:
-    """Models by the name they are shown under: this session's runs, bundled ones, students of the Hub."""
+    """Models by the name they are shown under: this session's runs and teachers, bundled ones, students of the Hub."""
     try:
         own = [(f"{job.name} · {job.id[:4]}", f"run:{job.id}") for job in runs.owned_by(session) if job.state == "done"]
     except UserError:
         own = []
+    own += [(about.name, name) for name, about in runs.own.listed(session, "teacher").items()]
     return [*own, *((name, name) for name in TEACHERS if name != "vae#encoder"), *((name, name) for name in students)]
 
 
