@@ -30,12 +30,16 @@ def main() -> None:
     other = other[..., 40:168, 60:188]
     coded = load("vae").net(other).clamp(-1, 1).detach()
     both = torch.cat([other[..., :64], coded[..., 64:]], -1)
+    small = torch.nn.functional.interpolate(other, scale_factor=1 / 8, mode="area")
+    coarse = torch.nn.functional.interpolate(small, other.shape[-2:])
+    enlarged = torch.cat([coarse[..., :64], other[..., 64:]], -1)
     cards = {
         "1-denoiser": to_pictures(denoised)[0],
         "2-gan": sheet(to_pictures(load("gan").draw(9, seed=4)), columns=3),
         "3-autoencoder": to_pictures(both)[0],
         "4-diffusion": sheet(to_pictures(load("diffusion").draw(9, seed=1)), columns=3),
         "5-few-steps": sheet(to_pictures(load("diffusion").draw(4, seed=12)), columns=2),
+        "6-restorer": to_pictures(enlarged)[0],
     }
     CARDS.mkdir(exist_ok=True)
     for name, picture in cards.items():

@@ -19,7 +19,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 """Where torch lies without the gigabytes that only a GPU needs."""
 
-EXTRAS = ("export",)
+EXTRAS = ("export", "restorers")
 """What a Space installs beside what kdgen needs."""
 
 

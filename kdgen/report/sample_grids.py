@@ -139,7 +139,7 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
             columns[caption] = tiling.whole(net, at.x, at.cond)
     columns = {caption: _frame(x) for caption, x in columns.items()}
     size = batch.y.shape[-2:] if batch.y is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
-    arrays = {caption: _unit(_sized(x, size)) for caption, x in columns.items()}
+    arrays = {caption: _unit(resized(x, size)) for caption, x in columns.items()}
     truth = None if batch.y is None else _unit(_frame(batch.y))
     if truth is not None:
         arrays["truth"] = truth
@@ -177,7 +177,7 @@ def _frame(x: Tensor) -> Tensor:
     return x[:, :, x.shape[2] // 2] if x.ndim == 5 else x
 
 
-def _sized(x: Tensor, size: tuple[int, ...]) -> Tensor:
+def resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Images ``(B, C, H, W)`` resampled to a height and width, where they are of another."""
     return x if x.shape[-2:] == size else F.interpolate(x.float(), size, mode="bicubic", antialias=True)
 

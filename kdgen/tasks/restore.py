@@ -49,7 +49,7 @@ class Restore(Restoration):
             border of as many pixels as the scale; figures are then called ``psnr_y`` and ``ssim_y``.
     """
 
-    scales, takes_strength, usual_preset = True, True, "denoise"
+    scales, takes_strength, usual_preset, group = True, True, "denoise", "restorer"
     baseline_name = text("damaged_input", "damaged input")
 
     def __init__(

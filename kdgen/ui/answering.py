@@ -17,12 +17,13 @@ from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images
 from kdgen.recipe import parse
 from kdgen.registry import Spec
+from kdgen.report.inferred import recipe_for
 from kdgen.report.report import Report
 from kdgen.types import UserError, text
 from kdgen.ui import choices, comparing, picture_files, teacher_files
 from kdgen.ui.comparing import Options, Shown
 from kdgen.ui.limits import Limits
-from kdgen.ui.uploads import open_full
+from kdgen.ui.uploads import framed, open_full
 from kdgen.ui.visitors import check_facts
 from kdgen.ui.worker import Named, resident
 
@@ -59,7 +60,8 @@ def full_size(
     """Files of what the first two models make of a picture at full size; see ``comparing.full_size``."""
     found = _loaded(models[:2])
     photo = open_full(picture, limits) if isinstance(picture, Path) else picture
-    return comparing.full_size(found, photo, folder, options, mask)
+    mask = mask and framed(mask, photo.size, limits.pixels)
+    return comparing.full_size(found, photo, folder, options, mask, most=limits.full_pixels)
 
 
 @lru_cache(maxsize=64)
@@ -78,6 +80,12 @@ def costs(task: str, student: str, teacher: Named) -> tuple[choices.Cost, choice
     return choices.costs(Spec.model_validate_json(task), Spec.model_validate_json(student), _model(teacher))
 
 
+@lru_cache(maxsize=16)
+def inferred(teacher: Named) -> str:
+    """The recipe that follows from what a teacher says of itself, as JSON."""
+    return recipe_for(teacher[1])[0].to_json()
+
+
 def proposed(recipe: str, teacher: Named, share: float, family: str | None, cache: Path) -> Spec:
     """A student of a share of a teacher's cost in the task of a recipe, given as JSON."""
     return choices.propose_for(parse(recipe), _model(teacher), share, family, cache)
@@ -85,6 +93,7 @@ def proposed(recipe: str, teacher: Named, share: float, family: str | None, cach
 
 CALLS: dict[str, Callable[..., Any]] = {
     "show": show, "full_size": full_size, "measure": measure, "task": task, "costs": costs, "proposed": proposed,
+    "inferred": inferred,
     "keep_teacher": teacher_files.keep, "keep_pictures": picture_files.keep,
 }  # fmt: skip
 

@@ -32,9 +32,24 @@ LEAST_STEP = 1e-9
 """What a number that is to be above a bound is above it at least."""
 
 CLASSES = [task_class({"name": name}) for name in registry.having("task")]
+
+
+def presets_of(kind: str) -> list[str]:
+    """Presets of a kind that teach a student and fit a small machine."""
+    found = []
+    for name in registry.names("preset"):
+        recipe = preset(name)
+        own = task_class({"name": recipe.task.name}).group == kind
+        if own and recipe.teacher is not None and recipe.device == "auto":
+            found.append(recipe.name)
+    usual = {task.usual_preset for task in CLASSES if task.group == kind}
+    return sorted(found, key=lambda name: (name not in usual, name))
+
+
 KINDS = {
     kind: [task for task in CLASSES if task.group == kind]
     for kind in (word.removeprefix("kind_") for word in ENGLISH if word.startswith("kind_"))
+    if presets_of(kind)
 }
 """What can be distilled, and the tasks that belong to it."""
 
@@ -91,18 +106,6 @@ class Cost:
     calls: int = 1
 
 
-def presets_of(kind: str) -> list[str]:
-    """Presets of a kind that teach a student and fit a small machine."""
-    found = []
-    for name in registry.names("preset"):
-        recipe = preset(name)
-        own = task_class({"name": recipe.task.name}).group == kind
-        if own and recipe.teacher is not None and recipe.device == "auto":
-            found.append(recipe.name)
-    usual = {task.usual_preset for task in KINDS[kind]}
-    return sorted(found, key=lambda name: (name not in usual, name))
-
-
 def kind_of(task: str) -> str:
     """The kind that a task belongs to; the first for one of no kind."""
     group = task_class({"name": task}).group
@@ -151,6 +154,7 @@ def compose(
     settings: Mapping[str, Any],
     student: Spec | None = None,
     described: Mapping[str, Any] | None = None,
+    base: Recipe | None = None,
 ) -> Recipe:
     """A preset with the choices of the page.
 
@@ -165,10 +169,11 @@ def compose(
         settings: values by dotted key.
         student: another net than the preset's.
         described: what another teacher says of its task: shapes that the recipe's task takes over.
+        base: a recipe of the teacher's own, in place of the preset.
     """
-    recipe = preset(name)
+    recipe = base or preset(name)
     task = recipe.task
-    if teacher != recipe.teacher:
+    if base is None and teacher != recipe.teacher:
         base, _, _ = str(recipe.teacher).partition("#")
         args = _renamed(task.args, base, teacher.partition("#")[0])
         shapes = {key: value for key, value in (described or {}).items() if key in args and key != "name"}

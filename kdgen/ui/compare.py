@@ -1,6 +1,7 @@
 """The Compare tab: models side by side on the same input, and what each costs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.report.report import Report
 from kdgen.types import UserError
-from kdgen.ui import comparing, markup
+from kdgen.ui import brush, comparing, markup
 from kdgen.ui.charts import tradeoff_chart
 from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST, Pictures
@@ -21,7 +22,7 @@ from kdgen.ui.theme import backgrounds
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
 
-PATIENCE = 5.0
+PATIENCE = 20.0
 """Seconds to learn what models read, before every input is shown."""
 
 
@@ -40,11 +41,12 @@ class Comparing:
 
 
 def offered(runs: Runs, session: str, students: Sequence[str]) -> list[tuple[str, str]]:
-    """Models by the name they are shown under: this session's runs, bundled ones, students of the Hub."""
+    """Models by the name they are shown under: this session's runs and teachers, bundled ones, students of the Hub."""
     try:
         own = [(f"{job.name} · {job.id[:4]}", f"run:{job.id}") for job in runs.owned_by(session) if job.state == "done"]
     except UserError:
         own = []
+    own += [(about.name, name) for name, about in runs.own.listed(session, "teacher").items()]
     return [*own, *((name, name) for name in TEACHERS if name != "vae#encoder"), *((name, name) for name in students)]
 
 
@@ -69,8 +71,13 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
                                  buttons=[], elem_id="kd-photo", alt_text="The photograph")  # fmt: skip
                 named = gr.Textbox(FIRST, visible=False)
                 upload = gr.UploadButton(say("upload"), file_types=["image"], elem_id="kd-upload", size="sm")
-                with gr.Column(min_width=200) as noise:
+                with gr.Column(visible=False) as painting:
+                    paint = brush.editor(photographs[FIRST])
+                    gr.HTML(say("brush_info"), elem_classes="kd-hint", padding=False)
+                with gr.Column(min_width=200) as damage:
                     sigma = gr.Slider(0, 75, 25, step=1, label=say("sigma"), info=say("sigma_info"))
+                    strength = gr.Slider(0, 1, 0.5, step=0.05, label=say("strength"), info=say("strength_info"),
+                                         visible=False, elem_id="kd-strength")  # fmt: skip
                     noisy = gr.Checkbox(False, label=say("noisy"), info=say("noisy_info"))
             with gr.Group(elem_classes="kd-card"), gr.Row():
                 seed = gr.Number(0, label=say("seed"), info=say("seed_info"), precision=0, min_width=140)
@@ -91,20 +98,22 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
                 gr.HTML(say("full_info"), elem_classes="kd-hint")
                 files = gr.File(label=say("full_files"), file_count="multiple", visible=False, interactive=False,
                                 elem_id="kd-full-files")  # fmt: skip
-    upload.upload(_taken(pictures), [upload], [photo, named, notice], api_visibility="private", show_progress="minimal")
-    inputs = [chosen, named, sigma, noisy, seed, count, steps]
+    upload.upload(_taken(pictures), [upload], [photo, paint, named, notice], api_visibility="private",
+                  show_progress="minimal")  # fmt: skip
+    inputs = [chosen, named, sigma, strength, noisy, seed, paint, count, steps]
     outputs = [notice, slider, caption, figures, sheet]
     run = _run(models, pictures)
-    full.click(_full(models, pictures), inputs[:5], [notice, files], api_visibility="private",
+    full.click(_full(models, pictures), inputs[:7], [notice, files], api_visibility="private",
                show_progress="minimal", concurrency_id="compare")  # fmt: skip
-    chosen.change(_suited(models), [chosen], [picture, noise, count, steps, large], api_visibility="private",
-                  show_progress="hidden", queue=False)  # fmt: skip
+    chosen.change(_suited(models, pictures), [chosen, named],
+                  [picture, damage, sigma, strength, photo, painting, count, steps, large, paint],
+                  api_visibility="private", show_progress="hidden", queue=False)  # fmt: skip
     go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
              concurrency_id="compare")  # fmt: skip
     example.input(
-        lambda name: [comparing.photographs().get(name), name],
+        lambda name: [*_both(comparing.photographs().get(name)), name],
         [example],
-        [photo, named],
+        [photo, paint, named],
         api_visibility="private",
         queue=False,
     ).then(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_id="compare")
@@ -117,20 +126,36 @@ def _looks(photographs: Mapping[str, Image.Image]) -> str:
     return f"<style>{backgrounds('kd-examples', small)}</style>"
 
 
-def _suited(models: Models) -> Callable[..., list[Any]]:
-    """Shows the inputs that the chosen models read: a photograph, its noise, how many images, in how many steps."""
+def _both(image: Image.Image | None) -> list[Any]:
+    """A picture as it is shown, and as it is painted on."""
+    return [image, brush.on(image)]
 
-    def suited(references: list[str], request: gr.Request) -> list[Any]:
-        local = [reference for reference in references or () if reference in TEACHERS or reference.startswith("run:")]
+
+def _suited(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
+    """Shows the inputs that the chosen models read.
+
+    These are a photograph, to be painted on for models that are told what is missing; how it is damaged; how many
+    images are drawn, in how many steps.
+    """
+
+    def suited(references: list[str], name: str, request: gr.Request) -> list[Any]:
+        told, under = False, None
+        local = [reference for reference in references or () if "/" not in reference]  # not of the Hub
         try:
             tasks = [models.task(reference, session_of(request), wait=PATIENCE) for reference in local]
         except UserError:
             tasks = []
         if not tasks or len(local) < len(references):
-            return [gr.update(visible=True)] * 5
-        change, noise = any(map(changes_images, tasks)), any(task_class(task).takes_sigma for task in tasks)
-        few = any("sampler" in task for task in tasks)
-        return [gr.update(visible=shown) for shown in (change, noise, not change, few, noise)]
+            shown = [True, True, True, True, True, False, True, True, True]
+        else:
+            kinds = [task_class(task) for task in tasks]
+            change, told = any(map(changes_images, tasks)), any(map(brush.told_a_mask, tasks))
+            sigma, strength = (any(getattr(kind, f"takes_{what}") for kind in kinds) for what in ("sigma", "strength"))
+            few, large = any("sampler" in task for task in tasks), change and any(kind.tiled for kind in kinds)
+            shown = [change, sigma or strength, sigma, strength, not told, told, not change, few, large]
+        with suppress(UserError):
+            under = brush.on(pictures.get(name, session_of(request))) if told else None
+        return [*(gr.update(visible=each) for each in shown), gr.skip() if under is None else under]
 
     return suited
 
@@ -138,19 +163,20 @@ def _suited(models: Models) -> Callable[..., list[Any]]:
 def _run(models: Models, pictures: Pictures) -> Callable[..., Iterator[list[Any]]]:
     limits = models.runs.limits
 
-    def run(references: list[str], picture: str, sigma: float, noisy: bool, seed: float,
-            count: float, steps: float, request: gr.Request) -> Iterator[list[Any]]:  # fmt: skip
+    def run(references: list[str], picture: str, sigma: float, strength: float, noisy: bool, seed: float,
+            painted: list[str], count: float, steps: float, request: gr.Request) -> Iterator[list[Any]]:  # fmt: skip
         words = words_for(request)
         skip = gr.skip()
         try:
-            options = comparing.Options.within(limits, sigma=sigma, seed=seed, num_images=count, num_steps=steps,
-                                               noisy=bool(noisy))  # fmt: skip
+            mask = brush.painted(painted, limits)
+            options = comparing.Options.within(limits, sigma=sigma, strength=strength, seed=seed, num_images=count,
+                                               num_steps=steps, noisy=bool(noisy))  # fmt: skip
             named = models.named_all(references, session_of(request))
             if not named:
                 raise UserError(words["two_models"])
             yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]
             photo = pictures.get(picture, session_of(request))
-            names, shown = models.worker.call("show", named, photo, options)
+            names, shown = models.worker.call("show", named, photo, options, mask)
             first, second, *_ = names if len(names) > 1 else [words["input"], *names]
             yield [markup.notice(words["measuring"], kind="good"), gr.update(value=shown.pair, visible=True),
                    _caption(shown, first, second, words), "", _sheet(shown, first, second, words)]  # fmt: skip
@@ -165,18 +191,18 @@ def _full(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
     """Before and after at full size, as files."""
     limits = models.runs.limits
 
-    def full(
-        references: list[str], picture: str, sigma: float, noisy: bool, seed: float, request: gr.Request
-    ) -> list[Any]:
+    def full(references: list[str], picture: str, sigma: float, strength: float, noisy: bool, seed: float,
+             painted: list[str], request: gr.Request) -> list[Any]:  # fmt: skip
         session = session_of(request)
         try:
-            options = comparing.Options.within(limits, sigma=sigma, seed=seed, num_images=1, num_steps=1,
-                                               noisy=bool(noisy))  # fmt: skip
+            mask = brush.painted(painted, limits)
+            options = comparing.Options.within(limits, sigma=sigma, strength=strength, seed=seed, num_images=1,
+                                               num_steps=1, noisy=bool(noisy))  # fmt: skip
             named = models.named_all(references, session)
             if not named:
                 raise UserError(words_for(request)["two_models"])
             room, original = pictures.room(session), pictures.original(picture, session)
-            names = models.worker.call("full_size", named, original, options, limits, room)
+            names = models.worker.call("full_size", named, original, options, limits, room, mask)
         except UserError as error:
             return [markup.refusal(error, words_for(request)), gr.update(value=None, visible=False)]
         return ["", gr.update(value=[str(room / name) for name in names], visible=True)]
@@ -208,12 +234,12 @@ def _figures(report: Report, words: markup.Words) -> str:
 def _taken(pictures: Pictures) -> Callable[..., list[Any]]:
     def taken(path: str | None, request: gr.Request) -> list[Any]:
         if not path:
-            return [gr.skip(), gr.skip(), ""]
+            return [gr.skip(), gr.skip(), gr.skip(), ""]
         try:
             session = session_of(request)
             name = pictures.add(path, session)
-            return [pictures.get(name, session), name, ""]
+            return [*_both(pictures.get(name, session)), name, ""]
         except UserError as error:
-            return [gr.skip(), gr.skip(), markup.refusal(error, words_for(request))]
+            return [gr.skip(), gr.skip(), gr.skip(), markup.refusal(error, words_for(request))]
 
     return taken

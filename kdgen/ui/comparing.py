@@ -1,5 +1,6 @@
 """Models side by side on one input: pictures first, then what they cost and how good they are."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ MEASURED = 200
 
 ENLARGED = 192
 """Least height and width at which drawn images are shown, in pixels."""
+
+MOST_ENLARGED = 1024 * 1024
+"""Pixels that a comparison enlarges a picture to: of one that would become more, the middle is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +148,8 @@ def on_photograph(
         options: how it is damaged; not at all, and without a truth, where it is damaged already.
         mask: what is missing of it, light, for models that are told; drawn by chance if not given.
     """
+    if options.noisy and mask is None:
+        picture = _middle(picture, MOST_ENLARGED / int(shared_task(models).get("scale", 1)) ** 2)
     batch = shown_to(models, from_picture(picture)[0], options, mask)
     nets = {name: AsPictured(model, options.sigma) for name, model in models.items()}
     with torch.inference_mode():
@@ -171,8 +177,9 @@ def shown_to(
 
 
 def full_size(
-    models: Mapping[str, Model], picture: Image.Image, folder: Path, options: Options, mask: Image.Image | None = None
-) -> list[str]:
+    models: Mapping[str, Model], picture: Image.Image, folder: Path, options: Options, mask: Image.Image | None = None,
+    *, most: float = math.inf,
+) -> list[str]:  # fmt: skip
     """What restorers make of a picture at full size, tile by tile, as PNG files beside the one that they were shown.
 
     Args:
@@ -181,17 +188,23 @@ def full_size(
         folder: where the files go.
         options: as for ``on_photograph``.
         mask: the same.
+        most: pixels that a picture becomes.
 
     Returns:
         the names of the files, the one before them first.
 
     Raises:
-        UserError: for models that do not work by tiles.
+        UserError: for models that do not work by tiles, and where a picture is to become larger than ``most``.
     """
     facts = shared_task(models)
     if not task_class(facts).tiled or not changes_images(facts):
-        raise UserError(text("full_size_tiled", "pictures are made at full size by denoisers, which work tile by tile: "
-                             "choose these"))  # fmt: skip
+        raise UserError(text("full_size_tiled", "pictures are made at full size by models that restore them tile by "
+                             "tile: choose such"))  # fmt: skip
+    pixels = picture.width * picture.height * (int(facts.get("scale", 1)) ** 2 if options.noisy else 1)
+    if pixels > most:
+        raise UserError(text("enlarged_too_large", "this picture would have {pixels:.1f} million pixels once it is "
+                             "enlarged, and {most:.1f} million are the most: choose a smaller one",
+                             pixels=pixels / 1e6, most=most / 1e6))  # fmt: skip
     batch = shown_to(models, from_picture(picture)[0], options, mask)
     written = []
     for number, (name, model) in enumerate([("before", None), *models.items()]):
@@ -267,13 +280,21 @@ def photographs() -> dict[str, Image.Image]:
     return {name: Image.fromarray(source.picture(index)) for index, name in enumerate(source.names)}
 
 
+def _middle(picture: Image.Image, pixels: float) -> Image.Image:
+    """The middle of a picture, of so many pixels at most."""
+    share = min((pixels / (picture.width * picture.height)) ** 0.5, 1.0)
+    width, height = (int(side * share) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
 def _limit(task: Any) -> int | None:
     return None if isinstance(task, sample_grids.Pictured) else MEASURED
 
 
 def _shown(first: torch.Tensor, second: torch.Tensor, grid: Image.Image) -> Shown:
-    if first.shape[-2:] != second.shape[-2:]:
-        second = torch.nn.functional.interpolate(second, first.shape[-2:], mode="bicubic", antialias=True)
+    size = max(first.shape[-2:], second.shape[-2:])
+    first, second = (sample_grids.resized(each, size) for each in (first, second))
     pair = (enlarged(first), enlarged(second))
     distance = (first - second).abs().mean(1).float() * 127.5
     largest = float(distance.amax())

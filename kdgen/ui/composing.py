@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from kdgen.models.task_arguments import changes_images
+from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.presets import preset
 from kdgen.recipe import Recipe
 from kdgen.types import UserError, text
@@ -108,12 +108,14 @@ def composed(chosen: Values, session: str, models: Models, *, wait: float) -> Re
         UserError: for what does not fit together.
     """
     other = chosen.teacher != preset(chosen.preset).teacher
+    described = models.task(chosen.teacher, session, wait=wait) if other else None
+    own = described is not None and chosen.teacher.startswith("own:") and task_class(described).takes_strength
     steps = chosen.unit == "steps"
     made: dict[str, Any] = {
         "teacher": chosen.teacher, "methods": chosen.methods or [], "ratio": chosen.ratio, "alpha": chosen.alpha,
         "steps": int(chosen.amount or 0) if steps else None, "seconds": None if steps else float(chosen.amount or 0),
         "settings": {**chosen.settings, "controls": chosen.controls},
-        "described": models.task(chosen.teacher, session, wait=wait) if other else None,
+        "described": described, "base": models.inferred(chosen.teacher, session, wait=wait) if own else None,
     }  # fmt: skip
     recipe = choices.compose(chosen.preset, **made)
     if not (chosen.share or chosen.family):

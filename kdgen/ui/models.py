@@ -1,5 +1,6 @@
 """Models that visitors name: which they are, what is fetched for them, what they cost; all of it bounded."""
 
+import json
 import os
 import threading
 import time
@@ -9,7 +10,7 @@ from typing import Any
 
 from huggingface_hub import scan_cache_dir
 
-from kdgen.recipe import Recipe
+from kdgen.recipe import Recipe, parse
 from kdgen.registry import Spec
 from kdgen.types import UserError, text
 from kdgen.ui import own
@@ -52,8 +53,7 @@ class Models:
         if named.startswith(f"./{own.FOLDER}/"):
             base, mark, half = reference.strip().partition("#")
             folder = self.runs.brought(base, session, "teacher").resolve()
-            declared = folder / own.DECLARATION
-            named, changed = f"{declared if declared.is_file() else folder}{mark}{half}", folder.stat().st_mtime
+            named, changed = f"{own.entry(folder)}{mark}{half}", folder.stat().st_mtime
         if named.startswith("../"):
             named = str(self.runs.folder / named.removeprefix("../"))
             try:
@@ -87,6 +87,10 @@ class Models:
             "costs", recipe.task.model_dump_json(), recipe.student.model_dump_json(), teacher, wait=wait
         )
         return found
+
+    def inferred(self, reference: str, session: str, *, wait: float) -> Recipe:
+        """The recipe that follows from what a teacher says. Raises what ``named`` and ``Questions.ask`` do."""
+        return parse(json.loads(self.questions.ask("inferred", self.named(reference, session), wait=wait)))
 
     def proposed(
         self, recipe: Recipe, reference: str, session: str, share: float, family: str | None, *, wait: float

@@ -27,7 +27,7 @@ Kind = Literal["teacher", "pictures"]
 NAME = re.compile(r"own:([0-9a-f]{16})")
 """How visitors name what they brought."""
 
-WITHIN = re.compile(r"\./own/([0-9a-f]{16})(?:/checkpoint\.json)?")
+WITHIN = re.compile(r"\./own/([0-9a-f]{16})(?:/checkpoint\.json|/[\w.-]+\.safetensors)?")
 """How the recipe of a run names it."""
 
 FOLDER, CACHE = "own", "cache"
@@ -150,8 +150,15 @@ def about_of(folder: Path) -> About | None:
 
 def within(folder: Path) -> str:
     """What the recipe of a run says in place of the folder of a teacher."""
-    declared = (folder / DECLARATION).is_file()
-    return f"./{FOLDER}/{folder.name}" + (f"/{DECLARATION}" if declared else "")
+    return f"./{FOLDER}/{entry(folder).relative_to(folder.parent)}"
+
+
+def entry(folder: Path) -> Path:
+    """What ``kdgen.load`` opens of a folder: a declaration, weights that nothing lies beside, or the folder itself."""
+    if (folder / DECLARATION).is_file():
+        return folder / DECLARATION
+    beside = any((folder / name).is_file() for name in ("config.json", "model_index.json"))
+    return next(iter([] if beside else folder.glob("*.safetensors")), folder)
 
 
 def brought(recipe: str) -> list[str]:

@@ -6,6 +6,7 @@ import math
 import sys
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,14 @@ from kdgen.ui.words import translated, words_for
 TEXT = 400_000
 """Characters of a text, bounded more closely by whoever reads it."""
 
-CHOICE, CHOICES, DEPTH, NODES, FILES = 300, 64, 12, 5000, 200
+CHOICE, CHOICES, DEPTH, NODES, FILES, LAYERS = 300, 64, 12, 5000, 200, 4
 
 
 class Page(gr.Blocks):
     """A page whose endpoints, private ones too, take values of bounded size and of the kind of their field.
 
-    Files come in by ``gr.File`` and ``gr.UploadButton`` alone, as the paths of what was uploaded, and only from the
-    folder of uploads, which Gradio itself does not know.
+    Files come in by ``gr.File`` and ``gr.UploadButton`` alone, and as what was painted by ``gr.ImageEditor``: as the
+    paths of what was uploaded, and only from the folder of uploads, which Gradio itself does not know.
 
     Args:
         uploads: where uploaded files lie.
@@ -61,6 +62,9 @@ class Page(gr.Blocks):
         for index, (block, value) in enumerate(zip(block_fn.inputs, inputs, strict=True)):
             if isinstance(block, gr.File | gr.UploadButton):
                 files[index] = self._files(value, several=block.file_count != "single")
+                plain.append(None)
+            elif isinstance(block, gr.ImageEditor):
+                files[index] = self._painted(value)
                 plain.append(None)
             else:
                 _check(block, value)
@@ -104,6 +108,19 @@ class Page(gr.Blocks):
             return str(self.uploads.find(value["path"] if isinstance(value, Mapping) else value))
         except KeyError:
             raise UserError(text("no_uploaded_file", "this is no uploaded file")) from None
+
+    def _painted(self, value: Any) -> list[str]:
+        """The paths of the layers that were painted; what they were painted on is known, and its upload removed."""
+        if not isinstance(value, Mapping):
+            return []
+        for name in ("background", "composite"):
+            with suppress(UserError):
+                if (path := self._files(value.get(name), several=False)) is not None:
+                    Path(path).unlink(missing_ok=True)
+        layers = value.get("layers") or []
+        if not isinstance(layers, list) or len(layers) > LAYERS:
+            raise UserError(text("no_file_here", "no file is taken here"))
+        return [path for path in self._files(layers, several=True) if path]
 
 
 def _words(requests: Any) -> Mapping[str, str]:

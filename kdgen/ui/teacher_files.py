@@ -12,12 +12,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kdgen.data.photographs import Photographs
+from kdgen.models.adapters.restorer import Restorer
 from kdgen.models.hub_cache import fetchable
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images, task_class, task_name
 from kdgen.types import Text, UserError, text
 from kdgen.types.text import replaced
-from kdgen.ui.own import DECLARATION, About
+from kdgen.ui.own import DECLARATION, About, entry
 from kdgen.ui.visitors import check_facts, check_sizes
 from kdgen.utils.schema import read_json_text
 
@@ -27,6 +28,17 @@ ENTRIES, JSON_BYTES, HEADER_BYTES, TENSORS = 64, 1_000_000, 4_000_000, 20_000
 
 SOUND = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".onnx", ".h5", ".npz", ".npy")
+UNSOUND = re.compile(r"[^\w.-]+", re.ASCII)
+"""What no name of a file has that is kept."""
+
+UNKNOWN = {
+    "unknown_weights": text("say_which_net", "which net it is does not follow from its weights: say it, or upload the "
+                            "config.json beside them"),
+    "no_spandrel": text("no_spandrel_here", "spandrel, which tells nets by their weights alone, is not installed here: "
+                        "say which net it is, or upload the config.json beside the weights"),
+}  # fmt: skip
+"""What is said of weights alone that nobody knows."""
+
 CHUNK = 2**20
 NOTE = 300
 """Characters of a note on what was loaded, at most."""
@@ -38,7 +50,8 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
     Args:
         files: that were uploaded: a zip of a student's or a model's folder; its files, a `config.json` among them; or
             weights alone or with the JSON of a declaration.
-        declared: for weights alone, a declaration as ``kdgen.recipe.Checkpoint`` says, without its file.
+        declared: for weights alone, a declaration as ``kdgen.recipe.Checkpoint`` says, without its file; of a restorer
+            that is known by its weights there need be none.
         most: bytes of all files.
         folder: an empty one.
 
@@ -59,14 +72,21 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            model = load(folder / DECLARATION if (folder / DECLARATION).is_file() else folder)
+            model = load(entry(folder))
             _try(model)
     except UserError as error:
+        if (key := error.text.key) in UNKNOWN:
+            raise UserError(UNKNOWN[key]) from None
         if str(folder) not in str(error):
             raise
         raise UserError(_without(folder, error.text)) from None
     said = [Text.of(each.message.args[0]) for each in caught if isinstance(each.message, UserWarning)]
     notes = [_without(folder, each if len(each) <= NOTE else Text(each[:NOTE])) for each in said[:3]]
+    if isinstance(model.net, Restorer):
+        notes.insert(0, text("known_by_weights", "By its weights it is a {net} that makes images {scale} times as "
+                             "large: its task and a student of a tenth of its cost follow from that, whatever the "
+                             "preset says.", net=model.net.descriptor.architecture.name,
+                             scale=model.net.scale))  # fmt: skip
     count = sum(each.numel() for each in model.parameters())
     return About("teacher", name, task_name(model.task), count, tuple(notes))
 
@@ -172,7 +192,8 @@ def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: P
         (folder / "config.json").write_text(json.dumps(data), encoding="utf-8")
     else:
         if (declaration := data if data is not None else declared) is None:
-            raise UserError(text("say_which_net", "say which net it is, or upload the config.json beside the weights"))
+            shutil.copyfile(weights[0], folder / f"{UNSOUND.sub('-', weights[0].stem)[:60]}.safetensors")
+            return
         name = WEIGHTS
         named = {**declaration, "file": WEIGHTS, "name": declaration.get("name") or weights[0].stem[:60]}
         (folder / DECLARATION).write_text(json.dumps(named), encoding="utf-8")
@@ -250,7 +271,7 @@ def _try(model: Model) -> None:
     if changes_images(model.task):
         _, picture = next(Photographs().images(model.channels))
         task = task_class(model.task)
-        if task.takes_sigma:
+        if task.takes_sigma or task.takes_strength:
             model.restore(picture[..., :64, :64], _level(model.task))
     elif task_class(model.task).reads == "latents" and task_class(model.task).draws is not None:
         model.draw(1, seed=0)

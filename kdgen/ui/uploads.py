@@ -125,3 +125,17 @@ def cropped(image: Image.Image) -> Image.Image:
     width, height = image.size
     left, top = width % 16 // 2, height % 16 // 2
     return image.crop((left, top, left + width // 16 * 16, top + height // 16 * 16))
+
+
+def framed(mask: Image.Image, size: tuple[int, int], pixels: int) -> Image.Image:
+    """A mask of a picture that was ``shrunk`` to so many pixels and ``cropped``, as one of all of it, shrunk.
+
+    Args:
+        mask: of one channel; nothing is missing in what was cropped.
+        size: of the whole picture.
+        pixels: that it was shrunk to.
+    """
+    share = min((pixels / (size[0] * size[1])) ** 0.5, 1.0)
+    whole = Image.new("L", (max(int(size[0] * share), mask.width), max(int(size[1] * share), mask.height)))
+    whole.paste(mask, ((whole.width - mask.width) // 2, (whole.height - mask.height) // 2))
+    return whole

@@ -28,7 +28,7 @@ PLAIN = re.compile(r"[\w .,:+#@%()=-]{0,120}")
 """Text that can name neither a file nor a folder."""
 
 LARGEST = {
-    "batch_size": 256, "inputs": 50_000, "num_images": 5000, "patch": 128, "size": 128, "latent": 1024,
+    "batch_size": 256, "inputs": 50_000, "num_images": 5000, "patch": 256, "size": 128, "latent": 1024,
     "width": 512, "widths": 512, "hidden": 2048, "block_out_channels": 512, "blocks": 16, "depth": 32,
     "layers_per_block": 4, "crop": 128, "every": 1000, "channels": 16, "latent_channels": 64, "encoder_blocks": 16,
     "decoder_blocks": 16, "num_directions": 64, "num_pairs": 64, "seed": 2**53,

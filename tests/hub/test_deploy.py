@@ -95,6 +95,7 @@ def test_the_wheels_of_cuda_are_for_hardware_that_has_use_of_them(checkout: Path
     for lines in (cpu, zero):
         assert not [line for line in lines if line.startswith("gradio")]
         assert any(line.startswith("onnxruntime") for line in lines)
+        assert any(line.startswith("spandrel") for line in lines)
 
 
 def test_hardware_is_asked_for_by_its_name(hub: Hub, place: RunContext, checkout: Path) -> None:

@@ -47,6 +47,20 @@
       new Notification("kdgen", {body: told, tag: "kdgen-run"});
     state = status.dataset.state;
   };
+  // Whenever anything changes on the page Gradio asks the editor for its value, and it uploads all that it shows. Of
+  // that only what was painted is sent, once for each button that is pressed.
+  const send = window.fetch.bind(window);
+  let painted = {};
+  document.addEventListener("click", (event) => { if (event.target.closest?.("button, label")) painted = {}; }, true);
+  window.fetch = (where, options) => {
+    const file = options?.body instanceof FormData ? options.body.get("files") : null;
+    const part = file instanceof File && Date.now() - file.lastModified < 5000 && document.getElementById("kd-brush")
+      && /^(?:(layer_\d+)\.png|(?:background|composite)\.png|image\.webp)$/.exec(file.name);
+    if (!part) return send(where, options);
+    if (!part[1]) return Promise.resolve(new Response('["unsent.png"]', {headers: {"Content-Type": "application/json"}}));
+    painted[part[1]] ??= send(where, options);
+    return painted[part[1]].then((answer) => answer.clone());
+  };
   // What stands on a place for files is its name: Gradio gives it another, which speech control would not find.
   const named = () => document.querySelectorAll(".upload-container[aria-label]").forEach((each) => each.removeAttribute("aria-label"));
   new MutationObserver(() => { named(); follow(); }).observe(document.body ?? document.documentElement, {childList: true, subtree: true});

@@ -1,0 +1,100 @@
+"""A restorer's file alone, dropped into the app: what it is follows from its weights, and so does its recipe."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from test_own import MINE, Inline
+
+from kdgen import registry
+from kdgen.registry import Spec
+from kdgen.types import UserError
+from kdgen.ui import choices
+from kdgen.ui.composing import Values, composed
+from kdgen.ui.limits import Limits
+from kdgen.ui.models import Models
+from kdgen.ui.runs import Runs
+from kdgen.ui.visitors import accept
+
+
+@pytest.fixture
+def runs(tmp_path):
+    made = Runs(Limits(folder=tmp_path / "app"), lambda *command: 0, workers=0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def models(runs):
+    made = Models(runs)
+    made.worker = made.questions.worker = Inline()
+    yield made
+    made.end()
+
+
+def weights(path: Path, name: str, **args) -> Path:
+    torch.manual_seed(0)
+    save_file(registry.build("net", Spec(name=name, args=args)).state_dict(), path)
+    return path
+
+
+def compact(path: Path) -> Path:
+    return weights(path, "compact", width=16, depth=4, scale=2)
+
+
+def chosen(teacher: str) -> list:
+    fields = [choices.value_at(choices.preset("denoise"), key) for key in choices.ADVANCED]
+    return [
+        "denoiser",
+        "denoise",
+        "quick",
+        True,
+        teacher,
+        "",
+        None,
+        ["output"],
+        "fixed",
+        1.0,
+        "seconds",
+        30,
+        *fields,
+        "",
+    ]
+
+
+def test_a_restorers_file_needs_no_declaration_and_its_task_and_student_follow_from_it(models, runs, tmp_path):
+    reference, about = models.bring([compact(tmp_path / "4x Photo (v2).safetensors")], None, MINE)
+    assert about.task == "restore"
+    assert "2 times" in about.notes[0]
+    named = models.named(reference, MINE)[1]
+    assert named.endswith("/4x-Photo-v2-.safetensors")
+    assert models.task(reference, MINE, wait=900)["scale"] == 2
+    recipe = composed(Values.of(chosen(reference)), MINE, models, wait=900)
+    assert (recipe.task.name, recipe.seconds) == ("restore", 30)
+    assert recipe.task.args["damages"] == [{"name": "shrink", "args": {"scale": 2}}]
+    assert recipe.teacher == reference
+    accepted = accept(recipe, MINE, runs)
+    assert accepted.teacher == f"./own/{reference[4:]}/4x-Photo-v2-.safetensors"
+    assert str(tmp_path) not in accepted.to_json()
+    home = runs.home(runs.submit(accepted, MINE))
+    assert [path.name for path in (home / "own").glob("*/*.safetensors")] == ["4x-Photo-v2-.safetensors"]
+
+
+def test_weights_that_nobody_knows_are_to_be_named(models, tmp_path):
+    with pytest.raises(UserError, match="say it, or upload the config"):
+        models.bring([weights(tmp_path / "mine.safetensors", "dncnn", channels=1)], None, MINE)
+
+
+def test_without_spandrel_one_line_says_so(models, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(UserError, match="spandrel, which tells nets by their weights alone, is not installed here"):
+        models.bring([compact(tmp_path / "a.safetensors")], None, MINE)
+
+
+def test_what_is_no_safetensors_file_is_refused_before_anything_opens_it(models, tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(UserError, match="no safetensors file"):
+        models.bring([tmp_path / "a.safetensors"], None, MINE)
+    assert models.runs.own.listed(MINE, "teacher") == {}
