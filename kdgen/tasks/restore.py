@@ -49,7 +49,7 @@ class Restore(Restoration):
             border of as many pixels as the scale; figures are then called ``psnr_y`` and ``ssim_y``.
     """
 
-    scales, takes_strength, usual_preset, group = True, True, "denoise", "restorer"
+    scales, takes_strength, usual_preset, group = True, True, "upscale-x4", "restorer"
     baseline_name = text("damaged_input", "damaged input")
 
     def __init__(

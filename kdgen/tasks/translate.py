@@ -27,7 +27,7 @@ class Translate(Restoration):
         evaluate: whole images to measure on, likewise; bundled photographs if not given.
     """
 
-    taught_alone, usual_preset = True, "denoise"
+    taught_alone, usual_preset, group = True, "stylize", "restorer"
     alike = frozenset({"restore"})
     baseline_name = text("unchanged", "unchanged")
 

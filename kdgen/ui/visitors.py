@@ -18,7 +18,18 @@ from kdgen.ui import own
 from kdgen.ui.job import ID
 from kdgen.ui.runs import Runs
 
-TEACHERS = ("denoiser", "gan", "vae", "vae#decoder", "vae#encoder", "diffusion")
+TEACHERS = (
+    "denoiser",
+    "generalist",
+    "upscaler-x4",
+    "upscaler-x2",
+    "painter",
+    "gan",
+    "vae",
+    "vae#decoder",
+    "vae#encoder",
+    "diffusion",
+)
 """Bundled models that teach."""
 
 IMAGES = ("dead_leaves", "photographs", "mixture", "samples", "rollouts")
