@@ -174,8 +174,8 @@ def compose(
     recipe = base or preset(name)
     task = recipe.task
     if base is None and teacher != recipe.teacher:
-        base, _, _ = str(recipe.teacher).partition("#")
-        args = _renamed(task.args, base, teacher.partition("#")[0])
+        usual, _, _ = str(recipe.teacher).partition("#")
+        args = _renamed(task.args, usual, teacher.partition("#")[0])
         shapes = {key: value for key, value in (described or {}).items() if key in args and key != "name"}
         task = Spec(name=task.name, args={**args, **shapes})
     stages = tuple(_stage(stage, methods, ratio, alpha) if stage.methods else stage for stage in recipe.stages)
