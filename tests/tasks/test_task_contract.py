@@ -100,7 +100,7 @@ def test_every_task_states_the_contract(name: str) -> None:
     assert Task in task.__mro__
     assert task.limits({}).endswith(".")
     assert (task.draws is None) == (task.draw_model.__func__ is Task.draw_model.__func__)  # type: ignore[attr-defined]
-    assert task.usual_preset is None or task.usual_preset in registry.names("preset")
+    assert task.usual_preset is None or task.usual_preset.replace("-", "_") in registry.names("preset")
     assert set(task.usual_methods) <= {*registry.names("method"), *registry.names("objective")}
     assert set(task.alike) <= set(registry.names("task"))
 
