@@ -35,11 +35,11 @@ def main() -> None:
     enlarged = torch.cat([coarse[..., :64], other[..., 64:]], -1)
     cards = {
         "1-denoiser": to_pictures(denoised)[0],
-        "2-gan": sheet(to_pictures(load("gan").draw(9, seed=4)), columns=3),
-        "3-autoencoder": to_pictures(both)[0],
-        "4-diffusion": sheet(to_pictures(load("diffusion").draw(9, seed=1)), columns=3),
-        "5-few-steps": sheet(to_pictures(load("diffusion").draw(4, seed=12)), columns=2),
-        "6-restorer": to_pictures(enlarged)[0],
+        "2-restorer": to_pictures(enlarged)[0],
+        "3-gan": sheet(to_pictures(load("gan").draw(9, seed=4)), columns=3),
+        "4-autoencoder": to_pictures(both)[0],
+        "5-diffusion": sheet(to_pictures(load("diffusion").draw(9, seed=1)), columns=3),
+        "6-few-steps": sheet(to_pictures(load("diffusion").draw(4, seed=12)), columns=2),
     }
     CARDS.mkdir(exist_ok=True)
     for name, picture in cards.items():
