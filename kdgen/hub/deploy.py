@@ -1,8 +1,9 @@
 """The app as a Space of the Hub: its page, kdgen itself, and the students to preload, in one commit."""
 
 import json
+import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import distribution, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -116,13 +117,23 @@ def _gather(checkout: Path, folder: Path) -> list[str]:
     return notes
 
 
+def _of_extra(extras: Mapping[str, list[str]], name: str) -> Iterator[str]:
+    """What an extra asks for, with what the extras that it names ask for."""
+    for line in extras[name]:
+        if inner := re.fullmatch(r"kdgen\[(\w+)\]", line):
+            yield from _of_extra(extras, inner[1])
+        else:
+            yield line
+
+
 def requirements(checkout: Path, hardware: str) -> str:
     """What a Space installs on some hardware; Gradio, which comes with it, apart.
 
     On CPUs torch is pinned to its build without CUDA, in the version that is installed here.
     """
     project = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    lines = [*project["dependencies"], *(line for name in EXTRAS for line in project["optional-dependencies"][name])]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for name in EXTRAS for line in _of_extra(extras, name))]
     lines = [line for line in lines if not line.startswith("gradio")]
     if hardware.startswith("cpu"):
         torch = f"torch=={version('torch').partition('+')[0]}+cpu"

@@ -87,7 +87,7 @@ class Own:
         if disk.size_of(self.folder) > EVERYBODY * most or disk.full(self.folder, most):
             raise UserError(text("brought_full", "too much was brought here lately: come back in an hour"))
         name = secrets.token_hex(8)
-        (place / name).mkdir()
+        (place / name).mkdir(parents=True)  # a sweep may just have removed what was empty
         return f"own:{name}", place / name
 
     def finish(self, folder: Path, about: About | None) -> None:

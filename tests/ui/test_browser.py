@@ -115,7 +115,7 @@ def test_by_keyboard_alone(opened):
     page.locator("#kd-kinds input").first.focus()
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
-    page.locator("#kd-presets", has_text="Small GAN").wait_for()
+    page.locator("#kd-presets", has_text="Low light").wait_for()
     for _ in range(40):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "kd-start":

@@ -4,6 +4,7 @@ import asyncio
 import io
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ def given(limits: Limits, value: Any) -> Any:
         editor = brush.editor(Image.new("RGB", (60, 40)))
         gr.Button().click(lambda files: None, [editor], None)
     (function,) = page.fns.values()
-    return asyncio.run(page.preprocess_data(function, [value], None))[0]
+    with ThreadPoolExecutor(1) as thread:  # whose loop is its own, whatever runs in this one
+        return thread.submit(asyncio.run, page.preprocess_data(function, [value], None)).result()[0]
 
 
 def test_a_browser_can_name_uploads_alone_and_few(limits: Limits, put: Put, tmp_path: Path) -> None:

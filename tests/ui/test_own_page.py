@@ -19,7 +19,7 @@ def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, cli
     page.locator("#kd-own-file input[type=file]").set_input_files([tmp_path / "evil.safetensors"])
     page.locator("#kd-own-file").get_by_text("evil").first.wait_for()
     page.locator("#kd-own-use").click()
-    page.locator("#kd-own-notice", has_text="upload").wait_for()
+    page.locator("#kd-own-notice", has_text="is no safetensors file").wait_for()
     page.reload()
     page.locator(".kd-cost table").wait_for()
     page.locator("#kd-own button").first.click()

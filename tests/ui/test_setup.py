@@ -147,7 +147,7 @@ def test_arrow_keys_move_between_cards(opened):
     page = opened()
     page.locator("#kd-kinds input").first.focus()
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.querySelector('#kd-kinds input:checked').value === 'gan'")
+    page.wait_for_function("document.querySelector('#kd-kinds input:checked').value === 'restorer'")
     page.keyboard.press("ArrowLeft")
     page.wait_for_function("document.querySelector('#kd-kinds input:checked').value === 'denoiser'")
 
