@@ -71,7 +71,7 @@ class Runs:
         home, written = self.folder / job.id, recipe.to_json() + "\n"
         brought = [self.brought(each, session) for each in own.brought(written)]
         with self._changed:
-            recent = (other for other in self.owned_by(session) if job.created - other.created < again)
+            recent = [other for other in self.owned_by(session) if job.created - other.created < again] if again else []
             for other in recent:
                 if not other.over and (self.folder / other.id / "recipe.json").read_text("utf-8") == written:
                     return other
