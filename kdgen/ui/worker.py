@@ -71,12 +71,13 @@ class Worker:
 
     def end(self) -> None:
         """End the process, whatever it does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        if self._connection is not None:
-            self._connection.close()
-        self._process = self._connection = None
+        # who waits for an answer ends it too, at the same time
+        process, connection, self._process, self._connection = self._process, self._connection, None, None
+        if process is not None:
+            process.kill()
+            process.wait()
+        if connection is not None:
+            connection.close()
 
     def _running(self) -> Connection:
         if self._process is not None and self._process.poll() is not None:
