@@ -137,9 +137,9 @@ def _dotted(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _of_torch(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights that Chainer saved by torch's names: ``res1.conv1.weight`` for ``res1/conv1/W``."""
-    if not all("/" in key for key in weights):
-        return dict(weights)
     parted = {key: key.rpartition("/") for key in weights}
+    if not all(path for path, _, _ in parted.values()) or not any(leaf in CHAINER for _, _, leaf in parted.values()):
+        return dict(weights)
     return {f"{path.replace('/', '.')}.{CHAINER.get(leaf, leaf)}": weights[key]
             for key, (path, _, leaf) in parted.items() if leaf != "N"}  # fmt: skip
 

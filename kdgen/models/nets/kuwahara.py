@@ -17,31 +17,23 @@ LEAST = 0.02
 """Deviation in [0, 1] below which sectors are alike."""
 
 
-class Kuwahara(nn.Module):
-    """The net of ``kuwahara``: of each pixel's sectors the mean of the smoothest, as if painted in strokes."""
+class Pass(nn.Module):
+    """Of each pixel's sectors the means, weighted by how smooth they are: ``(B, C, H, W)`` in [0, 1] to the same.
 
-    conditions: frozenset[str] = frozenset()
+    Papari et al., eq. 10 and 12: the weights are ``deviation^-q``.
+    """
 
-    def __init__(self, channels: int, radius: int, passes: int) -> None:
+    def __init__(self, radius: int) -> None:
         super().__init__()
-        self.channels, self.radius, self.passes = channels, radius, passes
-        self.sectors = nn.Parameter(_sectors(radius)[:, None], requires_grad=False)
+        self.radius = radius
+        self.sectors = nn.Parameter(_sectors(radius)[:, None])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Images ``(B, C, H, W)`` in [-1, 1] to as large ones.
-
-        Papari et al., eq. 10 and 12: means of the sectors, weighted by ``deviation^-q``.
-        """
-        light = (x + 1) / 2
-        for _ in range(self.passes):
-            light = self._painted(light)
-        return 2 * light - 1
-
-    def _painted(self, light: Tensor) -> Tensor:
+    def forward(self, light: Tensor) -> Tensor:
+        """Images once painted over."""
         padded = F.pad(light, (self.radius,) * 4, mode="replicate")
         means, squares = (self._sums(each) for each in (padded, padded.square()))
-        deviation = (squares - means.square()).clamp_min(0).sum(1).sqrt()
-        weights = (deviation + LEAST).pow(-SHARPNESS)
+        deviation = ((squares - means.square()).clamp_min(0).sum(1) + LEAST**2).sqrt()
+        weights = deviation.pow(-SHARPNESS)
         weights = weights / weights.sum(1, keepdim=True)
         return (means * weights[:, None]).sum(2)
 
@@ -50,6 +42,22 @@ class Kuwahara(nn.Module):
         channels = padded.shape[1]
         sums = F.conv2d(padded, self.sectors.repeat(channels, 1, 1, 1), groups=channels)
         return sums.view(-1, channels, SECTORS, *sums.shape[2:])
+
+
+class Kuwahara(nn.Module):
+    """The net of ``kuwahara``: painted over a few times, as if in strokes."""
+
+    conditions: frozenset[str] = frozenset()
+
+    def __init__(self, channels: int, radius: int, passes: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.passes = nn.Sequential(*(Pass(radius) for _ in range(passes)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images ``(B, C, H, W)`` in [-1, 1] to as large ones."""
+        out: Tensor = self.passes((x + 1) / 2)
+        return 2 * out - 1
 
 
 def _sectors(radius: int) -> Tensor:
