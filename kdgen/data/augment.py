@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from kdgen.types import Batch, UserError, text
-from kdgen.utils.conditions import is_map
 
 NUM_DIHEDRAL = 8
 NUM_FLIPS = 4
@@ -83,7 +82,7 @@ class Variant:
             x=self.of(batch.x),
             teacher_x=None if batch.teacher_x is None else self.of(batch.teacher_x),
             y=None if batch.y is None else self.of(batch.y),
-            cond={key: self.of(t) if is_map(t, batch.x) else t for key, t in batch.cond.items()},
+            cond={key: self.of(t) if _is_map(t, batch) else t for key, t in batch.cond.items()},
         )
 
 
@@ -135,10 +134,15 @@ def check_crop(crop: int | None, batch: Batch) -> None:
 
 def strides(batch: Batch, others: Iterable[Tensor] = ()) -> tuple[int, int]:
     """How many rows and columns of the images lie between places where pixels of all views begin."""
-    views = [batch.x, batch.teacher_x, batch.y, *(t for t in batch.cond.values() if is_map(t, batch.x)), *others]
+    views = [batch.x, batch.teacher_x, batch.y, *(t for t in batch.cond.values() if _is_map(t, batch)), *others]
     maps = [t for t in views if t is not None and t.ndim > 2]
     down, across = (
         math.lcm(*(size // math.gcd(size, t.shape[axis]) for t in maps))
         for axis, size in ((-2, batch.x.shape[-2]), (-1, batch.x.shape[-1]))
     )
     return down, across
+
+
+def _is_map(t: Tensor, batch: Batch) -> bool:
+    """Whether a condition says something of each place: it has the images' rank, or exactly their height and width."""
+    return t.ndim >= max(batch.x.ndim, 3) or (t.ndim > 2 and t.shape[-2:] == batch.x.shape[-2:])

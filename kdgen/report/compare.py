@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from torch import Tensor, nn
+from torch import nn
 
 from kdgen.metrics import beyond, cost, watched
 from kdgen.recipe import read
@@ -14,22 +14,12 @@ from kdgen.report.report import ROLES, Report, Role, Row, deciding, in_decibels
 from kdgen.report.sample_grids import Pictured
 from kdgen.report.seconds import Seconds
 from kdgen.report.verdict import verdict
-from kdgen.types import Batch, Task, Text, UserError, text
+from kdgen.tasks.baseline import Baseline
+from kdgen.types import Task, Text, UserError, text
 from kdgen.utils.devices import OtherWork
 
 LARGEST_DB = 100.0
 """What a perfect result counts as, in dB."""
-
-
-class _Baseline(nn.Module):
-    """What a net has to beat, as a net."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.task = task
-
-    def forward(self, x: Tensor) -> Tensor | None:
-        return self.task.baseline(Batch(x=x))
 
 
 def measure(
@@ -63,7 +53,7 @@ def measure(
         its row. A perfect result counts as 100 dB. Answers that are not finite are counted, and figures made from
             them are NaN.
     """
-    judged = _Baseline(task) if net is None else net
+    judged = Baseline(task) if net is None else net
     with watched(judged) as answers:
         figures = task.evaluate(judged, reference=reference, seed=seed, limit=limit)
     metrics = {key: min(value, LARGEST_DB) if in_decibels(key) else value for key, value in figures.items()}

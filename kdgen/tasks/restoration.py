@@ -5,13 +5,14 @@ from itertools import count, islice
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdgen.data import NUM_DIHEDRAL, Gallery, Images, Pairs, derive, dihedral, generator, make_images
 from kdgen.data.source import NOTHING_TO_EVALUATE, no_patches, no_whole_images
 from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.tiling import whole
 from kdgen.tasks.agreement import Agreement
+from kdgen.tasks.baseline import Baseline
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import distance
@@ -41,6 +42,7 @@ class Restoration(Task):
         truthless: whether those to evaluate on are as well, if they are no pairs.
         aim: what a taught net is to be near to: the clean images, or the teacher's answers where these are what is
             wanted, detail that it invents say. Figures with ``@teacher`` then stand beside those of the truth.
+        primary: which figure of ``measure`` decides, where there is a truth.
 
     Attributes:
         channels: of the images, 1 or 3; 3 for both.
@@ -60,6 +62,7 @@ class Restoration(Task):
     def __init__(
         self, *, channels: int | Literal["both"], images: Any, patch: int, evaluate: Any, loss: Loss,
         levels: Mapping[str, float], damaged: bool = False, truthless: bool = False, aim: Aim = "truth",
+        primary: str = "psnr",
     ) -> None:  # fmt: skip
         self.both = channels == "both"
         self.channels = 3 if channels == "both" else channels
@@ -77,7 +80,7 @@ class Restoration(Task):
                                  "the pairs to evaluate on: give both the same", scale=self.scale,
                                  other=self.gallery.scale))  # fmt: skip
         self.has_truth = not truthless or isinstance(self.gallery, Pairs)
-        self.primary_metric = "psnr" if self.has_truth else "psnr@teacher"
+        self.primary_metric = primary if self.has_truth else "psnr@teacher"
         self.taught_primary_metric = "psnr@teacher" if aim == "teacher" else self.primary_metric
         self.agreement = Agreement()
         if not isinstance(self.source, Images):
@@ -219,7 +222,7 @@ class Restoration(Task):
 
     def evaluate_input(self, *, seed: int = 0, limit: int | None = None) -> Metrics:
         """The figures of the damaged images themselves, enlarged where nets enlarge, as ``evaluate`` gives them."""
-        return self.evaluate(_Baseline(self), seed=seed, limit=limit)
+        return self.evaluate(Baseline(self), seed=seed, limit=limit)
 
     def evaluation_images(
         self, *, seed: int = 0, limit: int | None = None, level: float | None = None
@@ -265,19 +268,6 @@ class Restoration(Task):
             return Batch(x=x, y=truth[0] if truth else None, cond=self.told(len(x), random))
         damaged, cond = self.damage(x, random)
         return Batch(x=damaged, y=x, cond=cond)
-
-
-class _Baseline(nn.Module):
-    """Answers with the input, as large as an answer."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.task = task
-
-    def forward(self, x: Tensor) -> Tensor:
-        answer = self.task.baseline(Batch(x=x))
-        assert answer is not None
-        return answer
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -67,13 +67,11 @@ class Restore(Restoration):
         self.damages, self.over = make_damages(damages), measure
         self.scale = self.damages.scale
         super().__init__(channels=channels, images=images, patch=patch, evaluate=evaluate, loss=loss, aim=aim,
-                         levels={f"{share:g}": float(share) for share in evaluate_at})  # fmt: skip
+                         levels={f"{share:g}": float(share) for share in evaluate_at},
+                         primary="psnr_y" if measure == "y" else "psnr")  # fmt: skip
         if patch % self.scale:
             raise UserError(text("patch_no_multiple", "patch is {patch}, and images become {scale} times smaller: make "
                                  "it a multiple of that", patch=patch, scale=self.scale))  # fmt: skip
-        if measure == "y":
-            self.primary_metric = "psnr_y"
-            self.taught_primary_metric = self.taught_primary_metric if aim == "teacher" else "psnr_y"
 
     def damage(self, images: Tensor, random: torch.Generator, level: float | None = None) -> tuple[Tensor, Any]:
         """See the base; a level is a share of each damage's range."""

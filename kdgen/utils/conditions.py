@@ -54,19 +54,9 @@ def read_of(net: Net, cond: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     return cond if read is None else {name: value for name, value in cond.items() if name in read}
 
 
-def is_map(condition: Tensor, x: Tensor) -> bool:
-    """Whether a condition says something of each place of inputs: it has their rank, or exactly their height and width.
-
-    Args:
-        condition: ``(B, ...)``.
-        x: ``(B, ..., H, W)``.
-    """
-    return condition.ndim >= max(x.ndim, 3) or (condition.ndim > 2 and condition.shape[-2:] == x.shape[-2:])
-
-
 def with_maps(cond: Mapping[str, Tensor], x: Tensor, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Conditions of inputs ``x`` of which those that are maps as large as these are cut or continued as these are."""
-    return {name: change(value) if is_map(value, x) and value.shape[-2:] == x.shape[-2:] else value
+    return {name: change(value) if value.ndim > 2 and value.shape[-2:] == x.shape[-2:] else value
             for name, value in cond.items()}  # fmt: skip
 
 

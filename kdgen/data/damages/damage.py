@@ -25,9 +25,11 @@ class Damage:
 
     Attributes:
         scale: how many times less high and wide images become.
+        damages: those that it consists of.
     """
 
     scale: int = 1
+    damages: Sequence["Damage"] = ()
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """Damage images.
@@ -41,7 +43,7 @@ class Damage:
 
     def nothing(self, images: Tensor) -> Mapping[str, Tensor]:
         """The conditions ``(B, ...)`` by which nets are told that images were left as they are."""
-        return {}
+        return {name: value for damage in self.damages for name, value in damage.nothing(images).items()}
 
 
 class InTurn(Damage):
@@ -56,7 +58,7 @@ class InTurn(Damage):
 
     def __init__(self, specs: Sequence[Spec]) -> None:
         self.specs = tuple(specs)
-        self.damages: tuple[Damage, ...] = tuple(build("damage", spec) for spec in specs)
+        self.damages = tuple(build("damage", spec) for spec in specs)
         self.scale = 1
         for damage in self.damages:
             self.scale *= damage.scale
@@ -71,10 +73,6 @@ class InTurn(Damage):
                                      name=min(twice)))  # fmt: skip
             cond |= told
         return images, cond
-
-    def nothing(self, images: Tensor) -> Mapping[str, Tensor]:
-        """See the base."""
-        return {name: value for damage in self.damages for name, value in damage.nothing(images).items()}
 
 
 def amounts(given: Amount, count: int, random: torch.Generator, share: float | None) -> Tensor:

@@ -38,14 +38,10 @@ class OneOf(Damage):
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""
         drawn = torch.randint(len(self.damages), (len(images),), generator=random)
-        damaged: list[Tensor] = []
+        damaged, untold = list[Tensor](), self.nothing(images[:1])
         told: list[Mapping[str, Tensor]] = []
         for image, number in zip(torch.split(images, 1), drawn.tolist(), strict=True):
             x, cond = self.damages[number](image, random, share)
             damaged.append(x)
-            told.append({**self.nothing(image), **cond})
+            told.append({**untold, **cond})
         return torch.cat(damaged), {name: torch.cat([each[name] for each in told]) for name in told[0]}
-
-    def nothing(self, images: Tensor) -> Mapping[str, Tensor]:
-        """See the base."""
-        return {name: value for damage in self.damages for name, value in damage.nothing(images).items()}
