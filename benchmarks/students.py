@@ -12,8 +12,9 @@ import shutil
 from pathlib import Path
 
 import torch
+from presets import run
 
-from kdgen import Recipe, distill, load, preset, registry, resume
+from kdgen import load, preset, registry
 from kdgen.models.loading import BUNDLED
 
 LARGEST = 300_000
@@ -24,13 +25,6 @@ def presets() -> list[str]:
     """Presets that teach a student on a small machine."""
     recipes = [preset(name) for name in registry.names("preset")]
     return [recipe.name for recipe in recipes if recipe.teacher is not None and recipe.device == "auto"]
-
-
-def run(recipe: Recipe, folder: Path) -> None:
-    """Train, measure and report, or go on with that."""
-    for event in resume(folder) if (folder / "recipe.json").is_file() else distill(recipe, folder):
-        if event.kind in ("phase", "warning", "stopped"):
-            print(f"{folder.name} {event.phase}: {dict(event.data)}", flush=True)
 
 
 def bundle(folder: Path, name: str) -> int:
@@ -55,8 +49,8 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.presets or presets():
         folder = args.out / name
-        if not (folder / "report.json").is_file():
-            run(preset(name), folder)
+        if not (folder / "report.json").is_file() and not run(preset(name), folder):
+            return
         size = bundle(folder, f"{name}-student")
         print(f"{name}: {size:,} bytes{' - TOO LARGE' if size > LARGEST else ''}", flush=True)
 

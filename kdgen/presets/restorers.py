@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+from kdgen.presets.denoising import taught
 from kdgen.presets.generators import large
-from kdgen.recipe import CacheSpec, Guidance, Recipe, Stage
+from kdgen.recipe import CacheSpec, Recipe
 from kdgen.registry import Spec, register
-
-FROM_TEACHER = (Guidance(name="output", args={"loss": "l1"}),)
 
 HALF = Spec(name="half_res", args={"width": 28})
 """For what is to be seen within a few pixels."""
@@ -28,10 +27,7 @@ def specialist(
         task=Spec(name="restore", args=args),
         teacher=teacher,
         student=student,
-        stages=(
-            Stage(share=0.9, methods=FROM_TEACHER, optimizer="muon", lr=lr, final=0.1),
-            Stage(name="fine-tune", share=0.1, methods=FROM_TEACHER, optimizer="muon", lr=lr / 10, warmup=0),
-        ),
+        stages=taught(lr),
         seconds=100,
         batch_size=8,
         cache=CacheSpec(inputs=1500),
