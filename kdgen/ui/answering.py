@@ -21,8 +21,9 @@ from kdgen.report.inferred import recipe_for
 from kdgen.report.report import Report
 from kdgen.types import UserError, text
 from kdgen.ui import choices, comparing, picture_files, teacher_files
-from kdgen.ui.comparing import Options, Shown
+from kdgen.ui.comparing import Options
 from kdgen.ui.limits import Limits
+from kdgen.ui.side_by_side import Shown
 from kdgen.ui.uploads import framed, open_full
 from kdgen.ui.visitors import check_facts
 from kdgen.ui.worker import Named, resident

@@ -18,6 +18,7 @@ from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST, Pictures
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
+from kdgen.ui.side_by_side import Shown
 from kdgen.ui.theme import backgrounds
 from kdgen.ui.visitors import TEACHERS
 from kdgen.ui.words import say, words_for
@@ -210,13 +211,13 @@ def _full(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
     return full
 
 
-def _caption(pictures: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
+def _caption(pictures: Shown, first: str, second: str, words: markup.Words) -> str:
     text = words["pair"].format(first=first, second=second)
     difference = words["difference_said"].format(largest=f"{pictures.largest:.0f}", psnr=f"{pictures.psnr:.1f}")
     return f"<p class=kd-hint>{escape(text)} {escape(difference)}</p>"
 
 
-def _sheet(pictures: comparing.Shown, first: str, second: str, words: markup.Words) -> str:
+def _sheet(pictures: Shown, first: str, second: str, words: markup.Words) -> str:
     samples = markup.picture(pictures.sheet, words["sheet_alt"].format(names=f"{first}, {second}"))
     error = markup.picture(pictures.difference, words["difference_alt"].format(first=first, second=second))
     title = words["difference_title"].format(first=first, second=second)

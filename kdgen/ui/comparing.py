@@ -5,11 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Self
 
-import matplotlib
-import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field
@@ -25,36 +22,15 @@ from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Batch, UserError, text
 from kdgen.types.arguments import Share, Sigma, check_argument
 from kdgen.ui.limits import Limits
+from kdgen.ui.side_by_side import Shown, drawn_sheet, side_by_side
 from kdgen.utils.conditions import call, conditions_of
-from kdgen.utils.convert import from_picture, sheet, to_pictures
+from kdgen.utils.convert import from_picture, to_pictures
 
 MEASURED = 200
 """Images on which nets that draw are measured here, fewer than in a run's report."""
 
-ENLARGED = 192
-"""Least height and width at which drawn images are shown, in pixels."""
-
 MOST_ENLARGED = 1024 * 1024
 """Pixels that a comparison enlarges a picture to: of one that would become more, the middle is taken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """What models made of one input.
-
-    Attributes:
-        pair: what the first two made, as large as one another.
-        sheet: all of them side by side, with a zoom and differences where there is a truth.
-        difference: how far apart the pair is, a colour for each pixel.
-        largest: the largest difference, of 255.
-        psnr: of the second against the first, in dB.
-    """
-
-    pair: tuple[Image.Image, Image.Image]
-    sheet: Image.Image
-    difference: Image.Image
-    largest: float
-    psnr: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +132,8 @@ def on_photograph(
         made = [call(net, batch.x, batch.cond) for net in list(nets.values())[:2]]
     first, second = made if len(made) > 1 else (batch.x, made[0])
     task = _Photograph(batch)
-    grid = _drawn_sheet(lambda path: sample_grids.samples(path, task, nets, limit=1))
-    return _shown(first, second, grid)
+    grid = drawn_sheet(lambda path: sample_grids.samples(path, task, nets, limit=1))
+    return side_by_side(first, second, grid)
 
 
 def shown_to(
@@ -219,8 +195,8 @@ def on_latents(models: Mapping[str, Model], *, num_images: int, seed: int, num_s
     """Models that draw, from the same latents or the same noise."""
     drawn = {name: draw(model, num_images, seed, num_steps) for name, model in models.items()}
     first, second, *_ = drawn.values()
-    grid = _drawn_sheet(lambda path: sample_grids.drawings(path, drawn))
-    return _shown(first, second, grid)
+    grid = drawn_sheet(lambda path: sample_grids.drawings(path, drawn))
+    return side_by_side(first, second, grid)
 
 
 def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> torch.Tensor:
@@ -290,40 +266,3 @@ def _middle(picture: Image.Image, pixels: float) -> Image.Image:
 
 def _limit(task: Any) -> int | None:
     return None if isinstance(task, sample_grids.Pictured) else MEASURED
-
-
-def _shown(first: torch.Tensor, second: torch.Tensor, grid: Image.Image) -> Shown:
-    size = max(first.shape[-2:], second.shape[-2:])
-    first, second = (sample_grids.resized(each, size) for each in (first, second))
-    pair = (enlarged(first), enlarged(second))
-    distance = (first - second).abs().mean(1).float() * 127.5
-    largest = float(distance.amax())
-    share = (distance / max(largest, 1e-6)).numpy()
-    coloured = [Image.fromarray(_heat(each)) for each in share]
-    error = float(((first - second).float().square().mean() / 4).clamp_min(1e-10))
-    difference = _grid(coloured)
-    return Shown(pair, grid, difference, largest, -10 * float(np.log10(error)))
-
-
-def _heat(share: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    colours: np.ndarray[Any, Any] = (matplotlib.colormaps["magma"](share)[..., :3] * 255).astype(np.uint8)
-    return colours
-
-
-def enlarged(images: torch.Tensor) -> Image.Image:
-    """Images ``(N, C, H, W)`` in [-1, 1] as a picture, or a sheet, large enough to be seen."""
-    return _grid(to_pictures(images.clamp(-1, 1)))
-
-
-def _grid(images: list[Image.Image]) -> Image.Image:
-    """One picture, or a sheet of several, large enough to be seen."""
-    image = images[0] if len(images) == 1 else sheet(images)
-    times = max(-(-ENLARGED * 2 // image.width), 1)
-    return image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST).convert("RGB")
-
-
-def _drawn_sheet(write: Any) -> Image.Image:
-    with TemporaryDirectory(prefix="kdgen-") as place:
-        write(Path(place) / "sheet.png")
-        with Image.open(Path(place) / "sheet.png") as image:
-            return image.convert("RGB")

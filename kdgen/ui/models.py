@@ -17,7 +17,8 @@ from kdgen.ui import own
 from kdgen.ui.choices import Cost
 from kdgen.ui.questions import Questions
 from kdgen.ui.runs import Runs
-from kdgen.ui.visitors import Weighing, resolve
+from kdgen.ui.visitors import resolve
+from kdgen.ui.weighing import Weighing
 from kdgen.ui.worker import Named, Worker
 
 PIN_SECONDS = 300.0

@@ -16,6 +16,7 @@ from kdgen.recipe import read
 from kdgen.report import previews
 from kdgen.types import UserError
 from kdgen.ui import comparing
+from kdgen.ui.side_by_side import enlarged
 from kdgen.utils.conditions import call
 from kdgen.utils.convert import from_picture, to_pictures
 
@@ -83,7 +84,7 @@ def _photographs(
 def _drawings(student: Model, teacher: Model | None) -> dict[tuple[str, str], Image.Image]:
     """Sheets of what teacher and student draw from equal latents."""
     nets = {"student": student} if teacher is None else {"teacher": teacher, "student": student}
-    return {(f"seed {seed}", side): comparing.enlarged(comparing.draw(model, DRAWN, seed, None)).convert("RGB")
+    return {(f"seed {seed}", side): enlarged(comparing.draw(model, DRAWN, seed, None)).convert("RGB")
             for seed in SEEDS for side, model in nets.items()}  # fmt: skip
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdgen.models.hub_cache import HubId, api, explained, fetchable
-from kdgen.models.hub_cache.failures import SILENCE
+from kdgen.models.hub_cache import HubId
 from kdgen.models.hub_cache.ids import MODELS
 from kdgen.models.loading import BUNDLED
 from kdgen.recipe import STARTS, Recipe, parse
@@ -17,6 +16,7 @@ from kdgen.types import Text, UserError, text
 from kdgen.ui import own
 from kdgen.ui.job import ID
 from kdgen.ui.runs import Runs
+from kdgen.ui.weighing import Weighing
 
 TEACHERS = (
     "denoiser",
@@ -42,6 +42,7 @@ LARGEST = {
     "batch_size": 256, "inputs": 50_000, "num_images": 5000, "patch": 256, "size": 128, "latent": 1024,
     "width": 512, "widths": 512, "hidden": 2048, "block_out_channels": 512, "blocks": 16, "depth": 32,
     "layers_per_block": 4, "crop": 128, "every": 1000, "channels": 16, "latent_channels": 64, "encoder_blocks": 16,
+    "scale": 8, "radius": 32, "passes": 8,
     "decoder_blocks": 16, "num_directions": 64, "num_pairs": 64, "seed": 2**53,
 }  # fmt: skip
 """Largest values by key, wherever in a recipe it stands."""
@@ -59,7 +60,6 @@ SOURCE = {"name", "args"}
 
 MOST_TEACHERS = 3
 NAME_BYTES = 120
-REPOSITORIES = 8
 CACHE_GIB = 2.0
 """Room for the teachers' cached answers of all runs, whatever a recipe says."""
 
@@ -158,43 +158,6 @@ class Naming:
 
     model: Callable[[Any], str]
     pictures: Callable[[Any], str]
-
-
-class Weighing:
-    """Bounds what is fetched from the Hub for one request.
-
-    Args:
-        most: bytes of the files of all repositories together.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.most, self._sizes = most, dict[HubId, int]()
-
-    def pinned(self, reference: str) -> str:
-        """A reference as ``resolve`` gives it; one of the Hub is weighed, and bound to the commit that was.
-
-        Raises:
-            UserError: for more bytes than are fetched here, and where the Hub knows of no such repository.
-            WorldError: where the Hub cannot be reached.
-        """
-        if not reference.startswith("hub:"):
-            return reference
-        name, hash, half = reference.partition("#")
-        id = HubId.read(name)
-        if len(self._sizes) >= REPOSITORIES:
-            raise UserError(text("too_many_repositories", "at most {most} models of the Hub are named in a recipe here",
-                                 most=REPOSITORIES))  # fmt: skip
-        with explained(id.name):
-            info = api(False).model_info(id.name, revision=id.revision, files_metadata=True, timeout=SILENCE)  # type: ignore[arg-type]
-        exact = id.at(info.sha)
-        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        self._sizes[exact] = sum(sizes[path] for path in fetchable(sizes, id.part))
-        if (size := sum(self._sizes.values())) > self.most:
-            raise UserError(text("too_many_bytes", "{names: and }: {size:.1f} GB, and at most {most:.1f} GB are "
-                                 "fetched here: choose smaller models", names=[each.name for each in self._sizes],
-                                 size=size / 1e9,
-                                 most=self.most / 1e9))  # fmt: skip
-        return f"{exact}{hash}{half}"
 
 
 def _read(given: str) -> dict[str, Any]:
@@ -303,4 +266,4 @@ def _bundled() -> Iterator[str]:
     return (path.name for path in BUNDLED.iterdir() if (path / "config.json").is_file())
 
 
-__all__ = ["ID", "TEACHERS", "Weighing", "accept", "check_facts", "check_sizes", "resolve"]
+__all__ = ["ID", "TEACHERS", "accept", "check_facts", "check_sizes", "resolve"]

@@ -154,6 +154,14 @@ def test_nets_of_any_size_are_not_built(tmp_path, folder, args):
         teacher_files.keep([file, tmp_path / "config.json"], None, MOST, folder)
 
 
+@pytest.mark.parametrize(("net", "args"), [("compact", {"scale": 64}), ("edsr", {"scale": 1000}),
+                                           ("kuwahara", {"radius": 4096}), ("kuwahara", {"passes": 10**4})])  # fmt: skip
+def test_nets_of_images_are_not_built_in_any_size_either(tmp_path, folder, net, args):
+    file = weights(tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match="at most"):
+        teacher_files.keep([file], {"net": {"name": net, "args": args}}, MOST, folder)
+
+
 @pytest.mark.parametrize("file", ["/etc/passwd", "../../secret.safetensors", "~/x.pt"])
 def test_a_declaration_names_no_other_file(tmp_path, folder, file):
     net = {"name": "dncnn", "args": {"depth": 3, "width": 8}}
