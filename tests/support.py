@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from torch import nn
 
 import kdgen.training.loss_weighting  # noqa: F401
 from kdgen.__main__ import main
+from kdgen.models.model import Model, build_net
 from kdgen.recipe import Recipe, parse
+from kdgen.registry import Spec
 from kdgen.training import run
 from kdgen.training.teacher import Teacher
 from kdgen.training.train_step import Learner
@@ -129,9 +131,7 @@ def tiny_recipes(tmp_path: Path) -> Callable[..., Recipe]:
     import torch
     from PIL import Image
 
-    from kdgen.models.model import Model, build_net
     from kdgen.recipe import override, parse
-    from kdgen.registry import Spec
 
     torch.manual_seed(0)
     net, use = build_net(Spec(name="dncnn", args={"depth": 3, "width": 24}), channels=1)
@@ -162,8 +162,6 @@ SMALL_UNET = {"block_out_channels": [8, 16], "norm_num_groups": 4, "attention_le
 
 def small_diffusion(home: Path, **args: Any) -> str:
     """A diffusion model of grey images of 8x8, saved in a folder."""
-    from kdgen.models.model import Model, build_net
-    from kdgen.registry import Spec
 
     torch.manual_seed(0)
     net, use = build_net(Spec(name="unet2d", args={**SMALL_UNET, "size": 8, **args}), channels=1)
@@ -188,3 +186,10 @@ def taught_by(teacher: str, student: dict[str, Any], method: dict[str, Any], tas
         "device": "cpu",
         "precision": "float32",
     }
+
+
+def untrained(use: Spec, task: Mapping[str, object] | None = None, channels: int = 1) -> Model:
+    """A model of a net by name with weights drawn at random, always the same."""
+    torch.manual_seed(0)
+    net, use = build_net(use, channels)
+    return Model(net, name="tiny", channels=channels, task=task, use=use)

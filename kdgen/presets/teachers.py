@@ -4,6 +4,7 @@ Paths are relative to where the command runs: `fashion-mnist` holds the IDX file
 PNG files of Noto emoji (Apache-2.0), `photographs` what `benchmarks/photographs.py` collects.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import JsonValue
@@ -11,7 +12,10 @@ from pydantic import JsonValue
 from kdgen.recipe import CacheSpec, Recipe, Stage, Term
 from kdgen.registry import Spec, register
 
-FRESH = CacheSpec(inputs=0)
+
+def untaught(**recipe: Any) -> Recipe:
+    """A recipe without a teacher, and so without answers to keep and without controls."""
+    return Recipe(**recipe, cache=CacheSpec(inputs=0), controls=False, checkpoint_every=60)
 
 
 def clothes(kind: str = "train", *, labelled: bool = False) -> dict[str, JsonValue]:
@@ -30,22 +34,15 @@ def emoji(**args: Any) -> dict[str, JsonValue]:
 @register("preset")
 def denoiser_teacher() -> Recipe:
     """The bundled teacher itself: grey and colour, sigma 0 to 55, from dead leaves and a folder `photographs`."""
-    sources = [
-        {"name": "dead_leaves", "args": {"texture": 0.05}},
-        {"name": "folder", "args": {"path": "photographs", "scales": [1.0, 0.8, 0.6]}},
-    ]
-    images = {"name": "mixture", "args": {"sources": sources, "weights": [0.3, 0.7]}}
-    return Recipe(
+    images = photographed(leaves=0.3, scales=(1.0, 0.8, 0.6))
+    return untaught(
         name="denoiser",
         task=Spec(name="denoise", args={"sigma": [0, 55], "channels": "both", "images": images, "loss": "l1"}),
         student=Spec(name="unet"),
         stages=(Stage(name="train", optimizer="muon", lr=4e-3),),
         seconds=5400,
         batch_size=8,
-        cache=CacheSpec(inputs=0),
-        controls=False,
         evaluate_every=120,
-        checkpoint_every=60,
     )
 
 
@@ -59,17 +56,14 @@ def generalist_teacher() -> Recipe:
         "dark", "rain", "mask", "grey",
     ]  # fmt: skip
     made: dict[str, Any] = {"damages": [{"name": "one_of", "args": {"damages": damages}}], "patch": 96, "loss": "l1"}
-    return Recipe(
+    return untaught(
         name="generalist",
-        task=Spec(name="restore", args={**made, "images": restored(0.3)}),
+        task=Spec(name="restore", args={**made, "images": photographed(leaves=0.3)}),
         student=Spec(name="unet", args={"widths": [24, 48, 96, 160], "blind": True, "mask": True, "stops": True}),
         stages=(Stage(name="train", optimizer="muon", lr=1e-3),),
         seconds=7200,
         batch_size=4,
-        cache=FRESH,
-        controls=False,
         evaluate_every=300,
-        checkpoint_every=60,
     )
 
 
@@ -89,25 +83,22 @@ def upscaler(scale: int) -> Recipe:
     """An upscaler from dead leaves and a folder `photographs`."""
     shrink: JsonValue = [{"name": "shrink", "args": {"scale": scale}}]
     how: dict[str, Any] = {"damages": shrink, "patch": 24 * scale, "loss": "l1", "measure": "y"}
-    return Recipe(
+    return untaught(
         name=f"upscaler-x{scale}",
-        task=Spec(name="restore", args={**how, "images": restored(0.2)}),
+        task=Spec(name="restore", args={**how, "images": photographed(leaves=0.2)}),
         student=Spec(name="edsr", args={"width": 48, "scale": scale}),
         stages=(Stage(name="train", optimizer="muon", lr=1e-3),),
         seconds=3600,
         batch_size=16,
-        cache=FRESH,
-        controls=False,
         evaluate_every=300,
-        checkpoint_every=60,
     )
 
 
-def restored(leaves: float) -> dict[str, JsonValue]:
+def photographed(*, leaves: float, scales: Sequence[float] = (1.0, 0.8, 0.6, 0.4)) -> dict[str, JsonValue]:
     """What restorers are trained on: a share of dead leaves, and a folder `photographs` at several sizes."""
     sources: list[JsonValue] = [
         {"name": "dead_leaves", "args": {"texture": 0.05}},
-        {"name": "folder", "args": {"path": "photographs", "scales": [1.0, 0.8, 0.6, 0.4]}},
+        {"name": "folder", "args": {"path": "photographs", "scales": [*scales]}},
     ]
     return {"name": "mixture", "args": {"sources": sources, "weights": [leaves, 1 - leaves]}}
 
@@ -117,17 +108,14 @@ def features32_teacher() -> Recipe:
     """The bundled features: a classifier of clothes and of single emoji, for distances between images of 32x32."""
     sources: list[JsonValue] = [clothes(labelled=True), emoji()]
     images: dict[str, JsonValue] = {"name": "mixture", "args": {"sources": sources}}
-    return Recipe(
+    return untaught(
         name="features32",
         task=Spec(name="classify", args={"images": images, "evaluate": clothes("t10k", labelled=True)}),
         student=Spec(name="feature_net", args={"classes": 1804}),
         stages=(Stage(name="train", optimizer="muon", lr=3e-3, weight_decay=0.01),),
         seconds=480,
         batch_size=64,
-        cache=FRESH,
-        controls=False,
         evaluate_every=60,
-        checkpoint_every=60,
     )
 
 
@@ -135,18 +123,15 @@ def features32_teacher() -> Recipe:
 def gan_teacher() -> Recipe:
     """The bundled GAN: clothes of 32x32 from 64 numbers."""
     game = Term(name="adversarial", args={"width": 32})
-    return Recipe(
+    return untaught(
         name="gan",
         task=Spec(name="generate", args={"latent": 64, "images": clothes()}),
         student=Spec(name="conv_generator", args={"latent": 64, "width": 32}),
         stages=(Stage(name="train", objectives=(game,), lr=6e-4, discriminator_lr=6e-4, betas=(0.0, 0.99), clip=0),),
         seconds=1500,
         batch_size=32,
-        cache=FRESH,
         ema=0.998,
-        controls=False,
         evaluate_every=120,
-        checkpoint_every=60,
     )
 
 
@@ -156,33 +141,27 @@ def vae_teacher() -> Recipe:
     photographs: JsonValue = {"name": "folder", "args": {"path": "photographs"}}
     sources: list[JsonValue] = [{"name": "dead_leaves"}, photographs, emoji()]
     images: dict[str, JsonValue] = {"name": "mixture", "args": {"sources": sources, "weights": [0.3, 0.4, 0.3]}}
-    return Recipe(
+    return untaught(
         name="vae",
         task=Spec(name="autoencode", args={"images": images, "channels": 3, "loss": "l1"}),
         student=Spec(name="vae", args={"widths": [32, 64, 96]}),
         stages=(Stage(name="train", objectives=(Term(name="kl", weight=1e-3),), optimizer="muon", lr=4e-3),),
         seconds=900,
         batch_size=16,
-        cache=FRESH,
-        controls=False,
         evaluate_every=120,
-        checkpoint_every=60,
     )
 
 
 @register("preset")
 def diffusion_teacher() -> Recipe:
     """The bundled diffusion model: clothes of 32x32."""
-    return Recipe(
+    return untaught(
         name="diffusion",
         task=Spec(name="diffuse", args={"images": clothes(), "data": True}),
         student=Spec(name="unet2d", args={"block_out_channels": [16, 32, 64, 96], "layers_per_block": 1}),
         stages=(Stage(name="train", optimizer="muon", lr=2e-3),),
         seconds=3300,
         batch_size=32,
-        cache=FRESH,
         precision="float32",
-        controls=False,
         evaluate_every=3600,
-        checkpoint_every=60,
     )

@@ -1,12 +1,10 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from support import call
+from support import call, untrained
 
 from kdgen import registry
 from kdgen.cli.arguments import register_all
@@ -14,7 +12,7 @@ from kdgen.export import export_model
 from kdgen.export.graph import Signature, program, signature
 from kdgen.export.inputs import at_sizes
 from kdgen.models.input_shape import InputShape
-from kdgen.models.model import Model, build_net, load
+from kdgen.models.model import Model, load
 from kdgen.models.nets.fold import folded
 from kdgen.registry import Spec
 from kdgen.tasks.infer_task import task_of
@@ -23,16 +21,10 @@ from kdgen.types import Batch, UserError
 DENOISE: dict[str, object] = {"name": "denoise", "sigma": [15, 50]}
 
 
-def student(use: Spec, task: dict[str, object] | None = None) -> Model:
-    torch.manual_seed(0)
-    net, use = build_net(use, channels=1)
-    return Model(net, name="tiny", channels=1, task=task, use=use)
-
-
 @pytest.fixture
 def denoiser() -> Model:
     use = Spec(name="half_res", args={"width": 8, "blocks": 1, "sigma_map": True})
-    return student(use, DENOISE)
+    return untrained(use, DENOISE)
 
 
 def test_a_restorer_in_onnx_takes_any_size_and_stays_itself(denoiser: Model, tmp_path: Path) -> None:
@@ -57,7 +49,7 @@ def test_a_restorer_in_onnx_takes_any_size_and_stays_itself(denoiser: Model, tmp
 def test_int8_is_smaller_and_its_quality_stands_beside_the_students(denoiser: Model, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     use = Spec(name="half_res", args={"width": 32, "blocks": 2, "sigma_map": True})
-    done = export_model(student(use, DENOISE), tmp_path / "small.onnx", format="int8")
+    done = export_model(untrained(use, DENOISE), tmp_path / "small.onnx", format="int8")
     ours, theirs = done.parity.quality["psnr"]
     assert 15 < ours < 30
     assert 0 < abs(ours - theirs) < 0.5
@@ -109,7 +101,7 @@ def test_half_of_a_model_is_no_student_of_its_own(tmp_path: Path) -> None:
     ids=lambda value: getattr(value, "name", None),
 )  # fmt: skip
 def test_programs_of_all_families_equal_their_nets(use: Spec, task: dict[str, object], inputs: object) -> None:
-    model = student(use, task)
+    model = untrained(use, task)
     built = task_of(model)
     net = folded(model.net).eval()
     called, example = signature(net, built.example())
@@ -153,71 +145,6 @@ def test_an_export_that_comes_out_different_is_not_kept(
     assert os.listdir(tmp_path) == ["tiny.pt2"]
 
 
-UPSCALE: dict[str, object] = {"name": "restore", "damages": [{"name": "shrink", "args": {"scale": 2}}], "scale": 2}
-
-
-@pytest.fixture
-def upscaler() -> Model:
-    torch.manual_seed(0)
-    net, use = build_net(Spec(name="compact", args={"width": 32, "depth": 2, "scale": 2}), channels=3)
-    return Model(net, name="2x", channels=3, task=UPSCALE, use=use)
-
-
-@pytest.mark.parametrize(("format", "near"), [("onnx", 1e-4), ("onnx-fp16", 2e-2)])
-def test_an_upscaler_in_onnx_takes_odd_sizes(upscaler: Model, format: str, near: float, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    done = export_model(upscaler, tmp_path / "x.onnx", format=format)
-    assert done.parity.inputs == {"x": ["batch", 3, "height", "width"]}
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
-    for shape in ((1, 3, 7, 13), (2, 3, 32, 21)):
-        x = torch.rand(shape) * 2 - 1
-        (out,) = session.run(None, {"x": x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(out), upscaler.net(x).detach(), atol=near, rtol=0)
-    assert (done.path.stat().st_size < 0.8 * done.parity.bytes[0]) == (format == "onnx-fp16")
-
-
-@pytest.mark.parametrize("net", ["compact", "half_res"])
-def test_a_restorer_in_ncnn_gives_the_same_in_the_range_of_programs(net: str, upscaler: Model, tmp_path: Path) -> None:
-    ncnn: Any = pytest.importorskip("ncnn")
-    pytest.importorskip("pnnx")
-    model, multiple = upscaler, 1
-    if net == "half_res":
-        model, multiple = student(Spec(name="half_res", args={"width": 8, "blocks": 1}), DENOISE), 2
-    done = export_model(model, tmp_path / "out", format="ncnn")
-    free = ["height", "width"] if multiple == 1 else ["2*height", "2*width"]
-    assert done.parity.inputs == {"x": [1, model.channels, *free]}
-    assert done.parity.max_abs_error < 1e-4
-    assert done.parity.bytes[1] > 1000
-    assert sorted(os.listdir(done.path)) == [f"{model.name}.bin", f"{model.name}.param"]
-    opened = ncnn.Net()
-    opened.opt.use_fp16_packed = opened.opt.use_fp16_storage = opened.opt.use_fp16_arithmetic = False
-    opened.load_param(str(done.path / f"{model.name}.param"))
-    opened.load_model(str(done.path / f"{model.name}.bin"))
-    x = torch.rand(1, model.channels, 17 * multiple, 23 * multiple)
-    extractor = opened.create_extractor()
-    extractor.input("data", ncnn.Mat(x[0].numpy()).clone())
-    failed, out = extractor.extract("output")
-    assert not failed
-    torch.testing.assert_close(torch.from_numpy(np.array(out)), (model.net(2 * x - 1)[0].detach() + 1) / 2,
-                               atol=1e-4, rtol=0)  # fmt: skip
-
-
-def test_what_ncnn_cannot_do_is_said_in_a_line_and_nothing_is_written(denoiser: Model, tmp_path: Path) -> None:
-    pytest.importorskip("ncnn")
-    pytest.importorskip("pnnx")
-    with pytest.raises(UserError, match=r"makes an image of an image and is told nothing else: export it as onnx"):
-        export_model(denoiser, tmp_path / "out", format="ncnn")
-    assert not os.listdir(tmp_path)
-
-
-def test_ncnn_says_what_to_install(upscaler: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ncnn", None)
-    with pytest.raises(UserError, match=r"needs ncnn: pip install 'kdgen\[ncnn\]'"):
-        export_model(upscaler, tmp_path / "out", format="ncnn")
-
-
 def test_a_missing_package_is_named_with_the_command(
     denoiser: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +155,7 @@ def test_a_missing_package_is_named_with_the_command(
 
 
 def test_a_task_that_does_not_fit_is_told() -> None:
-    generator = student(Spec(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}))
+    generator = untrained(Spec(name="conv_generator", args={"latent": 8, "size": 16, "width": 4}))
     with pytest.raises(UserError, match=r"does not take the images of the task denoise.*--recipe"):
         export_model(generator, format="torch-export")
     with pytest.raises(UserError, match="no format is called 'onix'; the nearest: onnx"):
@@ -316,7 +243,7 @@ def test_nets_that_ask_for_their_batch_or_a_size(
 def test_a_student_of_one_size_is_compared_at_that(tmp_path: Path) -> None:
     use = Spec(name="mlp_vae", args={"size": 32, "hidden": 16, "latent": 4})
     done = export_model(
-        student(use, {"name": "autoencode", "size": 32, "channels": 1}), tmp_path / "o", format="torch-export"
+        untrained(use, {"name": "autoencode", "size": 32, "channels": 1}), tmp_path / "o", format="torch-export"
     )
     assert done.parity.inputs == {"x": ["batch", 1, 32, 32]}
     assert {row.shape for row in done.parity.agreement} == {(1, 1, 32, 32)}
@@ -326,5 +253,5 @@ def test_the_dcgan_of_the_examples_is_exported(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(registry._registered, "net", dict(registry._registered["net"]))
     register_all([Path(__file__).parents[2] / "examples" / "dcgan.py"])
     task: dict[str, object] = {"name": "generate", "latent": [8], "size": 64, "channels": 1}
-    model = student(Spec(name="dcgan", args={"latent": 8, "width": 4}), task)
+    model = untrained(Spec(name="dcgan", args={"latent": 8, "width": 4}), task)
     assert export_model(model, tmp_path / "d.pt2", format="torch-export").parity.inputs == {"x": ["batch", 8]}
