@@ -151,7 +151,7 @@ def _suited(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
         else:
             kinds = [task_class(task) for task in tasks]
             change, told = any(map(changes_images, tasks)), any(map(brush.told_a_mask, tasks))
-            sigma, strength = (any(getattr(kind, f"takes_{what}") for kind in kinds) for what in ("sigma", "strength"))
+            sigma, strength = any(kind.takes_sigma for kind in kinds), any(kind.takes_strength for kind in kinds)
             few, large = any("sampler" in task for task in tasks), change and any(kind.tiled for kind in kinds)
             shown = [change, sigma or strength, sigma, strength, not told, told, not change, few, large]
         with suppress(UserError):

@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from serving import TINY, ended
 
+from kdgen.ui.limits import Limits
+from kdgen.ui.models import Models
+from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import COOKIE
 
 ROOT = Path(__file__).parents[2]
@@ -152,3 +155,32 @@ def finished(server) -> Finished:
 @pytest.fixture
 def session() -> str:
     return secrets.token_urlsafe(24)
+
+
+class Inline:
+    """Answers in this process."""
+
+    def call(self, name, *args):
+        from kdgen.ui.answering import CALLS
+
+        return CALLS[name](*args)
+
+    def end(self):
+        pass
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Runs of an app that begins none."""
+    made = Runs(Limits(folder=tmp_path / "app"), lambda *command: 0, workers=0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def models(runs):
+    """Models that are asked in this process."""
+    made = Models(runs)
+    made.worker = made.questions.worker = Inline()
+    yield made
+    made.end()

@@ -6,32 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from test_own import MINE, Inline
+from test_own import MINE
 
 from kdgen import registry
 from kdgen.registry import Spec
 from kdgen.types import UserError
 from kdgen.ui import choices
 from kdgen.ui.composing import Values, composed
-from kdgen.ui.limits import Limits
-from kdgen.ui.models import Models
-from kdgen.ui.runs import Runs
 from kdgen.ui.visitors import accept
-
-
-@pytest.fixture
-def runs(tmp_path):
-    made = Runs(Limits(folder=tmp_path / "app"), lambda *command: 0, workers=0)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def models(runs):
-    made = Models(runs)
-    made.worker = made.questions.worker = Inline()
-    yield made
-    made.end()
 
 
 def weights(path: Path, name: str, **args) -> Path:

@@ -17,38 +17,9 @@ from kdgen.ui.bring import declaration
 from kdgen.ui.gallery import teacher_of
 from kdgen.ui.job import new_session, owner_of
 from kdgen.ui.limits import Limits
-from kdgen.ui.models import Models
-from kdgen.ui.runs import Runs
 from kdgen.ui.visitors import accept, resolve
 
 MINE, OTHER = new_session(), new_session()
-
-
-@pytest.fixture
-def runs(tmp_path):
-    made = Runs(Limits(folder=tmp_path / "app"), lambda *command: 0, workers=0)
-    yield made
-    made.close()
-
-
-class Inline:
-    """Answers in this process."""
-
-    def call(self, name, *args):
-        from kdgen.ui.answering import CALLS
-
-        return CALLS[name](*args)
-
-    def end(self):
-        pass
-
-
-@pytest.fixture
-def models(runs):
-    made = Models(runs)
-    made.worker = made.questions.worker = Inline()
-    yield made
-    made.end()
 
 
 def brought(models, tmp_path, session=MINE):
