@@ -16,13 +16,14 @@ from kdgen import registry
 from kdgen.cli.arguments import register_all
 from kdgen.data import read_idx
 from kdgen.metrics import cost, psnr
+from kdgen.models.loading import is_teacher_file
 from kdgen.models.model import load
 from kdgen.recipe import Recipe, override, read
 from kdgen.report.compare import Report
 from kdgen.training import run
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-DECLARED = [path for path in sorted(EXAMPLES.glob("*.json")) if "file" in json.loads(path.read_text())]
+DECLARED = [path for path in sorted(EXAMPLES.glob("*.json")) if is_teacher_file(path)]
 RECIPES = [path for path in sorted(EXAMPLES.glob("*.json")) if path not in DECLARED]
 SAVED = {"mnist_gan": 8, "mnist_vae": 8, "faces": 8, "mnist_ddpm": 5, "taef2_decoder": 4, "stylize": 9}
 """How many times fewer multiply-accumulates each student has at least."""
