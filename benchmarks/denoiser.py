@@ -5,9 +5,9 @@
 
 Trains, for the same seconds each and with the same net, optimiser and batches:
 
-    student          dead leaves, the teacher's cached answers; no photograph is seen
-    control_steps    dead leaves, ground truth, as many steps as the student
-    control_seconds  dead leaves, ground truth, as many seconds as the student
+    student          procedural scenes, the teacher's cached answers; no photograph is seen
+    control_steps    the same scenes, ground truth, as many steps as the student
+    control_seconds  the same scenes, ground truth, as many seconds as the student
     photographs      400 photographs (Train400), ground truth
     photographs+     400 photographs and the teacher's cached answers
 
@@ -75,11 +75,11 @@ def quality(net: torch.nn.Module, sets: Mapping[str, Path]) -> dict[str, float]:
 def runs(seconds: float, seed: int, args: argparse.Namespace, work: Path) -> Iterator[tuple[str, Path]]:
     """Train everything for one seed, yielding rows' names and student folders."""
     teacher = teacher_in(args.data)
-    leaves = {"name": "dead_leaves"}
+    scenes = {"name": "scenes"}
     photographs = {"name": "folder", "args": {"path": str(args.data / "denoise-sets" / "Train400")}}
     patches = round(args.patches * seconds)
     plans = (
-        ("student", teacher, leaves, patches, True),
+        ("student", teacher, scenes, patches, True),
         ("photographs", None, photographs, 0, False),
         ("photographs+", teacher, photographs, patches, False),
     )

@@ -1,4 +1,4 @@
-"""Where images come from: dead leaves, folders, labelled or in pairs, IDX files, arrays, photographs, mixtures."""
+"""Where images come from: procedural ones, folders, labelled or in pairs, IDX files, arrays, photographs, mixtures."""
 
 from kdgen.data.arrays import Arrays
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral, inverse
@@ -12,6 +12,7 @@ from kdgen.data.mixture import Mixture
 from kdgen.data.pairs import Pairs
 from kdgen.data.photographs import Photographs
 from kdgen.data.pictures import Pictures, to_tensor
+from kdgen.data.scenes import Scenes
 from kdgen.data.source import Gallery, Images, make_images
 from kdgen.data.whole import border, framed
 from kdgen.registry import import_modules
@@ -19,7 +20,7 @@ from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import derive, generator, shuffled
 
 __all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "DeadLeaves", "Folder", "Gallery", "Idx", "ImageFolder",
-           "Images", "Jitter", "Labelled", "Mixture", "Pairs", "Photographs", "Picture", "Pictures", "border",
+           "Images", "Jitter", "Labelled", "Mixture", "Pairs", "Photographs", "Picture", "Pictures", "Scenes", "border",
            "derive", "dihedral", "framed", "generator", "inverse", "is_labelled", "make_images", "make_jitter",
            "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
 

@@ -44,6 +44,8 @@ class DeadLeaves:
         UserError: for a number that is out of range.
     """
 
+    num_textures = 2
+
     def __init__(
         self,
         smallest: Annotated[float, Field(ge=0.5, le=64)] = 1.0,
@@ -114,15 +116,18 @@ class DeadLeaves:
         slope = self.shading * shade / leaves.long
         across, down = slope * angle.mul_(2 * math.pi).cos(), slope * angle.sin()
         level = -(across * leaves.x + down * leaves.y)
-        offset = torch.randint(extent**2, (count,), generator=random)
+        offset = torch.randint((self.num_textures - 1) * extent**2, (count,), generator=random)
         grain = 2 * self.texture * (2 * grain - 1).clamp_min(0)
         of_leaf = F.pad(torch.stack([across, down, level, grain, offset]), (1, 0))
         across, down, level, grain, offset = of_leaf[:, top.flatten()].view(5, *top.shape)
         at = SUPERSAMPLING * (torch.arange(extent) + 0.5)
         place = torch.arange(extent**2).view(extent, extent) + offset.long()
-        bank = torch.cat([cloud(extent, exponent, random).flatten() for exponent in (0.5, 1.2)])
-        relief: Tensor = across * at + down * at[:, None] + level + grain * bank[place]
+        relief: Tensor = across * at + down * at[:, None] + level + grain * self._textures(extent, random)[place]
         return relief
+
+    def _textures(self, extent: int, random: Generator) -> Tensor:
+        """Textures one after another, ``(num_textures * extent**2,)``: each leaf shows ``extent**2`` of them."""
+        return torch.cat([cloud(extent, exponent, random).flatten() for exponent in (0.5, 1.2)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,11 +184,29 @@ def paint(leaves: Leaves, extent: int) -> Tensor:
 
 def cloud(extent: int, exponent: float, random: Generator) -> Tensor:
     """Gaussian noise ``(extent, extent)`` whose amplitude falls as frequency^-exponent, mean 0, variance 1."""
-    frequency = torch.hypot(torch.fft.fftfreq(extent)[:, None], torch.fft.rfftfreq(extent))
-    gain = frequency.clamp_min(1 / extent).pow(-exponent)
-    gain[0, 0] = 0
-    white = torch.randn(extent, extent, generator=random)
-    noise: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) * gain, s=(extent, extent))
+    return coloured(frequency(extent).pow(-exponent), random)
+
+
+def frequency(extent: int, *, angle: float = 0.0, stretch: float = 1.0) -> Tensor:
+    """Frequencies of ``rfft2`` in cycles a pixel, ``(extent, extent // 2 + 1)``, the lowest in place of zero.
+
+    Args:
+        extent: height and width of the image.
+        angle: direction of what is stretched, in radians.
+        stretch: how many times longer than wide structures of one frequency are.
+    """
+    down, across = torch.fft.fftfreq(extent)[:, None], torch.fft.rfftfreq(extent)
+    along = stretch * (math.cos(angle) * down - math.sin(angle) * across)
+    aside = math.sin(angle) * down + math.cos(angle) * across
+    return torch.hypot(along, aside).clamp_min(1 / extent)
+
+
+def coloured(gain: Tensor, random: Generator) -> Tensor:
+    """Gaussian noise of mean 0 and variance 1 with amplitudes in proportion to ``gain`` of each frequency."""
+    extent = len(gain)
+    white = torch.fft.rfft2(torch.randn(extent, extent, generator=random)) * gain
+    white[0, 0] = 0
+    noise: Tensor = torch.fft.irfft2(white, s=(extent, extent))
     return noise / noise.std()
 
 
@@ -198,4 +221,4 @@ def _colours(count: int, channels: int, random: Generator) -> Tensor:
     return luminance + chroma - chroma.mean(0)
 
 
-__all__ = ["DeadLeaves", "Leaves", "cloud", "paint"]
+__all__ = ["DeadLeaves", "Leaves", "cloud", "coloured", "frequency", "paint"]

@@ -28,6 +28,17 @@ def large(preset: Callable[[], Recipe], *, batch_size: int = 256, inputs: int = 
     return recipe.model_copy(update={"name": f"{recipe.name}-gpu", **bigger}).lasting(seconds=600)
 
 
+def add_large(preset: Callable[[], Recipe]) -> None:
+    """Register the variant of a preset for a GPU."""
+
+    def variant() -> Recipe:
+        return large(preset)
+
+    variant.__name__ = f"{preset.__name__}_gpu"
+    variant.__doc__ = f"The preset {preset.__name__.replace('_', '-')} for ten minutes on one large GPU."
+    register("preset")(variant)
+
+
 def diffuse(*, drawn: int, drawn_steps: int, num_images: int, num_steps: int) -> Spec:
     """The task of students of the bundled diffusion model.
 
@@ -186,16 +197,5 @@ def diffusion_blocks() -> Recipe:
     return diffusion().model_copy(update={"name": "diffusion-blocks", "init": "teacher", "stages": (stage,)})
 
 
-def _add_large(preset: Callable[[], Recipe]) -> None:
-    """Register the variant of a preset for a GPU."""
-
-    def variant() -> Recipe:
-        return large(preset)
-
-    variant.__name__ = f"{preset.__name__}_gpu"
-    variant.__doc__ = f"The preset {preset.__name__.replace('_', '-')} for ten minutes on one large GPU."
-    register("preset")(variant)
-
-
 for each in (gan, gan_to_mlp, high_to_low, autoencoder, vae, vae_decoder, diffusion, diffusion_blocks):
-    _add_large(each)
+    add_large(each)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdgen.presets.denoising import taught
-from kdgen.presets.generators import large
+from kdgen.presets.generators import add_large
 from kdgen.recipe import CacheSpec, Recipe
 from kdgen.registry import Spec, register
 
@@ -12,9 +12,9 @@ HALF = Spec(name="half_res", args={"width": 28})
 """For what is to be seen within a few pixels."""
 
 
-def wide(*, mask: bool = False) -> Spec:
-    """For what takes a larger part of the image."""
-    return Spec(name="unet", args={"widths": [8, 16, 32], "blind": True, "mask": mask})
+def wide(**told: bool) -> Spec:
+    """For what takes a larger part of the image; ``mask`` or ``stops`` where it is told that."""
+    return Spec(name="unet", args={"widths": [8, 16, 32], "blind": True, **told})
 
 
 def specialist(
@@ -70,8 +70,8 @@ def dejpeg() -> Recipe:
 
 @register("preset")
 def low_light() -> Recipe:
-    """A small net for underexposed photographs, from the bundled generalist."""
-    return specialist("low-light", ["dark"], wide(), lr=2e-3)
+    """A small net for photographs of which it is told how underexposed they are, from the bundled generalist."""
+    return specialist("low-light", ["dark"], wide(stops=True), lr=2e-3)
 
 
 @register("preset")
@@ -99,7 +99,5 @@ def stylize() -> Recipe:
     return recipe.model_copy(update={"task": Spec(name="translate")})
 
 
-@register("preset")
-def upscale_x4_gpu() -> Recipe:
-    """``upscale-x4`` with more inputs and larger batches, for ten minutes on one GPU."""
-    return large(upscale_x4)
+for each in (upscale_x4, upscale_x2, deblur, dejpeg, low_light, inpaint, colorize, derain, stylize):
+    add_large(each)

@@ -49,10 +49,11 @@ def denoiser_teacher() -> Recipe:
 @register("preset")
 def generalist_teacher() -> Recipe:
     """The bundled restorer of any damage: noise, blur, JPEG, darkness, rain, holes that it is told, missing colour."""
+    jpeg = {"name": "jpeg", "args": {"quality": [10, 80]}}
     damages = [
         {"name": "noise", "args": {"sigma": [0, 50]}},
         [{"name": "blur", "args": {"radius": [0.5, 2.5], "ratio": [0.4, 1]}}, {"name": "noise", "args": {"sigma": 2}}],
-        {"name": "jpeg", "args": {"quality": [10, 80]}},
+        jpeg, jpeg,  # learnt last
         "dark", "rain", "mask", "grey",
     ]  # fmt: skip
     made: dict[str, Any] = {"damages": [{"name": "one_of", "args": {"damages": damages}}], "patch": 96, "loss": "l1"}

@@ -15,6 +15,7 @@ from kdgen.report.report import Report, heading
 from kdgen.report.usage_snippets import needs_code, with_kdgen, without_kdgen
 
 SOURCES = {
+    "scenes": "procedural images that kdgen makes, which need no licence",
     "dead_leaves": "procedural images that kdgen makes, which need no licence",
     "photographs": "photographs that scikit-image carries, in the public domain or CC0",
     "samples": "images that a model drew, under that model's licence",

@@ -1,7 +1,8 @@
 """A student of a given cost for a given teacher: the largest net of a family within a share of its MACs.
 
 It reads every condition that the teacher does and has no more parameters. How a net scales is declared beside it, see
-``kdgen.models.scaling``.
+``kdgen.models.scaling``; of nets that cost about the same, the one whose width and depth are scaled most alike is taken
+(Tan & Le 2019, "EfficientNet", section 3).
 """
 
 import math
@@ -28,6 +29,9 @@ SMALLEST = (0.0, 0.125, 0.25, 0.5, 1.0)
 
 LARGEST = 64.0
 """Largest scale, relative to the arguments that the search starts from."""
+
+ALIKE = 0.9
+"""Nets of at least this share of the most MACs that are allowed and reached cost about the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,14 +88,20 @@ def propose(teacher: Model, task: Task, *, fraction: float, family: str | None =
     def fits(proposal: Proposal | None) -> bool:
         return proposal is not None and proposal.share <= fraction and proposal.num_params <= max_params
 
-    smallest, fitting = list[Proposal](), list[Proposal]()
-    for depth in range(len(list(scale(start, 1.0)))):
+    depths = len(list(scale(start, 1.0)))
+    smallest, fitting = list[Proposal](), list[tuple[Proposal, float]]()
+    for depth in range(depths):
         low, least = next(((size, each) for size in SMALLEST if (each := at(depth, size))), (0.0, None))
         if least is not None:
             smallest.append(least)
-            fitting += [_largest(partial(at, depth), fits, low, least)] if fits(least) else []
+        if least is not None and fits(least):
+            best, size = _largest(partial(at, depth), fits, low, least)
+            deep = (depth or depths) / depths  # the first is as deep as what is scaled, the others from 1 on
+            fitting.append((best, abs(math.log(max(size, SMALLEST[1]) / deep))))
     if fitting:
-        return max(fitting, key=lambda proposal: proposal.macs)
+        most = max(proposal.macs for proposal, _ in fitting)
+        alike = [each for each in fitting if each[0].macs >= ALIKE * most]
+        return min(alike, key=lambda each: each[1])[0]
     if not smallest:
         raise UserError(text("no_net_of_any_size", "no {name} of any size takes what the task shows it: name another "
                              "net",
@@ -121,8 +131,8 @@ def _measured(use: Spec, example: Batch, allowed: float) -> Proposal | None:
 
 def _largest(
     at: Callable[[float], Proposal | None], fits: Callable[[Proposal | None], bool], low: float, best: Proposal
-) -> Proposal:
-    """The largest net within the bounds from one of scale ``low`` on: by doubling, then by halving the interval."""
+) -> tuple[Proposal, float]:
+    """The largest net within the bounds from one of scale ``low`` on, and its scale: by doubling, then by halving."""
     high = 1.0
     while high <= LARGEST and fits(larger := at(high)):
         assert larger is not None
@@ -134,7 +144,7 @@ def _largest(
             best, low = candidate, middle
         else:
             high = middle
-    return best
+    return best, low
 
 
 def _shapes(teacher: Model, task: Task) -> Shapes:

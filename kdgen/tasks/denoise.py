@@ -28,7 +28,7 @@ class Denoise(Restoration):
         sigma: standard deviation of the noise in 8-bit units, 0 to 100, or ``[low, high]`` to draw it for each image.
         channels: 1 grey, 3 colour, or ``"both"``: batches of even number are grey and those of odd number colour, for
             nets that take either.
-        images: where training patches come from, ``{"name": ..., "args": {...}}``; dead leaves if not given. Of
+        images: where training patches come from, ``{"name": ..., "args": {...}}``; ``scenes`` if not given. Of
             ``pairs`` the damaged pictures are the input as they are and the clean ones the truth, whatever the damage.
         patch: height and width of training patches in pixels.
         clean: whether the images are free of noise. If not, they are noisy already with the declared ``sigma``; they

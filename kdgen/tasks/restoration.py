@@ -52,7 +52,7 @@ class Restoration(Task):
         UserError: for an argument that does not fit.
     """
 
-    default_images = "dead_leaves"
+    default_images = "scenes"
     equivariant = True
     quick_eval_images = 2
     needs: frozenset[str] = frozenset()

@@ -35,7 +35,7 @@ class Restore(Restoration):
         damages: what happens to a clean image, in this order, see ``kdgen list damages``: names, or
             ``{"name": "shrink", "args": {"scale": 4}}``. How strong each is, is drawn from its range for each image.
         channels: 1 grey, 3 colour, or ``"both"``: batches of even number are grey and those of odd number colour.
-        images: where training patches come from, ``{"name": ..., "args": {...}}``; dead leaves if not given. Of
+        images: where training patches come from, ``{"name": ..., "args": {...}}``; ``scenes`` if not given. Of
             ``pairs`` the damaged pictures are the input as they are, whatever ``damages`` says.
         patch: height and width of clean training patches in pixels, a multiple of what the damages shrink by.
         evaluate: whole clean images to evaluate on, likewise, or ``pairs``; if not given the pairs to train on where

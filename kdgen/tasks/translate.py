@@ -22,7 +22,7 @@ class Translate(Restoration):
 
     Args:
         channels: 1 grey, 3 colour, or ``"both"``: batches of even number are grey and those of odd number colour.
-        images: where training patches come from, ``{"name": ..., "args": {...}}``; dead leaves if not given.
+        images: where training patches come from, ``{"name": ..., "args": {...}}``; ``scenes`` if not given.
         patch: height and width of training patches in pixels.
         evaluate: whole images to measure on, likewise; bundled photographs if not given.
     """

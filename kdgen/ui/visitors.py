@@ -32,7 +32,7 @@ TEACHERS = (
 )
 """Bundled models that teach."""
 
-IMAGES = ("dead_leaves", "photographs", "mixture", "samples", "rollouts")
+IMAGES = ("scenes", "dead_leaves", "photographs", "mixture", "samples", "rollouts")
 """Sources of images that read no files of the machine's."""
 
 PLAIN = re.compile(r"[\w .,:+#@%()=-]{0,120}")

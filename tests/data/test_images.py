@@ -14,12 +14,15 @@ from kdgen.data import (
     Folder,
     Mixture,
     Photographs,
+    Scenes,
     dead_leaves,
     dihedral,
+    generator,
     inverse,
     make_images,
     to_tensor,
 )
+from kdgen.data.materials import material
 from kdgen.data.pictures import window
 from kdgen.types import UserError
 
@@ -51,6 +54,7 @@ def pictures(tmp_path):
 
 SOURCES = {
     "dead_leaves": lambda path: DeadLeaves(),
+    "scenes": lambda path: Scenes(lines=1, writing=1, focus=1),
     "folder": lambda path: Folder(str(path)),
     "folder_shrunk": lambda path: Folder(str(path), scales=(1.0, 0.5, 0.7)),
     "folder_on_demand": lambda path: Folder(str(path), max_gib=1e-9),
@@ -105,6 +109,35 @@ def test_dead_leaves_are_varied_and_within_the_range():
     assert (x[:, 0] - x[:, 2]).abs().mean() > 0.02
     assert len(torch.unique(x.flatten(1), dim=0)) == 40
     assert DeadLeaves().patches(2, 300, channels=1, seed=0).shape == (2, 1, 300, 300)
+
+
+@pytest.mark.parametrize("share", ["lines", "writing", "focus", "haze"])
+def test_what_scenes_add_is_there_as_often_as_asked_for(share):
+    plain = {"lines": 0, "writing": 0, "focus": 0, "haze": 0}
+    none, all_ = (Scenes(**{**plain, share: value}).patches(20, 64, channels=3, seed=0) for value in (0, 1))
+    changed = (none != all_).flatten(1).float().mean(1)
+    assert changed.gt(0.01).float().mean() > 0.5, "patches in which it shows"
+    if share == "haze":
+        assert all_.std() < 0.8 * none.std()
+    if share == "focus":
+        assert all_.diff(dim=-1).abs().mean() < none.diff(dim=-1).abs().mean()
+
+
+def test_scenes_of_other_paint_are_other_images(monkeypatch):
+    own = Scenes().fingerprint()
+    assert own == Scenes().fingerprint() != Scenes(writing=0.3).fingerprint()
+    monkeypatch.setattr("kdgen.data.overlays.FINE", 3)
+    assert Scenes().fingerprint() != own
+
+
+def test_materials_are_textures_of_one_contrast_and_of_many_directions():
+    made = torch.stack([material(128, generator(seed)) for seed in range(60)])
+    assert made.isfinite().all()
+    assert made.mean((1, 2)).abs().max() < 0.5
+    assert 0.7 < made.std((1, 2)).min() < made.std((1, 2)).max() < 1.3
+    across, down = made.diff(dim=-1).abs().mean((1, 2)), made.diff(dim=-2).abs().mean((1, 2))
+    assert (across / down).max() > 2
+    assert (down / across).max() > 2
 
 
 def test_dead_leaves_have_the_spectrum_of_photographs():
