@@ -1,4 +1,4 @@
-"""The bundled students: every preset of this machine is run, and its student kept with its card.
+"""The bundled students: every preset of this machine is run, and its student kept with its card and report.
 
     python benchmarks/students.py
     python benchmarks/students.py deblur dejpeg --out runs/students
@@ -21,14 +21,14 @@ LARGEST = 300_000
 """Bytes of a bundled student's weights at most."""
 
 
-def presets() -> list[str]:
+def taught() -> list[str]:
     """Presets that teach a student on a small machine."""
     recipes = [preset(name) for name in registry.names("preset")]
     return [recipe.name for recipe in recipes if recipe.teacher is not None and recipe.device == "auto"]
 
 
 def bundle(folder: Path, name: str) -> int:
-    """Keep a run's student and its card; returns the bytes of its weights."""
+    """Keep a run's student, its card and its report; returns the bytes of its weights."""
     home, student = BUNDLED / name, load(folder)
     shutil.rmtree(home, ignore_errors=True)
     student.name = name
@@ -37,7 +37,8 @@ def bundle(folder: Path, name: str) -> int:
         size = sum(file.stat().st_size for file in home.rglob("*.safetensors"))
         if size <= LARGEST:
             break
-    shutil.copyfile(folder / "student" / "README.md", home / "README.md")
+    for file in (folder / "student" / "README.md", folder / "report.json"):
+        shutil.copy(file, home)
     return size
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("presets", nargs="*", help="default all that teach a student here")
     parser.add_argument("--out", type=Path, default=Path("runs/students"))
     args = parser.parse_args()
-    for name in args.presets or presets():
+    for name in args.presets or taught():
         folder = args.out / name
         if not (folder / "report.json").is_file() and not run(preset(name), folder):
             return

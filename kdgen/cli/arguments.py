@@ -32,13 +32,16 @@ def register_all(code: Sequence[Path] | None) -> None:
             raise UserError(f"--code {path}, line {line}: {type(error).__name__}: {error}") from error
 
 
-def find_recipe(source: str, *, cheaper: float | None = None, images: Path | None = None) -> "Recipe":
+def find_recipe(
+    source: str, *, cheaper: float | None = None, images: Path | None = None, seconds: float | None = None
+) -> "Recipe":
     """A recipe from a JSON file, the name of a preset, or a teacher's file or declaration, for which one is inferred.
 
     Args:
         source: one of these.
         cheaper: how many times cheaper than the teacher of a file, of weights or a declaration, its student is.
         images: folder of images to train that student on.
+        seconds: how long that student will be trained.
     """
     from kdgen.models.loading import is_teacher_file
     from kdgen.presets import preset
@@ -48,9 +51,9 @@ def find_recipe(source: str, *, cheaper: float | None = None, images: Path | Non
     path = Path(source)
     if is_teacher_file(path):
         from kdgen.cli.console import stderr
-        from kdgen.report.inferred import CHEAPER, recipe_for
+        from kdgen.report.inferred import SECONDS, recipe_for
 
-        recipe, student = recipe_for(source, cheaper=cheaper or CHEAPER, images=images)
+        recipe, student = recipe_for(source, cheaper=cheaper, images=images, seconds=seconds or SECONDS)
         stderr.print(f"{path.name}: {recipe.task}; student {student.use}, {1 / student.share:.1f} times fewer MACs, "
                      f"{student.num_params:,} parameters", markup=False)  # fmt: skip
         return recipe

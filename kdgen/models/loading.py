@@ -38,6 +38,11 @@ from kdgen.utils.validation import check_numbers
 BUNDLED = Path(__file__).parent / "nets" / "weights"
 
 
+def bundled_names() -> list[str]:
+    """Names of the models that kdgen brings with it, in alphabetical order."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A net on the CPU and what is known of it.
@@ -94,10 +99,9 @@ def load_net(
     if path.is_dir():
         raise UserError(text("no_finished_student", "{path} holds no finished student (no config.json); `kdgen "
                              "resume {path}` finishes a run", path=path))  # fmt: skip
-    bundled = [p.name for p in BUNDLED.iterdir() if (p / "config.json").is_file()]
     raise UserError(text("no_model_at", "no model at {reference!r}: give a run or student folder, hub:ORG/NAME, a "
                          "checkpoint's JSON file, or one of the bundled {names:, }", reference=str(reference),
-                         names=sorted(bundled)))  # fmt: skip
+                         names=bundled_names()))  # fmt: skip
 
 
 def _from_hub(id: HubId, as_written: str) -> Loaded:

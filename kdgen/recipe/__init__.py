@@ -150,8 +150,7 @@ class Recipe(Strict):
 
     def within(self, minutes: float) -> "Recipe":
         """The same recipe with as many seconds as leave time for its controls and report in so many minutes in all."""
-        trained = 3 if self.controls and self.teacher is not None else 1
-        return self.lasting(seconds=60 * minutes * TRAINING / trained)
+        return self.lasting(seconds=training_seconds(minutes, controlled=self.controls and self.teacher is not None))
 
     def without_teacher(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
         """The control of this recipe: the same student, first weights, data, optimiser, stages and objectives.
@@ -171,6 +170,12 @@ class Recipe(Strict):
 
 TRAINING = 0.85
 """Share of a whole run that is spent on training, of the student and as long again of each control."""
+
+
+def training_seconds(minutes: float, *, controlled: bool) -> float:
+    """Seconds of the student's training in a run of so many minutes in all, with two controls or none."""
+    return 60 * minutes * TRAINING / (3 if controlled else 1)
+
 
 RECIPE, CHANGED = text("recipe", "recipe"), text("recipe_changed", "recipe with --set")
 

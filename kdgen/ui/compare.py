@@ -20,12 +20,15 @@ from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.side_by_side import Shown
 from kdgen.ui.theme import backgrounds
-from kdgen.ui.visitors import TEACHERS
+from kdgen.ui.visitors import STUDENTS, TEACHERS
 from kdgen.ui.words import say, words_for
 
 PATIENCE = 20.0
 """Seconds to learn what models read, before every input is shown."""
 
+
+FIRST_PAIR = ("denoiser", *(name for name in STUDENTS if name == "denoise-student"))
+"""What is compared where nothing was chosen."""
 
 THUMBNAIL = 140
 """Width of the pictures on buttons, in pixels."""
@@ -48,7 +51,8 @@ def offered(runs: Runs, session: str, students: Sequence[str]) -> list[tuple[str
     except UserError:
         own = []
     own += [(about.name, name) for name, about in runs.own.listed(session, "teacher").items()]
-    return [*own, *((name, name) for name in TEACHERS if name != "vae#encoder"), *((name, name) for name in students)]
+    teachers = (name for name in TEACHERS if name != "vae#encoder")
+    return [*own, *((name, name) for name in (*STUDENTS, *teachers, *students))]
 
 
 def tab(models: Models, students: Sequence[str]) -> Comparing:
@@ -59,7 +63,7 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
     with gr.Row(equal_height=False, elem_classes="kd-columns"):
         with gr.Column(scale=4, min_width=320):
             with gr.Group(elem_classes="kd-card"):
-                chosen = gr.Dropdown(offered(models.runs, "", students), value=["denoiser"], multiselect=True,
+                chosen = gr.Dropdown(offered(models.runs, "", students), value=[*FIRST_PAIR], multiselect=True,
                                      allow_custom_value=True, max_choices=limits.models, label=say("models"),
                                      info=say("models_info"), elem_id="kd-models")  # fmt: skip
             with gr.Group(elem_classes="kd-card") as picture:

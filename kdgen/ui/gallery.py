@@ -1,7 +1,7 @@
 """The Gallery tab: finished runs, bundled teachers and published students as pictures with their key figures."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
@@ -13,9 +13,10 @@ from PIL import Image
 
 from kdgen import hub
 from kdgen.models.config import read_config
-from kdgen.models.loading import BUNDLED
+from kdgen.models.loading import BUNDLED, bundled_names
 from kdgen.models.task_arguments import task_class
 from kdgen.recipe import read
+from kdgen.report.report import Report
 from kdgen.types import UserError
 from kdgen.ui import choices, compare, markup
 from kdgen.ui.job import Job
@@ -139,20 +140,32 @@ def entries(runs: Runs, session: str, words: markup.Words, students: Sequence[st
                  markup.key_figures(follow(runs.home(job) / "run").report(), words), teacher_of(runs, job),
                  thumbnail(runs.home(job), job.task)) for job in jobs]  # fmt: skip
     preloaded = [Entry(name, name, PRELOADED, "on_hub", "", "", _card(PRELOADED)) for name in students]
-    return [*own, *bundled(), *preloaded]
+    return [*own, *bundled(words), *preloaded]
+
+
+def bundled(words: markup.Words | None = None) -> list[Entry]:
+    """The bundled teachers and students; with their figures where there are words for these."""
+    return [Entry(name, name, kind, "bundled", markup.key_figures(report, words) if words else "",
+                  taught_by(report), _card(kind)) for name, (kind, report) in _shelf().items()]  # fmt: skip
 
 
 @lru_cache(maxsize=1)
-def bundled() -> tuple[Entry, ...]:
-    """The bundled teachers."""
-    found = []
-    for folder in sorted(BUNDLED.iterdir()):
-        config = read_config(folder) if (folder / "config.json").is_file() else None
-        task = str(config.task.get("name")) if config else ""
-        kind = task_class({"name": task}).group
-        if kind in choices.KINDS:
-            found.append(Entry(folder.name, folder.name, kind, "bundled", "", "", _card(kind)))
-    return tuple(found)
+def _shelf() -> Mapping[str, tuple[str, Report | None]]:
+    """The kind of each bundled model that the gallery has a place for, and of students their report."""
+    kinds = {name: task_class({"name": str(read_config(BUNDLED / name).task.get("name"))}).group
+             for name in bundled_names()}  # fmt: skip
+    return {name: (kind, _report(name)) for name, kind in kinds.items() if kind in choices.KINDS}
+
+
+def _report(bundled: str) -> Report | None:
+    path = BUNDLED / bundled / "report.json"
+    return Report.read(path) if path.is_file() else None
+
+
+def taught_by(report: Report | None) -> str:
+    """The name of a student's teacher."""
+    teacher = report.find("teacher") if report else None
+    return str(teacher.name) if teacher else ""
 
 
 def from_hub() -> tuple[Entry, ...]:
@@ -227,7 +240,8 @@ def _details(entry: Entry, runs: Runs, session: str, words: markup.Words) -> str
     head = f"<h2>{escape(entry.name)}</h2><p class=kd-hint>{words[entry.origin]}"
     head += f" · {escape(entry.figures)}</p>" if entry.figures else "</p>"
     if entry.origin != "yours":
-        return f'<div class="kd-figure">{head}</div>'
+        _, report = _shelf().get(entry.name, ("", None))
+        return f'<div class="kd-figure">{head}{markup.table(report, words) if report else ""}</div>'
     job = runs.get(entry.reference.removeprefix("run:"), session)
     report = follow(runs.home(job) / "run").report()
     body = markup.table(report, words) if report else ""

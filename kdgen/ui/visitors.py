@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kdgen.models.hub_cache import HubId
 from kdgen.models.hub_cache.ids import MODELS
-from kdgen.models.loading import BUNDLED
+from kdgen.models.loading import bundled_names
 from kdgen.recipe import STARTS, Recipe, parse
 from kdgen.registry import nearest
 from kdgen.types import Text, UserError, text
@@ -31,6 +31,9 @@ TEACHERS = (
     "diffusion",
 )
 """Bundled models that teach."""
+
+STUDENTS = tuple(name for name in bundled_names() if name.endswith("-student"))
+"""Bundled models that presets made."""
 
 IMAGES = ("scenes", "dead_leaves", "photographs", "mixture", "samples", "rollouts")
 """Sources of images that read no files of the machine's."""
@@ -82,7 +85,7 @@ def resolve(reference: str, session: str, runs: Runs) -> str:
         UserError: for anything else.
     """
     wanted = reference.strip() if isinstance(reference, str) else ""
-    if wanted in TEACHERS or wanted in _bundled():
+    if wanted in TEACHERS or wanted in bundled_names():
         return wanted
     if wanted.startswith("own:"):
         base, _, half = wanted.partition("#")
@@ -194,7 +197,7 @@ def check_facts(facts: Mapping[str, Any], *, hub: bool = False) -> None:
 
     def known(reference: Any) -> str:
         name = str(reference)
-        if name in TEACHERS or name in _bundled():
+        if name in TEACHERS or name in bundled_names():
             return name
         if hub and name.startswith("hub:"):
             return str(HubId.read(name.partition("#")[0]))
@@ -262,8 +265,4 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
     return value
 
 
-def _bundled() -> Iterator[str]:
-    return (path.name for path in BUNDLED.iterdir() if (path / "config.json").is_file())
-
-
-__all__ = ["ID", "TEACHERS", "accept", "check_facts", "check_sizes", "resolve"]
+__all__ = ["ID", "STUDENTS", "TEACHERS", "accept", "check_facts", "check_sizes", "resolve"]

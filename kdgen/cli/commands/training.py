@@ -1,6 +1,7 @@
 """Train: `distill` and `resume`."""
 
 import json
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,7 +54,11 @@ def distill(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, see `kdgen show --explain`.")
     ] = None,
     cheaper: Annotated[
-        float | None, typer.Option(min=1, help="Of a teacher's file: how many times fewer MACs the student has; 10.")
+        float | None,
+        typer.Option(
+            min=1,
+            help="Of a teacher's file: how many times fewer MACs the student has; 10, or more where the time is short.",
+        ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Of a teacher's file: train on these, not on procedural images.")
@@ -99,7 +104,7 @@ def distill(
     """Teach a student by a recipe, train its controls, and report."""
     register_all(code)
     from kdgen.presets.steps import repeatable as repeated
-    from kdgen.recipe import override
+    from kdgen.recipe import override, training_seconds
     from kdgen.training import run
     from kdgen.training.tracking import track as tracked
     from kdgen.types import UserError
@@ -110,7 +115,10 @@ def distill(
         raise UserError("a repeatable run is counted in steps: give --steps in place of --seconds and --minutes")
     options = {"steps": steps, "seconds": seconds, "seed": seed, "device": device, "controls": controls}
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
-    chosen = override(find_recipe(recipe, cheaper=cheaper, images=images), [*(settings or ()), *overrides])
+    length = math.inf if steps is not None or repeatable else seconds
+    length = length if minutes is None else training_seconds(minutes, controlled=controls is not False)
+    chosen = find_recipe(recipe, cheaper=cheaper, images=images, seconds=length)
+    chosen = override(chosen, [*(settings or ()), *overrides])
     chosen = chosen if minutes is None else chosen.within(minutes)
     chosen = repeated(chosen) if repeatable else chosen
     if on is not None:
