@@ -26,7 +26,7 @@ from kdgen.registry import Spec
 from kdgen.types import Net, UserError, text
 from kdgen.types.arguments import Sigma, check_argument
 from kdgen.utils.cache import fingerprint
-from kdgen.utils.conditions import check_reads
+from kdgen.utils.conditions import check_told
 from kdgen.utils.convert import from_picture, to_pictures, write_text
 from kdgen.utils.devices import device_of
 
@@ -97,7 +97,7 @@ class Model(nn.Module):
             told["mask"] = missing.to(x).repeat_interleave(len(x) // len(missing), 0)
             x = x * (1 - told["mask"])
         if stops is not None:
-            check_reads(self.name, self.net, ["stops"])
+            check_told(self.name, self.net, "stops")
             told["stops"] = torch.full((len(x),), float(stops), device=where)
         out = tiling.apply(self.net, x, told)
         self._check_finite(out)
@@ -108,7 +108,7 @@ class Model(nn.Module):
 
     def _missing(self, mask: Tensor, shape: torch.Size) -> Tensor:
         """A mask that fits images of a shape ``(B, C, H, W)``, one for all or one each."""
-        check_reads(self.name, self.net, ["mask"])
+        check_told(self.name, self.net, "mask")
         if mask.shape[-2:] != shape[-2:] or shape[0] % len(mask):
             (tall, wide), (height, width) = mask.shape[-2:], shape[-2:]
             raise UserError(text("mask_size", "the mask has {tall}x{wide} pixels and the image {height}x{width}: make "

@@ -12,7 +12,7 @@ from kdgen.models.task_arguments import task_class, task_name
 from kdgen.recipe import STARTS, Checkpoint, Recipe
 from kdgen.registry import Spec
 from kdgen.report.report import Report, heading
-from kdgen.report.usage_snippets import needs_code, with_kdgen, without_kdgen
+from kdgen.report.usage_snippets import by_command, needs_code, with_kdgen, without_kdgen
 
 SOURCES = {
     "scenes": "procedural images that kdgen makes, which need no licence",
@@ -164,7 +164,9 @@ def _opening(report: Report | None, recipe: Recipe | None, net: Spec, kind: str)
 def _use(repo: str, kind: str, net: Spec, task: Mapping[str, Any]) -> str:
     """Lines to use the student with kdgen, and without."""
     how, code = without_kdgen(repo, net, task)
-    return f"```python\n{with_kdgen(repo, kind, task)}\n```\n\nWithout kdgen, {how}:\n\n```python\n{code}\n```"
+    line = by_command(repo, kind, net, task)
+    return "\n\n".join([f"```python\n{with_kdgen(repo, kind, task)}\n```", *filter(None, [line]),
+                        f"Without kdgen, {how}:", f"```python\n{code}\n```"])  # fmt: skip
 
 
 def _cost(report: Report | None) -> str:

@@ -7,11 +7,18 @@ from typing import Any
 from kdgen import registry
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec
-from kdgen.types import UserError
+from kdgen.types import Net, UserError
+from kdgen.utils.conditions import conditions_of
 
 RESTORE = 'student(Image.open("noisy.png"), sigma={sigma:g}).save("clean.png")'
 DRAW = 'student.generate(num_images=1, seed=0)[0].save("image.png")'
 CALL = "out = student.net(x)  # x (B, C, H, W) in [-1, 1]"
+
+TOLD = {
+    "mask": ("--mask missing.png", "`missing.png` is white where `in.png` is missing"),
+    "stops": ("--stops 2", "`--stops` is how many times the light was halved"),
+}
+"""What a net may be told beside a picture: as an option of ``kdgen restore``, and what that means."""
 
 HEAD = """import torch
 from huggingface_hub import hf_hub_download
@@ -90,6 +97,34 @@ def with_kdgen(repo: str, kind: str, task: Mapping[str, Any]) -> str:
     elif made_for.draws:
         use = DRAW
     return f'{imports}\nstudent = kdgen.load("{repo}")\n{use}'
+
+
+def by_command(repo: str, kind: str, net: Spec, task: Mapping[str, Any]) -> str:
+    """A line of the command line that restores pictures by a student, with what its net may be told, in Markdown.
+
+    Args:
+        repo: its id on the Hub.
+        kind: the name of its task.
+        net: its architecture.
+        task: what else is known of that.
+
+    Returns:
+        nothing for a student that restores no pictures.
+    """
+    made_for = task_class({"name": kind})
+    if not (made_for.takes_sigma or made_for.takes_strength or made_for.taught_alone):
+        return ""
+    try:
+        built: Net = registry.build("net", net)
+        read = conditions_of(built) or frozenset[str]()
+    except UserError:
+        read = frozenset()
+    sigma = task.get("sigma", 25)
+    told = [f"--sigma {sigma if isinstance(sigma, int | float) else 25:g}"] if made_for.takes_sigma else []
+    told += [option for name, (option, _) in TOLD.items() if name in read]
+    meant = "".join(f"; {meaning}" for name, (_, meaning) in TOLD.items() if name in read)
+    line = " ".join(["kdgen restore", repo, "in.png out.png", *told])
+    return f"From the command line, for a picture or a folder of pictures{meant}:\n\n```sh\n{line}\n```"
 
 
 def needs_code(net: Spec) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from PIL import Image
 
+from kdgen.models.abilities import opaque
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images
 from kdgen.recipe import parse
@@ -122,7 +123,8 @@ def _model(named: Named) -> Model:
 
 
 def _bytes(model: Model) -> int:
-    return sum(each.numel() * each.element_size() for each in [*model.parameters(), *model.buffers()])
+    held = sum(each.numel() * each.element_size() for each in [*model.parameters(), *model.buffers()])
+    return held + sum(each.num_bytes for each in opaque(model.net))
 
 
 def _answer(name: str, args: Sequence[Any]) -> Any:

@@ -1,6 +1,7 @@
 """Named endpoints for programs: what the page does, with plain parameters and plain answers."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -11,14 +12,15 @@ from gradio.utils import get_function_description
 from kdgen.presets import preset as find_preset
 from kdgen.recipe import override
 from kdgen.types import UserError, text
-from kdgen.ui import choices, comparing, exports
+from kdgen.ui import brush, choices, comparing, exports
+from kdgen.ui.composing import says_all
 from kdgen.ui.job import Job, new_session, not_done
 from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Runs
 from kdgen.ui.uploads import open_picture
-from kdgen.ui.visitors import accept
+from kdgen.ui.visitors import accept, parsed
 from kdgen.ui.watch import packed
 
 TeacherOutput = dict[str, Any]
@@ -110,6 +112,36 @@ def endpoints(runs: Runs, models: Models) -> None:
         runs.delete(run, session)
         return {"deleted": run}
 
+    def teacher(file: str, declaration: str, session: str) -> TeacherOutput:
+        """Bring a teacher of your own. It is kept for an hour, for its session alone, and with the runs that name it.
+
+        Args:
+            file: A restorer's weights as .safetensors, an .onnx file, or a zip of a model's folder.
+            declaration: JSON that says what the file does not: which net it is, its range, other inputs of an ONNX.
+            session: The secret of an earlier answer; empty begins a new session.
+
+        Returns:
+            Its name, which settings of /distill and names of /compare take; its task, parameters and what is to be
+            known of it; where that says all, a recipe for /distill as JSON, or why there is none; and the session.
+        """
+        session = session or new_session()
+        if not file:
+            raise UserError(text("no_teacher_file", "there is no file: upload one"))
+        if len(declaration) > runs.limits.text_bytes:
+            raise UserError(text("declaration_too_long", "this declaration is longer than {most:,} bytes: it is a few "
+                                 "lines", most=runs.limits.text_bytes))  # fmt: skip
+        declared = parsed(declaration) if declaration.strip() else None
+        reference, about = models.bring([Path(file)], declared, session)
+        notes, recipe = list(map(str, about.notes)), None
+        if says_all({"name": about.task}):
+            try:
+                found = models.inferred(reference, session, wait=runs.limits.request_seconds)
+                recipe = found.model_copy(update={"teacher": reference}).to_json()
+            except UserError as error:
+                notes.append(str(error))
+        return {"teacher": reference, "name": about.name, "task": about.task, "num_params": about.count,
+                "notes": notes, "recipe": recipe, "session": session}  # fmt: skip
+
     def student(run: str, session: str) -> str:
         """Download the student of a finished run as a zip.
 
@@ -128,7 +160,7 @@ def endpoints(runs: Runs, models: Models) -> None:
         Args:
             run: Its id.
             session: The session that it belongs to.
-            format: onnx, int8 (ONNX in 8-bit integers), or safetensors-fp16 (a zip).
+            format: onnx, onnx-fp16, int8 (ONNX in 8 bits), ncnn (a zip; nets of pictures), safetensors-fp16 (a zip).
 
         Returns:
             The file, and how near it is to the student, how large and how fast, as `kdgen export` measured it.
@@ -144,6 +176,8 @@ def endpoints(runs: Runs, models: Models) -> None:
         num_images: float,
         num_steps: float,
         session: str,
+        strength: float = 0.5,
+        mask: str | None = None,
     ) -> tuple[TeacherOutput, Any]:
         """Compare models on one input.
 
@@ -155,17 +189,27 @@ def endpoints(runs: Runs, models: Models) -> None:
             num_images: How many images models draw, 64 at most unless this app says otherwise.
             num_steps: Steps of students made to draw in few, 100 at most unless this app says otherwise.
             session: The session that run:ID belongs to.
+            strength: Of other damage done to it, which the models undo: 0 is the least they were made for, 1 the most.
+            mask: For inpainters, a picture as large as the photograph, white where that is missing; else by chance.
 
         Returns:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
-        options = comparing.Options.within(runs.limits, sigma=sigma, seed=seed, num_images=num_images,
-                                         num_steps=num_steps)  # fmt: skip
-        named = models.named_all(names.split(","), session or new_session())
+        options = comparing.Options.within(runs.limits, sigma=sigma, strength=strength, seed=seed,
+                                           num_images=num_images, num_steps=num_steps)  # fmt: skip
+        session = session or new_session()
+        named = models.named_all(names.split(","), session)
         if len(named) < 2:
             raise UserError(text("two_models_named", "name at least two models, with a comma between"))
         photo = open_picture(photograph, runs.limits) if photograph else comparing.photographs()[FIRST]
-        _, shown = models.worker.call("show", named, photo, options)
+        missing = None
+        if mask:
+            told = (models.task(each, session, wait=runs.limits.request_seconds) for each, *_ in named)
+            if not any(map(brush.told_a_mask, told)):
+                raise UserError(text("mask_untold", "none of these models is told what is missing: leave out the mask, "
+                                     "or name one that fills it in"))  # fmt: skip
+            missing = brush.drawn(mask, photo.size, runs.limits)
+        _, shown = models.worker.call("show", named, photo, options, missing)
         report = models.worker.call("measure", named, options.sigma)
         return report.model_dump(mode="json"), shown.sheet
 
@@ -179,14 +223,20 @@ def endpoints(runs: Runs, models: Models) -> None:
         photograph, zipped = gr.File(label="photograph", type="filepath"), gr.File(label="student")
         sigma, seed = gr.Number(25, label="sigma"), gr.Number(0, label="seed", precision=0)
         count, steps = gr.Number(16, label="num_images", precision=0), gr.Number(1, label="num_steps", precision=0)
+        strength, mask = gr.Number(0.5, label="strength"), gr.File(label="mask", type="filepath")
         table, sheet = gr.JSON(label="report"), gr.Image(label="picture", format="png")
+        bringing = [gr.File(label="file", type="filepath"), gr.Textbox("", label="declaration"),
+                    gr.Textbox("", label="session")]  # fmt: skip
+        _describe(gr.Button("teacher").click(teacher, bringing, [gr.JSON(label="teacher")], api_name="teacher",
+                                             concurrency_limit=2), teacher)  # fmt: skip
         _describe(gr.Button("student").click(student, [run, session], [zipped], api_name="student"), student)
         exporting = [gr.Textbox(label="run"), gr.Textbox(label="session"), gr.Textbox("onnx", label="format")]
         parity = gr.JSON(label="parity")
         _describe(gr.Button("export").click(export, exporting, [gr.File(label="file"), parity], api_name="export",
                                             concurrency_limit=2), export)  # fmt: skip
         comparison = gr.Button("compare").click(
-            compared, [listed, photograph, sigma, seed, count, steps, owner], [table, sheet], api_name="compare",
+            compared, [listed, photograph, sigma, seed, count, steps, owner, strength, mask], [table, sheet],
+            api_name="compare",
             concurrency_limit=1, concurrency_id="compare",
         )  # fmt: skip
         _describe(comparison, compared)

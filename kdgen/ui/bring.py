@@ -67,8 +67,8 @@ def panel(runs: Runs) -> Bringing:
         path = gr.Textbox(label=say("own_path"), info=say("own_path_info"), visible=False, elem_id="kd-own-path",
                           max_length=1000)  # fmt: skip
         with gr.Column() as declared:
-            files = gr.File(label=say("own_file"), file_count="multiple", file_types=[".safetensors", ".json", ".zip"],
-                            height=130, elem_id="kd-own-file")  # fmt: skip
+            files = gr.File(label=say("own_file"), file_count="multiple", height=130, elem_id="kd-own-file",
+                            file_types=[".safetensors", ".onnx", ".json", ".zip"])  # fmt: skip
             with gr.Row():
                 family = gr.Dropdown([(say("own_by_config"), ""), *((name, name) for name in FAMILIES)], value="",
                                      label=say("own_family"), info=say("own_family_info"),

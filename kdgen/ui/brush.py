@@ -14,6 +14,7 @@ from PIL import Image, ImageChops
 from kdgen.data.damages import make_damages
 from kdgen.types import UserError, text
 from kdgen.ui.limits import Limits
+from kdgen.ui.uploads import open_picture
 from kdgen.ui.words import say
 
 COLOUR = "#ff2d95"
@@ -70,6 +71,23 @@ def painted(files: Sequence[str], limits: Limits) -> Image.Image | None:
     return mask if mask is not None and mask.getbbox() else None
 
 
+def drawn(file: str, size: tuple[int, int], limits: Limits) -> Image.Image:
+    """A mask that a program uploaded, white where pixels are missing, as large as the picture that it is of.
+
+    Args:
+        file: a picture as large as the other was before either was shrunk.
+        size: of the other as it is worked on.
+        limits: of pictures.
+
+    Raises:
+        UserError: as ``open_picture``, and for one of another size.
+    """
+    mask = open_picture(file, limits).convert("L")
+    if mask.size != size:
+        raise UserError(text("mask_other_size", "the mask is not as large as the picture: make it so"))
+    return mask.point(lambda value: 255 * (value >= SEEN))
+
+
 def _layer(file: Path, limits: Limits) -> Image.Image:
     """How opaque a layer is, 0 or 255; judged by its header before it is decoded."""
     try:
@@ -92,4 +110,4 @@ def _no_layer() -> UserError:
                           "again"))  # fmt: skip
 
 
-__all__ = ["editor", "on", "painted", "told_a_mask"]
+__all__ = ["drawn", "editor", "on", "painted", "told_a_mask"]

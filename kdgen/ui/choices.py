@@ -169,20 +169,24 @@ def compose(
         settings: values by dotted key.
         student: another net than the preset's.
         described: what another teacher says of its task: shapes that the recipe's task takes over.
-        base: a recipe of the teacher's own, in place of the preset.
+        base: a recipe of the teacher's own, in place of the preset: of the other arguments those count in which they
+            differ from the preset.
     """
-    recipe = base or preset(name)
+    usual = preset(name)
+    recipe = base or usual
     task = recipe.task
     if base is None and teacher != recipe.teacher:
         args = _renamed(task.args, str(recipe.teacher).partition("#")[0], teacher.partition("#")[0])
         shapes = {key: value for key, value in (described or {}).items() if key in args and key != "name"}
         task = Spec(name=task.name, args={**args, **shapes})
-    stages = tuple(_stage(stage, methods, ratio, alpha) if stage.methods else stage for stage in recipe.stages)
+    stages = recipe.stages
+    if base is None or (list(methods), ratio, alpha) != (methods_of(usual), *ratio_of(usual)):
+        stages = tuple(_stage(stage, methods, ratio, alpha) if stage.methods else stage for stage in stages)
     length: dict[str, Any] = {"steps": steps, "seconds": None if steps else seconds}
     recipe = recipe.model_copy(update={"task": task, "teacher": teacher, "stages": stages, **length})
     if student is not None:
         recipe = recipe.model_copy(update={"student": student})
-    changed = {key: value for key, value in settings.items() if value_at(recipe, key) != value}
+    changed = {key: value for key, value in settings.items() if value_at(usual, key) != value}
     return override(recipe, [f"{key}={json.dumps(value)}" for key, value in changed.items()])
 
 

@@ -122,8 +122,10 @@ def on_photograph(
         models: by name; one alone is shown beside its input.
         picture: grey or RGB.
         options: how it is damaged; not at all, and without a truth, where it is damaged already.
-        mask: what is missing of it, light, for models that are told; drawn by chance if not given.
+        mask: what is missing of it, light, for models that are told; drawn by chance if not given, and of no account
+            where none of them is.
     """
+    mask = _heeded(mask, models)
     if options.noisy and mask is None:
         picture = _middle(picture, MOST_ENLARGED / int(shared_task(models).get("scale", 1)) ** 2)
     batch = shown_to(models, from_picture(picture)[0], options, mask)
@@ -181,7 +183,7 @@ def full_size(
         raise UserError(text("enlarged_too_large", "this picture would have {pixels:.1f} million pixels once it is "
                              "enlarged, and {most:.1f} million are the most: choose a smaller one",
                              pixels=pixels / 1e6, most=most / 1e6))  # fmt: skip
-    batch = shown_to(models, from_picture(picture)[0], options, mask)
+    batch = shown_to(models, from_picture(picture)[0], options, _heeded(mask, models))
     written = []
     for number, (name, model) in enumerate([("before", None), *models.items()]):
         made = batch.x if model is None else call(AsPictured(model, options.sigma), batch.x, batch.cond)
@@ -254,6 +256,11 @@ def photographs() -> dict[str, Image.Image]:
     """Photographs that are at hand, by name."""
     source = Photographs()
     return {name: Image.fromarray(source.picture(index)) for index, name in enumerate(source.names)}
+
+
+def _heeded(mask: Image.Image | None, models: Mapping[str, Model]) -> Image.Image | None:
+    """A mask where any of the models is told what is missing."""
+    return mask if any("mask" in (conditions_of(model.net) or ()) for model in models.values()) else None
 
 
 def _middle(picture: Image.Image, pixels: float) -> Image.Image:

@@ -109,7 +109,7 @@ def composed(chosen: Values, session: str, models: Models, *, wait: float) -> Re
     """
     other = chosen.teacher != preset(chosen.preset).teacher
     described = models.task(chosen.teacher, session, wait=wait) if other else None
-    own = described is not None and chosen.teacher.startswith("own:") and task_class(described).takes_strength
+    own = described is not None and chosen.teacher.startswith("own:") and says_all(described)
     steps = chosen.unit == "steps"
     made: dict[str, Any] = {
         "teacher": chosen.teacher, "methods": chosen.methods or [], "ratio": chosen.ratio, "alpha": chosen.alpha,
@@ -123,6 +123,12 @@ def composed(chosen: Values, session: str, models: Models, *, wait: float) -> Re
     share = SHARES.get(chosen.share, SHARES["1/8"])
     use = models.proposed(recipe, chosen.teacher, session, share, chosen.family, wait=wait)
     return choices.compose(chosen.preset, student=use, **made)
+
+
+def says_all(facts: Mapping[str, Any]) -> bool:
+    """Whether a recipe follows from what a model says of its task: of restorers and of what a teacher alone defines."""
+    task = task_class(facts)
+    return task.takes_strength or task.taught_alone
 
 
 def on_pictures(recipe: Recipe, reference: str) -> Recipe:
@@ -153,4 +159,4 @@ def lengths(chosen: Values, recipe: Recipe, runs: Runs, estimates: Estimates, wo
     return found
 
 
-__all__ = ["SHARES", "Values", "composed", "lengths", "on_pictures", "submit"]
+__all__ = ["SHARES", "Values", "composed", "lengths", "on_pictures", "says_all", "submit"]

@@ -4,14 +4,17 @@ import json
 import shutil
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from html import escape
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import gradio as gr
 
+from kdgen.models.task_arguments import changes_images
 from kdgen.types import Text, UserError, text
 from kdgen.types.text import replaced
 from kdgen.ui import markup
@@ -22,8 +25,9 @@ from kdgen.ui.sessions import session_of
 from kdgen.ui.watch import View, served
 from kdgen.ui.words import say, words_for
 
-FORMATS = {"onnx": ".onnx", "int8": "-int8.onnx", "safetensors-fp16": "-fp16"}
-"""The formats that are offered, and how their files end; a folder is packed."""
+FORMATS = {"onnx": ".onnx", "onnx-fp16": "-fp16.onnx", "int8": "-int8.onnx", "ncnn": "-ncnn",
+           "safetensors-fp16": "-fp16"}  # fmt: skip
+"""What students are exported to, and how the files end; a folder is packed."""
 
 SECONDS = 300.0
 """Longest time of an export."""
@@ -45,6 +49,21 @@ class Downloads:
         """Their paths, as Gradio knows them."""
         for job in self.runs.all():
             yield from map(str, (served(self.runs) / job.place).glob("*"))
+
+
+def offered(task: str = "") -> list[str]:
+    """The formats that make sense for a student and can be written here: ncnn is for nets that change pictures.
+
+    Args:
+        task: the name of the student's task.
+    """
+    ncnn = has_ncnn() and bool(task) and changes_images({"name": task})
+    return [format for format in FORMATS if format != "ncnn" or ncnn]
+
+
+def has_ncnn() -> bool:
+    """Whether what writes ncnn files is installed here."""
+    return all(find_spec(name) is not None for name in ("ncnn", "pnnx"))
 
 
 def exported(runs: Runs, job: Job, format: str) -> tuple[Path, dict[str, Any]]:
@@ -99,8 +118,10 @@ def _made(runs: Runs, job: Job, format: str, folder: Path, name: str) -> Path:
 def panel(runs: Runs, shown: View) -> None:
     """The accordion that exports the run that is shown."""
     with gr.Accordion(say("export"), open=False, elem_id="kd-export", elem_classes="kd-fold"):
-        choices = [(say(f"export_{format.replace('-', '_')}"), format) for format in FORMATS]
-        format = gr.Radio(choices, value="onnx", label=say("export_format"), info=say("export_info"))
+        format = gr.Radio(_choices(offered()), value="onnx", label=say("export_format"), info=say("export_info"),
+                          elem_id="kd-export-format")  # fmt: skip
+        if not has_ncnn():
+            gr.HTML(say("export_without_ncnn"), elem_classes="kd-hint", padding=False)
         go = gr.Button(say("export_go"), elem_id="kd-export-go")
         table = gr.HTML(elem_id="kd-parity")
         file = gr.DownloadButton(say("export_download"), visible=False, elem_id="kd-export-file")
@@ -113,8 +134,19 @@ def panel(runs: Runs, shown: View) -> None:
         return [parity_table(parity, words_for(request)), gr.update(value=str(path), visible=True)]
 
     go.click(make, [shown.chosen, format], [table, file], api_visibility="private", concurrency_limit=2)
-    shown.chosen.change(lambda: ["", gr.update(visible=False)], None, [table, file], api_visibility="private",
+
+    def other(id: str | None, request: gr.Request) -> list[Any]:
+        task = ""
+        with suppress(UserError):
+            task = runs.get(id or "", session_of(request)).task
+        return [gr.update(choices=_choices(offered(task)), value="onnx"), "", gr.update(visible=False)]
+
+    shown.chosen.change(other, [shown.chosen], [format, table, file], api_visibility="private",
                         show_progress="hidden", queue=False)  # fmt: skip
+
+
+def _choices(formats: Sequence[str]) -> list[tuple[Any, str]]:
+    return [(say(f"export_{format.replace('-', '_')}"), format) for format in formats]
 
 
 def parity_table(parity: Mapping[str, Any], words: Mapping[str, str]) -> str:

@@ -27,7 +27,7 @@ Kind = Literal["teacher", "pictures"]
 NAME = re.compile(r"own:([0-9a-f]{16})")
 """How visitors name what they brought."""
 
-WITHIN = re.compile(r"\./own/([0-9a-f]{16})(?:/checkpoint\.json|/[\w.-]+\.safetensors)?")
+WITHIN = re.compile(r"\./own/([0-9a-f]{16})(?:/checkpoint\.json|/[\w.-]+\.(?:safetensors|onnx))?")
 """How the recipe of a run names it."""
 
 FOLDER, CACHE = "own", "cache"
@@ -154,11 +154,12 @@ def within(folder: Path) -> str:
 
 
 def entry(folder: Path) -> Path:
-    """What ``kdgen.load`` opens of a folder: a declaration, weights that nothing lies beside, or the folder itself."""
+    """What ``kdgen.load`` opens of a folder: a declaration, a file that nothing lies beside, or the folder itself."""
     if (folder / DECLARATION).is_file():
         return folder / DECLARATION
     beside = any((folder / name).is_file() for name in ("config.json", "model_index.json"))
-    return next(iter([] if beside else folder.glob("*.safetensors")), folder)
+    alone = [] if beside else [path for kind in ("safetensors", "onnx") for path in folder.glob(f"*.{kind}")]
+    return next(iter(alone), folder)
 
 
 def brought(recipe: str) -> list[str]:

@@ -3,31 +3,31 @@
 import json
 import re
 import shutil
-import stat
 import struct
 import warnings
-import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from kdgen.data.photographs import Photographs
+from kdgen.metrics.cost import num_params
+from kdgen.models.adapters.onnx_model import OnnxModel
 from kdgen.models.adapters.restorer import Restorer
-from kdgen.models.hub_cache import fetchable
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images, task_class, task_name
 from kdgen.types import Text, UserError, text
 from kdgen.types.text import replaced
+from kdgen.ui import graphs
 from kdgen.ui.own import DECLARATION, About, entry
 from kdgen.ui.visitors import check_facts, check_sizes
+from kdgen.ui.zips import JSON_BYTES, PICKLES, unpack
 from kdgen.utils.schema import read_json_text
 
 WEIGHTS = "model.safetensors"
-ENTRIES, JSON_BYTES, HEADER_BYTES, TENSORS = 64, 1_000_000, 4_000_000, 20_000
-"""Files of a zip, bytes of a file of JSON and of the header of weights, and tensors in these, at most."""
+GRAPH = "model.onnx"
+HEADER_BYTES, TENSORS = 4_000_000, 20_000
+"""Bytes of the header of weights, and tensors in these, at most."""
 
-SOUND = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".onnx", ".h5", ".npz", ".npy")
 UNSOUND = re.compile(r"[^\w.-]+", re.ASCII)
 """What no name of a file has that is kept."""
 
@@ -36,10 +36,11 @@ UNKNOWN = {
                             "config.json beside them"),
     "no_spandrel": text("no_spandrel_here", "spandrel, which tells nets by their weights alone, is not installed here: "
                         "say which net it is, or upload the config.json beside the weights"),
+    "no_onnx": text("no_onnx_here", "onnx and onnxruntime, which open .onnx files, are not installed here: upload "
+                    "weights as .safetensors, or ask whoever runs this app for `pip install 'kdgen[onnx]'`"),
 }  # fmt: skip
-"""What is said of weights alone that nobody knows."""
+"""What is said of files that nobody knows, or that nothing here opens."""
 
-CHUNK = 2**20
 NOTE = 300
 """Characters of a note on what was loaded, at most."""
 
@@ -49,9 +50,9 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
 
     Args:
         files: that were uploaded: a zip of a student's or a model's folder; its files, a `config.json` among them; or
-            weights alone or with the JSON of a declaration.
-        declared: for weights alone, a declaration as ``kdgen.recipe.Checkpoint`` says, without its file; of a restorer
-            that is known by its weights there need be none.
+            weights or an ONNX file, alone or with the JSON of a declaration.
+        declared: for a file alone, a declaration as ``kdgen.recipe.Checkpoint`` says, without its file; of a restorer
+            that is known by its weights, and of an ONNX file of which more is not to be said, there need be none.
         most: bytes of all files.
         folder: an empty one.
 
@@ -68,11 +69,15 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
     for path in folder.rglob("*.safetensors"):
         check_header(path)
     _check_configurations(folder)
-    name = next(iter(sorted(files, key=lambda file: file.suffix.lower() != ".safetensors"))).stem[:60]
+    name = next(iter(sorted(files, key=lambda file: file.suffix.lower() == ".json"))).stem[:60]
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
+            for path in folder.glob("*.onnx"):
+                graphs.check_file(path)
             model = load(entry(folder))
+            if isinstance(model.net, OnnxModel):
+                graphs.check_net(model.net, model.task)
             _try(model)
     except UserError as error:
         if (key := error.text.key) in UNKNOWN:
@@ -87,40 +92,10 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
                              "large: its task and a student of a tenth of its cost follow from that, whatever the "
                              "preset says.", net=model.net.descriptor.architecture.name,
                              scale=model.net.scale))  # fmt: skip
-    count = sum(each.numel() for each in model.parameters())
-    return About("teacher", name, task_name(model.task), count, tuple(notes))
-
-
-def unpack(file: Path, folder: Path, most: int) -> None:
-    """Take the files of a model out of a zip, and nothing else.
-
-    Raises:
-        UserError: for a damaged one; paths that lead elsewhere, links, too many files or bytes; and pickles alone.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
-            if len(entries) > ENTRIES:
-                raise UserError(text("zip_too_many_files", "this zip holds {count:,} files: a model's folder has "
-                                     "{most} at most", count=len(entries), most=ENTRIES))  # fmt: skip
-            names = _sound([entry.filename for entry in entries])
-            if any(stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG) for entry in entries):
-                raise UserError(text("zip_link", "this zip holds a link or a device: zip the files themselves"))
-            if any(entry.flag_bits & 1 for entry in entries):
-                raise UserError(text("zip_password", "this zip asks for a password: zip the files without one"))
-            wanted = _wanted(names)
-            left = most
-            for entry, name in zip(entries, names, strict=True):
-                if name in wanted:
-                    left = _extract(archive, entry, folder / name, left, most)
-    except UserError:
-        raise
-    except FileExistsError:
-        raise UserError(text("zip_twice", "this zip holds one file twice: zip the folder anew")) from None
-    except Exception:  # decompressors raise whatever they do
-        raise UserError(
-            text("zip_damaged", "this zip is damaged or of a kind that is not read: zip the folder anew")
-        ) from None
+    if isinstance(model.net, OnnxModel):
+        notes.insert(0, text("known_by_graph", "It is an ONNX file that makes images of images: its task and a "
+                             "student of a tenth of its cost follow from that, whatever the preset says."))  # fmt: skip
+    return About("teacher", name, task_name(model.task), num_params(model.net), tuple(notes))
 
 
 def check_header(path: Path) -> None:
@@ -169,34 +144,34 @@ def _check_configurations(folder: Path) -> None:
 
 def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: Path, most: int) -> None:
     """Files that were uploaded one by one."""
-    weights = [file for file in files if file.suffix.lower() == ".safetensors"]
+    weights = [file for file in files if file.suffix.lower() in (".safetensors", ".onnx")]
     texts = [file for file in files if file.suffix.lower() == ".json"]
     if other := next((file for file in files if file not in (*weights, *texts)), None):
         pickle = other.suffix.lower() in PICKLES
         reason = text("may_run_code", ", for others may run code when they are read") if pickle else Text("")
-        raise UserError(text("safetensors_alone", "{file}: weights are taken as .safetensors alone{reason}",
+        raise UserError(text("safetensors_alone", "{file}: a teacher is taken as .safetensors or .onnx{reason}",
                              file=other.name[:60], reason=reason))  # fmt: skip
     if len(weights) != 1 or len(texts) > 1:
         raise UserError(
             text(
                 "upload_one",
-                "upload one .safetensors file, beside it a config.json if there is one; or a zip of the folder",
+                "upload one .safetensors or .onnx file, beside it its JSON if there is any; or a zip of the folder",
             )
         )
     if weights[0].stat().st_size > most:
         raise UserError(text("weights_too_large", "{file} has more than {most:,.0f} MB: choose a smaller model",
                              file=weights[0].name[:60], most=most / 1e6))  # fmt: skip
     data = _read(texts[0]) if texts else None
-    if data is not None and ("kdgen" in data or "_class_name" in data):
+    kind = weights[0].suffix.lower()
+    name = GRAPH if kind == ".onnx" else WEIGHTS
+    if kind != ".onnx" and data is not None and ("kdgen" in data or "_class_name" in data):
         name = WEIGHTS if "kdgen" in data else "diffusion_pytorch_model.safetensors"
         (folder / "config.json").write_text(json.dumps(data), encoding="utf-8")
-    else:
-        if (declaration := data if data is not None else declared) is None:
-            shutil.copyfile(weights[0], folder / f"{UNSOUND.sub('-', weights[0].stem)[:60]}.safetensors")
-            return
-        name = WEIGHTS
-        named = {**declaration, "file": WEIGHTS, "name": declaration.get("name") or weights[0].stem[:60]}
+    elif (declaration := data if data is not None else declared) is not None:
+        named = {**declaration, "file": name, "name": declaration.get("name") or weights[0].stem[:60]}
         (folder / DECLARATION).write_text(json.dumps(named), encoding="utf-8")
+    else:
+        name = f"{UNSOUND.sub('-', weights[0].stem)[:60]}{kind}"
     shutil.copyfile(weights[0], folder / name)
 
 
@@ -219,53 +194,6 @@ def _read(file: Path) -> dict[str, Any]:
     return data
 
 
-def _sound(names: Sequence[str]) -> list[str]:
-    """Names in a zip without the folder that all of them lie in."""
-    for name in names:
-        if not SOUND.fullmatch(name) or {"..", "."} & set(name.split("/")):
-            raise UserError(text("zip_elsewhere", "this zip holds {name!r}, a path that leads elsewhere: zip the "
-                                 "folder itself", name=name[:60]))  # fmt: skip
-    tops = {name.partition("/")[0] for name in names if not name.startswith("__MACOSX/")}
-    inside = all("/" in name for name in names) and len(tops) == 1
-    return [name.partition("/")[2] if inside else name for name in names]
-
-
-def _wanted(names: Sequence[str]) -> set[str]:
-    wanted = set(fetchable(names))
-    if not any(name.endswith(".safetensors") for name in wanted):
-        if pickle := next((name for name in names if name.endswith(PICKLES)), None):
-            raise UserError(text("zip_pickle", "this zip holds its weights as {file}, which may run code when it is "
-                                 "read and never is: save them as safetensors",
-                                 file=PurePosixPath(pickle).name[:60]))  # fmt: skip
-        raise UserError(
-            text("zip_no_weights", "this zip holds no weights of a student or of a diffusers model as safetensors")
-        )
-    if not wanted & {"config.json", "model_index.json"}:
-        raise UserError(
-            text(
-                "zip_no_config",
-                "this zip has no config.json: upload the .safetensors file itself, and say which net it is",
-            )
-        )
-    return {name for name in wanted if PurePosixPath(name).suffix in (".json", ".safetensors")}
-
-
-def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, left: int, most: int) -> int:
-    """Write a file of a zip. Returns the bytes that are left for others."""
-    largest = min(left, JSON_BYTES) if target.suffix == ".json" else left
-    target.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with archive.open(entry) as source, target.open("xb") as out:
-        while chunk := source.read(CHUNK):
-            count += len(chunk)
-            if count > largest:
-                raise UserError(text("zip_too_large", "what this zip holds has more than {most:,.0f} MB, or a JSON "
-                                     "file of more than {most_json:g} MB: choose a smaller model", most=most / 1e6,
-                                     most_json=JSON_BYTES / 1e6))  # fmt: skip
-            out.write(chunk)
-    return left - count
-
-
 def _try(model: Model) -> None:
     """Let a model do once what it was made for. Raises UserError where it does not."""
     if changes_images(model.task):
@@ -282,4 +210,4 @@ def _level(task: Mapping[str, Any]) -> float | None:
     return float(sigma[0] if isinstance(sigma, list) else sigma)
 
 
-__all__ = ["check_header", "keep", "unpack"]
+__all__ = ["check_header", "keep"]

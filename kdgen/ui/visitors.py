@@ -122,7 +122,7 @@ def accept(recipe: Recipe | str | Mapping[str, Any], session: str, runs: Runs) -
             raise UserError(text("recipe_too_long", "this recipe is longer than {most:,} bytes: a recipe is short "
                                  "JSON text",
                                  most=limits.text_bytes))  # fmt: skip
-        recipe = _read(recipe)
+        recipe = parsed(recipe)
     if not isinstance(recipe, Recipe):
         recipe = parse(recipe)
     data = recipe.model_dump(mode="json")
@@ -163,7 +163,8 @@ class Naming:
     pictures: Callable[[Any], str]
 
 
-def _read(given: str) -> dict[str, Any]:
+def parsed(given: str) -> dict[str, Any]:
+    """The object that JSON text of a visitor holds. Raises UserError for anything else."""
     try:
         data = json.loads(given)
     except (ValueError, RecursionError) as error:
@@ -171,7 +172,9 @@ def _read(given: str) -> dict[str, Any]:
         reason = Text(str(error)[:100], "json_at" if place else "", place)
         raise UserError(text("no_json", "this is no JSON: {error}", error=reason)) from None
     if not isinstance(data, dict):
-        raise UserError(text("no_object", "a recipe is a JSON object: take one from a preset and edit it"))
+        raise UserError(
+            text("no_object", "this JSON is no object: write it in braces, as recipes and declarations are")
+        )
     return data
 
 
@@ -265,4 +268,4 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
     return value
 
 
-__all__ = ["ID", "STUDENTS", "TEACHERS", "accept", "check_facts", "check_sizes", "resolve"]
+__all__ = ["ID", "STUDENTS", "TEACHERS", "accept", "check_facts", "check_sizes", "parsed", "resolve"]

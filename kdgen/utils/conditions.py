@@ -84,6 +84,28 @@ def check_reads(caller: str, net: Net, names: Iterable[str]) -> None:
                                  able=able))  # fmt: skip
 
 
+def check_told(model: str, net: Net, name: str) -> None:
+    """Refuse what a user says beside an image to a model that is not told it.
+
+    Args:
+        model: what it is called.
+        net: its net.
+        name: of the condition, as the user knows it: ``mask`` or ``stops``.
+
+    Raises:
+        UserError: naming the model, and nets that can be told.
+    """
+    read = conditions_of(net)
+    if read is None:
+        raise UserError(text("told_unsaid", "{model} does not say whether it takes {name}: if it does, declare "
+                             "`conditions = frozenset({{{name!r}}})` on its net, else leave {name} out", model=model,
+                             name=name))  # fmt: skip
+    if name not in read:
+        able = nets_reading(name) or [text("none_registered", "none that is registered")]
+        raise UserError(text("takes_no", "{model} takes no {name}: leave it out, or name a model that was trained "
+                             "with it (nets that can be: {able:, })", model=model, name=name, able=able))  # fmt: skip
+
+
 def check_conditions(net: Conditioned, **cond: Tensor | None) -> None:
     """Refuse, in a net whose arguments settle what it reads, a condition that it does not: None stands for untold.
 

@@ -34,6 +34,7 @@ class Session:
             options.intra_op_num_threads = threads
             options.log_severity_level = 4
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.add_session_config_entry("session.load_model_format", "ONNX")  # never what its bytes look like
             self._by_threads[threads] = onnxruntime.InferenceSession(
                 self.file, options, providers=["CPUExecutionProvider"]
             )

@@ -23,4 +23,5 @@ def test_a_card_holds_metadata_figures_use_and_recipe() -> None:
     assert "29.50" in page
     assert "30.25" in page
     assert 'kdgen.load("ORG/denoise")' in page
+    assert "\nkdgen restore ORG/denoise in.png out.png --sigma 25\n" in page
     assert parse(page.split("```json\n")[1].split("```")[0]) == recipe

@@ -9,7 +9,7 @@ from PIL import Image
 
 from kdgen.models.model import Model, build_net
 from kdgen.registry import Spec
-from kdgen.report.usage_snippets import with_kdgen, without_kdgen
+from kdgen.report.usage_snippets import by_command, with_kdgen, without_kdgen
 from kdgen.utils.conditions import call as called
 
 DENOISE = {"name": "denoise", "sigma": 25}
@@ -89,3 +89,22 @@ def test_other_nets_and_tasks() -> None:
     assert "sigma=25)" in with_kdgen("a/b", "denoise", {"sigma": [0, 55]})
     assert "student.generate(" in with_kdgen("a/b", "generate", {})
     assert "student.net(x)" in with_kdgen("a/b", "decode", {})
+
+
+@pytest.mark.parametrize(("kind", "net", "line"), [
+    ("restore", {"name": "compact", "args": {"width": 4, "depth": 1, "scale": 2}}, ""),
+    ("restore", {"name": "unet", "args": {"widths": [4, 6], "mask": True, "blind": True}}, " --mask missing.png"),
+    ("restore", {"name": "unet", "args": {"widths": [4, 6], "mask": True, "stops": True}},
+     " --mask missing.png --stops 2"),
+    ("restore", {"name": "nobodys"}, ""),
+    ("denoise", {"name": "half_res"}, " --sigma 15"),
+    ("translate", {"name": "kuwahara"}, ""),
+])  # fmt: skip
+def test_a_restorer_is_run_by_one_line_with_what_its_net_is_told(kind: str, net: dict[str, Any], line: str) -> None:
+    said = by_command("acme/tiny", kind, Spec.model_validate(net), {"sigma": 15})
+    assert said.partition("```sh\n")[2] == f"kdgen restore acme/tiny in.png out.png{line}\n```"
+    assert ("white where" in said) == ("--mask" in line)
+
+
+def test_what_restores_no_pictures_has_no_such_line() -> None:
+    assert by_command("acme/tiny", "generate", Spec(name="mlp_generator"), {}) == ""

@@ -6,13 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
+from bringing import zipped
 from gradio_client import handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from serving import TINY, ended
 
 import kdgen
+from kdgen.models.model import Model, build_net
 from kdgen.presets import preset
+from kdgen.recipe import parse
+from kdgen.registry import Spec
 from kdgen.ui.job import new_session
 
 
@@ -28,12 +33,14 @@ def test_a_program_distils_and_compares(client, finished, tmp_path):
         archive.extractall(tmp_path / "student")
     assert kdgen.load(tmp_path / "student").task["name"] == "denoise"
 
-    for format in ("onnx", "int8", "safetensors-fp16"):
+    for format in ("onnx", "onnx-fp16", "int8", "safetensors-fp16"):
         file, parity = client.predict(run, session, format, api_name="/export")
         assert Path(file).stat().st_size > 1000
         assert (parity["format"], len(parity["agreement"]) > 0) == (format, True)
         assert parity["max_abs_error"] < (0.5 if format == "int8" else 0.01)
-    with pytest.raises(AppError, match="a student is exported as onnx, int8, safetensors-fp16, not as 'exe'"):
+    with pytest.raises(
+        AppError, match="a student is exported as onnx, onnx-fp16, int8, ncnn, safetensors-fp16, not as 'exe'"
+    ):
         client.predict(run, session, "exe", api_name="/export")
 
     photo = tmp_path / "photo.png"
@@ -51,12 +58,68 @@ def test_a_program_distils_and_compares(client, finished, tmp_path):
 def test_the_endpoints_are_documented(client):
     told = client.view_api(return_format="dict")["named_endpoints"]
     assert set(told) == {"/presets", "/distill", "/status", "/runs", "/stop", "/resume", "/delete", "/student", "/export",
-                         "/compare"}  # fmt: skip
+                         "/compare", "/teacher"}  # fmt: skip
     assert [p["parameter_name"] for p in told["/status"]["parameters"]] == ["run", "session"]
     for name, endpoint in told.items():
         for parameter in endpoint["parameters"]:
             assert len(parameter["python_type"]["description"]) > 5, f"{name}: {parameter['parameter_name']}"
     assert client.predict(api_name="/presets")["denoiser"]["denoise"].startswith("A small grey denoiser")
+
+
+def test_a_program_brings_a_teacher_and_gets_a_recipe_of_it(client, session, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from onnx_files import style
+
+    style(tmp_path / "a.onnx", end="clip", wasted=64, more=True)
+    file = handle_file(tmp_path / "a.onnx")
+    with pytest.raises(AppError, match=r"a.onnx reads more than an image"):
+        client.predict(file=file, session=session, api_name="/teacher")
+    told = client.predict(file=file, declaration='{"inputs": {"strength": 1}}', session=session, api_name="/teacher")
+    assert (told["name"], told["task"], told["session"]) == ("a", "translate", session)
+    recipe = parse(told["recipe"])
+    assert (recipe.teacher, recipe.task.name) == (told["teacher"], "translate")
+    begun = client.predict(recipe=told["recipe"], session=session, api_name="/distill")
+    client.predict(run=begun["run"], session=session, api_name="/stop")
+    with pytest.raises(AppError, match="this JSON is no object"):
+        client.predict(file=file, declaration="[]", session=session, api_name="/teacher")
+
+
+def test_a_program_says_how_strong_damage_is_and_what_is_missing(client, session, tmp_path):
+    names = []
+    for number in range(2):
+        torch.manual_seed(number)
+        args = {"channels": 3, "widths": [4, 6], "blocks": 1, "blind": True, "mask": True}
+        net, use = build_net(Spec(name="unet", args=args), 3)
+        facts = {"name": "restore", "damages": ["mask"]}
+        Model(net.eval(), name=f"it{number}", channels=3, use=use, task=facts).save(tmp_path / str(number))
+        files = {path.name: path.read_bytes() for path in (tmp_path / str(number)).iterdir()}
+        packed = handle_file(zipped(tmp_path / f"{number}.zip", files))
+        names.append(client.predict(file=packed, session=session, api_name="/teacher")["teacher"])
+    Image.effect_noise((96, 64), 40).save(tmp_path / "photo.png")
+    mask = Image.new("L", (96, 64))
+    mask.paste(255, (0, 0, 48, 64))
+    mask.save(tmp_path / "mask.png")
+    mask.resize((48, 32)).save(tmp_path / "small.png")
+    whole = {"names": ",".join(names), "photograph": handle_file(tmp_path / "photo.png"), "session": session,
+             "api_name": "/compare"}  # fmt: skip
+    sheets = [picture_of(client.predict(**whole, **more)[1]) for more in (
+        {"mask": handle_file(tmp_path / "mask.png")}, {"mask": handle_file(tmp_path / "mask.png"), "seed": 1},
+        {"strength": 0}, {"strength": 1},
+    )]  # fmt: skip
+    assert sheets[0] == sheets[1], "nothing is left to chance"
+    assert len(set(sheets)) == 3
+    with pytest.raises(AppError, match="the mask is not as large as the picture"):
+        client.predict(**whole, mask=handle_file(tmp_path / "small.png"))
+    with pytest.raises(AppError, match="strength is a share in"):
+        client.predict(**whole, strength=2)
+    with pytest.raises(AppError, match="none of these models is told what is missing"):
+        client.predict(**{**whole, "names": "denoiser,gan"}, mask=handle_file(tmp_path / "mask.png"))
+
+
+def picture_of(answer):
+    path = answer["path"] if isinstance(answer, dict) else answer
+    with Image.open(path) as image:
+        return image.convert("RGB").tobytes()
 
 
 def test_a_run_is_its_sessions_alone(client, session, server):

@@ -75,6 +75,13 @@ def test_an_inpainter_is_told_what_is_missing_by_chance_or_by_hand() -> None:
     assert not np.array_equal(np.asarray(told.pair[1]), np.asarray(to_pictures(untold.detach().clamp(-1, 1))[0]))
 
 
+def test_a_mask_is_of_no_account_to_models_that_are_told_none() -> None:
+    models = {"it": restorer(Spec(name="half_res", args={"channels": 3}), ["dark"])}
+    whole = Image.new("L", PICTURE.size, 255)
+    with_mask, without = (comparing.on_photograph(models, PICTURE, OPTIONS, mask) for mask in (whole, None))
+    assert np.array_equal(np.asarray(with_mask.pair[0]), np.asarray(without.pair[0]))
+
+
 def test_damage_is_as_strong_as_is_asked_and_an_upscaler_is_shown_a_small_picture() -> None:
     clean = from_picture(PICTURE)[0]
     dark = {"it": restorer(Spec(name="half_res", args={"channels": 3}), ["dark"])}

@@ -52,3 +52,12 @@ def test_the_name_of_a_run_does_not_tell_where_its_files_are():
     for job in jobs:
         assert job.id not in job.place
         assert job.owner not in job.place
+
+
+def test_ncnn_is_offered_where_it_is_installed_for_nets_that_change_pictures(monkeypatch):
+    every = ["onnx", "onnx-fp16", "int8", "safetensors-fp16"]
+    monkeypatch.setattr(exports, "has_ncnn", lambda: True)
+    assert sorted(exports.offered("restore")) == sorted([*every, "ncnn"])
+    assert exports.offered("generate") == exports.offered() == every
+    monkeypatch.setattr(exports, "has_ncnn", lambda: False)
+    assert exports.offered("restore") == every

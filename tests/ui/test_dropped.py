@@ -64,6 +64,57 @@ def test_a_restorers_file_needs_no_declaration_and_its_task_and_student_follow_f
     assert [path.name for path in (home / "own").glob("*/*.safetensors")] == ["4x-Photo-v2-.safetensors"]
 
 
+def test_an_onnx_file_needs_no_declaration_either(models, runs, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from onnx_files import style
+
+    style(tmp_path / "My style!.onnx", end="clip", wasted=64)
+    reference, about = models.bring([tmp_path / "My style!.onnx"], None, MINE)
+    assert (about.name, about.task, about.count) == ("My style!", "translate", 81 + 3 + 2 * 3 * 64 * 9)
+    assert "is an ONNX file" in about.notes[0]
+    assert not (tmp_path / "My style!.onnx").exists()
+    recipe = composed(Values.of(chosen(reference)), MINE, models, wait=900)
+    assert (recipe.task.name, recipe.teacher, recipe.seconds) == ("translate", reference, 30)
+    accepted = accept(recipe, MINE, runs)
+    assert accepted.teacher == f"./own/{reference[4:]}/My-style-.onnx"
+    home = runs.home(runs.submit(accepted, MINE))
+    assert [path.name for path in (home / "own").glob("*/*.onnx")] == ["My-style-.onnx"]
+
+
+def test_an_onnx_file_comes_with_a_declaration_of_what_it_does_not_say(models, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from onnx_files import style
+
+    style(tmp_path / "a.onnx", more=True, end="clip", scale=4)
+    with pytest.raises(UserError, match="reads more than an image: declare"):
+        models.bring([tmp_path / "a.onnx"], None, MINE)
+    (tmp_path / "a.json").write_text('{"file": "/etc/passwd", "inputs": {"strength": 1}}')
+    reference, about = models.bring([tmp_path / "a.onnx", tmp_path / "a.json"], None, MINE)
+    assert (about.name, about.task) == ("a", "restore")
+    assert models.named(reference, MINE)[1].endswith("/checkpoint.json")
+    assert models.task(reference, MINE, wait=900)["scale"] == 4
+
+
+def test_what_stands_as_in_the_preset_follows_from_the_teacher_and_what_was_chosen_stays(models, tmp_path):
+    reference, _ = models.bring([compact(tmp_path / "a.safetensors")], None, MINE)
+    own = models.inferred(reference, MINE, wait=900)
+    assert own.task.args["aim"] == "teacher"
+    ratios = {kind: [name for name in choices.presets_of(kind) if choices.ratio_of(choices.preset(name))[1] < 1]
+              for kind in choices.KINDS}  # fmt: skip
+    other = choices.preset(next(name for names in ratios.values() for name in names))
+    made = {"teacher": reference, "steps": None, "seconds": 30.0, "base": own,
+            "settings": {key: choices.value_at(other, key) for key in choices.ADVANCED}}  # fmt: skip
+    ratio, alpha = choices.ratio_of(other)
+    recipe = choices.compose(other.name, methods=choices.methods_of(other), ratio=ratio, alpha=alpha, **made)
+    assert recipe.stages == own.stages
+    assert (recipe.batch_size, recipe.cache) == (own.batch_size, own.cache)
+    settings = {**made["settings"], "batch_size": 3}
+    changed = {**made, "settings": settings, "methods": ["output"], "ratio": "fixed", "alpha": 0.25}
+    recipe = choices.compose(other.name, **changed)
+    assert {stage.ratio.args["alpha"] for stage in recipe.stages} == {0.25}
+    assert (recipe.batch_size, recipe.cache) == (3, own.cache)
+
+
 def test_weights_that_nobody_knows_are_to_be_named(models, tmp_path):
     with pytest.raises(UserError, match="say it, or upload the config"):
         models.bring([weights(tmp_path / "mine.safetensors", "dncnn", channels=1)], None, MINE)

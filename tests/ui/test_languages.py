@@ -158,7 +158,8 @@ def test_what_is_refused_of_an_upload_is_said_in_chinese_without_paths(tmp_path:
     with pytest.raises(UserError) as refused:
         teacher_files.keep([tmp_path / "a.pt"], None, 10**6, tmp_path)
     assert (
-        translated(refused.value, CHINESE) == "a.pt：权重只接受 .safetensors 格式，因为其他格式在读取时可能会运行代码"
+        translated(refused.value, CHINESE)
+        == "a.pt：教师模型只接受 .safetensors 或 .onnx 格式，因为其他格式在读取时可能会运行代码"
     )
     sentence = text("broke_off", "it broke off: {last}", last=f"{tmp_path}/a")
     found = replaced(sentence, f"{tmp_path}/", "")

@@ -67,7 +67,7 @@ class Graph:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.model = path, _read(path)
+        self.path, self.model = path, read_model(path)
         graph = self.model.graph
         if not graph.node or not graph.output:
             raise UserError(text("onnx_damaged", "{path} is damaged or no ONNX file: fetch or export it again",
@@ -77,7 +77,8 @@ class Graph:
         given = {each.name for each in graph.initializer}
         self.inputs = [_port(each) for each in graph.input if each.name not in given]
         self.outputs = [_port(each) for each in graph.output]
-        self.num_weights = sum(prod(each.dims) for each in _tensors(graph) if str(_dtype(each.data_type)) in NUMBERS)
+        tensors = held(self.model, "TensorProto")
+        self.num_weights = sum(prod(each.dims) for each in tensors if str(_dtype(each.data_type)) in NUMBERS)
 
     def session(self) -> Session:
         """The file under onnxruntime. Raises UserError where that does not take it."""
@@ -121,8 +122,8 @@ class Graph:
         import onnx
 
         nodes = [node for node in self.model.graph.node if node.op_type in COUNTED]
-        _, *inner = _bodies(self.model)
-        within = {node.op_type for body in inner for node in body.node}
+        parts = (*self.model.graph.node, *self.model.functions)
+        within = {node.op_type for part in parts for node in held(part, "NodeProto")}
         if UNCOUNTED & {node.op_type for node in self.model.graph.node} or {*COUNTED, *UNCOUNTED} & within:
             return 0
         shown = [name for node in nodes for name in (node.input[0], node.input[COUNTED[node.op_type]], node.output[0])]
@@ -160,8 +161,12 @@ def _macs(node: Any, shapes: Mapping[str, tuple[int, ...]]) -> int:
     return prod(out) * (x[-2] if transposed else x[-1])
 
 
-def _read(path: Path) -> Any:
-    """The file as onnx reads it, weights that lie elsewhere left out."""
+def read_model(path: Path) -> Any:
+    """The file as onnx reads it, weights that lie elsewhere left out.
+
+    Raises:
+        UserError: where the packages for that are missing, and for a file that is none or damaged.
+    """
     check_content(path)
     try:
         import onnx
@@ -180,8 +185,7 @@ def _join(model: Any, path: Path) -> None:
     """Read weights that lie in files beside it, and nowhere else."""
     import onnx
 
-    tensors = [each for body in _bodies(model) for each in _tensors(body)]
-    apart = [each for each in tensors if each.data_location == onnx.TensorProto.EXTERNAL]
+    apart = [each for each in held(model, "TensorProto") if each.data_location == onnx.TensorProto.EXTERNAL]
     for tensor in apart:
         name = next((each.value for each in tensor.external_data if each.key == "location"), "")
         file = path.parent / name
@@ -205,35 +209,23 @@ def _join(model: Any, path: Path) -> None:
 
 def _check_operations(model: Any, path: Path) -> None:
     own = {each.domain for each in model.functions}
-    for node in (node for body in _bodies(model) for node in body.node):
+    for node in held(model, "NodeProto"):
         if node.domain not in (*OWN_DOMAINS, *own):
             raise UserError(text("onnx_operation", "{path} has the operation {name} of {domain}, which needs its "
                                  "authors' code: export it without", path=path, name=node.op_type[:60],
                                  domain=node.domain[:60]))  # fmt: skip
 
 
-def _bodies(model: Any) -> Iterator[Any]:
-    """The graph, then the functions and all graphs that operations hold."""
-    bodies = [model.graph, *model.functions]
-    while bodies:
-        body = bodies.pop(0)
-        yield body
-        for attribute in (attribute for node in body.node for attribute in node.attribute):
-            bodies += [attribute.g] if attribute.HasField("g") else []
-            bodies += attribute.graphs
-
-
-def _tensors(body: Any) -> Iterator[Any]:
-    """All that a graph or a function holds."""
-    from onnx import GraphProto
-
-    if isinstance(body, GraphProto):
-        yield from body.initializer
-        for sparse in body.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for attribute in (attribute for node in body.node for attribute in node.attribute):
-        yield from [attribute.t] if attribute.HasField("t") else []
-        yield from attribute.tensors
+def held(message: Any, kind: str) -> Iterator[Any]:
+    """All messages of a kind within one of onnx, however deep they lie: ``TensorProto`` or ``NodeProto``, say."""
+    left = [message]
+    while left:
+        for field, value in left.pop().ListFields():
+            if field.message_type is None:
+                continue
+            inner = [value] if hasattr(value, "ListFields") else list(value)
+            left += inner
+            yield from inner if field.message_type.name == kind else ()
 
 
 def _port(value: Any) -> Port:
@@ -252,4 +244,4 @@ def _dtype(number: int) -> Any:
         return None
 
 
-__all__ = ["Graph", "Port", "line_of"]
+__all__ = ["Graph", "Port", "held", "line_of", "read_model"]

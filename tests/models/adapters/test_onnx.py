@@ -12,7 +12,8 @@ if find_spec("onnx") is None or find_spec("onnxruntime") is None:
     pytest.skip("no onnx here: pip install 'kdgen[onnx]'", allow_module_level=True)
 
 import numpy as np
-from onnx import helper
+import onnx
+from onnx import TensorProto, helper, numpy_helper
 from onnx_files import FLOAT, saved, style
 from torch.nn import functional as F
 
@@ -218,3 +219,29 @@ def test_a_picture_is_restored_by_it(tmp_path):
     out = np.asarray(model(picture))
     x = torch.from_numpy(picture).permute(2, 0, 1)[None] / 127.5 - 1
     np.testing.assert_allclose(out, ((expected(x)[0] + 1) * 127.5).permute(1, 2, 0).numpy(), atol=0.51)
+
+
+@pytest.mark.parametrize("location", ["../st.data", "*/_ORT_MEM_ADDR_/*"])
+def test_weights_elsewhere_are_not_read_wherever_in_the_file_they_are_named(location, tmp_path, monkeypatch):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "st.data").write_bytes(np.arange(4, dtype=np.float32).tobytes())
+    monkeypatch.chdir(tmp_path / "below")
+    values = TensorProto(name="v", data_type=FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    for key, value in (("location", location), ("offset", "0"), ("length", "16")):
+        values.external_data.add(key=key, value=value)
+    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.arange(4), "i"), [4])
+    nodes = [helper.make_node("Constant", [], ["secret"], sparse_value=sparse),
+             helper.make_node("ReduceSum", ["secret"], ["told"], keepdims=0),
+             helper.make_node("Add", ["image", "told"], ["y"])]  # fmt: skip
+    path = saved(tmp_path / "below" / "net.onnx", nodes, IMAGE, [("y", FLOAT, [1, 3, None, None])])
+    with pytest.raises(UserError, match="for its weights, which is no file beside it"):
+        load(path)
+
+
+def test_a_file_is_never_taken_for_another_format_of_onnxruntime(tmp_path):
+    path = style(tmp_path / "style.onnx", end="clip")
+    model = onnx.load(path)
+    model.producer_name = "ORTM"
+    onnx.save(model, path)
+    assert (tmp_path / "style.onnx").read_bytes()[4:8] == b"ORTM", "as files in its own format begin"
+    torch.testing.assert_close(load(path).net(X), expected(X), atol=1e-5, rtol=0)
