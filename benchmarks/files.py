@@ -10,6 +10,7 @@ standard deviations over the seeds.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -50,13 +51,14 @@ def side_by_side(data: Path, out: Path) -> Path:
 
 
 def run(name: str, seed: int, minutes: float, home: Path, folder: Path) -> None:
-    """The command, in a process of its own."""
+    """The command, in a process of its own that pays for its own answers."""
     if (folder / "report.json").is_file():
         return
     how = ["--minutes", str(minutes), "--seed", str(seed), "--out", str(folder.absolute())]
     command = ["-m", "kdgen", "distill", *FILES[name], *how]
     print("$ python", *command, flush=True)
-    subprocess.run([sys.executable, *command], cwd=home, check=True)
+    own = {**os.environ, "KDGEN_CACHE": str(folder.absolute().parent / "cache" / folder.name)}
+    subprocess.run([sys.executable, *command], cwd=home, env=own, check=True)
 
 
 def on_sets(folder: Path, data: Path) -> dict[str, dict[str, float]]:

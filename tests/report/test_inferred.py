@@ -1,6 +1,7 @@
 """From a file of weights to a report by one command."""
 
 import json
+import math
 from importlib.util import find_spec
 
 import pytest
@@ -9,9 +10,12 @@ from PIL import Image
 from safetensors.torch import save_file
 from support import call
 
+from kdgen import registry
 from kdgen.models.model import load
 from kdgen.models.nets.compact import compact
 from kdgen.recipe import read
+from kdgen.registry import Spec
+from kdgen.report import inferred
 
 pytestmark = pytest.mark.skipif(
     find_spec("spandrel") is None, reason="no spandrel here: pip install 'kdgen[restorers]'"
@@ -64,6 +68,30 @@ def test_a_declaration_is_distilled_and_restores_as_a_file_does(upscaler, tmp_pa
         assert call("restore", model, "x.png", "y.png") == 0
         with Image.open(tmp_path / "y.png") as larger:
             assert larger.size == (40, 32)
+
+
+def test_a_student_is_as_small_as_its_time_asks_for(upscaler, monkeypatch):
+    """Unless it is said how much cheaper it shall be, or it is trained by steps."""
+    timed = []
+
+    def slow(student, *rest):
+        timed.append(student)
+        return 0.004 * student.args["width"] ** 2
+
+    monkeypatch.setattr(inferred, "step_seconds", slow)
+    (_, usual), (_, short), (_, said) = (
+        inferred.recipe_for(upscaler, **how)
+        for how in ({"seconds": math.inf}, {"seconds": 90}, {"seconds": 90, "cheaper": inferred.CHEAPER})
+    )
+    assert usual == said
+    assert short.share < usual.share <= 1 / inferred.CHEAPER
+    assert 0.75 * 90 / slow(short.use) >= 0.8 * inferred.STEPS
+
+
+def test_steps_take_longer_of_larger_students(upscaler):
+    task = registry.build("task", inferred.recipe_for(upscaler, cheaper=4)[0].task)
+    small, large = (Spec(name="compact", args={"width": width, "depth": 8, "scale": 2}) for width in (8, 64))
+    assert 0 < inferred.step_seconds(small, task, 16, 32) < inferred.step_seconds(large, task, 16, 32)
 
 
 def test_what_is_inferred_can_be_shown_and_changed(upscaler, tmp_path, capsys):
