@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic
 
-from kdgen.models.input_shape import InputShape, error_line, input_shape, mirrored
+from kdgen.export.inputs import at_size, conditions
+from kdgen.models.input_shape import InputShape, error_line, input_shape
 from kdgen.types import Batch, Net, UserError, text
-from kdgen.utils.conditions import call
+from kdgen.utils.conditions import call, is_map
 from kdgen.utils.devices import evaluating
 
 
@@ -85,7 +86,7 @@ def signature(net: Net, example: Batch) -> tuple[Signature, Batch]:
         try:
             if example.x.ndim == 4:
                 size = input_shape(net, example.x, example.cond).at_least(*example.x.shape[-2:])
-                example = replace(example, x=mirrored(example.x, *size))
+                example = at_size(example, *size)
             out = call(net, example.x, example.cond)
         except (RuntimeError, TypeError, UserError) as error:
             raise UserError(text("export_input", "the net does not take what its task shows it, {shape}: name the "
@@ -141,18 +142,20 @@ def program(net: Net, example: Batch, called: Signature) -> tuple[ExportedProgra
 
 def _traced(net: Net, example: Batch, called: Signature, batch: Any, *, strict: bool) -> ExportedProgram:
     """The program with such a batch, None for a fixed one of 1; ``strict`` reads the code rather than running it."""
-    x, free = example.x[:1], {} if batch is None else {0: batch}
+    free: dict[int, Any] = {} if batch is None else {0: batch}
+    dims = dict.fromkeys(called.conditions, free)
     if called.free and called.sizes is not None:
         multiple, least = called.sizes.multiple, called.sizes.min_size // called.sizes.multiple
-        x = mirrored(x, *(max(side, least | 1) * multiple for side in (5, 7)))
-        free |= {2: multiple * Dim("height", min=least), 3: multiple * Dim("width", min=least)}
+        large = {2: multiple * Dim("height", min=least), 3: multiple * Dim("width", min=least)}
+        dims |= {name: free | large for name in dims if is_map(example.cond[name], example.x)}
+        example = at_size(example, *(max(side, least | 1) * multiple for side in (5, 7)))
+        free = free | large
     count = 1 if batch is None else 2
-    args = (x.repeat(count, *[1] * (x.ndim - 1)),
-            *(torch.cat([example.cond[name][:1]] * count) for name in called.conditions))  # fmt: skip
-    dims = tuple({} if batch is None else {0: batch} for _ in called.conditions)
+    args = tuple(torch.cat([each[:1]] * count) for each in conditions(example, called.conditions))
+    told = tuple(dims[name] for name in called.conditions)
     wrapped = Positional(net, called.conditions).eval()
     with quiet(), torch.no_grad(), _size_oblivious():  # no size is told by the example's
-        return torch.export.export(wrapped, args, dynamic_shapes=(free, *([dims] if dims else [])), strict=strict,
+        return torch.export.export(wrapped, args, dynamic_shapes=(free, *([told] if told else [])), strict=strict,
                                    prefer_deferred_runtime_asserts_over_guards=True)  # fmt: skip
 
 
@@ -161,10 +164,11 @@ def _holds(made: ExportedProgram, net: Net, example: Batch, called: Signature, *
     """Whether a program answers as its net does at a size that it was not traced at."""
     assert called.sizes is not None
     multiple, least = called.sizes.multiple, called.sizes.min_size // called.sizes.multiple
-    x = mirrored(example.x[:1], *(max(side, least) * multiple for side in (8, 6))).repeat(count, 1, 1, 1)
-    cond = {name: torch.cat([example.cond[name][:1]] * count) for name in called.conditions}
+    one = at_size(example, *(max(side, least) * multiple for side in (8, 6)))
+    x, *told = (torch.cat([each[:1]] * count) for each in conditions(one, called.conditions))
+    cond = dict(zip(called.conditions, told, strict=True))
     try:
-        out = made.module()(x, *cond.values())
+        out = made.module()(x, *told)
     except Exception:  # a bound that torch saw and that holds only at the size it was traced at
         return False
     with evaluating(net):

@@ -13,6 +13,7 @@ from kdgen.report.sample_grids import Pictured
 from kdgen.tasks.autoencode import Autoencode
 from kdgen.tasks.diffuse import Diffuse
 from kdgen.types import Batch, Task
+from kdgen.utils.conditions import with_maps
 
 CHECKED = 3
 """How many images parity is measured on, each at several sizes."""
@@ -47,11 +48,19 @@ def at_sizes(batch: Batch, taken: InputShape | None) -> Iterator[Batch]:
         return
     multiple = taken.multiple
     height, width = (side // multiple for side in batch.x.shape[-2:])
-    yield Batch(x=mirrored(batch.x, *taken.at_least(height * multiple, width * multiple)), cond=batch.cond)
+    yield at_size(batch, *taken.at_least(height * multiple, width * multiple))
     for tall, wide in ((_odd(height - 1), _odd(width - 4)), (_odd(height // 5), _odd(width // 3))):
         if min(tall, wide) > 0 and taken.takes(tall * multiple, wide * multiple):
-            x = mirrored(batch.x, tall * multiple, wide * multiple)
-            yield Batch(x=torch.cat([x, x.flip(-1)]), cond={k: torch.cat([v, v]) for k, v in batch.cond.items()})
+            one = at_size(batch, tall * multiple, wide * multiple)
+            other = with_maps(one.cond, one.x, lambda each: each.flip(-1))
+            yield Batch(x=torch.cat([one.x, one.x.flip(-1)]),
+                        cond={name: torch.cat([value, other[name]]) for name, value in one.cond.items()})  # fmt: skip
+
+
+def at_size(batch: Batch, height: int, width: int) -> Batch:
+    """A batch whose images, and the maps that are as large, are continued by mirroring or cut to a size."""
+    x = mirrored(batch.x, height, width)
+    return Batch(x=x, cond=with_maps(batch.cond, batch.x, lambda each: mirrored(each, height, width)))
 
 
 def _odd(number: int) -> int:

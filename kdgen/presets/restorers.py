@@ -13,8 +13,8 @@ HALF = Spec(name="half_res", args={"width": 28})
 
 
 def wide(**told: bool) -> Spec:
-    """For what takes a larger part of the image; ``mask`` or ``stops`` where it is told that."""
-    return Spec(name="unet", args={"widths": [8, 16, 32], "blind": True, **told})
+    """For what takes a larger part of the image; ``mask`` or ``stops`` where it is told that, and guesses by it."""
+    return Spec(name="unet", args={"widths": [8, 16, 32], "blind": True, "first_guess": bool(told), **told})
 
 
 def specialist(

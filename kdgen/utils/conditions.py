@@ -56,8 +56,12 @@ def read_of(net: Net, cond: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
 
 def with_maps(cond: Mapping[str, Tensor], x: Tensor, change: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
     """Conditions of inputs ``x`` of which those that are maps as large as these are cut or continued as these are."""
-    return {name: change(value) if value.ndim > 2 and value.shape[-2:] == x.shape[-2:] else value
-            for name, value in cond.items()}  # fmt: skip
+    return {name: change(value) if is_map(value, x) else value for name, value in cond.items()}
+
+
+def is_map(condition: Tensor, x: Tensor) -> bool:
+    """Whether a condition says something of each pixel of ``x``."""
+    return condition.ndim > 2 and condition.shape[-2:] == x.shape[-2:]
 
 
 def check_reads(caller: str, net: Net, names: Iterable[str]) -> None:

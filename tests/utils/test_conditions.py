@@ -35,6 +35,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1, "blind": True}, IMAGE, set()),
     ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1, "blind": True, "mask": True}, IMAGE, {"mask"}),
     ("unet", {"channels": 1, "widths": [4, 6], "blocks": 1, "stops": True}, IMAGE, {"sigma", "stops"}),
+    ("unet", {"widths": [4, 6], "mask": True, "stops": True, "first_guess": True}, IMAGE, {"sigma", "mask", "stops"}),
     ("half_res", {"width": 4, "blocks": 1}, IMAGE, set()),
     ("half_res", {"width": 4, "blocks": 1, "sigma_map": True}, IMAGE, {"sigma"}),
     ("patch_mlp", {"width": 8, "patch": 4, "stride": 3}, IMAGE, set()),

@@ -6,15 +6,22 @@ from torch import Tensor
 
 from kdgen.types import UserError, text
 
+PULLS = 6
+"""How often squares are doubled to fill holes: what squares of 64 pixels lack is the mean of all that is there."""
+
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """``(B, C, H, W)`` with its last row and column repeated until height and width divide by ``multiple``.
 
     An exported net always pads, by nothing where nothing is needed, so that it takes any size.
     """
+    return _padded(x, multiple, mode="replicate")
+
+
+def _padded(x: Tensor, multiple: int, *, mode: str) -> Tensor:
     bottom, right = ((n + multiple - 1) // multiple * multiple - n for n in x.shape[-2:])
     needed = torch.compiler.is_exporting() or right or bottom
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if needed else x
+    return F.pad(x, (0, right, 0, bottom), mode=mode) if needed else x
 
 
 def level_map(sigma: Tensor | None, like: Tensor) -> Tensor:
@@ -27,6 +34,34 @@ def level_map(sigma: Tensor | None, like: Tensor) -> Tensor:
         raise UserError(text("net_sigma", "this net is told the noise level: call it with sigma (B,), or pick a "
                              "blind net"))  # fmt: skip
     return sigma.to(like).view(-1, 1, 1, 1).expand(like.shape[0], 1, *like.shape[-2:])
+
+
+def lit(x: Tensor, stops: Tensor) -> Tensor:
+    """Images ``(B, C, H, W)`` whose light, 0 at -1, is doubled ``stops`` times ``(B,)``; what is beyond 1 stays."""
+    return (x + 1) * stops.to(x).exp2().view(-1, 1, 1, 1) - 1
+
+
+def filled(x: Tensor, mask: Tensor) -> Tensor:
+    """Images with their holes filled from around, the farther the smoother.
+
+    Pull and push of Gortler et al. 1996, "The Lumigraph", section 3.4.2: means of what is there over ever larger
+    squares, of which each lends the next smaller ones what they lack.
+
+    Args:
+        x: ``(B, C, H, W)``.
+        mask: ``(B, 1, H, W)``, 1 where pixels are missing and 0 elsewhere.
+    """
+    height, width = x.shape[-2:]
+    present = 1 - mask.to(x)
+    pulled = [_padded(torch.cat([x * present, present], 1), 2**PULLS, mode="constant")]
+    for _ in range(PULLS):
+        pulled.append(F.avg_pool2d(pulled[-1], 2))
+    everywhere = pulled[-1].mean((-2, -1), keepdim=True)
+    out = everywhere[:, :-1] / everywhere[:, -1:].clamp_min(2**-20)
+    for part in reversed(pulled):
+        out = part[:, :-1] + (1 - part[:, -1:]) * out
+        out = out if part is pulled[0] else F.interpolate(out, scale_factor=2, mode="bilinear")
+    return out[..., :height, :width]
 
 
 def with_class(z: Tensor, label: Tensor | None, num_classes: int) -> Tensor:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from kdgen.models.nets.inputs import level_map, pad_to_multiple
+from kdgen.models.nets.inputs import filled, level_map, lit, pad_to_multiple
 from kdgen.models.scaling import Family, fit_channels, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types.arguments import Count, Counts
@@ -37,10 +37,12 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int, widths: Sequence[int], blocks: int, blind: bool, mask: bool = False, stops: bool = False
-    ) -> None:
+        self, channels: int, widths: Sequence[int], blocks: int, blind: bool, mask: bool = False, stops: bool = False,
+        first_guess: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.channels, self.widths, self.blocks, self.blind = channels, tuple(widths), blocks, blind
+        self.first_guess = first_guess
         told = {"sigma": not blind, "mask": mask, "stops": stops}
         self.conditions = frozenset(name for name, read in told.items() if read)
         steps = list(pairwise(widths))
@@ -86,6 +88,9 @@ class UNet(nn.Module):
         """
         check_conditions(self, sigma=sigma, mask=mask, stops=stops)
         height, width = x.shape[-2:]
+        if self.first_guess:
+            x = x if stops is None else lit(x, stops)
+            x = x if mask is None else filled(x, mask)
         inner = pad_to_multiple(x, 2 ** len(self.down)).expand(-1, self.channels, -1, -1)
         told = [] if self.blind else [level_map(sigma, inner)]
         if "mask" in self.conditions:
@@ -117,7 +122,7 @@ class UNet(nn.Module):
 @scaled(Family(scale=scale_widths("widths", "blocks"), fit=fit_channels))
 def unet(
     channels: Count = 3, widths: Counts = (32, 64, 128), blocks: Count = 2, blind: bool = False, mask: bool = False,
-    stops: bool = False,
+    stops: bool = False, first_guess: bool = False,
 ) -> UNet:  # fmt: skip
     """A residual U-Net told the noise level, the architecture of the bundled teacher (DRUNet, Zhang et al. 2021).
 
@@ -128,5 +133,7 @@ def unet(
         blind: whether it must do without the noise level.
         mask: whether it is told which pixels are missing.
         stops: whether it is told by how much an image is underexposed.
+        first_guess: whether it is shown images with their light multiplied by what it is told, and their holes filled
+            smoothly from around, and gives the difference to these.
     """
-    return UNet(channels, widths, blocks, blind, mask, stops)
+    return UNet(channels, widths, blocks, blind, mask, stops, first_guess)
