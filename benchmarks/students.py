@@ -8,6 +8,7 @@ bundled as `PRESET-student`, in half precision where it is larger than 300 kB el
 """
 
 import argparse
+import inspect
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from presets import run
 
 from kdgen import load, preset, registry
 from kdgen.models.loading import BUNDLED
+from kdgen.models.model import Model
+from kdgen.recipe import read
+from kdgen.report.report import Report
+from kdgen.report.usage_snippets import by_command, with_kdgen
 
 LARGEST = 300_000
 """Bytes of a bundled student's weights at most."""
@@ -37,9 +42,28 @@ def bundle(folder: Path, name: str) -> int:
         size = sum(file.stat().st_size for file in home.rglob("*.safetensors"))
         if size <= LARGEST:
             break
-    for file in (folder / "student" / "README.md", folder / "report.json"):
-        shutil.copy(file, home)
+    shutil.copy(folder / "report.json", home)
+    (home / "README.md").write_text(card(folder, student), encoding="utf-8")
     return size
+
+
+def card(folder: Path, student: Model) -> str:
+    """What is told of a bundled student beside its weights."""
+    report, recipe = Report.read(folder), read(folder / "recipe.json")
+    kind, task = recipe.task.name, {**recipe.task.args, **student.task}
+    about = (inspect.getdoc(registry.get("preset", recipe.name.replace("-", "_"))) or "").partition("\n\n")[0]
+    assert student.use is not None
+    parts = [
+        "---\nlibrary_name: kdgen\nlicense: apache-2.0\n---",
+        f"# {student.name}",
+        about,
+        f"```python\n{with_kdgen(student.name, kind, task)}\n```",
+        by_command(student.name, kind, student.use, task),
+        f"## Figures\n\n{report.to_markdown().partition(chr(10))[2].strip()}",
+        f"## How it was made\n\n    kdgen distill {recipe.name}",
+        f"on {report.machine}. It has seen images that kdgen made or its teacher drew, and no others.",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def main() -> None:
