@@ -15,6 +15,7 @@ OTHERS = {
     "sched_getaffinity": "os, by platform",
     "key": "what is registered, which may be of a user: by the attributes that are looked for",
     "variable": "a node of autograd",
+    "ListFields": "a message of protobuf",
     "__args__": "a type hint",
     "__func__": "a method of any class",
     "__metadata__": "a type hint",
