@@ -15,12 +15,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 
 from kdgen import load
 from kdgen.registry import Spec, build
-from kdgen.report.compare import measure
-from kdgen.report.report import ROLES, Report, Row, count
+from kdgen.report.compare import measure, merge
+from kdgen.report.report import ROLES, Report
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FILES: Mapping[str, Sequence[str]] = {
@@ -45,8 +44,8 @@ def side_by_side(data: Path, out: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     for entry in (*EXAMPLES.iterdir(), *data.iterdir()):
         link = home / entry.name
-        if not link.exists():
-            link.symlink_to(entry.resolve())
+        link.unlink(missing_ok=True)  # of another checkout, say
+        link.symlink_to(entry.resolve())
     return home
 
 
@@ -61,53 +60,26 @@ def run(name: str, seed: int, minutes: float, home: Path, folder: Path) -> None:
     subprocess.run([sys.executable, *command], cwd=home, env=own, check=True)
 
 
-def on_sets(folder: Path, data: Path) -> dict[str, dict[str, float]]:
-    """PSNR in dB of luma on sets of photographs, by role and set: the student and the controls of a run."""
+def report_of(name: str, folder: Path, data: Path) -> Report:
+    """The report of a run; of an upscaler with PSNR in dB of luma on sets of photographs too."""
+    report = Report.read(folder)
+    if name not in ENLARGED:
+        return report
     homes = {"student": folder / "student", **{role: folder / "controls" / role for role in ROLES if "control" in role}}
-    figures: dict[str, dict[str, float]] = {}
+    rows = [row.model_copy(update={"metrics": {**row.metrics, **on_sets(homes[row.role], data)}})
+            if row.role in homes else row for row in report.rows]  # fmt: skip
+    return report.model_copy(update={"rows": tuple(rows)})
+
+
+def on_sets(student: Path, data: Path) -> dict[str, float]:
+    """PSNR in dB of luma on sets of photographs, by set."""
+    figures, net = {}, load(student).net
     for title, path in SETS.items():
         source = {"name": "folder", "args": {"path": str(data / path)}}
         damages = [{"name": "shrink", "args": {"scale": 4}}]
         task = build("task", Spec(name="restore", args={"damages": damages, "measure": "y", "evaluate": source}))
-        for role, home in homes.items():
-            if home.is_dir():
-                row = measure("model", load(home).net, task, name=role, timed=False)
-                figures.setdefault(role, {})[title] = row.metrics["psnr_y"]
+        figures[title] = measure("model", net, task, name=title, timed=False).metrics["psnr_y"]
     return figures
-
-
-def lines(name: str, reports: Sequence[Report], sets: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
-    """The rows of one file's table."""
-    metrics = list(dict.fromkeys(key for row in reports[0].rows for key in row.metrics))
-    titles = list(SETS) if any(sets) else []
-    header = ["", *metrics, *titles, "MACs", "fewer", "latency (ms)", "steps", "seconds"]
-    out = [f"\n### {name}\n", f"| {' | '.join(header)} |", f"|---|{'---:|' * (len(header) - 1)}"]
-    teacher = reports[0].find("teacher")
-    assert teacher is not None
-    for first in reports[0].rows:
-        rows = [row for report in reports if (row := report.find(first.role)) is not None]
-        cells = [figure([row.metrics[key] for row in rows], key) if key in first.metrics else "" for key in metrics]
-        cells += [figure([each[first.role][title] for each in sets], "psnr_y") if first.role in sets[0] else ""
-                  for title in titles]  # fmt: skip
-        out.append(f"| {ROLES[first.role]} | {' | '.join([*cells, *costs(rows, teacher)])} |")
-    return [*out, "", *map(str, reports[0].sentences())]
-
-
-def figure(values: Sequence[float], metric: str) -> str:
-    """A mean, and the spread where there are several."""
-    decimals = 2 if metric.startswith("psnr") else 4
-    spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
-    return f"{fmean(values):.{decimals}f}{spread}"
-
-
-def costs(rows: Sequence[Row], teacher: Row) -> list[str]:
-    """MACs, how many times fewer, latency, and the means of steps and seconds, of the same net in several runs."""
-    first, *_ = rows
-    if not first.num_params:
-        return [""] * 5
-    length = ["", ""] if first.steps is None else [f"{fmean(row.steps or 0 for row in rows):.0f}",
-                                                   f"{fmean(row.seconds or 0 for row in rows):.0f}"]  # fmt: skip
-    return [count(first.macs), f"{teacher.macs / first.macs:.1f}x", f"{first.latency_ms:.1f}", *length]
 
 
 def main() -> None:
@@ -124,8 +96,8 @@ def main() -> None:
         folders = [args.out / f"{name}-{seed}" for seed in args.seeds]
         for seed, folder in zip(args.seeds, folders, strict=True):
             run(name, seed, args.minutes, home, folder)
-        sets = [on_sets(folder, args.data) if name in ENLARGED else {} for folder in folders]
-        print("\n".join(lines(name, [Report.read(folder) for folder in folders], sets)), flush=True)
+        reports = [report_of(name, folder, args.data) for folder in folders]
+        print(f"\n## {name}\n\n{(merge(reports) if len(reports) > 1 else reports[0]).to_markdown()}", flush=True)
 
 
 if __name__ == "__main__":

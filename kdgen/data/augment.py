@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdgen.types import Batch, UserError, text
+from kdgen.utils.conditions import is_map
 
 NUM_DIHEDRAL = 8
 NUM_FLIPS = 4
@@ -145,4 +146,4 @@ def strides(batch: Batch, others: Iterable[Tensor] = ()) -> tuple[int, int]:
 
 def _is_map(t: Tensor, batch: Batch) -> bool:
     """Whether a condition says something of each place: it has the images' rank, or exactly their height and width."""
-    return t.ndim >= max(batch.x.ndim, 3) or (t.ndim > 2 and t.shape[-2:] == batch.x.shape[-2:])
+    return t.ndim >= max(batch.x.ndim, 3) or is_map(t, batch.x)
