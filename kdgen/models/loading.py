@@ -43,6 +43,11 @@ def bundled_names() -> list[str]:
     return sorted(path.parent.name for path in BUNDLED.glob("*/config.json"))
 
 
+def bundled_students() -> list[str]:
+    """Names of those that the presets made, in alphabetical order."""
+    return [name for name in bundled_names() if name.endswith("-student")]
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A net on the CPU and what is known of it.

@@ -9,19 +9,23 @@ import torch
 
 from kdgen import registry
 from kdgen.data.damages import make_damages
+from kdgen.models.config import read_config
 from kdgen.models.input_shape import Shaped
+from kdgen.models.loading import BUNDLED, bundled_students
 from kdgen.models.model import Model, load
+from kdgen.models.nets.inherit import inherit
 from kdgen.models.task_arguments import task_class
+from kdgen.models.tiling import whole
 from kdgen.presets import preset
-from kdgen.recipe import Recipe
+from kdgen.recipe import STARTS, Recipe
 from kdgen.registry import Spec
 from kdgen.report.compare import measure
-from kdgen.report.propose import Proposal, propose
+from kdgen.report.propose import Proposal, Search, propose
 from kdgen.report.report import outdoes
 from kdgen.tasks.infer_task import described_task
-from kdgen.types import Net, Task, UserError, text
+from kdgen.types import Batch, Net, Task, UserError, text
 from kdgen.utils.conditions import call
-from kdgen.utils.devices import bfloat16_pays, fastest_seconds, pick_device
+from kdgen.utils.devices import bfloat16_pays, evaluating, fastest_seconds, pick_device
 
 CHEAPER = 10.0
 """How many times fewer multiply-accumulates the student has at least."""
@@ -31,6 +35,12 @@ SECONDS = 600.0
 
 STEPS = 1000
 """Steps that a student takes in its time, a fifth fewer at least, or a smaller one is better off."""
+
+USES = 10
+"""How often a student that is trained already sees an answer of a slow teacher, about."""
+
+GENTLY = 0.1
+"""Its learning rate, relative to that of random weights."""
 
 FEW = 2
 """Images on which it is seen what a teacher is after."""
@@ -66,65 +76,122 @@ def recipe_for(
             no student is that much cheaper.
     """
     model = load(teacher)
-    use = described_task(model)
-    kind = task_class({"name": use.name})
-    if kind.usual_preset is None:
-        raise UserError(text("no_usual_recipe", "how students of {teacher} are trained is not known, which was made to "
-                             "{task}: write a recipe, see `kdgen show --explain`", teacher=model.name,
-                             task=use.name))  # fmt: skip
-    damages: Any = use.args.get("damages", ("noise",))
-    scale = int(model.task.get("scale", make_damages(damages).scale))
-    seen = SEEN if scale > 1 else 2 * SEEN
-    if isinstance(model.net, Shaped) and model.net.input_shape is not None:
-        seen, _ = model.net.input_shape.at_least(seen, seen)
-    changes: dict[str, Any] = {"patch": seen * scale}
-    if images is not None:
-        changes["images"] = {"name": "folder", "args": {"path": str(images.absolute())}}
-    use, usual = Spec(name=use.name, args={**use.args, **changes}), preset(kind.usual_preset)
+    use, usual, seen = usual_training(model, images)
     built: Task = registry.build("task", use)
     if registry.accepts("task", use.name, "aim") and invents(model.net, built):
         use = Spec(name=use.name, args={**use.args, "aim": "teacher"})
-        alone = Spec(name="fixed", args={"alpha": 1.0})
-        usual = usual.model_copy(update={"stages": tuple(each.model_copy(update={"ratio": alone})
-                                                         for each in usual.stages)})  # fmt: skip
+        usual = with_stages(usual, ratio=Spec(name="fixed", args={"alpha": 1.0}))
         built = registry.build("task", use)
     usual = usual.lasting(seconds=seconds)
     found = propose(model, built, fraction=1 / cheaper) if cheaper else proposed_within(model, built, usual, seen)
+    init = start_for(found.use, built)
+    if init not in STARTS:
+        usual = gently(usual, model.net, registry.build("net", found.use), built, seen)
     path = Path(teacher).expanduser()
     update = {
         "name": f"{UNNAMED.sub('-', model.name).strip('-')}-student", "task": use,
         "teacher": str(path.absolute()) if path.exists() else teacher,
-        "student": found.use, "cache": usual.cache.model_copy(update={"crop": None}),
+        "student": found.use, "init": init, "cache": usual.cache.model_copy(update={"crop": None}),
     }  # fmt: skip
     return usual.model_copy(update=update), found
 
 
+def usual_training(teacher: Model, images: Path | None) -> tuple[Spec, Recipe, int]:
+    """The task that a model was made for, the preset for it, and the height and width that nets are shown.
+
+    Raises:
+        UserError: for a model that does not say enough of its task, and for a task without usual training.
+    """
+    use = described_task(teacher)
+    kind = task_class({"name": use.name})
+    if kind.usual_preset is None:
+        raise UserError(text("no_usual_recipe", "how students of {teacher} are trained is not known, which was made to "
+                             "{task}: write a recipe, see `kdgen show --explain`", teacher=teacher.name,
+                             task=use.name))  # fmt: skip
+    damages: Any = use.args.get("damages", ("noise",))
+    scale = int(teacher.task.get("scale", make_damages(damages).scale))
+    seen = SEEN if scale > 1 else 2 * SEEN
+    if isinstance(teacher.net, Shaped) and teacher.net.input_shape is not None:
+        seen, _ = teacher.net.input_shape.at_least(seen, seen)
+    changes: dict[str, Any] = {"patch": seen * scale}
+    if images is not None:
+        changes["images"] = {"name": "folder", "args": {"path": str(images.absolute())}}
+    return Spec(name=use.name, args={**use.args, **changes}), preset(kind.usual_preset), seen
+
+
+def with_stages(recipe: Recipe, **changes: Any) -> Recipe:
+    """The recipe with the same changes to all its stages."""
+    return recipe.model_copy(update={"stages": tuple(each.model_copy(update=changes) for each in recipe.stages)})
+
+
+def gently(recipe: Recipe, teacher: Net, student: Net, task: Task, size: int) -> Recipe:
+    """The recipe for a student that is trained already: small steps, more answers of a slow teacher.
+
+    Few steps suffice it, and of few answers it would learn those alone.
+    """
+    example = task.example()
+    with evaluating(teacher):
+        answer = pixels(recipe.batch_size, size, example) * fastest_seconds(
+            lambda: whole(teacher, example.x, example.cond), torch.device("cpu"), repeats=1)  # fmt: skip
+    step = step_seconds(student, task, recipe.batch_size, size)
+    stages = tuple(stage.model_copy(update={"lr": GENTLY * stage.lr}) for stage in recipe.stages)
+    cache = recipe.cache.model_copy(update={"share": answer / (answer + USES * step)})
+    return recipe.model_copy(update={"stages": stages, "cache": cache})
+
+
 def proposed_within(teacher: Model, task: Task, recipe: Recipe, size: int) -> Proposal:
-    """The largest student of at most a tenth of its teacher's cost that can take enough steps in a recipe's seconds."""
-    found, device = propose(teacher, task, fraction=1 / CHEAPER), pick_device(recipe.device)
+    """The largest student of at most a tenth of its teacher's cost that can take enough steps in a recipe's seconds.
+
+    Or a bundled one for the same damages where it is larger than that: trained already, it does with fewer.
+    """
+    search, device = Search(teacher, task), pick_device(recipe.device)
+    found = search.within(1 / CHEAPER)
     while device.type == "cpu" and recipe.seconds is not None:
         seconds = (1 - (recipe.cache.share or 0)) * recipe.seconds / STEPS
-        share = seconds / step_seconds(found.use, task, recipe.batch_size, size)
+        share = seconds / step_seconds(registry.build("net", found.use), task, recipe.batch_size, size)
         try:
             if share >= 0.8:
                 break
-            found = propose(teacher, task, fraction=found.share * max(share, SLOWEST))
+            found = search.within(found.share * max(share, SLOWEST))
         except UserError:  # there is none smaller
             break
-    return found
+    trained = [start.use for start in starts(task) if start.use is not None and start.use.name == found.use.name]
+    known = filter(None, map(search.of, trained))
+    return max((found, *(each for each in known if each.share <= 1 / CHEAPER)), key=lambda each: each.share)
 
 
-def step_seconds(student: Spec, task: Task, batch_size: int, size: int) -> float:
+def start_for(student: Spec, task: Task) -> str:
+    """The bundled student that one for the same damages starts from, where one fits within it; else ``random``."""
+    for start in starts(task):
+        try:
+            inherit(registry.build("net", student), start.net)
+        except UserError:
+            continue
+        return start.name
+    return "random"
+
+
+def starts(task: Task) -> list[Model]:
+    """The bundled students for a task's damages."""
+    facts = {key: value for key, value in task.describe().items() if key != "measure"}
+    return [load(name) for name in bundled_students() if facts.items() <= read_config(BUNDLED / name).task.items()]
+
+
+def step_seconds(student: Net, task: Task, batch_size: int, size: int) -> float:
     """How long this processor takes for one step on images of a height and width, by one of the task's example."""
-    example, net = task.example(), registry.build("net", student)
+    example = task.example()
     low = bfloat16_pays(device := torch.device("cpu"))
 
     def step() -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=low):
-            torch.autograd.backward(call(net, example.x, example.cond).float().square().mean())
+            torch.autograd.backward(call(student, example.x, example.cond).float().square().mean())
 
-    pixels = batch_size * size**2 / (len(example.x) * math.prod(example.x.shape[-2:]))
-    return pixels * fastest_seconds(step, device)
+    return pixels(batch_size, size, example) * fastest_seconds(step, device)
+
+
+def pixels(batch_size: int, size: int, example: Batch) -> float:
+    """The pixels of a batch of images of a height and width, relative to those of an example."""
+    return batch_size * size**2 / (len(example.x) * math.prod(example.x.shape[-2:]))
 
 
 def invents(teacher: Net, task: Task) -> bool:

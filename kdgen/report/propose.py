@@ -6,9 +6,11 @@ It reads every condition that the teacher does and has no more parameters. How a
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+
+import torch
 
 from kdgen import registry
 from kdgen.metrics import cost
@@ -17,7 +19,7 @@ from kdgen.models.scaling import Args, Shapes, families, family_of, scales
 from kdgen.models.task_arguments import task_class
 from kdgen.models.tiling import whole
 from kdgen.registry import Spec, nearest
-from kdgen.types import Batch, Net, Task, UserError, text
+from kdgen.types import Batch, Net, Task, Text, UserError, text
 from kdgen.utils.conditions import call, check_reads, conditions_of
 from kdgen.utils.devices import device_of, evaluating
 
@@ -54,79 +56,105 @@ class Proposal:
 def propose(teacher: Model, task: Task, *, fraction: float, family: str | None = None) -> Proposal:
     """The largest student with at most a fraction of its teacher's MACs of an image, and no more parameters.
 
-    Args:
-        teacher: the model to be cheaper than.
-        task: its example is what the cost is counted on.
-        fraction: of the teacher's MACs, above 0 and below 1.
-        family: a net that declares how it scales, or a registered one with ``width``, ``widths`` or ``depth``; by
-            default the teacher's own, or the task's usual one for a teacher of none.
-
-    Raises:
-        UserError: for a fraction that is none or that the family does not reach, and for a family that is unknown, does
-            not fit the task or does not read what the teacher does.
+    Takes and raises what ``Search`` does, and ``Search.within``.
     """
     if not 0 < fraction < 1:
         raise UserError(text("no_fraction", "a student has a fraction of its teacher's MACs, above 0 and below 1, not "
                              "{fraction:g}", fraction=fraction))  # fmt: skip
-    example = task.example()
-    # of one call: a teacher that draws in more calls than its student allows each of these more
-    allowed = cost.macs(teacher.net, example.x, example.cond) * task.teacher_calls / task.calls
-    if not allowed:
-        raise UserError(text("macs_not_known", "what a call of {name} costs cannot be counted, so that no student can "
-                             "be proposed: name one in a recipe of your own", name=teacher.name))  # fmt: skip
-    max_params = cost.num_params(teacher.net)
-    name, start = _start(teacher, _shapes(teacher, task), family)
-    scale = family_of(name).scale
-    tried: dict[str, Proposal | None] = {}
+    return Search(teacher, task, family).within(fraction)
 
-    def at(depth: int, size: float) -> Proposal | None:
-        use = Spec(name=name, args=list(scale(start, size))[depth])
-        if (key := repr(use)) not in tried:
-            tried[key] = _measured(use, example, allowed)
-        return tried[key]
 
-    def fits(proposal: Proposal | None) -> bool:
-        return proposal is not None and proposal.share <= fraction and proposal.num_params <= max_params
+class Search:
+    """Students of a teacher: what it costs is counted once, and what each student that was tried does.
 
-    depths = len(list(scale(start, 1.0)))
-    smallest, fitting = list[Proposal](), list[tuple[Proposal, float]]()
-    for depth in range(depths):
-        low, least = next(((size, each) for size in SMALLEST if (each := at(depth, size))), (0.0, None))
-        if least is not None:
-            smallest.append(least)
-        if least is not None and fits(least):
-            best, size = _largest(partial(at, depth), fits, low, least)
-            deep = (depth or depths) / depths  # the first is as deep as what is scaled, the others from 1 on
-            fitting.append((best, abs(math.log(max(size, SMALLEST[1]) / deep))))
-    if fitting:
+    Args:
+        teacher: the model to be cheaper than.
+        task: its example is what the cost is counted on.
+        family: a net that declares how it scales, or a registered one with ``width``, ``widths`` or ``depth``; by
+            default the teacher's own, or the task's usual one for a teacher of none.
+
+    Raises:
+        UserError: for a family that is unknown, does not fit the task or does not read what the teacher does, and for a
+            teacher whose cost cannot be counted.
+    """
+
+    def __init__(self, teacher: Model, task: Task, family: str | None = None) -> None:
+        self.teacher, self.example = teacher.name, task.example()
+        # of one call: a teacher that draws in more calls than its student allows each of these more
+        calls = task.teacher_calls / task.calls
+        self.allowed = cost.macs(teacher.net, self.example.x, self.example.cond) * calls
+        if not self.allowed:
+            raise UserError(text("macs_not_known", "what a call of {name} costs cannot be counted, so that no student "
+                                 "can be proposed: name one in a recipe of your own", name=teacher.name))  # fmt: skip
+        self.max_params = cost.num_params(teacher.net)
+        self.name, self.start = _start(teacher, _shapes(teacher, task), family)
+        self._tried: dict[str, Proposal | None] = {}
+
+    def within(self, fraction: float) -> Proposal:
+        """The largest student with at most a fraction of the teacher's MACs of an image, and no more parameters.
+
+        Raises:
+            UserError: where the family does not reach the fraction.
+        """
+
+        def fits(proposal: Proposal | None) -> bool:
+            return proposal is not None and proposal.share <= fraction and proposal.num_params <= self.max_params
+
+        depths = len(list(family_of(self.name).scale(self.start, 1.0)))
+        smallest, fitting = list[Proposal](), list[tuple[Proposal, float]]()
+        for depth in range(depths):
+            at = partial(self._at, depth)
+            low, least = next(((size, each) for size in SMALLEST if (each := at(size))), (0.0, None))
+            if least is not None:
+                smallest.append(least)
+            if least is not None and fits(least):
+                best, size = _largest(at, fits, low, least)
+                deep = (depth or depths) / depths  # the first is as deep as what is scaled, the others from 1 on
+                fitting.append((best, abs(math.log(max(size, SMALLEST[1]) / deep))))
+        if not fitting:
+            raise UserError(self._too_large(smallest, fraction))
         most = max(proposal.macs for proposal, _ in fitting)
         alike = [each for each in fitting if each[0].macs >= ALIKE * most]
         return min(alike, key=lambda each: each[1])[0]
-    if not smallest:
-        raise UserError(text("no_net_of_any_size", "no {name} of any size takes what the task shows it: name another "
-                             "net",
-                             name=name))  # fmt: skip
-    least = min(smallest, key=lambda proposal: proposal.share)
-    if least.share <= fraction:
-        raise UserError(text("smallest_parameters", "the smallest {name} for this has {own:,} parameters and {teacher} "
-                             "has {most:,}: ask for another net", name=name, own=least.num_params, teacher=teacher.name,
-                             most=max_params))  # fmt: skip
-    reached = math.ceil(1000 * least.share) / 1000
-    raise UserError(text("smallest_macs", "the smallest {name} for this has {share:g} of the MACs of {teacher}: ask "
-                         "for that or more, or for another net", name=name, share=reached,
-                         teacher=teacher.name))  # fmt: skip
+
+    def of(self, use: Spec) -> Proposal | None:
+        """What a student would cost; None for one that does not take what the task shows it."""
+        if (key := repr(use)) not in self._tried:
+            self._tried[key] = _measured(use, self.example, self.allowed)
+        return self._tried[key]
+
+    def _at(self, depth: int, size: float) -> Proposal | None:
+        return self.of(Spec(name=self.name, args=list(family_of(self.name).scale(self.start, size))[depth]))
+
+    def _too_large(self, smallest: Sequence[Proposal], fraction: float) -> Text:
+        """Why no net of the family will do."""
+        if not smallest:
+            return text("no_net_of_any_size", "no {name} of any size takes what the task shows it: name another net",
+                        name=self.name)  # fmt: skip
+        least = min(smallest, key=lambda proposal: proposal.share)
+        if least.share <= fraction:
+            return text("smallest_parameters", "the smallest {name} for this has {own:,} parameters and {teacher} has "
+                        "{most:,}: ask for another net", name=self.name, own=least.num_params, teacher=self.teacher,
+                        most=self.max_params)  # fmt: skip
+        return text("smallest_macs", "the smallest {name} for this has {share:g} of the MACs of {teacher}: ask for "
+                    "that or more, or for another net", name=self.name, share=math.ceil(1000 * least.share) / 1000,
+                    teacher=self.teacher)  # fmt: skip
 
 
 def _measured(use: Spec, example: Batch, allowed: float) -> Proposal | None:
     """A net with its cost as a share of what is allowed; None for arguments that it refuses, too few layers, say."""
-    try:
-        net: Net = registry.build("net", use)
-        with evaluating(net):
-            call(net, example.x, example.cond)  # as it is: nothing is continued or cut to a size that it takes
-        macs = cost.macs(net, example.x, example.cond)
-    except (UserError, ValueError, RuntimeError):
-        return None
-    return Proposal(use=use, macs=macs, num_params=cost.num_params(net), share=macs / allowed)
+    for device in (torch.device("meta"), torch.device("cpu")):  # shapes alone tell the cost of most nets, in no time
+        try:
+            with device:
+                net: Net = registry.build("net", use)
+            shown = example.to(device)
+            with evaluating(net):
+                call(net, shown.x, shown.cond)  # as it is: nothing is continued or cut to a size that it takes
+            macs = cost.macs(net, shown.x, shown.cond)
+        except (UserError, ValueError, RuntimeError):  # on no device, what asks for a value
+            continue
+        return Proposal(use=use, macs=macs, num_params=cost.num_params(net), share=macs / allowed)
+    return None
 
 
 def _largest(

@@ -23,7 +23,7 @@ from kdgen.training.best_student import BestStudent
 from kdgen.training.cache_filling import CacheFilling
 from kdgen.training.checkpoint import Checkpoints
 from kdgen.training.equivariance import Equivariance
-from kdgen.training.int8 import FASTER, WORTH, can_run_int8
+from kdgen.training.int8 import ANSWERS, FASTER, WORTH, can_run_int8
 from kdgen.training.run_context import RunContext
 from kdgen.training.schedule import Length, asking
 from kdgen.training.teacher import Teacher
@@ -184,7 +184,7 @@ class Link:
         if self.recipe.precision == "int8":
             return teacher.try_int8(*self._samples(), faster=0.0)
         short = self.stock is not None and self._asking_share() < WORTH
-        if short or not can_run_int8() or not learner.reads_outputs or self._asking_seconds(teacher) < WORTH:
+        if short or not can_run_int8() or not learner.reads_outputs or not self._worth_int8(teacher):
             return False
         try:
             return teacher.try_int8(*self._samples(), faster=FASTER)
@@ -201,14 +201,18 @@ class Link:
         share = asking(self.recipe.seconds, drawing, self.recipe.cache.share)
         return math.inf if share is None else share
 
-    def _asking_seconds(self, teacher: Teacher) -> float:
-        """How long the teacher is about to be asked, as far as is known."""
+    def _worth_int8(self, teacher: Teacher) -> bool:
+        """Whether the teacher is about to be asked for longer than it is tried, as far as is known."""
         sample, recipe = self._drawn("precision", JUDGED), self.recipe
         each = fastest_seconds(partial(teacher.answer, sample), self.place.device) / JUDGED
         if self.stock is not None:
             missing = self.stock.cache.size - self.stock.cache.filled
-            return min(each * missing, self._asking_share())
-        return each * recipe.batch_size * recipe.steps if recipe.steps is not None else (recipe.seconds or 0.0) / 2
+            asked = min(each * missing, self._asking_share())
+        elif recipe.steps is not None:
+            asked = each * recipe.batch_size * recipe.steps
+        else:
+            asked = (recipe.seconds or 0.0) / 2
+        return asked >= max(WORTH, ANSWERS * each)
 
     def release(self) -> None:
         """Let go of the teacher and its answers when all is trained; the net that it was made of stays."""

@@ -12,7 +12,10 @@ from kdgen.types import Batch, Net
 from kdgen.utils.conditions import call
 
 WORTH = 60.0
-"""Seconds that a teacher is to be asked for at least before it is tried in integers, which takes 5 to 20."""
+"""Seconds that a teacher is to be asked for at least before it is tried in integers, which takes 5 to 20 of small ones."""
+
+ANSWERS = 1000
+"""As many answers take as long as to try a large one: of 351 convolutions, 560 s."""
 
 FASTER = 1.2
 """How much faster it has to be."""

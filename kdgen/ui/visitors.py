@@ -9,7 +9,7 @@ from typing import Any
 
 from kdgen.models.hub_cache import HubId
 from kdgen.models.hub_cache.ids import MODELS
-from kdgen.models.loading import bundled_names
+from kdgen.models.loading import bundled_names, bundled_students
 from kdgen.recipe import STARTS, Recipe, parse
 from kdgen.registry import nearest
 from kdgen.types import Text, UserError, text
@@ -32,7 +32,7 @@ TEACHERS = (
 )
 """Bundled models that teach."""
 
-STUDENTS = tuple(name for name in bundled_names() if name.endswith("-student"))
+STUDENTS = tuple(bundled_students())
 """Bundled models that presets made."""
 
 IMAGES = ("scenes", "dead_leaves", "photographs", "mixture", "samples", "rollouts")

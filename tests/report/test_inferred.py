@@ -13,6 +13,7 @@ from support import call
 from kdgen import registry
 from kdgen.models.model import load
 from kdgen.models.nets.compact import compact
+from kdgen.presets import preset
 from kdgen.recipe import read
 from kdgen.registry import Spec
 from kdgen.report import inferred
@@ -76,7 +77,7 @@ def test_a_student_is_as_small_as_its_time_asks_for(upscaler, monkeypatch):
 
     def slow(student, *rest):
         timed.append(student)
-        return 0.004 * student.args["width"] ** 2
+        return 0.004 * student.convs[0].out_channels ** 2
 
     monkeypatch.setattr(inferred, "step_seconds", slow)
     (_, usual), (_, short), (_, said) = (
@@ -85,13 +86,46 @@ def test_a_student_is_as_small_as_its_time_asks_for(upscaler, monkeypatch):
     )
     assert usual == said
     assert short.share < usual.share <= 1 / inferred.CHEAPER
-    assert 0.75 * 90 / slow(short.use) >= 0.8 * inferred.STEPS
+    assert 0.75 * 90 / slow(registry.build("net", short.use)) >= 0.8 * inferred.STEPS
+
+
+def test_a_student_starts_from_the_bundled_one_that_fits_within_it(upscaler):
+    task = registry.build("task", Spec(name="restore", args={"damages": [{"name": "shrink", "args": {"scale": 4}}]}))
+    starts = {
+        (width, depth): inferred.start_for(Spec(name="compact", args={"width": width, "depth": depth}), task)
+        for width, depth in [(24, 8), (32, 9), (16, 8), (32, 7)]
+    }
+    assert starts == {
+        (24, 8): "upscale-x4-student",
+        (32, 9): "upscale-x4-student",
+        (16, 8): "random",
+        (32, 7): "random",
+    }
+    jpeg = Spec(name="half_res", args={"channels": 3, "width": 28})
+    other = registry.build(
+        "task", Spec(name="restore", args={"damages": [{"name": "jpeg", "args": {"quality": [5, 30]}}]})
+    )
+    assert inferred.start_for(jpeg, other) == "random"
+    assert inferred.start_for(jpeg, registry.build("task", preset("dejpeg").task)) == "dejpeg-student"
+
+
+def test_where_time_is_short_the_bundled_student_is_what_is_trained(tmp_path, monkeypatch):
+    """Unless it is dearer than a tenth of the teacher."""
+    monkeypatch.setattr(inferred, "step_seconds", lambda *rest: 1000.0)
+    large, small = tmp_path / "large.safetensors", tmp_path / "small.safetensors"
+    for file, width in ((large, 96), (small, 32)):
+        save_file(compact(width=width, depth=8, scale=4).state_dict(), file)
+    of_large, of_small = (inferred.recipe_for(str(file), seconds=10)[0] for file in (large, small))
+    assert (of_large.student.args["width"], of_large.init) == (24, "upscale-x4-student")
+    assert [stage.lr for stage in of_large.stages] == [inferred.GENTLY * stage.lr for stage in of_small.stages]
+    assert 0 < of_large.cache.share < of_small.cache.share  # its steps are said to take a thousand seconds
+    assert (of_small.student.args["width"] < 24, of_small.init) == (True, "random")
 
 
 def test_steps_take_longer_of_larger_students(upscaler):
     task = registry.build("task", inferred.recipe_for(upscaler, cheaper=4)[0].task)
-    small, large = (Spec(name="compact", args={"width": width, "depth": 8, "scale": 2}) for width in (8, 64))
-    assert 0 < inferred.step_seconds(small, task, 16, 32) < inferred.step_seconds(large, task, 16, 32)
+    small, large = (inferred.step_seconds(compact(width=width, depth=8, scale=2), task, 16, 32) for width in (8, 64))
+    assert 0 < small < large
 
 
 def test_what_is_inferred_can_be_shown_and_changed(upscaler, tmp_path, capsys):

@@ -131,15 +131,16 @@ def test_a_teacher_in_int8_is_asked_for_settled_once_counted_and_said(
     assert any("The teacher answers in int8" in note for note in Report.read(tmp_path / "run").notes)
 
 
-@pytest.mark.parametrize("worth", [0.0, 60.0])
-def test_a_teacher_is_tried_in_int8_where_it_is_asked_long_enough(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: float
+@pytest.mark.parametrize(("worth", "answers"), [(0.0, 0), (60.0, 0), (0.0, 10**6)])
+def test_a_teacher_is_tried_in_int8_where_it_is_asked_long_enough_and_often(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: float, answers: int
 ) -> None:
     tries: list[bool] = []
     monkeypatch.setattr("kdgen.training.chain.WORTH", worth)
+    monkeypatch.setattr("kdgen.training.chain.ANSWERS", answers)
     monkeypatch.setattr(Teacher, "try_int8", lambda *args, **kwargs: tries.append(True) or False)
     drain(run.distill(make("controls=false", "precision=auto"), tmp_path / "run"))
-    assert len(tries) == (worth == 0)
+    assert len(tries) == (worth == answers == 0)
 
 
 def test_without_onnxruntime_a_teacher_in_int8_is_refused_in_a_line(
