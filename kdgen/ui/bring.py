@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from kdgen import registry
-from kdgen.models.task_arguments import task_name
+from kdgen.models.task_arguments import task_class, task_name
 from kdgen.types import UserError, text
 from kdgen.ui import choices, markup
 from kdgen.ui.markup import Words
@@ -69,17 +69,18 @@ def panel(runs: Runs) -> Bringing:
         with gr.Column() as declared:
             files = gr.File(label=say("own_file"), file_count="multiple", height=130, elem_id="kd-own-file",
                             file_types=[".safetensors", ".onnx", ".json", ".zip"])  # fmt: skip
-            with gr.Row():
-                family = gr.Dropdown([(say("own_by_config"), ""), *((name, name) for name in FAMILIES)], value="",
-                                     label=say("own_family"), info=say("own_family_info"),
-                                     elem_id="kd-own-family")  # fmt: skip
-                args = gr.Textbox(label=say("own_args"), info=say("own_args_info"), max_length=500,
-                                  elem_id="kd-own-args")  # fmt: skip
-            with gr.Row():
-                values = gr.Radio(list(RANGES), value="[0, 1]", label=say("own_range"), info=say("own_range_info"))
-                predicts = gr.Radio([(say("own_image"), "image"), (say("own_residual"), "residual")], value="image",
-                                    label=say("own_predicts"), info=say("own_predicts_info"))  # fmt: skip
-                prefix = gr.Textbox(label=say("own_prefix"), info=say("own_prefix_info"), max_length=120)
+            with gr.Accordion(say("own_declare"), open=False, elem_id="kd-own-declare", elem_classes="kd-fold"):
+                with gr.Row():
+                    family = gr.Dropdown([(say("own_by_config"), ""), *((name, name) for name in FAMILIES)], value="",
+                                         label=say("own_family"), info=say("own_family_info"),
+                                         elem_id="kd-own-family")  # fmt: skip
+                    args = gr.Textbox(label=say("own_args"), info=say("own_args_info"), max_length=500,
+                                      elem_id="kd-own-args")  # fmt: skip
+                with gr.Row():
+                    values = gr.Radio(list(RANGES), value="[0, 1]", label=say("own_range"), info=say("own_range_info"))
+                    predicts = gr.Radio([(say("own_image"), "image"), (say("own_residual"), "residual")], value="image",
+                                        label=say("own_predicts"), info=say("own_predicts_info"))  # fmt: skip
+                    prefix = gr.Textbox(label=say("own_prefix"), info=say("own_prefix_info"), max_length=120)
         use = gr.Button(say("own_use"), elem_id="kd-own-use")
         notice = gr.HTML(elem_id="kd-own-notice", padding=False)
         taken = gr.Textbox(visible="hidden", elem_id="kd-own-taken", show_label=False)
@@ -107,23 +108,25 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
     """
 
     def use(source: str, hub: str, path: str, files: list[str] | None, family: str, args: str, span: str,
-            predicts: str, prefix: str, request: gr.Request) -> list[Any]:  # fmt: skip
+            predicts: str, prefix: str, request: gr.Request) -> Iterator[list[Any]]:  # fmt: skip
         words, session = words_for(request), session_of(request)
         try:
+            if source == "file" and not files:
+                raise UserError(words["own_no_file"])
+            yield [markup.notice(words["own_checking"], kind="good"), gr.skip(), gr.skip()]
             if source == "file":
-                if not files:
-                    raise UserError(words["own_no_file"])
                 declared = declaration(family, args, span, predicts, prefix) if family else None
-                reference, about = models.bring([Path(file) for file in files], declared, session)
+                reference, about = models.bring([Path(file) for file in files or ()], declared, session)
             else:
                 reference = ((hub if source == "hub" else path) or "").strip()
                 task = models.task(reference, session, wait=models.runs.limits.request_seconds)
                 about = About("teacher", reference, task_name(task))
         except UserError as error:
-            return [markup.refusal(error, words), gr.skip(), gr.skip()]
-        kind = choices.kind_of(about.task)
-        taken = json.dumps({"reference": reference, "kind": kind})
-        return [_taken(about, words), taken, None if source == "file" else gr.skip()]
+            yield [markup.refusal(error, words), gr.skip(), gr.skip()]
+            return
+        like = {"kind": choices.kind_of(about.task), "preset": task_class({"name": about.task}).usual_preset}
+        taken = json.dumps({"reference": reference, **like})
+        yield [_taken(about, words), taken, None if source == "file" else gr.skip()]
 
     def take(files: list[str] | None, request: gr.Request) -> list[Any]:
         words = words_for(request)
@@ -185,9 +188,9 @@ def declaration(family: str, args: str, span: str, predicts: str, prefix: str) -
 
 def _taken(about: About, words: Words) -> str:
     """What was taken, and what is to be known of it."""
-    count = f" · {about.count:,} {words['parameters']}" if about.count else ""
+    count = f" ({about.count:,} {words['parameters']})" if about.count else ""
     lines = "".join(f"<p>{escape(translated(note, words))}</p>" for note in about.notes)
-    return markup.notice(words["own_taken"].format(name=about.name) + count, kind="good") + lines
+    return markup.notice(words["own_taken"].format(name=about.name + count), kind="good") + lines
 
 
 __all__ = ["Bringing", "arguments_of", "connect", "declaration", "panel"]

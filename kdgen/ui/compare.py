@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
+from itertools import compress
 from typing import Any
 
 import gradio as gr
@@ -20,6 +21,7 @@ from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
 from kdgen.ui.side_by_side import Shown
 from kdgen.ui.theme import backgrounds
+from kdgen.ui.undone import is_graded, specialists
 from kdgen.ui.visitors import STUDENTS, TEACHERS
 from kdgen.ui.words import say, words_for
 
@@ -78,20 +80,20 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
                 upload = gr.UploadButton(say("upload"), file_types=["image"], elem_id="kd-upload", size="sm")
                 with gr.Column(visible=False) as painting:
                     paint = brush.editor(photographs[FIRST])
-                    gr.HTML(say("brush_info"), elem_classes="kd-hint", padding=False)
+                    gr.HTML(say("brush_info"), elem_classes="kd-hint kd-info", padding=False)
                 with gr.Column(min_width=200) as damage:
                     sigma = gr.Slider(0, 75, 25, step=1, label=say("sigma"), info=say("sigma_info"))
                     strength = gr.Slider(0, 1, 0.5, step=0.05, label=say("strength"), info=say("strength_info"),
                                          visible=False, elem_id="kd-strength")  # fmt: skip
                     noisy = gr.Checkbox(False, label=say("noisy"), info=say("noisy_info"))
-            with gr.Group(elem_classes="kd-card"), gr.Row():
+            with gr.Group(elem_classes="kd-card") as chance, gr.Row():
                 seed = gr.Number(0, label=say("seed"), info=say("seed_info"), precision=0, min_width=140)
                 count = gr.Slider(4, limits.images, 16, step=4, label=say("num_images"), info=say("num_images_info"),
                                   visible=False)  # fmt: skip
                 steps = gr.Slider(1, 8, 1, step=1, label=say("num_steps"), info=say("num_steps_info"),
                                   visible=False)  # fmt: skip
-            go = gr.Button(say("compare"), variant="primary", size="lg", elem_id="kd-compare")
             notice = gr.HTML(elem_id="kd-compare-notice")
+            go = gr.Button(say("compare"), variant="primary", size="lg", elem_id="kd-compare")
         with gr.Column(scale=7, min_width=320):
             slider = gr.ImageSlider(label=say("tab_compare"), interactive=False, visible=False, elem_id="kd-slider",
                                     max_height=560, buttons=["fullscreen"])  # fmt: skip
@@ -100,10 +102,10 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
             sheet = gr.HTML(say("nothing_compared"), elem_id="kd-sheet")
             with gr.Group(elem_classes="kd-card") as large:
                 full = gr.Button(say("full"), size="sm", elem_id="kd-full")
-                gr.HTML(say("full_info"), elem_classes="kd-hint")
+                gr.HTML(say("full_info"), elem_classes="kd-hint kd-info")
                 files = gr.File(label=say("full_files"), file_count="multiple", visible=False, interactive=False,
                                 elem_id="kd-full-files")  # fmt: skip
-    upload.upload(_taken(pictures), [upload], [photo, paint, named, notice], api_visibility="private",
+    upload.upload(_taken(pictures), [upload], [photo, paint, named, notice, example], api_visibility="private",
                   show_progress="minimal")  # fmt: skip
     inputs = [chosen, named, sigma, strength, noisy, seed, paint, count, steps]
     outputs = [notice, slider, caption, figures, sheet]
@@ -111,7 +113,7 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
     full.click(_full(models, pictures), inputs[:7], [notice, files], api_visibility="private",
                show_progress="minimal", concurrency_id="compare")  # fmt: skip
     chosen.change(_suited(models, pictures), [chosen, named],
-                  [picture, damage, sigma, strength, photo, painting, count, steps, large, paint],
+                  [picture, damage, sigma, strength, photo, painting, count, steps, large, chance, paint],
                   api_visibility="private", show_progress="hidden", queue=False)  # fmt: skip
     go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
              concurrency_id="compare")  # fmt: skip
@@ -151,13 +153,15 @@ def _suited(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
         except UserError:
             tasks = []
         if not tasks or len(local) < len(references):
-            shown = [True, True, True, True, True, False, True, True, True]
+            shown = [True, True, True, True, True, False, True, True, True, True]
         else:
             kinds = [task_class(task) for task in tasks]
-            change, told = any(map(changes_images, tasks)), any(map(brush.told_a_mask, tasks))
-            sigma, strength = any(kind.takes_sigma for kind in kinds), any(kind.takes_strength for kind in kinds)
+            change, told = any(map(changes_images, tasks)), any(map(brush.told_a_mask, specialists(tasks)))
+            sigma, strengths = any(kind.takes_sigma for kind in kinds), [kind.takes_strength for kind in kinds]
+            graded = any(map(is_graded, specialists(compress(tasks, strengths))))
             few, large = any("sampler" in task for task in tasks), change and any(kind.tiled for kind in kinds)
-            shown = [change, sigma or strength, sigma, strength, not told, told, not change, few, large]
+            shown = [change, sigma or any(strengths), sigma, graded, not told, told, not change, few, large,
+                     sigma or graded or few or not change]  # fmt: skip
         with suppress(UserError):
             under = brush.on(pictures.get(name, session_of(request))) if told else None
         return [*(gr.update(visible=each) for each in shown), gr.skip() if under is None else under]
@@ -239,12 +243,12 @@ def _figures(report: Report, words: markup.Words) -> str:
 def _taken(pictures: Pictures) -> Callable[..., list[Any]]:
     def taken(path: str | None, request: gr.Request) -> list[Any]:
         if not path:
-            return [gr.skip(), gr.skip(), gr.skip(), ""]
+            return [gr.skip(), gr.skip(), gr.skip(), "", gr.skip()]
         try:
             session = session_of(request)
             name = pictures.add(path, session)
-            return [*_both(pictures.get(name, session)), name, ""]
+            return [*_both(pictures.get(name, session)), name, "", None]
         except UserError as error:
-            return [gr.skip(), gr.skip(), gr.skip(), markup.refusal(error, words_for(request))]
+            return [gr.skip(), gr.skip(), gr.skip(), markup.refusal(error, words_for(request)), gr.skip()]
 
     return taken

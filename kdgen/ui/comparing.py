@@ -23,6 +23,7 @@ from kdgen.types import Batch, UserError, text
 from kdgen.types.arguments import Share, Sigma, check_argument
 from kdgen.ui.limits import Limits
 from kdgen.ui.side_by_side import Shown, drawn_sheet, side_by_side
+from kdgen.ui.undone import generalists_last, in_words, specialists
 from kdgen.utils.conditions import call, conditions_of
 from kdgen.utils.convert import from_picture, to_pictures
 
@@ -31,6 +32,8 @@ MEASURED = 200
 
 MOST_ENLARGED = 1024 * 1024
 """Pixels that a comparison enlarges a picture to: of one that would become more, the middle is taken."""
+
+OWN_PHOTOGRAPHS = text("on_own_photographs", "All of it on the photographs that come with kdgen, whichever is shown.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,24 +96,30 @@ class AsPictured(torch.nn.Module):
         super().__init__()
         self.model, self.sigma = model, sigma
         read = conditions_of(model.net) or ()
-        self.conditions = frozenset({"mask"} & set(read))
+        self.conditions = frozenset({"mask", "stops"} & set(read))
 
-    def forward(self, x: torch.Tensor, *, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Pictures ``(B, 1 or 3, H, W)`` as the model changes them."""
+    def forward(
+        self, x: torch.Tensor, *, mask: torch.Tensor | None = None, stops: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """A picture ``(1, 1 or 3, H, W)`` as the model changes it, told which pixels and how much light are missing."""
         if not task_class(self.model.task).tiled:
             grey = x.shape[1] == 1
             out: torch.Tensor = fitted(self.model.net, x.expand(-1, self.model.channels, -1, -1))
             return out.mean(1, keepdim=True) if grey else out
-        return self.model.restore(x, self.sigma, mask)
+        return self.model.restore(x, self.sigma, mask, None if stops is None else stops.item())
 
 
 def shared_task(models: Mapping[str, Model]) -> Mapping[str, Any]:
-    """What models say of the task that all of them do. Raises UserError if they do different things."""
+    """What models say of the task that all of them do: a specialist's, beside a generalist that does it among others.
+
+    Raises:
+        UserError: if they do different things.
+    """
     names = {task_name(model.task) for model in models.values()}
     if len(names) != 1:
         raise UserError(text("different_tasks", "these models do different things ({names:, }): compare those that do "
                              "the same", names=sorted(names)))  # fmt: skip
-    return next(iter(models.values())).task
+    return next(iter(generalists_last(models).values())).task
 
 
 def on_photograph(
@@ -148,10 +157,11 @@ def shown_to(
         height, width = clean.shape[-2:]
         missing = (from_picture(mask.convert("L").resize((width, height)))[0] > 0).to(clean)
         return Batch(x=clean * (1 - missing), y=clean, cond={"mask": missing})
-    if options.noisy:
-        return Batch(x=clean)
-    return task.degrade(clean, facts, sigma=options.sigma, strength=options.strength,
-                        random=generator(options.seed, "compare"))  # fmt: skip
+    damaged = task.degrade(clean, facts, sigma=options.sigma, strength=options.strength,
+                           random=generator(options.seed, "compare"))  # fmt: skip
+    if options.noisy:  # how dark it is, its strength says
+        return Batch(x=clean, cond={name: value for name, value in damaged.cond.items() if name == "stops"})
+    return damaged
 
 
 def full_size(
@@ -222,7 +232,7 @@ def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Repo
                              "that first",
                              name=first.name))  # fmt: skip
     # the first is drawn as a teacher is, in many steps, whatever the others do
-    judged = models if changes else dict(others) or models
+    judged = generalists_last(models) if changes else dict(others) or models
     title, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
     rows = [
         compare.measure("model" if number else "teacher", model.net, task, name=name, reference=first.net,
@@ -234,9 +244,10 @@ def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Repo
     )
     drawn = isinstance(task, sample_grids.Drawn) and not isinstance(task, sample_grids.Pictured)
     notes = [task.describe_evaluation(reference=first.net)] if drawn else [task.describe_evaluation()]
+    notes += [OWN_PHOTOGRAPHS] if changes else []
     return compare.compare(
         rows,
-        task=title,
+        task=in_words(task.describe()) or title,
         primary_metric=task.primary_metric,
         per=compare.per_image(task),
         notes=notes,
@@ -260,7 +271,9 @@ def photographs() -> dict[str, Image.Image]:
 
 def _heeded(mask: Image.Image | None, models: Mapping[str, Model]) -> Image.Image | None:
     """A mask where any of the models is told what is missing."""
-    return mask if any("mask" in (conditions_of(model.net) or ()) for model in models.values()) else None
+    narrow = specialists(model.task for model in models.values())
+    told = (model for model in models.values() if "mask" in (conditions_of(model.net) or ()))
+    return mask if any(model.task in narrow for model in told) else None
 
 
 def _middle(picture: Image.Image, pixels: float) -> Image.Image:

@@ -88,13 +88,14 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
     said = [Text.of(each.message.args[0]) for each in caught if isinstance(each.message, UserWarning)]
     notes = [_without(folder, each if len(each) <= NOTE else Text(each[:NOTE])) for each in said[:3]]
     if isinstance(model.net, Restorer):
-        notes.insert(0, text("known_by_weights", "By its weights it is a {net} that makes images {scale} times as "
-                             "large: its task and a student of a tenth of its cost follow from that, whatever the "
-                             "preset says.", net=model.net.descriptor.architecture.name,
+        notes.insert(0, text("known_by_weights", "By its weights its architecture is {net}, and it makes images "
+                             "{scale} times as large: its task and a student of at most a tenth of its cost follow "
+                             "from that, whatever the preset says.", net=model.net.descriptor.architecture.name,
                              scale=model.net.scale))  # fmt: skip
     if isinstance(model.net, OnnxModel):
         notes.insert(0, text("known_by_graph", "It is an ONNX file that makes images of images: its task and a "
-                             "student of a tenth of its cost follow from that, whatever the preset says."))  # fmt: skip
+                             "student of at most a tenth of its cost follow from that, whatever the preset "
+                             "says."))  # fmt: skip
     return About("teacher", name, task_name(model.task), num_params(model.net), tuple(notes))
 
 

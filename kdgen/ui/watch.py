@@ -270,7 +270,8 @@ def packed(runs: Runs, job: Job) -> tuple[Path, Path]:
     try:
         kept = student / "best.json"
         stamp = f"-so-far-{kept.stat().st_mtime_ns // 10**6:x}" if student.parent.name == "best" else ""
-        zipped, recipe = place / f"{job.name}-student{stamp}.zip", place / f"{job.name}.json"
+        zipped = place / f"{job.name.removesuffix('-student')}-student{stamp}.zip"
+        recipe = place / f"{job.name}.json"
         with _packing:
             if not zipped.is_file():
                 place.mkdir(parents=True, exist_ok=True)

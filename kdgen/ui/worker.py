@@ -52,7 +52,8 @@ class Worker:
             if not connection.poll(seconds):
                 self.end()
                 raise UserError(text("request_too_long", "this took longer than the {seconds} s that it has here: take "
-                                     "fewer models, fewer images or fewer steps", seconds=seconds))  # fmt: skip
+                                     "fewer or smaller models, fewer images or fewer steps, or try again when less "
+                                     "is going on", seconds=seconds))  # fmt: skip
             answer = pickle.loads(connection.recv_bytes())
         except (EOFError, OSError):
             self.end()

@@ -4,6 +4,7 @@ import re
 import zipfile
 
 import pytest
+from PIL import Image
 from serving import TINY, ended, violations
 
 import kdgen
@@ -142,6 +143,31 @@ def test_compare_asks_for_what_its_models_read(opened):
     page.keyboard.press("Enter")
     drawn.wait_for()
     noise.wait_for(state="hidden")
+    page.keyboard.press("Backspace")
+    page.keyboard.type("upscaler-x4")
+    page.keyboard.press("Enter")
+    drawn.wait_for(state="hidden")
+    assert page.get_by_text("It is damaged already", exact=True).is_visible()
+    for useless in ("Strength of the damage", "Seed"):
+        page.get_by_text(useless, exact=True).wait_for(state="hidden")
+
+
+def test_a_picture_of_one_s_own_takes_the_place_of_the_chosen_one_and_progress_is_seen(opened, tmp_path):
+    page = opened(tab="Compare")
+    Image.effect_noise((90, 120), 60).convert("RGB").save(tmp_path / "a.png")
+    chosen = page.locator("#kd-examples input:checked")
+    assert chosen.count() == 1
+    with page.expect_file_chooser() as chooser:
+        page.locator("#kd-upload").click()
+    chooser.value.set_files([tmp_path / "a.png"])
+    page.wait_for_function("!document.querySelector('#kd-examples input:checked')")
+    page.locator("#kd-compare").evaluate("e => scrollTo(0, e.getBoundingClientRect().bottom + scrollY - innerHeight)")
+    page.locator("#kd-compare").click()
+    notice = page.locator("#kd-compare-notice .kd-notice")
+    notice.wait_for()
+    box = notice.bounding_box()
+    assert box["y"] + box["height"] / 2 < page.viewport_size["height"], "in the place of the button that was pressed"
+    page.locator("#kd-figures table").wait_for()
 
 
 def test_pictures_of_strangers(opened, tmp_path):
@@ -171,6 +197,9 @@ def test_accessibility(opened, axe, scheme):
 
 def test_one_left_edge_and_no_gap(opened):
     page = opened()
+    names = page.locator("#kd-kinds label span")
+    lines = names.evaluate_all("all => all.map(e => e.getClientRects()[0].height)")
+    assert len(set(lines)) == 1, "no name of a kind is broken"
     page.locator("#kd-example .kd-result").wait_for()
     edges = {
         name: page.locator(name).first.evaluate("e => { const box = e.getBoundingClientRect(); return [box.x, box.y] }")

@@ -11,7 +11,7 @@ from PIL import Image
 from kdgen.models.model import Model, build_net, load
 from kdgen.registry import Spec
 from kdgen.types import UserError
-from kdgen.ui import comparing
+from kdgen.ui import comparing, undone
 from kdgen.ui.comparing import Options
 from kdgen.ui.limits import Limits
 from kdgen.utils.convert import from_picture, to_pictures
@@ -93,3 +93,59 @@ def test_damage_is_as_strong_as_is_asked_and_an_upscaler_is_shown_a_small_pictur
     assert comparing.shown_to(upscaler, clean, OPTIONS).x.shape == (1, 3, 32, 40)
     shown = comparing.on_photograph(upscaler, PICTURE, OPTIONS)
     assert shown.pair[0].size == shown.pair[1].size
+
+
+SEVERAL = [
+    {"name": "one_of", "args": {"damages": [{"name": "noise", "args": {"sigma": [0, 50]}}, ["rain", "dark"], "grey"]}}
+]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_specialist_and_a_generalist_are_compared_at_what_the_specialist_undoes(order: int) -> None:
+    nets = Spec(name="half_res", args={"channels": 3, "width": 4, "blocks": 1})
+    models = dict([("any", restorer(nets, SEVERAL)), ("dark", restorer(nets, ["dark"]))][::order])
+    assert comparing.shared_task(models)["damages"] == ["dark"]
+    clean = from_picture(PICTURE)[0]
+    assert comparing.shown_to(models, clean, OPTIONS).x.mean() < clean.mean()
+    report = comparing.measured(models)
+    assert report.task == "restore: dark"
+    assert [row.name for row in report.rows] == list(models), "the first is the reference, whatever it undoes"
+    assert "photographs that come with kdgen" in report.notes[-1]
+
+
+def test_what_is_undone_is_said_in_words_and_is_graded_where_there_is_more_and_less_of_it() -> None:
+    shrink = [{"name": "shrink", "args": {"scale": 2}}]
+    assert undone.in_words({"name": "restore", "damages": SEVERAL}) == (
+        "restore: noise (sigma 0-50) / rain + dark / grey"
+    )
+    assert undone.in_words({"name": "restore", "damages": shrink}) == "restore: shrink (scale 2)"
+    assert undone.in_words({"name": "denoise"}) == ""
+    said = {"graded": [SEVERAL, ["dark"], [*shrink, "noise"]], "not": [shrink, ["grey"]]}
+    assert all(undone.is_graded({"damages": each}) for each in said["graded"])
+    assert not any(undone.is_graded({"damages": each}) for each in said["not"])
+    assert undone.is_graded({"name": "restore"})
+
+
+def test_a_model_is_told_how_dark_a_picture_was_made_and_of_a_dark_one_what_the_strength_says() -> None:
+    args = {"channels": 3, "widths": [4, 6], "blocks": 1, "blind": True, "stops": True, "first_guess": True}
+    models = {"it": restorer(Spec(name="unet", args=args), ["dark"])}
+    clean, noisy = from_picture(PICTURE)[0], replace(OPTIONS, noisy=True)
+    dark = comparing.shown_to(models, clean, OPTIONS)
+    assert dark.cond["stops"] > 0
+    net = comparing.AsPictured(models["it"], 25.0)
+    assert "stops" in net.conditions
+    told, untold = (net(dark.x, stops=stops) for stops in (dark.cond["stops"], None))
+    assert told.mean() > untold.mean() + 0.1, "lit as much as it lacks"
+    weak, strong = (comparing.shown_to(models, clean, replace(noisy, strength=share)) for share in (0.0, 1.0))
+    assert torch.equal(weak.x, clean)
+    assert weak.cond["stops"] < strong.cond["stops"]
+
+
+def test_a_mask_is_of_no_account_where_the_generalist_alone_is_told_one() -> None:
+    nets = Spec(name="half_res", args={"channels": 3, "width": 4, "blocks": 1})
+    blind = {"channels": 3, "widths": [4, 6], "blocks": 1, "blind": True, "mask": True}
+    several = [{"name": "one_of", "args": {"damages": ["mask", "rain"]}}]
+    models = {"any": restorer(Spec(name="unet", args=blind), several), "rain": restorer(nets, ["rain"])}
+    whole = Image.new("L", PICTURE.size, 255)
+    with_mask, without = (comparing.on_photograph(models, PICTURE, OPTIONS, mask) for mask in (whole, None))
+    assert np.array_equal(np.asarray(with_mask.pair[1]), np.asarray(without.pair[1]))

@@ -7,9 +7,28 @@ import pytest
 from gradio_client.exceptions import AppError
 from PIL import Image
 from serving import advanced, begun, homes, stop
+from test_dropped import compact
 
 from kdgen.models.loading import BUNDLED
 from kdgen.presets import preset
+
+
+def test_a_restorer_s_file_is_seen_to_be_checked_and_chooses_its_preset(opened, tmp_path):
+    pytest.importorskip("spandrel")
+    page = opened()
+    page.locator("#kd-own button").first.click()
+    page.locator("#kd-own-file input[type=file]").set_input_files(compact(tmp_path / "bigger.safetensors"))
+    page.locator("#kd-own-file").get_by_text("bigger").first.wait_for()
+    assert not page.locator("#kd-own-family").is_visible(), "what its weights say is not asked"
+    page.evaluate("""() => { window.said = []; new MutationObserver(() => said.push(
+        document.querySelector('#kd-own-notice').innerText)).observe(document.querySelector('#kd-own-notice'),
+        {childList: true, subtree: true, characterData: true}) }""")
+    page.locator("#kd-own-use").click()
+    notice = page.locator("#kd-own-notice", has_text="is your teacher now")
+    notice.wait_for()
+    assert any(said.startswith("Checking it") for said in page.evaluate("said"))
+    assert "2 times as large" in notice.inner_text()
+    page.locator("#kd-presets label:has(input:checked)", has_text="Four times larger").wait_for()
 
 
 def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, client, session, tmp_path):

@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -192,7 +193,8 @@ def test_a_deleted_run_leaves_nothing_to_download(tmp_path, slow):
     recipe = {**RECIPE.model_dump(mode="json"), "teacher": str(tmp_path / "runs" / "0123456789ab" / "run")}
     (tmp_path / "runs" / job.id / "run" / "recipe.json").write_text(json.dumps(recipe))
     assert teacher_of(runs, job) == "run:0123456789ab"
-    student, downloaded = packed(runs, job)
+    student, downloaded = packed(runs, replace(job, name="upscaler-student"))
+    assert student.name == "upscaler-student.zip", "said once"
     assert str(tmp_path) not in downloaded.read_text()
     assert student.is_file()
     runs.delete(job.id, session)

@@ -26,10 +26,12 @@ class Damage:
     Attributes:
         scale: how many times less high and wide images become.
         damages: those that it consists of.
+        graded: whether there is more and less of it.
     """
 
     scale: int = 1
     damages: Sequence["Damage"] = ()
+    graded: bool = True
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """Damage images.
@@ -59,6 +61,7 @@ class InTurn(Damage):
     def __init__(self, specs: Sequence[Spec]) -> None:
         self.specs = tuple(specs)
         self.damages = tuple(build("damage", spec) for spec in specs)
+        self.graded = any(damage.graded for damage in self.damages)
         self.scale = 1
         for damage in self.damages:
             self.scale *= damage.scale

@@ -12,6 +12,8 @@ from kdgen.registry import register
 class Grey(Damage):
     """The luma of colour images, in as many channels as they have: what colouring undoes."""
 
+    graded = False
+
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""
         if images.shape[1] == 1:

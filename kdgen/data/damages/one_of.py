@@ -30,6 +30,7 @@ class OneOf(Damage):
         lists = [each if isinstance(each, Sequence) and not isinstance(each, str) else [each] for each in damages]
         self.damages = [make_damages(each) for each in lists]
         self.scale = self.damages[0].scale
+        self.graded = any(each.graded for each in self.damages)
         if any(each.scale != self.scale for each in self.damages):
             raise UserError(text("scales_differ", "of several damages each image gets one, and they make images "
                                  "smaller by different scales ({scales:, }): give all the same",

@@ -30,6 +30,8 @@ class Shrink(Damage):
         kernel: ``bicubic``, ``area`` (the mean of what a pixel covers) or ``lanczos`` (of 3 lobes).
     """
 
+    graded = False
+
     def __init__(self, scale: Scale = 4, kernel: Kernel = "bicubic") -> None:
         self.scale, self.kernel = scale, kernel
 

@@ -28,10 +28,11 @@ kd.own = (taken, kind, name, length) => {
   const rest = kd.presets[name].fields.length + 9;
   if (!taken) return Array(rest + 4).fill(undefined);
   const own = JSON.parse(taken), names = own.kind === kind ? null : kd.kinds[own.kind];
-  const filled = names ? kd.filled(names[0][1], length) : Array(rest + 2).fill(undefined);
+  const like = names && (names.find((each) => each[1] === own.preset) || names[0])[1];
+  const filled = names ? kd.filled(like, length) : Array(rest + 2).fill(undefined);
   filled[2] = kd.update(own.reference);
   filled[filled.length - 1] = kd.stamp();
-  return [names ? own.kind : undefined, names ? kd.update(names[0][1], names) : undefined, ...filled];
+  return [names ? own.kind : undefined, names ? kd.update(like, names) : undefined, ...filled];
 };
 
 // What was chosen is kept in this browser.
