@@ -20,8 +20,18 @@ def verdict(report: Report) -> Text:
     """What is broken, and whether the teacher helped: the student's headline figure against both controls'."""
     parts = [text("broken", "BROKEN: the {role} {name} {fault}.", role=ROLES[row.role], name=row.name, fault=row.fault)
              for row in report.rows if row.fault]  # fmt: skip
-    parts += _helped(report)
+    parts += [*_idle(report), *_helped(report)]
     return text("sentences", "{parts: }", parts=parts) if parts else Text("")
+
+
+def _idle(report: Report) -> list[Text]:
+    """That a student does not even outdo its input, where it does not."""
+    student, input, key = report.find("student"), report.find("input"), report.primary_metric
+    if student is None or input is None or student.fault or not {key} <= student.metrics.keys() & input.metrics.keys():
+        return []
+    words, gain = _judge(key, student.metrics[key], input.metrics[key])
+    return [] if words == HELPED else [text(
+        "no_better_than_input", "The student is NO BETTER than the {input}: {gain}.", input=input.name, gain=gain)]  # fmt: skip
 
 
 def _helped(report: Report) -> list[Text]:

@@ -12,10 +12,10 @@ from kdgen.types import Batch, Net
 from kdgen.utils.conditions import call
 
 WORTH = 60.0
-"""Seconds that a teacher is to be asked for at least before it is tried in integers, which takes 5 to 20 of small ones."""
+"""Seconds that a teacher is to be asked for at least before it is tried in integers, which takes small ones 5 to 20."""
 
 ANSWERS = 1000
-"""As many answers take as long as to try a large one: of 351 convolutions, 560 s."""
+"""How many answers take as long as it takes to try a large one: 560 s for one of 351 convolutions."""
 
 FASTER = 1.2
 """How much faster it has to be."""

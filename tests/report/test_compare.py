@@ -107,6 +107,13 @@ def test_verdict_threshold_is_a_twentieth_of_a_decibel() -> None:
     assert "helped" in report(0.0501, 0.0, 0.0).verdict
 
 
+@pytest.mark.parametrize(("student", "said"), [(24.9, True), (25.04, True), (25.1, False)])
+def test_a_student_that_is_no_better_than_its_input_is_said_to_be(student: float, said: bool) -> None:
+    rows = [row("input", 25.0), row("teacher", 30.0), row("student", student)]
+    made = compare(rows, task="denoise")
+    assert made.verdict.startswith("The student is NO BETTER than the input: ") == said
+
+
 def test_verdict_without_truth_and_without_teacher() -> None:
     assert "alpha was 1" in report(28.0, None, None, ground_truth=False).verdict
     assert compare([row("student", 28.0)], task="denoise").verdict == ""

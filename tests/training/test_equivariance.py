@@ -8,7 +8,7 @@ from torch import Tensor
 from kdgen.models.model import load
 from kdgen.registry import Spec, build
 from kdgen.tasks import Autoencode, Denoise
-from kdgen.training.equivariance import BOUND, Equivariance, measured
+from kdgen.training.equivariance import BOUND, HOPELESS, Equivariance, measured
 from kdgen.types import Batch, UserError
 
 
@@ -30,23 +30,35 @@ def test_a_symmetric_filter_turns_and_what_acts_on_single_pixels_is_cropped_too(
 
 
 def test_the_error_is_a_share_of_the_teachers_own() -> None:
-    """A teacher that adds a constant times the ramp of columns: turned, the ramp lies otherwise."""
+    """A teacher that adds some light and the ramp of columns: turned, the ramp lies otherwise."""
     data = batch()
     ramp = torch.linspace(-1, 1, 24).expand(1, 1, 24, 24)
     assert data.y is not None
-    own, difference = 0.1, 0.0
+    own, light, difference = 0.1, 2.5, 0.0
     for k in range(1, 8):
         turned = ramp if k in (2,) else -ramp if k in (1, 3) else ramp.mT * (1 if k in (4, 6) else -1)
         difference += (turned - ramp).square().mean().item() / 7
-    wanted = difference / ramp.square().mean().item()
+    wanted = difference / (ramp + light).square().mean().item()
 
     def answer(view: Batch) -> Tensor:
         assert view.y is not None
-        return view.y + own * ramp
+        return view.y + own * (ramp + light)
 
     found = measured(answer, data, turn=True, crop=None)
     assert f"{100 * wanted:.0f} % of its own squared error" in found.notes[0]
+    assert BOUND.own < wanted < HOPELESS * BOUND.own
     assert not found.turns
+
+
+def test_of_a_teacher_that_is_far_off_no_more_is_asked() -> None:
+    asked = []
+
+    def answer(view: Batch) -> Tensor:
+        asked.append(len(view.x))
+        return view.x.roll(3, -1)
+
+    assert not measured(answer, batch(), turn=True, crop=None).turns
+    assert asked == [8, 8]
 
 
 def test_without_truth_the_spread_of_the_output_is_what_counts() -> None:
