@@ -30,8 +30,10 @@ def _idle(report: Report) -> list[Text]:
     if student is None or input is None or student.fault or not {key} <= student.metrics.keys() & input.metrics.keys():
         return []
     words, gain = _judge(key, student.metrics[key], input.metrics[key])
-    return [] if words == HELPED else [text(
-        "no_better_than_input", "The student is NO BETTER than the {input}: {gain}.", input=input.name, gain=gain)]  # fmt: skip
+    if words == HELPED:
+        return []
+    return [text("no_better_than_input", "The student is NO BETTER than the {input}: {gain}.", input=input.name,
+                 gain=gain)]  # fmt: skip
 
 
 def _helped(report: Report) -> list[Text]:
