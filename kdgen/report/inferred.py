@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,9 @@ SEEN = 32
 
 
 def recipe_for(
-    teacher: str, *, cheaper: float | None = None, images: Path | None = None, seconds: float = SECONDS
-) -> tuple[Recipe, Proposal]:
+    teacher: str, *, cheaper: float | None = None, images: Path | None = None, seconds: float = SECONDS,
+    fresh: bool = False,
+) -> tuple[Recipe, Proposal]:  # fmt: skip
     """The recipe that distils a model by what the model says of itself.
 
     Args:
@@ -67,6 +69,7 @@ def recipe_for(
             ``STEPS`` steps.
         images: a folder of images to train on; by default procedural ones.
         seconds: how long the student will be trained, answers of the teacher included.
+        fresh: whether the student starts from random weights, whatever is bundled: the recipe then suits others too.
 
     Returns:
         the recipe, with the usual stages of the task; and the student that it trains.
@@ -83,8 +86,12 @@ def recipe_for(
         usual = with_stages(usual, ratio=Spec(name="fixed", args={"alpha": 1.0}))
         built = registry.build("task", use)
     usual = usual.lasting(seconds=seconds)
-    found = propose(model, built, fraction=1 / cheaper) if cheaper else proposed_within(model, built, usual, seen)
-    init = start_for(found.use, built)
+    known = [] if fresh else starts(built)
+    if cheaper:
+        found = propose(model, built, fraction=1 / cheaper)
+    else:
+        found = proposed_within(model, built, usual, seen, known)
+    init = start_for(found.use, known)
     if init not in STARTS:
         usual = gently(usual, model.net, registry.build("net", found.use), built, seen)
     path = Path(teacher).expanduser()
@@ -139,10 +146,10 @@ def gently(recipe: Recipe, teacher: Net, student: Net, task: Task, size: int) ->
     return recipe.model_copy(update={"stages": stages, "cache": cache})
 
 
-def proposed_within(teacher: Model, task: Task, recipe: Recipe, size: int) -> Proposal:
+def proposed_within(teacher: Model, task: Task, recipe: Recipe, size: int, known: Sequence[Model]) -> Proposal:
     """The largest student of at most a tenth of its teacher's cost that can take enough steps in a recipe's seconds.
 
-    Or a bundled one for the same damages where it is larger than that: trained already, it does with fewer.
+    Or one that is known already where it is larger than that: trained, it does with fewer.
     """
     search, device = Search(teacher, task), pick_device(recipe.device)
     found = search.within(1 / CHEAPER)
@@ -155,14 +162,13 @@ def proposed_within(teacher: Model, task: Task, recipe: Recipe, size: int) -> Pr
             found = search.within(found.share * max(share, SLOWEST))
         except UserError:  # there is none smaller
             break
-    trained = [start.use for start in starts(task) if start.use is not None and start.use.name == found.use.name]
-    known = filter(None, map(search.of, trained))
-    return max((found, *(each for each in known if each.share <= 1 / CHEAPER)), key=lambda each: each.share)
+    same = (search.of(each.use) for each in known if each.use is not None and each.use.name == found.use.name)
+    return max((found, *(each for each in same if each and each.share <= 1 / CHEAPER)), key=lambda each: each.share)
 
 
-def start_for(student: Spec, task: Task) -> str:
-    """The bundled student that one for the same damages starts from, where one fits within it; else ``random``."""
-    for start in starts(task):
+def start_for(student: Spec, known: Sequence[Model]) -> str:
+    """Which of the known students one starts from, the first that fits within it; else ``random``."""
+    for start in known:
         try:
             inherit(registry.build("net", student), start.net)
         except UserError:

@@ -110,15 +110,16 @@ def composed(chosen: Values, session: str, models: Models, *, wait: float) -> Re
     other = chosen.teacher != preset(chosen.preset).teacher
     described = models.task(chosen.teacher, session, wait=wait) if other else None
     own = described is not None and chosen.teacher.startswith("own:") and says_all(described)
-    steps = chosen.unit == "steps"
+    steps, sized = chosen.unit == "steps", bool(chosen.share or chosen.family)
+    base = models.inferred(chosen.teacher, session, wait=wait, fresh=sized) if own else None
     made: dict[str, Any] = {
         "teacher": chosen.teacher, "methods": chosen.methods or [], "ratio": chosen.ratio, "alpha": chosen.alpha,
         "steps": int(chosen.amount or 0) if steps else None, "seconds": None if steps else float(chosen.amount or 0),
         "settings": {**chosen.settings, "controls": chosen.controls},
-        "described": described, "base": models.inferred(chosen.teacher, session, wait=wait) if own else None,
+        "described": described, "base": base,
     }  # fmt: skip
     recipe = choices.compose(chosen.preset, **made)
-    if not (chosen.share or chosen.family):
+    if not sized:
         return recipe
     share = SHARES.get(chosen.share, SHARES["1/8"])
     use = models.proposed(recipe, chosen.teacher, session, share, chosen.family, wait=wait)

@@ -89,9 +89,9 @@ class Models:
         )
         return found
 
-    def inferred(self, reference: str, session: str, *, wait: float) -> Recipe:
+    def inferred(self, reference: str, session: str, *, wait: float, fresh: bool = False) -> Recipe:
         """The recipe that follows from what a teacher says. Raises what ``named`` and ``Questions.ask`` do."""
-        return parse(json.loads(self.questions.ask("inferred", self.named(reference, session), wait=wait)))
+        return parse(json.loads(self.questions.ask("inferred", self.named(reference, session), fresh, wait=wait)))
 
     def proposed(
         self, recipe: Recipe, reference: str, session: str, share: float, family: str | None, *, wait: float

@@ -92,7 +92,9 @@ def test_a_student_is_as_small_as_its_time_asks_for(upscaler, monkeypatch):
 def test_a_student_starts_from_the_bundled_one_that_fits_within_it(upscaler):
     task = registry.build("task", Spec(name="restore", args={"damages": [{"name": "shrink", "args": {"scale": 4}}]}))
     starts = {
-        (width, depth): inferred.start_for(Spec(name="compact", args={"width": width, "depth": depth}), task)
+        (width, depth): inferred.start_for(
+            Spec(name="compact", args={"width": width, "depth": depth}), inferred.starts(task)
+        )
         for width, depth in [(24, 8), (32, 9), (16, 8), (32, 7)]
     }
     assert starts == {
@@ -105,8 +107,8 @@ def test_a_student_starts_from_the_bundled_one_that_fits_within_it(upscaler):
     other = registry.build(
         "task", Spec(name="restore", args={"damages": [{"name": "jpeg", "args": {"quality": [5, 30]}}]})
     )
-    assert inferred.start_for(jpeg, other) == "random"
-    assert inferred.start_for(jpeg, registry.build("task", preset("dejpeg").task)) == "dejpeg-student"
+    assert inferred.starts(other) == []
+    assert inferred.start_for(jpeg, inferred.starts(registry.build("task", preset("dejpeg").task))) == "dejpeg-student"
 
 
 def test_where_time_is_short_the_bundled_student_is_what_is_trained(tmp_path, monkeypatch):
@@ -120,6 +122,8 @@ def test_where_time_is_short_the_bundled_student_is_what_is_trained(tmp_path, mo
     assert [stage.lr for stage in of_large.stages] == [inferred.GENTLY * stage.lr for stage in of_small.stages]
     assert 0 < of_large.cache.share < of_small.cache.share  # its steps are said to take a thousand seconds
     assert (of_small.student.args["width"] < 24, of_small.init) == (True, "random")
+    fresh = inferred.recipe_for(str(large), seconds=10, fresh=True)[0]
+    assert (fresh.init, fresh.stages, fresh.cache) == ("random", of_small.stages, of_small.cache)
 
 
 def test_steps_take_longer_of_larger_students(upscaler):

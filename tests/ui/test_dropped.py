@@ -1,6 +1,7 @@
 """A restorer's file alone, dropped into the app: what it is follows from its weights, and so does its recipe."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from test_own import MINE
 
 from kdgen import registry
 from kdgen.registry import Spec
+from kdgen.report import inferred
 from kdgen.types import UserError
 from kdgen.ui import choices
 from kdgen.ui.composing import Values, composed
@@ -113,6 +115,18 @@ def test_what_stands_as_in_the_preset_follows_from_the_teacher_and_what_was_chos
     recipe = choices.compose(other.name, **changed)
     assert {stage.ratio.args["alpha"] for stage in recipe.stages} == {0.25}
     assert (recipe.batch_size, recipe.cache) == (3, own.cache)
+
+
+def test_a_student_of_a_chosen_size_starts_from_none_that_does_not_fit(models, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr(inferred, "step_seconds", lambda *rest: 1000.0)
+    large = weights(tmp_path / "a.safetensors", "compact", width=96, depth=8, scale=4)
+    reference, _ = models.bring([large], None, MINE)
+    usual, smaller = (composed(replace(Values.of(chosen(reference)), share=share), MINE, models, wait=900)
+                      for share in ("", "1/32"))  # fmt: skip
+    assert (usual.init, usual.student.args["width"]) == ("upscale-x4-student", 24)
+    assert (smaller.init, smaller.student.args["width"] < 24) == ("random", True)
+    assert smaller.stages[0].lr > usual.stages[0].lr
+    accept(smaller, MINE, runs)
 
 
 def test_weights_that_nobody_knows_are_to_be_named(models, tmp_path):
