@@ -21,7 +21,7 @@ from kdgen.presets import preset
 from kdgen.recipe import STARTS, Recipe
 from kdgen.registry import Spec
 from kdgen.report.compare import measure
-from kdgen.report.propose import Proposal, Search, propose
+from kdgen.report.propose import Proposal, Search
 from kdgen.report.report import outdoes
 from kdgen.tasks.infer_task import described_task
 from kdgen.types import Batch, Net, Task, UserError, text
@@ -39,6 +39,9 @@ STEPS = 1000
 
 USES = 10
 """How often a student that is trained already sees an answer of a slow teacher, about."""
+
+LARGER = 2
+"""How many times larger, by cost, a student is at most that starts from a smaller one."""
 
 GENTLY = 0.1
 """Its learning rate, relative to that of random weights."""
@@ -86,12 +89,9 @@ def recipe_for(
         usual = with_stages(usual, ratio=Spec(name="fixed", args={"alpha": 1.0}))
         built = registry.build("task", use)
     usual = usual.lasting(seconds=seconds)
-    known = [] if fresh else starts(built)
-    if cheaper:
-        found = propose(model, built, fraction=1 / cheaper)
-    else:
-        found = proposed_within(model, built, usual, seen, known)
-    init = start_for(found.use, known)
+    search, known = Search(model, built), [] if fresh else starts(built)
+    found = search.within(1 / cheaper) if cheaper else proposed_within(search, built, usual, seen, known)
+    init = start_for(found, search, known)
     if init not in STARTS:
         usual = gently(usual, model.net, registry.build("net", found.use), built, seen)
     path = Path(teacher).expanduser()
@@ -146,13 +146,12 @@ def gently(recipe: Recipe, teacher: Net, student: Net, task: Task, size: int) ->
     return recipe.model_copy(update={"stages": stages, "cache": cache})
 
 
-def proposed_within(teacher: Model, task: Task, recipe: Recipe, size: int, known: Sequence[Model]) -> Proposal:
+def proposed_within(search: Search, task: Task, recipe: Recipe, size: int, known: Sequence[Model]) -> Proposal:
     """The largest student of at most a tenth of its teacher's cost that can take enough steps in a recipe's seconds.
 
     Or one that is known already where it is larger than that: trained, it does with fewer.
     """
-    search, device = Search(teacher, task), pick_device(recipe.device)
-    found = search.within(1 / CHEAPER)
+    found, device = search.within(1 / CHEAPER), pick_device(recipe.device)
     while device.type == "cpu" and recipe.seconds is not None:
         seconds = (1 - (recipe.cache.share or 0)) * recipe.seconds / STEPS
         share = seconds / step_seconds(registry.build("net", found.use), task, recipe.batch_size, size)
@@ -166,14 +165,16 @@ def proposed_within(teacher: Model, task: Task, recipe: Recipe, size: int, known
     return max((found, *(each for each in same if each and each.share <= 1 / CHEAPER)), key=lambda each: each.share)
 
 
-def start_for(student: Spec, known: Sequence[Model]) -> str:
-    """Which of the known students one starts from, the first that fits within it; else ``random``."""
+def start_for(student: Proposal, search: Search, known: Sequence[Model]) -> str:
+    """The first of the known students that one starts from: no larger, and not much smaller; else ``random``."""
     for start in known:
         try:
-            inherit(registry.build("net", student), start.net)
+            inherit(registry.build("net", student.use), start.net)
         except UserError:
             continue
-        return start.name
+        own = search.of(start.use) if start.use is not None else None
+        if own is not None and student.macs <= LARGER * own.macs:
+            return start.name
     return "random"
 
 

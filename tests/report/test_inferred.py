@@ -17,6 +17,7 @@ from kdgen.presets import preset
 from kdgen.recipe import read
 from kdgen.registry import Spec
 from kdgen.report import inferred
+from kdgen.report.propose import Search
 
 pytestmark = pytest.mark.skipif(
     find_spec("spandrel") is None, reason="no spandrel here: pip install 'kdgen[restorers]'"
@@ -89,26 +90,22 @@ def test_a_student_is_as_small_as_its_time_asks_for(upscaler, monkeypatch):
     assert 0.75 * 90 / slow(registry.build("net", short.use)) >= 0.8 * inferred.STEPS
 
 
-def test_a_student_starts_from_the_bundled_one_that_fits_within_it(upscaler):
+def test_a_student_starts_from_the_bundled_one_that_fits_within_it_and_is_not_much_smaller(tmp_path):
+    save_file(compact(width=96, depth=8, scale=4).state_dict(), tmp_path / "large.safetensors")
     task = registry.build("task", Spec(name="restore", args={"damages": [{"name": "shrink", "args": {"scale": 4}}]}))
-    starts = {
-        (width, depth): inferred.start_for(
-            Spec(name="compact", args={"width": width, "depth": depth}), inferred.starts(task)
-        )
-        for width, depth in [(24, 8), (32, 9), (16, 8), (32, 7)]
-    }
-    assert starts == {
-        (24, 8): "upscale-x4-student",
-        (32, 9): "upscale-x4-student",
-        (16, 8): "random",
-        (32, 7): "random",
-    }
-    jpeg = Spec(name="half_res", args={"channels": 3, "width": 28})
-    other = registry.build(
-        "task", Spec(name="restore", args={"damages": [{"name": "jpeg", "args": {"quality": [5, 30]}}]})
-    )
-    assert inferred.starts(other) == []
-    assert inferred.start_for(jpeg, inferred.starts(registry.build("task", preset("dejpeg").task))) == "dejpeg-student"
+    search, known = Search(load(tmp_path / "large.safetensors"), task), inferred.starts(task)
+    starts = {}
+    for size in [(24, 8), (30, 9), (16, 8), (32, 7), (48, 8)]:
+        found = search.of(Spec(name="compact", args=dict(zip(("width", "depth"), size, strict=True), scale=4)))
+        starts[size] = inferred.start_for(found, search, known)
+    own = "upscale-x4-student"
+    assert starts == {(24, 8): own, (30, 9): own, (16, 8): "random", (32, 7): "random", (48, 8): "random"}
+
+
+def test_bundled_students_are_known_by_the_damage_they_undo():
+    jpeg = [registry.build("task", each) for each in (preset("dejpeg").task, Spec(name="restore", args={
+        "damages": [{"name": "jpeg", "args": {"quality": [5, 30]}}]}))]  # fmt: skip
+    assert [[model.name for model in inferred.starts(task)] for task in jpeg] == [["dejpeg-student"], []]
 
 
 def test_where_time_is_short_the_bundled_student_is_what_is_trained(tmp_path, monkeypatch):
