@@ -23,8 +23,8 @@ from kdgen.ui.sessions import session_of
 from kdgen.ui.visitors import accept
 from kdgen.ui.words import words_for
 
-AGAIN = 3.0
-"""Seconds after a click on Start in which another one begins no second run of the same."""
+AGAIN = 10.0
+"""Seconds after a click on Start in which another begins no second run of the same: a busy machine takes as long."""
 
 
 @dataclass(frozen=True, slots=True)

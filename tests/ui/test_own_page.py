@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.util import find_spec
 
 import pytest
 from gradio_client.exceptions import AppError
@@ -13,8 +14,8 @@ from kdgen.models.loading import BUNDLED
 from kdgen.presets import preset
 
 
+@pytest.mark.skipif(find_spec("spandrel") is None, reason="no spandrel here: pip install 'kdgen[restorers]'")
 def test_a_restorer_s_file_is_seen_to_be_checked_and_chooses_its_preset(opened, tmp_path):
-    pytest.importorskip("spandrel")
     page = opened()
     page.locator("#kd-own button").first.click()
     page.locator("#kd-own-file input[type=file]").set_input_files(compact(tmp_path / "bigger.safetensors"))
