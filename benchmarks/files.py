@@ -26,11 +26,11 @@ from torch import Tensor
 from kdgen import load
 from kdgen.metrics.perceptual import perceptual
 from kdgen.models.tiling import whole
-from kdgen.recipe import Recipe, parse, read
+from kdgen.recipe import Recipe, read
 from kdgen.registry import Spec, build
 from kdgen.report.compare import measure, merge
 from kdgen.report.report import ROLES, Report
-from kdgen.types import Net
+from kdgen.types import Batch, Net
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 FILES: Mapping[str, tuple[str, Sequence[str], Sequence[str]]] = {
@@ -107,22 +107,18 @@ def on_sets(net: Net, data: Path) -> dict[str, float]:
 
 def to_teacher(net: Net, recipe: Recipe, data: Path) -> dict[str, float]:
     """The mean distance of its answers to the teacher's on the task's images, by shift-tolerant LPIPS."""
-    distance, answers = perceptual(data / LPIPS), answers_of(recipe.model_dump_json())
-    shown = [batch for _, batch in build("task", recipe.task).evaluation_images()]
+    distance, shown = perceptual(data / LPIPS), answered(str(recipe.teacher), recipe.task.model_dump_json())
     with torch.inference_mode():
-        own = [whole(net, batch.x, batch.cond).clamp(-1, 1) for batch in shown]
-        return {"st_lpips@teacher": fmean(distance(*pair).item() for pair in zip(own, answers, strict=True))}
+        far = [distance(whole(net, batch.x, batch.cond).clamp(-1, 1), answer).item() for batch, answer in shown]
+    return {"st_lpips@teacher": fmean(far)}
 
 
 @cache
-def answers_of(recipe: str) -> list[Tensor]:
-    """What the teacher of a recipe answers to the task's images, each ``(1, C, H, W)`` in [-1, 1]."""
-    parsed = parse(recipe)
-    assert parsed.teacher is not None
-    net = load(parsed.teacher).net
+def answered(teacher: str, task: str) -> list[tuple[Batch, Tensor]]:
+    """The images of a task, given as JSON, and a teacher's answers, each ``(1, C, H, W)`` in [-1, 1]."""
+    net, batches = load(teacher).net, build("task", Spec.model_validate_json(task)).evaluation_images()
     with torch.inference_mode():
-        return [whole(net, batch.x, batch.cond).clamp(-1, 1)
-                for _, batch in build("task", parsed.task).evaluation_images()]  # fmt: skip
+        return [(batch, whole(net, batch.x, batch.cond).clamp(-1, 1)) for _, batch in batches]
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +169,11 @@ def proposed_within(search: Search, task: Task, recipe: Recipe, size: int, known
 def start_for(student: Proposal, search: Search, known: Sequence[Model]) -> str:
     """The first of the known students that one starts from: no larger, and not much smaller; else ``random``."""
     for start in known:
-        try:
-            inherit(registry.build("net", student.use), start.net)
-        except UserError:
-            continue
         own = search.of(start.use) if start.use is not None else None
-        if own is not None and student.macs <= LARGER * own.macs:
+        if own is None or student.macs > LARGER * own.macs:
+            continue
+        with suppress(UserError):  # it does not fit within
+            inherit(registry.build("net", student.use), start.net)
             return start.name
     return "random"
 
