@@ -1,6 +1,7 @@
 # make demo   everything from nothing: environment, install, the default distillation, its table and pictures
 # make app    the app in the browser, on this machine
-# make test   the tests
+# make test   the tests, but for those marked as slow
+# make test-all   those too
 # make check  style, types, and the order of the layers
 # make lock   pin what the environment holds now
 #
@@ -16,7 +17,7 @@ STAMP := $(VENV)/.installed
 SPANDREL := spandrel==0.4.2
 TORCH := $(shell grep '^torch==' requirements.lock)
 
-.PHONY: demo app test check lock clean
+.PHONY: demo app test test-all check lock clean
 
 demo: $(STAMP)
 	@if [ -f $(DEMO)/recipe.json ]; then $(BIN)/kdgen resume $(DEMO); \
@@ -27,8 +28,10 @@ app: $(STAMP)
 
 # What is imported is compiled once, not by each of the many processes that the tests begin; threads that wait leave their
 # core to others; tests/conftest.py has the order, the longest first.
-test: $(STAMP)
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+test: MARKED = -m "not slow"
+test test-all: $(STAMP)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest $(MARKED) -n auto --dist loadfile \
+		--no-loadscope-reorder --durations=20
 
 check: $(STAMP)
 	$(BIN)/ruff check .

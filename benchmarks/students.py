@@ -3,8 +3,9 @@
     python benchmarks/students.py
     python benchmarks/students.py deblur dejpeg --out runs/students
 
-Each is a run of `kdgen distill PRESET` with its controls; those that are there already are not run again. A student is
-bundled as `PRESET-student`, in half precision where it is larger than 300 kB else.
+Each is a run of `kdgen distill PRESET` with its controls; those that are there already are not run again, so that one
+may be longer: `kdgen distill diffusion --seconds 300 --out runs/students/diffusion`. A student is bundled as
+`PRESET-student`, in half precision where it is larger than 300 kB else.
 """
 
 import argparse
@@ -53,6 +54,7 @@ def card(folder: Path, student: Model) -> str:
     kind, task = recipe.task.name, {**recipe.task.args, **student.task}
     about = (inspect.getdoc(registry.get("preset", recipe.name.replace("-", "_"))) or "").partition("\n\n")[0]
     assert student.use is not None
+    longer = "" if recipe.seconds == preset(recipe.name).seconds else f" --seconds {recipe.seconds:g}"
     parts = [
         "---\nlibrary_name: kdgen\nlicense: apache-2.0\n---",
         f"# {student.name}",
@@ -60,7 +62,7 @@ def card(folder: Path, student: Model) -> str:
         f"```python\n{with_kdgen(student.name, kind, task)}\n```",
         by_command(student.name, kind, student.use, task),
         f"## Figures\n\n{report.to_markdown().partition(chr(10))[2].strip()}",
-        f"## How it was made\n\n    kdgen distill {recipe.name}",
+        f"## How it was made\n\n    kdgen distill {recipe.name}{longer}",
         f"on {report.machine}. It has seen images that kdgen made or its teacher drew, and no others.",
     ]
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from kdgen.models.input_shape import Shaped
@@ -130,8 +131,8 @@ class Scheduled(Protocol):
 class Stored(Protocol):
     """A net that is saved as files of another library, in place of kdgen's `model.safetensors`."""
 
-    def save_files(self, folder: Path) -> None:
-        """Write what the other library opens into a student folder, which is there."""
+    def save_files(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write what the other library opens into a student folder, which is there, its weights in ``dtype``."""
         ...
 
     def load_files(self, folder: Path) -> None:

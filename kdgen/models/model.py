@@ -246,7 +246,7 @@ class Model(nn.Module):
         config = Config(kdgen=version("kdgen"), name=self.name, net=use, channels=self.channels, task=self.task)
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(self.net, Stored) and callable(self.net.save_files):
-            self.net.save_files(folder)
+            self.net.save_files(folder, dtype)
         else:
             weights = {key: value.detach().cpu().to(dtype if value.is_floating_point() else None).contiguous()
                        for key, value in net.state_dict().items()}  # fmt: skip

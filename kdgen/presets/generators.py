@@ -161,12 +161,12 @@ def vae_decoder() -> Recipe:
 
 @register("preset")
 def diffusion() -> Recipe:
-    """A fifth of the multiply-accumulates of the bundled diffusion model, from images that it draws itself."""
+    """A sixth of the multiply-accumulates of the bundled diffusion model, from images that it draws itself."""
     return Recipe(
         name="diffusion",
         task=diffuse(drawn=300, drawn_steps=8, num_images=300, num_steps=8),
         teacher="diffusion",
-        student=Spec(name="unet2d", args={"block_out_channels": [8, 16, 24, 32]}),
+        student=Spec(name="unet2d", args={"block_out_channels": [8, 16, 16, 24]}),
         stages=(
             Stage(methods=(Guidance(name="output"),), ratio=Spec(name="fixed", args={"alpha": 0.9}), optimizer="muon",
                   lr=6e-3, final=0.02),

@@ -192,7 +192,7 @@ def _buttons(runs: Runs, job: Job, progress: Progress) -> dict[str, Any]:
     name = say("download_student" if done else "so_far")
     return {
         "stop": gr.update(visible=not job.over),
-        "resume": gr.update(visible=job.state in ("stopped", "failed") and progress.phase != ""),
+        "resume": gr.update(visible=job.state == "stopped" or (job.state == "failed" and progress.phase != "")),
         "student": gr.update(visible=True, value=str(files[0]), label=name) if files else gr.update(visible=False),
         "recipe": gr.update(visible=True, value=str(files[1])) if files else gr.update(visible=False),
         "compare": gr.update(visible=has_student),

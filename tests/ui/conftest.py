@@ -74,7 +74,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def chromium():
+def browser():
     path = os.environ.get("KDGEN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         missing("there is no Chromium here: install it, or name it in KDGEN_CHROMIUM")
@@ -89,13 +89,20 @@ def chromium():
 
 
 @pytest.fixture
+def chromium(browser):
+    """The browser; pages that a test leaves open are closed after it, for they go on asking their server."""
+    yield browser
+    for context in browser.contexts:
+        context.close()
+
+
+@pytest.fixture
 def opened(chromium, server):
     """Opens the page as a new visitor; asserts at the end that no console complained."""
-    contexts, complaints = [], []
+    complaints = []
 
     def visit(*, session: str | None = None, tab: str | None = None, **options):
         context = chromium.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(120_000)
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
@@ -109,8 +116,6 @@ def opened(chromium, server):
         return page
 
     yield visit
-    for context in contexts:
-        context.close()
     assert complaints == []
 
 

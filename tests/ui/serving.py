@@ -4,8 +4,8 @@ import json
 import socket
 import time
 
-TINY = "controls=false\ncache.inputs=16\nevaluate_every=2\nstages.0.lr=0.001"
-"""Settings of a run of the preset `denoise` that is over in moments."""
+TINY = "teacher=denoise-student\ncontrols=false\ncache.inputs=16\nevaluate_every=2\nstages.0.lr=0.001"
+"""Settings of a run of the preset `denoise` that is over in moments, for its teacher is a small one."""
 
 
 def ended(client, run: str, session: str, *, patience: float = 240) -> dict:
@@ -54,3 +54,10 @@ def stop(page):
 def advanced(page):
     page.locator("#kd-advanced button").first.click()
     page.locator("#kd-field-amount input").wait_for()
+
+
+def fill(page, label, value):
+    """Write into a field and leave it."""
+    field = page.get_by_label(label, exact=False).first
+    field.fill(value)
+    field.blur()

@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 from PIL import Image
-from serving import TINY, ended, violations
+from serving import TINY, ended, fill, violations
 
 import kdgen
 from kdgen.ui.compare import FIRST_PAIR
@@ -14,13 +14,6 @@ from kdgen.ui.compare import FIRST_PAIR
 def begin(client, session, seconds, settings=TINY):
     """A run of a session, begun by the endpoint that the page stands over."""
     return client.predict(preset="denoise", seconds=seconds, settings=settings, session=session, api_name="/distill")
-
-
-def fill(page, label, value):
-    """Write into a field and leave it, and wait until the recipe says so."""
-    field = page.get_by_label(label, exact=False).first
-    field.fill(value)
-    field.blur()
 
 
 def test_from_preset_to_comparison(opened, tmp_path):
@@ -75,6 +68,7 @@ def test_two_browsers_stop_and_go_on(opened, client):
     for page in (first, second):
         page.locator("#kd-advanced button").first.click()
         page.locator("#kd-field-amount input").fill("300")
+        fill(page, "Inputs that the teacher answers", "16")
         page.locator("#kd-start").click()
         page.locator(".kd-running, .kd-queued").first.wait_for()
     second.get_by_text("place 1 in line").wait_for()

@@ -95,4 +95,3 @@ def test_both_are_downloaded_from_the_page(opened, tmp_path):
         links.nth(1).click()
     with Image.open(Path(waiting.value.path())) as image:
         assert image.size == (603, 517)
-    page.screenshot(path="/tmp/own_full.png", full_page=True)

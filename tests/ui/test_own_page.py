@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 from gradio_client.exceptions import AppError
 from PIL import Image
-from serving import advanced, begun, homes, stop
+from serving import advanced, begun, fill, homes, stop
 from test_dropped import compact
 
 from kdgen.models.loading import BUNDLED
@@ -59,6 +59,8 @@ def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, cli
     page.locator("#kd-own-pictures", has_text="5 pictures").wait_for()
     advanced(page)
     page.wait_for_function("document.querySelector('#kd-recipe textarea').value.includes('folder')")
+    fill(page, "Inputs that the teacher answers", "16")
+    page.wait_for_function("document.querySelector('#kd-recipe textarea').value.includes('\"inputs\": 16')")
     page.locator("#kd-start").click()
     recipe = begun(server, before)
     assert recipe["teacher"].startswith("./own/")
@@ -71,7 +73,6 @@ def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, cli
             with pytest.raises(AppError):
                 client.predict(recipe=stolen, session=session, api_name="/distill")
     page.locator(".kd-status", has_text="Training").first.wait_for()
-    page.screenshot(path="/tmp/own_page.png", full_page=True)
     stop(page)
     assert json.loads((home / "job.json").read_text())["message"] == ""
     page.locator("#kd-delete").click()

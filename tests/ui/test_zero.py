@@ -24,7 +24,7 @@ TOKEN = "eyJhbGciOiJub25lIn0.eyJ1c2VyIjoiYWRhIn0.x"
 def space(tmp_path):
     port = free_port()
     env = {**os.environ, "KDGEN_APP_FOLDER": str(tmp_path / "state"), "GRADIO_ANALYTICS_ENABLED": "False",
-           "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "KDGEN_APP_SLICE_SECONDS": "5",
+           "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path]), "KDGEN_APP_SLICE_SECONDS": "10",
            "SPACE_ID": "acme/kdgen"}  # fmt: skip
     with (tmp_path / "log.txt").open("w") as log:
         process = subprocess.Popen([sys.executable, HERE / "zero.py", str(port)], cwd=tmp_path, env=env, stdout=log,
@@ -50,7 +50,7 @@ def slices(folder):
 def test_a_visitor_holds_slices_under_their_own_token_while_they_watch(space, chromium, tmp_path, session):
     client = Client(space, verbose=False)
     settings = f"{TINY}\ncheckpoint_every=5"
-    begun = client.predict(preset="denoise", seconds=20, settings=settings, session=session, api_name="/distill")
+    begun = client.predict(preset="denoise", seconds=12, settings=settings, session=session, api_name="/distill")
     time.sleep(4)
     state = client.predict(run=begun["run"], session=session, api_name="/status")
     assert (state["state"], state["waits"]) == ("queued", True)
@@ -83,7 +83,7 @@ def test_a_visitor_holds_slices_under_their_own_token_while_they_watch(space, ch
     page.locator("#kd-resume").click()
     page.locator(".kd-done, .kd-failed").first.wait_for(timeout=240_000)
     assert {each["token"] for each in slices(tmp_path)} == {TOKEN}
-    assert {int(each["durationSeconds"]) for each in slices(tmp_path)} <= {28, 33, 43}
+    assert {int(each["durationSeconds"]) for each in slices(tmp_path)} <= {33, 43, 63}
     assert page.locator("#kd-kept").inner_text().startswith("This Space has no persistent storage")
     assert ended(client, begun["run"], session)["state"] == "done"
 

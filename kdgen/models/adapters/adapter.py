@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
+import torch
 from pydantic import JsonValue
 from torch import nn
 
@@ -66,9 +67,9 @@ class Adapter(nn.Module):
         """The task that it was made for."""
         raise NotImplementedError
 
-    def save_files(self, folder: Path) -> None:
-        """Write the model as diffusers does, into the subfolder of its part."""
-        write(portable(self.get_submodule(self.part)), folder / self.part)
+    def save_files(self, folder: Path, dtype: torch.dtype | None = None) -> None:
+        """Write the model as diffusers does, into the subfolder of its part, its weights in ``dtype`` if given."""
+        write(portable(self.get_submodule(self.part), dtype), folder / self.part)
 
     def load_files(self, folder: Path) -> None:
         """Read the weights from the subfolder of its part. Raises UserError if they are damaged or do not fit."""

@@ -105,10 +105,10 @@ def read_weights(model: nn.Module, folder: Path) -> None:
     check_finite(model, str(folder))
 
 
-def portable(model: nn.Module) -> nn.Module:
-    """A copy of a model on the CPU, its weights laid out as files hold them."""
+def portable(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+    """A copy of a model on the CPU, its weights laid out as files hold them, in ``dtype`` if given."""
     move: Any = copy.deepcopy(model).cpu().to
-    moved: nn.Module = move(memory_format=torch.contiguous_format)
+    moved: nn.Module = move(dtype=dtype, memory_format=torch.contiguous_format)
     return moved
 
 

@@ -179,9 +179,9 @@ class Unet2d(Adapter):
         scheduler = type(self.scheduler).from_config(self.scheduler.config)
         return getattr(diffusers, self.pipeline)(unet=unet, scheduler=scheduler)
 
-    def save_files(self, folder: Path) -> None:
+    def save_files(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write a pipeline folder, which plain diffusers opens."""
-        write(self._pipeline(portable(self.unet)), folder)
+        write(self._pipeline(portable(self.unet, dtype)), folder)
 
     def inherit(self, teacher: nn.Module) -> None:
         """Start from the weights of a larger ``Unet2d``: ``inherit_blocks``, and for another table ``match_times``.
