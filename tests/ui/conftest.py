@@ -102,7 +102,8 @@ def opened(chromium, server):
     complaints = []
 
     def visit(*, session: str | None = None, tab: str | None = None, **options):
-        context = chromium.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 900}, **options})
+        still = {"locale": "en-US", "viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"}
+        context = chromium.new_context(**{**still, **options})
         page = context.new_page()
         page.set_default_timeout(120_000)
         page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)

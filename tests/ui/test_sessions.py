@@ -41,10 +41,10 @@ def test_a_cookie_goes_with_a_space_into_the_frame_of_the_hub(monkeypatch):
     assert cookie("x", {**scope, "headers": []}).endswith("HttpOnly; SameSite=Lax")
 
 
-def test_a_link_shows_the_runs_on_another_device(opened, client, session, server):
-    run = client.predict(preset="denoise", seconds=300, settings=TINY, session=session, api_name="/distill")["run"]
+def test_a_link_shows_the_runs_on_another_device(opened, client, finished, server):
+    session = finished.session
     first = opened(session=session)
-    first.locator(".kd-running, .kd-queued").first.wait_for()
+    first.locator(".kd-done").wait_for()
     first.locator("#kd-follow button").first.click()
     first.wait_for_function("document.querySelector('#kd-link textarea, #kd-link input').value.includes('/enter/')")
     link = first.locator("#kd-link textarea, #kd-link input").first.input_value()
@@ -53,7 +53,7 @@ def test_a_link_shows_the_runs_on_another_device(opened, client, session, server
 
     second = opened()
     second.goto(link)
-    second.locator(".kd-running, .kd-queued").first.wait_for()
+    second.locator(".kd-done").wait_for()
     assert second.url == f"{server.url}/"
 
     elsewhere = httpx.get(link, headers={"sec-fetch-site": "cross-site"})
@@ -61,15 +61,14 @@ def test_a_link_shows_the_runs_on_another_device(opened, client, session, server
     assert "set-cookie" not in elsewhere.headers
     own = new_session()
     other = client.predict(preset="denoise", seconds=300, settings=TINY, session=own, api_name="/distill")["run"]
+    client.predict(run=other, session=own, api_name="/stop")
     third = opened(session=own)
     third.goto(link)
     third.get_by_text("runs of its own").wait_for()
     assert httpx.post(link, headers={"sec-fetch-site": "cross-site"}).status_code == 403
     third.get_by_role("button").click()
-    third.locator(".kd-running, .kd-queued").first.wait_for()
+    third.locator(".kd-done").wait_for()
     assert next(each["value"] for each in third.context.cookies() if each["name"] == COOKIE) == session
-    for each, owner in ((run, session), (other, own)):
-        client.predict(run=each, session=owner, api_name="/stop")
     assert httpx.get(f"{server.url}/enter/nonsense").status_code == 404
 
 
