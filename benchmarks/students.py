@@ -23,7 +23,7 @@ from kdgen.recipe import read
 from kdgen.report.report import Report
 from kdgen.report.usage_snippets import by_command, with_kdgen
 
-LARGEST = 300_000
+LARGEST = 300 * 1024
 """Bytes of a bundled student's weights at most."""
 
 

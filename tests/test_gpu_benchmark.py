@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 FAULTY = '''
 from kdgen.registry import register
@@ -48,6 +50,7 @@ def ended(rows: list[dict[str, Any]]) -> dict[str, str]:
     return {row["name"]: row["status"] for row in rows}
 
 
+@pytest.mark.slow
 def test_the_whole_of_it_runs_without_a_gpu(tmp_path: Path) -> None:
     code, told, said = benchmark(tmp_path, "--device", "cpu")
     assert code == 0, said

@@ -10,7 +10,9 @@ from kdgen.export import export_model
 from kdgen.models.model import load
 
 
-@pytest.mark.parametrize("part", ["", "#decoder", "#encoder"])
+@pytest.mark.parametrize(
+    "part", ["", *(pytest.param(half, marks=pytest.mark.slow) for half in ("#decoder", "#encoder"))]
+)
 def test_an_autoencoder_in_onnx_takes_other_sizes_than_its_own(
     part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

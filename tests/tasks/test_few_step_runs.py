@@ -50,6 +50,7 @@ def small(name: str, teacher: Path, *settings: str) -> Recipe:
     return override(parse(data), settings)
 
 
+@pytest.mark.slow
 def test_a_ladder_killed_between_and_inside_rungs_gives_the_same_student(teacher: Path, tmp_path: Path) -> None:
     recipe = small("progressive", teacher, "checkpoint_every=0.01", "steps=30", "task.args.steps=[1]")
     recipe = recipe.model_copy(update={"assistants": recipe.assistants[2:]})

@@ -117,6 +117,7 @@ def test_stopped_between_and_inside_links_it_ends_with_the_same_student(chain: M
         assert weights(tmp_path / "whole", phase) == weights(out, phase)
 
 
+@pytest.mark.slow
 def test_sigkill_at_random_moments_changes_nothing(chain: Make, tmp_path: Path) -> None:
     recipe = chain("steps=600", "checkpoint_every=0.2", "cache.inputs=128")
     trained(run.distill(recipe, tmp_path / "whole"))

@@ -87,6 +87,7 @@ def visit(chromium, url, session, token=None):
     return page
 
 
+@pytest.mark.slow
 def test_a_visitor_runs_a_recipe_as_a_job_of_their_own(space, chromium, session):
     url, hub = space
     client = Client(url, verbose=False)

@@ -54,6 +54,7 @@ def test_two_processes_learn_what_one_learns_and_one_of_them_writes(make: Make, 
     assert [line["kind"] for line in lines].count("phase") == [line["kind"] for line in lines].count("done") == 1
 
 
+@pytest.mark.slow
 def test_when_one_process_is_killed_the_other_ends_and_one_alone_goes_on(make: Make, tmp_path: Path) -> None:
     file, folder = tmp_path / "recipe.json", tmp_path / "run"
     file.write_text(make("controls=false", "steps=100000").to_json())
@@ -75,6 +76,7 @@ def test_when_one_process_is_killed_the_other_ends_and_one_alone_goes_on(make: M
     assert drain(run.resume(folder))[-1].kind == "done"
 
 
+@pytest.mark.slow
 def test_a_teacher_in_slices_teaches_the_same(make: Make, tmp_path: Path) -> None:
     file = tmp_path / "recipe.json"
     settings = ("controls=false", "batch_size=4", "steps=12", "cache.inputs=0")

@@ -107,8 +107,8 @@ def read_weights(model: nn.Module, folder: Path) -> None:
 
 def portable(model: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
     """A copy of a model on the CPU, its weights laid out as files hold them, in ``dtype`` if given."""
-    move: Any = copy.deepcopy(model).cpu().to
-    moved: nn.Module = move(dtype=dtype, memory_format=torch.contiguous_format)
+    move: Any = nn.Module.to
+    moved: nn.Module = move(copy.deepcopy(model).cpu(), dtype=dtype, memory_format=torch.contiguous_format)
     return moved
 
 
