@@ -48,7 +48,8 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
         their number; 0 where another runtime computes some that it does not know.
     """
     net = used(net)
-    with _probe(net, x, cond) as (inner, conditions), _plain_attention():
+    # the counter follows what layers are handed by autograd, parameters among it, which inference mode has none of
+    with _probe(net, x, cond, inference=False) as (inner, conditions), _plain_attention():
         if x.ndim == 4:
             whole(net, inner, conditions)  # what sizes it takes is tried before anything is counted
         with FlopCounterMode(display=False) as counter, _told(net) as elsewhere:
@@ -139,8 +140,10 @@ def _plain_attention() -> Iterator[None]:
 
 
 @contextmanager
-def _probe(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+def _probe(
+    net: Net, x: Tensor, cond: Mapping[str, Tensor] | None, *, inference: bool = True
+) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
     """Input and conditions where the net lies, in its dtype, with the net in evaluation mode."""
     weight = next((t for t in chain(net.parameters(), net.buffers()) if t.is_floating_point()), torch.zeros(()))
-    with evaluating(net):
+    with evaluating(net, inference=inference):
         yield x.to(weight), {name: value.to(weight.device) for name, value in (cond or {}).items()}

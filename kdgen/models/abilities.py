@@ -108,6 +108,35 @@ class Generating(Protocol):
 
 
 @runtime_checkable
+class Guided(Protocol):
+    """A net of a pipeline that draws what it is told, guided: words, if ``words`` is among its conditions, or a class.
+
+    Attributes:
+        latent_channels: channels Z of the latents that it draws in.
+    """
+
+    latent_channels: int
+
+    def generate(
+        self,
+        num_images: int,
+        *,
+        seed: int = 0,
+        num_steps: int | None = None,
+        label: Tensor | None = None,
+        prompts: Sequence[str] | None = None,
+        guidance: float | None = None,
+        progress: Drawn | None = None,
+    ) -> Tensor:
+        """Images as ``Generating`` gives them, of the prompts in turn; without ``guidance`` the pipeline's own."""
+        ...
+
+    def embed(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """What words say, by the name of each condition, ``(N, ...)`` of N prompts."""
+        ...
+
+
+@runtime_checkable
 class Sampled(Protocol):
     """A net whose own way to draw calls a module within, and not the net."""
 
@@ -231,5 +260,5 @@ def decodes(net: Net) -> TypeGuard[Decoding]:
 
 
 __all__ = ["Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding", "Generating",
-           "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting", "Reparameterised", "Sampled",
+           "Guided", "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting", "Reparameterised", "Sampled",
            "Scheduled", "Shaped", "Specified", "Stored", "Wrapper", "decodes", "encodes", "opaque"]  # fmt: skip

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.models import tiling
-from kdgen.models.abilities import Generating, Specified, Stored
+from kdgen.models.abilities import Specified, Stored
 from kdgen.models.config import Config
+from kdgen.models.drawing import draw_by_name
 from kdgen.models.loading import load_net
 from kdgen.models.nets.fold import folded
 from kdgen.models.parts import Drawn
@@ -122,6 +123,8 @@ class Model(nn.Module):
         seed: int = 0,
         num_steps: int | None = None,
         label: int | Sequence[int] | None = None,
+        prompt: str | Sequence[str] | None = None,
+        guidance: float | None = None,
         progress: Drawn | None = None,
     ) -> Tensor:
         """Draw images, as many at once as fit into memory.
@@ -134,41 +137,23 @@ class Model(nn.Module):
             seed: of the latents or the noise.
             num_steps: steps of a diffusion model's sampler; if not given what suits it, or was made for.
             label: the class of a class-conditional model's images, or several that come in turn; all if not given.
+            prompt: what a model of words is asked for, or several that come in turn; the empty one asks for nothing. If
+                not given those that the model says it was taught with.
+            guidance: how far a pipeline goes from nothing towards what it is told, and past it; 1 is no further, and by
+                default it is the pipeline's own.
             progress: told, as it goes on, how many are drawn and of how many.
 
         Returns:
             ``(num_images, C, H, W)`` in [-1, 1] on the CPU.
 
         Raises:
-            UserError: for a model that makes no images of its own, a label that it does not know, and images that are
-                not finite.
+            UserError: for a model that makes no images of its own, a label that it does not know, a model of words
+                without a prompt, a prompt or guidance to another model, and images that are not finite.
         """
-        images = self._drawn(num_images, seed, num_steps, label, progress)
+        images = draw_by_name(self.net, self.name, self.channels, self.task, num_images, seed=seed, num_steps=num_steps,
+                              label=label, prompt=prompt, guidance=guidance, progress=progress)  # fmt: skip
         self._check_finite(images)
         return images
-
-    def _drawn(self, num_images: int, seed: int, num_steps: int | None, label: Any, progress: Drawn | None) -> Tensor:
-        if num_images < 1:
-            raise UserError(text("images_least", "the number of images is at least 1, not {count}", count=num_images))
-        num_steps = num_steps or next(iter(self.task.get("steps", ())), None)
-        labels = self._labels(label)
-        if isinstance(self.net, Generating):
-            conditions = (
-                {} if labels is None else {"label": torch.tensor(labels)[torch.arange(num_images) % len(labels)]}
-            )
-            return self.net.generate(num_images, seed=seed, num_steps=num_steps, progress=progress, **conditions).cpu()
-        made_for = task_class(self.task)
-        if made_for.draws is None:
-            raise UserError(text("draws_nothing", "{name} draws no images, it was made to {task}: name a generator "
-                                 "or a diffusion model", name=self.name,
-                                 task=self.task.get("name", text("change_them", "change them"))))  # fmt: skip
-        for key in made_for.needed_facts:
-            if key not in self.task:
-                raise UserError(text("draws_with", "{name} does not say the {key} it draws with: declare task.{key}",
-                                     name=self.name, key=key))  # fmt: skip
-        facts = {**self.task, "channels": self.channels}
-        return made_for.draw_model(self.net, facts, num_images, seed=seed, num_steps=num_steps, labels=labels,
-                                   progress=progress)  # fmt: skip
 
     def generate(
         self,
@@ -177,29 +162,18 @@ class Model(nn.Module):
         seed: int = 0,
         num_steps: int | None = None,
         label: int | Sequence[int] | None = None,
+        prompt: str | Sequence[str] | None = None,
+        guidance: float | None = None,
         progress: Drawn | None = None,
     ) -> list[Image.Image]:
         """Draw images as PIL images; see ``draw``."""
-        return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps, label=label, progress=progress))
+        return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps, label=label, prompt=prompt,
+                                     guidance=guidance, progress=progress))  # fmt: skip
 
     def _check_finite(self, images: Tensor) -> None:
         if not images.isfinite().all():
             raise UserError(text("images_not_finite", "{name} makes images that are not finite: its weights are "
                                  "damaged, or not of this architecture", name=self.name))  # fmt: skip
-
-    def _labels(self, label: int | Sequence[int] | None) -> list[int] | None:
-        """The classes to draw; None for all of them in turn, or of a model without classes."""
-        if label is None:
-            return None
-        labels = [label] if isinstance(label, int) else list(label)
-        num_classes = int(self.task.get("num_classes") or 0)
-        if not num_classes:
-            raise UserError(text("draws_without_classes", "{name} draws images without classes: leave label out",
-                                 name=self.name))  # fmt: skip
-        if not labels or not all(0 <= each < num_classes for each in labels):
-            raise UserError(text("no_such_class", "{name} knows the classes 0 to {last}, not {given}: name some of "
-                                 "these", name=self.name, last=num_classes - 1, given=str(label)))  # fmt: skip
-        return labels
 
     def check_sigma(self, sigma: float) -> None:
         """Refuse what is no noise level in 8-bit units; warn of one that is far from what the model was made for.

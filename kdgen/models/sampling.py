@@ -88,6 +88,33 @@ def draw_few(
     return _drawn(net, make, shape, most, num_images, seed, _turn(num_classes, labels), progress)
 
 
+def draw_told(
+    net: Net,
+    shape: Sequence[int],
+    num_images: int,
+    seed: int,
+    sigmas: Tensor,
+    told: Mapping[str, Tensor],
+    progress: Drawn | None = None,
+) -> Tensor:
+    """Images or latents of a diffusion net by Euler's method on given levels, like ``denoise_noise``.
+
+    Image ``i`` is told row ``i`` of ``told``, by name, and behind the last of ``n`` rows they come again.
+    """
+
+    def make(noise: Tensor, cond: Mapping[str, Tensor], first: int) -> Tensor:
+        return sample_few(net, noise, sigmas=sigmas, sampler="euler", cond=cond)
+
+    most = at_once(shape[-2] * shape[-1])
+    return _drawn(net, make, shape, most, num_images, seed, told, progress)
+
+
+def told_rows(told: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
+    """What images ``index`` ``(B,)`` are told: rows that come again behind the last, in float32 where they are half."""
+    rows = {name: value[index % len(value)] for name, value in told.items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in rows.items()}
+
+
 def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:
     """The latents or the noise of ``draw_images``, ``denoise_noise`` and ``draw_few``, ``(num_images, *shape)``."""
     return torch.cat(list(_starts(shape, num_images, seed)))
@@ -99,9 +126,10 @@ def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor
         yield start[: num_images - number * CALL]
 
 
-def _turn(num_classes: int, labels: Sequence[int] | None) -> Tensor:
-    """The classes that are drawn in turn; none of a net without classes."""
-    return torch.tensor(range(num_classes) if labels is None or not num_classes else labels, dtype=torch.long)
+def _turn(num_classes: int, labels: Sequence[int] | None) -> Mapping[str, Tensor]:
+    """The classes that are drawn in turn; nothing of a net without classes."""
+    turn = range(num_classes) if labels is None or not num_classes else labels
+    return {"label": torch.tensor(turn, dtype=torch.long)} if len(turn) else {}
 
 
 def _drawn(
@@ -111,7 +139,7 @@ def _drawn(
     most: int,
     num_images: int,
     seed: int,
-    turn: Tensor,
+    told: Mapping[str, Tensor],
     progress: Drawn | None,
 ) -> Tensor:
     where, parts = device_of(net), list[Tensor]()
@@ -119,8 +147,8 @@ def _drawn(
         before = number * CALL
 
         def draw(begin: int, end: int, before: int = before, start: Tensor = start) -> Tensor:
-            label = torch.arange(before + begin, before + end, device=where)
-            cond = {"label": turn.to(where)[label % len(turn)]} if len(turn) else {}
+            index = torch.arange(before + begin, before + end)
+            cond = {name: value.to(where) for name, value in told_rows(told, index).items()}
             return make(start[begin:end].to(where), cond, before + begin).float().cpu()
 
         def report(done: int, of: int, before: int = before) -> None:

@@ -180,11 +180,13 @@ def test_guidance():
     conditional, unconditional = MIXTURE(x, sigma=sigma, label=label), MIXTURE(x, sigma=sigma)
     for scale in (0, 0.5, 1, 3):
         net = Counting(MIXTURE)
-        said = Guidance(net, scale, null_label=3)(x, sigma=sigma, label=label)
+        said = Guidance(net, scale, {"label": torch.tensor(3)})(x, sigma=sigma, label=label)
         torch.testing.assert_close(said, unconditional + scale * (conditional - unconditional))
         assert net.calls == 1
     start = noise(6, 1, 1, 2)
-    guided = sample(Guidance(MIXTURE, 2, null_label=3), start, sigmas=karras_sigmas(16), cond={"label": label})
+    guided = sample(
+        Guidance(MIXTURE, 2, {"label": torch.tensor(3)}), start, sigmas=karras_sigmas(16), cond={"label": label}
+    )
     assert bool(((guided[:, None] - MEANS).flatten(2).square().sum(2).argmin(1) == label).all())
 
 

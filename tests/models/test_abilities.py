@@ -29,6 +29,8 @@ def abilities_of(net: nn.Module) -> set[str]:
         ("vae", {"Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Halved", "Latent", "Layered"}),
         ("unet2d", {"Channelled", "Conditioned", "Generating", "Inheriting", "Layered", "Predicting", "Sampled",
                     "Scheduled", "Stored"}),
+        ("dit", {"Adopting", "Channelled", "Conditioned", "Generating", "Guided", "Inheriting", "Latent", "Layered",
+                 "Predicting", "Sampled", "Scheduled", "Shaped", "Stored"}),
         ("autoencoder_kl", {"Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Halved",
                             "Inheriting", "Latent", "Layered", "Stored"}),
     ],

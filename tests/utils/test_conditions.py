@@ -20,13 +20,18 @@ from kdgen.types import Batch, UserError
 from kdgen.utils.conditions import Conditioned, call, conditions_of, nets_reading
 
 TINY = {**SMALL_UNET, "size": 8}
-IMAGE, LATENT = (2, 1, 8, 8), (2, 6)
+IMAGE, LATENT, FOUR = (2, 1, 8, 8), (2, 6), (2, 4, 8, 8)
 HOLES = torch.zeros(2, 1, 8, 8)
 HOLES[:, :, 2:5, 3:6] = 1
 CONDITIONS = {"sigma": torch.tensor([0.2, 0.4]), "label": torch.tensor([0, 2]), "until": torch.tensor([0.1, 0.05]),
-              "mask": HOLES, "stops": torch.tensor([1.0, 2.0])}  # fmt: skip
+              "mask": HOLES, "stops": torch.tensor([1.0, 2.0]), "words": torch.arange(80.0).view(2, 5, 8) % 7,
+              "words_mask": torch.ones(2, 5), "pooled": torch.arange(16.0).view(2, 8) % 3,
+              "sizes": torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2), "guidance": torch.tensor([3.0, 1.0])}  # fmt: skip
 OTHERS = {"sigma": torch.tensor([0.6, 0.3]), "label": torch.tensor([1, 0]), "until": torch.tensor([0.0, 0.0]),
-          "mask": 1 - HOLES, "stops": torch.tensor([0.0, 3.0])}  # fmt: skip
+          "mask": 1 - HOLES, "stops": torch.tensor([0.0, 3.0]), "words": torch.arange(80.0).view(2, 5, 8) % 5,
+          "words_mask": torch.tensor([[1.0, 1, 0, 0, 0], [1.0, 1, 1, 0, 0]]),
+          "pooled": torch.arange(16.0).view(2, 8) % 5, "sizes": torch.tensor([[64.0, 32, 8, 8, 32, 64]] * 2),
+          "guidance": torch.tensor([5.0, 2.0])}  # fmt: skip
 
 NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("dncnn", {"depth": 3, "width": 4}, IMAGE, set()),
@@ -57,7 +62,19 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("span", {"channels": 1, "width": 4, "scale": 2}, IMAGE, set()),
     ("autoencoder_kl", {"size": 8, "block_out_channels": [8, 8]}, IMAGE, set()),
     ("autoencoder_tiny", {"channels": 1, "width": 8}, IMAGE, set()),
-]
+    ("stable_diffusion", {"size": 8, "block_out_channels": [8, 8], "words_dim": 8}, FOUR, {"sigma", "words"}),
+    ("stable_diffusion", {"size": 8, "block_out_channels": [8, 8], "words_dim": 8, "pooled_dim": 8,
+                          "pipeline": "StableDiffusionXLPipeline"}, FOUR, {"sigma", "words", "pooled", "sizes"}),
+    ("dit", {"size": 8, "depth": 1, "num_classes": 3}, FOUR, {"sigma", "label"}),
+    ("pixart", {"size": 8, "depth": 1, "words_dim": 8}, FOUR, {"sigma", "words", "words_mask"}),
+    ("stable_diffusion3", {"size": 8, "latent_channels": 4, "depth": 2, "words_dim": 8, "pooled_dim": 8}, FOUR,
+     {"sigma", "words", "pooled"}),
+    ("flux", {"size": 8, "latent_channels": 4, "depth": 1, "single_depth": 1, "words_dim": 8, "pooled_dim": 8}, FOUR,
+     {"sigma", "words", "pooled", "guidance"}),
+    ("flux", {"size": 8, "latent_channels": 4, "depth": 1, "single_depth": 1, "words_dim": 8, "pooled_dim": 8,
+              "guided": False}, FOUR, {"sigma", "words", "pooled"}),
+    ("sana", {"size": 8, "latent_channels": 4, "depth": 1, "words_dim": 8}, FOUR, {"sigma", "words", "words_mask"}),
+]  # fmt: skip
 
 
 def test_all_bundled_nets_are_here() -> None:

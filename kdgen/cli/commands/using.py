@@ -22,6 +22,8 @@ Examples:
 - `kdgen generate runs/diffusion images/ --num-images 100 --seed 7 --num-steps 20` (a folder: one file an image)
 
 - `kdgen generate runs/digits sevens.png --label 7` (several: `--label 1 --label 7`, in turn)
+
+- `kdgen generate pipeline/ hearts.png --prompt "red heart" --guidance 5` (several: `--prompt` again, in turn)
 """
 )
 def generate(
@@ -32,6 +34,12 @@ def generate(
     num_steps: Annotated[int | None, typer.Option(min=1, help="Steps of a diffusion model's sampler.")] = None,
     label: Annotated[
         list[int] | None, typer.Option(min=0, help="Class of a class-conditional model; several come in turn.")
+    ] = None,
+    prompt: Annotated[
+        list[str] | None, typer.Option(help="What a text-to-image model is asked for; several come in turn.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="How far a pipeline goes towards what it is told; 1 is no further.")
     ] = None,
     code: Code = None,
 ) -> None:
@@ -47,6 +55,7 @@ def generate(
     with Progress(console=stderr, disable=not stderr.is_terminal) as bars:
         bar = bars.add_task("drawing", total=num_images)
         pictures = loaded.generate(num_images, seed=seed, num_steps=num_steps, label=label or None,
+                                   prompt=prompt or None, guidance=guidance,
                                    progress=lambda done, of: bars.update(bar, completed=done))  # fmt: skip
     if target.suffix:
         target.parent.mkdir(parents=True, exist_ok=True)

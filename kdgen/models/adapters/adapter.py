@@ -32,10 +32,12 @@ class Adapter(nn.Module):
     Attributes:
         part: the attribute that holds the model of diffusers, and the subfolder that it is saved to and fetched from:
             ``unet`` or ``vae``, as pipelines of diffusers name them.
+        inseparable: the class of a model that is opened within a pipeline only, which says how it is drawn from.
         channels: channels C of its images, 1 or 3.
     """
 
     part: ClassVar[str]
+    inseparable: ClassVar[str | None] = None
     channels: int
 
     @classmethod
@@ -67,6 +69,9 @@ class Adapter(nn.Module):
         """The task that it was made for."""
         raise NotImplementedError
 
+    def remember(self, folder: Path) -> None:
+        """Told the folder of a pipeline that it was opened from; by default it keeps nothing of it."""
+
     def save_files(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write the model as diffusers does, into the subfolder of its part, its weights in ``dtype`` if given."""
         write(portable(self.get_submodule(self.part), dtype), folder / self.part)
@@ -90,6 +95,7 @@ def open_folder(folder: Path) -> tuple[Net, Spec, int, dict[str, JsonValue]]:
     use, weights = known_folder(folder)
     net: Adapter = registry.build("net", use)
     read_weights(net.get_submodule(net.part), weights)
+    net.remember(folder)
     return net.eval(), use, net.channels, net.describe()
 
 
@@ -98,8 +104,7 @@ MODEL = text("role_model", "model")
 
 def parts() -> frozenset[str]:
     """The subfolders of a pipeline that are opened: those of the adapters' models."""
-    adapters = (registry.get("adapter", name) for name in registry.names("adapter"))
-    return frozenset(cast(type[Adapter], adapter).part for adapter in adapters)
+    return frozenset(adapter.part for adapter in _adapters())
 
 
 def known_folder(folder: Path) -> tuple[Spec, Path]:
@@ -111,6 +116,10 @@ def known_folder(folder: Path) -> tuple[Spec, Path]:
     pipeline = (folder / INDEX).is_file()
     class_name = read_json(folder / (INDEX if pipeline else "config.json")).get("_class_name")
     handled = _handled(pipeline=pipeline)
+    if not pipeline and class_name in {adapter.inseparable for adapter in _adapters()} - {None}:
+        raise UserError(text("model_alone", "{folder} holds a {name} without its pipeline, which says how it is drawn "
+                             "from: give the folder of the pipeline, with {index}", folder=folder, name=str(class_name),
+                             index=INDEX))  # fmt: skip
     if class_name not in handled:
         parts = _handled_parts(folder) if pipeline else []
         further = text("part_handled", ", and its {part} by itself: write /{part} behind its name", part=parts[0]
@@ -141,6 +150,10 @@ def _not_handled(what: str, class_name: Any, handled: Iterable[str], folder: Pat
     return UserError(text("class_not_handled", "{folder} holds a {what} of class {name}, which is not handled: "
                           "handled are {names:, }{further}", folder=folder, what=what, name=str(class_name),
                           names=[*handled], further=further))  # fmt: skip
+
+
+def _adapters() -> list[type[Adapter]]:
+    return [cast(type[Adapter], registry.get("adapter", name)) for name in registry.names("adapter")]
 
 
 def _handled(*, pipeline: bool) -> dict[Any, str]:

@@ -60,7 +60,7 @@ def construct(name: str, config: Mapping[str, Any]) -> Any:
         return getattr(diffusers, name).from_config(dict(config))
     except Exception as error:  # what does not fit can surface as any error
         raise UserError(text("not_constructed", "no {name} can be made of these arguments: {error}", name=name,
-                             error=_line(error))) from None  # fmt: skip
+                             error=one_line(error))) from None  # fmt: skip
 
 
 def read_weights(model: nn.Module, folder: Path) -> None:
@@ -85,13 +85,13 @@ def read_weights(model: nn.Module, folder: Path) -> None:
         check_kinds(file, model.state_dict())
     loader: Any = type(model)
     try:
-        with _quiet():
+        with quiet():
             loaded, info = loader.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True, variant=variant
             )
     except Exception as error:  # damage can surface as any error
         raise UserError(text("folder_damaged", "the weights in {folder} are damaged or do not fit its config.json: "
-                             "{error}", folder=folder, error=_line(error))) from None  # fmt: skip
+                             "{error}", folder=folder, error=one_line(error))) from None  # fmt: skip
     for lack, words in LACKS.items():
         if keys := sorted(info[lack]):
             raise UserError(text("folder_keys", "the weights in {folder} do not fit its config.json: {lack} {key!r} "
@@ -101,7 +101,7 @@ def read_weights(model: nn.Module, folder: Path) -> None:
         model.load_state_dict(loaded.state_dict())
     except RuntimeError as error:
         raise UserError(text("folder_architecture", "the weights in {folder} are of another architecture: {error}",
-                             folder=folder, error=_line(error))) from None  # fmt: skip
+                             folder=folder, error=one_line(error))) from None  # fmt: skip
     check_finite(model, str(folder))
 
 
@@ -124,18 +124,27 @@ def write(thing: Any, folder: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings of diffusers, where what they say is raised as an error."""
-    from diffusers.utils import logging as notes
+def quiet(*others: Any) -> Iterator[None]:
+    """Without the warnings and the progress bars of diffusers, where what they say is raised as an error.
 
-    before = notes.get_verbosity()
-    notes.set_verbosity(logging.CRITICAL)
+    Args:
+        others: modules of other libraries that log as that of diffusers does, to be quiet too.
+    """
+    from diffusers.utils import logging as own
+
+    before = [(notes, notes.get_verbosity(), notes.is_progress_bar_enabled()) for notes in (own, *others)]
+    for notes, _, _ in before:
+        notes.set_verbosity(logging.CRITICAL)
+        notes.disable_progress_bar()
     try:
         yield
     finally:
-        notes.set_verbosity(before)
+        for notes, verbosity, bars in before:
+            notes.set_verbosity(verbosity)
+            if bars:
+                notes.enable_progress_bar()
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What an error says, in one line."""
     return " ".join(str(error).split()) or type(error).__name__

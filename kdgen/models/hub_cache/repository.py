@@ -34,6 +34,16 @@ VARIANTS = (
 )  # fmt: skip
 """Weights in half precision, which are fetched where there are no others."""
 
+OTHERS = ("vae", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3",
+          "feature_extractor", "image_encoder", "safety_checker")  # fmt: skip
+"""Folders of a pipeline's parts that go along with the model that is opened, and read words or decode for it."""
+
+OF_OTHERS = (*CONFIGS, *WEIGHTS, "model-*-of-*.safetensors", "model.safetensors.index.json", "generation_config.json",
+             "preprocessor_config.json", "tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json",
+             "merges.txt", "added_tokens.json", "special_tokens_map.json", "tokenizer_config.json")  # fmt: skip
+HALF_OTHERS = (*VARIANTS, "model.fp16.safetensors", "model-*-of-*.fp16.safetensors", "model.fp16-*-of-*.safetensors",
+               "model.safetensors.index.fp16.json")  # fmt: skip
+
 PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
 """What a run tells of its student."""
 
@@ -66,6 +76,8 @@ def publishable(path: str) -> bool:
     folder, name = PurePosixPath(path).parent.as_posix(), PurePosixPath(path).name
     if folder == ".":
         return any(fnmatchcase(name, pattern) for pattern in FILES)
+    if folder in OTHERS:
+        return any(fnmatchcase(name, pattern) for pattern in OF_OTHERS)
     return folder in (SCHEDULER, *parts()) and any(fnmatchcase(name, pattern) for pattern in (*CONFIGS, *WEIGHTS))
 
 
@@ -75,11 +87,12 @@ def fetchable(paths: Iterable[str], part: str | None = None) -> list[str]:
     Weights in half precision are among them in a folder that holds no others.
     """
     pure = [path for text in paths if (path := PurePosixPath(text)).parent.as_posix() == part or part is None]
-    full = {path.parent for path in pure if any(fnmatchcase(path.name, pattern) for pattern in WEIGHTS)}
+    weights = (*WEIGHTS, *(pattern for pattern in OF_OTHERS if pattern.endswith(".safetensors")))
+    full = {path.parent for path in pure if any(fnmatchcase(path.name, pattern) for pattern in weights)}
 
     def wanted(path: PurePosixPath) -> bool:
-        half = path.parent not in full and any(fnmatchcase(path.name, pattern) for pattern in VARIANTS)
-        return publishable(str(path)) or (half and path.parent.as_posix() in (".", SCHEDULER, *parts()))
+        half = path.parent not in full and any(fnmatchcase(path.name, pattern) for pattern in HALF_OTHERS)
+        return publishable(str(path)) or (half and path.parent.as_posix() in (".", SCHEDULER, *OTHERS, *parts()))
 
     return [str(path) for path in pure if wanted(path)]
 

@@ -1,11 +1,14 @@
 """What every registered adapter keeps to, for each class of diffusers that it opens, on tiny models."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import documented
 import pytest
 import torch
+from latent_pipelines import FAMILIES, WORDS, reopened, whole
+from latent_pipelines import model as tiny
 from PIL import Image
 from torch import Tensor
 
@@ -13,6 +16,7 @@ import kdgen.training.registered  # noqa: F401
 from kdgen import export_model, registry
 from kdgen.models.abilities import Autoencoder, Generating
 from kdgen.models.adapters.adapter import Adapter
+from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.adapters.pipeline_images import image_seeds
 from kdgen.models.hub_cache import publishable
 from kdgen.models.model import Model, build_net, load
@@ -21,18 +25,28 @@ from kdgen.registry import Spec
 from kdgen.report.propose import propose
 from kdgen.report.usage_snippets import without_kdgen
 from kdgen.tasks.infer_task import measuring_task
+from kdgen.types import Batch, Task
 from kdgen.utils.conditions import call
 from kdgen.utils.hooks import capture_outputs, hookable_layers
 
-CLASSES = [(name, handle) for name in documented.own("adapter") for handle in registry.handles_of("adapter", name)]
+CLASSES = [
+    pytest.param(name, handle, marks=WORDS if handle in FAMILIES and name != "dit" else ())
+    for name in documented.own("adapter")
+    for handle in registry.handles_of("adapter", name)
+]
+OF_LATENTS = sorted(set(FAMILIES.values()))
 X = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+SIZES = {"PixArtAlphaPipeline": 32, "PixArtSigmaPipeline": 32}
+"""Sides of latents below which a pipeline draws nothing without being told a size."""
+
 COND = {"sigma": torch.full((2,), 0.2), "label": torch.tensor([0, 1])}
 
 
 def made(name: str, **more: Any) -> tuple[Adapter, Spec]:
     """A tiny net of an adapter, of images of three channels."""
     torch.manual_seed(0)
-    net, use = build_net(Spec(name=name, args={**documented.shrunk("net", name), "channels": 3, **more}), channels=3)
+    own = {} if name in OF_LATENTS else {"channels": 3}
+    net, use = build_net(Spec(name=name, args={**documented.shrunk("net", name), **own, **more}), channels=3)
     assert isinstance(net, Adapter)
     return net.eval(), use
 
@@ -40,6 +54,10 @@ def made(name: str, **more: Any) -> tuple[Adapter, Spec]:
 def written(name: str, class_name: str, folder: Path) -> Adapter:
     """A tiny net whose model, of this class, or pipeline plain diffusers has written into a folder."""
     pipeline = class_name.endswith("Pipeline")
+    if class_name in FAMILIES:
+        size = {"transformer": tiny(class_name, sample_size=SIZES[class_name])} if class_name in SIZES else {}
+        whole(class_name, **size).save_pretrained(folder)
+        return made(name)[0]
     net, _ = made(name, **({"pipeline": class_name} if pipeline else {}))
     model: Any = net.get_submodule(net.part)
     if pipeline:
@@ -54,12 +72,24 @@ def plain(class_name: str, folder: Path) -> Any:
     """What diffusers itself makes of a folder."""
     import diffusers
 
+    if class_name in FAMILIES:
+        return reopened(class_name, folder)
     return getattr(diffusers, class_name).from_pretrained(folder)
+
+
+def asked(net: torch.nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
+    """An input of a net, and what it may be told."""
+    if not isinstance(net, LatentModel):
+        return X, COND
+    random = torch.Generator().manual_seed(1)
+    told = {name: torch.rand(2, *value.shape[1:], generator=random).to(value) for name, value in net.example().items()}
+    side = min(net.size, 16)
+    return torch.randn(2, net.latent_channels, side, side, generator=random), {**told, "sigma": COND["sigma"]}
 
 
 def output(net: torch.nn.Module) -> Tensor:
     with torch.no_grad():
-        return call(net, X, COND)
+        return call(net, *asked(net))
 
 
 def same(first: Tensor, second: Tensor) -> None:
@@ -94,7 +124,7 @@ def test_what_diffusers_wrote_is_opened_with_its_weights_saved_and_loaded(
     out = output(model.net)
     assert out.isfinite().all()
     with torch.no_grad(), capture_outputs(model.net, hookable_layers(model.net)) as features:
-        same(call(model.net, X, COND), out)
+        same(call(model.net, *asked(model.net)), out)
     assert len(features) >= 2
     model.save(tmp_path / "student")
     same(output(load(tmp_path / "student").net), out)
@@ -119,6 +149,15 @@ def test_the_lines_of_its_card_give_the_same_numbers_by_plain_diffusers(
         with torch.no_grad():
             same(model.net.encode(X)[:, : model.net.latent_channels], lines["latents"])
         same(output(model.net), lines["images"])
+    elif isinstance(model.net, LatentModel):
+        with Image.open("image.png") as image:
+            assert image.mode == "RGB"
+        net, (generator,) = model.net, (torch.Generator().manual_seed(seed) for seed in image_seeds(3, 1))
+        words = {"class_labels": [0]} if name == "dit" else {"prompt": ["a red heart"]}
+        images = lines["pipeline"](**words, **net.called_with(lines["pipeline"], None), generator=[generator],
+                                   num_inference_steps=2, output_type="np").images  # fmt: skip
+        told = {"label": 0} if name == "dit" else {"prompt": "a red heart"}
+        same(model.draw(1, seed=3, num_steps=2, **told), torch.from_numpy(images).movedim(-1, 1) * 2 - 1)
     else:
         assert isinstance(model.net, Generating)
         generators = [torch.Generator().manual_seed(seed) for seed in image_seeds(3, 2)]
@@ -128,11 +167,30 @@ def test_the_lines_of_its_card_give_the_same_numbers_by_plain_diffusers(
             assert image.mode == "RGB"
 
 
+class Latents(Task):
+    """Latents and whatever else a net is told: the task of such nets takes a whole pipeline, which is not here."""
+
+    reads = gives = "latents"
+
+    def __init__(self, net: LatentModel) -> None:
+        self.net = net
+
+    def example(self) -> Batch:
+        batch = next(self.batches(batch_size=1, seed=0))
+        return Batch(x=batch.x[:1], cond={name: value[:1] for name, value in batch.cond.items()})
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        x, cond = asked(self.net)
+        while True:
+            yield Batch(x=x[:batch_size], cond={name: value[:batch_size] for name, value in cond.items()})
+
+
 @pytest.mark.parametrize("name", documented.own("adapter"))
 def test_every_adapter_is_exported(name: str, tmp_path: Path) -> None:
     net, use = made(name)
     model = Model(net, name=name, channels=3, task=net.describe(), use=use).eval()
-    done = export_model(model, tmp_path / "net.pt2", format="torch-export")
+    task = Latents(net) if isinstance(net, LatentModel) else None
+    done = export_model(model, tmp_path / "net.pt2", format="torch-export", task=task)
     assert done.path.is_file()
     assert done.parity.max_abs_error < 1e-3
 

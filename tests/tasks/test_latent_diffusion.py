@@ -1,0 +1,133 @@
+"""Distilling a pipeline of latents by the classes or the prompts that it is told: what is trained on, and what is kept."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from latent_pipelines import OF_WORDS, WORDS, reopened, whole
+
+from kdgen.models.model import load
+from kdgen.recipe import Recipe, Stage
+from kdgen.recipe.parts import Guidance
+from kdgen.registry import Spec
+from kdgen.report.report import Report
+from kdgen.tasks.latent_diffusion import LatentDiffusion
+from kdgen.training import run
+from kdgen.types import UserError
+
+SMALL = {"num_latents": 12, "num_steps": 2, "num_images": 8, "picture": 8}
+
+
+@pytest.fixture
+def of_classes(tmp_path: Path) -> Path:
+    """A pipeline that is told one of a thousand classes."""
+    whole("DiTPipeline").save_pretrained(tmp_path / "dit")
+    return tmp_path / "dit"
+
+
+@pytest.fixture
+def of_words(tmp_path: Path) -> Path:
+    whole("StableDiffusionPipeline").save_pretrained(tmp_path / "sd")
+    return tmp_path / "sd"
+
+
+def recipe(teacher: Path, student: dict[str, Any], **task: Any) -> Recipe:
+    args: Any = {"model": str(teacher), **SMALL, **task}
+    return Recipe(
+        name="small",
+        task=Spec(name="latent_diffusion", args=args), teacher=str(teacher), student=Spec(**student), init="teacher",
+        stages=(Stage(methods=(Guidance(name="output"),), ratio=Spec(name="fixed", args={"alpha": 0.9}), lr=1e-3),),
+        steps=3, batch_size=4, cache={"inputs": 8}, controls=False,
+    )  # fmt: skip
+
+
+def test_batches_are_the_pipelines_own_latents_under_noise_and_what_it_was_told(of_classes: Path) -> None:
+    task = LatentDiffusion(str(of_classes), **SMALL, guidance=3.0)
+    first, second = islice(task.batches(batch_size=4, seed=0), 2)
+    again = next(task.batches(batch_size=4, seed=0, start=1))
+    assert torch.equal(second.x, again.x)
+    assert first.x.shape == (4, *task.latent)
+    assert first.y is not None
+    assert first.cond.keys() == {"sigma", "label"}
+    for y, label in zip(first.y, first.cond["label"], strict=True):
+        assert torch.equal(y, task.latents[int(label)].float()), "the class that these latents were drawn for"
+    plain = LatentDiffusion(str(of_classes), **SMALL)
+    assert not torch.equal(plain.latents, task.latents)
+    more = LatentDiffusion(str(of_classes), **{**SMALL, "num_latents": 14}, guidance=3.0)
+    torch.testing.assert_close(more.latents[:12], task.latents)
+
+
+def test_a_student_is_nearest_to_its_teacher_where_it_is_its_teacher(of_classes: Path) -> None:
+    task, teacher = LatentDiffusion(str(of_classes), **SMALL, guidance=2.0), load(of_classes).net
+    same = task.evaluate(load(of_classes).net, reference=teacher)
+    assert same["psnr"] > 60
+    other = load(of_classes).net
+    torch.nn.init.normal_(other.get_submodule("transformer.proj_out_2").weight)
+    assert task.evaluate(other, reference=teacher)["psnr"] < same["psnr"] - 10
+
+
+def test_a_student_of_classes_is_distilled_and_plain_diffusers_draws_what_kdgen_does(
+    of_classes: Path, tmp_path: Path
+) -> None:
+    config = {**load(of_classes).use.args["config"], "num_layers": 1}
+    scheduler = load(of_classes).use.args["scheduler"]
+    student = {"name": "dit", "args": {"config": config, "scheduler": scheduler}}
+    list(run.distill(recipe(of_classes, student), tmp_path / "run"))
+    report = Report.read(tmp_path / "run")
+    rows = {row.role: row for row in report.rows}
+    assert rows["student"].macs < rows["teacher"].macs
+    assert rows["student"].calls == rows["teacher"].calls == 2
+    model = load(tmp_path / "run")
+    pipe = reopened("DiTPipeline", tmp_path / "run" / "student")
+    ours = model.draw(2, seed=3, num_steps=2, label=[1, 7])
+    from kdgen.models.adapters.pipeline_images import image_seeds
+
+    generators = [torch.Generator().manual_seed(seed) for seed in image_seeds(3, 2)]
+    theirs = pipe([1, 7], guidance_scale=4.0, generator=generators, num_inference_steps=2, output_type="np").images
+    torch.testing.assert_close(ours, torch.from_numpy(theirs).movedim(-1, 1) * 2 - 1, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("pipeline", [param for param in OF_WORDS if param.values != ("FluxPipeline",)])
+def test_every_pipeline_of_words_teaches_its_own_net(pipeline: str, tmp_path: Path) -> None:
+    """All but Flux, whose folders say no size: its pictures have a thousand pixels a side, which takes minutes here."""
+    whole(pipeline).save_pretrained(tmp_path / "teacher")
+    teacher = load(tmp_path / "teacher")
+    assert teacher.use is not None
+    student = {"name": teacher.use.name, "args": dict(teacher.use.args)}
+    prompts = ["red heart", "blue cat", "red cat"]
+    list(run.distill(recipe(tmp_path / "teacher", student, prompts=prompts, guidance=2.0), tmp_path / "run"))
+    model = load(tmp_path / "run")
+    assert not all(torch.equal(a, b) for a, b in zip(model.net.state_dict().values(),
+                                                     teacher.net.state_dict().values(), strict=True))  # fmt: skip
+    pipe = reopened(pipeline, tmp_path / "run" / "student")
+    assert pipe.components.keys() == reopened(pipeline, tmp_path / "teacher").components.keys()
+    assert model.draw(1, seed=0, num_steps=2, prompt="red heart").isfinite().all()
+
+
+@WORDS
+def test_words_are_read_once_and_kept_in_half_precision(of_words: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = LatentDiffusion(str(of_words), prompts=["a b", "c", "a b"], **SMALL)
+    assert first.prompts == ["a b", "c"]
+    assert {name: (len(rows), rows.dtype) for name, rows in first.told.items()} == {"words": (2, torch.float16)}
+    again = LatentDiffusion(str(of_words), prompts=["a b", "c"], **SMALL)
+    monkeypatch.setattr(type(again.pipeline), "embed", lambda *given: pytest.fail("read again"))
+    assert torch.equal(again.told["words"], first.told["words"])
+
+
+def test_what_cannot_be_is_refused_in_a_line(of_classes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is told classes, which come in turn: leave prompts out"):
+        LatentDiffusion(str(of_classes), prompts=["red heart"])
+    with pytest.raises(UserError, match="denoiser draws no latents under words or a class"):
+        LatentDiffusion("denoiser")
+
+
+@WORDS
+def test_prompts_that_are_missing_are_asked_for(of_words: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"set task\.args\.prompts to a text file"):
+        LatentDiffusion(str(of_words))
+    with pytest.raises(UserError, match=r"nowhere.txt is no text file: give one with a prompt a line"):
+        LatentDiffusion(str(of_words), prompts=str(tmp_path / "nowhere.txt"))
+    (tmp_path / "some.txt").write_text("red heart\n\n  blue cat \n")
+    assert LatentDiffusion(str(of_words), prompts=str(tmp_path / "some.txt")).prompts == ["red heart", "blue cat"]
