@@ -2,11 +2,13 @@
 
 import time
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from kdgen.recipe import read
 from kdgen.types import UserError, text
 from kdgen.ui import markup
 from kdgen.ui.job import Job, State
@@ -22,14 +24,18 @@ LEFT = "closed by visitor"
 """What `spaces` says where a visitor left while waiting for a slice."""
 
 LONGEST = 4
-"""How many times the usual length a slice may grow to, for a phase that cannot be cut."""
+"""How many times the usual length a slice may grow to, for a phase that cannot be cut or takes long to go on."""
+
+WORTH = 0.25
+"""The share of a slice that is to be training; one that took more of its time to go on is followed by a longer one."""
 
 
 class LentRuns(Runs):
     """Runs that train while a visitor holds the accelerator for them, under that visitor's quota, and wait meanwhile.
 
-    A phase that cannot be cut begins anew in every slice. So a slice that brought a run no further is followed by
-    longer ones, and a run that the longest brings no further has failed.
+    A phase that cannot be cut begins anew in every slice, and every slice takes a while until it goes on. So a slice
+    that brought a run no further, or hardly, is followed by longer ones, and a run that the longest brings no further
+    has failed.
 
     Args:
         limits: bounds, the folder, and the length of a slice.
@@ -97,16 +103,24 @@ class LentRuns(Runs):
         """After a slice whose time was up: go on, or give up and why; ``held`` counts seconds of all its slices."""
         if held > self.limits.wall_seconds:
             return "failed", too_long(self.limits.wall_seconds)
-        now, stretch = reached(home / "run"), self._stretch.get(id, 1)
-        if now > self._reached.get(id, (-2, 0.0)):
+        now, stretch, before = reached(home / "run"), self._stretch.get(id, 1), self._reached.get(id, (-2, 0.0))
+        if now > before:
             self._reached[id] = now
-        elif stretch < LONGEST:
-            self._stretch[id] = 2 * stretch
-        else:
+        if now <= before and stretch >= LONGEST:
             return "failed", text("slice_too_short", "its phase {phase} takes longer than the {seconds:.0f} s for "
                                   "which an accelerator is lent at a time: make the run smaller",
                                   phase=follow(home / "run").phase or "start", seconds=self._length(id))  # fmt: skip
+        if stretch < LONGEST and _trained(home, before, now) < WORTH * self._length(id):
+            self._stretch[id] = 2 * stretch
         return "running", ""
+
+
+def _trained(home: Path, before: tuple[int, float], now: tuple[int, float]) -> float:
+    """Seconds of training between two places of a run: infinitely many where its phase or its length does not say."""
+    if now <= before:
+        return 0.0
+    seconds = read(home / "recipe.json").seconds
+    return inf if seconds is None or before[0] != now[0] else seconds * (now[1] - before[1])
 
 
 def hold_while_watched(runs: Runs, shown: View, notice: gr.HTML) -> None:

@@ -52,12 +52,27 @@ def test_a_visitor_holds_slice_after_slice_in_the_own_thread(tmp_path):
         return UP if len(calls) < 3 else 0
 
     runs, session = LentRuns(Limits(folder=tmp_path, slice_seconds=7), executing), new_session()
-    job = runs.submit(RECIPE, session)
+    job = runs.submit(RECIPE.lasting(seconds=20), session)
     states = [runs.hold(job.id, session).state for _ in range(3)]
     assert states == ["running", "running", "done"]
     assert calls == [(what, 7.0, threading.get_ident()) for what in ("distill", "resume", "resume")]
     assert runs.hold(job.id, session).state == "done"
     assert len(calls) == 3
+
+
+def test_slices_that_pass_while_a_run_goes_on_are_followed_by_longer_ones(tmp_path):
+    lengths = []
+
+    def executing(arguments, home, seconds):
+        lengths.append(seconds)
+        advance(home, len(lengths) / 100)
+        return UP
+
+    runs, session = LentRuns(Limits(folder=tmp_path, slice_seconds=10), executing), new_session()
+    job = runs.submit(RECIPE.lasting(seconds=100), session)
+    while len(lengths) < 5:
+        assert runs.hold(job.id, session).state == "running"
+    assert lengths == [10, 10, 20, 40, 40]
 
 
 def test_a_run_between_slices_is_stopped_at_once_and_survives_a_restart(tmp_path):
