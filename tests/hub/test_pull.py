@@ -188,7 +188,7 @@ def test_a_folder_of_a_repository_and_weights_in_half_precision_alone(
     vae = AutoencoderKL(block_out_channels=(4,), norm_num_groups=4, **blocks)
     vae.half().save_pretrained(tmp_path / "vae", variant="fp16")
     files = {f"vae/{path.name}": path.read_bytes() for path in (tmp_path / "vae").iterdir()}
-    others = {"model_index.json": b'{"_class_name": "StableDiffusionPipeline"}', "unet/config.json": b"{}",
+    others = {"model_index.json": b'{"_class_name": "StableDiffusionUpscalePipeline"}', "unet/config.json": b"{}",
               "unet/diffusion_pytorch_model.safetensors": b"x"}  # fmt: skip
     hub.store.plant(name := place.name("sd"), {**files, **others})
     with pytest.raises(UserError, match="its vae by itself: write /vae behind its name"):

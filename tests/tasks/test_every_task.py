@@ -1,6 +1,7 @@
 """What every registered task keeps to, small and with every value that the types of its arguments name."""
 
 import inspect
+import os
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import islice
@@ -11,6 +12,7 @@ import documented
 import numpy as np
 import pytest
 import torch
+from latent_pipelines import whole
 from torch import Tensor, nn
 
 import kdgen.training.registered  # noqa: F401
@@ -28,6 +30,14 @@ CLASSES = 3
 @cache
 def model(name: str) -> Model:
     return load(name).eval()
+
+
+@cache
+def references() -> tuple[str, ...]:
+    """The bundled models, and a tiny pipeline of latents that is told a class."""
+    folder = Path(os.environ["HF_HOME"]) / "pipeline-of-classes"
+    whole("DiTPipeline").save_pretrained(folder)
+    return (*MODELS, str(folder))
 
 
 class Answer(nn.Module):
@@ -66,14 +76,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 def required(name: str) -> Iterator[dict[str, Any]]:
-    """Arguments without default: those that name a model, by each of the bundled ones."""
+    """Arguments without default: those that name a model, by each of the bundled ones and a pipeline."""
     thing: Any = registry.get("task", name)
     hints = get_type_hints(thing.__init__, include_extras=True)
     missing = [key for key, p in inspect.signature(thing).parameters.items() if p.default is p.empty]
     named = [key for key in missing if any(isinstance(each, Names) and each.what == "model"
                                            for each in getattr(hints[key], "__metadata__", ()))]  # fmt: skip
     assert missing == named, f"{name} has an argument without default that names no model: say here what it may be"
-    for reference in MODELS if missing else ("",):
+    for reference in references() if missing else ("",):
         yield dict.fromkeys(missing, reference)
 
 
@@ -113,7 +123,7 @@ def nets(task: Task, spec: Spec) -> Iterator[nn.Module]:
     batch = next(iter(task.batches(batch_size=2, seed=0)))
     shape = task.answer_shape(batch)
     made = [Answer(task)] if shape is not None else []
-    for net in (*made, *(model(name).net for name in MODELS)):
+    for net in (*made, *(model(name).net for name in references())):
         try:
             check_fit(Spec(name=spec.name), task, [batch], [Party(called="a net", net=net)])
         except UserError:

@@ -184,8 +184,8 @@ def test_unknown_configuration_is_ignored_as_diffusers_does(own: Path) -> None:
     [
         (
             "model_index.json",
-            {"_class_name": "StableDiffusionPipeline"},
-            "StableDiffusionPipeline, which is not handled",
+            {"_class_name": "StableDiffusionUpscalePipeline"},
+            "StableDiffusionUpscalePipeline, which is not handled",
         ),
         ("model_index.json", {"_class_name": None}, "DDIMPipeline, DDPMPipeline"),
         ("model_index.json", {"unet": ["diffusers", "UNet2DConditionModel"]}, "UNet2DConditionModel"),

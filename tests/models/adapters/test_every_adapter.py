@@ -25,7 +25,7 @@ from kdgen.registry import Spec
 from kdgen.report.propose import propose
 from kdgen.report.usage_snippets import without_kdgen
 from kdgen.tasks.infer_task import measuring_task
-from kdgen.types import Batch, Task
+from kdgen.types import Batch, Task, UserError
 from kdgen.utils.conditions import call
 from kdgen.utils.hooks import capture_outputs, hookable_layers
 
@@ -185,7 +185,15 @@ class Latents(Task):
             yield Batch(x=x[:batch_size], cond={name: value[:batch_size] for name, value in cond.items()})
 
 
-@pytest.mark.parametrize("name", documented.own("adapter"))
+ONE_LATENT = pytest.mark.xfail(
+    raises=UserError, strict=True, reason="traced, this model of diffusers takes two latents at once and not one"
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=ONE_LATENT if name == "stable_diffusion3" else ()) for name in documented.own("adapter")],
+)
 def test_every_adapter_is_exported(name: str, tmp_path: Path) -> None:
     net, use = made(name)
     model = Model(net, name=name, channels=3, task=net.describe(), use=use).eval()

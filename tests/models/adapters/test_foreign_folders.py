@@ -115,7 +115,7 @@ def test_what_cannot_be_used_is_refused_when_it_is_opened(model: Any, words: str
 
 def test_the_autoencoder_of_a_pipeline_that_is_not_handled_is_opened_by_its_folder(tmp_path: Path) -> None:
     (tmp_path / "sd").mkdir()
-    (tmp_path / "sd" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    (tmp_path / "sd" / "model_index.json").write_text('{"_class_name": "StableDiffusionUpscalePipeline"}')
     vae().save_pretrained(tmp_path / "sd" / "vae")
     with pytest.raises(UserError, match="its vae by itself: write /vae behind its name"):
         load(tmp_path / "sd")
