@@ -18,6 +18,7 @@ from kdgen.models.adapters.pretrained import construct, portable, public, read_j
 from kdgen.models.adapters.schedulers import timesteps_of
 from kdgen.models.adapters.unet2d_config import PREDICTIONS
 from kdgen.models.input_shape import InputShape
+from kdgen.models.task_arguments import task_having
 from kdgen.registry import Spec
 from kdgen.types import UserError, text
 from kdgen.utils.conditions import check_conditions
@@ -194,7 +195,7 @@ class LatentForm(Adapter):
     def describe(self) -> dict[str, JsonValue]:
         """The task that it was made for."""
         classes = {} if self.num_classes is None else {"num_classes": self.num_classes}
-        return {"name": "latent_diffusion", "size": self.size, "channels": self.channels,
+        return {"name": task_having(draws="noise", gives="latents"), "size": self.size, "channels": self.channels,
                 "latent_channels": self.latent_channels, **classes}  # fmt: skip
 
     @classmethod
