@@ -188,11 +188,12 @@ class Latents(Task):
 ONE_LATENT = pytest.mark.xfail(
     raises=UserError, strict=True, reason="traced, this model of diffusers takes two latents at once and not one"
 )
+MARKED = {"stable_diffusion3": ONE_LATENT, "flux": pytest.mark.slow, "stable_diffusion": pytest.mark.slow}
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=ONE_LATENT if name == "stable_diffusion3" else ()) for name in documented.own("adapter")],
+    [pytest.param(name, marks=MARKED.get(name, ())) for name in documented.own("adapter")],
 )
 def test_every_adapter_is_exported(name: str, tmp_path: Path) -> None:
     net, use = made(name)
