@@ -100,11 +100,16 @@ class LatentDiffusion(Diffuse):
         return lines
 
     @cached_property
+    def _identity(self) -> str:
+        """A hash of the pipeline's model, which no training changes."""
+        return self.owner.fingerprint()
+
+    @cached_property
     def told(self) -> Mapping[str, Tensor]:
         """What a net is told, a row for each prompt or class: computed once, and kept on disk in half precision."""
         if not self.prompts:
             return {"label": torch.arange(int(self.null["label"]))}
-        key = short_hash(json.dumps([1, self.owner.fingerprint(), str(self.owner.home), self.prompts]))
+        key = short_hash(json.dumps([1, self._identity, str(self.owner.home), self.prompts]))
         names = sorted(self.pipeline.conditions - {"sigma"})
         made: dict[str, Tensor] = {}
 
@@ -136,13 +141,13 @@ class LatentDiffusion(Diffuse):
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""
         known = (self.describe(), self.mean, self.std, self.sigma_data, self.weight, self.num_latents, self.prompts,
-                 self.owner.fingerprint())  # fmt: skip
+                 self._identity)  # fmt: skip
         return hashlib.sha256(repr(known).encode()).hexdigest()
 
     @cached_property
     def latents(self) -> Tensor:
         """What the pipeline draws for the prompts or classes in turn, ``(num_latents, Z, h, w)``, kept on disk."""
-        key = json.dumps([1, self.owner.fingerprint(), self.prompts, self.num_latents, *self._how])
+        key = json.dumps([1, self._identity, self.prompts, self.num_latents, *self._how])
         path = cache_folder("latents") / f"{short_hash(key)}.npy"
 
         def make() -> Array:
@@ -178,10 +183,6 @@ class LatentDiffusion(Diffuse):
     def _drawn(self, net: Net, num_images: int, seed: int) -> Tensor:
         sigmas = self.pipeline.levels(self.num_steps)
         return draw_told(net, self.latent, num_images, seed, sigmas, self.told, progress=listening())
-
-    @property
-    def _shape(self) -> tuple[int, int, int]:
-        return self.channels, self.size, self.size
 
     def _told(self) -> Sequence[JsonValue]:
         """What else the teacher's pictures depend on."""
