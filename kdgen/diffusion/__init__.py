@@ -6,7 +6,7 @@ A diffusion net is called as ``net(x, sigma=(B,), **cond)`` with ``x = y + sigma
 """
 
 from kdgen.diffusion.analytic import GaussianMixture
-from kdgen.diffusion.guidance import Guidance, check_guidance, guided
+from kdgen.diffusion.guidance import Guidance, GuidanceSpec, HowGuided, guidance_of, guided, null_label, unguided
 from kdgen.diffusion.prediction import (
     Prediction,
     Process,
@@ -36,6 +36,8 @@ from kdgen.diffusion.schedules import (
 __all__ = [
     "GaussianMixture",
     "Guidance",
+    "GuidanceSpec",
+    "HowGuided",
     "Prediction",
     "Process",
     "Solver",
@@ -43,13 +45,13 @@ __all__ = [
     "Timesteps",
     "alphas_cumprod",
     "append_dims",
-    "check_guidance",
     "cosine_betas",
     "discrete",
     "edm_weight",
     "flow_sigma",
     "flow_time",
     "from_denoised",
+    "guidance_of",
     "guided",
     "karras_sigmas",
     "linear_betas",
@@ -57,9 +59,11 @@ __all__ = [
     "log_uniform",
     "logit_normal",
     "min_snr_weight",
+    "null_label",
     "prediction_weight",
     "sample",
     "scale_in",
     "to_denoised",
     "trajectory",
+    "unguided",
 ]

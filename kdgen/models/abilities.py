@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeGuard, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from kdgen.diffusion.prediction import Timesteps
 from kdgen.models.input_shape import Shaped
 from kdgen.models.parts import Drawn
 from kdgen.registry import Spec
@@ -143,6 +144,26 @@ class Sampled(Protocol):
     def sampled_module(self) -> nn.Module:
         """That module, called once for each call of the net that an image costs."""
         ...
+
+
+@runtime_checkable
+class Stepping(Protocol):
+    """A net whose scheduler says at which noise levels it draws in few steps."""
+
+    def few_levels(self, num_steps: int) -> Tensor:
+        """These levels, ``(num_steps + 1,)`` in float64, from noise alone down to 0; see ``few_levels`` of sampling."""
+        ...
+
+
+@runtime_checkable
+class Timed(Protocol):
+    """A net that counts time by noise levels of a table, or of a flow.
+
+    Attributes:
+        timesteps: that table; None of a flow.
+    """
+
+    timesteps: Timesteps | None
 
 
 @runtime_checkable

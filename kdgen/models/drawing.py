@@ -76,6 +76,8 @@ def _words(
         if not isinstance(net, Guided):
             raise UserError(text("draws_unguided", "{name} takes no guidance: leave it out", name=name))
         check_argument(name, "guidance", float(guidance), NonNegative)
+    elif isinstance(net, Guided):
+        guidance = task.get("guidance")
     if not reads:
         return {} if guidance is None else {"guidance": guidance}
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or task.get("prompts", ()))

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from kdgen.diffusion import karras_sigmas, sample
-from kdgen.diffusion.few_steps import FewSampler, sample_few
+from kdgen.diffusion.few_steps import FewSampler, Table, sample_few, trailing_sigmas
+from kdgen.models.abilities import Stepping
 from kdgen.models.parts import IMAGES, Drawn, at_once, in_parts
 from kdgen.types import Net
 from kdgen.utils.conditions import call
@@ -37,7 +38,7 @@ def draw_images(
     The first images are the same however many are drawn. Of a net with classes, they are of each class in turn, or of
     those of ``labels``. As many are drawn at once as fit, at most ``CALL``; ``progress`` is told how many are.
     """
-    turn = _turn(num_classes, labels)
+    turn = in_turn(num_classes, labels)
     return _drawn(net, lambda z, cond, _: call(net, z, cond), latent, CALL, num_images, seed, turn, progress)
 
 
@@ -47,20 +48,19 @@ def denoise_noise(
     num_images: int,
     seed: int,
     num_steps: int,
-    num_classes: int = 0,
-    labels: Sequence[int] | None = None,
+    told: Mapping[str, Tensor] | None = None,
     progress: Drawn | None = None,
 ) -> Tensor:
     """Images of a diffusion net from noise by Heun's method on a Karras schedule, like ``draw_images``.
 
-    A net of ``num_classes`` is told them in turn, as ``label`` ``(B,)``: image ``i`` is of class ``i % num_classes``.
+    Image ``i`` is told row ``i`` of ``told``, by name, and behind the last of ``n`` rows they come again.
     """
 
     def make(noise: Tensor, cond: Mapping[str, Tensor], first: int) -> Tensor:
         return sample(net, noise, sigmas=karras_sigmas(num_steps), cond=cond)
 
     most = at_once(shape[-2] * shape[-1])
-    return _drawn(net, make, shape, most, num_images, seed, _turn(num_classes, labels), progress)
+    return _drawn(net, make, shape, most, num_images, seed, told or {}, progress)
 
 
 def draw_few(
@@ -70,11 +70,10 @@ def draw_few(
     seed: int,
     sigmas: Tensor,
     sampler: FewSampler,
-    num_classes: int = 0,
-    labels: Sequence[int] | None = None,
+    told: Mapping[str, Tensor] | None = None,
     progress: Drawn | None = None,
 ) -> Tensor:
-    """Images of a diffusion net in a call for each level above 0 (``sample_few``), like ``denoise_noise``."""
+    """Images or latents of a diffusion net in a call for each level above 0, ``sample_few``, like ``denoise_noise``."""
 
     def make(noise: Tensor, cond: Mapping[str, Tensor], first: int) -> Tensor:
         random, place = generator(seed, "fresh", first // CALL), first % CALL
@@ -85,28 +84,19 @@ def draw_few(
         return sample_few(net, noise, sigmas=sigmas, sampler=sampler, cond=cond, fresh=fresh)
 
     most = at_once(shape[-2] * shape[-1])
-    return _drawn(net, make, shape, most, num_images, seed, _turn(num_classes, labels), progress)
+    return _drawn(net, make, shape, most, num_images, seed, told or {}, progress)
 
 
-def draw_told(
-    net: Net,
-    shape: Sequence[int],
-    num_images: int,
-    seed: int,
-    sigmas: Tensor,
-    told: Mapping[str, Tensor],
-    progress: Drawn | None = None,
-) -> Tensor:
-    """Images or latents of a diffusion net by Euler's method on given levels, like ``denoise_noise``.
+def few_levels(net: Net, num_steps: int, table: Table) -> Tensor:
+    """The noise levels at which a net draws in few steps, ``(num_steps + 1,)`` in float64, falling to 0.
 
-    Image ``i`` is told row ``i`` of ``told``, by name, and behind the last of ``n`` rows they come again.
+    They are those that its own scheduler steps through, where its pipeline draws by itself; else ``trailing_sigmas`` of
+    a table.
+
+    Raises:
+        UserError: for a scheduler that does not start from noise alone, or takes no so few or many steps.
     """
-
-    def make(noise: Tensor, cond: Mapping[str, Tensor], first: int) -> Tensor:
-        return sample_few(net, noise, sigmas=sigmas, sampler="euler", cond=cond)
-
-    most = at_once(shape[-2] * shape[-1])
-    return _drawn(net, make, shape, most, num_images, seed, told, progress)
+    return net.few_levels(num_steps) if isinstance(net, Stepping) else trailing_sigmas(num_steps, table)
 
 
 def told_rows(told: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
@@ -126,8 +116,8 @@ def _starts(shape: Sequence[int], num_images: int, seed: int) -> Iterator[Tensor
         yield start[: num_images - number * CALL]
 
 
-def _turn(num_classes: int, labels: Sequence[int] | None) -> Mapping[str, Tensor]:
-    """The classes that are drawn in turn; nothing of a net without classes."""
+def in_turn(num_classes: int, labels: Sequence[int] | None) -> Mapping[str, Tensor]:
+    """The classes that are drawn in turn, as ``label``; nothing of a net without classes."""
     turn = range(num_classes) if labels is None or not num_classes else labels
     return {"label": torch.tensor(turn, dtype=torch.long)} if len(turn) else {}
 

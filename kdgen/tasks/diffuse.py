@@ -15,10 +15,10 @@ from torch import Tensor
 from kdgen.data import Images, derive, generator, make_images
 from kdgen.data.labelled import is_labelled
 from kdgen.data.source import ImageSource
-from kdgen.diffusion import edm_weight, log_normal
+from kdgen.diffusion import HowGuided, edm_weight, guidance_of, guided, log_normal, null_label
 from kdgen.diffusion.few_steps import trailing_sigmas
 from kdgen.models.parts import Drawn
-from kdgen.models.sampling import NUM_STEPS, denoise_noise, draw_few
+from kdgen.models.sampling import NUM_STEPS, denoise_noise, draw_few, in_turn
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.types import Batch, Net, UserError, text
@@ -60,6 +60,8 @@ class Diffuse(Drawing):
         num_classes: of a class-conditional net, which is told the ``label`` ``(B,)`` of each image, and in drawing its
             classes in turn; by default as many as the images have: ``idx`` with labels, a ``mixture`` of such, or
             ``samples`` of a class-conditional model.
+        guidance: of a conditional teacher, a scale or a mapping, see ``kdgen.diffusion.GuidanceSpec``; its ``null`` is
+            the label of no class.
 
     Raises:
         UserError: for an argument that does not fit.
@@ -85,8 +87,10 @@ class Diffuse(Drawing):
         num_steps: Count = NUM_STEPS,
         features: str = "features32",
         num_classes: CountOrZero | None = None,
+        guidance: HowGuided = None,
     ) -> None:
         super().__init__()
+        self.guidance = guidance_of(guidance)
         self.channels, self.size, self.num_images, self.features = channels, size, num_images, features
         self.mean, self.std, self.sigma_data, self.weight, self.num_steps = mean, std, sigma_data, weight, num_steps
         self.source: Images | None = None if images is None else make_images(images)
@@ -97,6 +101,42 @@ class Diffuse(Drawing):
             self._check_classes(known)
         self.calls = self.teacher_calls = 2 * num_steps - 1
         self.needs = frozenset({"sigma", "label"} if self.num_classes else {"sigma"})
+        self._settle_guidance()
+
+    def _settle_guidance(self) -> None:
+        """Have students told of what the teacher is guided by, and count calls. Raises UserError for a missing null."""
+        if self.gives == "images":
+            null_label(self.guidance)
+        self.needs |= {"guidance"} if self.guidance is not None and self.guidance.ranges else set()
+        self.calls, self.teacher_calls = self.calls_a_step * self.calls, self.calls_a_step * self.teacher_calls
+
+    @property
+    def calls_a_step(self) -> int:
+        """Calls of a net in a step of its sampler: two where it is guided there, which one taught by that is not."""
+        return 2 if self.guidance is not None and not self.guidance.distilled else 1
+
+    @property
+    def null(self) -> Mapping[str, Tensor]:
+        """What tells a net of nothing, by name; empty where nothing is guided."""
+        return null_label(self.guidance)
+
+    def guided(self, teacher: Net) -> Net:
+        """The teacher under its guidance, unless students are guided too where they draw."""
+        how = self.guidance
+        return guided(teacher, how, self.null) if how is not None and how.distilled else teacher
+
+    def as_drawn(self, net: Net) -> Net:
+        """A net under the guidance under which all draw, where students were not taught to answer so at once."""
+        how = self.guidance
+        return guided(net, how, self.null) if how is not None and not how.distilled else net
+
+    def told_in_turn(self, labels: Sequence[int] | None = None) -> Mapping[str, Tensor]:
+        """What images are told in turn, by name: classes, and of a range of guidance its middle."""
+        return {**in_turn(self.num_classes, labels), **self._usual_scale()}
+
+    def _usual_scale(self) -> Mapping[str, Tensor]:
+        ranges = self.guidance is not None and self.guidance.ranges
+        return {"guidance": torch.tensor([self.guidance.usual])} if ranges and self.guidance else {}
 
     def _check_classes(self, known: int) -> None:
         if self.source is not None and not 0 < known <= self.num_classes:
@@ -111,7 +151,8 @@ class Diffuse(Drawing):
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights and the images."""
-        known = (self.describe(), self.mean, self.std, self.sigma_data, self.weight)
+        known = (self.describe(), self.mean, self.std, self.sigma_data, self.weight,
+                 *([] if self.guidance is None else [self.guidance]))  # fmt: skip
         images = None if self.source is None else self.source.fingerprint()
         return hashlib.sha256(repr((known, images)).encode()).hexdigest()
 
@@ -145,7 +186,11 @@ class Diffuse(Drawing):
         sigma = self.levels(len(batch.y), random)
         noise = torch.randn(batch.y.shape, generator=random)
         noisy = torch.addcmul(batch.y, noise, sigma.view(-1, 1, 1, 1))
-        return replace(batch, x=noisy, weight=self.weights(sigma), cond={**batch.cond, "sigma": sigma})
+        cond = {**batch.cond, "sigma": sigma}
+        if self.guidance is not None and isinstance(self.guidance.scale, tuple):
+            low, high = self.guidance.scale
+            cond["guidance"] = low + (high - low) * torch.rand(len(batch.y), generator=random)
+        return replace(batch, x=noisy, weight=self.weights(sigma), cond=cond)
 
     def levels(self, count: int, random: torch.Generator) -> Tensor:
         """Noise levels of a batch, ``(count,)``."""
@@ -163,7 +208,7 @@ class Diffuse(Drawing):
     def example(self) -> Batch:
         """One flat image at the noise level 1."""
         cond = {"sigma": torch.ones(1)} | ({"label": torch.zeros(1, dtype=torch.long)} if self.num_classes else {})
-        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond=cond)
+        return Batch(x=torch.zeros(1, self.channels, self.size, self.size), cond={**cond, **self._usual_scale()})
 
     @classmethod
     def draw_model(
@@ -181,12 +226,10 @@ class Diffuse(Drawing):
         shape, classes = (facts["channels"], facts["size"], facts["size"]), facts.get("num_classes", 0)
         if num_steps and "sampler" in facts:
             sigmas = trailing_sigmas(num_steps, facts.get("table", "linear"))
-            return draw_few(net, shape, num_images, seed, sigmas, facts["sampler"], classes, labels, progress).clamp(
-                -1, 1
-            )
-        return denoise_noise(net, shape, num_images, seed, num_steps or NUM_STEPS, classes, labels, progress).clamp(
-            -1, 1
-        )
+            told = in_turn(classes, labels)
+            return draw_few(net, shape, num_images, seed, sigmas, facts["sampler"], told, progress).clamp(-1, 1)
+        told = in_turn(classes, labels)
+        return denoise_noise(net, shape, num_images, seed, num_steps or NUM_STEPS, told, progress).clamp(-1, 1)
 
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:
@@ -195,7 +238,8 @@ class Diffuse(Drawing):
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Images from noise, of each class in turn; see the base."""
-        return denoise_noise(net, self._shape, num_images, seed, self.num_steps, self.num_classes).clamp(-1, 1)
+        own, told = self.as_drawn(net), self.told_in_turn()
+        return denoise_noise(own, self._shape, num_images, seed, self.num_steps, told).clamp(-1, 1)
 
     @property
     def _shape(self) -> tuple[int, int, int]:
@@ -211,7 +255,8 @@ class Diffuse(Drawing):
 
     def _told(self) -> Sequence[JsonValue]:
         """What else the teacher's images depend on."""
-        return [self.num_classes] if self.num_classes else []
+        how = [] if self.guidance is None else [self.guidance.model_dump_json()]
+        return [*([self.num_classes] if self.num_classes else []), *how]
 
     def _kept(self, reference: Net, how: Sequence[JsonValue], count: int, draw: Callable[[], Tensor]) -> Tensor:
         """What ``draw`` gives, from disk where it is; the first images are the same however many are drawn."""

@@ -13,18 +13,19 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from kdgen.data import derive, generator, shuffled
-from kdgen.diffusion import Guidance
+from kdgen.diffusion import HowGuided
+from kdgen.diffusion.few_steps import FewSampler
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.model import Model, load
 from kdgen.models.parts import listening
-from kdgen.models.sampling import draw_told, told_rows
+from kdgen.models.sampling import draw_few, told_rows
 from kdgen.registry import register
 from kdgen.tasks.diffuse import Diffuse
 from kdgen.tasks.drawing import fitted
 from kdgen.types import Batch, Net, UserError, text
-from kdgen.types.arguments import Count, NonNegative, Positive
+from kdgen.types.arguments import Count, Positive
 from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
-from kdgen.utils.devices import device_of, pick_device
+from kdgen.utils.devices import pick_device
 from kdgen.utils.references import FilePath, ModelReference
 
 
@@ -41,8 +42,8 @@ class LatentDiffusion(Diffuse):
         num_latents: how many latents are drawn to train on.
         num_steps: of the sampler, Euler's method on the levels of the pipeline's own scheduler, which is DDIM's or that
             of a flow.
-        guidance: how far the model is guided from the empty prompt or no class where it is drawn, Ho & Salimans 2022
-            (arXiv 2207.12598); 1 is not at all.
+        guidance: of the teacher, a scale or a mapping, see ``kdgen.diffusion.GuidanceSpec``; by default its ``null`` is
+            the empty prompt, or no class.
         mean, std: of the logarithm of sigma, in units of the latents.
         sigma_data: standard deviation of the latents, which balances the weights.
         weight: ``edm``, or ``none`` for the plain squared error.
@@ -66,7 +67,7 @@ class LatentDiffusion(Diffuse):
         prompts: FilePath | Sequence[str] | None = None,
         num_latents: Count = 1000,
         num_steps: Count = 20,
-        guidance: NonNegative = 1.0,
+        guidance: HowGuided = None,
         mean: float = 0.0,
         std: Positive = 1.2,
         sigma_data: Positive = 1.0,
@@ -75,7 +76,8 @@ class LatentDiffusion(Diffuse):
         num_images: Count = 256,
         features: str = "features32",
     ) -> None:
-        super().__init__(None, 3, picture, mean, std, sigma_data, weight, False, num_images, num_steps, features)
+        super().__init__(None, 3, picture, mean, std, sigma_data, weight, False, num_images, num_steps, features,
+                         guidance=guidance)  # fmt: skip
         self.owner: Model = load(model)
         if not isinstance(self.owner.net, LatentModel):
             raise UserError(text("no_latent_model", "{name} draws no latents under words or a class: name the folder "
@@ -83,9 +85,10 @@ class LatentDiffusion(Diffuse):
                                  name=self.owner.name))  # fmt: skip
         self.pipeline: LatentModel = self.owner.net.to(pick_device("auto")).eval()
         self.latent = (self.pipeline.latent_channels, self.pipeline.size, self.pipeline.size)
-        self.prompts, self.num_latents, self.guidance = self._prompts(prompts), num_latents, guidance
+        self.prompts, self.num_latents = self._prompts(prompts), num_latents
         self.needs = self.pipeline.conditions
-        self.calls = self.teacher_calls = num_steps * (1 if guidance == 1 else 2)
+        self.calls = self.teacher_calls = num_steps
+        self._settle_guidance()
 
     def _prompts(self, given: str | Sequence[str] | None) -> list[str]:
         """The prompts that the pipeline is told; none of one that is told classes."""
@@ -127,21 +130,24 @@ class LatentDiffusion(Diffuse):
 
     @cached_property
     def null(self) -> Mapping[str, Tensor]:
-        """What tells the pipeline of nothing: the empty prompt, or the number behind the last class."""
-        return self.pipeline.null()
-
-    def guided(self, net: Net) -> Net:
-        """A net as it is drawn."""
-        return net if self.guidance == 1 else Guidance(net, self.guidance, self.null).to(device_of(net))
+        """What tells the pipeline of nothing: the empty prompt or another, or the number behind the last class."""
+        away = None if self.guidance is None else self.guidance.null
+        return self.pipeline.null(away) if isinstance(away, str) else self.pipeline.null()
 
     def describe(self) -> dict[str, Any]:
         """Name, size and channels of the latents, how they are drawn, and classes where there are any."""
-        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": self.guidance}
+        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": self._own_scale}
+
+    @property
+    def _own_scale(self) -> float:
+        """The scale at which a student's own pipeline draws: none where it was taught to need no guidance."""
+        how = self.guidance
+        return how.usual if how is not None and (how.ranges or not how.distilled) else 1.0
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""
         known = (self.describe(), self.mean, self.std, self.sigma_data, self.weight, self.num_latents, self.prompts,
-                 self._identity)  # fmt: skip
+                 self._how, self._identity)  # fmt: skip
         return hashlib.sha256(repr(known).encode()).hexdigest()
 
     @cached_property
@@ -151,14 +157,15 @@ class LatentDiffusion(Diffuse):
         path = cache_folder("latents") / f"{short_hash(key)}.npy"
 
         def make() -> Array:
-            half: Array = self._drawn(self.guided(self.pipeline), self.num_latents, derive(0, "latents")).half().numpy()
+            net = self.as_drawn(self.guided(self.pipeline))
+            half: Array = self._drawn(net, self.num_latents, derive(0, "latents")).half().numpy()
             return half
 
         return torch.from_numpy(kept_array(path, make, lambda kept: kept.shape == (self.num_latents, *self.latent)))
 
     @property
     def _how(self) -> list[JsonValue]:
-        return [self.num_steps, self.guidance]
+        return [self.num_steps, None if self.guidance is None else self.guidance.model_dump(mode="json")]
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches: ``y`` latents, ``x`` the same under noise, ``cond`` the level ``sigma`` and what is told."""
@@ -170,7 +177,10 @@ class LatentDiffusion(Diffuse):
 
     def example(self) -> Batch:
         """One flat latent at the noise level 1, told nothing."""
-        return Batch(x=torch.zeros(1, *self.latent), cond={"sigma": torch.ones(1), **self.pipeline.example()})
+        return Batch(
+            x=torch.zeros(1, *self.latent),
+            cond={"sigma": torch.ones(1), **self.pipeline.example(), **self._usual_scale()},
+        )
 
     def answer_shape(self, batch: Batch) -> tuple[int, ...]:
         """A latent ``(Z, h, w)``."""
@@ -178,11 +188,14 @@ class LatentDiffusion(Diffuse):
 
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Pictures from noise, of each prompt or class in turn; see the base."""
-        return self.pipeline.pictures(self._drawn(self.guided(net), num_images, seed))
+        return self.pipeline.pictures(self._drawn(self.as_drawn(net), num_images, seed))
 
     def _drawn(self, net: Net, num_images: int, seed: int) -> Tensor:
-        sigmas = self.pipeline.levels(self.num_steps)
-        return draw_told(net, self.latent, num_images, seed, sigmas, self.told, progress=listening())
+        return self._drawn_at(self.pipeline.levels(self.num_steps), "euler", net, num_images, seed)
+
+    def _drawn_at(self, sigmas: Tensor, sampler: FewSampler, net: Net, num_images: int, seed: int) -> Tensor:
+        told = {**self.told, **self._usual_scale()}
+        return draw_few(net, self.latent, num_images, seed, sigmas, sampler, told, listening())
 
     def _told(self) -> Sequence[JsonValue]:
         """What else the teacher's pictures depend on."""

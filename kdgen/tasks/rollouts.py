@@ -5,14 +5,14 @@ from functools import cached_property
 from torch import Tensor
 
 from kdgen.data import derive
-from kdgen.diffusion import check_guidance, guided
+from kdgen.diffusion import HowGuided, guidance_of, guided, null_label
 from kdgen.models.parts import listening
-from kdgen.models.sampling import NUM_STEPS, denoise_noise, starting_noise
+from kdgen.models.sampling import NUM_STEPS, denoise_noise, in_turn, starting_noise
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import register
 from kdgen.tasks.samples import Samples
 from kdgen.types import UserError, text
-from kdgen.types.arguments import Count, NonNegative
+from kdgen.types.arguments import Count
 from kdgen.utils.cache import short_hash
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import ModelReference
@@ -28,7 +28,8 @@ class Rollouts(Samples):
         num_images: how many are drawn.
         seed: of the noise.
         num_steps: of Heun's method on a Karras schedule.
-        guidance, null_label: guide a class-conditional model, see ``kdgen.diffusion.Guidance``.
+        guidance: of a class-conditional model, by default as the task's teacher: a scale or a mapping, see
+            ``kdgen.diffusion.GuidanceSpec``; its ``null`` is the label of no class.
 
     Raises:
         UserError: for an argument that does not fit, a model that is of no diffusion, and a full disk.
@@ -40,18 +41,17 @@ class Rollouts(Samples):
         num_images: Count = 2000,
         seed: int = 0,
         num_steps: Count = NUM_STEPS,
-        guidance: NonNegative = 1.0,
-        null_label: int | None = None,
+        guidance: HowGuided = None,
     ) -> None:
-        check_guidance("rollouts", guidance, null_label)
         super().__init__(model, num_images=num_images, seed=seed, num_steps=num_steps)
         task = self._model.task
         if task_class(task).draws != "noise" or not isinstance(task.get("size"), int):
             raise UserError(text("no_rollouts", "rollouts are of a diffusion model that knows the size of its "
                                  "images, not of {model}", model=str(model)))  # fmt: skip
         self.shape = (self._model.channels, task["size"], task["size"])
-        self.guidance, self.null_label = guidance, null_label
-        key = f"rollouts {self.path.stem}" + (f" {guidance} {null_label}" if guidance != 1 else "")
+        self.guidance = guidance_of(guidance)
+        self.null = null_label(self.guidance)
+        key = f"rollouts {self.path.stem}" + (f" {self.guidance.model_dump_json()}" if self.guidance else "")
         self.path = self.path.with_name(f"{short_hash(key)}.npy")
 
     def pairs(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -72,11 +72,12 @@ class Rollouts(Samples):
         return starting_noise(self.shape, self.num_images, derive(self.seed, "samples"))
 
     def _made(self) -> Tensor:
-        net = guided(self._model.net.to(pick_device("auto")), self.guidance, self.null_label)
+        net = guided(self._model.net.to(pick_device("auto")), self.guidance, self.null)
         assert self.num_steps is not None
         seed = derive(self.seed, "samples")
-        return denoise_noise(net, self.shape, self.num_images, seed, self.num_steps, self.num_classes,
-                             progress=listening()).clamp(-1, 1)  # fmt: skip
+        told = in_turn(self.num_classes, None)
+        drawn = denoise_noise(net, self.shape, self.num_images, seed, self.num_steps, told, listening())
+        return drawn.clamp(-1, 1)
 
 
 __all__ = ["Rollouts"]

@@ -60,6 +60,7 @@ class Link:
         recipe: how it is trained.
         place: where.
         original: who teaches it, or None.
+        net: that one's net as it is asked, guided or not.
         others: who else does, by name.
         student: the net and all its arguments, as ``fresh`` gives them.
     """
@@ -70,6 +71,7 @@ class Link:
         recipe: Recipe,
         place: RunContext,
         original: Model | None,
+        net: Net | None,
         others: Mapping[str, Model],
         student: tuple[Net, Spec],
     ) -> None:
@@ -77,8 +79,8 @@ class Link:
         self.dtype = PRECISIONS.get(recipe.precision, torch.bfloat16 if place.fast else torch.float32)
         self.teacher: Teacher | None = None
         self.identity, self.opaque = "", False
-        if original is not None:
-            asked = asked_together(original.net, {name: model.net for name, model in others.items()})
+        if net is not None:
+            asked = asked_together(net, {name: model.net for name, model in others.items()})
             self.opaque = bool(opaque(asked))
             if self.opaque and recipe.shard_teacher:
                 raise UserError(text("shard_opaque", "an ONNX file is held whole by each process: set shard_teacher to "

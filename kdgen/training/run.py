@@ -133,7 +133,7 @@ class _Run:
             self.original = load(recipe.teacher)
         if self.original is not None:
             where = "cpu" if recipe.shard_teacher else device
-            self.place.reference = self.original.eval().to(where).net
+            self.place.reference = task.guided(self.original.eval().to(where).net)
             self.others = {name: load(each).eval().to(where) for name, each in recipe.teachers.items()}
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
@@ -180,7 +180,8 @@ class _Run:
                 teacher = Model(net, name=before, channels=self.place.task.channels, use=use).eval()
             else:
                 teacher = load(self.place.home(before))
-        return Link(phase, recipe, self.place, teacher, self.others, student)
+        asked = None if teacher is None else self.place.reference if not number else teacher.net
+        return Link(phase, recipe, self.place, teacher, asked, self.others, student)
 
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""

@@ -69,9 +69,9 @@ class RunReport:
         state = place.journal.state
         nets: list[Contender] = []
         self.link.release()
-        if original is not None:
+        if original is not None and place.reference is not None:
             contiguous(original.net)
-            nets.append(Contender(role="teacher", name=original.name, net=original.net, label="teacher"))
+            nets.append(Contender(role="teacher", name=original.name, net=place.reference, label="teacher"))
         roles: dict[str, Role] = {phase: "assistant" for phase, _ in self.chain[:-1]}
         roles |= {"student": "student", "control_steps": "control_steps", "control_seconds": "control_seconds"}
         for phase, role in roles.items():

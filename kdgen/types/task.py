@@ -97,6 +97,10 @@ class Task(Protocol):
     def describe(self) -> Mapping[str, JsonValue]:
         """What a published model says of the task it was made for."""
 
+    def guided(self, teacher: Net) -> Net:
+        """A teacher as it is asked and measured: under the guidance that the task is told of, where there is any."""
+        return teacher
+
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
         """The task's own loss per image, ``(B,)``; None where there is no ground truth."""
 

@@ -18,6 +18,7 @@ from kdgen.diffusion import (
     scale_in,
     trajectory,
 )
+from kdgen.registry import Spec, build
 from kdgen.types import UserError
 
 WEIGHTS = [0.5, 0.3, 0.2]
@@ -182,12 +183,56 @@ def test_guidance():
         net = Counting(MIXTURE)
         said = Guidance(net, scale, {"label": torch.tensor(3)})(x, sigma=sigma, label=label)
         torch.testing.assert_close(said, unconditional + scale * (conditional - unconditional))
-        assert net.calls == 1
+        assert net.calls == (1 if scale == 1 else 2)
     start = noise(6, 1, 1, 2)
     guided = sample(
         Guidance(MIXTURE, 2, {"label": torch.tensor(3)}), start, sigmas=karras_sigmas(16), cond={"label": label}
     )
     assert bool(((guided[:, None] - MEANS).flatten(2).square().sum(2).argmin(1) == label).all())
+
+
+def test_a_scale_that_is_told_is_each_image_s_own():
+    x, sigma, label = noise(3, 1, 1, 2), torch.full((3,), 0.8).double(), torch.arange(3)
+    null, scales = {"label": torch.tensor(3)}, torch.tensor([1.0, 2.0, 5.0]).double()
+    told = Guidance(MIXTURE, None, null)(x, sigma=sigma, label=label, guidance=scales)
+    each = [Guidance(MIXTURE, float(scale), null)(x[i : i + 1], sigma=sigma[:1], label=label[i : i + 1])
+            for i, scale in enumerate(scales)]  # fmt: skip
+    torch.testing.assert_close(told, torch.cat(each))
+
+
+def test_a_rescaled_answer_has_the_deviation_of_the_unguided_one():
+    x, sigma, label = noise(3, 1, 4, 4), torch.full((3,), 0.8).double(), torch.arange(3)
+
+    class Said(nn.Module):
+        def forward(self, x, *, sigma, label):
+            return x * (1 + label.view(-1, 1, 1, 1))
+
+    null = {"label": torch.tensor(3)}
+    plain, whole, half = (Guidance(Said(), 3.0, null, rescale=phi)(x, sigma=sigma, label=label) for phi in (0, 1, 0.5))
+    deviation = Said()(x, sigma=sigma, label=label).flatten(1).std(1)
+    torch.testing.assert_close(whole.flatten(1).std(1), deviation)
+    torch.testing.assert_close(half, (plain + whole) / 2)
+    assert not torch.allclose(plain.flatten(1).std(1), deviation)
+
+
+def test_outside_its_interval_nothing_is_guided():
+    x, label = noise(3, 1, 1, 2), torch.arange(3)
+    sigma, null = torch.tensor([0.1, 0.8, 5.0]).double(), {"label": torch.tensor(3)}
+    within = Guidance(MIXTURE, 3.0, null, interval=(0.5, 2.0))(x, sigma=sigma, label=label)
+    always, never = Guidance(MIXTURE, 3.0, null)(x, sigma=sigma, label=label), MIXTURE(x, sigma=sigma, label=label)
+    torch.testing.assert_close(within, torch.stack([never[0], always[1], never[2]]))
+
+
+@pytest.mark.parametrize(("told", "message"), [
+    ({"scale": [5, 2]}, "guidance.scale is a number and behind it a larger one"),
+    ({"scale": [2, 5], "distilled": False}, "a range of guidance.scale is for a student that is told it"),
+    ({"scale": 2, "rescale": 1.5}, "rescale"),
+    ({"scael": 2}, "scale"),
+    ("much", "guidance"),
+])  # fmt: skip
+def test_guidance_that_cannot_be_is_refused(told, message):
+    with pytest.raises(UserError, match=message):
+        build("task", Spec(name="diffuse", args={"guidance": told}))
 
 
 def test_euler_is_the_ddim_of_diffusers():

@@ -25,7 +25,8 @@ from kdgen.training import run
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DECLARED = [path for path in sorted(EXAMPLES.glob("*.json")) if is_teacher_file(path)]
 RECIPES = [path for path in sorted(EXAMPLES.glob("*.json")) if path not in DECLARED]
-SAVED = {"mnist_gan": 8, "mnist_vae": 8, "faces": 8, "mnist_ddpm": 5, "taef2_decoder": 4, "stylize": 9}
+SAVED = {"mnist_gan": 8, "mnist_vae": 8, "faces": 8, "mnist_ddpm": 5, "taef2_decoder": 4, "stylize": 9,
+         "mnist_flow": 1}
 """How many times fewer multiply-accumulates each student has at least."""
 PHOTOGRAPH = Path("sr-sets/Set5/HR/butterfly.png")
 """The smallest of its folder, and here the only one: what is measured on whole photographs takes long."""

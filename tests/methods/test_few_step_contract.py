@@ -6,6 +6,7 @@ import pytest
 import torch
 from few_steps_nets import NAMES, PIXEL, SCORES, Student, batches, look, student, use
 
+from kdgen.diffusion import Guidance
 from kdgen.registry import Spec, build, summary
 from kdgen.types import Batch, UserError
 
@@ -72,16 +73,15 @@ def test_a_guided_teacher_is_another(name):
     batch = Batch(x=plain.x, y=plain.y, cond=cond)
     own = {"source": "teacher"} if name == "consistency" else {"warmup": 0} if name == "mean_flow" else {}
     losses = []
-    for guidance in (1.0, 3.0):
+    for teacher in (PIXEL, Guidance(PIXEL, 3.0, {"label": torch.tensor(2)})):
         torch.manual_seed(1)
-        method = build("method", use(name, guidance=guidance, null_label=2, **own))
-        method.attach(net, PIXEL, batch)
+        method = build("method", use(name, **own))
+        method.attach(net, teacher, batch)
         torch.manual_seed(2)
-        losses.append(method.loss(look(net, PIXEL, batch, progress=0.5)))
+        losses.append(method.loss(look(net, teacher, batch, progress=0.5)))
     assert torch.isfinite(torch.stack(losses)).all()
     assert not torch.allclose(*losses)
-    with pytest.raises(UserError, match="guidance needs null_label"):
-        build("method", use(name, guidance=2.0))
+    assert not any(isinstance(module, Guidance) for module in method.modules()), "a critic starts as the plain teacher"
 
 
 @pytest.mark.parametrize(

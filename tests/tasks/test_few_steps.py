@@ -247,22 +247,21 @@ def test_a_class_conditional_teacher_is_guided_and_its_student_told_the_classes(
     torch.manual_seed(0)
     told = {"name": "diffuse", "size": 8, "channels": 1, "num_classes": 2}
     Model(TinyClassed(), name="c", channels=1, task=told, use=Spec(name="tiny_classed")).save(tmp_path / "teacher")
-    guided = {"guidance": 1.5, "null_label": 2}
+    guided = {"guidance": {"scale": 1.5, "null": 2}}
     task = few_steps(tmp_path / "teacher", coupled=True, **guided)
     assert task.num_classes == 2
-    task.source.guidance, task.source.null_label = 1.5, 2
     batch = next(task.batches(batch_size=30, seed=0))
     label = batch.cond["label"]
     assert set(label.tolist()) == {0, 1}
     means = [float(batch.y[label == k].mean()) for k in (0, 1)]
     assert means == pytest.approx([-0.9, 0.9], abs=0.1)
     net = load(tmp_path / "teacher").net
-    drawn = task._answers(net, 10, 0)
+    drawn = task._answers(task.guided(net), 10, 0)
     assert drawn.mean((1, 2, 3)).sign().tolist() == [-1, 1] * 5
     assert float(drawn.abs().mean()) == pytest.approx(0.9, abs=0.1)
     alone = task.draw_in(net, 1, num_images=10)
     assert float(alone.abs().mean()) == pytest.approx(0.6, abs=0.1)
-    stage = {"methods": [{"name": "consistency", "args": {"source": "teacher", **guided}}]}
+    stage = {"methods": [{"name": "consistency", "args": {"source": "teacher"}}]}
     images = {
         "name": "rollouts",
         "args": {"model": str(tmp_path / "teacher"), "num_images": 40, "num_steps": 3, **guided},
@@ -278,5 +277,5 @@ def test_a_class_conditional_teacher_is_guided_and_its_student_told_the_classes(
 
 def test_guidance_without_a_null_label_is_refused(teacher):
     for make in (lambda: Rollouts(str(teacher), guidance=2.0), lambda: few_steps(teacher, guidance=2.0)):
-        with pytest.raises(UserError, match="guidance needs null_label"):
+        with pytest.raises(UserError, match="guidance needs the label that tells the teacher of no class"):
             make()

@@ -60,9 +60,14 @@ def test_batches_are_the_pipelines_own_latents_under_noise_and_what_it_was_told(
 
 
 def test_a_student_is_nearest_to_its_teacher_where_it_is_its_teacher(of_classes: Path) -> None:
-    task, teacher = LatentDiffusion(str(of_classes), **SMALL, guidance=2.0), load(of_classes).net
+    how = {"scale": 2.0, "distilled": False}
+    task, teacher = LatentDiffusion(str(of_classes), **SMALL, guidance=how), load(of_classes).net
     same = task.evaluate(load(of_classes).net, reference=teacher)
     assert same["psnr"] > 60
+    taught = LatentDiffusion(str(of_classes), **SMALL, guidance=2.0)
+    assert taught.evaluate(teacher, reference=taught.guided(teacher))["psnr"] < 40, "a student is not guided there"
+    assert taught.calls == taught.teacher_calls == 2
+    assert task.calls == task.teacher_calls == 4
     other = load(of_classes).net
     torch.nn.init.normal_(other.get_submodule("transformer.proj_out_2").weight)
     assert task.evaluate(other, reference=teacher)["psnr"] < same["psnr"] - 10

@@ -65,7 +65,7 @@ def compare(
     if same_recipe:
         report = comparison.merge(same_recipe)
     else:
-        against = reference.net if reference else None
+        against = task.guided(reference.net) if reference else None
         names = [model.name for model in loaded.values()]
         nets = [
             comparison.Contender(
@@ -73,17 +73,15 @@ def compare(
             )
             for label, model in loaded.items()
         ]
-        if reference:
-            nets.insert(
-                0, comparison.Contender(role="teacher", name=reference.name, net=reference.net, label="teacher")
-            )
+        if reference and against is not None:
+            nets.insert(0, comparison.Contender(role="teacher", name=reference.name, net=against, label="teacher"))
         shown = track(nets, "measuring", console=stderr, disable=not stderr.is_terminal)
         report = comparison.assess(task, shown, title=use, reference=against, seed=seed)
     if out:
         report.save(out)
         nets_of = {name: model.net for name, model in loaded.items()}
         sample_grids.picture(
-            out / "samples.png", task, nets_of, reference=reference.net if reference else None, seed=seed
+            out / "samples.png", task, nets_of, reference=task.guided(reference.net) if reference else None, seed=seed
         )
         if curve and reference:
             _curve(reference, loaded, out, seed)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from kdgen.diffusion.few_steps import ImageSampler, Table, trailing_sigmas
 from kdgen.methods.few_step.rollout import backward_simulation, check_diffusion, conditions
 from kdgen.models.discriminators import Discriminator, GanKind, GanLoss
+from kdgen.models.sampling import few_levels
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
 from kdgen.types.arguments import Count, NonNegative
@@ -55,12 +56,14 @@ class DrawnAdversarial(Method):
     ) -> None:
         super().__init__()
         self.sigmas, self.sampler, self.width, self.kind = trailing_sigmas(steps, table), sampler, width, loss
+        self.steps, self.table = steps, table
         self.penalty, self.every, self.augment = penalty, every, augment
         self._made: Tensor | None = None
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Make the critic. Raises UserError where batches have no noise level or no clean images."""
         check_diffusion("drawn_adversarial", student, teacher, batch)
+        self.sigmas = few_levels(student, self.steps, self.table)
         height, width = batch.x.shape[2:]
         critic = Discriminator(batch.x.shape[1], (height, width), self.width, normalized=self.kind == "hinge")
         game = GanLoss(critic, loss=self.kind, penalty=self.penalty, every=self.every, augment=self.augment)

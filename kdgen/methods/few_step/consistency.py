@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kdgen.diffusion import check_guidance, edm_weight, guided
-from kdgen.diffusion.few_steps import euler_step
+from kdgen.diffusion import Timesteps, edm_weight, flow_sigma, flow_time
+from kdgen.diffusion.few_steps import euler_step, timesteps_of
 from kdgen.methods.few_step.rollout import (
     check_diffusion,
     conditions,
@@ -16,9 +16,10 @@ from kdgen.methods.few_step.rollout import (
     noised,
     remembered,
 )
+from kdgen.models.abilities import Timed
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.types.arguments import Count, NonNegative
+from kdgen.types.arguments import Count, CountOrZero, NonNegative
 
 HIDDEN = 40.0
 """A level at which noise hides the image: from above it, ``r`` is at most this, whatever the schedule says."""
@@ -45,6 +46,9 @@ class Consistency(Method):
     Args:
         source: ``truth`` or ``teacher``.
         q, k, b: shape of the schedule.
+        skip: in place of that schedule, ``r`` is so many timesteps of the student's table below ``t``: a step of the
+            latent consistency models' skipping solver, 20 of 1000 there (LCM, Luo et al. 2023, arXiv 2310.04378,
+            section 4.3; with the teacher as source, guided, in algorithm 1); 0 for the schedule.
         stages: how often in a run ``r`` moves nearer to ``t``.
         start: the share of the run at which this begins, where other stages of training come first: a student that does
             not start as its teacher drifts if it is not held to the ends of trajectories at first.
@@ -53,7 +57,6 @@ class Consistency(Method):
         power: how the loss counts less where levels are far apart, in [0, 1].
         c: what rounds the norm off, in units of images in [-1, 1].
         sigma_data: standard deviation of the data.
-        guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
 
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
@@ -65,45 +68,37 @@ class Consistency(Method):
         q: Annotated[float, Field(ge=1 + 1e-6)] = 2.0,
         k: NonNegative = 8.0,
         b: NonNegative = 1.0,
+        skip: CountOrZero = 0,
         stages: Count = 8,
         start: Annotated[float, Field(ge=0, le=0.99)] = 0.0,
         weight: Literal["interval", "edm"] = "interval",
         power: Annotated[float, Field(ge=0, le=1)] = 1.0,
         c: NonNegative = 0.0,
         sigma_data: Annotated[float, Field(ge=1e-6)] = 0.5,
-        guidance: NonNegative = 1.0,
-        null_label: int | None = None,
     ) -> None:
         super().__init__()
-        check_guidance("consistency", guidance, null_label)
         self.source, self.q, self.k, self.b = source, q, k, b
-        self.stages, self.start = stages, start
-        reads_teacher = source == "teacher" and guidance == 1
-        self.reads = frozenset({"student", "teacher"}) if reads_teacher else frozenset({"student"})
+        self.skip, self.stages, self.start = skip, stages, start
+        self.table: Timesteps | None = timesteps_of("linear")
+        self.reads = frozenset({"student", "teacher"}) if source == "teacher" else frozenset({"student"})
         self.lives = (0.01, 3.0)
         if weight == "edm":
             self.lives = (0.1, 5.0) if source == "teacher" else (0.2, 20.0)
         self.weight, self.power, self.c, self.sigma_data = weight, power, c, sigma_data
-        self.guidance, self.null_label = guidance, null_label
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that batches are of diffusion. Raises UserError where they are not."""
         check_diffusion("consistency", student, teacher, batch)
+        self.table = student.timesteps if isinstance(student, Timed) else self.table
 
     def earlier(self, t: Tensor, progress: float) -> Tensor:
         """The lower level ``r`` of ``t``, ``(B,)``, at a progress in [0, 1]."""
+        if self.skip:
+            return skipped(self.table, t, self.skip)
         progress_within = max(progress - self.start, 0.0) / (1 - self.start)
         stage = min(int(progress_within * self.stages), self.stages - 1)
         ratio = self.q ** -(stage + 1) * (1 + self.k * torch.sigmoid(-self.b * t))
         return (t * (1 - ratio)).clamp(0, HIDDEN)
-
-    @torch.no_grad()
-    def _end(self, inputs: DistillationInputs) -> Tensor:
-        """What the teacher makes of the batch, guided where it is to be."""
-        if self.guidance == 1:
-            return inputs.teacher.float()
-        net, batch = guided(inputs.teacher_net, self.guidance, self.null_label), inputs.batch
-        return denoise(net, batch.x.float(), batch.cond["sigma"], conditions(batch))
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``w * |f(x_t, t) - sg f(x_r, r)|``, ``(B,)``."""
@@ -115,7 +110,7 @@ class Consistency(Method):
             clean = batch.y.float()
             x_r = noised(clean, r / t, x - clean)
         else:
-            clean = self._end(inputs)
+            clean = inputs.teacher.float()
             x_r = euler_step(x, clean, t, r)
         restore = remembered(x.device)
         # The view's own answer was given with dropout that nobody remembers.
@@ -132,3 +127,14 @@ class Consistency(Method):
         if self.weight == "edm":
             return edm_weight(t, self.sigma_data) * norm
         return norm / (t - r) ** self.power
+
+
+def skipped(table: Timesteps | None, sigma: Tensor, skip: int) -> Tensor:
+    """The noise levels ``(B,)`` so many of a table's timesteps, or thousandths of a flow's time, below ``sigma``.
+
+    Below the first there is no noise, 0.
+    """
+    if table is None:
+        return flow_sigma((flow_time(sigma) - skip / 1000).clamp_min(0))
+    steps = table.timestep(sigma) - skip
+    return torch.where(steps < 0, 0.0, table.sigma(steps.clamp_min(0)))

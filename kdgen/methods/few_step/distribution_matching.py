@@ -8,7 +8,7 @@ from kdgen.methods.few_step.rollout import denoise, noised
 from kdgen.methods.few_step.scores import Critic, Level, Scores
 from kdgen.registry import register
 from kdgen.types import Net
-from kdgen.types.arguments import Count, NonNegative
+from kdgen.types.arguments import Count, NonNegative, Positive
 
 
 @register("method", handle="dmd2")
@@ -34,7 +34,7 @@ class DistributionMatching(Scores):
         sigma_data: standard deviation of the data.
         adversarial: weight of an adversarial head (DMD2, section 4.3), which needs data; 0 for none.
         width: of the head's first layer.
-        guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
+        shift: in place of log-uniform levels, those of uniform flow times moved towards noise by this, see ``Scores``.
 
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level.
@@ -54,12 +54,11 @@ class DistributionMatching(Scores):
         sigma_data: Level = 0.5,
         adversarial: NonNegative = 0.0,
         width: Count = 32,
-        guidance: NonNegative = 1.0,
-        null_label: int | None = None,
+        shift: Positive | None = None,
     ) -> None:
         super().__init__("distribution_matching", steps=steps, table=table, sampler=sampler, every=every, critic=critic,
                          sigma_min=sigma_min, sigma_max=sigma_max, sigma_data=sigma_data, adversarial=adversarial,
-                         width=width, guidance=guidance, null_label=null_label)  # fmt: skip
+                         width=width, shift=shift)  # fmt: skip
 
     def of_student(self, teacher: Net, x: Tensor, sigma: Tensor, noise: Tensor, cond: dict[str, Tensor]) -> Tensor:
         """``mean (x - sg(x - g))^2 / 2``, ``(B,)``."""

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from kdgen.diffusion import append_dims, check_guidance, flow_sigma, flow_time, guided
+from kdgen.diffusion import append_dims, flow_sigma, flow_time
 from kdgen.methods.few_step.rollout import (
     check_diffusion,
     conditions,
@@ -17,7 +17,7 @@ from kdgen.methods.few_step.rollout import (
 )
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, text
-from kdgen.types.arguments import NonNegative, Share
+from kdgen.types.arguments import Share
 from kdgen.utils.conditions import check_reads
 
 
@@ -54,7 +54,6 @@ class MeanFlow(Method):
         c: what keeps that weight finite.
         warmup: share of the run over which the derivative's weight grows from 0 to 1, which tames it (sCM, Lu & Song
             2025, arXiv 2410.11081, section 4.2).
-        guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
 
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images,
@@ -73,13 +72,10 @@ class MeanFlow(Method):
         power: Annotated[float, Field(ge=0, le=1)] = 1.0,
         c: Annotated[float, Field(ge=1e-12)] = 1e-3,
         warmup: Share = 0.2,
-        guidance: NonNegative = 1.0,
-        null_label: int | None = None,
     ) -> None:
         super().__init__()
-        check_guidance("mean_flow", guidance, null_label)
         self.derivative, self.step, self.until, self.instant = derivative, step, until, instant
-        self.power, self.c, self.warmup, self.guidance, self.null_label = power, c, warmup, guidance, null_label
+        self.power, self.c, self.warmup = power, c, warmup
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check batches and student. Raises UserError for those of no diffusion, and one that reads no ``until``."""
@@ -94,7 +90,7 @@ class MeanFlow(Method):
         t = flow_time(sigma)
         z = append_dims(1 - t, x) * x
         with torch.no_grad():
-            teacher_denoised = denoise(guided(inputs.teacher_net, self.guidance, self.null_label), x, sigma, cond)
+            teacher_denoised = denoise(inputs.teacher_net, x, sigma, cond)
         velocity = (z - teacher_denoised) / append_dims(t, z)
         r = self._ends(t)
         if self.until:

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from kdgen.diffusion import check_guidance, guided
 from kdgen.diffusion.few_steps import Table, euler_step, trailing_sigmas
 from kdgen.methods.few_step.rollout import check_diffusion, conditions, denoise, noised
+from kdgen.models.sampling import few_levels
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
-from kdgen.types.arguments import Count, NonNegative
+from kdgen.types.arguments import Count
 
 
 @register("method")
@@ -29,7 +29,6 @@ class Progressive(Method):
     Args:
         steps: the student's; its teacher is taken to be good at twice as many.
         table: of the noise levels, ``linear`` or ``cosine``.
-        guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
 
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.
@@ -38,17 +37,15 @@ class Progressive(Method):
     reads = frozenset()
     lives = (0.0005, 0.05)
 
-    def __init__(
-        self, steps: Count = 1, table: Table = "linear", guidance: NonNegative = 1.0, null_label: int | None = None
-    ) -> None:
+    def __init__(self, steps: Count = 1, table: Table = "linear") -> None:
         super().__init__()
-        check_guidance("progressive", guidance, null_label)
+        self.steps, self.table = steps, table
         self.halves = trailing_sigmas(2 * steps, table).float()
-        self.steps, self.guidance, self.null_label = steps, guidance, null_label
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that batches are of diffusion. Raises UserError where they are not."""
         check_diffusion("progressive", student, teacher, batch)
+        self.halves = few_levels(student, 2 * self.steps, self.table).float()
 
     @torch.no_grad()
     def target(self, teacher: Net, x: Tensor, step: Tensor, cond: dict[str, Tensor]) -> Tensor:
@@ -67,6 +64,6 @@ class Progressive(Method):
         step = torch.randint(self.steps, (len(batch.y),), device=batch.y.device)
         t = self.halves.to(batch.y.device)[2 * step]
         x = noised(batch.y.float(), t, torch.randn_like(batch.y, dtype=torch.float32))
-        target = self.target(guided(inputs.teacher_net, self.guidance, self.null_label), x, step, cond)
+        target = self.target(inputs.teacher_net, x, step, cond)
         error = (denoise(inputs.student_net, x, t, cond) - target).square().flatten(1).mean(1)
         return (t**-2).clamp_min(1) * error

@@ -5,6 +5,7 @@ from torch import Tensor
 from kdgen.diffusion import prediction_weight
 from kdgen.diffusion.few_steps import Table, trailing_sigmas
 from kdgen.methods.few_step.rollout import check_diffusion, conditions, denoise
+from kdgen.models.sampling import few_levels
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
 from kdgen.utils.distance import Distance, distance
@@ -33,7 +34,7 @@ class RectifiedFlow(Method):
 
     def __init__(self, one_step: bool = False, loss: Distance = "l2", table: Table = "linear") -> None:
         super().__init__()
-        self.one_step, self.kind = one_step, loss
+        self.one_step, self.kind, self.table = one_step, loss, table
         self.lives = (0.01, 0.5) if one_step else (0.1, 3.0)
         self.reads = frozenset() if one_step else frozenset({"student"})
         self.highest = trailing_sigmas(1, table)[0].item()
@@ -41,6 +42,7 @@ class RectifiedFlow(Method):
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that batches are of diffusion. Raises UserError where they are not."""
         check_diffusion("rectified_flow", student, teacher, batch)
+        self.highest = few_levels(student, 1, self.table)[0].item()
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """The flow's squared error, or the distance of the one-step image to the teacher's, ``(B,)``."""

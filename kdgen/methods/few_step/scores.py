@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from kdgen.diffusion import check_guidance, edm_weight, guided
+from kdgen.diffusion import edm_weight, unguided
 from kdgen.diffusion.few_steps import ImageSampler, Table, trailing_sigmas
 from kdgen.methods.few_step.rollout import (
     backward_simulation,
@@ -20,6 +20,7 @@ from kdgen.methods.few_step.rollout import (
     noised,
 )
 from kdgen.models.discriminators import Discriminator, GanLoss, frozen
+from kdgen.models.sampling import few_levels
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError, text
 
 Critic = Literal["teacher", "student"]
@@ -35,9 +36,8 @@ class Scores(Method):
     A score is ``(D(x; sigma) - x) / sigma^2`` (Karras et al. 2022, eq. 3). The critic is the fake score of Yin et al.
     2024 (DMD2, arXiv 2405.14867): it starts from the teacher, or from the student where the teacher is large, and
     learns to denoise the student's images by ``discriminator_loss``, weighted as Karras et al. do. It must keep up with
-    the
-    student: two time scales are ``every``, steps of the critic for one of the student, and ``discriminator_lr`` of the
-    stage. In the critic's own steps the student rests.
+    the student: two time scales are ``every``, steps of the critic for one of the student, and ``discriminator_lr`` of
+    the stage. In the critic's own steps the student rests.
 
     Args:
         method: its name, for messages.
@@ -47,10 +47,11 @@ class Scores(Method):
         every: steps of the critic for one of the student.
         critic: whose copy it starts as, ``teacher`` or ``student``.
         sigma_min, sigma_max: noise levels at which scores are compared, log-uniform between them.
+        shift: in place of that, of levels whose flow times are uniform, by how much these are moved towards noise: the
+            level ``shift * u / (1 - u)`` (Esser et al. 2024, arXiv 2403.03206, eq. 23), cut to the same bounds.
         sigma_data: standard deviation of the data, which balances the critic's levels.
         adversarial: weight of an adversarial head, 0 for none: images of the data against the student's.
         width: of the head's first layer.
-        guidance, null_label: guide a class-conditional teacher, see ``kdgen.diffusion.Guidance``.
 
     Raises:
         UserError: for arguments that do not fit.
@@ -74,18 +75,17 @@ class Scores(Method):
         sigma_data: float,
         adversarial: float,
         width: int,
-        guidance: float,
-        null_label: int | None,
+        shift: float | None,
     ) -> None:
         super().__init__()
         if sigma_max < sigma_min:
             raise UserError(text("sigma_max_least", "{method}: sigma_max is a number of at least {least:g}, not "
                                  "{given}", method=method, least=sigma_min, given=repr(sigma_max)))  # fmt: skip
-        check_guidance(method, guidance, null_label)
         self.name, self.sigmas, self.sampler = method, trailing_sigmas(steps, table), sampler
-        self.every, self.starts = every, critic
+        self.steps, self.table = steps, table
+        self.every, self.starts, self.shift = every, critic, shift
         self.range, self.sigma_data = (math.log(sigma_min), math.log(sigma_max)), sigma_data
-        self.adversarial, self.width, self.guidance, self.null_label = adversarial, width, guidance, null_label
+        self.adversarial, self.width = adversarial, width
         self.game: GanLoss | None = None
         self.count: Tensor
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
@@ -94,7 +94,9 @@ class Scores(Method):
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Make the critic. Raises UserError where batches are of no diffusion, or its start has nothing to learn."""
         check_diffusion(self.name, student, teacher, batch, truth=self.adversarial > 0)
-        self.fake = copy.deepcopy(teacher if self.starts == "teacher" else student).requires_grad_(True).eval()
+        self.sigmas = few_levels(student, self.steps, self.table)
+        start = unguided(teacher) if self.starts == "teacher" else student
+        self.fake = copy.deepcopy(start).requires_grad_(True).eval()
         if not any(True for _ in self.fake.parameters()):
             raise UserError(text("critic_from_teacher", "{name}: the teacher has no weights for a critic to start "
                                  'from: set critic "student"', name=self.name))  # fmt: skip
@@ -116,8 +118,7 @@ class Scores(Method):
         x, _ = backward_simulation(inputs.student_net, batch.x, cond, self.sigmas, self.sampler)
         self._made = x.detach()
         with frozen(self.fake), computing_like(inputs.student_net):
-            teacher = guided(inputs.teacher_net, self.guidance, self.null_label)
-            loss = self.of_student(teacher, x, self._levels(x), torch.randn_like(x), cond)
+            loss = self.of_student(inputs.teacher_net, x, self._levels(x), torch.randn_like(x), cond)
         if self.game is not None:
             assert batch.y is not None
             loss = loss + self.adversarial * self.game.student_loss(x, batch.y)
@@ -156,4 +157,7 @@ class Scores(Method):
 
     def _levels(self, like: Tensor) -> Tensor:
         low, high = self.range
+        if self.shift is not None:
+            u = torch.rand(len(like), device=like.device)
+            return (self.shift * u / (1 - u)).clamp(math.exp(low), math.exp(high))
         return (low + (high - low) * torch.rand(len(like), device=like.device)).exp()

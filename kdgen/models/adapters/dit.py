@@ -42,8 +42,10 @@ class Dit(LatentModel):
         out: Tensor = self.model(z, timestep=t, class_labels=cond["label"]).sample
         return out
 
-    def null(self) -> dict[str, Tensor]:
-        """The number that means no class."""
+    def null(self, prompt: str = "") -> dict[str, Tensor]:
+        """The number that means no class. Raises UserError for a prompt."""
+        if prompt:
+            raise self._wordless()
         return {"label": torch.tensor(self.num_classes)}
 
     def told(self, num_images: int, label: Tensor | None, prompts: Sequence[str] | None) -> dict[str, list[Any]]:

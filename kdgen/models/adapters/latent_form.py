@@ -30,6 +30,10 @@ pipeline = {pipeline}.from_pretrained("{repo}")
 pipeline({told}{steps}).images[0].save("image.png")"""
 
 
+FROM_NOISE = 0.9
+"""The share of the timesteps at which one that draws in few has to begin."""
+
+
 class LatentForm(Adapter):
     """A net of latents around a model of diffusers, in one internal form: ``x = y + sigma * n``, the answer is ``y``.
 
@@ -150,6 +154,25 @@ class LatentForm(Adapter):
             scheduler.set_timesteps(num_steps)
             sigmas = self.timesteps.sigma(scheduler.timesteps.double())
         return torch.cat([sigmas, torch.zeros(1, dtype=torch.float64)])
+
+    def few_levels(self, num_steps: int) -> Tensor:
+        """The noise levels at which its own scheduler draws in few steps, ``(num_steps + 1,)``, like ``levels``.
+
+        Raises:
+            UserError: for no steps or more than there are, and for a scheduler that does not start from noise alone.
+        """
+        if self.timesteps is None:
+            return self.levels(num_steps)
+        self.check_steps(num_steps)
+        scheduler = construct(type(self.scheduler).__name__, public(self.scheduler.config))
+        scheduler.set_timesteps(num_steps)
+        steps = scheduler.timesteps.double()
+        if steps[0] < FROM_NOISE * self.scheduler.config.num_train_timesteps:
+            raise UserError(text("starts_late", "the first of {steps} timesteps of this {scheduler} is {first:.0f}, "
+                                 'where noise is not all there is: give the student timestep_spacing "trailing", or '
+                                 "an LCMScheduler", steps=num_steps, scheduler=type(self.scheduler).__name__,
+                                 first=steps[0].item()))  # fmt: skip
+        return torch.cat([self.timesteps.sigma(steps), torch.zeros(1, dtype=torch.float64)])
 
     def _num_tokens(self) -> int:
         """Squares of its latents that its model looks at, by whose number the levels of some flows are moved."""

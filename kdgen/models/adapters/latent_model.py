@@ -63,8 +63,11 @@ class LatentModel(LatentForm):
         return {**joined, **rest}
 
     @torch.no_grad()
-    def null(self) -> dict[str, Tensor]:
+    def null(self, prompt: str = "") -> dict[str, Tensor]:
         """What is told in the place of words or a class where it is guided away from, by name, without a batch.
+
+        Args:
+            prompt: what it is guided away from, of a model of words: a negative prompt, as pipelines call it.
 
         Raises:
             UserError: as ``embed`` does.
@@ -72,16 +75,17 @@ class LatentModel(LatentForm):
         if not self.text_parts:
             raise self._wordless()
         with self._whole(self.text_parts) as pipe:
-            read = self._read(pipe, [""])
+            read = self._read(pipe, [prompt], away=prompt)
         away = {name: value[0] for name, value in read.items() if name.startswith("-")}
         return {name.removeprefix("-"): value for name, value in away.items()} or {
             name: value[0] for name, value in read.items()
         }
 
-    def _read(self, pipe: Any, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """What ``encode_prompt`` gives, told what the pipeline tells it by default."""
+    def _read(self, pipe: Any, prompts: Sequence[str], away: str = "") -> dict[str, Tensor]:
+        """What ``encode_prompt`` gives, told what the pipeline tells it by default, and what to be guided away from."""
         takes, defaults = signature(pipe.encode_prompt).parameters, _defaults(pipe)
         told = {**defaults, "prompt": [*prompts], "device": device_of(self), "num_images_per_prompt": 1,
+                **({"negative_prompt": [away] * len(prompts)} if away else {}),
                 "do_classifier_free_guidance": any(name.startswith("-") for name in self.encoded)}  # fmt: skip
         given = pipe.encode_prompt(**{name: value for name, value in told.items() if name in takes})
         named = zip(self.encoded, given, strict=True)

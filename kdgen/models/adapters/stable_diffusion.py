@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.adapters.latent_schedulers import table_scheduler
@@ -33,8 +33,7 @@ class StableDiffusion(LatentModel):
     def __init__(self, model: Any, scheduler: Any, pipeline: str) -> None:
         self.xl = pipeline == XL
         kinds = model.config.addition_embed_type, model.config.class_embed_type, model.config.encoder_hid_dim_type
-        embedded = (*kinds, model.config.num_class_embeds, model.config.time_cond_proj_dim)
-        if embedded != ("text_time" if self.xl else None, None, None, None, None):
+        if (*kinds, model.config.num_class_embeds) != ("text_time" if self.xl else None, None, None, None):
             raise UserError(text("stable_diffusion_told", "the model of a {pipeline} is told the timestep and words, "
                                  "of XL their pooled form and sizes too; one told other things is not handled",
                                  pipeline=pipeline))  # fmt: skip
@@ -44,9 +43,11 @@ class StableDiffusion(LatentModel):
             self.encoded += ("pooled", "-pooled")
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """77 words, as CLIP reads them; of XL what is pooled of them, and sizes."""
+        """77 words, as CLIP reads them; of XL what is pooled of them, and sizes; guidance if it has a place for it."""
         config = self.model.config
         told: dict[str, tuple[int, ...]] = {"words": (77, config.cross_attention_dim)}
+        if config.time_cond_proj_dim is not None:
+            told["guidance"] = ()
         if not self.xl:
             return told
         sizes = SIZES * config.addition_time_embed_dim
@@ -55,13 +56,34 @@ class StableDiffusion(LatentModel):
     def predicted(self, z: Tensor, t: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """What the model says, ``(B, Z, h, w)``."""
         added = {"text_embeds": cond["pooled"], "time_ids": cond["sizes"]} if self.xl else None
-        out: Tensor = self.model(z, t, encoder_hidden_states=cond["words"], added_cond_kwargs=added).sample
+        told = scale_embedding(cond["guidance"], self.model.config.time_cond_proj_dim) if "guidance" in cond else None
+        out: Tensor = self.model(z, t, encoder_hidden_states=cond["words"], added_cond_kwargs=added,
+                                 timestep_cond=told).sample  # fmt: skip
         return out
+
+    @torch.no_grad()
+    def inherit(self, teacher: nn.Module) -> None:
+        """Start from a larger one: as it is at every guidance, where it was told of none; see the base."""
+        super().inherit(teacher)
+        if isinstance(teacher, StableDiffusion) and "guidance" in self.conditions - teacher.conditions:
+            self.model.time_embedding.cond_proj.weight.zero_()
 
     def told_always(self, pipe: Any) -> dict[str, Tensor]:
         """Of XL, that a picture is of its own size and whole."""
         side = self.size * self.reduction(pipe)
         return {"sizes": torch.tensor([side, side, 0, 0, side, side], dtype=torch.float32)} if self.xl else {}
+
+
+def scale_embedding(scale: Tensor, dim: int) -> Tensor:
+    """Scales of guidance ``(B,)`` as pipelines tell their model of them, ``(B, dim)``: sines of ``1000 (scale - 1)``.
+
+    Meng et al. 2023 (arXiv 2210.03142), section 3.1: an embedding as that of the timestep.
+    """
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    embedded: Tensor = get_timestep_embedding(1000 * (scale.float() - 1), dim, flip_sin_to_cos=False,
+                                              downscale_freq_shift=1)  # fmt: skip
+    return embedded
 
 
 @register("net")
@@ -74,6 +96,7 @@ def stable_diffusion(
     norm_num_groups: int = 8,
     words_dim: int = 768,
     pooled_dim: int = 1280,
+    guidance_dim: int | None = None,
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon",
     num_train_timesteps: int = 1000,
     beta_schedule: str = "scaled_linear",
@@ -92,6 +115,7 @@ def stable_diffusion(
         norm_num_groups: groups of its normalisation; divides all channels.
         words_dim: channels D of the words: 768 of CLIP's text encoder in Stable Diffusion 1, 1024 in 2, 2048 in XL.
         pooled_dim: channels P of the pooled words, which XL is told.
+        guidance_dim: channels in which it is told the scale of guidance; none: it is not.
         prediction_type: ``epsilon``, ``v_prediction`` or ``sample``.
         num_train_timesteps: noise levels in its table.
         beta_schedule: the table: ``linear``, ``scaled_linear`` or ``squaredcos_cap_v2``.
@@ -112,7 +136,7 @@ def stable_diffusion(
             "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attend),
             "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
             "attention_head_dim": attention_head_dim, "norm_num_groups": norm_num_groups,
-            "cross_attention_dim": words_dim, **(xl if pipeline == XL else {}),
+            "cross_attention_dim": words_dim, "time_cond_proj_dim": guidance_dim, **(xl if pipeline == XL else {}),
         }  # fmt: skip
     noise = scheduler or table_scheduler(prediction_type, num_train_timesteps, beta_schedule)
     return StableDiffusion.built(config, noise, pipeline)
