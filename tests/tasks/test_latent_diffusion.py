@@ -94,7 +94,10 @@ def test_a_student_of_classes_is_distilled_and_plain_diffusers_draws_what_kdgen_
     torch.testing.assert_close(ours, torch.from_numpy(theirs).movedim(-1, 1) * 2 - 1, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("pipeline", [param for param in OF_WORDS if param.values != ("FluxPipeline",)])
+@pytest.mark.parametrize("pipeline", [
+    pytest.param(*each.values, marks=[WORDS, *([] if "StableDiffusionPipeline" in each.values else [pytest.mark.slow])])
+    for each in OF_WORDS if each.values != ("FluxPipeline",)
+])  # fmt: skip
 def test_every_pipeline_of_words_teaches_its_own_net(pipeline: str, tmp_path: Path) -> None:
     """All but Flux, whose folders say no size: its pictures have a thousand pixels a side, which takes minutes here."""
     whole(pipeline).save_pretrained(tmp_path / "teacher")
