@@ -56,27 +56,27 @@ class Optimizer:
         self.parameters = [*own, *others]
         self._matrices: list[tuple[nn.Parameter, Tensor]] = []
         rest, decay = self.parameters, stage.weight_decay
-        self._parts: list[torch.optim.Optimizer] = []
+        self.parts: list[torch.optim.Optimizer] = []
         if stage.optimizer == "muon":
             inner = _inner(student, last)
             self._matrices = [(exact := masters.of(p), _matrix(exact.detach(), exact)) for p in inner]
             if inner:
                 views = [matrix for _, matrix in self._matrices]
-                self._parts.append(Muon(views, lr=stage.lr, weight_decay=decay))
+                self.parts.append(Muon(views, lr=stage.lr, weight_decay=decay))
             taken = {id(p) for p in inner}
             rest = [p for p in self.parameters if id(p) not in taken]
         rest = [masters.of(p) for p in rest]
         if stage.optimizer == "sgd":
-            self._parts.append(DecoupledSGD(rest, lr=stage.lr, weight_decay=decay))
+            self.parts.append(DecoupledSGD(rest, lr=stage.lr, weight_decay=decay))
         elif rest:
-            self._parts.append(adamw(rest, lr=stage.lr, betas=stage.betas, weight_decay=decay, int8=int8))
+            self.parts.append(adamw(rest, lr=stage.lr, betas=stage.betas, weight_decay=decay, int8=int8))
 
     def step(self, rate: float) -> None:
         """Step with the gradients that the parameters hold, at learning rate ``rate``, and drop them."""
         self.masters.take_gradients()
         for parameter, matrix in self._matrices:
             matrix.grad = None if parameter.grad is None else _matrix(parameter.grad, parameter)
-        for part in self._parts:
+        for part in self.parts:
             set_rate(part, rate)
             part.step()
         self.masters.give_back()
@@ -89,11 +89,11 @@ class Optimizer:
 
     def state_dict(self) -> list[dict[str, Any]]:
         """The states of the parts, for checkpoints."""
-        return [part.state_dict() for part in self._parts]
+        return [part.state_dict() for part in self.parts]
 
     def load_state_dict(self, states: Iterable[Mapping[str, Any]]) -> None:
         """Go on from what ``state_dict`` gave."""
-        for part, state in zip(self._parts, states, strict=True):
+        for part, state in zip(self.parts, states, strict=True):
             part.load_state_dict(dict(state))
 
 
@@ -118,7 +118,12 @@ class DecoupledSGD(torch.optim.SGD):
 
 
 def adamw(
-    parameters: Sequence[nn.Parameter], *, lr: float, betas: tuple[float, float], weight_decay: float, int8: bool = False
+    parameters: Sequence[nn.Parameter],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    int8: bool = False,
 ) -> torch.optim.Optimizer:
     """AdamW, Loshchilov & Hutter 2019 (arXiv 1711.05101), with its states in float32 or 8 bits."""
     if int8:
