@@ -28,6 +28,7 @@ from kdgen.models.adapters.weight_files import check_content
 from kdgen.models.config import check_net, is_student, read_config
 from kdgen.models.hub_cache import HubId, fetch, hub_id
 from kdgen.models.task_arguments import task_class, task_having, task_name
+from kdgen.models.weightless import configured
 from kdgen.recipe import ONNX, Checkpoint
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError, text
@@ -83,6 +84,8 @@ def load_net(
         (other,) = set(HALVES) - {half}
         task = {"name": task_having(half=half), other: base}
         return Loaded(Half(loaded.net, half), f"{loaded.name}-{half}", loaded.channels, task)
+    if (folders := configured()) is not None and (folder := _configuration(str(reference), folders)):
+        return _weightless(folder)
     if isinstance(reference, str) and (id := hub_id(reference)):
         return _from_hub(id.at(revision or id.revision), as_written=reference)
     if revision is not None:
@@ -107,6 +110,26 @@ def load_net(
     raise UserError(text("no_model_at", "no model at {reference!r}: give a run or student folder, hub:ORG/NAME, a "
                          "checkpoint's JSON file, or one of the bundled {names:, }", reference=str(reference),
                          names=bundled_names()))  # fmt: skip
+
+
+def _configuration(reference: str, folders: Mapping[str, Path]) -> Path | None:
+    """The folder with the configuration of a model, of the Hub or here; None where it is known by its weights alone."""
+    path = Path(reference).expanduser()
+    if (id := hub_id(reference)) and id.name in folders:
+        path = folders[id.name] / (id.part or "")
+    known = (path / "student", path, BUNDLED / reference)
+    return next((folder for folder in known if is_student(folder) or (folder / "config.json").is_file()
+                 or (folder / "model_index.json").is_file()), None)  # fmt: skip
+
+
+def _weightless(folder: Path) -> Loaded:
+    """A net by its configuration alone."""
+    if is_student(folder):
+        config = read_config(folder)
+        return Loaded(registry.build("net", config.net), config.name, config.channels, config.task, config.net, folder)
+    use, _ = known_folder(folder)
+    net = registry.build("net", use)
+    return Loaded(net, folder.name, net.channels, net.describe(), use, folder)
 
 
 def _from_hub(id: HubId, as_written: str) -> Loaded:

@@ -16,6 +16,7 @@ from kdgen.recipe.parts import (
     CacheSpec,
     Checkpoint,
     Guidance,
+    Memory,
     Stage,
     Start,
     Term,
@@ -69,6 +70,7 @@ class Recipe(Strict):
         "where it is faster and adds no more than a fiftieth to the teacher's own squared error; int8 is auto with "
         "such a teacher however short the run; the report says what was chosen",
     )
+    memory: Memory = Field(Memory(), description="what the student's training does with less memory")
     repeatable: bool = Field(
         False,
         description="nothing is chosen by a timing, so that the same recipe gives the same student bit for bit on this "
@@ -95,6 +97,17 @@ class Recipe(Strict):
                                   "on how fast they pass"))  # fmt: skip
         if (self.steps is None) == (self.seconds is None):
             raise ValueError(text("one_length", "give exactly one of steps and seconds"))
+        return self
+
+    @model_validator(mode="after")
+    def _fits_memory(self) -> Self:
+        stages = [*self.stages, *(stage for link in self.assistants for stage in link.stages or ())]
+        if self.memory.optimizer_states == "int8" and any(stage.optimizer != "adamw" for stage in stages):
+            raise ValueError(text("int8_states_adamw", "memory.optimizer_states int8 are AdamW's: set optimizer to "
+                                  "adamw in every stage"))  # fmt: skip
+        if self.memory.weights == "bfloat16" and self.precision == "float32":
+            raise ValueError(text("weights_bfloat16", "memory.weights bfloat16 computes in bfloat16: set precision to "
+                                  "auto or bfloat16"))  # fmt: skip
         return self
 
     @model_validator(mode="after")
@@ -226,5 +239,5 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     return parse(data, what=CHANGED)
 
 
-__all__ = ["OF_TEACHER", "ONNX", "RANGES", "STARTS", "Assistant", "CacheSpec", "Checkpoint", "Guidance", "Recipe",
-           "Stage", "Term", "override", "parse", "read"]  # fmt: skip
+__all__ = ["OF_TEACHER", "ONNX", "RANGES", "STARTS", "Assistant", "CacheSpec", "Checkpoint", "Guidance", "Memory",
+           "Recipe", "Stage", "Term", "override", "parse", "read"]  # fmt: skip

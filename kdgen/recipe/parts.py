@@ -154,3 +154,21 @@ class CacheSpec(Strict):
         gt=0,
         description="all caches together are kept under this size: those used longest ago go first, those in use stay",
     )
+
+
+class Memory(Strict):
+    """What the training of the student does with less memory. By default nothing, which is fastest."""
+
+    checkpointing: bool = Field(
+        False,
+        description="blocks of the student keep what they read alone, and are computed once more for their gradients "
+        "(Chen et al. 2016): a step takes about a third longer",
+    )
+    optimizer_states: Literal["float32", "int8"] = Field(
+        "float32", description="what AdamW keeps of each weight: int8 a quarter, by torchao, of the extra kdgen[memory]"
+    )
+    weights: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of the student: bfloat16 computes in it, keeps weights that do not learn in half the memory, and "
+        "has those that do stand in float32 beside, where the optimiser steps them (Micikevicius et al. 2018)",
+    )

@@ -1,12 +1,13 @@
 """Latents to images: the decoder of an autoencoder by itself."""
 
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
 
 from kdgen.data.source import ImageSource
 from kdgen.models.input_shape import error_line
-from kdgen.models.model import load
+from kdgen.models.model import Model, load
 from kdgen.registry import register
 from kdgen.tasks.autoencode import Autoencode, Loss
 from kdgen.tasks.latents import encoded
@@ -52,19 +53,23 @@ class Decode(Autoencode):
         features: str = "features32",
     ) -> None:
         super().__init__(images, channels, patch, evaluate, whole, multiple, loss, num_images, features)
-        model = load(encoder)
-        self.encoder: Net = model.net.to(pick_device("auto"))
-        self._encoder_fingerprint = model.fingerprint()
+        self.owner: Model = load(encoder)
+        self.encoder: Net = self.owner.net.to(pick_device("auto"))
         try:
             self.example()
         except (RuntimeError, TypeError, ValueError) as error:  # what a net's code raises for an input that is not its
             raise UserError(text("decode_encoder", "decode: {name} takes no images {channels}x{patch}x{patch} "
-                                 "({error}): set task.args.encoder to a model that encodes them", name=model.name,
+                                 "({error}): set task.args.encoder to a model that encodes them", name=self.owner.name,
                                  channels=channels, patch=patch, error=error_line(error))) from None  # fmt: skip
 
     def fingerprint(self) -> str:
         """A hash of the description, the source of images and the encoder."""
         return f"{super().fingerprint()}-{self._encoder_fingerprint}"
+
+    @cached_property
+    def _encoder_fingerprint(self) -> str:
+        """A hash of the encoder, which no training changes."""
+        return self.owner.fingerprint()
 
     def describe(self) -> dict[str, Any]:
         """Name, size of patches, channels, and the shape of their latents."""

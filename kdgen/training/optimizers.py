@@ -1,7 +1,10 @@
 """Optimisers by name, behind one face: several of torch's may share the parameters of one net."""
 
 import copy
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
@@ -9,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.recipe import Stage
+from kdgen.training.masters import Masters
 from kdgen.training.muon import Muon
+from kdgen.types import UserError, text
 
 SMALLEST_SIDE = 16
 """Matrices with fewer rows or columns than this are left to AdamW."""
@@ -32,38 +37,49 @@ class Optimizer:
         student: the net to train.
         others: further parameters, such as regressors.
         last: weights of the student's output layer, see ``kdgen.utils.hooks.last_weights``.
+        masters: of the student's weights.
+        int8: whether AdamW keeps its states in 8 bits, see ``Int8AdamW``.
     """
 
     def __init__(
-        self, stage: Stage, student: nn.Module, others: Sequence[nn.Parameter], last: Sequence[Tensor] = ()
+        self,
+        stage: Stage,
+        student: nn.Module,
+        others: Sequence[nn.Parameter],
+        last: Sequence[Tensor] = (),
+        *,
+        masters: Masters | None = None,
+        int8: bool = False,
     ) -> None:
+        self.masters = masters = masters or Masters(student, torch.float32)
         own = [p for p in student.parameters() if p.requires_grad]
         self.parameters = [*own, *others]
         self._matrices: list[tuple[nn.Parameter, Tensor]] = []
         rest, decay = self.parameters, stage.weight_decay
-        self._parts: list[torch.optim.Optimizer] = []
+        self.parts: list[torch.optim.Optimizer] = []
         if stage.optimizer == "muon":
             inner = _inner(student, last)
-            self._matrices = [(p, _matrix(p.detach(), p)) for p in inner]
+            self._matrices = [(exact := masters.of(p), _matrix(exact.detach(), exact)) for p in inner]
             if inner:
                 views = [matrix for _, matrix in self._matrices]
-                self._parts.append(Muon(views, lr=stage.lr, weight_decay=decay))
+                self.parts.append(Muon(views, lr=stage.lr, weight_decay=decay))
             taken = {id(p) for p in inner}
             rest = [p for p in self.parameters if id(p) not in taken]
+        rest = [masters.of(p) for p in rest]
         if stage.optimizer == "sgd":
-            self._parts.append(DecoupledSGD(rest, lr=stage.lr, weight_decay=decay))
+            self.parts.append(DecoupledSGD(rest, lr=stage.lr, weight_decay=decay))
         elif rest:
-            fused = rest[0].device.type in ("cpu", "cuda")
-            self._parts.append(torch.optim.AdamW(rest, lr=stage.lr, betas=stage.betas, weight_decay=decay, fused=fused))
+            self.parts.append(adamw(rest, lr=stage.lr, betas=stage.betas, weight_decay=decay, int8=int8))
 
     def step(self, rate: float) -> None:
         """Step with the gradients that the parameters hold, at learning rate ``rate``, and drop them."""
+        self.masters.take_gradients()
         for parameter, matrix in self._matrices:
             matrix.grad = None if parameter.grad is None else _matrix(parameter.grad, parameter)
-        for part in self._parts:
-            for group in part.param_groups:
-                group["lr"] = rate
+        for part in self.parts:
+            set_rate(part, rate)
             part.step()
+        self.masters.give_back()
         self.drop_gradients()
 
     def drop_gradients(self) -> None:
@@ -73,11 +89,11 @@ class Optimizer:
 
     def state_dict(self) -> list[dict[str, Any]]:
         """The states of the parts, for checkpoints."""
-        return [part.state_dict() for part in self._parts]
+        return [part.state_dict() for part in self.parts]
 
     def load_state_dict(self, states: Iterable[Mapping[str, Any]]) -> None:
         """Go on from what ``state_dict`` gave."""
-        for part, state in zip(self._parts, states, strict=True):
+        for part, state in zip(self.parts, states, strict=True):
             part.load_state_dict(dict(state))
 
 
@@ -101,8 +117,60 @@ class DecoupledSGD(torch.optim.SGD):
         super().step(closure)
 
 
-def discriminator_optimizer(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+def adamw(
+    parameters: Sequence[nn.Parameter],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+    int8: bool = False,
+) -> torch.optim.Optimizer:
+    """AdamW, Loshchilov & Hutter 2019 (arXiv 1711.05101), with its states in float32 or 8 bits."""
+    if int8:
+        return int8_adamw()(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+    fused = parameters[0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused)
+
+
+def int8_adamw() -> Any:
+    """AdamW by torchao with states in 8 bits, a scale for 256 of them: Dettmers et al. 2022 (arXiv 2110.02861).
+
+    Tensors of less than 4096 values, or no multiple of 256, keep theirs in float32. On a CPU it is not compiled, which
+    takes half a minute for each shape of a weight.
+
+    Raises:
+        UserError: without torchao.
+    """
+    if find_spec("torchao") is None:
+        raise UserError(text("needs_torchao", "memory.optimizer_states int8 is by torchao: pip install "
+                             "'kdgen[memory]', or set it to float32"))  # fmt: skip
+    logging.getLogger("torchao").setLevel(logging.CRITICAL)  # of kernels for other machines
+    from torchao.optim import AdamW8bit
+
+    class Int8AdamW(AdamW8bit):  # type: ignore[misc]
+        def step(self, closure: Any = None) -> None:
+            on_cpu = self.param_groups[0]["params"][0].device.type == "cpu"
+            with torch.compiler.set_stance("force_eager") if on_cpu else nullcontext():
+                super().step(closure)
+
+    return Int8AdamW
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters, which some optimisers hold as a tensor."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def discriminator_optimizer(
+    parameters: Sequence[nn.Parameter], lr: float, *, int8: bool = False
+) -> torch.optim.Optimizer:
     """AdamW for critics, without momentum, as is usual for GANs (Karras et al. 2018, arXiv 1710.10196, appendix A)."""
+    if int8:
+        return adamw(parameters, lr=lr, betas=(0.0, 0.99), weight_decay=0.0, int8=True)
     return torch.optim.AdamW(parameters, lr=lr, betas=(0.0, 0.99), weight_decay=0.0)
 
 
@@ -130,6 +198,8 @@ class MovingAverage:
 
     It does what ``torch.optim.swa_utils.AveragedModel`` does, and looks up what to average once instead of at every
     step: for small nets that look-up takes longer than the averaging.
+
+    It follows the memory that the weights lie in when it is made, which that of their masters is later on.
 
     Attributes:
         net: the average; the net as it was until the second update.

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
 
+from kdgen.models.recompute import recompute_blocks
 from kdgen.recipe import Recipe
 from kdgen.training.loss import make_losses
-from kdgen.training.optimizers import MovingAverage, Optimizer, discriminator_optimizer
+from kdgen.training.masters import Masters
+from kdgen.training.optimizers import MovingAverage, Optimizer, discriminator_optimizer, int8_adamw, set_rate
 from kdgen.training.schedule import learning_rate, stage_at
 from kdgen.training.teacher import Teacher
 from kdgen.types import Batch, DistillationInputs, LossInputs, Net, Task, TeacherOutput
@@ -64,6 +66,8 @@ class Learner:
         team: Team,
     ) -> None:
         self.recipe, self.task, self.teacher, self.device, self.team = recipe, task, teacher, device, team
+        memory = recipe.memory
+        dtype = torch.bfloat16 if memory.weights == "bfloat16" else dtype
         self.student = lay_out(student.to(device), dtype).train()
         self.autocast = Autocast(self.student, device, dtype)
         self.probe = probe.to(device)
@@ -71,6 +75,12 @@ class Learner:
         terms = {key: term for loss in self.losses for key, term in loss.own.items()}
         self.module = nn.ModuleDict({key.replace(".", "/"): term for key, term in terms.items()}).to(device)
         self.average = MovingAverage(self.student, recipe.ema)
+        self.masters = Masters(self.student, getattr(torch, memory.weights))
+        if memory.checkpointing:
+            recompute_blocks(self.student)
+        self.int8 = memory.optimizer_states == "int8"
+        if self.int8:
+            int8_adamw()
         self.stage, self.parts, self.exhausted = -1, 1, False
         self.optimizer: Optimizer | None = None
         self.critics: torch.optim.Optimizer | None = None
@@ -92,7 +102,8 @@ class Learner:
         return {
             "stage": self.stage, "parts": self.parts, "statistics": self.loss.statistics.state_dict(),
             "dtype": str(self.autocast.dtype).removeprefix("torch."),
-            "student": self.student.state_dict(), "average": self.average.state_dict(),
+            "student": self.student.state_dict(), "masters": self.masters.state_dict(),
+            "average": self.average.state_dict(),
             "methods": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
             "critics": self.critics.state_dict() if self.critics else None,
         }  # fmt: skip
@@ -101,6 +112,7 @@ class Learner:
         """Go on from what ``state_dict`` gave."""
         self.autocast.dtype = getattr(torch, saved["dtype"])
         self.student.load_state_dict(saved["student"])
+        self.masters.load_state_dict(saved.get("masters", ()))
         self.average.load_state_dict(saved["average"])
         self.module.load_state_dict(saved["methods"])
         self.enter(saved["stage"])
@@ -117,12 +129,15 @@ class Learner:
         self.stage, self._shown = index, {}
         self.loss = self.losses[index]
         x, cond = self.probe.x, read_of(self.student, self.probe.cond)
-        self.loss.begin(
-            last_weights(self.student, x, cond, self.loss.student_paths) if self.loss.ratio.adaptive else ()
-        )
-        last = last_weights(self.student, x, cond) if stage.optimizer == "muon" else []
-        self.optimizer = Optimizer(stage, self.student, self.loss.regressors, last)
-        self.critics = discriminator_optimizer(self.loss.critics, stage.discriminator_lr) if self.loss.critics else None
+        with self.autocast.computing():
+            self.loss.begin(
+                last_weights(self.student, x, cond, self.loss.student_paths) if self.loss.ratio.adaptive else ()
+            )
+            last = last_weights(self.student, x, cond) if stage.optimizer == "muon" else []
+        self.optimizer = Optimizer(stage, self.student, self.loss.regressors, last, masters=self.masters,
+                                   int8=self.int8)  # fmt: skip
+        critics, rate = self.loss.critics, stage.discriminator_lr
+        self.critics = discriminator_optimizer(critics, rate, int8=self.int8) if critics else None
 
     def step(
         self, batch: Batch, answer: TeacherOutput | None, *, number: int, progress: float, retries: int
@@ -172,8 +187,7 @@ class Learner:
             self.average.update()
         if self.critics is not None:
             team.average_gradients(self.loss.critics)
-            for group in self.critics.param_groups:
-                group["lr"] = stage.discriminator_lr * rate / stage.lr
+            set_rate(self.critics, stage.discriminator_lr * rate / stage.lr)
             self.critics.step()
             self.critics.zero_grad()
         self._shown |= figures

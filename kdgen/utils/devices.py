@@ -5,7 +5,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, partial
 from itertools import chain
 from pathlib import Path
@@ -203,9 +203,13 @@ class Autocast(nn.Module):
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """The net's answer to ``x`` ``(B, C, H, W)`` in float32."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with self.computing():
             out: Tensor = self.net(x, **cond)
         return out.float()
+
+    def computing(self) -> AbstractContextManager[None]:
+        """While open, its net called by itself computes likewise, and answers in that dtype."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def part(self, path: str) -> "Autocast":
         """The module at a dotted path of the net, computing likewise."""
