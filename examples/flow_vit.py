@@ -1,8 +1,8 @@
 """A flow transformer of digits by Sofia Dominguez (github.com/sofia-dominguezc/MNIST-diffusion, MIT), made kdgen's.
 
-It is shown ``t y + (1 - t) n`` of images ``y`` in [0, 1] and says ``y``; time, from noise at 0 to the image at 1, and the
-class, 10 for none, are two tokens each behind those of 7x7 pixels. Here it is told ``sigma`` and ``label`` and gives the
-denoised image in [-1, 1].
+It is shown ``t y + (1 - t) n`` of images ``y`` in [0, 1] and says ``y``; time, from noise at 0 to the image at 1, and
+the class, 10 for none, are two tokens each behind those of 7x7 pixels. Here it is told ``sigma`` and ``label`` and
+gives the denoised image in [-1, 1].
 """
 
 import torch

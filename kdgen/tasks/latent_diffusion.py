@@ -28,6 +28,9 @@ from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import FilePath, ModelReference
 
+PROMPTS = "prompts.txt"
+"""A file in a pipeline's folder, of what it was told where it was trained."""
+
 
 @register("task")
 class LatentDiffusion(Diffuse):
@@ -38,7 +41,8 @@ class LatentDiffusion(Diffuse):
 
     Args:
         model: the pipeline whose latents, words and decoder they are, the teacher as a rule.
-        prompts: a list, or a text file with one a line; of a pipeline that is told classes none, and all come in turn.
+        prompts: a list, or a text file with one a line; by default those in a file ``prompts.txt`` of the pipeline's
+            folder. Of one that is told classes none, and all come in turn.
         num_latents: how many latents are drawn to train on.
         num_steps: of the sampler, Euler's method on the levels of the pipeline's own scheduler, which is DDIM's or that
             of a flow.
@@ -96,6 +100,9 @@ class LatentDiffusion(Diffuse):
         if given is not None and not worded:
             raise UserError(text("prompts_to_classes", "{name} is told classes, which come in turn: leave prompts out",
                                  name=self.owner.name))  # fmt: skip
+        own = Path(self.pipeline.folder or "", PROMPTS)
+        if given is None and worded and own.is_file():
+            given = str(own)
         lines = read_prompts(Path(given)) if isinstance(given, str) else [*dict.fromkeys(given or [])]
         if worded and not lines:
             raise UserError(text("no_prompts", "{name} draws what words ask for: set task.args.prompts to a text file "
@@ -135,14 +142,14 @@ class LatentDiffusion(Diffuse):
         return self.pipeline.null(away) if isinstance(away, str) else self.pipeline.null()
 
     def describe(self) -> dict[str, Any]:
-        """Name, size and channels of the latents, how they are drawn, and classes where there are any."""
-        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": self._own_scale}
+        """Name, size and channels of the latents, how a student draws, and classes where there are any.
 
-    @property
-    def _own_scale(self) -> float:
-        """The scale at which a student's own pipeline draws: none where it was taught to need no guidance."""
+        One that was taught to need no guidance draws without.
+        """
         how = self.guidance
-        return how.usual if how is not None and (how.ranges or not how.distilled) else 1.0
+        taught = how is not None and how.distilled and not how.ranges
+        scale = {} if how is None else {"guidance": 1.0 if taught else how.usual}
+        return {**self.pipeline.describe(), "num_steps": self.num_steps, **scale}
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""

@@ -26,7 +26,7 @@ class LatentFewSteps(DrawnInFewSteps, LatentDiffusion):
 
     Args:
         model: the pipeline whose latents, words and decoder they are, the teacher as a rule.
-        prompts: a list, or a text file with one a line; of a pipeline that is told classes none, and all come in turn.
+        prompts: a list, or a text file with one a line, or the pipeline's own, see ``latent_diffusion``.
         sampler: how the student draws: ``consistency`` or ``euler``.
         steps: in how many steps; the first decides.
         first: share of each batch at the highest level.
