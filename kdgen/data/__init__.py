@@ -1,7 +1,8 @@
-"""Where images come from: procedural ones, folders, labelled or in pairs, IDX files, arrays, photographs, mixtures."""
+"""Where images come from: procedural, folders, labelled, captioned or in pairs, IDX, arrays, photographs, mixtures."""
 
 from kdgen.data.arrays import Arrays
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral, inverse
+from kdgen.data.captioned import Captioned
 from kdgen.data.dead_leaves import DeadLeaves
 from kdgen.data.folder import Folder, read_picture
 from kdgen.data.idx import Idx, read_idx
@@ -19,9 +20,9 @@ from kdgen.registry import import_modules
 from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import derive, generator, shuffled
 
-__all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "DeadLeaves", "Folder", "Gallery", "Idx", "ImageFolder",
-           "Images", "Jitter", "Labelled", "Mixture", "Pairs", "Photographs", "Picture", "Pictures", "Scenes", "border",
-           "derive", "dihedral", "framed", "generator", "inverse", "is_labelled", "make_images", "make_jitter",
-           "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
+__all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "Captioned", "DeadLeaves", "Folder", "Gallery", "Idx",
+           "ImageFolder", "Images", "Jitter", "Labelled", "Mixture", "Pairs", "Photographs", "Picture", "Pictures",
+           "Scenes", "border", "derive", "dihedral", "framed", "generator", "inverse", "is_labelled", "make_images",
+           "make_jitter", "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
 
 import_modules(__name__, __path__)

@@ -1,7 +1,8 @@
 """The bundled teachers themselves: trained without a teacher, on images that their licences allow.
 
 Paths are relative to where the command runs: `fashion-mnist` holds the IDX files of Fashion-MNIST (MIT), `emoji-noto`
-PNG files of Noto emoji (Apache-2.0), `photographs` what `benchmarks/photographs.py` collects.
+PNG files of Noto emoji (Apache-2.0), `photographs` what `benchmarks/photographs.py` collects, `emoji-captioned` what
+`benchmarks/emoji.py` writes, and `emoji-parts` what `benchmarks/emoji_pipeline.py` does.
 """
 
 from collections.abc import Sequence
@@ -163,6 +164,35 @@ def diffusion_teacher() -> Recipe:
         stages=(Stage(name="train", optimizer="muon", lr=2e-3),),
         seconds=3300,
         batch_size=32,
+        precision="float32",
+        evaluate_every=3600,
+    )
+
+
+EMOJI_UNET: dict[str, Any] = {
+    "size": 8, "block_out_channels": [32, 80, 128], "attention_head_dim": 4, "words_dim": 96,
+    "scheduler": {
+        "_class_name": "DDIMScheduler", "prediction_type": "v_prediction", "beta_schedule": "scaled_linear",
+        "beta_start": 0.00085, "beta_end": 0.012, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1,
+        "timestep_spacing": "trailing",
+    },
+}  # fmt: skip
+"""The U-Net of the bundled text-to-image model, of latents 4x8x8 and words of 96 channels."""
+
+
+@register("preset")
+def emoji_teacher() -> Recipe:
+    """The bundled text-to-image model: emoji of 32x32, from a folder of captioned ones and a pipeline of its parts."""
+    images: JsonValue = {"name": "captioned", "args": {"path": "emoji-captioned"}}
+    task: dict[str, Any] = {"model": "emoji-parts", "images": images, "mean": 0.3, "std": 1.4}
+    return untaught(
+        name="emoji",
+        task=Spec(name="latent_diffusion", args=task),
+        student=Spec(name="stable_diffusion", args=EMOJI_UNET),
+        init="emoji-parts",
+        stages=(Stage(name="train", optimizer="muon", lr=3e-3),),
+        seconds=2460,
+        batch_size=64,
         precision="float32",
         evaluate_every=3600,
     )

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from kdgen.data import derive, generator, shuffled
+from kdgen.data.source import ImageSource
 from kdgen.diffusion import HowGuided
 from kdgen.diffusion.few_steps import FewSampler
 from kdgen.models.adapters.latent_model import LatentModel
@@ -20,10 +21,11 @@ from kdgen.models.model import Model, load
 from kdgen.models.parts import listening
 from kdgen.models.sampling import draw_few, told_rows
 from kdgen.registry import register
+from kdgen.tasks.captioned_latents import CaptionedLatents, forgetful
 from kdgen.tasks.diffuse import Diffuse
 from kdgen.tasks.drawing import fitted
 from kdgen.types import Batch, Net, UserError, text
-from kdgen.types.arguments import Count, Positive
+from kdgen.types.arguments import Count, Positive, Share
 from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.utils.devices import pick_device
 from kdgen.utils.references import FilePath, ModelReference
@@ -36,8 +38,9 @@ PROMPTS = "prompts.txt"
 class LatentDiffusion(Diffuse):
     """Denoise latents under what the teacher is told, words or a class, in the form ``x = y + sigma * n``.
 
-    Prompts are enough: the latents are those that the teacher itself draws for them, and no picture is needed. Nets are
-    measured by the pictures that the teacher's decoder makes of what they draw from the same noise.
+    Prompts are enough: the latents are those that the teacher itself draws for them, and no picture is needed. Where
+    there are pictures with captions, theirs are trained on, which takes no teacher. Nets are measured by the pictures
+    that the teacher's decoder makes of what they draw from the same noise.
 
     Args:
         model: the pipeline whose latents, words and decoder they are, the teacher as a rule.
@@ -54,6 +57,9 @@ class LatentDiffusion(Diffuse):
         picture: height and width in pixels at which pictures are compared.
         num_images: how many pictures a net is measured on.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+        images: pictures with captions, as the source ``captioned`` has them; all their captions are the prompts where
+            none are given.
+        drop: of these, the share of a batch that is told the empty prompt, so that what is trained can be guided.
 
     Raises:
         UserError: for a model that is no pipeline of latents, prompts that are missing or too many, or another argument
@@ -79,6 +85,8 @@ class LatentDiffusion(Diffuse):
         picture: Count = 32,
         num_images: Count = 256,
         features: str = "features32",
+        images: ImageSource | None = None,
+        drop: Share = 0.1,
     ) -> None:
         super().__init__(None, 3, picture, mean, std, sigma_data, weight, False, num_images, num_steps, features,
                          guidance=guidance)  # fmt: skip
@@ -89,6 +97,11 @@ class LatentDiffusion(Diffuse):
                                  name=self.owner.name))  # fmt: skip
         self.pipeline: LatentModel = self.owner.net.to(pick_device("auto")).eval()
         self.latent = (self.pipeline.latent_channels, self.pipeline.size, self.pipeline.size)
+        self.shown = None if images is None else CaptionedLatents(images, self.pipeline, self._identity)
+        self.drop = drop
+        if self.shown is not None:
+            self.source = self.images = self.shown.source
+            prompts, num_latents = prompts or self.shown.prompts, len(self.shown.row)
         self.prompts, self.num_latents = self._prompts(prompts), num_latents
         self.needs = self.pipeline.conditions
         self.calls = self.teacher_calls = num_steps
@@ -117,19 +130,20 @@ class LatentDiffusion(Diffuse):
     @cached_property
     def told(self) -> Mapping[str, Tensor]:
         """What a net is told, a row for each prompt or class: computed once, and kept on disk in half precision."""
-        if not self.prompts:
-            return {"label": torch.arange(int(self.null["label"]))}
-        key = short_hash(json.dumps([1, self._identity, str(self.owner.home), self.prompts]))
+        return self._read(self.prompts) if self.prompts else {"label": torch.arange(int(self.null["label"]))}
+
+    def _read(self, prompts: list[str]) -> Mapping[str, Tensor]:
+        key = short_hash(json.dumps([1, self._identity, str(self.owner.home), prompts]))
         names = sorted(self.pipeline.conditions - {"sigma"})
         made: dict[str, Tensor] = {}
 
         def one(name: str) -> Array:
-            made.update(made or self.pipeline.embed(self.prompts))
+            made.update(made or self.pipeline.embed(prompts))
             half: Array = made[name].half().numpy()
             return half
 
         def whole(kept: Array) -> bool:
-            return len(kept) == len(self.prompts)
+            return len(kept) == len(prompts)
 
         folder = cache_folder("words")
         return {name: torch.from_numpy(kept_array(folder / f"{key}-{name}.npy", partial(one, name), whole))
@@ -154,12 +168,17 @@ class LatentDiffusion(Diffuse):
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""
         known = (self.describe(), self.mean, self.std, self.sigma_data, self.weight, self.num_latents, self.prompts,
-                 self._how, self._identity)  # fmt: skip
+                 self._how, self._identity, self.shown and (self.shown.fingerprint(), self.drop))  # fmt: skip
         return hashlib.sha256(repr(known).encode()).hexdigest()
 
     @cached_property
     def latents(self) -> Tensor:
-        """What the pipeline draws for the prompts or classes in turn, ``(num_latents, Z, h, w)``, kept on disk."""
+        """What the pipeline draws for the prompts or classes in turn, ``(num_latents, Z, h, w)``, kept on disk.
+
+        Where there are pictures with captions, their latents.
+        """
+        if self.shown is not None:
+            return self.shown.latents
         key = json.dumps([1, self._identity, self.prompts, self.num_latents, *self._how])
         path = cache_folder("latents") / f"{short_hash(key)}.npy"
 
@@ -179,8 +198,20 @@ class LatentDiffusion(Diffuse):
         for number in count(start):
             index = shuffled(self.num_latents, batch_size, generator(derive(seed, "images", number), "latents"))
             y = self.latents[index].float()
-            cond = told_rows(self.told, index)
+            cond = self._said(index, derive(seed, "drop", number))
             yield self.resample_noise(Batch(x=y, y=y, cond=cond), seed=derive(seed, "noise", number))
+
+    def _said(self, index: Tensor, seed: int) -> dict[str, Tensor]:
+        """What goes with latents ``index`` ``(B,)``."""
+        if self.shown is None:
+            return told_rows(self.told, index)
+        cond = told_rows(self._captions, self.shown.row[index])
+        return forgetful(cond, self.null, self.drop, generator(seed, "drop"))
+
+    @cached_property
+    def _captions(self) -> Mapping[str, Tensor]:
+        assert self.shown is not None
+        return self.told if self.shown.prompts == self.prompts else self._read(self.shown.prompts)
 
     def example(self) -> Batch:
         """One flat latent at the noise level 1, told nothing."""

@@ -1,5 +1,6 @@
 """Distilling a pipeline of latents by the classes or the prompts that it is told: what is trained on, and what is kept."""
 
+import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from latent_pipelines import OF_WORDS, WORDS, reopened, whole
+from PIL import Image
 
 from kdgen.models.model import load
 from kdgen.recipe import Recipe, Stage
@@ -139,3 +141,66 @@ def test_prompts_that_are_missing_are_asked_for(of_words: Path, tmp_path: Path) 
         LatentDiffusion(str(of_words), prompts=str(tmp_path / "nowhere.txt"))
     (tmp_path / "some.txt").write_text("red heart\n\n  blue cat \n")
     assert LatentDiffusion(str(of_words), prompts=str(tmp_path / "some.txt")).prompts == ["red heart", "blue cat"]
+
+
+@pytest.fixture
+def hearts(tmp_path: Path) -> dict[str, Any]:
+    """A source of six pictures with captions."""
+    folder = tmp_path / "hearts"
+    folder.mkdir()
+    colours = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+    lines = []
+    for number in range(6):
+        word, colour = [*colours.items()][number % 3]
+        Image.new("RGB", (16, 16), colour).save(folder / f"{number}.png")
+        lines.append(json.dumps({"file_name": f"{number}.png", "text": f"{word} heart"}))
+    (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    return {"name": "captioned", "args": {"path": str(folder)}}
+
+
+@WORDS
+def test_pictures_are_trained_on_as_latents_under_their_captions(of_words: Path, hearts: dict[str, Any]) -> None:
+    task = LatentDiffusion(str(of_words), images=hearts, drop=0.5, **SMALL)
+    assert task.prompts == ["red heart", "green heart", "blue heart"]
+    (batch,) = islice(task.batches(batch_size=64, seed=0), 1)
+    assert batch.y is not None
+    told = {row.numpy().tobytes() for row in batch.cond["words"]}
+    known = {row.float().numpy().tobytes() for row in (*task.told["words"], task.null["words"])}
+    assert told == known
+    nothing = torch.tensor([torch.equal(row, task.null["words"]) for row in batch.cond["words"]])
+    assert 10 < nothing.sum() < 54, "about half are told nothing"
+    for y, words in zip(batch.y[~nothing], batch.cond["words"][~nothing], strict=True):
+        (place,) = [i for i, row in enumerate(task.told["words"]) if torch.equal(row.float(), words)]
+        assert any(torch.equal(y, task.latents[i].float()) for i in (place, place + 3))
+    other = LatentDiffusion(str(of_words), prompts=["a b"], images=hearts, drop=0.0, **SMALL)
+    assert other.prompts == ["a b"]
+    assert torch.equal(next(other.batches(batch_size=6, seed=0)).y, next(task.batches(batch_size=6, seed=0)).y)
+    assert other.fingerprint() != task.fingerprint()
+
+
+@WORDS
+def test_a_net_is_trained_on_captioned_pictures_without_a_teacher(
+    of_words: Path, hearts: dict[str, Any], tmp_path: Path
+) -> None:
+    teacher = load(of_words)
+    assert teacher.use is not None
+    made = Recipe(
+        name="alone", task=Spec(name="latent_diffusion", args={"model": str(of_words), "images": hearts, **SMALL}),
+        student=Spec(name=teacher.use.name, args=dict(teacher.use.args)), init=str(of_words),
+        stages=(Stage(lr=1e-3),), steps=3, batch_size=4, cache={"inputs": 0}, controls=False,
+    )  # fmt: skip
+    list(run.distill(made, tmp_path / "run"))
+    model, pipe = load(tmp_path / "run"), reopened("StableDiffusionPipeline", tmp_path / "run" / "student")
+    assert pipe.components.keys() == reopened("StableDiffusionPipeline", of_words).components.keys()
+    assert not torch.equal(pipe.unet.conv_in.weight, teacher.net.get_submodule("unet").conv_in.weight)
+    assert model.draw(1, seed=0, num_steps=2, prompt="red heart").isfinite().all()
+
+
+@WORDS
+def test_images_without_captions_are_refused_in_a_line(
+    of_words: Path, of_classes: Path, hearts: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=r"^DeadLeaves knows no captions: name images with them"):
+        LatentDiffusion(str(of_words), images={"name": "dead_leaves"}, **SMALL)
+    with pytest.raises(UserError, match="is told classes and reads no captions: leave images out"):
+        LatentDiffusion(str(of_classes), images=hearts, **SMALL)

@@ -255,7 +255,7 @@ class LatentForm(Adapter):
             self.folder = teacher.folder
 
     def inherit(self, teacher: nn.Module) -> None:
-        """Start from the weights of a larger model of its class: ``inherit_blocks``.
+        """Start from the weights of a larger model of its class, ``inherit_blocks``; the other parts go along.
 
         Raises:
             UserError: for a teacher of another class or prediction, or a smaller one.
@@ -266,6 +266,7 @@ class LatentForm(Adapter):
                                  name=self.inseparable, predicts=self.predicts, other=type(teacher).__name__)
                             )  # fmt: skip
         inherit_blocks(self.model, teacher.model)
+        self.adopt(teacher)
 
     def save_files(self, folder: Path, dtype: torch.dtype | None = None) -> None:
         """Write the folder of a pipeline, which plain diffusers opens: whole where its other parts are known.

@@ -173,6 +173,29 @@ class LatentModel(LatentForm):
             most = at_once(latents[0, 0].numel() * self.reduction(pipe) ** 2)
             return torch.cat(list(in_parts(len(latents), most, make, progress)))
 
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Encode pictures ``(N, 3, H, W)`` in [-1, 1] to latents ``(N, Z, h, w)``, the inverse of ``pictures``.
+
+        Of what the autoencoder says the means are taken.
+
+        Raises:
+            UserError: for a pipeline without an autoencoder.
+        """
+        with self._whole(("vae",)) as pipe, torch.no_grad():
+            vae, where = pipe.vae, device_of(self)
+
+            def make(begin: int, end: int) -> Tensor:
+                (said,) = vae.encode(pictures[begin:end].to(where, self.model.dtype), return_dict=False)
+                z = said if isinstance(said, Tensor) else said.mode()
+                return scaled(z, vae.config).float().cpu()
+
+            return torch.cat(list(in_parts(len(pictures), at_once(pictures[0, 0].numel()), make)))
+
+    def picture_size(self) -> int:
+        """Height and width in pixels of what it draws. Raises UserError for a pipeline without an autoencoder."""
+        with self._whole(("vae",)) as pipe:
+            return self.size * self.reduction(pipe)
+
     def reduction(self, pipe: Any) -> int:
         """How many times higher and wider its pictures are than its latents."""
         return int(pipe.vae_scale_factor)
@@ -244,6 +267,16 @@ def unscaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
     return latents * stds / scale + means
 
 
+def scaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
+    """Latents ``(B, Z, h, w)`` of an autoencoder of this configuration as a model is trained on them."""
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    scale, shift = config.get("scaling_factor") or 1.0, config.get("shift_factor") or 0.0
+    if mean is None or std is None:
+        return (latents - shift) * scale
+    means, stds = (torch.tensor(each).to(latents).view(1, -1, 1, 1) for each in (mean, std))
+    return (latents - means) * scale / stds
+
+
 def _defaults(pipe: Any) -> dict[str, Any]:
     """The arguments of a pipeline's call and what they are by default."""
     parameters = signature(type(pipe).__call__).parameters.values()
@@ -261,4 +294,4 @@ def _warn_of_long(pipe: Any, prompts: Sequence[str]) -> None:
                            begin=f"{long[0][:20]}..."), stacklevel=2)  # fmt: skip
 
 
-__all__ = ["LatentModel", "unscaled"]
+__all__ = ["LatentModel", "scaled", "unscaled"]

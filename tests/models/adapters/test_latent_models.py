@@ -1,5 +1,6 @@
 """Models of latents: the numbers of plain diffusers by many schedulers, and what each is told."""
 
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -20,7 +21,7 @@ from latent_pipelines import (
 
 from kdgen import registry
 from kdgen.models.adapters.flux import Flux, packed, unpacked
-from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_model import LatentModel, unscaled
 from kdgen.types import UserError
 
 TABLES = ("DDIMScheduler", "EulerDiscreteScheduler", "DPMSolverMultistepScheduler", "PNDMScheduler", "LCMScheduler")
@@ -148,3 +149,20 @@ def test_flux_draws_at_the_size_that_it_was_given() -> None:
     net = flux(size=8, depth=1, single_depth=1)
     assert isinstance(net, Flux)
     assert (net.size, net.describe()["size"]) == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "pipeline", [pytest.param("StableDiffusionPipeline", marks=WORDS), pytest.param(XL, marks=WORDS)]
+)
+def test_pictures_are_encoded_to_the_latents_that_are_decoded(pipeline: str, tmp_path: Path) -> None:
+    """With a scale alone, and with means and deviations of channels."""
+    pipe = whole(pipeline)
+    pipe.save_pretrained(tmp_path / "pipe")
+    net = adapted(pipe)
+    net.remember(tmp_path / "pipe")
+    assert net.picture_size() == 16
+    x = torch.rand(3, 3, 16, 16) * 2 - 1
+    with torch.no_grad():
+        plain = pipe.vae.encode(x).latent_dist.mode()
+    torch.testing.assert_close(unscaled(net.encode(x), pipe.vae.config), plain)
+    torch.testing.assert_close(net.pictures(net.encode(x)), pipe.vae.decode(plain).sample.detach().clamp(-1, 1))
