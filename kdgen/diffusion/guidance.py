@@ -119,7 +119,7 @@ class Guidance(nn.Module):
         scale = self.scale if self.scale is not None else append_dims(cond.pop("guidance"), x)
         if isinstance(scale, float | int) and scale == 1:
             return call(self.net, x, cond)
-        nothing = {name: value.to(cond[name]).expand_as(cond[name]) for name, value in self.null.items()}
+        nothing = {name: self.null[name].to(told).expand_as(told) for name, told in cond.items() if name in self.null}
         unconditional = call(self.net, x, {**cond, **nothing})
         conditional = call(self.net, x, cond)
         guided = torch.lerp(unconditional, conditional, scale)

@@ -125,9 +125,9 @@ def _others(name: str, folder: Path, own: tuple[str, ...], dtype: torch.dtype, w
     check_parts(folder, own)
     absent = [part for part, (library, _) in parts_of(folder).items() if library is None]
     halves = any(_halved(folder / part) for part in parts_of(folder).keys() - own)
-    kind = getattr(diffusers, name)
     try:
         with _silent():
+            kind = getattr(diffusers, name)
             pipe = kind.from_pretrained(folder, **dict.fromkeys([*absent, *own]), torch_dtype=dtype,
                                         variant="fp16" if halves else None, use_safetensors=True,
                                         local_files_only=True)  # fmt: skip
