@@ -15,6 +15,7 @@ from torch import Tensor
 from kdgen.data import derive, generator, shuffled
 from kdgen.diffusion import Guidance
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.drawing import captions_of
 from kdgen.models.model import Model, load
 from kdgen.models.parts import listening
 from kdgen.models.sampling import draw_told, told_rows
@@ -26,6 +27,9 @@ from kdgen.types.arguments import Count, NonNegative, Positive
 from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.utils.devices import device_of, pick_device
 from kdgen.utils.references import FilePath, ModelReference
+
+SAID = 24
+"""Prompts that a student says it was taught with: enough to draw it by where nobody gives others."""
 
 
 @register("task")
@@ -58,6 +62,7 @@ class LatentDiffusion(Diffuse):
     name: ClassVar[str] = "latent_diffusion"
     gives: ClassVar[Literal["latents"]] = "latents"
     pipeline_tag = "text-to-image"
+    group = "text_to_image"
     usual_methods: ClassVar[tuple[str, ...]] = ("output", "blocks", "feature", "attention", "relation")
 
     def __init__(
@@ -135,8 +140,9 @@ class LatentDiffusion(Diffuse):
         return net if self.guidance == 1 else Guidance(net, self.guidance, self.null).to(device_of(net))
 
     def describe(self) -> dict[str, Any]:
-        """Name, size and channels of the latents, how they are drawn, and classes where there are any."""
-        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": self.guidance}
+        """Name, size and channels of the latents, how they are drawn, and classes or some prompts, as there are."""
+        words = {"prompts": self.prompts[:SAID]} if self.prompts else {}
+        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": self.guidance, **words}
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""
@@ -179,6 +185,10 @@ class LatentDiffusion(Diffuse):
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Pictures from noise, of each prompt or class in turn; see the base."""
         return self.pipeline.pictures(self._drawn(self.guided(net), num_images, seed))
+
+    def captions(self, num_images: int) -> Sequence[str]:
+        """The prompts or classes of the first images, in turn."""
+        return captions_of(self.pipeline, {**self.pipeline.describe(), "prompts": self.prompts}, num_images)
 
     def _drawn(self, net: Net, num_images: int, seed: int) -> Tensor:
         sigmas = self.pipeline.levels(self.num_steps)
