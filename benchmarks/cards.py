@@ -17,7 +17,7 @@ SIDE = 220
 
 
 def main() -> None:
-    """Write one picture for each kind, in the order in which the page lists them."""
+    """Write one picture for each kind, called like it."""
     photographs = Photographs()
     index = list(photographs.names).index("chelsea")
     truth, _ = from_picture(Image.fromarray(photographs.picture(index)))
@@ -34,12 +34,12 @@ def main() -> None:
     coarse = torch.nn.functional.interpolate(small, other.shape[-2:])
     enlarged = torch.cat([coarse[..., :64], other[..., 64:]], -1)
     cards = {
-        "1-denoiser": to_pictures(denoised)[0],
-        "2-restorer": to_pictures(enlarged)[0],
-        "3-gan": sheet(to_pictures(load("gan").draw(9, seed=4)), columns=3),
-        "4-autoencoder": to_pictures(both)[0],
-        "5-diffusion": sheet(to_pictures(load("diffusion").draw(9, seed=1)), columns=3),
-        "6-few-steps": sheet(to_pictures(load("diffusion").draw(4, seed=12)), columns=2),
+        "denoiser": to_pictures(denoised)[0],
+        "restorer": to_pictures(enlarged)[0],
+        "gan": sheet(to_pictures(load("gan").draw(9, seed=4)), columns=3),
+        "vae": to_pictures(both)[0],
+        "diffusion": sheet(to_pictures(load("diffusion").draw(9, seed=1)), columns=3),
+        "few_steps": sheet(to_pictures(load("diffusion").draw(4, seed=12)), columns=2),
     }
     CARDS.mkdir(exist_ok=True)
     for name, picture in cards.items():

@@ -10,8 +10,11 @@ from kdgen import registry
 from kdgen.data import framed
 from kdgen.data.photographs import Photographs
 from kdgen.models.abilities import Scheduled
+from kdgen.models.drawing import captions_of
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import changes_images, task_class
+from kdgen.report.captions import information
+from kdgen.report.sample_grids import tiles
 from kdgen.types import UserError
 from kdgen.utils.convert import sheet, to_pictures
 from kdgen.utils.seed import generator
@@ -30,8 +33,10 @@ def gallery(model: Model, path: Path) -> None:
     A student that does neither leaves none.
     """
     try:
-        pictures = to_pictures(model.draw(DRAWN, seed=0, num_steps=_steps(model)))
-        sheet(pictures).save(path)
+        drawn = model.draw(DRAWN, seed=0, num_steps=_steps(model))
+        captions = captions_of(model.net, model.task, DRAWN)
+        pictures = tiles(drawn, captions) if captions else to_pictures(drawn)
+        sheet(pictures).save(path, pnginfo=information(captions))
     except UserError:
         if model.task.get("name") not in registry.names("task") or not changes_images(model.task):
             return

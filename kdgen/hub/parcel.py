@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from huggingface_hub import constants
+from PIL import Image
 
 from kdgen.hub.gallery import gallery
 from kdgen.hub.scan import objection, outside, without_paths
@@ -16,6 +17,7 @@ from kdgen.models.loading import BUNDLED
 from kdgen.models.model import Model, load
 from kdgen.recipe import Recipe, parse
 from kdgen.report import model_card as cards
+from kdgen.report.captions import description
 from kdgen.report.report import Report
 from kdgen.report.usage_snippets import needs_code
 from kdgen.types import Text, UserError, text
@@ -97,7 +99,7 @@ def packed(
         _name_others(parcel, parcel.run)
     model = load(student)
     gallery(model, folder / "gallery.png")
-    pictures = [name for name in ("samples.png", "gallery.png", "curves.png") if (folder / name).is_file()]
+    pictures = {name: _told(folder / name) for name in ("samples.png", "gallery.png") if (folder / name).is_file()}
     card = cards.card(parcel.report, parcel.recipe, config=parcel.config, repo=repo,
                       license=license or cards.licence(student), teacher=_teacher(parcel.recipe), pictures=pictures,
                       datasets=datasets)  # fmt: skip
@@ -106,6 +108,12 @@ def packed(
         raise UserError(text("push_card", "the model card {reason}: mend the recipe's name or the report's notes it "
                              "comes from", reason=reason))  # fmt: skip
     return parcel
+
+
+def _told(picture: Path) -> str:
+    """What a picture says that it is of."""
+    with Image.open(picture) as image:
+        return description(image)
 
 
 def _take_student(parcel: Parcel) -> None:

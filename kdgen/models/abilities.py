@@ -16,7 +16,7 @@ from kdgen.models.input_shape import Shaped
 from kdgen.models.parts import Drawn
 from kdgen.registry import Spec
 from kdgen.types import Net
-from kdgen.utils.conditions import Conditioned
+from kdgen.utils.conditions import Conditioned, conditions_of
 from kdgen.utils.hooks import Layered
 
 
@@ -270,6 +270,11 @@ def opaque(net: Net) -> list[Opaque]:
     return [module for module in net.modules() if isinstance(module, Opaque)]
 
 
+def reads_words(net: Net) -> TypeGuard[Guided]:
+    """Whether a net draws what words ask for, and not only a class or whatever it was trained on."""
+    return isinstance(net, Guided) and "words" in (conditions_of(net) or ())
+
+
 def encodes(net: Net) -> TypeGuard[Encoding]:
     """Whether a net encodes: by a method, or by a module within of that name, which not every Python finds by type."""
     return (isinstance(net, Encoding) or Encoding.encode.__name__ in net._modules) and callable(net.encode)
@@ -282,4 +287,5 @@ def decodes(net: Net) -> TypeGuard[Decoding]:
 
 __all__ = ["Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding", "Generating",
            "Guided", "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting", "Reparameterised", "Sampled",
-           "Scheduled", "Shaped", "Specified", "Stored", "Wrapper", "decodes", "encodes", "opaque"]  # fmt: skip
+           "Scheduled", "Shaped", "Specified", "Stored", "Wrapper", "decodes", "encodes", "opaque",
+           "reads_words"]  # fmt: skip

@@ -6,12 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdgen.models.abilities import Generating, Guided
+from kdgen.models.abilities import Generating, Guided, reads_words
 from kdgen.models.parts import Drawn
 from kdgen.models.task_arguments import task_class
 from kdgen.types import Net, UserError, text
 from kdgen.types.arguments import NonNegative, check_argument
-from kdgen.utils.conditions import conditions_of
 
 
 def draw_by_name(
@@ -49,6 +48,21 @@ def draw_by_name(
                                labels=labels, progress=progress)  # fmt: skip
 
 
+def captions_of(net: Net, task: Mapping[str, Any], num_images: int) -> list[str]:
+    """What each of the first images of a pipeline was asked for where nobody says: prompts or classes, in turn.
+
+    Args:
+        net: of any model; of those that are told neither there is nothing to say.
+        task: what the model says of its task.
+        num_images: how many.
+    """
+    if not isinstance(net, Guided):
+        return []
+    classes = [f"class {number}" for number in range(int(task.get("num_classes") or 0))]
+    turn = list(task.get("prompts", ())) if reads_words(net) else classes
+    return [turn[number % len(turn)] for number in range(num_images)] if turn else []
+
+
 def _labels(name: str, task: Mapping[str, Any], label: int | Sequence[int] | None) -> list[int] | None:
     """The classes to draw; None for all of them in turn, or of a model without classes."""
     if label is None:
@@ -68,16 +82,16 @@ def _words(
     net: Net, name: str, task: Mapping[str, Any], prompt: str | Sequence[str] | None, guidance: float | None
 ) -> dict[str, Any]:
     """What a pipeline is told beside a class, by argument; empty for any other model."""
-    reads = isinstance(net, Guided) and "words" in (conditions_of(net) or ())
+    reads = reads_words(net)
     if prompt is not None and not reads:
         raise UserError(text("draws_without_words", "{name} reads no words: leave prompt out, or name a model of a "
                              "text-to-image pipeline", name=name))  # fmt: skip
+    if guidance is None and isinstance(net, Guided):
+        guidance = task.get("guidance")
     if guidance is not None:
         if not isinstance(net, Guided):
             raise UserError(text("draws_unguided", "{name} takes no guidance: leave it out", name=name))
         check_argument(name, "guidance", float(guidance), NonNegative)
-    elif isinstance(net, Guided):
-        guidance = task.get("guidance")
     if not reads:
         return {} if guidance is None else {"guidance": guidance}
     prompts = [prompt] if isinstance(prompt, str) else list(prompt or task.get("prompts", ()))

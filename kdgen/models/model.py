@@ -140,7 +140,7 @@ class Model(nn.Module):
             prompt: what a model of words is asked for, or several that come in turn; the empty one asks for nothing. If
                 not given those that the model says it was taught with.
             guidance: how far a pipeline goes from nothing towards what it is told, and past it; 1 is no further, and by
-                default it is the pipeline's own.
+                default it is what the model says that it was taught to be drawn with, or else the pipeline's own.
             progress: told, as it goes on, how many are drawn and of how many.
 
         Returns:

@@ -1,13 +1,15 @@
 """Images, or latents of some, drawn by a net from seeded noise: the same however many, for models and for tasks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kdgen.diffusion import karras_sigmas, sample
 from kdgen.diffusion.few_steps import FewSampler, Table, sample_few, trailing_sigmas
-from kdgen.models.abilities import Stepping
+from kdgen.models.abilities import Sampled, Stepping
 from kdgen.models.parts import IMAGES, Drawn, at_once, in_parts
 from kdgen.types import Net
 from kdgen.utils.conditions import call
@@ -103,6 +105,24 @@ def told_rows(told: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
     """What images ``index`` ``(B,)`` are told: rows that come again behind the last, in float32 where they are half."""
     rows = {name: value[index % len(value)] for name, value in told.items()}
     return {name: value.float() if value.is_floating_point() else value for name, value in rows.items()}
+
+
+@contextmanager
+def counting(net: Net) -> Iterator[list[int]]:
+    """While open, how many images each call is of, of a net or of the module within that its own way to draw calls.
+
+    Those that guidance asks for a second time, told nothing, are among them.
+    """
+    counts = list[int]()
+
+    def note(module: Any, args: Any, out: Any) -> None:
+        counts.append(len(out if isinstance(out, Tensor) else out[0]))
+
+    hook = (net.sampled_module() if isinstance(net, Sampled) else net).register_forward_hook(note)
+    try:
+        yield counts
+    finally:
+        hook.remove()
 
 
 def starting_noise(shape: Sequence[int], num_images: int, seed: int) -> Tensor:

@@ -28,7 +28,14 @@ def unet(widths: tuple[int, ...] | None = None, *, few: bool = False, **more: An
 
 def told(student: Spec, *stages: Stage, name: str, seconds: float, few: tuple[int, ...] = (), **task: Any) -> Recipe:
     """A recipe whose teacher is the bundled text-to-image model under guidance, and draws in 50 steps."""
-    args: dict[str, Any] = {"model": TEACHER, "guidance": SCALE, "num_latents": 1500, "num_steps": 50, **task}
+    args: dict[str, Any] = {
+        "model": TEACHER,
+        "guidance": SCALE,
+        "num_latents": 500,
+        "num_images": 200,
+        "num_steps": 50,
+        **task,
+    }
     args |= {"steps": [*few], "mean": 0.3, "std": 1.8} if few else {"mean": 0.3, "std": 1.4}
     return Recipe(
         name=name, task=Spec(name="latent_few_steps" if few else "latent_diffusion", args=args), teacher=TEACHER,
@@ -52,31 +59,31 @@ def along(name: str = "few steps", **more: Any) -> Stage:
 @register("preset")
 def text_small() -> Recipe:
     """Words: a quarter of the multiply-accumulates, and no second call for guidance."""
-    return told(unet(NARROW), narrowing(), name="text-small", seconds=300)
+    return told(unet(NARROW), narrowing(), name="text-small", seconds=240)
 
 
 @register("preset")
 def text_few() -> Recipe:
     """Words: two steps without guidance in place of fifty guided ones, by the same net."""
-    return told(unet(few=True), along(), name="text-few", seconds=300, few=(2, 1, 4, 8))
+    return told(unet(few=True), along(), name="text-few", seconds=240, few=(2, 1, 4, 8))
 
 
 @register("preset")
 def text_small_few() -> Recipe:
     """Words: a quarter of the multiply-accumulates and four steps, first narrow and then few."""
     stages = narrowing(share=0.5), along(share=0.5)
-    return told(unet(NARROW, few=True), *stages, name="text-small-few", seconds=400, few=(4, 2, 1, 8))
+    return told(unet(NARROW, few=True), *stages, name="text-small-few", seconds=300, few=(4, 2, 1, 8))
 
 
 @register("preset")
 def text_lora() -> Recipe:
     """Words: four steps by adapters of the same net, which any pipeline of it loads."""
     args: dict[str, Any] = {"model": TEACHER, "rank": 4, "scheduler": unet(few=True).args["scheduler"]}
-    return told(Spec(name="lora", args=args), along(lr=2e-3), name="text-lora", seconds=300, few=(4, 2, 1, 8))
+    return told(Spec(name="lora", args=args), along(lr=2e-3), name="text-lora", seconds=240, few=(4, 2, 1, 8))
 
 
 @register("preset")
 def text_guidance() -> Recipe:
     """Words: one call a step at whatever guidance, of which the net is told the scale."""
     guided = Stage(name="guidance", methods=(Guidance(name="output"),), lr=5e-4, final=0.05)
-    return told(unet(guidance_dim=32), guided, name="text-guidance", seconds=300, guidance=[1.0, 8.0])
+    return told(unet(guidance_dim=32), guided, name="text-guidance", seconds=240, guidance=[1.0, 8.0])

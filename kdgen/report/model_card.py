@@ -31,7 +31,7 @@ def card(
     repo: str | None = None,
     license: str | None = None,
     teacher: Path | None = None,
-    pictures: Sequence[str] = (),
+    pictures: Mapping[str, str] | None = None,
     datasets: Sequence[str] = (),
 ) -> str:
     """The card of a student, in Markdown with the Hub's metadata. Only measured figures are on it.
@@ -43,7 +43,7 @@ def card(
         repo: its id on the Hub, if it has one.
         license: of the student in the Hub's words, e.g. ``apache-2.0``; by default ``unknown``.
         teacher: the folder that the teacher was loaded from, whose card tells the teacher's licence.
-        pictures: names of pictures beside the card.
+        pictures: names of pictures beside the card, and what each of these says that it is of.
         datasets: ids of those on the Hub that the student was trained on, where there are any.
     """
     assert config is not None or recipe is not None, "a card is of something"
@@ -59,7 +59,7 @@ def card(
     if needs_code(net):
         parts.append(f"**Its net, `{net.name}`, is no part of kdgen: nobody can open it without that code.** Exported "
                      "by `kdgen export --format onnx` it opens without.")  # fmt: skip
-    parts += [f"![{picture.partition('.')[0]}]({picture})" for picture in pictures if picture != "curves.png"]
+    parts += [_picture(name, told) for name, told in (pictures or {}).items()]
     if report is not None:
         table = report.to_markdown().replace(f"# {report.task}", "", 1).strip()
         parts += ["## Figures", table]
@@ -159,6 +159,12 @@ def _opening(report: Report | None, recipe: Recipe | None, net: Spec, kind: str)
     start = recipe.init.name or recipe.init.file if isinstance(recipe.init, Checkpoint) else recipe.init
     further = "" if start in STARTS else f", trained further from `{start}`"
     return f"A `{net}` made by kdgen with {teacher}{further}, for {report.task if report else recipe.task}."
+
+
+def _picture(name: str, told: str) -> str:
+    """A picture beside the card, with what is told of it in its place; brackets would end that."""
+    alt = ": ".join(filter(None, (name.partition(".")[0], told.replace("[", "(").replace("]", ")"))))
+    return f"![{alt}]({name})"
 
 
 def _use(repo: str, kind: str, net: Spec, task: Mapping[str, Any]) -> str:

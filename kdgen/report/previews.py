@@ -54,7 +54,7 @@ class Previews:
             if self.teacher is not None and not self._drawings:
                 self._drawings = {"teacher": self.task.draw_teacher(self.teacher, num_images=SHOWN)}
             drawn = {**self._drawings, "student": self.task.draw(student, num_images=SHOWN)}
-            sample_grids.drawings(partial, drawn)
+            sample_grids.drawings(partial, drawn, self.task.captions(SHOWN))
         if partial.exists():
             partial.replace(whole)
             keep(self.folder / "previews", whole, step)

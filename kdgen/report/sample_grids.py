@@ -1,7 +1,7 @@
 """The pictures of a run: nets side by side on evaluation images, and the curves of training."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from kdgen.models import tiling
+from kdgen.report.captions import captioned, information
 from kdgen.types import Batch
 from kdgen.utils.convert import sheet, to_pictures
 from kdgen.utils.devices import evaluating
@@ -27,6 +28,9 @@ CROP = 96
 TILE = ZOOM * CROP
 DRAWN = 24
 """How many images of a net are shown."""
+
+CAPTIONED = 128
+"""Side of an image that has a caption, in pixels."""
 
 GAP = 8
 LINE = 24
@@ -55,6 +59,10 @@ class Drawn(Protocol):
         """The same of the teacher, which may draw in a way of its own."""
         ...
 
+    def captions(self, num_images: int) -> Sequence[str]:
+        """What each of the first images was asked for, in words; nothing where nothing is asked."""
+        ...
+
 
 def picture(
     path: Path, task: object, nets: Mapping[str, nn.Module], *, reference: nn.Module | None = None, seed: int = 0
@@ -67,16 +75,18 @@ def picture(
         samples(path, task, nets, seed=seed)
     elif isinstance(task, Drawn):
         ways = {name: task.draw_teacher if net is reference else task.draw for name, net in nets.items()}
-        drawings(path, {name: draw(nets[name], num_images=DRAWN, seed=seed) for name, draw in ways.items()})
+        drawn = {name: draw(nets[name], num_images=DRAWN, seed=seed) for name, draw in ways.items()}
+        drawings(path, drawn, task.captions(DRAWN))
 
 
-def drawings(path: Path, images: Mapping[str, Tensor]) -> None:
-    """Write a picture of images ``(N, C, H, W)`` in [-1, 1] by caption: a block for each, the same place one latent."""
+def drawings(path: Path, images: Mapping[str, Tensor], captions: Sequence[str] = ()) -> None:
+    """Write a picture of images ``(N, C, H, W)`` in [-1, 1] by name: a block for each, the same place one latent.
+
+    With ``captions``, N of them, each image has its own below it, and the file tells them.
+    """
     blocks = []
     for caption, drawn in images.items():
-        side = drawn.shape[-1] * max(TILE // 4 // drawn.shape[-1], 1)
-        tiles = [tile.resize((side, side), Image.Resampling.NEAREST) for tile in to_pictures(drawn)]
-        grid = sheet(tiles, columns=4).convert("RGB")
+        grid = sheet(tiles(drawn, captions), columns=4).convert("RGB")
         block = Image.new("RGB", (grid.width + GAP, grid.height + LINE + GAP), "white")
         _text(ImageDraw.Draw(block), (2, 2), _title(caption), room=grid.width, bold=True)
         block.paste(grid, (0, LINE))
@@ -86,7 +96,21 @@ def drawings(path: Path, images: Mapping[str, Tensor]) -> None:
     for block in blocks:
         canvas.paste(block, (left, 0))
         left += block.width
-    canvas.save(path, format="PNG")
+    canvas.save(path, format="PNG", pnginfo=information(captions))
+
+
+def tiles(drawn: Tensor, captions: Sequence[str] = ()) -> list[Image.Image]:
+    """Images ``(N, C, H, W)`` in [-1, 1] as pictures of a size to be seen; of one size with captions below them."""
+    if not captions:
+        side = drawn.shape[-1] * max(TILE // 4 // drawn.shape[-1], 1)
+        return [tile.resize((side, side), Image.Resampling.NEAREST) for tile in to_pictures(drawn)]
+    return captioned([_tile(picture) for picture in to_pictures(drawn)], captions)
+
+
+def _tile(picture: Image.Image) -> Image.Image:
+    """A picture as wide as its caption, its pixels as squares where that comes out even."""
+    way = Image.Resampling.NEAREST if CAPTIONED % picture.width == 0 else Image.Resampling.LANCZOS
+    return picture.resize((CAPTIONED, CAPTIONED), way)
 
 
 def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: int = 0, limit: int = 3) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from kdgen.data import derive
 from kdgen.metrics import distances, extractor
-from kdgen.models.abilities import Sampled
+from kdgen.models.abilities import reads_words
 from kdgen.models.model import Model
-from kdgen.models.sampling import CALL
+from kdgen.models.sampling import CALL, counting
 from kdgen.models.task_arguments import task_class
 from kdgen.types import UserError, text
 from kdgen.utils.cache import cache_folder, kept_array, short_hash
@@ -61,6 +61,7 @@ def step_curve(
     num_images: int = 500,
     features: str = "features32",
     seed: int = 0,
+    prompts: Sequence[str] | None = None,
 ) -> Iterator[Point]:
     """Measure a teacher at each number of steps, then its students at theirs.
 
@@ -75,51 +76,57 @@ def step_curve(
         num_images: drawn for each point.
         features: extractor of the features that are compared.
         seed: of the noise.
+        prompts: what models of words are asked for, in turn; by default what a student says it was taught with.
 
     Yields:
         the points as they are measured.
 
     Raises:
-        UserError: for a model that is of no diffusion.
+        UserError: for a model that is of no diffusion, and for one of words where there are no prompts.
     """
     for name, model in {"the teacher": teacher, **students}.items():
         if not draws_in_steps(model):
             raise UserError(text("curve_of_diffusion", "the curve of steps is of diffusion models, and {name} is none: "
                              "leave it out", name=name))  # fmt: skip
     look = extractor(features)
-    target = look(_kept(teacher, steps[-1], num_images, derive(seed, "reference")))
+    told = prompts or next(filter(None, (model.task.get("prompts") for model in (*students.values(), teacher))), ())
+    target = look(_kept(teacher, steps[-1], num_images, derive(seed, "reference"), told))
     for number in steps:
-        yield _point(teacher, teacher.name, number, _kept(teacher, number, num_images, seed), target, features)
+        drawn = _kept(teacher, number, num_images, seed, told)
+        yield _point(teacher, teacher.name, number, drawn, target, features, told)
     for name, student in students.items():
         for number in sorted(student.task.get("steps", STUDENT_STEPS)):
-            yield _point(student, name, number, _draw(student, number, num_images, seed), target, features)
+            drawn = _draw(student, number, num_images, seed, told)
+            yield _point(student, name, number, drawn, target, features, told)
 
 
-def _point(model: Model, name: str, steps: int, images: Tensor, target: Tensor, features: str) -> Point:
-    calls = []
-    counted = model.net.sampled_module() if isinstance(model.net, Sampled) else model.net
-    model.draw(1, num_steps=steps)
-    hook = counted.register_forward_hook(lambda *_: calls.append(1))
+def _point(
+    model: Model, name: str, steps: int, images: Tensor, target: Tensor, features: str, prompts: Sequence[str]
+) -> Point:
+    asked = prompts if reads_words(model.net) else None
+    model.draw(1, num_steps=steps, prompt=asked)
     started = time.perf_counter()
-    model.draw(TIMED, num_steps=steps)
+    with counting(model.net) as counts:
+        model.draw(TIMED, num_steps=steps, prompt=asked)
     seconds = (time.perf_counter() - started) / TIMED
-    hook.remove()
     figures = distances(extractor(features)(images), target, name=features)
-    return Point(model=name, steps=steps, calls=len(calls), seconds=seconds, figures=figures)
+    return Point(model=name, steps=steps, calls=sum(counts) // TIMED, seconds=seconds, figures=figures)
 
 
-def _kept(model: Model, steps: int, num_images: int, seed: int) -> Tensor:
+def _kept(model: Model, steps: int, num_images: int, seed: int, prompts: Sequence[str]) -> Tensor:
     """What ``_draw`` gives, from disk where it is."""
-    key = json.dumps([1, model.fingerprint(), steps, num_images, seed])
+    told = [str(model.home), *prompts] if reads_words(model.net) else []
+    key = json.dumps([1, model.fingerprint(), steps, num_images, seed, *told])
     path = cache_folder("drawings") / f"{short_hash(key)}.npy"
-    draw = partial(_draw, model, steps, num_images, seed)
+    draw = partial(_draw, model, steps, num_images, seed, prompts)
     return torch.from_numpy(kept_array(path, lambda: draw().numpy(), lambda kept: len(kept) == num_images))
 
 
-def _draw(model: Model, steps: int, num_images: int, seed: int) -> Tensor:
+def _draw(model: Model, steps: int, num_images: int, seed: int, prompts: Sequence[str]) -> Tensor:
     """Images ``(num_images, C, H, W)``, some at a time, each lot with a seed of its own."""
+    asked = prompts if reads_words(model.net) else None
     parts = [
-        model.draw(min(CALL, num_images - start), seed=derive(seed, "lot", start), num_steps=steps)
+        model.draw(min(CALL, num_images - start), seed=derive(seed, "lot", start), num_steps=steps, prompt=asked)
         for start in range(0, num_images, CALL)
     ]
     return torch.cat(parts)

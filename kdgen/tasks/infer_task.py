@@ -77,7 +77,7 @@ def measuring_task(
     elif (name := name or made_for) == "denoise" and use is None:
         words, built = _denoising(models, data, sigma)
     else:
-        told = dict(use.args) if use else _told(first, name)
+        told = dict(use.args) if use else {**_told(first, name), **_pipeline(teacher or first, name)}
         words, built = _task(name, told, data, sigma, num_images)
     check_fit(Spec(name=name), built, [built.example()], parties)
     return words, built
@@ -87,6 +87,12 @@ def described_task(model: Model) -> Spec:
     """The task that a model says it was made for, with its arguments."""
     name = task_name(model.task)
     return Spec(name=name, args=_told(model, name))
+
+
+def _pipeline(model: Model, name: str) -> dict[str, Any]:
+    """The folder of a model, for a task that draws and decodes as the pipeline in it does."""
+    whole = registry.accepts("task", name, "model") and model.home is not None
+    return {"model": str(model.home)} if whole else {}
 
 
 def _told(model: Model, name: str) -> dict[str, Any]:

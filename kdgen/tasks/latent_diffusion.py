@@ -17,6 +17,7 @@ from kdgen.data.source import ImageSource
 from kdgen.diffusion import HowGuided
 from kdgen.diffusion.few_steps import FewSampler
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.drawing import captions_of
 from kdgen.models.model import Model, load
 from kdgen.models.parts import listening
 from kdgen.models.sampling import draw_few, told_rows
@@ -32,6 +33,9 @@ from kdgen.utils.references import FilePath, ModelReference
 
 PROMPTS = "prompts.txt"
 """A file in a pipeline's folder, of what it was told where it was trained."""
+
+SAID = 24
+"""Prompts that a student says it was taught with: enough to draw it by where nobody gives others."""
 
 
 @register("task")
@@ -69,6 +73,7 @@ class LatentDiffusion(Diffuse):
     name: ClassVar[str] = "latent_diffusion"
     gives: ClassVar[Literal["latents"]] = "latents"
     pipeline_tag = "text-to-image"
+    group = "text_to_image"
     usual_methods: ClassVar[tuple[str, ...]] = ("output", "blocks", "feature", "attention", "relation")
 
     def __init__(
@@ -156,14 +161,14 @@ class LatentDiffusion(Diffuse):
         return self.pipeline.null(away) if isinstance(away, str) else self.pipeline.null()
 
     def describe(self) -> dict[str, Any]:
-        """Name, size and channels of the latents, how a student draws, and classes where there are any.
+        """Name, size and channels of the latents, how a student draws, and classes or some prompts, as there are.
 
         One that was taught to need no guidance draws without.
         """
-        how = self.guidance
+        how, words = self.guidance, {"prompts": self.prompts[:SAID]} if self.prompts else {}
         taught = how is not None and how.distilled and not how.ranges
         scale = {} if how is None else {"guidance": 1.0 if taught else how.usual}
-        return {**self.pipeline.describe(), "num_steps": self.num_steps, **scale}
+        return {**self.pipeline.describe(), "num_steps": self.num_steps, **scale, **words}
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""
@@ -227,6 +232,10 @@ class LatentDiffusion(Diffuse):
     def draw(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Pictures from noise, of each prompt or class in turn; see the base."""
         return self.pipeline.pictures(self._drawn(self.as_drawn(net), num_images, seed))
+
+    def captions(self, num_images: int) -> Sequence[str]:
+        """The prompts or classes of the first images, in turn."""
+        return captions_of(self.pipeline, {**self.pipeline.describe(), "prompts": self.prompts}, num_images)
 
     def _drawn(self, net: Net, num_images: int, seed: int) -> Tensor:
         return self._drawn_at(self.pipeline.levels(self.num_steps), "euler", net, num_images, seed)

@@ -129,6 +129,10 @@ class Task(Protocol):
         pictures = batch.x.float().flatten(0, -4)
         return F.interpolate(pictures, tuple(target[-2:]), mode="bicubic", antialias=True).view(-1, *target)
 
+    def captions(self, num_images: int) -> Sequence[str]:
+        """What each of the first images that it draws was asked for, in words; nothing where nothing is asked."""
+        return ()
+
     @classmethod
     def degrade(
         cls, images: Tensor, facts: Mapping[str, Any], *, sigma: float = 25.0, strength: float = 0.5, random: Generator

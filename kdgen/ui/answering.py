@@ -21,13 +21,14 @@ from kdgen.registry import Spec
 from kdgen.report.inferred import recipe_for
 from kdgen.report.report import Report
 from kdgen.types import UserError, text
-from kdgen.ui import choices, comparing, picture_files, teacher_files
+from kdgen.ui import choices, comparing, drawn, picture_files, teacher_files
 from kdgen.ui.comparing import Options
 from kdgen.ui.limits import Limits
 from kdgen.ui.side_by_side import Shown
 from kdgen.ui.uploads import framed, open_full
 from kdgen.ui.visitors import check_facts
 from kdgen.ui.worker import Named, resident
+from kdgen.utils.conditions import conditions_of
 
 KEPT, KEPT_BYTES = 12, 10**9
 """Models that are kept, and bytes of their parameters."""
@@ -49,9 +50,7 @@ def show(
     if changes:
         shown = comparing.on_photograph(found, photo, options, mask)
     else:
-        shown = comparing.on_latents(
-            found, num_images=options.num_images, seed=options.seed, num_steps=options.num_steps
-        )
+        shown = drawn.side_by_side_of(_drawings(tuple(models), options))
     return list(found), shown
 
 
@@ -66,15 +65,29 @@ def full_size(
     return comparing.full_size(found, photo, folder, options, mask, most=limits.full_pixels)
 
 
+def measure(models: tuple[Named, ...], options: Options) -> Report:
+    """Cost and quality of models: of those that draw in latents by what they drew, of others on images of the task."""
+    found = _loaded(models)
+    if drawn.of_latents(found):
+        return drawn.measured(found, _drawings(models, options), options)
+    return _measured(models, options.sigma)
+
+
 @lru_cache(maxsize=64)
-def measure(models: tuple[Named, ...], sigma: float) -> Report:
-    """Cost and quality of models."""
+def _measured(models: tuple[Named, ...], sigma: float) -> Report:
     return comparing.measured(_loaded(models), sigma=sigma)
 
 
+@lru_cache(maxsize=1)
+def _drawings(models: tuple[Named, ...], options: Options) -> dict[str, drawn.Drawn]:
+    """What models draw: the last is kept, for whoever measures it next."""
+    return drawn.drawings(_loaded(models), options)
+
+
 def task(named: Named) -> dict[str, Any]:
-    """What a model was made for."""
-    return dict(_model(named).task)
+    """What a model was made for, and under ``told`` which conditions its net reads."""
+    model = _model(named)
+    return {**model.task, "told": sorted(conditions_of(model.net) or ())}
 
 
 def costs(task: str, student: str, teacher: Named) -> tuple[choices.Cost, choices.Cost]:

@@ -178,6 +178,8 @@ def endpoints(runs: Runs, models: Models) -> None:
         session: str,
         strength: float = 0.5,
         mask: str | None = None,
+        prompt: str = "",
+        guidance: float | None = None,
     ) -> tuple[TeacherOutput, Any]:
         """Compare models on one input.
 
@@ -187,16 +189,19 @@ def endpoints(runs: Runs, models: Models) -> None:
             sigma: Noise added to it, in 8-bit units.
             seed: Of the noise or the latents.
             num_images: How many images models draw, 64 at most unless this app says otherwise.
-            num_steps: Steps of students made to draw in few, 100 at most unless this app says otherwise.
+            num_steps: Of students made to draw in few and of text-to-image models; 0 is as many as each was made for.
             session: The session that run:ID belongs to.
             strength: Of other damage done to it, which the models undo: 0 is the least they were made for, 1 the most.
             mask: For inpainters, a picture as large as the photograph, white where that is missing; else by chance.
+            prompt: What text-to-image models are asked for, all of them the same, from the same noise.
+            guidance: Scale of classifier-free guidance, 1 for none; left out it is each model's own.
 
         Returns:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
         options = comparing.Options.within(runs.limits, sigma=sigma, strength=strength, seed=seed,
-                                           num_images=num_images, num_steps=num_steps)  # fmt: skip
+                                           num_images=num_images, num_steps=num_steps, prompt=prompt,
+                                           guidance=guidance)  # fmt: skip
         session = session or new_session()
         named = models.named_all(names.split(","), session)
         if len(named) < 2:
@@ -210,7 +215,7 @@ def endpoints(runs: Runs, models: Models) -> None:
                                      "or name one that fills it in"))  # fmt: skip
             missing = brush.drawn(mask, photo.size, runs.limits)
         _, shown = models.worker.call("show", named, photo, options, missing)
-        report = models.worker.call("measure", named, options.sigma)
+        report = models.worker.call("measure", named, options)
         return report.model_dump(mode="json"), shown.sheet
 
     named = {"presets": list_presets, "distill": distill, "status": status, "runs": list_runs, "stop": stop,
@@ -222,8 +227,9 @@ def endpoints(runs: Runs, models: Models) -> None:
         listed, owner = gr.Textbox("denoiser", label="models"), gr.Textbox(label="session")
         photograph, zipped = gr.File(label="photograph", type="filepath"), gr.File(label="student")
         sigma, seed = gr.Number(25, label="sigma"), gr.Number(0, label="seed", precision=0)
-        count, steps = gr.Number(16, label="num_images", precision=0), gr.Number(1, label="num_steps", precision=0)
+        count, steps = gr.Number(16, label="num_images", precision=0), gr.Number(0, label="num_steps", precision=0)
         strength, mask = gr.Number(0.5, label="strength"), gr.File(label="mask", type="filepath")
+        prompt, guidance = gr.Textbox("", label="prompt"), gr.Number(None, label="guidance")
         table, sheet = gr.JSON(label="report"), gr.Image(label="picture", format="png")
         bringing = [gr.File(label="file", type="filepath"), gr.Textbox("", label="declaration"),
                     gr.Textbox("", label="session")]  # fmt: skip
@@ -235,8 +241,8 @@ def endpoints(runs: Runs, models: Models) -> None:
         _describe(gr.Button("export").click(export, exporting, [gr.File(label="file"), parity], api_name="export",
                                             concurrency_limit=2), export)  # fmt: skip
         comparison = gr.Button("compare").click(
-            compared, [listed, photograph, sigma, seed, count, steps, owner, strength, mask], [table, sheet],
-            api_name="compare",
+            compared, [listed, photograph, sigma, seed, count, steps, owner, strength, mask, prompt, guidance],
+            [table, sheet], api_name="compare",
             concurrency_limit=1, concurrency_id="compare",
         )  # fmt: skip
         _describe(comparison, compared)

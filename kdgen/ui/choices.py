@@ -10,7 +10,6 @@ from typing import Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
-import kdgen.training.registered  # noqa: F401
 from kdgen import registry
 from kdgen.metrics import cost
 from kdgen.models.hub_cache.ids import MODELS
@@ -22,8 +21,8 @@ from kdgen.recipe import CacheSpec, Guidance, Recipe, Stage, override
 from kdgen.registry import Spec
 from kdgen.report.propose import propose
 from kdgen.types import UserError, text
+from kdgen.ui.shelves import CLASSES, SHELVES
 from kdgen.ui.visitors import LARGEST, LARGEST_OTHER, LEAST
-from kdgen.ui.words import ENGLISH
 from kdgen.utils.cache import short_hash
 from kdgen.utils.convert import write_text
 from kdgen.utils.schema import Strict
@@ -31,7 +30,8 @@ from kdgen.utils.schema import Strict
 LEAST_STEP = 1e-9
 """What a number that is to be above a bound is above it at least."""
 
-CLASSES = [task_class({"name": name}) for name in registry.having("task")]
+OWN = ("name", "prompts")
+"""What a task takes over from no teacher: a model says but some of the prompts that it was taught with."""
 
 
 def presets_of(kind: str) -> list[str]:
@@ -46,11 +46,7 @@ def presets_of(kind: str) -> list[str]:
     return sorted(found, key=lambda name: (name not in usual, name))
 
 
-KINDS = {
-    kind: [task for task in CLASSES if task.group == kind]
-    for kind in (word.removeprefix("kind_") for word in ENGLISH if word.startswith("kind_"))
-    if presets_of(kind)
-}
+KINDS = {kind: tasks for kind, tasks in SHELVES.items() if presets_of(kind)}
 """What can be distilled, and the tasks that belong to it."""
 
 METHODS = {kind: tasks[0].usual_methods for kind, tasks in KINDS.items()}
@@ -177,7 +173,7 @@ def compose(
     task = recipe.task
     if base is None and teacher != recipe.teacher:
         args = _renamed(task.args, str(recipe.teacher).partition("#")[0], teacher.partition("#")[0])
-        shapes = {key: value for key, value in (described or {}).items() if key in args and key != "name"}
+        shapes = {key: value for key, value in (described or {}).items() if key in args and key not in OWN}
         task = Spec(name=task.name, args={**args, **shapes})
     stages = recipe.stages
     if base is None or (list(methods), ratio, alpha) != (methods_of(usual), *ratio_of(usual)):

@@ -11,9 +11,10 @@ import gradio as gr
 from PIL import Image
 
 from kdgen.models.task_arguments import changes_images, task_class
+from kdgen.report.captions import shortened
 from kdgen.report.report import Report
 from kdgen.types import UserError
-from kdgen.ui import brush, comparing, markup
+from kdgen.ui import brush, comparing, markup, prompting
 from kdgen.ui.charts import tradeoff_chart
 from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST, Pictures
@@ -23,7 +24,7 @@ from kdgen.ui.side_by_side import Shown
 from kdgen.ui.theme import backgrounds
 from kdgen.ui.undone import is_graded, specialists
 from kdgen.ui.visitors import STUDENTS, TEACHERS
-from kdgen.ui.words import say, words_for
+from kdgen.ui.words import say, translated, words_for
 
 PATIENCE = 20.0
 """Seconds to learn what models read, before every input is shown."""
@@ -86,11 +87,12 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
                     strength = gr.Slider(0, 1, 0.5, step=0.05, label=say("strength"), info=say("strength_info"),
                                          visible=False, elem_id="kd-strength")  # fmt: skip
                     noisy = gr.Checkbox(False, label=say("noisy"), info=say("noisy_info"))
+            asking = prompting.panel()
             with gr.Group(elem_classes="kd-card") as chance, gr.Row():
                 seed = gr.Number(0, label=say("seed"), info=say("seed_info"), precision=0, min_width=140)
                 count = gr.Slider(4, limits.images, 16, step=4, label=say("num_images"), info=say("num_images_info"),
                                   visible=False)  # fmt: skip
-                steps = gr.Slider(1, 8, 1, step=1, label=say("num_steps"), info=say("num_steps_info"),
+                steps = gr.Slider(0, 50, 0, step=1, label=say("num_steps"), info=say("num_steps_info"),
                                   visible=False)  # fmt: skip
             notice = gr.HTML(elem_id="kd-compare-notice")
             go = gr.Button(say("compare"), variant="primary", size="lg", elem_id="kd-compare")
@@ -107,23 +109,29 @@ def tab(models: Models, students: Sequence[str]) -> Comparing:
                                 elem_id="kd-full-files")  # fmt: skip
     upload.upload(_taken(pictures), [upload], [photo, paint, named, notice, example], api_visibility="private",
                   show_progress="minimal")  # fmt: skip
-    inputs = [chosen, named, sigma, strength, noisy, seed, paint, count, steps]
+    inputs = [chosen, named, sigma, strength, noisy, seed, paint, count, steps, *asking.given]
     outputs = [notice, slider, caption, figures, sheet]
     run = _run(models, pictures)
     full.click(_full(models, pictures), inputs[:7], [notice, files], api_visibility="private",
                show_progress="minimal", concurrency_id="compare")  # fmt: skip
     chosen.change(_suited(models, pictures), [chosen, named],
-                  [picture, damage, sigma, strength, photo, painting, count, steps, large, chance, paint],
+                  [picture, damage, sigma, strength, photo, painting, count, steps, large, chance, paint,
+                   *asking.shown],
                   api_visibility="private", show_progress="hidden", queue=False)  # fmt: skip
-    go.click(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_limit=1,
-             concurrency_id="compare")  # fmt: skip
+    shows: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal", "concurrency_id": "compare"}
+    go.click(run, inputs, outputs, concurrency_limit=1, **shows)
+    asking.prompt.submit(run, inputs, outputs, **shows)
+    asking.prompt.input(None, None, [asking.examples], js="() => null", api_visibility="private", queue=False)
+    asking.examples.input(
+        None, [asking.examples], [asking.prompt], js="(a) => a", api_visibility="private", queue=False
+    ).then(run, inputs, outputs, **shows)
     example.input(
         lambda name: [*_both(comparing.photographs().get(name)), name],
         [example],
         [photo, paint, named],
         api_visibility="private",
         queue=False,
-    ).then(run, inputs, outputs, api_visibility="private", show_progress="minimal", concurrency_id="compare")
+    ).then(run, inputs, outputs, **shows)
     return Comparing(chosen, run, inputs, outputs)
 
 
@@ -142,29 +150,35 @@ def _suited(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
     """Shows the inputs that the chosen models read.
 
     These are a photograph, to be painted on for models that are told what is missing; how it is damaged; how many
-    images are drawn, in how many steps.
+    images are drawn, in how many steps, of which words.
     """
 
     def suited(references: list[str], name: str, request: gr.Request) -> list[Any]:
         told, under = False, None
-        local = [reference for reference in references or () if "/" not in reference]  # not of the Hub
+        hub = [reference for reference in references or () if "/" in reference and reference[0] not in "/~"]
+        local = [reference for reference in references or () if reference not in hub]
         try:
             tasks = [models.task(reference, session_of(request), wait=PATIENCE) for reference in local]
         except UserError:
             tasks = []
-        if not tasks or len(local) < len(references):
+        known = bool(tasks) and not hub
+        if not known:
             shown = [True, True, True, True, True, False, True, True, True, True]
         else:
             kinds = [task_class(task) for task in tasks]
             change, told = any(map(changes_images, tasks)), any(map(brush.told_a_mask, specialists(tasks)))
             sigma, strengths = any(kind.takes_sigma for kind in kinds), [kind.takes_strength for kind in kinds]
             graded = any(map(is_graded, specialists(compress(tasks, strengths))))
-            few, large = any("sampler" in task for task in tasks), change and any(kind.tiled for kind in kinds)
+            few = any("sampler" in task for task in tasks) or any(
+                kind.draws and kind.gives == "latents" for kind in kinds
+            )
+            large = change and any(kind.tiled for kind in kinds)
             shown = [change, sigma or any(strengths), sigma, graded, not told, told, not change, few, large,
                      sigma or graded or few or not change]  # fmt: skip
         with suppress(UserError):
             under = brush.on(pictures.get(name, session_of(request))) if told else None
-        return [*(gr.update(visible=each) for each in shown), gr.skip() if under is None else under]
+        return [*(gr.update(visible=each) for each in shown), gr.skip() if under is None else under,
+                *prompting.suited(tasks if known else None)]  # fmt: skip
 
     return suited
 
@@ -173,13 +187,15 @@ def _run(models: Models, pictures: Pictures) -> Callable[..., Iterator[list[Any]
     limits = models.runs.limits
 
     def run(references: list[str], picture: str, sigma: float, strength: float, noisy: bool, seed: float,
-            painted: list[str], count: float, steps: float, request: gr.Request) -> Iterator[list[Any]]:  # fmt: skip
+            painted: list[str], count: float, steps: float, prompt: str, own: bool, guidance: float,
+            request: gr.Request) -> Iterator[list[Any]]:  # fmt: skip
         words = words_for(request)
         skip = gr.skip()
         try:
             mask = brush.painted(painted, limits)
             options = comparing.Options.within(limits, sigma=sigma, strength=strength, seed=seed, num_images=count,
-                                               num_steps=steps, noisy=bool(noisy))  # fmt: skip
+                                               num_steps=steps, noisy=bool(noisy), prompt=prompt,
+                                               guidance=None if own else guidance)  # fmt: skip
             named = models.named_all(references, session_of(request))
             if not named:
                 raise UserError(words["two_models"])
@@ -189,7 +205,7 @@ def _run(models: Models, pictures: Pictures) -> Callable[..., Iterator[list[Any]
             first, second, *_ = names if len(names) > 1 else [words["input"], *names]
             yield [markup.notice(words["measuring"], kind="good"), gr.update(value=shown.pair, visible=True),
                    _caption(shown, first, second, words), "", _sheet(shown, first, second, words)]  # fmt: skip
-            yield ["", skip, skip, _figures(models.worker.call("measure", named, options.sigma), words), skip]
+            yield ["", skip, skip, _figures(models.worker.call("measure", named, options), words), skip]
         except UserError as error:
             yield [markup.refusal(error, words), skip, skip, skip, skip]
 
@@ -222,11 +238,18 @@ def _full(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
 def _caption(pictures: Shown, first: str, second: str, words: markup.Words) -> str:
     text = words["pair"].format(first=first, second=second)
     difference = words["difference_said"].format(largest=f"{pictures.largest:.0f}", psnr=f"{pictures.psnr:.1f}")
-    return f"<p class=kd-hint>{escape(text)} {escape(difference)}</p>"
+    asked = _asked(pictures, words)
+    notes = "".join(markup.notice(translated(note, words), kind="good") for note in pictures.notes)
+    return f"<p class=kd-hint>{escape(' '.join(filter(None, (asked, text, difference))))}</p>{notes}"
+
+
+def _asked(pictures: Shown, words: markup.Words) -> str:
+    return words["asked"].format(prompt=shortened(pictures.prompt)) if pictures.prompt else ""
 
 
 def _sheet(pictures: Shown, first: str, second: str, words: markup.Words) -> str:
-    samples = markup.picture(pictures.sheet, words["sheet_alt"].format(names=f"{first}, {second}"))
+    told = words["sheet_alt"].format(names=f"{first}, {second}")
+    samples = markup.picture(pictures.sheet, " ".join(filter(None, (told, _asked(pictures, words)))))
     error = markup.picture(pictures.difference, words["difference_alt"].format(first=first, second=second))
     title = words["difference_title"].format(first=first, second=second)
     return (f'<figure class="kd-figure kd-wide" tabindex="0"><figcaption>{words["sheet_title"]}</figcaption>{samples}'
@@ -235,9 +258,11 @@ def _sheet(pictures: Shown, first: str, second: str, words: markup.Words) -> str
 
 def _figures(report: Report, words: markup.Words) -> str:
     points, quality = comparing.tradeoff(report)
+    table = f'<div class="kd-figure">{words["figures"]}{markup.table(report, words)}</div>'
+    if len(points) == 1 < len(report.rows):  # of two that draw the first is what the other is measured by
+        return table
     chart = tradeoff_chart(points, quality, words)
-    return (f'<div class="kd-figure">{words["figures"]}{markup.table(report, words)}</div><figure class="kd-figure">'
-            f"<figcaption>{words['tradeoff_title']}</figcaption>{chart}</figure>")  # fmt: skip
+    return f'{table}<figure class="kd-figure"><figcaption>{words["tradeoff_title"]}</figcaption>{chart}</figure>'
 
 
 def _taken(pictures: Pictures) -> Callable[..., list[Any]]:

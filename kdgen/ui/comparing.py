@@ -24,11 +24,14 @@ from kdgen.types.arguments import Share, Sigma, check_argument
 from kdgen.ui.limits import Limits
 from kdgen.ui.side_by_side import Shown, drawn_sheet, side_by_side
 from kdgen.ui.undone import generalists_last, in_words, specialists
+from kdgen.ui.visitors import PROMPT
 from kdgen.utils.conditions import call, conditions_of
 from kdgen.utils.convert import from_picture, to_pictures
 
 MEASURED = 200
 """Images on which nets that draw are measured here, fewer than in a run's report."""
+
+MOST_GUIDANCE = 100.0
 
 MOST_ENLARGED = 1024 * 1024
 """Pixels that a comparison enlarges a picture to: of one that would become more, the middle is taken."""
@@ -44,9 +47,12 @@ class Options:
         sigma: noise that is added, in 8-bit units.
         seed: of the noise or the latents.
         num_images: how many images models draw.
-        num_steps: in how many steps, by those made to draw in few.
+        num_steps: in how many steps, by those made to draw in few and by pipelines of latents; 0 is as many as each was
+            made for.
         noisy: whether the picture is damaged already, and nothing is done to it.
         strength: of other damage that is done, in [0, 1].
+        prompt: what models of words are asked for.
+        guidance: how far pipelines go towards that; None is each one's own.
     """
 
     sigma: float
@@ -55,6 +61,8 @@ class Options:
     num_steps: int
     noisy: bool = False
     strength: float = 0.5
+    prompt: str = ""
+    guidance: float | None = None
 
     @classmethod
     def within(
@@ -67,14 +75,23 @@ class Options:
         num_steps: Any,
         noisy: bool = False,
         strength: Any = 0.5,
+        prompt: Any = "",
+        guidance: Any = None,
     ) -> Self:
-        """The numbers as a visitor gave them. Raises UserError for what is no number, or not within the limits."""
+        """The numbers and words as a visitor gave them. Raises UserError for what is none, or not within the limits."""
         check_argument("compare", "sigma", sigma, Sigma)
         check_argument("compare", "strength", strength, Share)
         for name, value, least, most in (("seed", seed, 0, 2**53), ("num_images", num_images, 1, limits.images),
-                                         ("num_steps", num_steps, 1, limits.num_steps)):  # fmt: skip
+                                         ("num_steps", num_steps, 0, limits.num_steps)):  # fmt: skip
             check_argument("compare", name, value, Annotated[float, Field(ge=least, le=most)])
-        return cls(float(sigma), int(seed), int(num_images), int(num_steps), noisy, float(strength))
+        if guidance is not None:
+            check_argument("compare", "guidance", guidance, Annotated[float, Field(ge=0, le=MOST_GUIDANCE)])
+            guidance = float(guidance)
+        words = " ".join(str(prompt or "").split())
+        if len(words) > PROMPT:
+            raise UserError(text("prompt_too_long", "a prompt has at most {most:,} characters here, not {count:,}: say "
+                                 "it in fewer", most=PROMPT, count=len(words)))  # fmt: skip
+        return cls(float(sigma), int(seed), int(num_images), int(num_steps), noisy, float(strength), words, guidance)
 
 
 @dataclass(frozen=True)
@@ -201,24 +218,6 @@ def full_size(
         written.append(f"{number}-{safe}.png" if number else "before.png")
         to_pictures(made.clamp(-1, 1))[0].save(folder / written[-1], compress_level=3)
     return written
-
-
-def on_latents(models: Mapping[str, Model], *, num_images: int, seed: int, num_steps: int | None = None) -> Shown:
-    """Models that draw, from the same latents or the same noise."""
-    drawn = {name: draw(model, num_images, seed, num_steps) for name, model in models.items()}
-    first, second, *_ = drawn.values()
-    grid = drawn_sheet(lambda path: sample_grids.drawings(path, drawn))
-    return side_by_side(first, second, grid)
-
-
-def draw(model: Model, num_images: int, seed: int, num_steps: int | None) -> torch.Tensor:
-    """Images of a model; the number of steps counts for those made to draw in few."""
-    if task_class(model.task).draws is None:
-        _, task = measuring_task({model.name: model}, None)
-        images: torch.Tensor = task.draw(model.net, num_images=num_images, seed=seed)
-        return images
-    few = num_steps if "sampler" in model.task else None
-    return model.draw(num_images, seed=seed, num_steps=few)
 
 
 def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Report:

@@ -166,7 +166,7 @@ def connect(setup: Setup, runs: Runs, models: Models, estimates: Estimates, page
         listed = gr.update(choices=lengths(chosen, recipe, runs, estimates, words))
         timer = gr.Timer(UNMEASURED, active=spans is None) if cost else soon
         time = setup_markup.run_time(spans, words)
-        return [text, cost or pending, time, listed, offered, timer, ""]
+        return [text, (cost or pending) + setup_markup.prompts(recipe, words), time, listed, offered, timer, ""]
 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     filled = [*setup.chosen[2:], setup.stamp]

@@ -25,11 +25,11 @@ from kdgen.ui.own import FOLDER
 from kdgen.ui.progress import follow
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
+from kdgen.ui.shelves import SHELVES, card, shelf_of
 from kdgen.ui.showcase import FOLDER as SHOWCASE
 from kdgen.ui.theme import backgrounds, inline
 from kdgen.ui.words import say, words_for
 
-CARDS = Path(__file__).parent / "cards"
 SIDE = 320
 HUB_FRESH = 300.0
 
@@ -44,7 +44,7 @@ class Entry:
     Attributes:
         reference: as visitors name it.
         name: what it is called.
-        kind: what it does, a key of ``choices.KINDS``.
+        kind: what it does, a key of ``SHELVES``.
         origin: ``yours``, ``bundled`` or ``on_hub``.
         figures: in a line.
         teacher: who taught it, by reference.
@@ -65,7 +65,7 @@ def tab(runs: Runs, models: Models, tabs: gr.Tabs, comparing: compare.Comparing,
     """The tab."""
     gr.HTML(say("gallery_info"), elem_classes="kd-hint")
     with gr.Group(elem_classes="kd-card"):
-        kinds = [(say("all"), "all"), *((say(f"kind_{kind}"), kind) for kind in choices.KINDS)]
+        kinds = [(say("all"), "all"), *((say(f"kind_{kind}"), kind) for kind in SHELVES)]
         shown = gr.Radio(kinds, value="all", label=say("filter"), info=say("filter_info"))
         online = gr.Checkbox(False, label=say("hub_students"), info=say("hub_info"))
     listed = [(entry.name, entry.reference) for entry in bundled()]
@@ -136,17 +136,17 @@ def entries(runs: Runs, session: str, words: markup.Words, students: Sequence[st
         jobs = [job for job in runs.owned_by(session) if job.state == "done"]
     except UserError:
         jobs = []
-    own = [Entry(f"run:{job.id}", job.name, choices.kind_of(job.task), "yours",
+    own = [Entry(f"run:{job.id}", job.name, shelf_of(job.task), "yours",
                  markup.key_figures(follow(runs.home(job) / "run").report(), words), teacher_of(runs, job),
                  thumbnail(runs.home(job), job.task)) for job in jobs]  # fmt: skip
-    preloaded = [Entry(name, name, PRELOADED, "on_hub", "", "", _card(PRELOADED)) for name in students]
+    preloaded = [Entry(name, name, PRELOADED, "on_hub", "", "", str(card(PRELOADED))) for name in students]
     return [*own, *bundled(words), *preloaded]
 
 
 def bundled(words: markup.Words | None = None) -> list[Entry]:
     """The bundled teachers and students; with their figures where there are words for these."""
     return [Entry(name, name, kind, "bundled", markup.key_figures(report, words) if words else "",
-                  taught_by(report), _card(kind)) for name, (kind, report) in _shelf().items()]  # fmt: skip
+                  taught_by(report), str(card(kind))) for name, (kind, report) in _shelf().items()]  # fmt: skip
 
 
 @lru_cache(maxsize=1)
@@ -154,7 +154,7 @@ def _shelf() -> Mapping[str, tuple[str, Report | None]]:
     """The kind of each bundled model that the gallery has a place for, and of students their report."""
     kinds = {name: task_class({"name": str(read_config(BUNDLED / name).task.get("name"))}).group
              for name in bundled_names()}  # fmt: skip
-    return {name: (kind, _report(name)) for name, kind in kinds.items() if kind in choices.KINDS}
+    return {name: (kind, _report(name)) for name, kind in kinds.items() if kind in SHELVES}
 
 
 def _report(bundled: str) -> Report | None:
@@ -196,19 +196,13 @@ def thumbnail(home: Path, task: str) -> str:
                 side = min(image.size)
                 _square(image.convert("RGB"), side).save(path, "WEBP", quality=80)
         except OSError:
-            return _card(choices.kind_of(task))
+            return str(card(shelf_of(task)))
     return str(path)
 
 
 def _square(image: Image.Image, side: int) -> Image.Image:
     side = min(side, 2 * SIDE)
     return image.crop((0, 0, side, side)).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-
-
-def _card(kind: str) -> str:
-    number = list(choices.KINDS).index(kind)
-    found = sorted(CARDS.glob("*.webp"))
-    return str(found[number])
 
 
 def _looks(found: Sequence[Entry]) -> str:
@@ -222,9 +216,9 @@ _hub: dict[int, tuple[Entry, ...]] = {}
 def _fetch_hub(period: int) -> tuple[Entry, ...]:
     if period not in _hub:
         found = tuple(
-            Entry(student.id, student.id, choices.kind_of(student.task), "on_hub",
+            Entry(student.id, student.id, shelf_of(student.task), "on_hub",
                   " · ".join(f"{key} {value:.4g}" for key, value in student.figures.items()), student.teacher,
-                  _card(choices.kind_of(student.task)))
+                  str(card(shelf_of(student.task))))
             for student in hub.published(limit=50)
         )  # fmt: skip
         _hub.clear()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from kdgen.report.captions import description
 from kdgen.report.report import ROLES, Report, count, worded
 from kdgen.types import UserError
 from kdgen.ui.choices import Cost
@@ -33,11 +34,11 @@ def refusal(error: UserError, words: Words) -> str:
 
 
 def picture(image: Image.Image | Path, alt: str, *, width: int = 1600, css: str = "kd-picture") -> str:
-    """A picture within the page itself: no file is served for it."""
+    """A picture within the page itself: no file is served for it. What a file says that it is of is told, too."""
     if isinstance(image, Path):
         with Image.open(image) as opened:
             opened.load()
-            image = opened
+            image, alt = opened, " ".join(filter(None, (alt, description(opened))))
     return f'<img class="{css}" alt="{escape(alt, quote=True)}" src="{address(image, width=width)}">'
 
 

@@ -8,6 +8,7 @@ from kdgen.presets import preset
 from kdgen.ui import choices
 from kdgen.ui.markup import Words
 from kdgen.ui.runs import Runs
+from kdgen.ui.visitors import PROMPT
 from kdgen.ui.words import CHINESE, ENGLISH
 
 
@@ -38,7 +39,8 @@ def page_data(runs: Runs) -> str:
                 "methods": _pairs(dict.fromkeys([*used, *choices.METHODS[kind]])), "ratio": ratio, "alpha": alpha,
                 "fields": [choices.value_at(recipe, key) for key in choices.ADVANCED],
             }  # fmt: skip
-    said = {language: {"rules": _rules(runs, words), "kinds": _kinds(words)}
+    said = {language: {"rules": _rules(runs, words), "kinds": _kinds(words),
+                       "prompt": {"most": PROMPT, "full": words["prompt_full"].format(most=f"{PROMPT:,}")}}
             for language, words in (("en", ENGLISH), ("zh", CHINESE))}  # fmt: skip
     return (f"kd.presets = {json.dumps(presets)}; Object.assign(kd, "
             f"{json.dumps(said)}[navigator.language.startsWith('zh') ? 'zh' : 'en']);")  # fmt: skip

@@ -1,11 +1,13 @@
 """A finished run for a colleague: a headline, three numbers, before and after, five rows; the rest is folded."""
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from kdgen.report.captions import listed
 from kdgen.report.loss_curves import points_of
 from kdgen.report.report import LOWER_IS_BETTER, Report, Role, Row, count, heading, in_decibels, outdoes
 from kdgen.report.verdict import SAME, SAME_SHARE
@@ -19,6 +21,9 @@ Words = Mapping[str, str]
 CONTROLS: tuple[Role, ...] = ("control_steps", "control_seconds")
 SIDES = ("input", "teacher", "student")
 """What pictures of a showcase show; their files are ``NAME-SIDE.webp``."""
+
+CAPTIONS = "captions.json"
+"""Beside them, what each image of these sheets was asked for, where anything was asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +128,12 @@ def slides(folder: Path, words: Words, *, place: str) -> str:
     return (f'<div class="kd-slides" data-left="{lefts[0]}"><div class="kd-pick">{picks if len(names) > 1 else ""}'
             f'{sides if len(lefts) > 1 else ""}</div>{stages}<p class="kd-drag">{escape(words["drag"])} '
             f'<button type="button" class="kd-full">{escape(words["full_screen"])}</button></p></div>')  # fmt: skip
+
+
+def asked_in(folder: Path) -> str:
+    """What the images of a showcase's sheets were asked for; empty where nothing was."""
+    path = folder / CAPTIONS
+    return listed(json.loads(path.read_bytes())) if path.is_file() else ""
 
 
 def _coming(words: Words) -> str:
@@ -239,9 +250,12 @@ def _choice(group: str, values: Sequence[str], names: Mapping[str, str], legend:
 
 
 def _stage(folder: Path, name: str, lefts: Sequence[str], words: Words, *, first: bool) -> str:
+    asked = asked_in(folder)
+
     def image(side: str) -> str:
         data = base64.b64encode((folder / f"{name}-{side}.webp").read_bytes()).decode()
-        alt = escape(words["slide_alt"].format(side=words[f"side_{side}"], name=_named(name, words)), quote=True)
+        told = words["slide_alt"].format(side=words[f"side_{side}"], name=_named(name, words))
+        alt = escape(". ".join(filter(None, (told, asked))), quote=True)
         return f'<img class="kd-{side}" alt="{alt}" src="data:image/webp;base64,{data}">'
 
     images = "".join(image(side) for side in [*lefts, "student"])

@@ -3,12 +3,17 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from kdgen.recipe import Recipe
+from kdgen.report.captions import shortened
 from kdgen.ui.markup import Words
 from kdgen.utils.durations import clock
 
 CONTROLS = ("control_steps", "control_seconds")
 APART = ("start", "images", "answers", *CONTROLS, "report")
 """Phases that are named by themselves; all others are training."""
+
+PROMPTS = 6
+"""Prompts of a recipe that are shown."""
 
 ROUND = ((20.0, 5), (180.0, 10), (900.0, 30), (float("inf"), 60))
 """Up to how many seconds a duration is said in multiples of what: it is an estimate."""
@@ -35,10 +40,20 @@ def run_time(spans: Mapping[str, float] | None, words: Words) -> str:
     return f'<p class="kd-whole">{whole}</p><p class="kd-spans">{" · ".join(parts)}</p>'
 
 
+def prompts(recipe: Recipe, words: Words) -> str:
+    """What a recipe's teacher is asked for, the first of it; nothing of a recipe without prompts."""
+    asked = recipe.task.args.get("prompts")
+    if not isinstance(asked, list) or not asked:
+        return ""
+    first = "; ".join(shortened(str(each)) for each in asked[:PROMPTS])
+    more = " …" if len(asked) > PROMPTS else ""
+    return f'<p class="kd-hint">{escape(words["trains_on"].format(count=f"{len(asked):,}", first=first + more))}</p>'
+
+
 def notices(lines: Sequence[str]) -> str:
     """Mistakes to the visitor, read out at once."""
     inner = "".join(f"<p>{escape(line)}</p>" for line in lines)
     return f'<div class="kd-notice kd-error" role="alert">{inner}</div>' if lines else ""
 
 
-__all__ = ["clock", "notices", "roughly", "run_time"]
+__all__ = ["clock", "notices", "prompts", "roughly", "run_time"]

@@ -1,8 +1,10 @@
 """What a student makes of pictures beside its teacher, for a finished run: made once, in a process of its own."""
 
+import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -10,15 +12,19 @@ from PIL import Image
 
 from kdgen.data import generator
 from kdgen.data.photographs import full_size
+from kdgen.models.drawing import captions_of
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.recipe import read
 from kdgen.report import previews
+from kdgen.report.sample_grids import tiles
 from kdgen.types import UserError
 from kdgen.ui import comparing
+from kdgen.ui.drawn import draw
+from kdgen.ui.result import CAPTIONS
 from kdgen.ui.side_by_side import enlarged
 from kdgen.utils.conditions import call
-from kdgen.utils.convert import from_picture, to_pictures
+from kdgen.utils.convert import from_picture, sheet, to_pictures
 
 EXAMPLE = Path(__file__).parent / "example"
 """A finished run that comes with the app; ``benchmarks/example_run.py`` makes it."""
@@ -54,6 +60,8 @@ def make(run: Path, out: Path, *, quality: int = 88, photographs: Sequence[str] 
     with torch.inference_mode():
         changes = changes_images(student.task)
         made = _photographs(student, teacher, photographs) if changes else _drawings(student, teacher)
+    if captions := captions_of(student.net, student.task, DRAWN):
+        (partial / CAPTIONS).write_text(json.dumps(captions), encoding="utf-8")
     for (name, side), image in made.items():
         image.save(partial / f"{name}-{side}.webp", "WEBP", quality=quality - 20 * (side == "input"), method=6)
     for name in LEARNED:
@@ -82,10 +90,15 @@ def _photographs(
 
 
 def _drawings(student: Model, teacher: Model | None) -> dict[tuple[str, str], Image.Image]:
-    """Sheets of what teacher and student draw from equal latents."""
+    """Sheets of what teacher and student draw from equal latents, asked for the same."""
     nets = {"student": student} if teacher is None else {"teacher": teacher, "student": student}
-    return {(f"seed {seed}", side): enlarged(comparing.draw(model, DRAWN, seed, None)).convert("RGB")
-            for seed in SEEDS for side, model in nets.items()}  # fmt: skip
+    captions, asked = captions_of(student.net, student.task, DRAWN), student.task.get("prompts")
+    found = {}
+    for seed, (side, model) in product(SEEDS, nets.items()):
+        drawn = draw(model, DRAWN, seed, None, prompt=asked)
+        picture = sheet(tiles(drawn, captions)) if captions else enlarged(drawn)
+        found[f"seed {seed}", side] = picture.convert("RGB")
+    return found
 
 
 def main() -> None:

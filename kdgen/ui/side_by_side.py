@@ -1,6 +1,6 @@
 """The pictures of a comparison: a pair, a sheet, and how far apart the pair is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from kdgen.report import sample_grids
+from kdgen.types import Text
 from kdgen.utils.convert import sheet, to_pictures
 
 ENLARGED = 192
@@ -28,6 +29,8 @@ class Shown:
         difference: how far apart the pair is, a colour for each pixel.
         largest: the largest difference, of 255.
         psnr: of the second against the first, in dB.
+        prompt: what models that read words were asked for; empty where none did.
+        notes: what is to be known of it.
     """
 
     pair: tuple[Image.Image, Image.Image]
@@ -35,9 +38,13 @@ class Shown:
     difference: Image.Image
     largest: float
     psnr: float
+    prompt: str = ""
+    notes: tuple[Text, ...] = ()
 
 
-def side_by_side(first: torch.Tensor, second: torch.Tensor, grid: Image.Image) -> Shown:
+def side_by_side(
+    first: torch.Tensor, second: torch.Tensor, grid: Image.Image, prompt: str = "", notes: Sequence[Text] = ()
+) -> Shown:
     """Images ``(N, C, H, W)`` in [-1, 1] of two models, the smaller resized, beside the sheet of all of them."""
     size = max(first.shape[-2:], second.shape[-2:])
     first, second = (sample_grids.resized(each, size) for each in (first, second))
@@ -48,7 +55,7 @@ def side_by_side(first: torch.Tensor, second: torch.Tensor, grid: Image.Image) -
     coloured = [Image.fromarray(_heat(each)) for each in share]
     error = float(((first - second).float().square().mean() / 4).clamp_min(1e-10))
     difference = _grid(coloured)
-    return Shown(pair, grid, difference, largest, -10 * float(np.log10(error)))
+    return Shown(pair, grid, difference, largest, -10 * float(np.log10(error)), prompt, tuple(notes))
 
 
 def _heat(share: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -8,6 +8,9 @@ from gradio.themes import Base
 from gradio.themes.utils import colors, sizes
 from gradio.themes.utils.fonts import Font, LocalFont
 
+from kdgen.ui.choices import KINDS
+from kdgen.ui.shelves import card
+
 HERE = Path(__file__).parent
 ACCENT = colors.Color("#f0fdfa", "#ccfbf1", "#99f6e4", "#5eead4", "#2dd4bf", "#14b8a6", "#0d9488", "#0f766e", "#115e59",
                       "#134e4a", "#042f2e", name="kdgen")  # fmt: skip
@@ -65,7 +68,7 @@ def theme() -> Base:
 
 def css() -> str:
     """The page's own rules, and the pictures of the cards within them."""
-    cards = backgrounds("kd-kinds", [inline(path) for path in sorted((HERE / "cards").glob("*.webp"))])
+    cards = backgrounds("kd-kinds", [inline(card(kind)) for kind in KINDS])
     return "\n".join([*((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "setup.css")), cards])
 
 

@@ -7,16 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdgen.models.config import read_config
 from kdgen.models.hub_cache import HubId
 from kdgen.models.hub_cache.ids import MODELS
-from kdgen.models.loading import bundled_names, bundled_students
+from kdgen.models.loading import BUNDLED, bundled_names, bundled_students
+from kdgen.models.task_arguments import task_name
 from kdgen.recipe import STARTS, Recipe, parse
 from kdgen.registry import nearest
 from kdgen.types import Text, UserError, text
 from kdgen.ui import own
 from kdgen.ui.job import ID
 from kdgen.ui.runs import Runs
+from kdgen.ui.shelves import shelf_of
 from kdgen.ui.weighing import Weighing
+
+STUDENTS = tuple(bundled_students())
+"""Bundled models that presets made."""
+
+WORDS = "text_to_image"
+"""The kind of models that draw what words ask for, see ``kdgen.ui.shelves``."""
 
 TEACHERS = (
     "denoiser",
@@ -29,11 +38,10 @@ TEACHERS = (
     "vae#decoder",
     "vae#encoder",
     "diffusion",
-)
+    *(name for name in bundled_names()
+      if name not in STUDENTS and shelf_of(task_name(read_config(BUNDLED / name).task)) == WORDS),
+)  # fmt: skip
 """Bundled models that teach."""
-
-STUDENTS = tuple(bundled_students())
-"""Bundled models that presets made."""
 
 IMAGES = ("scenes", "dead_leaves", "photographs", "mixture", "samples", "rollouts")
 """Sources of images that read no files of the machine's."""
@@ -46,9 +54,13 @@ LARGEST = {
     "width": 512, "widths": 512, "hidden": 2048, "block_out_channels": 512, "blocks": 16, "depth": 32,
     "layers_per_block": 4, "crop": 128, "every": 1000, "channels": 16, "latent_channels": 64, "encoder_blocks": 16,
     "scale": 8, "radius": 32, "passes": 8,
+    "num_latents": 50_000, "picture": 256,
     "decoder_blocks": 16, "num_directions": 64, "num_pairs": 64, "seed": 2**53,
 }  # fmt: skip
 """Largest values by key, wherever in a recipe it stands."""
+
+PROMPTS, PROMPT = 5000, 2000
+"""Prompts of a recipe, and characters of one, at most."""
 
 LARGEST_OTHER = 100_000
 """Largest value of all other keys; their smallest is as far below 0."""
@@ -246,6 +258,8 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
         if key == "args" and "num_steps" in largest:  # of a sampler, by whatever name, not of the training
             largest = {**largest, "steps": largest["num_steps"]}
         return {name: _checked(inner, naming, largest, name, depth + 1) for name, inner in value.items()}
+    if key == "prompts":
+        return _prompts(value)
     if isinstance(value, list):
         if len(value) > 64:
             raise UserError(text("too_many_entries", "{key} has {count} entries: 64 are enough", key=key,
@@ -265,6 +279,18 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
         if value < (least := LEAST.get(key, -LARGEST_OTHER)):
             raise UserError(text("at_least", "{key} is at least {least:g} here, not {value:g}", key=key, least=least,
                                  value=value))  # fmt: skip
+    return value
+
+
+def _prompts(value: Any) -> Any:
+    """Prompts as a list, which may say anything. Raises UserError for a file's name, and for too many or too long."""
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise UserError(text("prompts_listed", "prompts are a list of texts here: no file of this machine is read"))
+    if len(value) > PROMPTS or any(len(each) > PROMPT for each in value):
+        raise UserError(text("prompts_bounded", "there are at most {most:,} prompts here, of {letters:,} characters "
+                             "each: take some of them away", most=PROMPTS, letters=PROMPT))  # fmt: skip
     return value
 
 

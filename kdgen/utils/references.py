@@ -4,10 +4,10 @@ An argument is annotated as a ``FilePath`` or a ``ModelReference``; nothing is t
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 
@@ -72,13 +72,14 @@ def _changed(value: Any, mark: Names | None, kind: Kind | None, change: Change) 
 
 def _arguments(kind: Kind, name: str, args: Mapping[str, Any], change: Change) -> dict[str, Any]:
     """Arguments of a registered thing likewise; those of an unknown one as they are."""
-    marks = _marks(kind, name) if name in registry.names(kind) else {}
-    return {key: _argument(value, marks.get(key), change) for key, value in args.items()}
+    hints = _hints(kind, name) if name in registry.names(kind) else {}
+    return {key: _argument(value, hints.get(key), change) for key, value in args.items()}
 
 
-def _argument(value: Any, mark: Names | None, change: Change) -> Any:
+def _argument(value: Any, hint: Any, change: Change) -> Any:
     if isinstance(value, list):
-        return [_argument(each, mark, change) for each in value]
+        return [_argument(each, _items(hint), change) for each in value]
+    mark = _mark(hint)
     if not isinstance(value, dict):
         return _changed(value, mark, None, change)
     if mark and isinstance(file := value.get("file"), str):  # a declared checkpoint
@@ -89,14 +90,21 @@ def _argument(value: Any, mark: Names | None, change: Change) -> Any:
     return value
 
 
-def _marks(kind: Kind, name: str) -> dict[str, Names]:
-    """The arguments of a registered thing that name a path or a model."""
+def _hints(kind: Kind, name: str) -> dict[str, Any]:
+    """The annotations of a registered thing's arguments that name a path or a model."""
     thing = registry.get(kind, name)
     try:
         hints = get_type_hints(thing.__init__ if isinstance(thing, type) else thing, include_extras=True)  # type: ignore[misc]
     except (NameError, TypeError):  # types that only a type checker knows
         return {}
-    return {key: mark for key, hint in hints.items() if (mark := _mark(hint))}
+    return {key: hint for key, hint in hints.items() if _mark(hint)}
+
+
+def _items(hint: Any) -> Any:
+    """The annotation of what stands in a list, where an argument may be one: prompts, beside a file of such."""
+    if isinstance(origin := get_origin(hint), type) and issubclass(origin, Sequence):
+        return get_args(hint)[0]
+    return next(filter(None, map(_items, getattr(hint, "__args__", ()))), None)
 
 
 def _mark(hint: Any) -> Names | None:

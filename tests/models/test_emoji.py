@@ -28,7 +28,7 @@ assert not any(name.partition(".")[0] == "kdgen" for name in sys.modules)
 def test_it_is_small_and_holds_no_pickle() -> None:
     files = [file for file in FOLDER.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 16 * 10**6
-    assert {file.suffix for file in files} == {".json", ".md", ".safetensors"}
+    assert {file.suffix for file in files} == {".json", ".md", ".safetensors", ".txt"}
 
 
 @WORDS

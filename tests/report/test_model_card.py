@@ -25,3 +25,9 @@ def test_a_card_holds_metadata_figures_use_and_recipe() -> None:
     assert 'kdgen.load("ORG/denoise")' in page
     assert "\nkdgen restore ORG/denoise in.png out.png --sigma 25\n" in page
     assert parse(page.split("```json\n")[1].split("```")[0]) == recipe
+
+
+def test_a_picture_is_told_beside_the_card_by_what_it_says_that_it_is_of() -> None:
+    page = card(None, preset("denoise"), pictures={"samples.png": "1: red heart; 2: a [box]", "gallery.png": ""})
+    assert "![samples: 1: red heart; 2: a (box)](samples.png)" in page
+    assert "![gallery](gallery.png)" in page

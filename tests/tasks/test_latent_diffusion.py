@@ -10,14 +10,21 @@ import torch
 from latent_pipelines import OF_WORDS, WORDS, reopened, whole
 from PIL import Image
 
+from kdgen.hub.gallery import gallery
 from kdgen.models.model import load
 from kdgen.recipe import Recipe, Stage
 from kdgen.recipe.parts import Guidance
 from kdgen.registry import Spec
+from kdgen.report.captions import description
 from kdgen.report.report import Report
+from kdgen.report.step_curve import step_curve
+from kdgen.tasks.infer_task import measuring_task
 from kdgen.tasks.latent_diffusion import LatentDiffusion
 from kdgen.training import run
 from kdgen.types import UserError
+from kdgen.ui import showcase
+from kdgen.ui.result import slides
+from kdgen.ui.words import ENGLISH
 
 SMALL = {"num_latents": 12, "num_steps": 2, "num_images": 8, "picture": 8}
 
@@ -92,7 +99,7 @@ def test_a_student_of_classes_is_distilled_and_plain_diffusers_draws_what_kdgen_
     from kdgen.models.adapters.pipeline_images import image_seeds
 
     generators = [torch.Generator().manual_seed(seed) for seed in image_seeds(3, 2)]
-    theirs = pipe([1, 7], guidance_scale=4.0, generator=generators, num_inference_steps=2, output_type="np").images
+    theirs = pipe([1, 7], guidance_scale=1.0, generator=generators, num_inference_steps=2, output_type="np").images
     torch.testing.assert_close(ours, torch.from_numpy(theirs).movedim(-1, 1) * 2 - 1, atol=1e-4, rtol=0)
 
 
@@ -131,6 +138,38 @@ def test_what_cannot_be_is_refused_in_a_line(of_classes: Path, tmp_path: Path) -
         LatentDiffusion(str(of_classes), prompts=["red heart"])
     with pytest.raises(UserError, match="denoiser draws no latents under words or a class"):
         LatentDiffusion("denoiser")
+
+
+@WORDS
+def test_a_run_of_words_shows_its_pictures_with_their_prompts(
+    of_words: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for few in ("kdgen.ui.showcase.DRAWN", "kdgen.hub.gallery.DRAWN", "kdgen.report.step_curve.TIMED"):
+        monkeypatch.setattr(few, 2)
+    monkeypatch.setattr("kdgen.ui.showcase.SEEDS", (0,))
+    teacher = load(of_words)
+    assert teacher.use is not None
+    prompts = ["red heart", "blue cat"]
+    student = {"name": teacher.use.name, "args": dict(teacher.use.args)}
+    list(run.distill(recipe(of_words, student, prompts=prompts), tmp_path / "run"))
+    model = load(tmp_path / "run")
+    assert model.task["prompts"] == prompts
+    for picture in ("samples.png", "preview.png"):
+        with Image.open(tmp_path / "run" / picture) as image:
+            assert description(image) == "1: red heart; 2: blue cat", picture
+    showcase.make(tmp_path / "run", tmp_path / "shown")
+    told = slides(tmp_path / "shown", ENGLISH, place="here")
+    assert 'alt="seed 0: student. 1: red heart; 2: blue cat"' in told
+    gallery(model, tmp_path / "gallery.png")
+    with Image.open(tmp_path / "gallery.png") as image:
+        assert description(image) == "1: red heart; 2: blue cat"
+    points = list(step_curve(teacher, {"student": model}, steps=(1, 2), num_images=8))
+    assert [(point.steps, point.calls) for point in points] == [(1, 2), (2, 4), (1, 1), (2, 2), (4, 4)]
+    with pytest.raises(UserError, match="sd draws what words ask for: give a prompt"):
+        next(step_curve(teacher, {}, steps=(1, 2), num_images=8))
+    title, task = measuring_task({"student": model}, None, teacher=teacher, num_images=8)
+    assert "latent_diffusion" in title
+    assert task.captions(3) == ["red heart", "blue cat", "red heart"]
 
 
 @WORDS

@@ -16,7 +16,7 @@ from kdgen.recipe import Recipe, read
 from kdgen.registry import Spec, _registered, arguments, build, names
 from kdgen.training.run import distill, resume
 from kdgen.types import UserError
-from kdgen.utils.references import FilePath, _marks, renamed
+from kdgen.utils.references import FilePath, _hints, renamed
 
 CHAIN = {"name": "dncnn", "args": {"depth": 3, "width": 4, "channels": 1}}
 
@@ -193,7 +193,16 @@ def test_every_mark_is_found_and_nothing_is_a_path_by_its_looks(tmp_path: Path, 
     ]
 
 
+def test_what_stands_in_a_list_beside_a_file_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "model_index.json").write_text("{}")
+    for given, found in ((["red heart", "./a"], ["red heart", "./a"]), ("p.txt", str(tmp_path / "p.txt"))):
+        task = {"name": "latent_diffusion", "args": {"model": "pipeline", "prompts": given}}
+        args = read(written(tmp_path, task=task, teacher="denoiser")).task.args
+        assert args == {"model": str(tmp_path / "pipeline"), "prompts": found}
+
+
 def test_every_bundled_source_says_what_names_files() -> None:
-    marks = {name: set(_marks("images", name)) for name in names("images")}
+    marks = {name: set(_hints("images", name)) for name in names("images")}
     named = {"path", "damaged", "clean", "images", "labels", "model"}
     assert {name: set(arguments("images", name)) & named for name in marks} == marks

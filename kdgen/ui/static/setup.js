@@ -107,6 +107,10 @@ kd.check = (input) => {
   if (missing || Number.isNaN(number)) wrong = rule.number;
   else if (value !== "" && rule.whole && !Number.isInteger(number)) wrong = rule.integer;
   else if (value !== "" && (number < rule.low || number > rule.high)) wrong = rule.range;
+  kd.note(field, input, wrong);
+  input.setAttribute("aria-invalid", wrong ? "true" : "false");
+};
+kd.note = (field, input, told) => {
   let note = field.querySelector(".kd-wrong");
   if (!note) {
     note = document.createElement("p");
@@ -116,11 +120,13 @@ kd.check = (input) => {
     field.append(note);
     input.setAttribute("aria-describedby", note.id);
   }
-  if (note.textContent !== wrong) note.textContent = wrong;
-  input.setAttribute("aria-invalid", wrong ? "true" : "false");
+  if (note.textContent !== told) note.textContent = told;
 };
 document.addEventListener("input", (event) => {
-  if (event.target.matches?.("[id^=kd-field-] input[type=number]")) kd.check(event.target);
+  const input = event.target;
+  if (input.matches?.("[id^=kd-field-] input[type=number]")) kd.check(input);
+  if (input.matches?.("#kd-prompt :is(textarea, input)"))  // the browser lets no more in
+    kd.note(input.closest("#kd-prompt"), input, input.value.length < kd.prompt.most ? "" : kd.prompt.full);
 });
 
 // After Start on a narrow screen the run comes into view.
