@@ -59,10 +59,18 @@ def kept_array(path: Path, make: Callable[[], Array], fits: Callable[[Array], bo
 
 def fingerprint(net: Net) -> str:
     """A hash of the architecture and the weights of a net, by which what it says is known again."""
-    digest = hashlib.sha256(repr(net).encode())
+    return _hashed(net, hashlib.sha256(repr(net).encode()))
+
+
+def weights_fingerprint(net: Net) -> str:
+    """A hash of the weights of a net by name, which stays the same from one version of its library to another."""
+    return _hashed(net, hashlib.sha256())
+
+
+def _hashed(net: Net, digest: "hashlib._Hash") -> str:
     for key, value in sorted(net.state_dict().items()):
         digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
 
 
