@@ -11,7 +11,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -110,6 +110,13 @@ def get(kind: Kind, name: str) -> Callable[..., Any]:
     except KeyError:
         raise UserError(text("no_such_thing", "no {kind} is called {name!r}{nearest}", kind=KINDS[kind], name=name,
                              nearest=nearest(name, [*names(kind), *handled]))) from None  # fmt: skip
+
+
+def gives(kind: Kind, name: str) -> type | None:
+    """The class of what a name makes: itself, or what its function is annotated to return; None if neither says."""
+    thing: Any = get(kind, name)
+    made = thing if isinstance(thing, type) else get_type_hints(thing).get("return")
+    return made if isinstance(made, type) else None
 
 
 def having(kind: Kind, **attributes: Any) -> list[str]:

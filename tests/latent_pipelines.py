@@ -1,7 +1,9 @@
 """Tiny text-to-image and class-conditional pipelines, made by plain diffusers, with what reads words or without."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ WORDS = pytest.mark.skipif(
     find_spec("transformers") is None,
     reason="without transformers plain diffusers has no pipelines of words: pip install 'kdgen[text]'",
 )
+LORA = pytest.mark.skipif(find_spec("peft") is None, reason="without peft no LoRA is made: pip install 'kdgen[lora]'")
 FAMILIES = {
     "StableDiffusionPipeline": "stable_diffusion",
     XL: "stable_diffusion",
@@ -188,6 +191,14 @@ def whole(pipeline: str, *, words: bool = True, **parts: Any) -> Any:
     made = getattr(diffusers, pipeline)(**{**own, **readers, **parts})
     made.set_progress_bar_config(disable=True)
     return made
+
+
+@cache
+def saved(pipeline: str) -> Path:
+    """The folder of a pipeline, told what it is by tensors alone, that lasts as long as the tests; nobody writes to it."""
+    folder = Path(os.environ["HF_HOME"]) / "pipelines" / pipeline
+    whole(pipeline, words=False).save_pretrained(folder)
+    return folder
 
 
 def reopened(pipeline: str, folder: Path) -> Any:

@@ -13,7 +13,7 @@ from kdgen.hub.gallery import gallery
 from kdgen.hub.scan import objection, outside, without_paths
 from kdgen.models.config import Config, read_config
 from kdgen.models.hub_cache import PAGES, copy_published, fetch, publishable
-from kdgen.models.loading import BUNDLED
+from kdgen.models.loading import BUNDLED, names_here
 from kdgen.models.model import Model, load
 from kdgen.recipe import Recipe, parse
 from kdgen.report import model_card as cards
@@ -87,6 +87,10 @@ def packed(
                              "nobody can open without its code: `kdgen export {student} --format onnx` writes a file "
                              "that opens without it, publish that", student=student,
                              name=parcel.config.net.name))  # fmt: skip
+    if here := names_here(parcel.config):
+        raise UserError(text("push_names_here", "nothing was sent: {student} is opened with {named} of this machine, "
+                             "which nobody else has: publish that, and distill from it by its id on the Hub",
+                             student=student, named=here))  # fmt: skip
     if parcel.run and outside(student, parcel.run):
         raise UserError(text("push_link", "{student} is a symbolic link out of its run: name the folder that it "
                              "leads to", student=student))  # fmt: skip

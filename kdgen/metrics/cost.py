@@ -31,6 +31,11 @@ def num_params(net: Net) -> int:
     return sum(p.numel() for p in used(net).parameters()) + sum(each.num_weights for each in opaque(net))
 
 
+def num_learning(net: Net) -> int:
+    """The number of those of its parameters that learn: of a LoRA's the least part."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad)
+
+
 def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
     """Multiply-accumulates of one call of the net, or of those that a larger image takes where it takes one size.
 

@@ -25,14 +25,14 @@ from kdgen.models.adapters.declared_task import declared_task, try_once
 from kdgen.models.adapters.onnx_file import open_onnx
 from kdgen.models.adapters.restorer import SUFFIXES, made_for, open_restorer
 from kdgen.models.adapters.weight_files import check_content
-from kdgen.models.config import check_net, is_student, read_config
+from kdgen.models.config import Config, check_net, is_student, read_config
 from kdgen.models.hub_cache import HubId, fetch, hub_id
 from kdgen.models.task_arguments import task_class, task_having, task_name
 from kdgen.models.weightless import configured
 from kdgen.recipe import ONNX, Checkpoint
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError, text
-from kdgen.utils.references import resolved
+from kdgen.utils.references import renamed, resolved
 from kdgen.utils.schema import explain_error, read_json_text
 from kdgen.utils.validation import check_numbers
 
@@ -146,13 +146,31 @@ def _from_hub(id: HubId, as_written: str) -> Loaded:
 def _known(folder: Path) -> None:
     """Refuse a configuration that says nothing kdgen can build."""
     if is_student(folder):
-        registry.get("net", read_config(folder).net.name)
+        config = read_config(folder)
+        registry.get("net", config.net.name)
+        if here := names_here(config):
+            raise UserError(text("hub_names_here", "its configuration names {named}, which is on the machine of "
+                                 "whoever published it: what is on the Hub names models of the Hub",
+                                 named=here))  # fmt: skip
     else:
         known_folder(folder)
 
 
+def names_here(config: Config) -> str | None:
+    """The file, or the model that is neither bundled nor of the Hub, that a student's net names, where it does."""
+    found: list[str] = []
+
+    def note(what: str, text: str) -> str:
+        if what == "path" or not (text.startswith("hub:") or text in bundled_names()):
+            found.append(text)
+        return text
+
+    renamed(config, note)
+    return next(iter(found), None)
+
+
 def _student(folder: Path) -> Loaded:
-    config = read_config(folder)
+    config = resolved(read_config(folder), folder)
     net: Net = registry.build("net", config.net)
     try:
         if isinstance(net, Stored) and callable(net.load_files):

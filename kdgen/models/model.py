@@ -30,6 +30,7 @@ from kdgen.utils.cache import fingerprint
 from kdgen.utils.conditions import check_told
 from kdgen.utils.convert import from_picture, to_pictures, write_text
 from kdgen.utils.devices import device_of
+from kdgen.utils.references import relative
 
 
 class Model(nn.Module):
@@ -218,6 +219,7 @@ class Model(nn.Module):
         elif net.state_dict().keys() != self.net.state_dict().keys():
             net = self.net
         config = Config(kdgen=version("kdgen"), name=self.name, net=use, channels=self.channels, task=self.task)
+        config = relative(config, folder)
         folder.mkdir(parents=True, exist_ok=True)
         if isinstance(self.net, Stored) and callable(self.net.save_files):
             self.net.save_files(folder, dtype)

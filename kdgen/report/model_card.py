@@ -6,13 +6,14 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from kdgen.models.adapters.lora import Lora
 from kdgen.models.config import Config
 from kdgen.models.hub_cache import HubId
 from kdgen.models.task_arguments import task_class, task_name
 from kdgen.recipe import STARTS, Checkpoint, Recipe
 from kdgen.registry import Spec
 from kdgen.report.report import Report, heading
-from kdgen.report.usage_snippets import by_command, needs_code, with_kdgen, without_kdgen
+from kdgen.report.usage_snippets import adapter_of, by_command, needs_code, with_kdgen, without_kdgen
 
 SOURCES = {
     "scenes": "procedural images that kdgen makes, which need no licence",
@@ -51,7 +52,7 @@ def card(
     net = config.net if config else recipe.student if recipe else Spec(name="")
     task = dict(config.task) if config else {"name": recipe.task.name, **recipe.task.args} if recipe else {}
     kind = task_name({"name": recipe.task.name, **task} if recipe else task)
-    data = _metadata(report, recipe, kind, name, license, datasets)
+    data = _metadata(report, recipe, net, kind, name, license, datasets)
     parts = [f"---\n{data.to_yaml()}\n---", f"# {name}", _opening(report, recipe, net, kind)]
     row = report.find("student") if report else None
     if row is not None and row.fault:
@@ -86,11 +87,13 @@ def licence(folder: Path | None) -> str | None:
 
 
 def _metadata(
-    report: Report | None, recipe: Recipe | None, kind: str, name: str, license: str | None, datasets: Sequence[str]
-) -> ModelCardData:
+    report: Report | None, recipe: Recipe | None, net: Spec, kind: str, name: str, license: str | None,
+    datasets: Sequence[str],
+) -> ModelCardData:  # fmt: skip
     methods = [term.name for stage in recipe.stages for term in stage.methods] if recipe else []
     base = hub_teacher(recipe)  # the Hub knows four relations to it; of those a student is nearest a fine-tune
-    more: dict[str, Any] = {"base_model": base.name, "base_model_relation": "finetune"} if base else {}
+    relation = "adapter" if adapter_of(net) is Lora else "finetune"
+    more: dict[str, Any] = {"base_model": base.name, "base_model_relation": relation} if base else {}
     results = _results(report, recipe, kind) if report else []
     return ModelCardData(
         library_name="kdgen",

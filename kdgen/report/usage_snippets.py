@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kdgen import registry
+from kdgen.models.adapters.adapter import Adapter
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec
 from kdgen.types import Net, UserError
@@ -135,6 +136,15 @@ def needs_code(net: Spec) -> bool:
         return True
 
 
+def adapter_of(net: Spec) -> type[Adapter] | None:
+    """The class of a net around a model of diffusers; None for any other net."""
+    try:
+        made = registry.gives("net", net.name)
+    except UserError:
+        return None
+    return made if made is not None and issubclass(made, Adapter) else None
+
+
 def without_kdgen(repo: str, net: Spec, task: Mapping[str, Any]) -> tuple[str, str]:
     """In words, and in lines: how a student is used where kdgen is not installed.
 
@@ -143,8 +153,7 @@ def without_kdgen(repo: str, net: Spec, task: Mapping[str, Any]) -> tuple[str, s
         net: its architecture.
         task: what is known of its task.
     """
-    if net.name in registry.names("adapter"):
-        adapter: Any = registry.get("adapter", net.name)
+    if adapter := adapter_of(net):
         return "by plain diffusers", adapter.usage(repo, net, task)
     try:
         module = inspect.unwrap(registry.get("net", net.name)).__module__

@@ -1,6 +1,5 @@
 """Optimisers by name, behind one face: several of torch's may share the parameters of one net."""
 
-import copy
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdgen.models.nets.fold import copied
 from kdgen.recipe import Stage
 from kdgen.training.masters import Masters
 from kdgen.training.muon import Muon
@@ -197,7 +197,7 @@ class MovingAverage:
     """An exponential moving average of a net, buffers too, its decay warmed up as ``min(decay, (1 + n) / (10 + n))``.
 
     It does what ``torch.optim.swa_utils.AveragedModel`` does, and looks up what to average once instead of at every
-    step: for small nets that look-up takes longer than the averaging.
+    step: for small nets that look-up takes longer than the averaging. Weights that do not learn are the net's own.
 
     It follows the memory that the weights lie in when it is made, which that of their masters is later on.
 
@@ -207,8 +207,9 @@ class MovingAverage:
     """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
-        self.net, self.decay, self.count = copy.deepcopy(net).requires_grad_(False), decay, 0
-        pairs = list(zip(_state(self.net), _state(net), strict=True))
+        self.net, self.decay, self.count = copied(net).requires_grad_(False), decay, 0
+        both = zip(_state(self.net), _state(net), strict=True)
+        pairs = [(own, now) for own, now in both if own.data_ptr() != now.data_ptr()]
         self._smooth = [pair for pair in pairs if pair[0].is_floating_point()]
         self._counted = [pair for pair in pairs if not pair[0].is_floating_point()]
 

@@ -1,6 +1,5 @@
 """A run: the folder that a recipe leaves behind. Chain, controls and report, each begun where it was left."""
 
-import copy
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,9 +13,11 @@ import kdgen.training.registered  # noqa: F401
 from kdgen import recipe as recipes
 from kdgen import registry
 from kdgen.data.photographs import Photographs
+from kdgen.models.adapters.lora_base import lend
 from kdgen.models.adapters.reading import check_module
 from kdgen.models.hub_cache import commit_of, pinned
 from kdgen.models.model import Model, load
+from kdgen.models.nets.fold import copied
 from kdgen.models.task_arguments import check_classes
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
@@ -134,6 +135,7 @@ class _Run:
         if self.original is not None:
             where = "cpu" if recipe.shard_teacher else device
             self.place.reference = task.guided(self.original.eval().to(where).net)
+            lend(recipe.teacher, self.original.net)
             self.others = {name: load(each).eval().to(where) for name, each in recipe.teachers.items()}
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
@@ -174,10 +176,10 @@ class _Run:
         if number:
             before = self.chain[number - 1][0]
             if untrained:
-                student = copy.deepcopy(student)
+                student = (copied(student[0]), student[1])
             if untrained and not self.place.finished(before):
-                net, use = copy.deepcopy(self.students[number - 1])
-                teacher = Model(net, name=before, channels=self.place.task.channels, use=use).eval()
+                net, use = self.students[number - 1]
+                teacher = Model(copied(net), name=before, channels=self.place.task.channels, use=use).eval()
             else:
                 teacher = load(self.place.home(before))
         asked = None if teacher is None else self.place.reference if not number else teacher.net

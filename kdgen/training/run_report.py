@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from kdgen.metrics.cost import num_learning, num_params
+from kdgen.models.adapters.lora import Lora
 from kdgen.models.config import read_config
 from kdgen.models.model import Model, load
 from kdgen.recipe import OF_TEACHER, STARTS, Recipe
@@ -14,7 +16,7 @@ from kdgen.training.best_student import best_and_last
 from kdgen.training.chain import Link
 from kdgen.training.run_context import RunContext
 from kdgen.training.run_state import RunState
-from kdgen.types import Event, Text, text
+from kdgen.types import Event, Net, Text, text
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import contiguous, machine
 from kdgen.utils.references import without_folders
@@ -89,6 +91,7 @@ class RunReport:
             drawing=state.phase(self.chain[0][0]).drawing,
             assistants=sum(each.answering + each.seconds for each in map(state.phase, dict(self.chain[:-1]))),
         )
+        notes += [_learnt(each.net) for each in nets if each.role == "student"]
         for number, each in enumerate(nets):
             yield self._part(each.label, number, len(nets))
             nets[number] = replace(each, row=each.measured(task, reference=place.reference))
@@ -100,7 +103,7 @@ class RunReport:
             reference=place.reference,
             ground_truth=guided,
             seconds=spent if original is not None else None,
-            notes=[*notes, *filter(None, [best_and_last(state, roles, place.primary_metric)])],
+            notes=[*filter(None, [*notes, best_and_last(state, roles, place.primary_metric)])],
             machine=machine(place.device),
         )
         report.save(place.folder)
@@ -153,3 +156,13 @@ class RunReport:
         total += OTHER_PARTS
         return Event(kind="part", phase="report", progress=done / total,
                      data={"part": name, "done": done, "total": total})  # fmt: skip
+
+
+def _learnt(net: Net) -> Text:
+    """How much of a LoRA was trained; empty for any other net."""
+    if not isinstance(net, Lora):
+        return Text("")
+    learnt, whole = num_learning(net), num_params(net)
+    return text("learnt", "Of the student's {whole:,} parameters {learnt:,} were trained, {share:.2%}; the others are "
+                "those of the model it is for, which it and its controls begin as.", whole=whole, learnt=learnt,
+                share=learnt / whole)  # fmt: skip

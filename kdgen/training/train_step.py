@@ -1,6 +1,5 @@
 """What learns in a phase, a student and what learns beside it, and how it takes one step. The only optimiser code."""
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
 
+from kdgen.models.nets.fold import copied
 from kdgen.models.recompute import recompute_blocks
 from kdgen.recipe import Recipe
 from kdgen.training.loss import make_losses
@@ -240,7 +240,7 @@ class Learner:
 
     def rehearsal(self, batch: Batch) -> Callable[[], None]:
         """What runs a copy of the student forward and backward on a batch, to no effect."""
-        student = copy.deepcopy(self.autocast)
+        student = copied(self.autocast)
         return lambda: backward(call(student, batch.x, batch.cond).square().mean())
 
     def _answer(self, batch: Batch, answer: TeacherOutput | None) -> TeacherOutput | None:

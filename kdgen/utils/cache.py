@@ -62,15 +62,23 @@ def fingerprint(net: Net) -> str:
 
     Weights without content, see ``kdgen.models.weightless``, count by their shapes.
     """
+    return _hashed(net, hashlib.sha256(repr(net).encode()))
+
+
+def weights_fingerprint(net: Net) -> str:
+    """A hash of the weights of a net by name, which stays the same from one version of its library to another."""
+    return _hashed(net, hashlib.sha256())
+
+
+def _hashed(net: Net, digest: "hashlib._Hash") -> str:
     from torch._subclasses.fake_tensor import FakeTensor
 
-    digest = hashlib.sha256(repr(net).encode())
     for key, value in sorted(net.state_dict().items()):
         digest.update(key.encode())
         if isinstance(value, FakeTensor):
             digest.update(repr(tuple(value.shape)).encode())
             continue
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any, Protocol, get_type_hints, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -129,9 +129,8 @@ def nets_reading(name: str) -> list[str]:
     """
     found = []
     for key in registry.names("net"):
-        made: Any = registry.get("net", key)
-        kind = made if isinstance(made, type) else get_type_hints(made).get("return")
-        if isinstance(kind, type) and issubclass(kind, Net) and name in (_named(kind.forward, bound=True) or ()):
+        kind = registry.gives("net", key)
+        if kind is not None and issubclass(kind, Net) and name in (_named(kind.forward, bound=True) or ()):
             found.append(f"{key} with {name}" if registry.accepts("net", key, name) else key)
     return found
 

@@ -134,6 +134,11 @@ def resolved(thing: T, folder: Path) -> T:
     return renamed(thing, change)
 
 
+def relative(thing: T, folder: Path) -> T:
+    """The same with absolute paths as they are seen from ``folder``, where ``resolved`` makes them absolute again."""
+    return renamed(thing, lambda _, text: os.path.relpath(text, folder) if os.path.isabs(text) else text)
+
+
 def without_folders(thing: T) -> T:
     """The same as it is told to others: of every absolute path in it the last part."""
     return renamed(thing, lambda _, text: Path(text).name if os.path.isabs(text) else text)
@@ -143,4 +148,4 @@ def _is_model(path: Path) -> bool:
     return path.is_file() or any((path / name).is_file() for name in MODEL_FILES)
 
 
-__all__ = ["FilePath", "ModelReference", "Names", "renamed", "resolved", "without_folders"]
+__all__ = ["FilePath", "ModelReference", "Names", "relative", "renamed", "resolved", "without_folders"]

@@ -51,6 +51,13 @@ FEWER = {key: WEIGHTS[key] for key in list(WEIGHTS)[1:]}
     [
         ({"config.json": config(), "pytorch_model.bin": pickle.dumps(Trap())}, "may run code"),
         ({"config.json": config(net={"name": "evil_net", "args": {}}), "model.safetensors": save(WEIGHTS)}, "evil_net"),
+        (
+            {
+                "config.json": config(net={"name": "lora", "args": {"model": "/home/ada/pipeline"}}),
+                "pytorch_lora_weights.safetensors": save(WEIGHTS),
+            },
+            "its configuration names /home/ada/pipeline",
+        ),
         ({"config.json": b'{"_class_name": "EvilModel"}', "model.safetensors": save(WEIGHTS)}, "EvilModel"),
         (
             {"model_index.json": b'{"_class_name": "EvilPipeline"}', "unet/diffusion_pytorch_model.safetensors": b""},
@@ -275,8 +282,10 @@ def test_recipes_are_pinned(place: RunContext, student: Make) -> None:
     commit = str(push_to_hub(student(), name).commit)
     images = {"name": "mixture", "args": {"sources": [{"name": "samples", "args": {"model": f"hub:{name}@main"}}]}}
     task = {"name": "denoise", "args": {"images": images}}
-    recipe = parse({**RECIPE, "task": task, "teacher": f"{name}#decoder"})
+    lora = {"name": "lora", "args": {"model": name}}
+    recipe = parse({**RECIPE, "task": task, "teacher": f"{name}#decoder", "student": lora})
     done = pinned(recipe, commit_of).model_dump()
+    assert done["student"]["args"]["model"] == f"hub:{name}@{commit}"
     assert done["teacher"] == f"hub:{name}@{commit}#decoder"
     assert done["task"]["args"]["images"]["args"]["sources"][0]["args"]["model"] == f"hub:{name}@{commit}"
     assert pinned(parse(done), commit_of).model_dump() == done

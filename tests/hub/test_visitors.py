@@ -49,6 +49,15 @@ def test_a_run_names_no_model_of_more_bytes_than_are_fetched(student: Make, plac
     assert not Path(constants.HF_HUB_CACHE).exists()
 
 
+def test_a_lora_is_not_fetched_whose_model_nobody_weighed(place: RunContext, tmp_path: Path, hub: Hub) -> None:
+    hub.store.plant(name := place.name("lora"), {"config.json": b"{}", "pytorch_lora_weights.safetensors": b""})
+    runs = Runs(Limits(folder=tmp_path), lambda *given: 0)
+    with pytest.raises(
+        UserError, match=r"holds pytorch_lora_weights.safetensors, a LoRA, which is opened with another"
+    ):
+        Models(runs).named(name, new_session())
+
+
 @pytest.mark.parametrize("named", ["/etc/passwd", "../x", "run", "runs/x/run"])
 def test_a_further_teacher_is_no_folder_of_the_machine(tmp_path: Path, named: str) -> None:
     runs = Runs(Limits(folder=tmp_path), lambda *given: 0)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from latent_pipelines import LORA, saved
 from support import SMALL_UNET, drain, small_diffusion, taught_by
 from support import call as command
 from torch import Tensor, nn
@@ -74,6 +75,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("flux", {"size": 8, "latent_channels": 4, "depth": 1, "single_depth": 1, "words_dim": 8, "pooled_dim": 8,
               "guided": False}, FOUR, {"sigma", "words", "pooled"}),
     ("sana", {"size": 8, "latent_channels": 4, "depth": 1, "words_dim": 8}, FOUR, {"sigma", "words", "words_mask"}),
+    ("lora", {"rank": 2}, FOUR, {"sigma", "label"}),
 ]  # fmt: skip
 
 
@@ -83,13 +85,16 @@ def test_all_bundled_nets_are_here() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "shape", "reads"), NETS, ids=lambda each: each if isinstance(each, str) else ""
+    ("name", "args", "shape", "reads"),
+    [pytest.param(*case, marks=LORA if case[0] == "lora" else ()) for case in NETS],
+    ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_a_net_reads_what_it_declares_and_refuses_the_rest(
     name: str, args: dict[str, Any], shape: tuple[int, ...], reads: set[str]
 ) -> None:
     torch.manual_seed(0)
-    net: nn.Module = registry.build("net", Spec(name=name, args=args)).eval()
+    of = {"model": str(saved("DiTPipeline"))} if registry.accepts("net", name, "model") else {}
+    net: nn.Module = registry.build("net", Spec(name=name, args={**of, **args})).eval()
     for parameter in net.parameters():
         if not parameter.any():  # what starts at nothing
             nn.init.normal_(parameter, std=0.3)

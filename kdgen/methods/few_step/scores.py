@@ -20,6 +20,7 @@ from kdgen.methods.few_step.rollout import (
     noised,
 )
 from kdgen.models.discriminators import Discriminator, GanLoss, frozen
+from kdgen.models.nets.fold import copied
 from kdgen.models.sampling import few_levels
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError, text
 
@@ -95,8 +96,8 @@ class Scores(Method):
         """Make the critic. Raises UserError where batches are of no diffusion, or its start has nothing to learn."""
         check_diffusion(self.name, student, teacher, batch, truth=self.adversarial > 0)
         self.sigmas = few_levels(student, self.steps, self.table)
-        start = unguided(teacher) if self.starts == "teacher" else student
-        self.fake = copy.deepcopy(start).requires_grad_(True).eval()
+        made = copy.deepcopy(unguided(teacher)).requires_grad_(True) if self.starts == "teacher" else copied(student)
+        self.fake = made.eval()
         if not any(True for _ in self.fake.parameters()):
             raise UserError(text("critic_from_teacher", "{name}: the teacher has no weights for a critic to start "
                                  'from: set critic "student"', name=self.name))  # fmt: skip
@@ -142,7 +143,7 @@ class Scores(Method):
 
     def critics(self) -> Iterator[nn.Parameter]:
         """The critic's parameters, and the adversarial head's."""
-        yield from self.fake.parameters()
+        yield from (p for p in self.fake.parameters() if p.requires_grad)
         if self.game is not None:
             yield from self.game.learning()
 

@@ -26,6 +26,7 @@ class Dit(LatentModel):
     part = "transformer"
     inseparable = "DiTTransformer2DModel"
     usual_told = "[0]"
+    opens_lora = False
 
     def __init__(self, model: Any, scheduler: Any, pipeline: str) -> None:
         super().__init__(model, scheduler, pipeline)

@@ -31,6 +31,10 @@ class Flux(LatentModel):
         self.side = size
         super().__init__(model, scheduler, pipeline)
 
+    def further(self) -> dict[str, Any]:
+        """The size that it was told."""
+        return {"size": self.side}
+
     def latents(self) -> tuple[int, int]:
         """A quarter of the channels of what is packed, and the size that it was told."""
         return self.model.config.in_channels // 4, self.side

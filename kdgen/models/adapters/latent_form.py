@@ -49,6 +49,7 @@ class LatentForm(Adapter):
         patch: side of the squares of latents that its model looks at, where its configuration says another.
         blocks: names of its model's blocks, in order of use.
         usual_told: what its pipeline is told first, as code.
+        opens_lora: whether its pipeline has ``load_lora_weights``.
         input_shape: that size alone, at which it is taught, though its model may take others.
         timesteps: the table of noise levels; None of a flow, whose time says them.
         num_classes: of a model that is told a class, else None.
@@ -62,6 +63,7 @@ class LatentForm(Adapter):
     patch: ClassVar[int | None] = None
     blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
     usual_told: ClassVar[str] = '"a red heart"'
+    opens_lora: ClassVar[bool] = True
     channels = 3
     num_classes: int | None = None
 
@@ -93,6 +95,10 @@ class LatentForm(Adapter):
     def predicts(self) -> Prediction:
         """What the model says of a noisy image."""
         return "flow" if self.predicts_flow else PREDICTIONS[self.scheduler.config.prediction_type]
+
+    def further(self) -> dict[str, Any]:
+        """What it is made with beside model, scheduler and pipeline, by argument."""
+        return {}
 
     def latents(self) -> tuple[int, int]:
         """Channels Z of its latents, and their height and width where its pipeline is told no other."""

@@ -21,6 +21,7 @@ class Pixart(LatentModel):
 
     part = "transformer"
     inseparable = "PixArtTransformer2DModel"
+    opens_lora = False
     text_parts = ("tokenizer", "text_encoder")
     encoded = ("words", "words_mask", "-words", "-words_mask")
     options: ClassVar[Mapping[str, Any]] = {"use_resolution_binning": False}

@@ -84,7 +84,8 @@ def hub_id(reference: str) -> HubId | None:
 def pinned(recipe: Recipe, commit: Callable[[HubId], str]) -> Recipe:
     """The recipe with every id of the Hub in it bound to the commit that it means now.
 
-    These are its teacher, what nets start from, the models that its task names, and whatever begins with ``hub:``.
+    These are its teacher, what nets start from, the models that its task and students name, and whatever begins with
+    ``hub:``.
 
     Args:
         recipe: as the user wrote it.
@@ -109,7 +110,8 @@ def pinned(recipe: Recipe, commit: Callable[[HubId], str]) -> Recipe:
 
     data = recipe.model_dump(mode="json")
     walked = {**data, "teacher": walk(data["teacher"], "teacher"), "task": walk(data["task"]),
-              "init": walk(data["init"], "init"),
+              "init": walk(data["init"], "init"), "student": walk(data["student"]),
               "teachers": {name: walk(each, "teacher") for name, each in data["teachers"].items()},
-              "assistants": [{**link, "init": walk(link["init"], "init")} for link in data["assistants"]]}  # fmt: skip
+              "assistants": [{**link, "init": walk(link["init"], "init"), "student": walk(link["student"])}
+                             for link in data["assistants"]]}  # fmt: skip
     return recipe if walked == data else parse(walked)

@@ -47,7 +47,10 @@ HALF_OTHERS = (*VARIANTS, "model.fp16.safetensors", "model-*-of-*.fp16.safetenso
 PAGES = ("recipe.json", "report.json", "report.md", "samples.png", "curves.png")
 """What a run tells of its student."""
 
-FILES = (*CONFIGS, *WEIGHTS, *PAGES, "README.md", "gallery.png")
+LORA = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_config.json")
+"""What a LoRA consists of, by diffusers' names or peft's, beside its own configuration."""
+
+FILES = (*CONFIGS, *WEIGHTS, *LORA, *PAGES, "README.md", "gallery.png")
 """Names of the files that are published and fetched; of the pages only those in the repository's own folder."""
 
 SOUND = re.compile(r"[^/\\\x00-\x1f:]+(?:/[^/\\\x00-\x1f:]+)*")

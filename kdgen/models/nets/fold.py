@@ -16,6 +16,11 @@ def shared(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net, {**params, **{id(buffer): buffer for buffer in net.buffers()}})
 
 
+def copied(net: nn.Module) -> nn.Module:
+    """A copy of a net that learns by itself: weights that do not learn are held once for both."""
+    return copy.deepcopy(net, {id(p): p for p in net.parameters() if not p.requires_grad})
+
+
 def folded(net: nn.Module) -> nn.Module:
     """A copy of a net, ready for use: parts fold themselves where they can, and batch norm is folded everywhere else.
 

@@ -6,9 +6,11 @@ from typing import Any
 import documented
 import pytest
 import torch
+from latent_pipelines import LORA, saved
 from torch import Tensor, nn
 
 import kdgen.training.registered  # noqa: F401
+from kdgen import registry
 from kdgen.models.abilities import Channelled
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.model import Model, build_net, load
@@ -19,13 +21,15 @@ from kdgen.utils.conditions import call
 from kdgen.utils.hooks import capture_outputs, hookable_layers
 
 BASE = {"sigma": torch.full((2,), 0.2), "until": torch.full((2,), 0.1), "label": torch.tensor([0, 1])}
-INPUTS = ((1, 16, 16), (3, 16, 16), (8,), (8, 4, 4), (4, 4, 4), (1, 28, 28), (8, 8, 8), (8, 16, 16), (4, 16, 16))
+INPUTS = ((1, 16, 16), (3, 16, 16), (8,), (8, 4, 4), (4, 4, 4), (1, 28, 28), (8, 8, 8), (8, 16, 16), (4, 16, 16),
+          (4, 8, 8))  # fmt: skip
 """What nets are tried on: images of one and three channels, latents."""
 
 
 def made(name: str, args: dict[str, Any]) -> tuple[nn.Module, Spec]:
     torch.manual_seed(0)
-    spec = Spec(name=name, args={**documented.shrunk("net", name), **args})
+    of = {"model": str(saved("DiTPipeline"))} if registry.accepts("net", name, "model") else {}
+    spec = Spec(name=name, args={**documented.shrunk("net", name), **of, **args})
     return build_net(spec, channels=int(args.get("channels", 1)))
 
 
@@ -50,7 +54,11 @@ def taken(net: nn.Module) -> Tensor:
     raise AssertionError("\n".join(errors))
 
 
-@pytest.mark.parametrize(("name", "args"), documented.cases("net"), ids=documented.label)
+@pytest.mark.parametrize(
+    ("name", "args"),
+    [pytest.param(*case, marks=LORA if case[0] == "lora" else ()) for case in documented.cases("net")],
+    ids=documented.label,
+)
 def test_every_net_answers_learns_shows_its_layers_folds_and_is_saved(
     name: str, args: dict[str, Any], tmp_path: Path
 ) -> None:
