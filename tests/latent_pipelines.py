@@ -34,6 +34,9 @@ FAMILIES = {
 }
 """Every pipeline that is opened, and the adapter that does."""
 
+OF_AUTOENCODER = ("Flux2Pipeline", "QwenImagePipeline")
+"""Pipelines of which the autoencoder alone is opened."""
+
 PIPELINES = [name if name == "DiTPipeline" else pytest.param(name, marks=WORDS) for name in FAMILIES]
 OF_WORDS = [pytest.param(name, marks=WORDS) for name in FAMILIES if name != "DiTPipeline"]
 LETTERS = [chr(number) for number in range(97, 123)]
@@ -76,6 +79,12 @@ def model(pipeline: str, **more: Any) -> Any:
         "SanaPipeline": lambda: d.SanaTransformer2DModel(
             **attention, patch_size=1, in_channels=4, out_channels=4, num_layers=2, num_cross_attention_heads=2,
             cross_attention_head_dim=4, cross_attention_dim=8, caption_channels=12, sample_size=16),
+        "Flux2Pipeline": lambda: d.Flux2Transformer2DModel(
+            in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=12, axes_dims_rope=(4, 4, 4, 4)),
+        "QwenImagePipeline": lambda: d.QwenImageTransformer2DModel(
+            in_channels=16, out_channels=4, num_layers=1, attention_head_dim=16, num_attention_heads=2,
+            joint_attention_dim=12, axes_dims_rope=(4, 6, 6)),
     }  # fmt: skip
     torch.manual_seed(0)
     made = make[pipeline](**more)
@@ -91,7 +100,7 @@ def scheduler(pipeline: str) -> Any:
 
     if pipeline in ("StableDiffusion3Pipeline", "SanaPipeline"):
         return d.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    if pipeline == "FluxPipeline":
+    if pipeline in ("FluxPipeline", *OF_AUTOENCODER):
         return d.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
     return d.DDIMScheduler(clip_sample=False, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 
@@ -108,13 +117,24 @@ def autoencoder(pipeline: str) -> Any:
                                decoder_qkv_multiscales=((), (5,)), encoder_layers_per_block=(1, 1),
                                decoder_layers_per_block=[1, 1], downsample_block_type="conv",
                                upsample_block_type="interpolate", scaling_factor=0.4).eval()  # fmt: skip
+    means = {"latents_mean": [0.1, 0.2, 0.3, 0.4], "latents_std": [1.0, 2.0, 0.5, 1.5]}
+    if pipeline == "QwenImagePipeline":
+        return d.AutoencoderKLQwenImage(base_dim=8, z_dim=4, dim_mult=[1, 1], num_res_blocks=1,
+                                        temperal_downsample=[True], **means).eval()  # fmt: skip
+    blocks: dict[str, Any] = {
+        "block_out_channels": (8, 8), "down_block_types": ("DownEncoderBlock2D",) * 2, "layers_per_block": 1,
+        "up_block_types": ("UpDecoderBlock2D",) * 2, "norm_num_groups": 4, "sample_size": 16,
+    }  # fmt: skip
+    if pipeline == "Flux2Pipeline":
+        made = d.AutoencoderKLFlux2(latent_channels=4, **blocks).eval()
+        nn.init.uniform_(made.bn.running_mean, -1, 1)
+        nn.init.uniform_(made.bn.running_var, 0.5, 2)
+        return made
     flow = {"scaling_factor": 1.5, "shift_factor": 0.06, "use_quant_conv": False, "use_post_quant_conv": False}
-    means = {"latents_mean": [0.1, 0.2, 0.3, 0.4], "latents_std": [1.0, 2.0, 0.5, 1.5]} if pipeline == XL else {}
-    more: dict[str, Any] = flow if pipeline in ("StableDiffusion3Pipeline", "FluxPipeline") else means
-    return d.AutoencoderKL(in_channels=3, out_channels=3, block_out_channels=(8, 8), layers_per_block=1,
-                           latent_channels=16 if pipeline == "StableDiffusion3Pipeline" else 4, norm_num_groups=4,
-                           down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-                           sample_size=16, **more).eval()  # fmt: skip
+    more: dict[str, Any] = means if pipeline == XL else {}
+    more = flow if pipeline in ("StableDiffusion3Pipeline", "FluxPipeline") else more
+    latents = 16 if pipeline == "StableDiffusion3Pipeline" else 4
+    return d.AutoencoderKL(latent_channels=latents, **blocks, **more).eval()
 
 
 def _clip(projected: bool) -> dict[str, Any]:
@@ -157,7 +177,7 @@ def _second(parts: Mapping[str, Any]) -> dict[str, Any]:
 NO_WORDS: dict[str, tuple[str, ...]] = {
     "StableDiffusionPipeline": ("",), XL: ("", "_2"), "DiTPipeline": (), "PixArtAlphaPipeline": ("",),
     "PixArtSigmaPipeline": ("",), "StableDiffusion3Pipeline": ("", "_2", "_3"), "FluxPipeline": ("", "_2"),
-    "SanaPipeline": ("",),
+    "SanaPipeline": ("",), "Flux2Pipeline": ("",), "QwenImagePipeline": ("",),
 }  # fmt: skip
 
 
@@ -239,6 +259,9 @@ def told(pipeline: str) -> dict[str, Any]:
         "FluxPipeline": {**size, "prompt_embeds": both["prompt_embeds"],
                          "pooled_prompt_embeds": pooled["pooled_prompt_embeds"]},
         "SanaPipeline": {**masked, "height": 32, "width": 32},
+        "Flux2Pipeline": {**size, "prompt_embeds": both["prompt_embeds"]},
+        "QwenImagePipeline": {**size, "prompt_embeds": both["prompt_embeds"],
+                              "prompt_embeds_mask": torch.ones(2, 5, dtype=torch.long)},
     }[pipeline]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Students for other runtimes: ONNX, ncnn, torch.export, half precision and int8, each checked against the student."""
+"""Students for other programs: ONNX, ncnn, torch.export, half precision, int8, TAESD's layout, each checked."""
 
 from kdgen.export.formats import FORMATS, Exported, export_model
 from kdgen.export.parity import Parity

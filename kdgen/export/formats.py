@@ -17,6 +17,7 @@ from kdgen.export.inputs import at_sizes, conditions, training_inputs
 from kdgen.export.ncnn import IMAGE_ALONE, NcnnNet, needs_ncnn, write_ncnn
 from kdgen.export.onnx import OnnxNet, needs_onnx, write_int8, write_onnx
 from kdgen.export.parity import Parity, compare
+from kdgen.models.adapters.taesd_file import write_taesd
 from kdgen.models.model import Model, load
 from kdgen.models.nets.fold import folded
 from kdgen.registry import nearest
@@ -39,7 +40,7 @@ class Exported:
     """What ``export_model`` wrote.
 
     Attributes:
-        path: the file, or the folder of ``safetensors-fp16``.
+        path: the file, or the folder of a format of several.
         parity_file: the JSON file with its parity.
         parity: what stands in that.
     """
@@ -119,16 +120,17 @@ def export_model(
 
     Args:
         model: the student.
-        out: the file to write, or the folder for ``safetensors-fp16``; by default its name in the working folder. What
+        out: the file to write, or the folder for those of several; by default its name in the working folder. What
             was exported there before is replaced.
         format: ``onnx`` for onnxruntime, with any batch, height and width that the net takes; ``onnx-fp16`` and
             ``int8`` likewise, in half precision and quantized; ``ncnn`` for ncnn, a folder of two files for one image
-            in [0, 1]; ``torch-export`` for torch without kdgen; ``safetensors-fp16`` for kdgen, at half the size.
+            in [0, 1]; ``torch-export`` for torch without kdgen; ``safetensors-fp16`` for kdgen, at half the size;
+            ``taesd`` for programs that read TAESD's files, a folder with one of each half of an ``autoencoder_tiny``.
         task: what the model was made for; by default what its run or its configuration says.
 
     Returns:
-        what was written, and how near it is. ``onnx``, ``ncnn`` and ``torch-export`` are within 1e-4 of the student
-        everywhere.
+        what was written, and how near it is. ``onnx``, ``ncnn``, ``torch-export`` and ``taesd`` are within 1e-4 of the
+        student everywhere.
 
     Raises:
         UserError: for an unknown format, a missing package, a net that cannot be traced or does not come out the same;
@@ -215,6 +217,11 @@ def _half(made: Made, path: Path) -> nn.Module:
     return load(path).net
 
 
+def _taesd(made: Made, path: Path) -> nn.Module:
+    halves = [load(file).net for file in write_taesd(made.net, path)]
+    return halves[0] if len(halves) == 1 else nn.Sequential(*halves)
+
+
 FORMATS = {
     "onnx": Format(suffix=".onnx", write=_onnx, exact=True, needs=needs_onnx),
     "onnx-fp16": Format(suffix="-fp16.onnx", write=_onnx_half, needs=needs_onnx),
@@ -222,6 +229,7 @@ FORMATS = {
     "torch-export": Format(suffix=".pt2", write=_torch_export, exact=True),
     "safetensors-fp16": Format(suffix="-fp16", write=_half),
     "int8": Format(suffix="-int8.onnx", write=_int8, needs=needs_onnx),
+    "taesd": Format(suffix="-taesd", write=_taesd, exact=True),
 }
 """What a student can be exported to, by name."""
 

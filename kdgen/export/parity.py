@@ -34,7 +34,7 @@ class Agreement(Strict):
 class Parity(Strict):
     """What stands beside an exported file."""
 
-    format: Literal["onnx", "onnx-fp16", "ncnn", "torch-export", "safetensors-fp16", "int8"] = Field(
+    format: Literal["onnx", "onnx-fp16", "ncnn", "torch-export", "safetensors-fp16", "int8", "taesd"] = Field(
         description="of the file"
     )
     file: str = Field(description="its name")

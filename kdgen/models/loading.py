@@ -1,7 +1,8 @@
 """From a reference to a net and what is known of it.
 
 A reference is a bundled name, a run folder, a student folder, a folder of diffusers' making, an id of the Hugging Face
-Hub, a restorer's file of weights, an ONNX file, or a JSON file that declares somebody else's checkpoint.
+Hub, a file of weights of a restorer or in the layout of TAESD, an ONNX file, or a JSON file that declares somebody
+else's checkpoint.
 """
 
 import json
@@ -24,7 +25,9 @@ from kdgen.models.adapters.checkpoint import load_checkpoint
 from kdgen.models.adapters.declared_task import declared_task, try_once
 from kdgen.models.adapters.onnx_file import open_onnx
 from kdgen.models.adapters.restorer import SUFFIXES, made_for, open_restorer
-from kdgen.models.adapters.weight_files import check_content
+from kdgen.models.adapters.state_dict import find_weights
+from kdgen.models.adapters.taesd_file import open_taesd
+from kdgen.models.adapters.weight_files import check_content, read_weights_file
 from kdgen.models.config import Config, check_net, is_student, read_config
 from kdgen.models.hub_cache import HubId, fetch, hub_id
 from kdgen.models.task_arguments import task_class, task_having, task_name
@@ -97,8 +100,7 @@ def load_net(
     if path.suffix == f".{ONNX}" and path.is_file():
         return _foreign(Checkpoint(file=str(path)))
     if path.is_file():
-        net, channels, task = open_restorer(path)
-        return Loaded(net, path.stem, channels, task)
+        return _from_weights(path)
     for folder in (path / "student", path, BUNDLED / str(reference)):
         if is_student(folder):
             return _student(folder)
@@ -188,6 +190,16 @@ def _student(folder: Path) -> Loaded:
                              error=" ".join(str(error).split())[:300])) from None  # fmt: skip
     check_net(net, config, folder)
     return Loaded(net, config.name, config.channels, config.task, config.net, folder)
+
+
+def _from_weights(path: Path) -> Loaded:
+    """What a file of weights alone holds: a half of a tiny autoencoder, or a restorer."""
+    weights, _ = find_weights(read_weights_file(path), Checkpoint(file=str(path), net=Spec(name="spandrel")))
+    if (tiny := open_taesd(weights, path)) is not None:
+        half, use, made_for_half = tiny
+        return Loaded(half, path.stem, half.channels, made_for_half, use)
+    net, channels, task = open_restorer(weights, path)
+    return Loaded(net, path.stem, channels, task)
 
 
 def _from_diffusers(folder: Path, name: str | None = None) -> Loaded:

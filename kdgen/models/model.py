@@ -237,8 +237,8 @@ def load(reference: str | os.PathLike[str] | Checkpoint | Mapping[str, Any], *, 
 
     Args:
         reference: a bundled name, a run folder, a student folder, an id of the Hub (``org/name``, ``hub:org/name``), a
-            restorer's file of weights, an ONNX file, a JSON file that declares a foreign checkpoint, or such a
-            declaration itself, also as plain data.
+            restorer's file of weights, a half of a tiny autoencoder in the layout of TAESD, an ONNX file, a JSON file
+            that declares a foreign checkpoint, or such a declaration itself, also as plain data.
             ``#encoder`` or ``#decoder`` behind a name means that half of an autoencoder.
         revision: branch, tag or commit of an id of the Hub; by default the newest of its main branch.
 
@@ -262,13 +262,13 @@ def build_net(use: Spec, channels: int, task: Mapping[str, Any] | None = None) -
         use: the net.
         channels: of the task's images.
         task: what it says of itself. Of one that draws or classifies, nets take the size of images, the size of latents
-            and the number of classes too.
+            and the number of classes too; of one for half an autoencoder, which half, and the channels of latents.
 
     Raises:
         UserError: as ``registry.build`` does, and for another size or fewer classes than the task has.
     """
     settled = {"channels": channels, **settled_by(task or {})}
-    known = ["channels"] if use.args.get("config") else list(settled)
+    known = settled.keys() & {"channels", "half"} if use.args.get("config") else list(settled)
     fitting = registry.accepted("net", use.name, {key: settled[key] for key in known})
     use = Spec(name=use.name, args={**fitting, **use.args})
     made, spelled = registry.build("net", use), registry.spelled_out("net", use)

@@ -34,7 +34,7 @@ class Decode(Autoencode):
     """
 
     name = "decode"
-    half = "decoder"
+    half, usual_preset = "decoder", "vae-decoder"
     reads = "latents"
     alike = frozenset({"generate"})
     equivariant = False

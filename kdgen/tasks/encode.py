@@ -32,7 +32,7 @@ class Encode(Autoencode):
     """
 
     name = "encode"
-    half = "encoder"
+    half, usual_preset = "encoder", "vae-decoder"
     gives = "latents"
     pipeline_tag = "image-feature-extraction"
     equivariant = False

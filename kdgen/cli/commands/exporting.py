@@ -26,6 +26,7 @@ class Formats(StrEnum):
     torch_export = "torch-export"
     safetensors_fp16 = "safetensors-fp16"
     int8 = "int8"
+    taesd = "taesd"
 
 
 @app.command(
@@ -36,6 +37,8 @@ Examples:
 
 - `kdgen export runs/denoise --format int8 --out small.onnx`
 
+- `kdgen export runs/tiny --format taesd` (files for vae_approx of ComfyUI)
+
 - `kdgen export vae#decoder --recipe vae-decoder --format torch-export`
 
 onnx, onnx-fp16 and int8 need `pip install 'kdgen[export]'`, ncnn `pip install 'kdgen[ncnn]'`.
@@ -45,7 +48,8 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL")],
     format: Annotated[Formats, typer.Option(help="onnx, onnx-fp16 and int8 are run by onnxruntime.")] = Formats.onnx,
     out: Annotated[
-        Path | None, typer.Option(help="The file, or the folder of ncnn or safetensors-fp16; default the model's name.")
+        Path | None,
+        typer.Option(help="The file, or the folder of ncnn, safetensors-fp16 or taesd; default the model's name."),
     ] = None,
     recipe: Annotated[
         str | None,

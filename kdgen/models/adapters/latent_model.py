@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kdgen.models.adapters.latent_form import LatentForm
+from kdgen.models.adapters.latent_scale import scaled, unscaled
 from kdgen.models.adapters.pipeline_images import image_seeds
 from kdgen.models.adapters.pipeline_parts import check_there, whole_pipeline
 from kdgen.models.parts import Drawn, at_once, in_parts
@@ -257,26 +258,6 @@ class LatentModel(LatentForm):
                               name=self.inseparable))  # fmt: skip
 
 
-def unscaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
-    """Latents ``(B, Z, h, w)`` as a model is trained on them as an autoencoder of this configuration decodes them."""
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    scale, shift = config.get("scaling_factor") or 1.0, config.get("shift_factor") or 0.0
-    if mean is None or std is None:
-        return latents / scale + shift
-    means, stds = (torch.tensor(each).to(latents).view(1, -1, 1, 1) for each in (mean, std))
-    return latents * stds / scale + means
-
-
-def scaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
-    """Latents ``(B, Z, h, w)`` of an autoencoder of this configuration as a model is trained on them."""
-    mean, std = config.get("latents_mean"), config.get("latents_std")
-    scale, shift = config.get("scaling_factor") or 1.0, config.get("shift_factor") or 0.0
-    if mean is None or std is None:
-        return (latents - shift) * scale
-    means, stds = (torch.tensor(each).to(latents).view(1, -1, 1, 1) for each in (mean, std))
-    return (latents - means) * scale / stds
-
-
 def _defaults(pipe: Any) -> dict[str, Any]:
     """The arguments of a pipeline's call and what they are by default."""
     parameters = signature(type(pipe).__call__).parameters.values()
@@ -294,4 +275,4 @@ def _warn_of_long(pipe: Any, prompts: Sequence[str]) -> None:
                            begin=f"{long[0][:20]}..."), stacklevel=2)  # fmt: skip
 
 
-__all__ = ["LatentModel", "scaled", "unscaled"]
+__all__ = ["LatentModel"]

@@ -2,7 +2,7 @@
 
 import enum
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,12 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kdgen.models.adapters.recognise import kind_of_weights
-from kdgen.models.adapters.state_dict import find_weights
-from kdgen.models.adapters.weight_files import read_weights_file
 from kdgen.models.input_shape import InputShape
 from kdgen.models.task_arguments import task_having
-from kdgen.recipe import Checkpoint
-from kdgen.registry import Spec
 from kdgen.types import UserError, text
 from kdgen.utils.validation import check_finite
 
@@ -51,23 +47,22 @@ class Restorer(nn.Module):
         return 2 * out - 1
 
 
-def open_restorer(path: Path) -> tuple[Restorer, int, dict[str, Any]]:
-    """Open a file of weights whose architecture spandrel knows.
+def open_restorer(weights: Mapping[str, Tensor], path: Path) -> tuple[Restorer, int, dict[str, Any]]:
+    """Open the weights of a file whose architecture spandrel knows.
 
     Args:
-        path: what torch or safetensors saved, with the weights under any of the usual keys; never unpickled.
+        weights: by name.
+        path: of the file.
 
     Returns:
         the net in evaluation mode on the CPU, the channels of its images, and the task that it was made for.
 
     Raises:
-        UserError: where spandrel is missing or knows no such net, for a net that is told more than an image, and as
-            ``read_weights_file`` for damaged files.
+        UserError: where spandrel is missing or knows no such net, and for a net that is told more than an image.
     """
-    weights, _ = find_weights(read_weights_file(path), Checkpoint(file=str(path), net=Spec(name="spandrel")))
     spandrel = _spandrel(path)
     try:
-        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(weights)
+        descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(weights))
     except spandrel.UnsupportedModelError:
         if (what := kind_of_weights(weights)) is not None:
             raise UserError(text("recognised_weights", "{path} holds the weights of no net that is known by its keys, "

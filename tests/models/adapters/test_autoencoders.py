@@ -110,6 +110,26 @@ def test_a_smaller_student_starts_from_its_teacher() -> None:
         student.inherit(tiny())
 
 
+def test_a_tiny_student_starts_from_the_first_blocks_at_each_size() -> None:
+    teacher, student = tiny(width=12, encoder_blocks=(2, 3), decoder_blocks=(3, 2)), tiny(seed=1, width=12)
+    student.inherit(teacher)
+    ours, theirs = student.vae.decoder.layers, teacher.vae.decoder.layers
+    for own, source in ((0, 0), (2, 2), (4, 6), (5, 7), (6, 9)):
+        pair = (ours[own].state_dict(), theirs[source].state_dict())
+        assert pair[0].keys() == pair[1].keys() != set()
+        assert all(torch.equal(value, pair[1][key]) for key, value in pair[0].items())
+    with pytest.raises(UserError, match=r"have 2 channels at 1/2 .* and its teacher's 4 at 1/2"):
+        tiny(latent_channels=2).inherit(teacher)
+
+
+def test_what_a_teacher_is_without_passes_latents_on_as_they_are() -> None:
+    teacher, student = kl(), kl(seed=1)
+    teacher.vae.quant_conv = teacher.vae.post_quant_conv = None
+    student.inherit(teacher)
+    with torch.no_grad():
+        torch.testing.assert_close(student(X), teacher(X), atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("make", [kl, tiny])
 def test_foreign_and_damaged_folders_are_refused_in_one_line(tmp_path: Path, make: Any) -> None:
     make().vae.save_pretrained(tmp_path)
@@ -129,7 +149,7 @@ def test_foreign_and_damaged_folders_are_refused_in_one_line(tmp_path: Path, mak
     weights.unlink()
     assert "never opened" in refused()
     config.write_text(json.dumps({**json.loads(config.read_text()), "_class_name": "VQModel"}))
-    assert "VQModel, which is not handled: handled are AutoencoderKL, AutoencoderTiny, UNet2DModel" in refused()
+    assert "VQModel, which is not handled: handled are AutoencoderDC, AutoencoderKL, AutoencoderKLFlux2" in refused()
     config.write_text("[]")
     assert "damaged" in refused()
 

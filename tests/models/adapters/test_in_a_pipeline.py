@@ -1,120 +1,197 @@
-"""Students of autoencoders in the place of their teacher, in pipelines of plain diffusers."""
+"""Students of autoencoders in the place of their teacher, in pipelines of plain diffusers: ``pipe.vae = student``."""
 
-import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
-from diffusers import (
-    AutoencoderKL,
-    AutoencoderTiny,
-    DDIMScheduler,
-    DiTPipeline,
-    DiTTransformer2DModel,
-)
-from diffusers.image_processor import VaeImageProcessor
-from support import drain
+import torch.nn.functional as F
+from latent_pipelines import OF_AUTOENCODER, WORDS, XL, autoencoder, drawn, own_generators, told, whole
+from support import trained
+from torch import Tensor, nn
 
+from kdgen.models.abilities import Autoencoder
+from kdgen.models.adapters.flux import unpacked
 from kdgen.models.model import load
 from kdgen.recipe import parse
+from kdgen.registry import Spec, build
 from kdgen.training import run
+from kdgen.types import UserError
 
-SCALES = {"scaling_factor": 0.18215, "shift_factor": 0.11, "latents_mean": [0.1, -0.2, 0.3, 0], "latents_std": [1, 2, 3, 4]}  # fmt: skip
-KL = {"block_out_channels": [4, 8], "norm_num_groups": 4, "mid_block_attention": False}
-STUDENTS = {
-    "kl": {"name": "autoencoder_kl", "args": KL},
-    "kl of a whole configuration": {"name": "autoencoder_kl", "args": {"config": {
-        "in_channels": 3, "out_channels": 3, "block_out_channels": [4, 8], "norm_num_groups": 4,
-        "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2,
-        "mid_block_add_attention": False, "scaling_factor": 0.5}}},
-    "tiny": {"name": "autoencoder_tiny", "args": {"width": 8, "encoder_blocks": [1, 1], "decoder_blocks": [1, 1]}},
-}  # fmt: skip
+LEVELS = {"block_out_channels": [8, 8], "norm_num_groups": 4}
+TINY: dict[str, Any] = {
+    "name": "autoencoder_tiny",
+    "args": {"width": 8, "encoder_blocks": [1, 1], "decoder_blocks": [1, 1]},
+}
+KL = {"name": "autoencoder_kl", "args": LEVELS}
+DC = {"name": "autoencoder_dc", "args": {"latent_channels": 4, "widths": [8, 8], "head_dim": 2}}
+QWEN = {"name": "autoencoder_kl_qwen_image", "args": {"latent_channels": 4, "width": 8, "multiples": [1, 1]}}
+FLUX2 = {"name": "autoencoder_kl_flux2", "args": {"latent_channels": 4, **LEVELS}}
+STUDENTS: list[Any] = [
+    ("StableDiffusionPipeline", TINY, "decode", diffusers.AutoencoderTiny),
+    ("QwenImagePipeline", QWEN, "autoencode", diffusers.AutoencoderKLQwenImage),
+    *(pytest.param(*each, marks=pytest.mark.slow) for each in (
+        ("StableDiffusionPipeline", KL, "autoencode", diffusers.AutoencoderKL),
+        (XL, KL, "decode", diffusers.AutoencoderKL),
+        (XL, TINY, "autoencode", diffusers.AutoencoderTiny),
+        ("StableDiffusion3Pipeline", {**KL, "args": {**LEVELS, "latent_channels": 16}}, "decode",
+         diffusers.AutoencoderKL),
+        ("FluxPipeline", TINY, "decode", diffusers.AutoencoderTiny),
+        ("FluxPipeline", KL, "autoencode", diffusers.AutoencoderKL),
+        ("SanaPipeline", DC, "decode", diffusers.AutoencoderDC),
+        ("SanaPipeline", TINY, "autoencode", diffusers.AutoencoderTiny),
+        ("QwenImagePipeline", QWEN, "decode", diffusers.AutoencoderKLQwenImage),
+        ("Flux2Pipeline", FLUX2, "decode", diffusers.AutoencoderKLFlux2),
+        ("Flux2Pipeline", FLUX2, "autoencode", diffusers.AutoencoderKLFlux2),
+    )),
+]  # fmt: skip
+"""A pipeline, a student of its autoencoder, its task, and what plain diffusers opens it by."""
+
+KEPT: list[Any] = [
+    ("FluxPipeline", KL, "autoencode"),
+    *(pytest.param(*each, marks=pytest.mark.slow) for each in (
+        (XL, KL, "decode"), ("SanaPipeline", DC, "autoencode"), ("QwenImagePipeline", QWEN, "decode"),
+        ("Flux2Pipeline", FLUX2, "autoencode"), ("Flux2Pipeline", FLUX2, "decode"),
+    )),
+]  # fmt: skip
+"""Pipelines, and students as large as their autoencoders."""
 
 
-@pytest.fixture
-def teacher(tmp_path: Path) -> AutoencoderKL:
-    """A tiny autoencoder that scales its latents as those of Stable Diffusion do, and lies in a folder."""
-    torch.manual_seed(0)
-    vae = AutoencoderKL(
-        block_out_channels=(4, 8), down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4, mid_block_add_attention=False, sample_size=16, **SCALES,
-    )  # fmt: skip
-    vae.save_pretrained(tmp_path / "teacher")
-    return vae.eval()
-
-
-def distilled(tmp_path: Path, student: dict[str, Any], **settings: Any) -> Path:
+def distilled(folder: Path, student: dict[str, Any], task: str = "autoencode", **settings: Any) -> Path:
+    """The student of three steps, or as the settings say, of the teacher in a folder beside."""
+    teacher = str(folder / "teacher")
+    args = {"images": {"name": "photographs"}, "patch": 16, "num_images": 2}
     recipe = {
         "name": "small",
-        "task": {"name": "autoencode", "args": {"images": {"name": "dead_leaves"}, "patch": 16, "num_images": 2}},
-        "teacher": str(tmp_path / "teacher"),
+        "task": {"name": task, "args": {**args, **({"encoder": teacher} if task == "decode" else {})}},
+        "teacher": f"{teacher}#decoder" if task == "decode" else teacher,
         "student": student,
-        "stages": [{"methods": [{"name": "output"}], "lr": 1e-9}],
-        "steps": 1, "batch_size": 2, "cache": {"inputs": 0}, "controls": False, "device": "cpu",
-        "precision": "float32", "ema": 0, **settings,
+        "stages": [{"methods": [{"name": "output"}], "lr": 1e-2}],
+        "steps": 3, "batch_size": 2, "cache": {"inputs": 0}, "controls": False, "device": "cpu",
+        "precision": "float32", "ema": 0, "evaluate_every": 100, **settings,
     }  # fmt: skip
-    drain(run.distill(parse(recipe), tmp_path / "run"))
-    return tmp_path / "run" / "student"
+    trained(run.distill(parse(recipe), folder / "run"))
+    return folder / "run" / "student"
 
 
-@pytest.mark.parametrize("name", STUDENTS)
-def test_a_student_says_how_its_teachers_latents_are_scaled(name: str, tmp_path: Path, teacher: AutoencoderKL) -> None:
-    student = distilled(tmp_path, STUDENTS[name])
-    plain = AutoencoderTiny if name == "tiny" else AutoencoderKL
-    again = load(student)
-    again.save(tmp_path / "again")
-    for folder in (student, tmp_path / "again"):
-        written = json.loads((folder / "vae" / "config.json").read_text())
-        opened = plain.from_pretrained(folder, subfolder="vae").config
-        for key, value in SCALES.items():
-            assert written[key] == opened[key] == value
+def learnt(pipe: Any) -> Tensor:
+    """The latents that a pipeline's model draws, ``(2, Z, h, w)``, in the form in which it learns them."""
+    name = type(pipe).__name__
+    call = {**told(name), "num_inference_steps": 1, "guidance_scale": 3.0, "output_type": "latent"}
+    latents = torch.as_tensor(pipe(**call, generator=own_generators(1, 2)).images)
+    if name == "Flux2Pipeline":
+        side = round(latents.shape[1] ** 0.5)
+        return F.pixel_shuffle(latents.movedim(1, 2).unflatten(2, (side, side)), 2)
+    return unpacked(latents, 4, 4) if latents.dim() == 3 else latents
 
 
-def test_a_student_drops_into_the_pipeline_of_its_teacher(tmp_path: Path, teacher: AutoencoderKL) -> None:
-    folder = distilled(tmp_path, STUDENTS["kl"], init="teacher")
-    transformer = DiTTransformer2DModel(
-        num_attention_heads=2, attention_head_dim=4, in_channels=4, out_channels=4, num_layers=1, sample_size=8,
-        patch_size=2, num_embeds_ada_norm=10, norm_num_groups=4,
-    )  # fmt: skip
-    pipe = DiTPipeline(transformer=transformer.eval(), vae=teacher, scheduler=DDIMScheduler())
-    pipe.set_progress_bar_config(disable=True)
-
-    def drawn() -> torch.Tensor:
-        noise = torch.Generator().manual_seed(0)
-        images = pipe([1, 2], generator=noise, guidance_scale=1, num_inference_steps=2, output_type="pt").images
-        return torch.as_tensor(images)
-
-    asked: list[torch.Tensor] = []
-    by_teacher = drawn()
-    pipe.vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
-    decode = pipe.vae.decode
-    pipe.vae.decode = lambda z, **more: asked.append(z) or decode(z, **more)  # type: ignore[func-returns-value]
-    torch.testing.assert_close(drawn(), by_teacher, atol=1e-5, rtol=0)
+def shown(net: nn.Module, latents: Tensor) -> Tensor:
+    """What a net of kdgen decodes, as pipelines show it, ``(B, H, W, 3)``."""
+    assert isinstance(net, Autoencoder)
     with torch.no_grad():
-        by_kdgen = load(folder).net.decode(asked[0])
-    torch.testing.assert_close((by_kdgen / 2 + 0.5).clamp(0, 1), by_teacher, atol=1e-5, rtol=0)
+        return (net.decode(latents) / 2 + 0.5).clamp(0, 1).movedim(1, -1)
 
 
-def test_a_student_drops_into_a_pipeline_that_shifts_its_latents(tmp_path: Path, teacher: AutoencoderKL) -> None:
-    """As those of Stable Diffusion 3 and Flux do, which need more than diffusers: their lines around the autoencoder."""
-    folder = distilled(tmp_path, STUDENTS["kl"], init="teacher")
-    shown = VaeImageProcessor(vae_scale_factor=2)
-    picture = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-
-    @torch.no_grad()
-    def through(vae: AutoencoderKL) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents as a pipeline denoises them, and the image that it shows of such."""
-        latents = vae.encode(shown.preprocess(picture)).latent_dist.mode()
-        latents = (latents - vae.config.shift_factor) * vae.config.scaling_factor
-        z = latents / vae.config.scaling_factor + vae.config.shift_factor
-        return latents, shown.postprocess(vae.decode(z, return_dict=False)[0], output_type="pt")
-
-    student = AutoencoderKL.from_pretrained(folder, subfolder="vae").eval()
-    latents, by_teacher = through(teacher)
-    torch.testing.assert_close(through(student), (latents, by_teacher), atol=1e-5, rtol=0)
+@WORDS
+@pytest.mark.parametrize("pipeline", ["StableDiffusionPipeline", XL, "StableDiffusion3Pipeline", "FluxPipeline",
+                                      "SanaPipeline", *OF_AUTOENCODER])  # fmt: skip
+def test_latents_are_those_that_the_pipelines_model_learns(pipeline: str, tmp_path: Path) -> None:
+    pipe = whole(pipeline, words=False)
+    pipe.vae.save_pretrained(tmp_path)
+    net = load(tmp_path).net
+    assert isinstance(net, Autoencoder)
+    latents, images = learnt(pipe), drawn(pipe, num_steps=1)
+    torch.testing.assert_close(shown(net, latents), images, atol=1e-4, rtol=0)
     with torch.no_grad():
-        by_kdgen = load(folder).net.decode(latents / SCALES["scaling_factor"] + SCALES["shift_factor"])
-    torch.testing.assert_close((by_kdgen / 2 + 0.5).clamp(0, 1), by_teacher, atol=1e-5, rtol=0)
-    student.register_to_config(shift_factor=0.0)
-    assert (through(student)[0] - latents).abs().max() > 0.01, "the shift counts"
+        z = net.encode(images.movedim(-1, 1) * 2 - 1)[:, : net.latent_channels]
+        torch.testing.assert_close(net.decode(z), net(images.movedim(-1, 1) * 2 - 1))
+
+
+@WORDS
+@pytest.mark.parametrize(("pipeline", "student", "task", "plain"), STUDENTS)
+def test_a_student_draws_in_a_plain_pipeline_what_it_decodes(
+    pipeline: str, student: dict[str, Any], task: str, plain: Any, tmp_path: Path
+) -> None:
+    pipe = whole(pipeline, words=False)
+    pipe.vae.save_pretrained(tmp_path / "teacher")
+    latents, by_teacher = learnt(pipe), drawn(pipe, num_steps=1)
+    folder = distilled(tmp_path, student, task)
+    pipe.vae = plain.from_pretrained(folder, subfolder="vae")
+    made = load(folder)
+    net = made.net.net if task == "decode" else made.net
+    assert isinstance(net, nn.Module)
+    images = drawn(pipe, num_steps=1)
+    torch.testing.assert_close(shown(net, latents), images, atol=1e-4, rtol=0)
+    assert images.std() > 0.01
+    assert not torch.allclose(images, by_teacher, atol=1e-2)
+    if task == "decode":
+        assert not any(weight.any() for weight in pipe.vae.encoder.parameters())
+        with torch.no_grad():
+            torch.testing.assert_close(shown(net, latents), (made.net(latents) / 2 + 0.5).clamp(0, 1).movedim(1, -1))
+    made.save(tmp_path / "again")
+    pipe.vae = plain.from_pretrained(tmp_path / "again", subfolder="vae")
+    assert torch.equal(drawn(pipe, num_steps=1), images)
+
+
+@WORDS
+@pytest.mark.parametrize(("pipeline", "student", "task"), KEPT)
+def test_a_student_with_its_teachers_weights_draws_as_it_does(
+    pipeline: str, student: dict[str, Any], task: str, tmp_path: Path
+) -> None:
+    pipe = whole(pipeline, words=False)
+    pipe.vae.save_pretrained(tmp_path / "teacher")
+    by_teacher = drawn(pipe, num_steps=1)
+    still = [{"methods": [{"name": "output"}], "lr": 1e-9}]
+    folder = distilled(tmp_path, student, task, init="teacher", steps=1, stages=still)
+    pipe.vae = type(pipe.vae).from_pretrained(folder, subfolder="vae")
+    torch.testing.assert_close(drawn(pipe, num_steps=1), by_teacher, atol=1e-4, rtol=0)
+
+
+def test_a_student_of_its_teachers_class_scales_as_it_does_and_a_tiny_one_not_at_all(tmp_path: Path) -> None:
+    """Latents of Stable Diffusion are about five times as large before they are scaled: beyond what TAESD's read."""
+    autoencoder(XL).save_pretrained(tmp_path)
+    teacher: Any = load(tmp_path).net
+    for use, scales in ((KL, (0.18215, [0.1, 0.2, 0.3, 0.4])), (TINY, (1.0, None))):
+        net: Any = build("net", Spec.model_validate(use), channels=3)
+        net.adopt(teacher)
+        net.save_files(tmp_path)
+        again: Any = build("net", Spec.model_validate(use), channels=3)
+        again.load_files(tmp_path)
+        for each in (net, again):
+            assert (each.vae.config.scaling_factor, each.vae.config.get("latents_mean")) == scales
+
+
+def test_latents_of_the_task_are_as_the_model_learns_them_and_not_clipped(tmp_path: Path) -> None:
+    vae = autoencoder("FluxPipeline")
+    with torch.no_grad():
+        vae.encoder.conv_out.bias[0] = 9.0
+    vae.save_pretrained(tmp_path)
+    task: Any = build("task", Spec(name="decode", args={"encoder": str(tmp_path), "images": {"name": "photographs"},
+                                                        "patch": 16}))  # fmt: skip
+    (batch,) = islice(task.batches(batch_size=2, seed=0), 1)
+    with torch.no_grad():
+        raw = vae.encode(batch.y).latent_dist.mean
+    torch.testing.assert_close(batch.x, (raw - 0.06) * 1.5)
+    assert batch.x.max() > 5
+
+
+DEEPER = {"encoder_blocks": [1] * 3, "decoder_blocks": [1] * 3}
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "words"),
+    [
+        ("autoencode", DEEPER, "have 4 channels at 1/4 of the image's size and its teacher's 4 at 1/2: give it as"),
+        ("decode", {"latent_channels": 16}, "latents of the task decode, 4x8x8: it takes 16 channels"),
+    ],
+)
+def test_a_student_of_other_latents_is_refused_in_one_line(
+    task: str, args: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    autoencoder("StableDiffusionPipeline").save_pretrained(tmp_path / "teacher")
+    with pytest.raises(UserError, match=words) as error:
+        distilled(tmp_path, {"name": "autoencoder_tiny", "args": {**TINY["args"], **args}}, task)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "student").exists()

@@ -76,12 +76,13 @@ def halves_of(net: Any, x: torch.Tensor) -> tuple[Half, Half]:
     return encoder, decoder
 
 
-@pytest.mark.parametrize("name", ["vae", "mlp_vae", "autoencoder_kl", "autoencoder_tiny"])
+@pytest.mark.parametrize("name", ["vae", "mlp_vae", "autoencoder_kl", "autoencoder_tiny", "autoencoder_dc"])
 def test_the_halves_of_an_autoencoder_share_its_weights_and_count_their_own_alone(name: str) -> None:
     args: dict[str, Any] = {
         "vae": {"widths": [4, 6]}, "mlp_vae": {"hidden": 12, "latent": 3, "size": 8},
         "autoencoder_kl": {"size": 8, "block_out_channels": [8, 8], "norm_num_groups": 4},
         "autoencoder_tiny": {"width": 8, "encoder_blocks": [1, 1], "decoder_blocks": [1, 1]},
+        "autoencoder_dc": {"latent_channels": 4, "widths": [8, 8], "head_dim": 2},
     }[name]  # fmt: skip
     net: Any = registry.build("net", Spec(name=name, args={"channels": 1, **args})).eval()
     encoder, decoder = halves_of(net, torch.rand(2, 1, 8, 8) * 2 - 1)
