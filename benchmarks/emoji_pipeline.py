@@ -4,7 +4,7 @@
     kdgen distill emoji-teacher
     python benchmarks/emoji_pipeline.py decoder emoji-captioned emoji-parts
     python benchmarks/emoji_pipeline.py pack runs/emoji emoji
-    python benchmarks/emoji_pipeline.py sheet emoji sheet.png
+    python benchmarks/emoji_pipeline.py sheet emoji benchmarks/emoji.webp 1
 
 `parts` trains an autoencoder, and a tokenizer and a text encoder by telling captions by their pictures (Radford et al.
 2021, arXiv 2103.00020), and writes a pipeline of plain diffusers around them whose U-Net is not trained. The preset
@@ -185,4 +185,4 @@ if __name__ == "__main__":
     if len(sys.argv) < 4 or sys.argv[1] not in commands:
         sys.exit(__doc__)
     first: Any = sys.argv[2] if sys.argv[1] == "sheet" else Path(sys.argv[2])
-    commands[sys.argv[1]](first, Path(sys.argv[3]), *map(float, sys.argv[4:]))
+    commands[sys.argv[1]](first, Path(sys.argv[3]), *map(int, sys.argv[4:]))

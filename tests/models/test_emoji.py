@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 from latent_pipelines import WORDS
 
@@ -44,12 +43,10 @@ def test_plain_diffusers_opens_it_and_draws_the_same(tmp_path: Path) -> None:
 
 
 @WORDS
-@pytest.mark.parametrize("noun", ["heart", "circle"])
-def test_a_colour_is_what_the_words_say(noun: str) -> None:
-    prompts = [f"{colour} {noun}" for colour in ("red", "green", "blue") for _ in range(4)]
-    drawn = load("emoji").draw(12, seed=0, num_steps=8, prompt=prompts, guidance=4.0)
-    mean = drawn.mean((2, 3)).view(3, 4, 3).mean(1)
-    assert mean.argmax(1).tolist() == [0, 1, 2]
+def test_a_colour_is_what_the_words_say() -> None:
+    prompts = [f"{colour} {noun}" for noun in ("heart", "circle") for colour in ("red", "green", "blue")]
+    drawn = load("emoji").draw(6, seed=0, num_steps=4, prompt=prompts, guidance=4.0)
+    assert drawn.mean((2, 3)).argmax(1).tolist() == [0, 1, 2, 0, 1, 2], "a green circle is one that it never saw"
 
 
 @WORDS
