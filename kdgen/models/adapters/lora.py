@@ -148,14 +148,14 @@ class Lora(LatentModel):
     def usage(cls, repo: str, use: Spec, task: Mapping[str, Any]) -> str:
         """Lines that draw an image by plain diffusers."""
         args: Mapping[str, Any] = use.args
-        pipeline = args["pipeline"]
-        family: Any = registry.get("adapter", registry.handles("adapter")[pipeline])
+        pipeline, families = args.get("pipeline") or "DiffusionPipeline", registry.handles("adapter")
+        family: Any = registry.get("adapter", families[pipeline]) if pipeline in families else LatentModel
         name, _, revision = str(args["model"]).removeprefix("hub:").partition("@")
         load, also = f'pipeline.load_lora_weights("{repo}")', ""
         if not family.opens_lora:
             inner, also = f"pipeline.{family.part}", "from peft import PeftModel\n"
             load = f'{inner} = PeftModel.from_pretrained({inner}, "{repo}").merge_and_unload()'
-        if scheduler := (args["scheduler"] or {}).get("_class_name"):
+        if scheduler := (args.get("scheduler") or {}).get("_class_name"):
             load += f'\npipeline.scheduler = {scheduler}.from_pretrained("{repo}", subfolder="scheduler")'
         steps = next(iter(task.get("steps", ())), None)
         return USAGE.format(

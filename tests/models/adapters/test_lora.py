@@ -25,13 +25,9 @@ from kdgen.report.usage_snippets import without_kdgen
 from kdgen.types import UserError
 
 pytestmark = LORA
-SD = "StableDiffusionPipeline"
-QUICK = (SD, "DiTPipeline")
 PIPELINES = [
-    pytest.param(
-        name, marks=[*([] if name == "DiTPipeline" else [WORDS]), *([] if name in QUICK else [pytest.mark.slow])]
-    )
-    for name in FAMILIES
+    "DiTPipeline",
+    *(pytest.param(name, marks=[WORDS, pytest.mark.slow]) for name in FAMILIES if name != "DiTPipeline"),
 ]
 
 
@@ -123,6 +119,8 @@ def test_it_can_have_another_scheduler_on_the_same_table(tmp_path: Path) -> None
     assert sum("lora_A" in key for key in net.state_dict()) == 3
     lines = without_kdgen("ORG/student", Spec(name="lora", args={**net.use.args, "model": "hub:ORG/dit@abc"}), {})[1]
     assert 'DiTPipeline.from_pretrained("ORG/dit", revision="abc")' in lines
+    bare = without_kdgen("ORG/student", Spec(name="lora", args={"model": "hub:ORG/dit"}), {})[1]
+    assert 'DiffusionPipeline.from_pretrained("ORG/dit")\npipeline.load_lora_weights("ORG/student")\n' in bare
     assert 'pipeline.scheduler = LCMScheduler.from_pretrained("ORG/student", subfolder="scheduler")' in lines
 
 
