@@ -139,7 +139,8 @@ def needs_code(net: Spec) -> bool:
 def adapter_of(net: Spec) -> type[Adapter] | None:
     """The class of a net around a model of diffusers; None for any other net."""
     try:
-        made = registry.gives("net", net.name)
+        named: Any = registry.get("adapter", net.name) if net.name in registry.names("adapter") else None
+        made = named or registry.gives("net", net.name)
     except UserError:
         return None
     return made if made is not None and issubclass(made, Adapter) else None

@@ -63,7 +63,7 @@ class CaptionedLatents:
         for number, picture in enumerate(pictures, start=1):
             held.append(picture)
             if len(held) == ENCODED or number == len(self.row):
-                parts.append(self._pipeline.encode(torch.cat(held)).half())
+                parts.append(self._pipeline.to_latents(torch.cat(held)).half())
                 held.clear()
         whole: Array = torch.cat(parts).numpy()
         return whole

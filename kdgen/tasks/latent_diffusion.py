@@ -163,12 +163,11 @@ class LatentDiffusion(Diffuse):
     def describe(self) -> dict[str, Any]:
         """Name, size and channels of the latents, how a student draws, and classes or some prompts, as there are.
 
-        One that was taught to need no guidance draws without.
+        One that was taught to need no guidance, or was never guided, draws without.
         """
         how, words = self.guidance, {"prompts": self.prompts[:SAID]} if self.prompts else {}
-        taught = how is not None and how.distilled and not how.ranges
-        scale = {} if how is None else {"guidance": 1.0 if taught else how.usual}
-        return {**self.pipeline.describe(), "num_steps": self.num_steps, **scale, **words}
+        scale = how.usual if how is not None and (how.ranges or not how.distilled) else 1.0
+        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": scale, **words}
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""

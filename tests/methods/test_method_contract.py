@@ -42,7 +42,8 @@ PLAYING = [name for name, method in ATTACHED.items() if any(True for _ in method
 ASKING = [name for name, method in ATTACHED.items() if "teacher" not in method.reads]
 """Those that put questions of their own to a net, or none."""
 ZERO_WHEN_EQUAL = sorted({*ALL, "jacobian"} - {*PLAYING, *ASKING} | {"jacobian"})
-FEW = [name for name in ALL if name in NAMES]
+FEW = [name for name in ALL if name in NAMES or name == "latent_adversarial"]
+"""Methods of diffusion models, the one among them that looks into its teacher's layers, too."""
 """Methods of diffusion models; test_few_step_contract.py holds what else they keep to."""
 
 

@@ -174,7 +174,7 @@ class LatentModel(LatentForm):
             most = at_once(latents[0, 0].numel() * self.reduction(pipe) ** 2)
             return torch.cat(list(in_parts(len(latents), most, make, progress)))
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def to_latents(self, pictures: Tensor) -> Tensor:
         """Encode pictures ``(N, 3, H, W)`` in [-1, 1] to latents ``(N, Z, h, w)``, the inverse of ``pictures``.
 
         Of what the autoencoder says the means are taken.
