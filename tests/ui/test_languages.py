@@ -30,7 +30,6 @@ ROOT = Path(kdgen.__file__).parent
 
 ELSEWHERE = {
     "data/arrays.py": "arrays are given in Python",
-    "data/captioned.py": "the app takes no such images",
     "data/idx.py": "the app takes no such images",
     "data/image_folder.py": "the app takes no such images",
     "data/pairs.py": "the app takes no such images",
