@@ -178,7 +178,7 @@ def test_words_are_written_and_drawn_by_keyboard(opened, client, session, pipeli
     page = opened(session=session, tab="Compare")
     assert not page.locator("#kd-prompt").is_visible()
     chosen(page, names)
-    box = page.get_by_label("Prompt", exact=True)
+    box = page.locator("#kd-prompt textarea")
     box.wait_for()
     page.locator("#kd-prompts label", has_text="it's 5 o'clock").wait_for()
     assert not page.get_by_text("Noise level", exact=True).is_visible()
