@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from importlib.util import find_spec
-from itertools import chain
 from typing import Any
 
 import torch
@@ -127,7 +126,8 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """AdamW, Loshchilov & Hutter 2019 (arXiv 1711.05101), with its states in float32 or 8 bits."""
     if int8:
-        return int8_adamw()(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+        made: torch.optim.Optimizer = int8_adamw()(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+        return made
     fused = parameters[0].device.type in ("cpu", "cuda")
     return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused)
 
@@ -209,7 +209,7 @@ class MovingAverage:
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.net, self.decay, self.count = copied(net).requires_grad_(False), decay, 0
         both = zip(_state(self.net), _state(net), strict=True)
-        pairs = [(own, now) for own, now in both if own.data_ptr() != now.data_ptr()]
+        pairs = [(own.detach(), now.detach()) for own, now in both if own is not now]
         self._smooth = [pair for pair in pairs if pair[0].is_floating_point()]
         self._counted = [pair for pair in pairs if not pair[0].is_floating_point()]
 
@@ -234,4 +234,4 @@ class MovingAverage:
 
 
 def _state(net: nn.Module) -> list[Tensor]:
-    return [t.detach() for t in chain(net.parameters(), net.buffers())]
+    return [*net.parameters(), *net.buffers()]

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
 
+from kdgen.models.adapters.recompute import recompute_blocks
 from kdgen.models.nets.fold import copied
-from kdgen.models.recompute import recompute_blocks
 from kdgen.recipe import Recipe
 from kdgen.training.loss import make_losses
 from kdgen.training.masters import Masters

@@ -126,7 +126,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_lora(teacher: Path, tmp_path:
 
 @pytest.mark.parametrize("teacher", ["DiTPipeline"], indirect=True)
 def test_a_critic_that_starts_as_the_student_is_a_lora_too(teacher: Path, tmp_path: Path) -> None:
-    told = recipe(teacher, method={"name": "distribution_matching", "args": {"critic": "student"}}, cache={"inputs": 0})
+    args = {"model": str(teacher), "rank": 2, "alpha": 8, "scheduler": {"timestep_spacing": "trailing"}}
+    told = recipe(teacher, method={"name": "distribution_matching", "args": {"critic": "student"}},
+                  student={"name": "lora", "args": args}, cache={"inputs": 0})  # fmt: skip
     made = run._Run(tmp_path / "run", told)
     assert made.original is not None
     assert made.link.teacher is not None

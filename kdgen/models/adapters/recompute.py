@@ -24,14 +24,14 @@ def recompute_blocks(net: Net) -> None:
         model.enable_gradient_checkpointing()
     blocks = [] if models else _named(net)
     if not models and not blocks:
-        raise UserError(text("no_blocks", "memory.checkpointing is for nets with blocks, and a {net} declares none: "
+        raise UserError(text("blockless", "memory.checkpointing is for nets with blocks, and a {net} declares none: "
                              "set it to false", net=type(net).__name__))  # fmt: skip
     if any(isinstance(module, _BatchNorm) for module in net.modules()):
         raise UserError(text("blocks_batch_norm", "memory.checkpointing computes blocks twice, and the batch norm of a "
                              "{net} would count each batch twice: set it to false", net=type(net).__name__)
                         )  # fmt: skip
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def _declaring(net: Net) -> list[Any]:
