@@ -65,7 +65,7 @@ def test_a_lora_learns_and_plain_diffusers_draws_with_it_what_kdgen_does(teacher
     ours = model.draw(1, seed=3, num_steps=2, prompt="red heart")
     plain = reopened(teacher.name, teacher)
     called = {"prompt": ["red heart"], "num_inference_steps": 2, "output_type": "np"}
-    called |= model.net.called_with(plain, None)  # type: ignore[operator]
+    called |= model.net.called_with(plain, 1.0)  # type: ignore[operator]
 
     def drawn() -> Tensor:
         (generator,) = (torch.Generator().manual_seed(seed) for seed in image_seeds(3, 1))
