@@ -45,23 +45,25 @@ def weightless(folders: Folders) -> Iterator[Any]:
 
     def applied(module: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         for child in module.children() if recurse else ():
-            child._apply(fn)
-        for name, held in [*module._parameters.items(), *module._buffers.items()]:
-            changed = None if held is None else fn(held.detach())
-            if changed is not None and (changed.dtype, changed.device) != (held.dtype, held.device):
-                learns = held.requires_grad
-                kept = nn.Parameter(changed, learns) if isinstance(held, nn.Parameter) else changed
-                (module._parameters if name in module._parameters else module._buffers)[name] = kept
+            applied(child, fn)
+        each: Any = module
+        for held in (each._parameters, each._buffers):
+            for name, tensor in held.items():
+                changed = None if tensor is None else fn(tensor.detach())
+                if changed is not None and (changed.dtype, changed.device) != (tensor.dtype, tensor.device):
+                    learned = isinstance(tensor, nn.Parameter)
+                    held[name] = nn.Parameter(changed, tensor.requires_grad) if learned else changed
         return module
 
     token = _folders.set(folders)
-    nn.Module.register_parameter, nn.Module._apply = hollow, applied  # type: ignore[method-assign]
+    patched: Any = nn.Module
+    patched.register_parameter, patched._apply = hollow, applied
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Accessing the data pointer")  # torch's own copying does
             yield mode
     finally:
-        nn.Module.register_parameter, nn.Module._apply = register, apply  # type: ignore[method-assign]
+        patched.register_parameter, patched._apply = register, apply
         _folders.reset(token)
 
 

@@ -135,7 +135,7 @@ def num_bytes(value: Any) -> int:
     return value.nbytes
 
 
-class Live(TorchDispatchMode):
+class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of tensors while they live. A number that is asked of one without content is 1.
 
     Attributes:
@@ -143,7 +143,7 @@ class Live(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 

@@ -127,7 +127,8 @@ def adamw(
 ) -> torch.optim.Optimizer:
     """AdamW, Loshchilov & Hutter 2019 (arXiv 1711.05101), with its states in float32 or 8 bits."""
     if int8:
-        return int8_adamw()(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+        made: torch.optim.Optimizer = int8_adamw()(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+        return made
     fused = parameters[0].device.type in ("cpu", "cuda")
     return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=weight_decay, fused=fused)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd import backward
 from torch.nn.utils import clip_grad_norm_
 
-from kdgen.models.recompute import recompute_blocks
+from kdgen.models.adapters.recompute import recompute_blocks
 from kdgen.recipe import Recipe
 from kdgen.training.loss import make_losses
 from kdgen.training.masters import Masters

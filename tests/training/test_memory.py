@@ -12,8 +12,8 @@ import torch
 from support import drain, learner_of, trained
 from torch import Tensor, nn
 
+from kdgen.models.adapters.recompute import recompute_blocks
 from kdgen.models.model import build_net, load
-from kdgen.models.recompute import recompute_blocks
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
 from kdgen.training import run

@@ -31,7 +31,7 @@ def recompute_blocks(net: Net) -> None:
                              "{net} would count each batch twice: set it to false", net=type(net).__name__)
                         )  # fmt: skip
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def _declaring(net: Net) -> list[Any]:
