@@ -18,8 +18,8 @@ from kdgen.registry import register
 class AutoencoderKlFlux2(AutoencoderKl):
     """The variational autoencoder of Flux 2: folders of diffusers' AutoencoderKLFlux2.
 
-    Its pipelines scale squares of latents by the statistics of a batch norm. Here each latent is scaled by those of its
-    place within the square, and keeps its own place: that is what TAEF2 decodes, and the pipeline's once in squares.
+    Its pipelines lay squares of latents into channels, and scale these by the statistics of a batch norm. Here each
+    latent is scaled by those of its place within the square, and stays in its place.
     """
 
     def statistics(self, like: Tensor) -> tuple[Tensor, Tensor]:
