@@ -12,6 +12,7 @@ The parts, each bounded in seconds; what there is no time for is a row that says
               bundled models' answers there and on the CPU
     speed     steps a second of a denoiser, a diffusion U-Net and a GAN: the loop that everybody writes, the same
               compiled, around NVIDIA's modelopt, and here; each in float32 and in bfloat16, compiling counted apart
+    pipelines Stable Diffusion XL with random weights: a LoRA and DMD2, seconds and memory beside `kdgen plan`
     presets   the presets made for GPUs, some seconds each
 
 Every row is written to `gpu.json` as it ends, and the table to `table.md` at the end. The exit code is 1 if anything
@@ -32,9 +33,9 @@ from importlib import import_module
 from pathlib import Path
 
 from gpu.ledger import Ledger, Outcome, Setup, carry_out
-from gpu.wheels import declare, fetch, install, set_aside
+from gpu.wheels import declare, fetch, install
 
-BOUNDS = {"methods": 100.0, "runs": 80.0, "speed": 170.0, "presets": 540.0}
+BOUNDS = {"methods": 100.0, "runs": 80.0, "speed": 170.0, "pipelines": 300.0, "presets": 540.0}
 """Seconds for each part at most; all together have ``--limit``."""
 
 GRACE = 20.0
@@ -79,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                           deadline=time.monotonic() + bound, seconds=args.seconds)  # fmt: skip
             told = (name, setup, ledger)
             process = (
-                parts.Process(target=_fresh_part, args=(*told, args.code, args.install is not None))
+                parts.Process(target=_fresh_part, args=(*told, args.code))
                 if start == "spawn"
                 else parts.Process(target=_part, args=told)
             )
@@ -103,10 +104,8 @@ def _register(code: Sequence[Path] | None) -> None:
     register_all(code)
 
 
-def _fresh_part(name: str, setup: Setup, ledger: Ledger, code: Sequence[Path] | None, installed: bool) -> None:
+def _fresh_part(name: str, setup: Setup, ledger: Ledger, code: Sequence[Path] | None) -> None:
     """One part, in a process that knows nothing of its parent's."""
-    if installed:
-        set_aside()
     _register(code)
     _part(name, setup, ledger)
 

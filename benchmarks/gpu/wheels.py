@@ -10,15 +10,12 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 NEEDED = ("annotated-types", "click", "diffusers", "httpcore2", "httpx2", "huggingface-hub", "idna",
-          "importlib-metadata", "lazy-importer", "pydantic", "pydantic-core", "truststore", "typing-extensions",
-          "typing-inspection")  # fmt: skip
+          "importlib-metadata", "lazy-importer", "peft", "pydantic", "pydantic-core", "tokenizers", "torchao",
+          "transformers", "truststore", "typing-extensions", "typing-inspection")  # fmt: skip
 """What kdgen's training needs beyond torch, numpy, safetensors and their like, in the versions installed here."""
 
 BESIDE = ("nvidia-modelopt", "omegaconf", "pulp<4")
 """What it is compared with."""
-
-ASIDE = ("transformers", "peft")
-"""Packages that other packages import where they find them, and that want an older huggingface-hub than kdgen does."""
 
 GLIBC = (39, 38, 36, 35, 34, 31, 28, 27, 24, 17, 12, 5)
 TRAVELS = 64
@@ -52,16 +49,7 @@ def install(folder: Path) -> None:
     wheels = [str(wheel) for wheel in sorted(folder.glob("*.whl"))]
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-compile",
                     "--target", target, *wheels], check=True)  # fmt: skip
-    for name in ASIDE:
-        _note(Path(target), name, "0")
     sys.path.insert(0, target)
-    set_aside()
-
-
-def set_aside() -> None:
-    """Have ``ASIDE`` look as if they were not installed, in a process that uses the wheels."""
-    for name in ASIDE:
-        sys.modules[name] = None  # type: ignore[assignment]
 
 
 def _note(folder: Path, name: str, known: str) -> None:

@@ -234,7 +234,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
         except (ValueError, RecursionError):
             value = written
         assign(data, key, value)
-        if key in ("steps", "seconds"):
+        if key in ("steps", "seconds") and value is not None:
             data["seconds" if key == "steps" else "steps"] = None
     return parse(data, what=CHANGED)
 

@@ -1,6 +1,8 @@
 """What some tasks say beside what every task does, as protocols."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+
+from kdgen.models.model import Model
 
 
 @runtime_checkable
@@ -25,6 +27,27 @@ class Compared(Protocol):
 
     @property
     def images(self) -> object: ...  # noqa: D102
+
+
+@runtime_checkable
+class Opening(Protocol):
+    """A task that opens a model, which often is the teacher too.
+
+    Attributes:
+        model: what it is called.
+        opened: the model.
+    """
+
+    @property
+    def model(self) -> object: ...  # noqa: D102
+
+    @property
+    def opened(self) -> Model: ...  # noqa: D102
+
+
+def opened_by(task: object, reference: Any) -> Model | None:
+    """The model that a reference names where the task has it open, so that it is held once; else None."""
+    return task.opened if isinstance(task, Opening) and task.model == reference else None
 
 
 def image_sources(task: object) -> list[object]:

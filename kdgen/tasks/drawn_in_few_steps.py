@@ -85,7 +85,10 @@ class DrawnInFewSteps(Diffuse):
         return self._distribution(images, self._answers(reference, self.num_images, derive(seed, "reference")))
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
-        """Figures as of ``diffuse``, and those of distributions at each number of steps, for the teacher too."""
+        """Figures as of ``diffuse``, and at each number of steps: of distributions, of agreement with the teacher.
+
+        Those are told for the teacher too, so that its own few steps stand beside a student's.
+        """
         figures = dict(super().evaluate(net, reference=reference, seed=seed, limit=limit))
         images = min(limit or self.num_images, self.num_images)
         for number in self.steps:
@@ -94,13 +97,21 @@ class DrawnInFewSteps(Diffuse):
             elif net is reference:
                 draw = partial(self.draw_teacher_in, net, number, num_images=images, seed=seed)
                 how: tuple[JsonValue, ...] = (*self._few(), number, seed)
-                apart = self.apart(self._kept(net, how, images, draw), reference, seed=seed)
+                apart = self._in_steps(self._kept(net, how, images, draw), reference, seed=seed)
             else:
                 drawn = self.draw_in(net, number, num_images=images, seed=seed)
-                apart = self.apart(drawn, reference, seed=seed)
-            told = (self.primary_metric, "precision", "recall")
+                apart = self._in_steps(drawn, reference, seed=seed)
+            told = (self.primary_metric, "precision", "recall", "perceptual")
             figures |= {f"{name}@{number}": apart[name] for name in told if name in apart}
         return figures
+
+    def _in_steps(self, drawn: Tensor, reference: Net | None, *, seed: int) -> Metrics:
+        """How far images are from the teacher's, as a distribution and, of the same noise, each by itself."""
+        apart = self.apart(drawn, reference, seed=seed)
+        if reference is None:
+            return apart
+        count = min(len(drawn), self.quick_eval_images)
+        return {**apart, **self._agreement(drawn, self._answers(reference, count, seed))}
 
     def _few(self) -> Sequence[JsonValue]:
         """What images in few steps depend on beside their number."""

@@ -95,12 +95,12 @@ class LatentDiffusion(Diffuse):
     ) -> None:
         super().__init__(None, 3, picture, mean, std, sigma_data, weight, False, num_images, num_steps, features,
                          guidance=guidance)  # fmt: skip
-        self.owner: Model = load(model)
-        if not isinstance(self.owner.net, LatentModel):
+        self.model, self.opened = model, load(model)
+        if not isinstance(self.opened.net, LatentModel):
             raise UserError(text("no_latent_model", "{name} draws no latents under words or a class: name the folder "
                                  "or the id of a pipeline that does, Stable Diffusion's, say",
-                                 name=self.owner.name))  # fmt: skip
-        self.pipeline: LatentModel = self.owner.net.to(pick_device("auto")).eval()
+                                 name=self.opened.name))  # fmt: skip
+        self.pipeline: LatentModel = self.opened.net.to(pick_device("auto")).eval()
         self.latent = (self.pipeline.latent_channels, self.pipeline.size, self.pipeline.size)
         self.shown = None if images is None else CaptionedLatents(images, self.pipeline, self._identity)
         self.drop = drop
@@ -117,20 +117,20 @@ class LatentDiffusion(Diffuse):
         worded = "label" not in self.pipeline.conditions
         if given is not None and not worded:
             raise UserError(text("prompts_to_classes", "{name} is told classes, which come in turn: leave prompts out",
-                                 name=self.owner.name))  # fmt: skip
+                                 name=self.opened.name))  # fmt: skip
         own = Path(self.pipeline.folder or "", PROMPTS)
         if given is None and worded and own.is_file():
             given = str(own)
         lines = read_prompts(Path(given)) if isinstance(given, str) else [*dict.fromkeys(given or [])]
         if worded and not lines:
             raise UserError(text("no_prompts", "{name} draws what words ask for: set task.args.prompts to a text file "
-                                 "with a prompt a line, or to a list", name=self.owner.name))  # fmt: skip
+                                 "with a prompt a line, or to a list", name=self.opened.name))  # fmt: skip
         return lines
 
     @cached_property
     def _identity(self) -> str:
         """A hash of the pipeline's model, which no training changes."""
-        return self.owner.fingerprint()
+        return self.opened.fingerprint()
 
     @cached_property
     def told(self) -> Mapping[str, Tensor]:
@@ -138,7 +138,7 @@ class LatentDiffusion(Diffuse):
         return self._read(self.prompts) if self.prompts else {"label": torch.arange(int(self.null["label"]))}
 
     def _read(self, prompts: list[str]) -> Mapping[str, Tensor]:
-        key = short_hash(json.dumps([1, self._identity, str(self.owner.home), prompts]))
+        key = short_hash(json.dumps([1, self._identity, str(self.opened.home), prompts]))
         names = sorted(self.pipeline.conditions - {"sigma"})
         made: dict[str, Tensor] = {}
 

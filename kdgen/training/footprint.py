@@ -10,14 +10,16 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
 from kdgen import registry
+from kdgen.models.adapters.lora_base import lend
 from kdgen.models.model import build_net, load
 from kdgen.models.teachers import asked_together
 from kdgen.models.weightless import Folders, weightless
 from kdgen.recipe import Recipe
+from kdgen.tasks.abilities import opened_by
 from kdgen.tasks.drawing import Drawing
 from kdgen.training.teacher import Teacher
 from kdgen.training.train_step import Learner
@@ -69,7 +71,10 @@ def footprint(recipe: Recipe, folders: Folders, *, parts: int = 1) -> Footprint:
         if recipe.teacher is not None:
             others = {name: load(other).net for name, other in recipe.teachers.items()}
             alone = Team()  # which holds it as it is
-            teacher = Teacher(asked_together(load(recipe.teacher).net, others), batch, device=CPU, slices=alone)
+            opened = opened_by(task, recipe.teacher) or load(recipe.teacher)
+            lend(recipe.teacher, opened.net)
+            asked = asked_together(opened.net, others)
+            teacher = Teacher(asked, batch, device=CPU, slices=alone)
             teacher.dtype = dtype
         student = build_net(recipe.student, task.channels, task.describe())[0]
         with live:
@@ -151,7 +156,10 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What an operation gives, counted."""
         from torch._subclasses.fake_tensor import FakeTensor
 
-        if func is torch.ops.aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
+        if func is torch.ops.aten._local_scalar_dense.default:
+            if not isinstance(args[0], FakeTensor):  # a counter of a module's own
+                with _disable_current_modes():
+                    return args[0].item()
             return True if args[0].dtype == torch.bool else (1.0 if args[0].is_floating_point() else 1)
         out = func(*args, **(kwargs or {}))
         self.count(leaf for leaf in tree_leaves(out) if isinstance(leaf, FakeTensor))

@@ -21,7 +21,7 @@ from kdgen.models.nets.fold import copied
 from kdgen.models.task_arguments import check_classes
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
-from kdgen.tasks.abilities import image_sources
+from kdgen.tasks.abilities import image_sources, opened_by
 from kdgen.tasks.compatibility import Party, check_fit
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.training.chain import Link, fresh
@@ -131,7 +131,8 @@ class _Run:
         if teacher is not None:
             self.original = Model(teacher, name=str(recipe.teacher), channels=task.channels)
         elif recipe.teacher is not None:
-            self.original = load(recipe.teacher)
+            self.original = None if recipe.shard_teacher else opened_by(task, recipe.teacher)
+            self.original = self.original or load(recipe.teacher)
         if self.original is not None:
             where = "cpu" if recipe.shard_teacher else device
             self.place.reference = task.guided(self.original.eval().to(where).net)

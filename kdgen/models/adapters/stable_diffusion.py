@@ -8,11 +8,15 @@ from torch import Tensor, nn
 
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.adapters.latent_schedulers import table_scheduler
+from kdgen.models.adapters.pretrained import read_json
 from kdgen.models.adapters.unet2d_config import halved
 from kdgen.registry import register
 from kdgen.types import UserError, text
 
 XL = "StableDiffusionXLPipeline"
+WORDS = 77
+"""How many CLIP's tokenizers read, unless they say otherwise."""
+
 SIZES, SIZE_DIM = 6, 256
 """Numbers that the model of XL is told of a picture's size, and channels that each is embedded in."""
 
@@ -43,15 +47,20 @@ class StableDiffusion(LatentModel):
             self.encoded += ("pooled", "-pooled")
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """77 words, as CLIP reads them; of XL what is pooled of them, and sizes; guidance if it has a place for it."""
+        """As many words as its tokenizer reads; of XL what is pooled of them, and sizes; guidance if it is told that."""
         config = self.model.config
-        told: dict[str, tuple[int, ...]] = {"words": (77, config.cross_attention_dim)}
+        told: dict[str, tuple[int, ...]] = {"words": (self._num_words(), config.cross_attention_dim)}
         if config.time_cond_proj_dim is not None:
             told["guidance"] = ()
         if not self.xl:
             return told
         sizes = SIZES * config.addition_time_embed_dim
         return {**told, "pooled": (config.projection_class_embeddings_input_dim - sizes,), "sizes": (SIZES,)}
+
+    def _num_words(self) -> int:
+        file = None if self.folder is None else self.folder / "tokenizer" / "tokenizer_config.json"
+        known = read_json(file) if file is not None and file.is_file() else {}
+        return int(known.get("model_max_length", WORDS))
 
     def predicted(self, z: Tensor, t: Tensor, cond: Mapping[str, Tensor]) -> Tensor:
         """What the model says, ``(B, Z, h, w)``."""
