@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from kdgen import load
 from kdgen.data.photographs import Photographs
-from kdgen.models.model import load
 from kdgen.utils.convert import from_picture, sheet, to_pictures
 
 CARDS = Path(__file__).parents[1] / "kdgen" / "ui" / "cards"
 SIDE = 220
+PROMPTS = ["red heart", "cat face", "green apple", "sun"]
 
 
 def main() -> None:
@@ -39,6 +40,7 @@ def main() -> None:
         "gan": sheet(to_pictures(load("gan").draw(9, seed=4)), columns=3),
         "vae": to_pictures(both)[0],
         "diffusion": sheet(to_pictures(load("diffusion").draw(9, seed=1)), columns=3),
+        "text_to_image": sheet(to_pictures(load("emoji").draw(4, seed=3, prompt=PROMPTS)), columns=2),
         "few_steps": sheet(to_pictures(load("diffusion").draw(4, seed=12)), columns=2),
     }
     CARDS.mkdir(exist_ok=True)
