@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_scaling import transformer
 from kdgen.models.adapters.latent_schedulers import table_scheduler
+from kdgen.models.scaling import scaled
 from kdgen.registry import register
 from kdgen.types import UserError, text
 
@@ -81,6 +83,7 @@ class Dit(LatentModel):
 
 
 @register("net")
+@scaled(transformer("DiTTransformer2DModel"))
 def dit(
     size: int = 32,
     latent_channels: int = 4,

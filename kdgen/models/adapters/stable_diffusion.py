@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_scaling import unet
 from kdgen.models.adapters.latent_schedulers import table_scheduler
 from kdgen.models.adapters.unet2d_config import halved
+from kdgen.models.scaling import scaled
 from kdgen.registry import register
 from kdgen.types import UserError, text
 
@@ -65,11 +67,13 @@ class StableDiffusion(LatentModel):
 
 
 @register("net")
+@scaled(unet("UNet2DConditionModel"))
 def stable_diffusion(
     size: int = 32,
     latent_channels: int = 4,
     block_out_channels: Sequence[int] = (32, 64, 96),
     layers_per_block: int = 1,
+    mid_block: bool = True,
     attention_head_dim: int = 8,
     norm_num_groups: int = 8,
     words_dim: int = 768,
@@ -88,6 +92,7 @@ def stable_diffusion(
         latent_channels: channels Z of its latents.
         block_out_channels: channels at full, half, quarter... resolution.
         layers_per_block: residual layers of a block on the way down; on the way up there is one more.
+        mid_block: whether there is a block between the way down and the way up.
         attention_head_dim: heads of attention, at all levels but the coarsest, as diffusers calls their number.
         norm_num_groups: groups of its normalisation; divides all channels.
         words_dim: channels D of the words: 768 of CLIP's text encoder in Stable Diffusion 1, 1024 in 2, 2048 in XL.
@@ -110,6 +115,7 @@ def stable_diffusion(
             "sample_size": size, "in_channels": latent_channels, "out_channels": latent_channels,
             "block_out_channels": tuple(block_out_channels), "layers_per_block": layers_per_block,
             "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attend),
+            "mid_block_type": "UNetMidBlock2DCrossAttn" if mid_block else None,
             "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
             "attention_head_dim": attention_head_dim, "norm_num_groups": norm_num_groups,
             "cross_attention_dim": words_dim, **(xl if pipeline == XL else {}),
