@@ -1,5 +1,6 @@
 """Tiny text-to-image and class-conditional pipelines, made by plain diffusers, with what reads words or without."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdgen import registry
 from kdgen.diffusion.prediction import append_dims, flow_sigma, from_denoised, scale_in
 from kdgen.models.adapters.flux import packed, unpacked
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.registry import Spec
 
 XL = "StableDiffusionXLPipeline"
 WORDS = pytest.mark.skipif(
@@ -91,6 +94,25 @@ def model(pipeline: str, **more: Any) -> Any:
     for parameter in made.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=0.1)
+    return made.eval()
+
+
+def used(pipeline: str, **config: Any) -> Spec:
+    """The net of a pipeline with changes to the configuration of its model."""
+    own = {key: value for key, value in model(pipeline).config.items() if not key.startswith("_")}
+    noise = scheduler(pipeline)
+    told = {"scheduler": {"_class_name": type(noise).__name__, **noise.config}, "pipeline": pipeline}
+    size = {"size": 8} if pipeline == "FluxPipeline" else {}
+    args = json.loads(json.dumps({"config": {**own, **config}, **told, **size}))
+    return Spec(name=FAMILIES[pipeline], args=args)
+
+
+def adapted(pipeline: str, seed: int = 0, **config: Any) -> LatentModel:
+    """That net; none of its weights are zero."""
+    made: LatentModel = registry.build("net", used(pipeline, **config))
+    torch.manual_seed(seed)
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.3)
     return made.eval()
 
 
@@ -223,8 +245,6 @@ def saved(pipeline: str) -> Path:
 
 def reopened(pipeline: str, folder: Path) -> Any:
     """What plain diffusers makes of a folder; parts that the index leaves out are none."""
-    import json
-
     import diffusers
 
     index = json.loads((folder / "model_index.json").read_text())

@@ -33,33 +33,40 @@ def register_all(code: Sequence[Path] | None) -> None:
 
 
 def find_recipe(
-    source: str, *, cheaper: float | None = None, images: Path | None = None, seconds: float | None = None
-) -> "Recipe":
-    """A recipe from a JSON file, the name of a preset, or a teacher's file or declaration, for which one is inferred.
+    source: str, *, cheaper: float | None = None, images: Path | None = None, prompts: Path | None = None,
+    seconds: float | None = None,
+) -> "Recipe":  # fmt: skip
+    """A recipe from a JSON file, the name of a preset, or a teacher that stands for itself, for which one is inferred.
 
     Args:
-        source: one of these.
-        cheaper: how many times cheaper than the teacher of a file, of weights or a declaration, its student is.
+        source: one of these; such a teacher is a file of weights, a declaration, or the folder of a pipeline.
+        cheaper: how many times cheaper than that teacher its student is.
         images: folder of images to train that student on.
+        prompts: text file of prompts to train it on.
         seconds: how long that student will be trained.
     """
-    from kdgen.models.loading import is_teacher_file
+    from kdgen.models.loading import is_pipeline, is_teacher_file
     from kdgen.presets import preset
     from kdgen.recipe import read
     from kdgen.types import UserError
 
     path = Path(source)
-    if is_teacher_file(path):
+    if is_teacher_file(path) or is_pipeline(path):
         from kdgen.cli.console import stderr
+        from kdgen.models.adapters import known_folder
         from kdgen.report.inferred import SECONDS, recipe_for
+        from kdgen.report.inferred_pipeline import changes
 
-        recipe, student = recipe_for(source, cheaper=cheaper, images=images, seconds=seconds or SECONDS)
-        stderr.print(f"{path.name}: {recipe.task}; student {student.use}, {1 / student.share:.1f} times fewer MACs, "
+        recipe, student = recipe_for(source, cheaper=cheaper, images=images, prompts=prompts,
+                                     seconds=seconds or SECONDS)  # fmt: skip
+        use = changes(student.use, known_folder(path)[0]) if is_pipeline(path) else student.use
+        stderr.print(f"{path.name}: {recipe.task}; student {use}, {1 / student.share:.1f} times fewer MACs, "
                      f"{student.num_params:,} parameters", markup=False)  # fmt: skip
         return recipe
-    if cheaper is not None or images is not None:
-        raise UserError("--cheaper and --images are for a file of a teacher's weights or its declaration; a recipe "
-                        "says these by --set student=... and --set task.args.images=...")  # fmt: skip
+    if cheaper is not None or images is not None or prompts is not None:
+        raise UserError("--cheaper, --images and --prompts are for a file of a teacher's weights, its declaration or a "
+                        "pipeline's folder; a recipe says these by --set student=..., --set task.args.images=... and "
+                        "--set task.args.prompts=...")  # fmt: skip
     return read(path) if path.suffix == ".json" or path.is_file() else preset(source)
 
 

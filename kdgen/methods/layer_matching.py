@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from kdgen.models.abilities import Descended
 from kdgen.types import ROLE_WORDS, Batch, Method, Net, Text, UserError, text
 from kdgen.utils.conditions import call
 from kdgen.utils.hooks import Layered, capture_outputs, find, hookable_layers, no_tensor
@@ -130,8 +131,8 @@ def choose(
     """Pairs of layers, those that were asked for or else a choice of them.
 
     The choice takes layers of the student that stand evenly spaced in its depth (at 1/4, 1/2 and 3/4 for three), and
-    for each the layer of the teacher that is nearest in relative depth, a factor of two in size counting as much as
-    the whole depth.
+    for each the layer of the teacher that it comes from, where the student is a smaller one of its kind; else the one
+    that is nearest in relative depth, a factor of two in size counting as much as the whole depth.
 
     Args:
         method: the method's name, for messages.
@@ -168,13 +169,18 @@ def choose(
             raise UserError(text("no_layer_gives", "{method}: no layer of the {role} gives {required}; {inventory}",
                                  method=method, role=ROLE_WORDS[role], required=required,
                                  inventory=_inventory(net, batch, role)))  # fmt: skip
-    selected = _evenly_spaced(student_layers, teacher_layers, num_pairs, same_rank)
+    selected = _evenly_spaced(student_layers, teacher_layers, num_pairs, same_rank, origins_of(student, teacher))
     if not selected:
         nets = (("student", student), ("teacher", teacher))
         raise UserError(text("no_layers_alike", "{method}: no layers of student and teacher are of one kind; "
                              "{inventories:; }", method=method,
                              inventories=[_inventory(net, batch, role) for role, net in nets]))  # fmt: skip
     return selected
+
+
+def origins_of(student: Net, teacher: Net) -> Mapping[str, str]:
+    """The layers of a teacher that those of a smaller net of its kind come from, by path; none of other nets."""
+    return student.origins(teacher) if isinstance(student, Descended) and callable(student.origins) else {}
 
 
 def settle(method: Method, pairs: Sequence[Pair]) -> None:
@@ -184,7 +190,11 @@ def settle(method: Method, pairs: Sequence[Pair]) -> None:
 
 
 def _evenly_spaced(
-    student_layers: Sequence[Layer], teacher_layers: Sequence[Layer], num_pairs: int, same_rank: bool
+    student_layers: Sequence[Layer],
+    teacher_layers: Sequence[Layer],
+    num_pairs: int,
+    same_rank: bool,
+    origins: Mapping[str, str],
 ) -> list[Pair]:
     selected: dict[str, Pair] = {}
     for i in range(num_pairs):
@@ -194,7 +204,7 @@ def _evenly_spaced(
             (abs(s.depth - target), _mismatch(s, t), j, Pair(s, t))
             for j, s in enumerate(unused)
             for t in teacher_layers
-            if not same_rank or len(s.shape) == len(t.shape)
+            if (not same_rank or len(s.shape) == len(t.shape)) and origins.get(s.path, t.path) == t.path
         ]
         if candidates:
             pair = min(candidates, key=lambda option: option[:3])[3]

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdgen.models.abilities import Opaque, opaque
+from kdgen.models.input_shape import Shaped
 from kdgen.models.nets.fold import used
 from kdgen.models.tiling import whole
 from kdgen.types import Net
@@ -55,7 +56,7 @@ def macs(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None) -> int:
     net = used(net)
     # the counter follows what layers are handed by autograd, parameters among it, which inference mode has none of
     with _probe(net, x, cond, inference=False) as (inner, conditions), _plain_attention():
-        if x.ndim == 4:
+        if x.ndim == 4 and not (isinstance(net, Shaped) and net.input_shape is not None):
             whole(net, inner, conditions)  # what sizes it takes is tried before anything is counted
         with FlopCounterMode(display=False) as counter, _told(net) as elsewhere:
             whole(net, inner, conditions)

@@ -231,6 +231,15 @@ class Inheriting(Protocol):
 
 
 @runtime_checkable
+class Descended(Protocol):
+    """A net that knows which layers of a larger one of its kind its own are."""
+
+    def origins(self, teacher: nn.Module) -> Mapping[str, str]:
+        """By the dotted paths of its layers those of a teacher's that they come from; none where they do not."""
+        ...
+
+
+@runtime_checkable
 class Adopting(Protocol):
     """A net that is published in a form that pipelines of another library hold."""
 

@@ -232,6 +232,11 @@ def _onnx(spec: Checkpoint) -> Loaded:
     return Loaded(net, spec.name or Path(spec.file).stem, channels, task)
 
 
+def is_pipeline(path: Path) -> bool:
+    """Whether a path is the folder of a pipeline of diffusers."""
+    return (path / "model_index.json").is_file()
+
+
 def is_teacher_file(path: Path) -> bool:
     """Whether a path is called as a file of weights or a net is, is a file of anything but JSON, or declares one."""
     if path.suffix in (*SUFFIXES, f".{ONNX}"):

@@ -52,6 +52,7 @@ class Family:
             the net may have, and as many at every scale. Its MACs never fall as the scale rises.
         fit: arguments that the shapes settle.
         fresh: further ones for a teacher of another family, whose own arguments say nothing.
+        largest: scale that is tried; 1 where a student is no wider than what it starts from.
         does: attributes of the tasks for which it is proposed to teachers of no family of their own; the first family
             that fits is taken, in the order of registration. Empty where it is not.
     """
@@ -59,6 +60,7 @@ class Family:
     scale: Callable[[Args, float], Iterable[Args]]
     fit: Callable[[Shapes], Args]
     fresh: Callable[[Shapes], Args] = lambda shapes: {}
+    largest: float = 64.0
     does: Mapping[str, Any] = field(default_factory=dict)
 
     def suits(self, task: type[Task]) -> bool:

@@ -11,6 +11,7 @@ import torch
 
 from kdgen import registry
 from kdgen.data.damages import make_damages
+from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.config import read_config
 from kdgen.models.input_shape import Shaped
 from kdgen.models.loading import BUNDLED, bundled_students
@@ -22,6 +23,7 @@ from kdgen.presets import preset
 from kdgen.recipe import STARTS, Recipe
 from kdgen.registry import Spec
 from kdgen.report.compare import measure
+from kdgen.report.inferred_pipeline import PIPELINE_CHEAPER, pipeline_training
 from kdgen.report.propose import Proposal, Search
 from kdgen.report.report import outdoes
 from kdgen.tasks.infer_task import described_task
@@ -61,17 +63,18 @@ SEEN = 32
 
 
 def recipe_for(
-    teacher: str, *, cheaper: float | None = None, images: Path | None = None, seconds: float = SECONDS,
-    fresh: bool = False,
+    teacher: str, *, cheaper: float | None = None, images: Path | None = None, prompts: Path | None = None,
+    seconds: float = SECONDS, fresh: bool = False,
 ) -> tuple[Recipe, Proposal]:  # fmt: skip
     """The recipe that distils a model by what the model says of itself.
 
     Args:
         teacher: takes what ``kdgen.load`` does.
-        cheaper: how many times fewer multiply-accumulates the student has at least; by default ten times, and where
-            the time is short for so large a student on this machine's processor, as many as let it take
-            ``STEPS`` steps.
+        cheaper: how many times fewer multiply-accumulates the student has at least; by default ten times, four of a
+            pipeline, and where the time is short for so large a student on this machine's processor, as many as let
+            it take ``STEPS`` steps.
         images: a folder of images to train on; by default procedural ones.
+        prompts: a text file with a prompt a line, for a pipeline that draws what words ask for.
         seconds: how long the student will be trained, answers of the teacher included.
         fresh: whether the student starts from random weights, whatever is bundled: the recipe then suits others too.
 
@@ -79,10 +82,24 @@ def recipe_for(
         the recipe, with the usual stages of the task; and the student that it trains.
 
     Raises:
-        UserError: for a model that does not say enough of its task, for one whose task has no usual training, and where
-            no student is that much cheaper.
+        UserError: for a model that does not say enough of its task, for one whose task has no usual training, for
+            images or prompts that do not go with it, and where no student is that much cheaper.
     """
-    model = load(teacher)
+    model, path = load(teacher), Path(teacher).expanduser()
+    reference = str(path.absolute()) if path.exists() else teacher
+    name = f"{UNNAMED.sub('-', model.name).strip('-')}-student"
+    if isinstance(model.net, LatentModel):
+        if images is not None:
+            raise UserError(text("pipeline_images", "students of {name} learn from what it draws itself: leave images "
+                                 "out", name=model.name))  # fmt: skip
+        usual, task = pipeline_training(model, model.net, reference, prompts=prompts, seconds=seconds)
+        search = Search(model, task)
+        found = search.within(1 / cheaper) if cheaper else proposed_within(
+            search, task, usual, model.net.size, (), PIPELINE_CHEAPER)  # fmt: skip
+        return usual.model_copy(update={"name": name, "student": found.use}), found
+    if prompts is not None:
+        raise UserError(text("prompts_of_pipelines", "prompts are for a pipeline that draws what words ask for, which "
+                             "{name} is not: leave them out", name=model.name))  # fmt: skip
     use, usual, seen = usual_training(model, images)
     built: Task = registry.build("task", use)
     if registry.accepts("task", use.name, "aim") and invents(model.net, built):
@@ -95,11 +112,9 @@ def recipe_for(
     init = start_for(found, search, known)
     if init not in STARTS:
         usual = gently(usual, model.net, registry.build("net", found.use), built, seen)
-    path = Path(teacher).expanduser()
     update = {
-        "name": f"{UNNAMED.sub('-', model.name).strip('-')}-student", "task": use,
-        "teacher": str(path.absolute()) if path.exists() else teacher,
-        "student": found.use, "init": init, "cache": usual.cache.model_copy(update={"crop": None}),
+        "name": name, "task": use, "teacher": reference, "student": found.use, "init": init,
+        "cache": usual.cache.model_copy(update={"crop": None}),
     }  # fmt: skip
     return usual.model_copy(update=update), found
 
@@ -112,7 +127,7 @@ def usual_training(teacher: Model, images: Path | None) -> tuple[Spec, Recipe, i
     """
     use = described_task(teacher)
     kind = task_class({"name": use.name})
-    if kind.usual_preset is None:
+    if kind.usual_preset is None or not registry.accepts("task", use.name, "patch"):
         raise UserError(text("no_usual_recipe", "how students of {teacher} are trained is not known, which was made to "
                              "{task}: write a recipe, see `kdgen show --explain`", teacher=teacher.name,
                              task=use.name))  # fmt: skip
@@ -147,12 +162,14 @@ def gently(recipe: Recipe, teacher: Net, student: Net, task: Task, size: int) ->
     return recipe.model_copy(update={"stages": stages, "cache": cache})
 
 
-def proposed_within(search: Search, task: Task, recipe: Recipe, size: int, known: Sequence[Model]) -> Proposal:
-    """The largest student of at most a tenth of its teacher's cost that can take enough steps in a recipe's seconds.
+def proposed_within(
+    search: Search, task: Task, recipe: Recipe, size: int, known: Sequence[Model], cheaper: float = CHEAPER
+) -> Proposal:
+    """The largest student so many times cheaper than its teacher that can take enough steps in a recipe's seconds.
 
     Or one that is known already where it is larger than that: trained, it does with fewer.
     """
-    found, device = search.within(1 / CHEAPER), pick_device(recipe.device)
+    found, device = search.within(1 / cheaper), pick_device(recipe.device)
     while device.type == "cpu" and recipe.seconds is not None:
         seconds = (1 - (recipe.cache.share or 0)) * recipe.seconds / STEPS
         share = seconds / step_seconds(registry.build("net", found.use), task, recipe.batch_size, size)
@@ -163,7 +180,7 @@ def proposed_within(search: Search, task: Task, recipe: Recipe, size: int, known
         except UserError:  # there is none smaller
             break
     same = (search.of(each.use) for each in known if each.use is not None and each.use.name == found.use.name)
-    return max((found, *(each for each in same if each and each.share <= 1 / CHEAPER)), key=lambda each: each.share)
+    return max((found, *(each for each in same if each and each.share <= 1 / cheaper)), key=lambda each: each.share)
 
 
 def start_for(student: Proposal, search: Search, known: Sequence[Model]) -> str:

@@ -7,6 +7,7 @@ It reads every condition that the teacher does and has no more parameters. How a
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,6 +15,7 @@ import torch
 
 from kdgen import registry
 from kdgen.metrics import cost
+from kdgen.models.input_shape import Shaped
 from kdgen.models.model import Model
 from kdgen.models.scaling import Args, Shapes, families, family_of, scales
 from kdgen.models.task_arguments import task_class
@@ -29,8 +31,11 @@ HALVINGS = 10
 SMALLEST = (0.0, 0.125, 0.25, 0.5, 1.0)
 """Scales that are tried for the smallest net there is."""
 
-LARGEST = 64.0
-"""Largest scale, relative to the arguments that the search starts from."""
+DEVICES = torch.device("meta"), torch.device("cpu")
+"""Where nets are tried: their shapes alone tell the cost of most."""
+
+LIGHT = 1e9
+"""Multiply-accumulates of a teacher up to which nets are sooner computed than their shapes followed."""
 
 ALIKE = 0.9
 """Nets of at least this share of the most MACs that are allowed and reached cost about the same."""
@@ -86,6 +91,7 @@ class Search:
         if not self.allowed:
             raise UserError(text("macs_not_known", "what a call of {name} costs cannot be counted, so that no student "
                                  "can be proposed: name one in a recipe of your own", name=teacher.name))  # fmt: skip
+        self.devices = DEVICES if self.allowed > LIGHT else DEVICES[1:]
         self.max_params = cost.num_params(teacher.net)
         self.name, self.start = _start(teacher, _shapes(teacher, task), family)
         self._tried: dict[str, Proposal | None] = {}
@@ -100,7 +106,8 @@ class Search:
         def fits(proposal: Proposal | None) -> bool:
             return proposal is not None and proposal.share <= fraction and proposal.num_params <= self.max_params
 
-        depths = len(list(family_of(self.name).scale(self.start, 1.0)))
+        family = family_of(self.name)
+        depths = len(list(family.scale(self.start, 1.0)))
         smallest, fitting = list[Proposal](), list[tuple[Proposal, float]]()
         for depth in range(depths):
             at = partial(self._at, depth)
@@ -108,7 +115,7 @@ class Search:
             if least is not None:
                 smallest.append(least)
             if least is not None and fits(least):
-                best, size = _largest(at, fits, low, least)
+                best, size = _largest(at, fits, low, least, family.largest)
                 deep = (depth or depths) / depths  # the first is as deep as what is scaled, the others from 1 on
                 fitting.append((best, abs(math.log(max(size, SMALLEST[1]) / deep))))
         if not fitting:
@@ -120,7 +127,7 @@ class Search:
     def of(self, use: Spec) -> Proposal | None:
         """What a student would cost; None for one that does not take what the task shows it."""
         if (key := repr(use)) not in self._tried:
-            self._tried[key] = _measured(use, self.example, self.allowed)
+            self._tried[key] = _measured(use, self.example, self.allowed, self.devices)
         return self._tried[key]
 
     def _at(self, depth: int, size: float) -> Proposal | None:
@@ -141,15 +148,16 @@ class Search:
                     teacher=self.teacher)  # fmt: skip
 
 
-def _measured(use: Spec, example: Batch, allowed: float) -> Proposal | None:
+def _measured(use: Spec, example: Batch, allowed: float, devices: Sequence[torch.device]) -> Proposal | None:
     """A net with its cost as a share of what is allowed; None for arguments that it refuses, too few layers, say."""
-    for device in (torch.device("meta"), torch.device("cpu")):  # shapes alone tell the cost of most nets, in no time
+    for device in devices:
         try:
             with device:
                 net: Net = registry.build("net", use)
             shown = example.to(device)
-            with evaluating(net):
-                call(net, shown.x, shown.cond)  # as it is: nothing is continued or cut to a size that it takes
+            if not (isinstance(net, Shaped) and net.input_shape and net.input_shape.takes(*shown.x.shape[-2:])):
+                with evaluating(net):
+                    call(net, shown.x, shown.cond)  # as it is: nothing is continued or cut to a size that it takes
             macs = cost.macs(net, shown.x, shown.cond)
         except (UserError, ValueError, RuntimeError):  # on no device, what asks for a value
             continue
@@ -158,13 +166,17 @@ def _measured(use: Spec, example: Batch, allowed: float) -> Proposal | None:
 
 
 def _largest(
-    at: Callable[[float], Proposal | None], fits: Callable[[Proposal | None], bool], low: float, best: Proposal
-) -> tuple[Proposal, float]:
+    at: Callable[[float], Proposal | None], fits: Callable[[Proposal | None], bool], low: float, best: Proposal,
+    largest: float,
+) -> tuple[Proposal, float]:  # fmt: skip
     """The largest net within the bounds from one of scale ``low`` on, and its scale: by doubling, then by halving."""
     high = 1.0
-    while high <= LARGEST and fits(larger := at(high)):
+    while fits(larger := at(high)):
         assert larger is not None
-        best, low, high = larger, high, 2 * high
+        best, low = larger, high
+        if high == largest:
+            return best, low
+        high = min(2 * high, largest)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         if fits(candidate := at(middle)):
@@ -195,14 +207,15 @@ def _start(teacher: Model, shapes: Shapes, family: str | None) -> tuple[str, Arg
     same = teacher.use if teacher.use is not None and scales(teacher.use.name) else None
     name = family or (same.name if same else None)
     if same is not None and name == same.name:
-        args = _spelled_out(name, {**same.args, **family_of(name).fit(shapes)})
-        check_reads(teacher.name, registry.build("net", Spec(name=name, args=args)), shapes.conditions)
+        args = {**same.args, **family_of(name).fit(shapes)}
+        args = _spelled_out(name, args) if args.get("config") is None else args  # which counts in place of the others
+        _check_told(teacher, Spec(name=name, args=args), shapes)
         return name, args
     suited = [key for key, each in families().items() if each.suits(task_class(shapes.task))]
     for key in suited if name is None else [name]:
         args = _spelled_out(key, {**family_of(key).fit(shapes), **family_of(key).fresh(shapes)})
         try:
-            check_reads(teacher.name, registry.build("net", Spec(name=key, args=args)), shapes.conditions)
+            _check_told(teacher, Spec(name=key, args=args), shapes)
         except UserError:
             if name is not None:
                 raise
@@ -210,6 +223,14 @@ def _start(teacher: Model, shapes: Shapes, family: str | None) -> tuple[str, Arg
             return key, args
     raise UserError(text("no_net_known", "no net is known that does what {teacher} does: name one of {names:, }",
                          teacher=teacher.name, names=sorted(families())))  # fmt: skip
+
+
+def _check_told(teacher: Model, use: Spec, shapes: Shapes) -> None:
+    """Refuse a net that cannot be, or does not read what its teacher does. Raises UserError."""
+    net: Net | None = None
+    with suppress(UserError, ValueError, RuntimeError), DEVICES[0]:
+        net = registry.build("net", use)
+    check_reads(teacher.name, net or registry.build("net", use), shapes.conditions)
 
 
 def _spelled_out(name: str, args: Args) -> Args:

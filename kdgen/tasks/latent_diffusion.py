@@ -18,7 +18,7 @@ from kdgen.diffusion import HowGuided
 from kdgen.diffusion.few_steps import FewSampler
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.drawing import captions_of
-from kdgen.models.model import Model, load
+from kdgen.models.model import load
 from kdgen.models.parts import listening
 from kdgen.models.sampling import draw_few, told_rows
 from kdgen.registry import register

@@ -1,6 +1,6 @@
 """Read what happens inside a net: forward hooks by dotted path, as a context manager; which weights come last."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import get_ident
 from typing import Any, Protocol, runtime_checkable
@@ -19,6 +19,15 @@ class Layered(Protocol):
 
     def feature_layers(self) -> list[str]:
         """Their dotted paths, in order of use."""
+        ...
+
+
+@runtime_checkable
+class Featured(Protocol):
+    """A net that says what of its layers' outputs is the feature, where they give several things."""
+
+    def feature_of(self, output: Any) -> Tensor | None:
+        """The feature, batch first; None if there is none."""
         ...
 
 
@@ -76,7 +85,8 @@ def capture_outputs(net: nn.Module, paths: Iterable[str]) -> Iterator[Mapping[st
 
     Args:
         net: any module.
-        paths: dotted paths of its submodules. A module that gives a tuple is read at its first tensor.
+        paths: dotted paths of its submodules. A module that gives a tuple is read at its first tensor, or as a
+            ``Featured`` net says of which it is a part.
 
     Yields:
         a mapping, filled by the next forward pass of this thread, from path to output; the last call of a module wins.
@@ -88,9 +98,10 @@ def capture_outputs(net: nn.Module, paths: Iterable[str]) -> Iterator[Mapping[st
     thread = get_ident()
 
     def hook(path: str) -> Any:
+        feature_of = _reader(net, path)
+
         def keep(module: nn.Module, args: Any, output: Any) -> None:
-            several = output if isinstance(output, tuple | list) else (output,)
-            tensor = next((part for part in several if isinstance(part, Tensor)), None)
+            tensor = feature_of(output)
             if tensor is not None and get_ident() == thread:
                 outputs[path] = tensor
 
@@ -103,6 +114,23 @@ def capture_outputs(net: nn.Module, paths: Iterable[str]) -> Iterator[Mapping[st
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _reader(net: nn.Module, path: str) -> Callable[[Any], Tensor | None]:
+    """What finds the feature in the output at a path: a ``Featured`` net that is met on the way there."""
+    for name in path.split("."):
+        children = dict(net.named_children())
+        hidden = () if name in children else children.values()  # whose parts a net around them has as its own
+        if (found := next((each for each in (net, *hidden) if isinstance(each, Featured)), None)) is not None:
+            return found.feature_of
+        net = net.get_submodule(name)
+    return _first
+
+
+def _first(output: Any) -> Tensor | None:
+    """The first tensor of what a module gives."""
+    several = output if isinstance(output, tuple | list) else (output,)
+    return next((part for part in several if isinstance(part, Tensor)), None)
 
 
 def last_weights(net: nn.Module, x: Tensor, cond: Mapping[str, Tensor], paths: Iterable[str] = ()) -> list[Tensor]:

@@ -86,7 +86,9 @@ def test_both_are_downloaded_from_the_page(opened, tmp_path):
     with page.expect_file_chooser() as chooser:
         page.locator("#kd-upload").click()
     chooser.value.set_files(uploaded(tmp_path))
-    page.wait_for_function("!document.querySelector('#kd-examples input:checked')")  # the picture is there, theirs is not
+    page.wait_for_function(
+        "!document.querySelector('#kd-examples input:checked')"
+    )  # the picture is there, theirs is not
     page.locator("#kd-full").click()
     links = page.locator("#kd-full-files a[download], #kd-full-files a[href*='file=']")
     links.first.wait_for()

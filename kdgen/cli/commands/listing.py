@@ -1,6 +1,7 @@
 """Look up: `list` and `show`."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -59,8 +60,13 @@ def list_names(
 def show(
     preset: Annotated[
         str,
-        typer.Argument(metavar="PRESET_OR_TEACHER", help="See `kdgen list presets`; or a teacher's file."),
+        typer.Argument(
+            metavar="PRESET_OR_TEACHER", help="See `kdgen list presets`; or a teacher's file, or a pipeline's folder."
+        ),
     ],
+    prompts: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Of a pipeline of words, as for distill.")
+    ] = None,
     explain_keys: Annotated[bool, typer.Option("--explain", help="Print what every key means instead.")] = False,
     code: Code = None,
 ) -> None:
@@ -69,7 +75,7 @@ def show(
     from kdgen.recipe import Recipe
     from kdgen.utils.schema import document
 
-    recipe = find_recipe(preset)
+    recipe = find_recipe(preset, prompts=prompts)
     if not explain_keys:
         print(recipe.to_json())
         return

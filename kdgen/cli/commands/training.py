@@ -33,6 +33,8 @@ Examples:
 
 - `kdgen distill style.onnx --images photos/` (any net that makes images of images; the teacher alone says how)
 
+- `kdgen distill pipeline/ --prompts prompts.txt --cheaper 4` (a pipeline of diffusers that draws by words or classes)
+
 - `kdgen show denoise > mine.json`, edit it, then `kdgen distill mine.json --set batch_size=32 --set stages.0.lr=1e-3`
 
 - `kdgen distill mine.json --code my_nets.py --device cuda --json`
@@ -46,7 +48,8 @@ def distill(
         typer.Argument(
             metavar="PRESET_OR_RECIPE_OR_TEACHER",
             help="A name, see `kdgen list presets`; a recipe's JSON file; or a teacher's file (a "
-            "restorer's weights, an .onnx, or the JSON that declares one), for which a recipe is inferred.",
+            "restorer's weights, an .onnx, or the JSON that declares one) or a pipeline's folder, for which a "
+            "recipe is inferred.",
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="Run folder; default runs/NAME, numbered if that exists.")] = None,
@@ -57,11 +60,18 @@ def distill(
         float | None,
         typer.Option(
             min=1,
-            help="Of a teacher's file: how many times fewer MACs the student has; 10, or more where the time is short.",
+            help="Of a teacher's file: how many times fewer MACs the student has; 10, of a pipeline 4, or more where "
+            "the time is short.",
         ),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Of a teacher's file: train on these, not on procedural images.")
+    ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Of a pipeline of words: what to train on, a text file with a prompt a line."
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Train for so many steps.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Train for so many seconds.")] = None,
@@ -117,7 +127,7 @@ def distill(
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     length = math.inf if steps is not None or repeatable else seconds
     length = length if minutes is None else training_seconds(minutes, controlled=controls is not False)
-    chosen = find_recipe(recipe, cheaper=cheaper, images=images, seconds=length)
+    chosen = find_recipe(recipe, cheaper=cheaper, images=images, prompts=prompts, seconds=length)
     chosen = override(chosen, [*(settings or ()), *overrides])
     chosen = chosen if minutes is None else chosen.within(minutes)
     chosen = repeated(chosen) if repeatable else chosen

@@ -1,11 +1,11 @@
-"""Match the blocks of two U-Nets that bear the same names."""
+"""Match the blocks of two nets that bear the same names, or that come from one another."""
 
 import re
 
 from torch import Tensor
 
 from kdgen.methods.features.feature_base import Paired
-from kdgen.methods.layer_matching import LayerPairs, Pair, choose, probe
+from kdgen.methods.layer_matching import LayerPairs, Pair, choose, origins_of, probe
 from kdgen.registry import register
 from kdgen.types import Batch, Net, UserError, text
 
@@ -14,10 +14,11 @@ BLOCK = re.compile(r"((?:.*\.)?)(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)")
 
 @register("method", handle="bk_sdm")
 class Blocks(Paired):
-    """Block-wise feature distillation of U-Nets: BK-SDM, Kim et al. 2024 (arXiv 2305.15798), eq. 3.
+    """Block-wise feature distillation: BK-SDM, Kim et al. 2024 (arXiv 2305.15798), eq. 3.
 
     The outputs of blocks of the same name are compared: ``down_blocks.i``, ``mid_block`` and ``up_blocks.i``, as
     diffusers calls them, under any prefix that all blocks of a net share. A block that only one net has is left out.
+    Of nets that know which blocks of a larger one of their kind theirs are, transformers say, it is these.
     Each squared difference is divided by the teacher's mean square over the batch, so that all blocks count alike;
     they are averaged. A 1x1 convolution widens the student's features where widths differ; where sizes differ, the
     teacher's are resampled to the student's.
@@ -34,9 +35,9 @@ class Blocks(Paired):
         self.wanted = pairs
 
     def chosen(self, student: Net, teacher: Net, batch: Batch) -> list[Pair]:
-        """The pairs that are named, or blocks of the same name. Raises UserError where none is found."""
-        pairs = self.wanted or _same_names(student, teacher, batch)
-        return choose("blocks", student, teacher, batch, pairs)
+        """The pairs that are named, or blocks that belong together. Raises UserError where none is found."""
+        known = [[own, other] for own, other in origins_of(student, teacher).items()]
+        return choose("blocks", student, teacher, batch, self.wanted or known or _same_names(student, teacher, batch))
 
     def error(self, student: Tensor, teacher: Tensor) -> Tensor:
         """``|r(student) - teacher|^2 / |teacher|^2``, ``(B,)``."""

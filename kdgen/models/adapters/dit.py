@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_scaling import transformer
 from kdgen.models.adapters.latent_schedulers import table_scheduler
+from kdgen.models.scaling import scaled
 from kdgen.registry import register
 from kdgen.types import UserError, text
 
@@ -65,6 +67,10 @@ class Dit(LatentModel):
             guidance = 1.0
         return {} if guidance is None else {"guidance_scale": float(guidance)}
 
+    def usual_guidance(self) -> float | None:
+        """That of its pipeline, where this has a number for no class."""
+        return super().usual_guidance() if self.num_classes == NO_CLASS else None
+
     def reduction(self, pipe: Any) -> int:
         """How many times higher and wider its pictures are than its latents."""
         return int(2 ** (len(pipe.vae.config.block_out_channels) - 1))
@@ -84,6 +90,7 @@ class Dit(LatentModel):
 
 
 @register("net")
+@scaled(transformer("DiTTransformer2DModel"))
 def dit(
     size: int = 32,
     latent_channels: int = 4,

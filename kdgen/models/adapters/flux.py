@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_scaling import transformer
 from kdgen.models.adapters.latent_schedulers import flow_scheduler
+from kdgen.models.scaling import scaled
 from kdgen.registry import register
 
 SIZE = 128
@@ -80,6 +82,7 @@ def unpacked(squares: Tensor, height: int, width: int) -> Tensor:
 
 
 @register("net")
+@scaled(transformer("FluxTransformer2DModel", layers=("num_layers", "num_single_layers")))
 def flux(
     size: int = SIZE,
     latent_channels: int = 16,

@@ -10,13 +10,14 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from kdgen.diffusion.prediction import Prediction, Timesteps, append_dims, flow_sigma, flow_time, scale_in, to_denoised
-from kdgen.models.adapters.adapter import INDEX, Adapter, check_class, part_folder
-from kdgen.models.adapters.blocks import inherit_blocks
+from kdgen.models.adapters.adapter import INDEX, check_class, part_folder
+from kdgen.models.adapters.block_net import BlockNet
 from kdgen.models.adapters.latent_schedulers import check_scheduler, flow_levels, known_schedulers
 from kdgen.models.adapters.pipeline_parts import check_parts, copy_parts, parts_of
 from kdgen.models.adapters.pretrained import construct, portable, public, read_json, write
-from kdgen.models.adapters.schedulers import timesteps_of
+from kdgen.models.adapters.schedulers import construct_scheduler, timesteps_of
 from kdgen.models.adapters.unet2d_config import PREDICTIONS
+from kdgen.models.adapters.units import inherit_units
 from kdgen.models.input_shape import InputShape
 from kdgen.models.task_arguments import task_having
 from kdgen.registry import Spec
@@ -34,7 +35,7 @@ FROM_NOISE = 0.9
 """The share of the timesteps at which one that draws in few has to begin."""
 
 
-class LatentForm(Adapter):
+class LatentForm(BlockNet):
     """A net of latents around a model of diffusers, in one internal form: ``x = y + sigma * n``, the answer is ``y``.
 
     A family says how its model is called, in ``predicted``, and what it is told, in ``shapes``.
@@ -47,7 +48,6 @@ class LatentForm(Adapter):
         size: height and width of its latents.
         falls_evenly: whether its pipeline has the times of a flow fall evenly before they are moved.
         patch: side of the squares of latents that its model looks at, where its configuration says another.
-        blocks: names of its model's blocks, in order of use.
         usual_told: what its pipeline is told first, as code.
         opens_lora: whether its pipeline has ``load_lora_weights``.
         input_shape: that size alone, at which it is taught, though its model may take others.
@@ -61,7 +61,6 @@ class LatentForm(Adapter):
     predicts_flow: ClassVar[bool] = False
     falls_evenly: ClassVar[bool] = False
     patch: ClassVar[int | None] = None
-    blocks: ClassVar[tuple[str, ...]] = ("transformer_blocks",)
     usual_told: ClassVar[str] = '"a red heart"'
     opens_lora: ClassVar[bool] = True
     channels = 3
@@ -213,7 +212,7 @@ class LatentForm(Adapter):
     def built(cls, config: Mapping[str, Any], scheduler: Mapping[str, Any], pipeline: str, **more: Any) -> Self:
         """A net from its configurations. Raises UserError for such as its classes refuse."""
         check_scheduler(scheduler, predicts_flow=cls.predicts_flow)
-        made = construct(str(scheduler["_class_name"]), public(scheduler))
+        made = construct_scheduler(str(scheduler["_class_name"]), public(scheduler))
         return cls(construct(cls.inseparable, config), made, pipeline, **more)
 
     def example(self) -> dict[str, Tensor]:
@@ -239,17 +238,6 @@ class LatentForm(Adapter):
         model: nn.Module = self.model
         return model
 
-    def feature_layers(self) -> list[str]:
-        """The blocks, in order of use."""
-        children, layers = dict(self.model.named_children()), list[str]()
-        for name in self.blocks:
-            child, path = children.get(name), f"{self.part}.{name}"
-            if isinstance(child, nn.ModuleList):
-                layers += [f"{path}.{i}" for i in range(len(child))]
-            elif child is not None:
-                layers.append(path)
-        return layers
-
     def remember(self, folder: Path) -> None:
         """Have the other parts of a pipeline's folder go along. Raises UserError for weights that are pickles."""
         check_parts(folder, (self.part, "scheduler"))
@@ -261,7 +249,7 @@ class LatentForm(Adapter):
             self.folder = teacher.folder
 
     def inherit(self, teacher: nn.Module) -> None:
-        """Start from the weights of a larger model of its class, ``inherit_blocks``; the other parts go along.
+        """Start from the weights of a larger model of its class: ``inherit_units``.
 
         Raises:
             UserError: for a teacher of another class or prediction, or a smaller one.
@@ -271,7 +259,7 @@ class LatentForm(Adapter):
                                  "does, not from a {other}: give the student its teacher's scheduler",
                                  name=self.inseparable, predicts=self.predicts, other=type(teacher).__name__)
                             )  # fmt: skip
-        inherit_blocks(self.model, teacher.model)
+        inherit_units(self.model, teacher.model)
         self.adopt(teacher)
 
     def save_files(self, folder: Path, dtype: torch.dtype | None = None) -> None:

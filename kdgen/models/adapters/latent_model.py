@@ -218,6 +218,13 @@ class LatentModel(LatentForm):
         scale = {} if guidance is None else {"guidance_scale": float(guidance)}
         return {"height": side, "width": side, **self.options, **scale}
 
+    def usual_guidance(self) -> float | None:
+        """The scale at which its pipeline guides unless it is told one; None for one that guides by no second call."""
+        import diffusers
+
+        usual = signature(getattr(diffusers, self.pipeline).__call__).parameters["guidance_scale"].default
+        return None if "guidance" in self.conditions or usual <= 1 else float(usual)
+
     def _each(
         self, call: Any, num_images: int, seed: int, num_steps: int | None, label: Tensor | None,
         prompts: Sequence[str] | None, guidance: float | None, progress: Drawn | None,

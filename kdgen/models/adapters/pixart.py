@@ -1,5 +1,6 @@
 """PixArtTransformer2DModel: a transformer of latents that is told words, Chen et al. 2023 (arXiv 2310.00426)."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -7,10 +8,15 @@ import torch
 from torch import Tensor
 
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_scaling import transformer
 from kdgen.models.adapters.latent_schedulers import table_scheduler
+from kdgen.models.scaling import scaled
 from kdgen.registry import register
 
 ALPHA, SIGMA = "PixArtAlphaPipeline", "PixArtSigmaPipeline"
+BASE = 128
+"""Height and width of the latents of models that are told sizes unless their configuration says."""
+
 REDUCTION = 8
 """How many times higher and wider pictures are than latents, where the model is told their size."""
 
@@ -43,7 +49,15 @@ class Pixart(LatentModel):
         return out
 
 
+def _thirds(config: Mapping[str, Any]) -> int:
+    """What heads are a multiple of where the model is told sizes, each in a third of its width."""
+    told = config.get("use_additional_conditions")
+    asked = config.get("sample_size") == BASE if told is None else told
+    return 3 // math.gcd(3, config.get("attention_head_dim", 3)) if asked else 1
+
+
 @register("net")
+@scaled(transformer("PixArtTransformer2DModel", widths=("cross_attention_dim",), multiple=_thirds))
 def pixart(
     size: int = 32,
     latent_channels: int = 4,

@@ -4,6 +4,7 @@ Importing diffusers takes seconds, so that is done in functions. Weights are rea
 """
 
 import copy
+import inspect
 import json
 import logging
 import os
@@ -46,6 +47,14 @@ def read_json(file: Path) -> dict[str, Any]:
         raise UserError(text("json_no_object", "{file} is damaged: it is to hold a JSON object; fetch it again",
                              file=file))  # fmt: skip
     return data
+
+
+def whole_config(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of a class of diffusers with what its class has where it says nothing."""
+    import diffusers
+
+    parameters = inspect.signature(getattr(diffusers, name).__init__).parameters.values()
+    return {**{each.name: each.default for each in parameters if each.default is not each.empty}, **config}
 
 
 def construct(name: str, config: Mapping[str, Any]) -> Any:

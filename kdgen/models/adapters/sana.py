@@ -6,7 +6,9 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_scaling import transformer
 from kdgen.models.adapters.latent_schedulers import flow_scheduler
+from kdgen.models.scaling import scaled
 from kdgen.registry import register
 from kdgen.types import UserError, text
 
@@ -41,6 +43,13 @@ class Sana(LatentModel):
 
 
 @register("net")
+@scaled(
+    transformer(
+        "SanaTransformer2DModel",
+        heads=("num_attention_heads", "num_cross_attention_heads"),
+        widths=("cross_attention_dim",),
+    )
+)
 def sana(
     size: int = 32,
     latent_channels: int = 32,

@@ -32,10 +32,20 @@ def make_scheduler(config: Mapping[str, Any], pipeline: str) -> Any:
     if name not in SCHEDULERS:
         raise UserError(text("no_scheduler", "a unet2d has one of the schedulers {names:, }, not {name}",
                              names=[*SCHEDULERS], name=str(name)))  # fmt: skip
-    scheduler = construct(name, config)
+    scheduler = construct_scheduler(name, config)
     if pipeline == "DDIMPipeline" and name != "DDIMScheduler":  # the same table, by the defaults of its own class
-        scheduler = construct("DDIMScheduler", public(scheduler.config))
+        scheduler = construct_scheduler("DDIMScheduler", public(scheduler.config))
     return scheduler
+
+
+def construct_scheduler(name: str, config: Mapping[str, Any]) -> Any:
+    """A scheduler by class name from its configuration, whose table is there where weights are to have shapes alone.
+
+    Raises:
+        UserError: for a configuration that the class refuses.
+    """
+    with torch.device("cpu"):
+        return construct(name, config)
 
 
 def timesteps_of(scheduler: Any) -> Timesteps:

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_scaling import unet
 from kdgen.models.adapters.latent_schedulers import table_scheduler
 from kdgen.models.adapters.pretrained import read_json
 from kdgen.models.adapters.unet2d_config import halved
+from kdgen.models.scaling import scaled
 from kdgen.registry import register
 from kdgen.types import UserError, text
 
@@ -47,7 +49,7 @@ class StableDiffusion(LatentModel):
             self.encoded += ("pooled", "-pooled")
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """As many words as its tokenizer reads; of XL what is pooled of them, and sizes; guidance if it is told that."""
+        """As many words as its tokenizer reads; of XL what is pooled of them, and sizes; guidance if it has a place."""
         config = self.model.config
         told: dict[str, tuple[int, ...]] = {"words": (self._num_words(), config.cross_attention_dim)}
         if config.time_cond_proj_dim is not None:
@@ -96,11 +98,13 @@ def scale_embedding(scale: Tensor, dim: int) -> Tensor:
 
 
 @register("net")
+@scaled(unet("UNet2DConditionModel"))
 def stable_diffusion(
     size: int = 32,
     latent_channels: int = 4,
     block_out_channels: Sequence[int] = (32, 64, 96),
     layers_per_block: int = 1,
+    mid_block: bool = True,
     attention_head_dim: int = 8,
     norm_num_groups: int = 8,
     words_dim: int = 768,
@@ -120,6 +124,7 @@ def stable_diffusion(
         latent_channels: channels Z of its latents.
         block_out_channels: channels at full, half, quarter... resolution.
         layers_per_block: residual layers of a block on the way down; on the way up there is one more.
+        mid_block: whether there is a block between the way down and the way up.
         attention_head_dim: heads of attention, at all levels but the coarsest, as diffusers calls their number.
         norm_num_groups: groups of its normalisation; divides all channels.
         words_dim: channels D of the words: 768 of CLIP's text encoder in Stable Diffusion 1, 1024 in 2, 2048 in XL.
@@ -143,6 +148,7 @@ def stable_diffusion(
             "sample_size": size, "in_channels": latent_channels, "out_channels": latent_channels,
             "block_out_channels": tuple(block_out_channels), "layers_per_block": layers_per_block,
             "down_block_types": tuple("CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attend),
+            "mid_block_type": "UNetMidBlock2DCrossAttn" if mid_block else None,
             "up_block_types": tuple("CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attend)),
             "attention_head_dim": attention_head_dim, "norm_num_groups": norm_num_groups,
             "cross_attention_dim": words_dim, "time_cond_proj_dim": guidance_dim, **(xl if pipeline == XL else {}),

@@ -6,7 +6,9 @@ from typing import Any, Literal
 from torch import Tensor
 
 from kdgen.models.adapters.latent_model import LatentModel
+from kdgen.models.adapters.latent_scaling import transformer
 from kdgen.models.adapters.latent_schedulers import flow_scheduler
+from kdgen.models.scaling import scaled
 from kdgen.registry import register
 
 
@@ -33,6 +35,7 @@ class StableDiffusion3(LatentModel):
 
 
 @register("net")
+@scaled(transformer("SD3Transformer2DModel", widths=("caption_projection_dim",)))
 def stable_diffusion3(
     size: int = 32,
     latent_channels: int = 16,

@@ -1,5 +1,7 @@
 """SPAN: attention without parameters, trained by wider convolutions than it has in use (Wan et al. 2024)."""
 
+from contextlib import nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,7 +39,8 @@ class Conv3XC(nn.Module):
 
     def merged(self) -> tuple[Tensor, Tensor]:
         """The kernel ``(outputs, inputs, 3, 3)`` and the bias ``(outputs,)`` of the one convolution."""
-        with torch.autocast(self.sk.weight.device.type, enabled=False):
+        device = self.sk.weight.device.type
+        with nullcontext() if device == "meta" else torch.autocast(device, enabled=False):
             (w1, b1), (w2, b2), (w3, b3), (skip, b) = ((each.weight, each.bias) for each in (*self.conv, self.sk))
             inner = torch.einsum("oi,ijhw->ojhw", w3[..., 0, 0], w2)
             weight = torch.einsum("ojhw,ji->oihw", inner, w1[..., 0, 0]) + F.pad(skip, [1] * 4)

@@ -213,7 +213,7 @@ def test_every_adapter_is_exported(name: str, tmp_path: Path) -> None:
     [
         pytest.param(name, marks=pytest.mark.slow if name in SLOW[1:3] else ())
         for name in documented.own("adapter")
-        if name in families()
+        if name in families() and name not in OF_LATENTS
     ],
 )
 def test_a_model_of_diffusers_has_a_smaller_student(name: str, tmp_path: Path) -> None:
