@@ -51,8 +51,9 @@ def narrowing(**more: Any) -> Stage:
 
 
 def along(name: str = "few steps", **more: Any) -> Stage:
-    """Consistency along the teacher's guided trajectories."""
-    how: dict[str, Any] = {"lr": 4e-4, "betas": (0.9, 0.99), "warmup": 0.05, "final": 0.05, **more}
+    """The latents that the teacher drew, and a little of consistency along its guided trajectories."""
+    ratio = Spec(name="fixed", args={"alpha": 0.1})
+    how: dict[str, Any] = {"ratio": ratio, "lr": 4e-4, "betas": (0.9, 0.99), "warmup": 0.05, "final": 0.05, **more}
     return Stage(name=name, methods=(Guidance(name="consistency", args=CONSISTENT),), **how)
 
 

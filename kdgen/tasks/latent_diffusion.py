@@ -25,7 +25,7 @@ from kdgen.registry import register
 from kdgen.tasks.captioned_latents import CaptionedLatents, forgetful
 from kdgen.tasks.diffuse import Diffuse
 from kdgen.tasks.drawing import fitted
-from kdgen.types import Batch, Net, UserError, text
+from kdgen.types import Batch, Net, Text, UserError, text
 from kdgen.types.arguments import Count, Positive, Share
 from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.utils.devices import pick_device
@@ -246,6 +246,16 @@ class LatentDiffusion(Diffuse):
     def _told(self) -> Sequence[JsonValue]:
         """What else the teacher's pictures depend on."""
         return [*self._how, *self.prompts]
+
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
+        """See the base; and that the teacher drew what all train on, controls too, where there are no pictures."""
+        said = super().describe_evaluation(reference=reference, seed=seed)
+        if self.shown is not None:
+            return said
+        drawn = text("controls_on_drawn", "All nets, controls too, train on the {count:,} latents that the teacher "
+                     "drew: a control learns from those, and is without the rest of what it says.",
+                     count=self.num_latents)  # fmt: skip
+        return text("sentences", "{parts: }", parts=[said, drawn])
 
     def draw_teacher(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
         """Pictures of the teacher at the size at which they are compared."""
