@@ -60,31 +60,31 @@ def along(name: str = "few steps", **more: Any) -> Stage:
 @register("preset")
 def text_small() -> Recipe:
     """Words: a quarter of the multiply-accumulates, and no second call for guidance."""
-    return told(unet(NARROW), narrowing(), name="text-small", seconds=240)
+    return told(unet(NARROW), narrowing(), name="text-small", seconds=360)
 
 
 @register("preset")
 def text_few() -> Recipe:
     """Words: two steps without guidance in place of fifty guided ones, by the same net."""
-    return told(unet(few=True), along(), name="text-few", seconds=240, few=(2, 1, 4, 8))
+    return told(unet(few=True), along(), name="text-few", seconds=360, few=(2, 1, 4, 8))
 
 
 @register("preset")
 def text_small_few() -> Recipe:
     """Words: a quarter of the multiply-accumulates and four steps, first narrow and then few."""
     stages = narrowing(share=0.5), along(share=0.5)
-    return told(unet(NARROW, few=True), *stages, name="text-small-few", seconds=300, few=(4, 2, 1, 8))
+    return told(unet(NARROW, few=True), *stages, name="text-small-few", seconds=360, few=(4, 2, 1, 8))
 
 
 @register("preset")
 def text_lora() -> Recipe:
     """Words: four steps by adapters of the same net, which any pipeline of it loads."""
     args: dict[str, Any] = {"model": TEACHER, "rank": 4, "scheduler": unet(few=True).args["scheduler"]}
-    return told(Spec(name="lora", args=args), along(lr=2e-3), name="text-lora", seconds=240, few=(4, 2, 1, 8))
+    return told(Spec(name="lora", args=args), along(lr=2e-3), name="text-lora", seconds=360, few=(4, 2, 1, 8))
 
 
 @register("preset")
 def text_guidance() -> Recipe:
     """Words: one call a step at whatever guidance, of which the net is told the scale."""
     guided = Stage(name="guidance", methods=(Guidance(name="output"),), lr=5e-4, final=0.05)
-    return told(unet(guidance_dim=32), guided, name="text-guidance", seconds=240, guidance=[1.0, 8.0])
+    return told(unet(guidance_dim=32), guided, name="text-guidance", seconds=360, guidance=[1.0, 8.0])
