@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from kdgen.hub.parcel import Parcel
+from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.model import Model, build_net, load
 from kdgen.models.tiling import whole
 from kdgen.recipe import read
@@ -76,13 +77,18 @@ def trained(run: Path) -> Net | None:
 
 
 def probe(model: Model) -> tuple[Tensor, dict[str, Tensor]]:
-    """An input that a model takes, the same at every call: noise of the shape that its task has."""
+    """An input that a model takes, the same at every call: noise of the shape that its task has, or its pipeline."""
+    random = generator(0, "probe")
+    cond = {"sigma": torch.full((1,), 0.2)}
+    if isinstance(net := model.net, LatentModel):
+        cond |= {name: torch.randn(told.shape, generator=random) if told.is_floating_point() else told
+                 for name, told in net.example().items()}  # fmt: skip
+        return torch.randn((1, net.latent_channels, net.size, net.size), generator=random), cond
     task, size = model.task, model.task.get("size", SIZE)
     shape = task.get("latent") or (model.channels, *(size if isinstance(size, list) else (size, size)))
-    cond = {"sigma": torch.full((1,), 0.2)}
     if task.get("num_classes"):
         cond["label"] = torch.zeros(1, dtype=torch.long)
-    return torch.randn((1, *shape), generator=generator(0, "probe")), cond
+    return torch.randn((1, *shape), generator=random), cond
 
 
 def _output(net: Net, x: Tensor, cond: dict[str, Tensor]) -> Tensor:
