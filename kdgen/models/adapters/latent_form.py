@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdgen.diffusion.prediction import Prediction, Timesteps, append_dims, flow_sigma, flow_time, scale_in, to_denoised
 from kdgen.models.adapters.adapter import INDEX, check_class, part_folder
 from kdgen.models.adapters.block_net import BlockNet
+from kdgen.models.adapters.edm import EDM_SCHEDULERS, Preconditioning
 from kdgen.models.adapters.latent_schedulers import check_scheduler, flow_levels, known_schedulers
 from kdgen.models.adapters.pipeline_parts import check_parts, copy_parts, parts_of
 from kdgen.models.adapters.pretrained import construct, portable, public, read_json, write
@@ -51,7 +52,8 @@ class LatentForm(BlockNet):
         usual_told: what its pipeline is told first, as code.
         opens_lora: whether its pipeline has ``load_lora_weights``.
         input_shape: that size alone, at which it is taught, though its model may take others.
-        timesteps: the table of noise levels; None of a flow, whose time says them.
+        timesteps: the table of noise levels; None of a flow, whose time says them, and of one that EDM preconditions.
+        edm: how it is preconditioned, by a scheduler of EDM alone.
         num_classes: of a model that is told a class, else None.
         folder: of the pipeline whose other parts go along with it, None where there is none.
         conditions: what it reads: ``sigma`` and the names of ``shapes``.
@@ -72,7 +74,8 @@ class LatentForm(BlockNet):
         self.scheduler, self.pipeline = scheduler, pipeline
         self.folder: Path | None = None
         self.latent_channels, self.size = self.latents()
-        self.timesteps: Timesteps | None = None if self.predicts_flow else timesteps_of(scheduler)
+        self.edm = Preconditioning(scheduler) if type(scheduler).__name__ in EDM_SCHEDULERS else None
+        self.timesteps: Timesteps | None = None if self.predicts_flow or self.edm else timesteps_of(scheduler)
         self.conditions = frozenset({"sigma", *self.shapes()})
         outputs = model.config.out_channels
         if outputs not in (None, model.config.in_channels, 2 * model.config.in_channels):
@@ -133,6 +136,9 @@ class LatentForm(BlockNet):
         if sigma is None:
             raise self._untold(["sigma"])
         check_conditions(self, **cond)
+        if self.edm is not None:
+            z, t = self.edm.shown(x, sigma)
+            return self.edm.denoised(self.predicted(z, t, cond)[:, : x.shape[1]], x, sigma)
         z = x * append_dims(scale_in(self.predicts, sigma), x)
         if self.timesteps is None:
             t = self.scheduler.config.num_train_timesteps * flow_time(sigma)
@@ -152,7 +158,9 @@ class LatentForm(BlockNet):
             UserError: for no steps or more than there are.
         """
         self.check_steps(num_steps)
-        if self.timesteps is None:
+        if self.edm is not None:
+            sigmas = self.edm.levels(num_steps)
+        elif self.timesteps is None:
             sigmas = flow_sigma(flow_levels(self.scheduler, num_steps, self._num_tokens(), self.falls_evenly))
         else:
             scheduler = construct("DDIMScheduler", public(self.scheduler.config))

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from kdgen.models.adapters.edm import EDM_SCHEDULERS
 from kdgen.models.adapters.pretrained import construct, public
 from kdgen.models.adapters.schedulers import SCHEDULERS
 from kdgen.models.adapters.unet2d_config import PREDICTIONS
@@ -25,7 +26,7 @@ BASE_SHIFT, MOST_SHIFT = 0.5, 1.15
 
 def known_schedulers(predicts_flow: bool) -> tuple[str, ...]:
     """Classes of the schedulers that are understood, of flows or of tables of noise levels."""
-    return (*FLOW_SCHEDULERS, *EITHER) if predicts_flow else SCHEDULERS
+    return (*FLOW_SCHEDULERS, *EITHER) if predicts_flow else (*SCHEDULERS, *EDM_SCHEDULERS)
 
 
 def check_scheduler(config: Mapping[str, Any], *, predicts_flow: bool) -> None:

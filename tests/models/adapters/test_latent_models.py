@@ -1,5 +1,6 @@
 """Models of latents: the numbers of plain diffusers by many schedulers, and what each is told."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from latent_pipelines import (
     XL,
     drawn,
     model,
+    own_generators,
     read,
     scheduler,
     through,
+    told,
     whole,
 )
 
+import kdgen.tasks  # noqa: F401
 from kdgen import registry
 from kdgen.models.adapters.flux import Flux, packed, unpacked
 from kdgen.models.adapters.latent_model import LatentModel, unscaled
@@ -75,6 +79,26 @@ def test_it_does_with_schedulers_of_tables_that_step_along_a_flow(kind: str) -> 
 
 
 @WORDS
+@WORDS
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
+def test_one_that_edm_preconditions_draws_the_same_by_its_levels_and_denoised_latents(predicts: str) -> None:
+    scheduler = diffusers.EDMEulerScheduler(prediction_type=predicts)
+    pipe = whole("StableDiffusionXLPipeline", words=False, scheduler=scheduler)
+    net = adapted(pipe)
+    given = told("StableDiffusionXLPipeline")
+    plain = pipe(**given, num_inference_steps=4, guidance_scale=1.0, output_type="latent",
+                 generator=own_generators(1, 2)).images  # fmt: skip
+    noise = torch.cat([torch.randn(1, *plain.shape[1:], generator=each) for each in own_generators(1, 2)])
+    x = noise * (scheduler.config.sigma_max**2 + 1) ** 0.5  # as its pipeline begins
+    sizes = torch.tensor([16.0, 16, 0, 0, 16, 16]).expand(2, -1)
+    cond = {"words": given["prompt_embeds"], "pooled": given["pooled_prompt_embeds"], "sizes": sizes}
+    levels = net.levels(4).float()
+    with torch.no_grad():
+        for high, low in pairwise(levels):
+            x = x + (low - high) * (x - net(x, sigma=high.expand(2), **cond)) / high
+    torch.testing.assert_close(x, plain, atol=1e-4, rtol=1e-4)
+
+
 def test_it_does_where_guidance_is_not_among_the_inputs_of_flux() -> None:
     bare = model("FluxPipeline", guidance_embeds=False)
     assert "guidance" not in adapted(whole("FluxPipeline", words=False, transformer=bare)).conditions
