@@ -12,7 +12,7 @@ from torch import Tensor
 from kdgen.models.adapters.latent_form import LatentForm
 from kdgen.models.adapters.latent_scale import scaled, unscaled
 from kdgen.models.adapters.pipeline_images import image_seeds
-from kdgen.models.adapters.pipeline_parts import check_there, whole_pipeline
+from kdgen.models.adapters.pipeline_parts import check_there, usual_value, whole_pipeline
 from kdgen.models.parts import Drawn, at_once, in_parts
 from kdgen.types import UserError, text
 from kdgen.utils.conditions import check_conditions
@@ -220,9 +220,7 @@ class LatentModel(LatentForm):
 
     def usual_guidance(self) -> float | None:
         """The scale at which its pipeline guides unless it is told one; None for one that guides by no second call."""
-        import diffusers
-
-        usual = signature(getattr(diffusers, self.pipeline).__call__).parameters["guidance_scale"].default
+        usual: float = usual_value(self.pipeline, "guidance_scale")
         return None if "guidance" in self.conditions or usual <= 1 else float(usual)
 
     def _each(

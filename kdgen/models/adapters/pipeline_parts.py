@@ -142,6 +142,14 @@ def _others(name: str, folder: Path, own: tuple[str, ...], dtype: torch.dtype, w
     return {key: known[key] for key in signature(kind.__init__).parameters if key in known and key not in own}
 
 
+def usual_value(name: str, argument: str) -> Any:
+    """What a class of pipelines takes an argument of its calls for where nothing is said of it."""
+    import diffusers
+
+    with _silent():
+        return signature(getattr(diffusers, name).__call__).parameters[argument].default
+
+
 @contextmanager
 def _silent() -> Iterator[None]:
     """Without what diffusers and transformers say of their own affairs."""

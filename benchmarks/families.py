@@ -1,0 +1,155 @@
+"""Every family of pipelines that kdgen distils, tiny and with random weights: plain diffusers beside kdgen.
+
+    python benchmarks/families.py
+    python benchmarks/families.py DiTPipeline SanaPipeline
+
+A cell is the largest difference of pictures in [0, 1] between plain diffusers and kdgen, of the same noise: of the
+teacher in 4 guided steps; of students that a run of 3 steps by `output` has trained, saved and opened again, the same
+net, a smaller one that `propose` found and a LoRA; and of students of 2 steps by every method for few steps. Nets,
+prompts and plain pipelines are those of the tests.
+"""
+
+import argparse
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "tasks")]
+
+from latent_pipelines import FAMILIES, drawn, reopened, through, whole  # noqa: E402
+from test_latent_few_steps import LCM, METHODS, PROMPTS, TRAILING, recipe, same_net  # noqa: E402
+
+from kdgen import UserError, load, registry  # noqa: E402
+from kdgen.models.adapters.pipeline_images import image_seeds  # noqa: E402
+from kdgen.recipe import Recipe, Stage  # noqa: E402
+from kdgen.recipe.parts import Guidance  # noqa: E402
+from kdgen.registry import Spec  # noqa: E402
+from kdgen.report.propose import propose  # noqa: E402
+from kdgen.training import run  # noqa: E402
+
+LARGE = ("FluxPipeline",)
+"""Those that draw 128x128 latents whatever their net: a run of one takes many minutes, and is left out."""
+
+FEW = {"num_latents": 8, "num_steps": 2, "num_images": 4, "picture": 8}
+
+
+def teacher_apart(pipeline: str) -> float:
+    """How far a pipeline's pictures are from those where its model answers through the adapter."""
+    pipe = whole(pipeline, words=False)
+    family: Any = registry.get("adapter", FAMILIES[pipeline])
+    size = {"size": 8} if pipeline in LARGE else {}
+    net = family(pipe.components[family.part], pipe.scheduler, pipeline, **size).eval()
+    plain = drawn(pipe)
+    with through(pipeline, net):
+        return float((drawn(pipe) - plain).abs().max())
+
+
+def taught(teacher: Path, student: Spec, folder: Path) -> Path:
+    """A run of three steps by the teacher's output."""
+    words = {"prompts": PROMPTS} if worded(teacher) else {}
+    task = Spec(name="latent_diffusion", args={"model": str(teacher), **FEW, **words})
+    stage = Stage(methods=(Guidance(name="output"),), lr=1e-3)
+    made = Recipe(name="student", task=task, teacher=str(teacher), student=student, stages=(stage,), steps=3,
+                  batch_size=4, cache={"inputs": 0}, controls=False,
+                  init="random" if student.name == "lora" else "teacher")  # fmt: skip
+    list(run.distill(made, folder))
+    return folder
+
+
+def few(teacher: Path, method: str, folder: Path) -> Path:
+    """The same net, taught to draw in two steps by a method."""
+    flow = load(teacher).net.predicts_flow
+    consistent = method == "consistency" and not flow and worded(teacher)  # a DiTPipeline seeds no noise between steps
+    student = same_net(teacher, None if flow else LCM if consistent else TRAILING)
+    words = {"prompts": PROMPTS} if worded(teacher) else {}
+    told = {**words, "guidance": 3.0, "sampler": "consistency" if consistent else "euler"}
+    list(run.distill(recipe(teacher, student, Guidance(name=method, args=METHODS[method]), **told), folder))
+    return folder
+
+
+def worded(teacher: Path) -> bool:
+    """Whether it draws by words."""
+    return "label" not in load(teacher).net.conditions
+
+
+def apart(pipeline: str, teacher: Path, folder: Path) -> float:
+    """How far plain diffusers' picture of a student is from kdgen's."""
+    model = load(folder)
+    asked = {"prompt": "red heart"} if worded(teacher) else {"label": [1]}
+    if model.use is not None and model.use.name == "lora":
+        pipe = reopened(pipeline, teacher)
+        if hasattr(pipe, "load_lora_weights"):
+            pipe.load_lora_weights(folder / "student")
+        else:
+            from peft import PeftModel
+
+            part = model.net.part
+            setattr(pipe, part, PeftModel.from_pretrained(getattr(pipe, part), folder / "student"))
+    else:
+        pipe = reopened(pipeline, folder / "student")
+    import torch
+
+    generators = [torch.Generator().manual_seed(seed) for seed in image_seeds(3, 1)]
+    told = {} if "label" in asked else model.net.called_with(pipe, 1.0)
+    scale = {"guidance_scale": 1.0} if "label" in asked else {}
+    first = asked["label"] if "label" in asked else asked["prompt"]
+    theirs = pipe(first, **told, **scale, generator=generators, num_inference_steps=2, output_type="np").images
+    ours = model.draw(1, seed=3, num_steps=2, guidance=1.0, **asked)
+    return float((ours - (torch.from_numpy(theirs).movedim(-1, 1) * 2 - 1)).abs().max() / 2)
+
+
+def cells(pipeline: str, scratch: Path) -> Iterator[str]:
+    """The row of a family."""
+    yield f"{teacher_apart(pipeline):.1e}"
+    teacher = scratch / "teacher"
+    whole(pipeline).save_pretrained(teacher)
+    if pipeline in LARGE:
+        yield from ["not run"] * 4
+        return
+    model = load(teacher)
+
+    def smaller() -> Spec:
+        words = {"prompts": PROMPTS} if worded(teacher) else {}
+        task: Any = registry.build("task", Spec(name="latent_diffusion", args={"model": str(teacher), **FEW, **words}))
+        return propose(model, task, fraction=0.7).use
+
+    students: dict[str, Callable[[], Spec]] = {
+        "same": lambda: same_net(teacher), "smaller": smaller,
+        "lora": lambda: Spec(name="lora", args={"model": str(teacher), "rank": 2}),
+    }  # fmt: skip
+    for name, student in students.items():
+        yield tried(lambda name=name, student=student: apart(  # type: ignore[misc]
+            pipeline, teacher, taught(teacher, student(), scratch / name)))  # fmt: skip
+    methods = {name: tried(lambda name=name: apart(pipeline, teacher, few(teacher, name, scratch / f"few-{name}")))  # type: ignore[misc]
+               for name in METHODS}  # fmt: skip
+    yield "; ".join(f"{name} {cell}" for name, cell in methods.items())
+
+
+def tried(act: Callable[[], float]) -> str:
+    """A cell, or the line that says why there is none."""
+    try:
+        return f"{act():.1e}"
+    except UserError as error:
+        return f"refused: {error.text}"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pipelines", nargs="*", default=list(FAMILIES), help=", ".join(FAMILIES))
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    print(
+        "| pipeline | teacher | same net | smaller net | LoRA | few steps |\n|---|---:|---:|---:|---:|---|", flush=True
+    )
+    for pipeline in args.pipelines:
+        with tempfile.TemporaryDirectory(prefix="kdgen-families-") as scratch:
+            print(f"| {pipeline} | {' | '.join(cells(pipeline, Path(scratch)))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
