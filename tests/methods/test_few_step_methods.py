@@ -9,7 +9,7 @@ from torch import nn
 
 from kdgen.diffusion import GaussianMixture
 from kdgen.diffusion.few_steps import trailing_sigmas
-from kdgen.methods.few_step.consistency import Consistency
+from kdgen.methods.few_step.consistency import UNSEEN, Consistency
 from kdgen.methods.few_step.distribution_matching import DistributionMatching
 from kdgen.methods.few_step.mean_flow import MeanFlow
 from kdgen.methods.few_step.progressive import Progressive
@@ -44,6 +44,23 @@ def test_the_weight_of_karras_does_not_vanish_at_the_highest_levels():
     torch.testing.assert_close(Consistency(power=1).loss(inputs), norm / (t - plain.earlier(t, 0.5)))
 
 
+def test_one_answer_to_everything_is_no_consistency_however_late():
+    """A net that says the image by itself could: what it is shown almost without noise holds it to the image."""
+
+    class Constant(nn.Module):
+        def forward(self, x, *, sigma, **cond):
+            return torch.zeros_like(x).requires_grad_()
+
+    net, batch = Constant(), batches(PIXEL, first=0)(0)
+    sigma = torch.full_like(batch.cond["sigma"], 0.02)
+    noise = torch.randn(batch.y.shape, generator=torch.Generator().manual_seed(0))
+    batch = Batch(x=batch.y + 0.02 * noise, y=batch.y, cond={**batch.cond, "sigma": sigma})
+    method = Consistency()
+    method.attach(net, PIXEL, batch)
+    assert (method.earlier(sigma, 0.99) > 0).all()
+    assert method.loss(look(net, PIXEL, batch, progress=0.99)).mean() > 0.01
+
+
 @pytest.mark.parametrize("source", ["truth", "teacher"])
 def test_consistency_shares_noise_and_dropout(source):
     """A net of dropout alone says the same at ``x_t`` and ``x_r`` only if the same is dropped."""
@@ -66,7 +83,7 @@ def test_consistency_shares_noise_and_dropout(source):
     loss = method.loss(inputs)
     (x, t, kept), (nearer, r, again) = net.calls
     assert torch.equal(kept, again)
-    inside = method.earlier(t, 0.9) > 0
+    inside = method.earlier(t, 0.9) > UNSEEN
     assert inside.any()
     assert (loss[inside] < 2e-6 / (t - r)[inside]).all()
     if source == "truth":

@@ -21,6 +21,10 @@ from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net
 from kdgen.types.arguments import Count, CountOrZero, NonNegative
 
+UNSEEN = 0.02
+"""A noise level up to which the image itself is the target: what holds nets that say the image by themselves, whose
+answers could otherwise all be the same (Song et al. 2023, arXiv 2303.01469, section 3: the boundary condition)."""
+
 HIDDEN = 40.0
 """A level at which noise hides the image: from above it, ``r`` is at most this, whatever the schedule says."""
 
@@ -120,7 +124,7 @@ class Consistency(Method):
         with torch.no_grad():
             target = denoise(student, x_r, r.clamp_min(1e-4 * t), cond)
         restore_after()
-        target = torch.where((r > 0).view(-1, 1, 1, 1), target, clean)
+        target = torch.where((r > UNSEEN).view(-1, 1, 1, 1), target, clean)
         error = (pred - target).square().flatten(1).mean(1)
         # The norm has no slope where the two agree.
         norm = (error + self.c**2).clamp_min(1e-12).sqrt() - self.c
