@@ -34,6 +34,9 @@ from kdgen.training import run  # noqa: E402
 LARGE = ("FluxPipeline",)
 """Those that draw 128x128 latents whatever their net: a run of one takes many minutes, and is left out."""
 
+SEEN = 0.2
+"""The least share of a picture's values that must lie between black and white."""
+
 FEW = {"num_latents": 8, "num_steps": 2, "num_images": 4, "picture": 8}
 
 
@@ -98,6 +101,7 @@ def apart(pipeline: str, teacher: Path, folder: Path) -> float:
     scale = {"guidance_scale": 1.0} if "label" in asked else {}
     first = asked["label"] if "label" in asked else asked["prompt"]
     theirs = pipe(first, **told, **scale, generator=generators, num_inference_steps=2, output_type="np").images
+    assert ((theirs > 0) & (theirs < 1)).mean() > SEEN, "black and white alone would always agree"
     ours = model.draw(1, seed=3, num_steps=2, guidance=1.0, **asked)
     return float((ours - (torch.from_numpy(theirs).movedim(-1, 1) * 2 - 1)).abs().max() / 2)
 

@@ -4,6 +4,7 @@ Prompts are its own, the latents it draws for them are all the data. Seconds are
 which all presets share, take some minutes once.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from kdgen.presets.teachers import EMOJI_UNET
@@ -88,3 +89,21 @@ def text_guidance() -> Recipe:
     """Words: one call a step at whatever guidance, of which the net is told the scale."""
     guided = Stage(name="guidance", methods=(Guidance(name="output"),), lr=5e-4, final=0.05)
     return told(unet(guidance_dim=32), guided, name="text-guidance", seconds=360, guidance=[1.0, 8.0])
+
+
+def _add_large(preset: Callable[[], Recipe]) -> None:
+    """Register the variant of a preset for a GPU."""
+
+    def variant() -> Recipe:
+        recipe = preset()
+        task = Spec(name=recipe.task.name, args={**recipe.task.args, "num_latents": 4000, "num_images": 1000})
+        more = {"name": f"{recipe.name}-gpu", "task": task, "batch_size": 128, "device": "cuda"}
+        return recipe.model_copy(update=more).lasting(seconds=600)
+
+    variant.__name__ = f"{preset.__name__}_gpu"
+    variant.__doc__ = f"The preset {preset.__name__.replace('_', '-')} for ten minutes on one large GPU."
+    register("preset")(variant)
+
+
+for each in (text_small, text_few, text_small_few, text_lora, text_guidance):
+    _add_large(each)
