@@ -33,6 +33,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "output": {},
 }
 
+QUICK = ("consistency", "distribution_matching", "latent_adversarial")
+"""Those tried always: by itself, against a critic of scores and against a discriminator."""
+
 
 def same_net(teacher: Path, scheduler: dict[str, Any] | None = None, **config: Any) -> Spec:
     """The teacher's own net, with a scheduler of few steps on the same noise levels where one is given."""
@@ -64,7 +67,8 @@ def of_classes(tmp_path: Path) -> Path:
     return tmp_path / "dit"
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+                                    for name in METHODS])  # fmt: skip
 def test_every_method_teaches_a_pipeline_of_classes_few_steps(method: str, of_classes: Path, tmp_path: Path) -> None:
     use = Guidance(name=method, args=METHODS[method])
     list(run.distill(recipe(of_classes, same_net(of_classes, TRAILING), use, guidance=2.0), tmp_path / "run"))

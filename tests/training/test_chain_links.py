@@ -70,7 +70,8 @@ def test_what_the_teacher_answers_in_is_said_and_why(
 
 
 @pytest.mark.parametrize(
-    ("share", "asked", "trained"), [("0.25", (1.4, 2.9), (2.5, 4.8)), ("null", (3.9, 5.5), (1.5, 3.0))]
+    ("share", "asked", "trained"),
+    [("0.25", (1.4, 2.9), (2.5, 4.8)), pytest.param("null", (3.9, 5.5), (1.5, 3.0), marks=pytest.mark.slow)],
 )
 def test_a_dear_teacher_stops_at_its_share_of_the_seconds_and_the_run_says_so(
     make: Make, tmp_path: Path, share: str, asked: tuple[float, float], trained: tuple[float, float]
@@ -109,7 +110,7 @@ def test_a_resumed_run_keeps_to_the_answers_that_it_began_to_train_on(make: Make
     assert more > noted
 
 
-@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("lost", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_teacher_in_int8_is_asked_for_settled_once_counted_and_said(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: bool
 ) -> None:
@@ -131,7 +132,7 @@ def test_a_teacher_in_int8_is_asked_for_settled_once_counted_and_said(
     assert any("The teacher answers in int8" in note for note in Report.read(tmp_path / "run").notes)
 
 
-@pytest.mark.parametrize(("worth", "answers"), [(0.0, 0), (60.0, 0), (0.0, 10**6)])
+@pytest.mark.parametrize(("worth", "answers"), [(0.0, 0), (60.0, 0), pytest.param(0.0, 10**6, marks=pytest.mark.slow)])
 def test_a_teacher_is_tried_in_int8_where_it_is_asked_long_enough_and_often(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: float, answers: int
 ) -> None:
