@@ -138,7 +138,7 @@ def test_what_is_inferred_can_be_shown_and_changed(upscaler, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "line"), [
-    (["denoise", "--cheaper", "4"], "--cheaper and --images are for a file"),
+    (["denoise", "--cheaper", "4"], "--cheaper, --images and --prompts are for a file"),
     (["nowhere.pth"], "no model at 'nowhere.pth'"),
     (["2x_mine.safetensors", "--cheaper", "100000"], "ask for that or more"),
 ])  # fmt: skip
