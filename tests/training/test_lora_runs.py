@@ -157,7 +157,7 @@ def test_controls_begin_alike_and_other_starts_are_refused(
     real = loading.open_folder
     monkeypatch.setattr(loading, "open_folder", lambda folder: opened.append(folder) or real(folder))
     drain(run.distill(recipe(teacher, controls=True, init="teacher"), tmp_path / "run"))
-    assert opened == [teacher] * 2, "once by the task, once as the teacher"
+    assert opened == [teacher], "by the task, which lends it to all"
     rows = Report.read(tmp_path / "run").rows
     assert [row.role for row in rows] == ["teacher", "student", "control_steps", "control_seconds"]
     assert len({row.num_params for row in rows[1:]}) == 1
