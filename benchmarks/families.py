@@ -14,12 +14,14 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "tasks")]
 
+import torch  # noqa: E402
 from latent_pipelines import FAMILIES, drawn, reopened, through, whole  # noqa: E402
 from test_latent_few_steps import LCM, METHODS, PROMPTS, TRAILING, recipe, same_net  # noqa: E402
 
@@ -51,10 +53,19 @@ def teacher_apart(pipeline: str) -> float:
         return float((drawn(pipe) - plain).abs().max())
 
 
-def taught(teacher: Path, student: Spec, folder: Path) -> Path:
+def words_of(teacher: Path) -> dict[str, Any]:
+    """The argument of its tasks that says prompts, of one that draws by words."""
+    return {"prompts": PROMPTS} if worded(teacher) else {}
+
+
+def task_of(teacher: Path) -> Spec:
+    """Its task, in as little as there is to measure."""
+    return Spec(name="latent_diffusion", args={"model": str(teacher), **FEW, **words_of(teacher)})
+
+
+def taught(teacher: Path, make: Callable[[], Spec], folder: Path) -> Path:
     """A run of three steps by the teacher's output."""
-    words = {"prompts": PROMPTS} if worded(teacher) else {}
-    task = Spec(name="latent_diffusion", args={"model": str(teacher), **FEW, **words})
+    task, student = task_of(teacher), make()
     stage = Stage(methods=(Guidance(name="output"),), lr=1e-3)
     made = Recipe(name="student", task=task, teacher=str(teacher), student=student, stages=(stage,), steps=3,
                   batch_size=4, cache={"inputs": 0}, controls=False,
@@ -68,8 +79,7 @@ def few(teacher: Path, method: str, folder: Path) -> Path:
     flow = load(teacher).net.predicts_flow
     consistent = method == "consistency" and not flow and worded(teacher)  # a DiTPipeline seeds no noise between steps
     student = same_net(teacher, None if flow else LCM if consistent else TRAILING)
-    words = {"prompts": PROMPTS} if worded(teacher) else {}
-    told = {**words, "guidance": 3.0, "sampler": "consistency" if consistent else "euler"}
+    told = {**words_of(teacher), "guidance": 3.0, "sampler": "consistency" if consistent else "euler"}
     list(run.distill(recipe(teacher, student, Guidance(name=method, args=METHODS[method]), **told), folder))
     return folder
 
@@ -94,8 +104,6 @@ def apart(pipeline: str, teacher: Path, folder: Path) -> float:
             setattr(pipe, part, PeftModel.from_pretrained(getattr(pipe, part), folder / "student"))
     else:
         pipe = reopened(pipeline, folder / "student")
-    import torch
-
     generators = [torch.Generator().manual_seed(seed) for seed in image_seeds(3, 1)]
     told = {} if "label" in asked else model.net.called_with(pipe, 1.0)
     scale = {"guidance_scale": 1.0} if "label" in asked else {}
@@ -114,29 +122,24 @@ def cells(pipeline: str, scratch: Path) -> Iterator[str]:
     if pipeline in LARGE:
         yield from ["not run"] * 4
         return
-    model = load(teacher)
 
     def smaller() -> Spec:
-        words = {"prompts": PROMPTS} if worded(teacher) else {}
-        task: Any = registry.build("task", Spec(name="latent_diffusion", args={"model": str(teacher), **FEW, **words}))
-        return propose(model, task, fraction=0.7).use
+        return propose(load(teacher), registry.build("task", task_of(teacher)), fraction=0.7).use
 
     students: dict[str, Callable[[], Spec]] = {
         "same": lambda: same_net(teacher), "smaller": smaller,
         "lora": lambda: Spec(name="lora", args={"model": str(teacher), "rank": 2}),
     }  # fmt: skip
     for name, student in students.items():
-        yield tried(lambda name=name, student=student: apart(  # type: ignore[misc]
-            pipeline, teacher, taught(teacher, student(), scratch / name)))  # fmt: skip
-    methods = {name: tried(lambda name=name: apart(pipeline, teacher, few(teacher, name, scratch / f"few-{name}")))  # type: ignore[misc]
-               for name in METHODS}  # fmt: skip
+        yield tried(pipeline, teacher, partial(taught, teacher, student, scratch / name))
+    methods = {name: tried(pipeline, teacher, partial(few, teacher, name, scratch / f"few-{name}")) for name in METHODS}
     yield "; ".join(f"{name} {cell}" for name, cell in methods.items())
 
 
-def tried(act: Callable[[], float]) -> str:
-    """A cell, or the line that says why there is none."""
+def tried(pipeline: str, teacher: Path, train: Callable[[], Path]) -> str:
+    """A cell: how far the student of a run is apart, or the line that says why there is none."""
     try:
-        return f"{act():.1e}"
+        return f"{apart(pipeline, teacher, train()):.1e}"
     except UserError as error:
         return f"refused: {error.text}"
 

@@ -55,11 +55,12 @@ def test_the_whole_of_it_runs_without_a_gpu(tmp_path: Path) -> None:
     code, told, said = benchmark(tmp_path, "--device", "cpu")
     assert code == 0, said
     parts = {part: [row for row in told["rows"] if row["part"] == part] for part in ("methods", "runs", "speed",
-                                                                                    "presets")}  # fmt: skip
+                                                                                    "pipelines", "presets")}  # fmt: skip
     assert ended(parts["methods"])["method output"] == "ok"
     assert ended(parts["runs"])["resumed on the CPU"] == "ok"
     assert next(row for row in parts["speed"] if row["name"] == "gan, float32, kdgen")["figures"]["steps/s"] > 0
     assert set(ended(parts["speed"]).values()) <= {"ok", "absent"}
+    assert ended(parts["pipelines"])["LoRA by DMD2"] == "ok"
     assert [row["name"] for row in parts["presets"]] == ["gan-gpu", "diffusion-gpu"]
     assert told["machine"]["threads"] == 1
     table = (tmp_path / "table.md").read_text()

@@ -7,14 +7,16 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gpu.ledger import Item, Outcome, Setup
+from gpu.ledger import Absent, Item, Outcome, Setup
 from kdgen import Recipe, distill, preset
+from kdgen.models.adapters import stable_diffusion
 from kdgen.models.weightless import bundled
 from kdgen.recipe import override
 
@@ -32,7 +34,6 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """What is smaller where it is to be quick."""
 
-PIPELINE = "StableDiffusionXLPipeline"
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 DMD2: Mapping[str, Any] = {"name": "distribution_matching", "args": {"steps": 4, "sigma_data": 1.0}}
 EVERY_SWITCH: Mapping[str, Any] = {"checkpointing": True, "optimizer_states": "int8", "weights": "bfloat16"}
@@ -62,10 +63,10 @@ def ways(setup: Setup, folder: Path) -> dict[str, Recipe]:
         "task.args.picture=32", "evaluate_every=null", "checkpoint_every=1e6", f"steps={STEPS}",
         *(["batch_size=2"] if setup.quick else []),
     ))  # fmt: skip
-    critics = override(lora, (f"stages.0.methods={json.dumps([DMD2])}", "stages.0.methods.0.args.critic=student"))
     scores = override(lora, (f"stages.0.methods={json.dumps([DMD2])}",))
+    critics = override(scores, ("stages.0.methods.0.args.critic=student",))
     scheduler = {"_class_name": "LCMScheduler", **BETAS}
-    net = {"name": "stable_diffusion", "args": {"config": model_config(setup.quick), "pipeline": PIPELINE,
+    net = {"name": "stable_diffusion", "args": {"config": model_config(setup.quick), "pipeline": stable_diffusion.XL,
                                                 "scheduler": scheduler}}  # fmt: skip
     whole = override(scores, (f"student={json.dumps(net)}", "init=teacher", f"memory={json.dumps(EVERY_SWITCH)}",
                                "batch_size=2"))  # fmt: skip
@@ -126,6 +127,8 @@ def planned(recipe: str, folder: str, configured: str) -> dict[str, float]:
 
 def taught(recipe: Recipe, run: Path, plan: "Future[dict[str, float]]") -> Outcome:
     """Some steps of a run, how long each took and the most memory that it held, beside the plan."""
+    if recipe.memory.optimizer_states == "int8" and find_spec("torchao") is None:
+        raise Absent("torchao is not installed")
     on_gpu, seconds, peaks, began = recipe.device == "cuda", list[float](), list[float](), 0.0
     for event in distill(recipe, run):
         if event.kind not in ("start", "step", "phase"):

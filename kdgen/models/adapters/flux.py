@@ -1,7 +1,6 @@
 """FluxTransformer2DModel: a flow of packed latents that is told words, with the scale of guidance among its inputs."""
 
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any, Literal
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.adapters.latent_scaling import transformer
 from kdgen.models.adapters.latent_schedulers import flow_scheduler
+from kdgen.models.adapters.pipeline_parts import usual_value
 from kdgen.models.scaling import scaled
 from kdgen.registry import register
 
@@ -60,8 +60,8 @@ class Flux(LatentModel):
 
     def told_always(self, pipe: Any) -> dict[str, Tensor]:
         """The guidance of its pipeline, if it was taught any."""
-        usual = signature(type(pipe).__call__).parameters["guidance_scale"].default
-        return {"guidance": torch.tensor(float(usual))} if "guidance" in self.conditions else {}
+        usual = float(usual_value(self.pipeline, "guidance_scale"))
+        return {"guidance": torch.tensor(usual)} if "guidance" in self.conditions else {}
 
     def latents_of(self, pipe: Any, told: Mapping[str, Any]) -> Tensor:
         """The latents ``(B, Z, h, w)`` that its pipeline draws, unpacked."""

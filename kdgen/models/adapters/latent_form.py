@@ -31,7 +31,6 @@ USAGE = """from diffusers import {pipeline}
 pipeline = {pipeline}.from_pretrained("{repo}")
 pipeline({told}{steps}).images[0].save("image.png")"""
 
-
 FROM_NOISE = 0.9
 """The share of the timesteps at which one that draws in few has to begin."""
 
