@@ -83,7 +83,8 @@ def report_of(name: str, folder: Path, data: Path) -> Report:
     """The report of a run, with what else is measured of its student and its controls."""
     report = Report.read(folder)
     homes = {"student": folder / "student", **{role: folder / "controls" / role for role in ROLES if "control" in role}}
-    more = {role: further(name, load(home).net, folder, data) for role, home in homes.items()}
+    measured = homes if name in (*ON_SETS, *LIKE_TEACHER) else {}
+    more = {role: further(name, load(home).net, folder, data) for role, home in measured.items()}
     rows = [row.model_copy(update={"metrics": row.metrics | more.get(row.role, {})}) for row in report.rows]
     return report.model_copy(update={"rows": tuple(rows)})
 

@@ -55,6 +55,8 @@ def check(parcel: Parcel, source: Model | None = None) -> None:
 def trained(run: Path) -> Net | None:
     """The net that a run trained, from its last checkpoint or, where that was kept, its best; None without these.
 
+    A checkpoint in slices is none.
+
     Raises:
         UserError: if the checkpoint is not of the net in the recipe.
     """
@@ -63,7 +65,7 @@ def trained(run: Path) -> Net | None:
         best = run / "best" / "student"
         return load(best).net if (best / "config.json").is_file() else None
     state, _ = Checkpoints(run / "checkpoints" / "student").load()
-    if state is None or state["step"] != ended.steps:
+    if state is None or state["step"] != ended.steps or state.get("processes", 1) > 1:
         return None
     recipe = read(run / "recipe.json")
     model = load(run)

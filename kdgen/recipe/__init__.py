@@ -62,6 +62,11 @@ class Recipe(Strict):
         description="each process holds a slice of the teacher (FSDP), for one too large for a device; it is asked at "
         "every step, and measured by the first process on the CPU",
     )
+    shard_student: bool = Field(
+        False,
+        description="each process holds a slice of the student, its gradients, optimiser states and moving average "
+        "(FSDP), for one too large to be trained on a device; it is measured whole, by the first process",
+    )
     ema: float = Field(0.999, ge=0, lt=1, description="decay of the moving average of the weights; 0 keeps none")
     precision: Literal["auto", "float32", "bfloat16", "int8"] = Field(
         "auto",
@@ -105,6 +110,9 @@ class Recipe(Strict):
         if self.memory.optimizer_states == "int8" and any(stage.optimizer != "adamw" for stage in stages):
             raise ValueError(text("int8_states_adamw", "memory.optimizer_states int8 are AdamW's: set optimizer to "
                                   "adamw in every stage"))  # fmt: skip
+        if self.shard_student and (self.memory.weights != "float32" or any(s.optimizer == "muon" for s in stages)):
+            raise ValueError(text("sharded_student", "shard_student steps slices of weights in float32: set "
+                                  "memory.weights to float32, and optimizer to adamw or sgd"))  # fmt: skip
         if self.memory.weights == "bfloat16" and self.precision == "float32":
             raise ValueError(text("weights_bfloat16", "memory.weights bfloat16 computes in bfloat16: set precision to "
                                   "auto or bfloat16"))  # fmt: skip

@@ -250,10 +250,11 @@ class Link:
             yield Event(kind="stopped", phase=phase, data={"reason": "asked to stop", "resume": command})
             return
         yield Event(kind="part", phase=phase, data={"part": "begin", "done": 0, "total": 1})
+        slices = place.team if self.recipe.shard_student else None
         trainer = Trainer(
             learner,
             phase=phase,
-            checkpoints=Checkpoints(place.folder / "checkpoints" / phase),
+            checkpoints=Checkpoints(place.folder / "checkpoints" / phase, slices),
             source=self._source(taught=learner.teacher is not None),
             length=length,
             reference=place.reference,

@@ -3,20 +3,28 @@
 import errno
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kdgen.types import Text, UserError, text
+from kdgen.utils.distributed import Team
 
 
 class Checkpoints:
-    """The last two states of a phase in a folder, `last.pt` and `previous.pt`."""
+    """The last two states of a phase in a folder, `last.pt` and `previous.pt`.
 
-    def __init__(self, folder: Path) -> None:
-        self.last, self.previous = folder / "last.pt", folder / "previous.pt"
+    Args:
+        folder: where they lie.
+        slices: processes of which each saves a slice, all but the first in `last.RANK.pt`; None where one saves all.
+    """
+
+    def __init__(self, folder: Path, slices: Team | None = None) -> None:
+        rank = f".{slices.rank}" if slices and slices.rank else ""
+        self.last, self.previous = folder / f"last{rank}.pt", folder / f"previous{rank}.pt"
+        self.slices = slices
         self._step: int | None = None
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -49,8 +57,34 @@ class Checkpoints:
         self._step = state["step"]
 
     def load(self) -> tuple[dict[str, Any] | None, list[Text]]:
-        """The newest state that can be read, None if there is none, and a line for every damaged one passed over."""
+        """The newest state that can be read, None if there is none, and a line for every damaged one passed over.
+
+        In slices it is the newest that all processes can read.
+
+        Raises:
+            UserError: where it was saved by another number of processes than hold slices now.
+        """
         damaged = list[Text]()
+        states = {state["step"]: state for state in self._readable(damaged)}
+        for step in self._common(states):
+            self._step = step
+            return states[step], damaged
+        return None, damaged
+
+    def _common(self, states: Mapping[int, Mapping[str, Any]]) -> Iterable[int]:
+        """The steps whose states all processes have, the newest first."""
+        if (team := self.slices) is None:
+            return states
+        saved = team.broadcast([(step, state["processes"]) for step, state in states.items()])
+        for _, processes in saved:
+            if processes != team.size:
+                raise UserError(text("sharded_processes", "the student was saved in slices of {processes} processes, "
+                                     "not of {now}: go on with as many", processes=processes,
+                                     now=team.size))  # fmt: skip
+        return [step for step, _ in saved if not team.any(step not in states)]
+
+    def _readable(self, damaged: list[Text]) -> Iterator[dict[str, Any]]:
+        """The states that can be read, all of them where others may not have the newest."""
         for path in (self.last, self.previous):
             if not path.exists():
                 continue
@@ -63,6 +97,6 @@ class Checkpoints:
                 damaged.append(text("checkpoint_damaged", "checkpoint {path} is damaged ({error}) and is passed over",
                                     path=str(path), error=type(error).__name__))  # fmt: skip
                 continue
-            self._step = state["step"]
-            return state, damaged
-        return None, damaged
+            yield state
+            if self.slices is None:
+                return

@@ -49,19 +49,20 @@ class Fitting(Strict):
     fitting: dict[int, Way | None] = Field(description="by GiB; None where no way does")
 
 
-def fit(recipe: Recipe, folders: Folders, gpus: Sequence[int] = GPUS) -> Fitting:
+def fit(recipe: Recipe, folders: Folders, gpus: Sequence[int] = GPUS, *, processes: int = 1) -> Fitting:
     """Count what the recipe's training takes, and try what to switch on where it does not fit.
 
     Args:
         recipe: what to do.
         folders: with the configurations of models of the Hub.
         gpus: GiB of memory of each.
+        processes: that share each batch, on a GPU each.
 
     Raises:
         UserError: as ``footprint`` does.
     """
     ways = list[Way]()
-    trying = _ways(recipe, folders)
+    trying = _ways(recipe, folders, processes)
     fitting: dict[int, Way | None] = {}
     for gib in sorted(gpus, reverse=True):
         found = next((way for way in ways if way.fits(gib)), None)
@@ -72,17 +73,17 @@ def fit(recipe: Recipe, folders: Folders, gpus: Sequence[int] = GPUS) -> Fitting
     return Fitting(own=ways[0], fitting=dict(sorted(fitting.items())))
 
 
-def _ways(recipe: Recipe, folders: Folders) -> Iterator[Way]:
+def _ways(recipe: Recipe, folders: Folders, processes: int) -> Iterator[Way]:
     """The recipe as it is, then with one switch more each, at last image by image."""
     memory = recipe.memory
-    yield _way(recipe, memory, 1, folders)
+    yield _way(recipe, memory, 1, folders, processes)
     for switch in SWITCHES:
         more = memory.model_copy(update=switch)
         if more != memory and _possible(recipe, more):
             memory = more
-            yield _way(recipe, memory, 1, folders)
-    if recipe.batch_size > 1:
-        yield _way(recipe, memory, recipe.batch_size, folders)
+            yield _way(recipe, memory, 1, folders, processes)
+    if (share := -(-recipe.batch_size // processes)) > 1:
+        yield _way(recipe, memory, share, folders, processes)
 
 
 def _possible(recipe: Recipe, memory: Memory) -> bool:
@@ -90,19 +91,21 @@ def _possible(recipe: Recipe, memory: Memory) -> bool:
         find_spec("torchao") is None or any(stage.optimizer != "adamw" for stage in recipe.stages)
     ):
         return False
-    return memory.weights == "float32" or recipe.precision != "float32"
+    return memory.weights == "float32" or not (recipe.precision == "float32" or recipe.shard_student)
 
 
-def _way(recipe: Recipe, memory: Memory, parts: int, folders: Folders) -> Way:
+def _way(recipe: Recipe, memory: Memory, parts: int, folders: Folders, processes: int) -> Way:
     """What a way takes, kept on disk once it is counted."""
     changed = recipe.model_copy(update={"memory": memory})
     files = [file.read_bytes() for folder in folders.values() for file in sorted(folder.rglob("*.json"))]
-    known = json.dumps([changed.model_dump(mode="json"), parts, torch.__version__, version("kdgen")]).encode()
+    known = json.dumps(
+        [changed.model_dump(mode="json"), parts, processes, torch.__version__, version("kdgen")]
+    ).encode()
     path = cache_folder("footprints") / f"{hashlib.sha256(b''.join([known, *files])).hexdigest()[:16]}.json"
     try:
         counted = Footprint.model_validate_json(path.read_bytes())
     except (OSError, ValueError):
-        counted = footprint(changed, folders, parts=parts)
+        counted = footprint(changed, folders, parts=parts, processes=processes)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, counted.model_dump_json())
     return Way(memory=memory, parts=parts, footprint=counted)

@@ -23,8 +23,8 @@ from kdgen.tasks.abilities import opened_by
 from kdgen.tasks.drawing import Drawing
 from kdgen.training.teacher import Teacher
 from kdgen.training.train_step import Learner
-from kdgen.types import Batch, Task
-from kdgen.utils.distributed import Team
+from kdgen.types import Batch, Net, Task
+from kdgen.utils.distributed import Team, blocks
 from kdgen.utils.schema import Strict
 
 CPU = torch.device("cpu")
@@ -49,7 +49,7 @@ class Footprint(Strict):
         return sum(self.model_dump().values())
 
 
-def footprint(recipe: Recipe, folders: Folders, *, parts: int = 1) -> Footprint:
+def footprint(recipe: Recipe, folders: Folders, *, parts: int = 1, processes: int = 1) -> Footprint:
     """Count what a step of the last net of a recipe's chain takes, by its configuration alone.
 
     The step computes in bfloat16 unless the recipe says float32. What fragmentation and libraries take is not in it.
@@ -58,6 +58,7 @@ def footprint(recipe: Recipe, folders: Folders, *, parts: int = 1) -> Footprint:
         recipe: what to do.
         folders: with the configurations of models of the Hub.
         parts: how many the batch is taken in.
+        processes: that share a batch; of one of them is told, which holds a slice of what lies in slices.
 
     Raises:
         UserError: for whatever the run itself would refuse of its nets.
@@ -65,7 +66,8 @@ def footprint(recipe: Recipe, folders: Folders, *, parts: int = 1) -> Footprint:
     with weightless(folders) as mode:
         recipe = recipe.links()[-1][1]
         task = registry.build("task", recipe.task)
-        batch, live = batch_of(task, recipe), Live()
+        share = recipe.model_copy(update={"batch_size": -(-recipe.batch_size // processes)})
+        batch, live = batch_of(task, share), Live()
         dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
         teacher = None
         if recipe.teacher is not None:
@@ -99,14 +101,28 @@ def footprint(recipe: Recipe, folders: Folders, *, parts: int = 1) -> Footprint:
         with mode, live, live.before_updates() as before:
             learner.step(batch, None, number=0, progress=0.0, retries=0)
         assert learner.optimizer is not None
-        optimizers = [*learner.optimizer.parts, *([learner.critics] if learner.critics else [])]
-        states = sum(map(num_bytes, tree_leaves([dict(each.state) for each in optimizers])))
-        learning = [*learner.optimizer.parameters, *learner.loss.critics]
-        gradients = sum(p.nbytes for p in learning)
+        own = {"gradients": bytes_of(learner.optimizer.parameters), "states": _states(learner.optimizer.parts)}
+        critics = {"gradients": bytes_of(learner.loss.critics),
+                   "states": _states([learner.critics] if learner.critics else [])}  # fmt: skip
+        counted |= {key: size + critics[key] for key, size in own.items()}
         # the first step has no states yet when it goes backward, all others do
-        peak = max((before or [live.peak])[0] + states, live.peak)
-    counted |= {"gradients": gradients, "states": states}
-    return Footprint(**counted, step=max(peak - sum(counted.values()), 0))
+        peak = max((before or [live.peak])[0] + counted["states"], live.peak)
+    step = max(peak - sum(counted.values()), 0)
+    if recipe.shard_student and processes > 1:
+        slices = {key: counted[key] for key in ("student", "average")} | own
+        counted |= {key: counted[key] - size + size // processes for key, size in slices.items()}
+        step += gathered(learner.student, gradients=True)
+    if recipe.shard_teacher and teacher is not None and processes > 1:
+        counted["teacher"] //= processes
+        step += gathered(teacher.net, gradients=False)
+    return Footprint(**counted, step=step)
+
+
+def gathered(net: Net, *, gradients: bool) -> int:
+    """Bytes of a net in slices that are put together at a time: a block and those around it, and one in exchange."""
+    sizes = {module: bytes_of(weights) for module, weights in blocks(net)}
+    path = max(sum(size for around, size in sizes.items() if module in set(around.modules())) for module in sizes)
+    return (2 if gradients else 1) * path + max(sizes.values())
 
 
 def batch_of(task: Task, recipe: Recipe) -> Batch:
@@ -129,6 +145,15 @@ def batch_of(task: Task, recipe: Recipe) -> Batch:
 def weights_of(nets: Iterable[nn.Module]) -> list[Tensor]:
     """Parameters and buffers of nets."""
     return [tensor for net in nets for tensor in chain(net.parameters(), net.buffers())]
+
+
+def bytes_of(tensors: Iterable[Tensor]) -> int:
+    """Bytes of all of them."""
+    return sum(map(num_bytes, tensors))
+
+
+def _states(optimizers: Iterable[torch.optim.Optimizer]) -> int:
+    return bytes_of(tree_leaves([dict(each.state) for each in optimizers]))
 
 
 def num_bytes(value: Any) -> int:
@@ -162,7 +187,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     return args[0].item()
             return True if args[0].dtype == torch.bool else (1.0 if args[0].is_floating_point() else 1)
         out = func(*args, **(kwargs or {}))
-        self.count(leaf for leaf in tree_leaves(out) if isinstance(leaf, FakeTensor))
+        self.count(leaf for leaf in tree_leaves(out) if isinstance(leaf, FakeTensor) and leaf.device.type != "meta")
         return out
 
     def count(self, tensors: Iterable[Tensor]) -> dict[int, int]:

@@ -13,7 +13,9 @@ from kdgen.models.nets.fold import copied
 from kdgen.recipe import Stage
 from kdgen.training.masters import Masters
 from kdgen.training.muon import Muon
+from kdgen.training.slices import held_state, load_held_state
 from kdgen.types import UserError, text
+from kdgen.utils.distributed import held
 
 SMALLEST_SIDE = 16
 """Matrices with fewer rows or columns than this are left to AdamW."""
@@ -199,15 +201,22 @@ class MovingAverage:
     It does what ``torch.optim.swa_utils.AveragedModel`` does, and looks up what to average once instead of at every
     step: for small nets that look-up takes longer than the averaging. Weights that do not learn are the net's own.
 
-    It follows the memory that the weights lie in when it is made, which that of their masters is later on.
+    It follows the memory that the weights lie in when it is made, which that of their masters is later on. Of a net in
+    slices each process averages its own.
+
+    Args:
+        net: to average.
+        decay: of the average, in [0, 1).
+        average: where it is to lie, a copy of the net; None makes one.
 
     Attributes:
         net: the average; the net as it was until the second update.
         count: the updates n so far.
     """
 
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self.net, self.decay, self.count = copied(net).requires_grad_(False), decay, 0
+    def __init__(self, net: nn.Module, decay: float, *, average: nn.Module | None = None) -> None:
+        self.net = copied(net).requires_grad_(False) if average is None else average
+        self.decay, self.count = decay, 0
         both = zip(_state(self.net), _state(net), strict=True)
         pairs = [(own.detach(), now.detach()) for own, now in both if own is not now]
         self._smooth = [pair for pair in pairs if pair[0].is_floating_point()]
@@ -225,13 +234,13 @@ class MovingAverage:
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the count, for checkpoints."""
-        return {"count": self.count, "net": self.net.state_dict()}
+        return {"count": self.count, "net": held_state(self.net)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` gave."""
         self.count = state["count"]
-        self.net.load_state_dict(state["net"])
+        load_held_state(self.net, state["net"])
 
 
 def _state(net: nn.Module) -> list[Tensor]:
-    return [*net.parameters(), *net.buffers()]
+    return [held(tensor) for tensor in (*net.parameters(), *net.buffers())]

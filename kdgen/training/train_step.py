@@ -7,7 +7,6 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from torch import Tensor, nn
 from torch.autograd import backward
-from torch.nn.utils import clip_grad_norm_
 
 from kdgen.models.adapters.recompute import recompute_blocks
 from kdgen.models.nets.fold import copied
@@ -16,8 +15,17 @@ from kdgen.training.loss import make_losses
 from kdgen.training.masters import Masters
 from kdgen.training.optimizers import MovingAverage, Optimizer, discriminator_optimizer, int8_adamw, set_rate
 from kdgen.training.schedule import learning_rate, stage_at
+from kdgen.training.slices import (
+    Whole,
+    backward_past,
+    check_sliceable,
+    held_state,
+    load_held_state,
+    out_of_memory,
+    sliced,
+)
 from kdgen.training.teacher import Teacher
-from kdgen.types import Batch, DistillationInputs, LossInputs, Net, Task, TeacherOutput
+from kdgen.types import Batch, DistillationInputs, LossInputs, Net, Task, TeacherOutput, UserError
 from kdgen.utils.conditions import call, read_of
 from kdgen.utils.devices import Autocast, lay_out
 from kdgen.utils.distributed import Team
@@ -68,16 +76,22 @@ class Learner:
         self.recipe, self.task, self.teacher, self.device, self.team = recipe, task, teacher, device, team
         memory = recipe.memory
         dtype = torch.bfloat16 if memory.weights == "bfloat16" else dtype
-        self.student = lay_out(student.to(device), dtype).train()
+        student = student.to(device).train()
+        self.student = student if recipe.shard_student else lay_out(student, dtype)
         self.autocast = Autocast(self.student, device, dtype)
         self.probe = probe.to(device)
         self.losses = make_losses(recipe, task, self.student, teacher.net if teacher else None, self.probe)
         terms = {key: term for loss in self.losses for key, term in loss.own.items()}
         self.module = nn.ModuleDict({key.replace(".", "/"): term for key, term in terms.items()}).to(device)
-        self.average = MovingAverage(self.student, recipe.ema)
-        self.masters = Masters(self.student, getattr(torch, memory.weights))
+        average = copied(self.student).requires_grad_(False)
         if memory.checkpointing:
             recompute_blocks(self.student)
+        self.whole: Whole | None = None
+        if recipe.shard_student:
+            check_sliceable(self.student, self.losses)
+            self.whole = sliced(self.student, average, team)
+        self.average = MovingAverage(self.student, recipe.ema, average=average)
+        self.masters = Masters(self.student, getattr(torch, memory.weights))
         self.int8 = memory.optimizer_states == "int8"
         if self.int8:
             int8_adamw()
@@ -85,6 +99,10 @@ class Learner:
         self.optimizer: Optimizer | None = None
         self.critics: torch.optim.Optimizer | None = None
         self._shown: dict[str, Tensor | float] = {}
+
+    def averaged(self) -> Net:
+        """The moving average of the student; where it lies in slices, put together in the first process by all."""
+        return self.average.net if self.whole is None else self.whole.gathered()
 
     @property
     def teacher_paths(self) -> set[str]:
@@ -102,7 +120,8 @@ class Learner:
         return {
             "stage": self.stage, "parts": self.parts, "statistics": self.loss.statistics.state_dict(),
             "dtype": str(self.autocast.dtype).removeprefix("torch."),
-            "student": self.student.state_dict(), "masters": self.masters.state_dict(),
+            "processes": self.team.size if self.whole else 1,
+            "student": held_state(self.student), "masters": self.masters.state_dict(),
             "average": self.average.state_dict(),
             "methods": self.module.state_dict(), "optimizer": self.optimizer.state_dict(),
             "critics": self.critics.state_dict() if self.critics else None,
@@ -111,7 +130,7 @@ class Learner:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on from what ``state_dict`` gave."""
         self.autocast.dtype = getattr(torch, saved["dtype"])
-        self.student.load_state_dict(saved["student"])
+        load_held_state(self.student, saved["student"])
         self.masters.load_state_dict(saved.get("masters", ()))
         self.average.load_state_dict(saved["average"])
         self.module.load_state_dict(saved["methods"])
@@ -171,6 +190,8 @@ class Learner:
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
+            if self.whole is not None:
+                raise UserError(out_of_memory(len(batch.x), self.device)) from None
             self.exhausted = True
         if self.exhausted:
             self.optimizer.drop_gradients()
@@ -182,7 +203,7 @@ class Learner:
         team.average_gradients(self.optimizer.parameters)
         if "loss" in figures:
             if stage.clip:
-                clip_grad_norm_(self.optimizer.parameters, stage.clip)
+                team.clip_gradients(self.optimizer.parameters, stage.clip)
             self.optimizer.step(rate)
             self.average.update()
         if self.critics is not None:
@@ -213,7 +234,10 @@ class Learner:
             inputs = self._look(piece, self._answer(piece, cached), progress)
             loss, shown, alpha = self.loss(inputs, within, number, measure=part == 0)
             if loss is not None:
-                backward(_scaled(loss, share), inputs=self.optimizer.parameters)
+                if self.whole is None:
+                    backward(_scaled(loss, share), inputs=self.optimizer.parameters)
+                else:
+                    backward_past(self.loss.critics, _scaled(loss, share))
                 shown = {"loss": loss, **shown}
             if criticism := self.loss.discriminator_losses(inputs, alpha):
                 backward(_scaled(torch.stack(list(criticism.values())).sum(), share), inputs=self.loss.critics)

@@ -62,6 +62,10 @@ class Trainer:
         reference: the teacher as it is measured against in quick evaluations, or None.
         stopped: asked whenever figures are read whether to save and leave.
 
+    Attributes:
+        average: the moving average of the student, what a phase is for; of one in slices as it was at the last look, in
+            the first process alone.
+
     Raises:
         UserError: for more processes than a batch has images.
     """
@@ -86,6 +90,7 @@ class Trainer:
                                  "batch_size higher, or launch fewer", processes=self.team.size,
                                  batch=recipe.batch_size))  # fmt: skip
         self.state, self.signs = State(), SignWatch()
+        self.average = learner.average.net
         self.asynchronous = learner.device.type != "cpu"
         self.threads = torch.get_num_threads()
         self.tried = 0.0
@@ -98,14 +103,9 @@ class Trainer:
         """How many steps are taken before their figures are read, so that a device is not waited for at each."""
         return STEPS_UNREAD if self.asynchronous else 1
 
-    @property
-    def average(self) -> Net:
-        """The moving average of the student: what a phase is for."""
-        return self.learner.average.net
-
     def save(self) -> None:
         """Write a checkpoint of everything that a resumed run needs."""
-        if self.team.is_main_process:
+        if self.team.is_main_process or self.recipe.shard_student:
             self.checkpoints.save({**asdict(self.state), **self.learner.state_dict()})
 
     def restore(self) -> list[Text]:
@@ -182,6 +182,7 @@ class Trainer:
                 saved = state.elapsed
                 yield self._event("checkpoint", path=str(self.checkpoints.last))
         self.save()
+        self.average = self.learner.averaged()
         yield self._event("phase", steps=state.step, seconds=state.elapsed, tried=self.tried)
         return None
 
@@ -215,6 +216,7 @@ class Trainer:
 
     def _quick_look(self) -> Iterator[Event]:
         """The figures of the moving average on a few images, None for one that is no number; and what is wrong."""
+        self.average = self.learner.averaged()
         if not self.team.is_main_process:
             return
         with threads(self.threads), watched(self.average) as answers:

@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
 
 from kdgen.types import Net, Text, UserError, text
 
@@ -22,12 +23,45 @@ PATIENCE = timedelta(hours=2)
 """How long a process waits for the others: longer than any measuring, drawing or saving by the first."""
 
 
+@runtime_checkable
+class Sliced(Protocol):
+    """A tensor that lies in slices, one in each process: torch's ``DTensor``, whose import takes a second."""
+
+    def to_local(self) -> Tensor:
+        """The slice of this process, in the same memory."""
+
+    def full_tensor(self) -> Tensor:
+        """All of it, put together by all processes at once."""
+
+
+def held(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor, in the same memory: its slice, or all of it."""
+    return tensor.to_local() if isinstance(tensor, Sliced) else tensor
+
+
+def blocks(net: Net) -> list[tuple[nn.Module, list[nn.Parameter]]]:
+    """What of a net in slices is gathered on its own: modules, inner ones first, with weights that no inner one has.
+
+    Each is gathered as long as it is called; the last one is the net itself.
+    """
+    unit, taken = UNIT * sum(p.numel() for p in net.parameters()), set[int]()
+    found = list[tuple[nn.Module, list[nn.Parameter]]]()
+    for module in reversed(list(net.modules())):
+        own = [p for p in module.parameters() if id(p) not in taken]
+        called = type(module).forward is not nn.Module.forward
+        if module is net or (called and sum(p.numel() for p in own) >= unit):
+            found.append((module, own))
+            taken |= {id(p) for p in own}
+    return found
+
+
 class Team:
     """All processes of a run, or the one where none were launched: then everything here is immediate.
 
     Every process holds the same weights, takes its slice of each batch, and averages its gradients with the others'
     in one exchange, as data-parallel training does (Li et al. 2020, arXiv 2006.15704). Nothing is wrapped around the
     student, so that methods may call it as often as they like. The first process alone writes and yields events.
+    Weights that lie in slices have gradients in slices, which are means over all processes as they come.
 
     Args:
         device: the recipe's; ``cpu`` joins over gloo even where there are GPUs.
@@ -58,15 +92,10 @@ class Team:
             return net
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
-        from torch.distributed.tensor import DTensor
 
         mesh = init_device_mesh(self._device.type, (self.size,))
-        unit = UNIT * sum(p.numel() for p in net.parameters())
-        for module in reversed(list(net.modules())):
-            count = sum(p.numel() for p in module.parameters() if not isinstance(p, DTensor))
-            called = type(module).forward is not nn.Module.forward
-            if module is net or (called and count >= unit):
-                fully_shard(module, mesh=mesh, reshard_after_forward=True)
+        for module, _ in blocks(net):
+            fully_shard(module, mesh=mesh, reshard_after_forward=True)
         return net
 
     def barrier(self) -> None:
@@ -97,6 +126,7 @@ class Team:
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Give each parameter the mean of its gradients; one that has none here counts as zero and keeps none."""
+        parameters = [p for p in parameters if not isinstance(p, Sliced)]
         if self.size == 1 or not parameters:
             return
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters])
@@ -105,6 +135,22 @@ class Team:
         for p, mean in zip(parameters, torch.split(flat, [p.numel() for p in parameters]), strict=True):
             if p.grad is not None:
                 p.grad.copy_(mean.view(p.shape))
+
+    def clip_gradients(self, parameters: Sequence[nn.Parameter], limit: float) -> None:
+        """Scale the gradients of all parameters together to a norm of ``limit`` at most, over all slices."""
+        if self.size == 1 or not any(isinstance(p, Sliced) for p in parameters):
+            clip_grad_norm_(parameters, limit)
+            return
+        squares = torch.zeros(2, dtype=torch.float64).to(self._device)
+        gradients = list[Tensor]()
+        for p in parameters:
+            if p.grad is not None:
+                gradients.append(held(p.grad))
+                squares[int(isinstance(p, Sliced))] += gradients[-1].double().square().sum()
+        whole, slices = squares
+        dist.all_reduce(slices)
+        norm = (whole + slices).sqrt().float()
+        torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
 
 
 @contextmanager

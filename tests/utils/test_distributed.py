@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ SCRIPT = [sys.executable, "-c", "from kdgen.__main__ import main; main()"]
 
 def launch(*arguments: str, code: str = "", number: int = 2) -> list[subprocess.Popen[str]]:
     """As ``torchrun`` starts processes, without its watching over them: the command line, or a piece of code."""
-    command = [sys.executable, "-c", code] if code else [*SCRIPT, *arguments, "--quiet"]
+    command = [sys.executable, "-c", code, *arguments] if code else [*SCRIPT, *arguments, "--quiet"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -90,6 +91,30 @@ def test_a_teacher_in_slices_teaches_the_same(make: Make, tmp_path: Path) -> Non
     assert drain(run.resume(tmp_path / "slices"))[-1].kind == "done"  # alone, it holds the one slice there is
 
 
+@pytest.mark.slow
+def test_a_student_in_slices_learns_the_same_and_goes_on_in_as_many(make: Make, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    stage = '{"methods": [{"name": "output"}, {"name": "feature"}], "optimizer": "sgd", "lr": 0.01, "clip": 0.05}'
+    asked = ("controls=false", "batch_size=5", "steps=12", f"stages=[{stage}]", "memory.checkpointing=true")
+    drain(run.distill(make(*asked), tmp_path / "whole"))
+    file.write_text(make(*asked, "shard_student=true").to_json())
+    processes = launch("distill", str(file), "--out", str(tmp_path / "slices"))
+    assert [process.wait(240) for process in processes] == [0, 0], [p.communicate()[1] for p in processes]
+    whole, slices = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "slices"))
+    assert whole.keys() == slices.keys()
+    for key, value in whole.items():
+        torch.testing.assert_close(slices[key], value, atol=1e-5, rtol=1e-4)
+    looks = [
+        [each["data"]["psnr"] for line in (tmp_path / name / "metrics.jsonl").open()
+         if (each := json.loads(line))["kind"] == "evaluate"]
+        for name in ("whole", "slices")
+    ]  # fmt: skip
+    assert looks[0] == pytest.approx(looks[1], abs=0.01)
+    shutil.rmtree(tmp_path / "slices" / "student")
+    with pytest.raises(UserError, match="in slices of 2 processes, not of 1"):
+        drain(run.resume(tmp_path / "slices"))
+
+
 SLICED = """
 import copy, torch
 from kdgen.utils.distributed import Team
@@ -106,11 +131,93 @@ print(sum(p.to_local().numel() for p in sliced.parameters()) / sum(p.numel() for
 """
 
 
+LEARNING = """
+import copy, os, sys, torch
+from pathlib import Path
+import kdgen.training.registered
+from kdgen import recipe, registry
+from kdgen.models.model import build_net
+from kdgen.training.checkpoint import Checkpoints
+from kdgen.training.train_step import Learner
+from kdgen.utils.distributed import Team, held
+
+made = recipe.read(Path(sys.argv[1]))
+task = registry.build("task", made.task)
+first, second = (batch for batch, _ in zip(task.batches(batch_size=4, seed=0), range(2)))
+student = build_net(made.student, task.channels, task.describe())[0]
+torch.manual_seed(0)
+for p in student.parameters():
+    torch.nn.init.normal_(p, std=0.2)
+device = torch.device("cpu")
+team, checkpoints = Team("cpu"), {}
+
+
+def learner(sharded, team):
+    net = copy.deepcopy(student)
+    each = Learner(made.model_copy(update={"shard_student": sharded}), task=task, student=net, teacher=None,
+                   probe=first, device=device, dtype=torch.float32, team=team)
+    each.enter(0)
+    return each
+
+
+def learn(each, *batches):
+    for number, batch in enumerate(batches):
+        each.step(batch, None, number=number, progress=0.0, retries=0)
+
+
+def weights(each):
+    return each.averaged().state_dict()
+
+
+sliced = learner(True, team)
+learn(sliced, first)
+kept = Checkpoints(Path(sys.argv[2]), team)
+kept.save({"step": 1, **sliced.state_dict()})
+learn(sliced, second)
+told = weights(sliced)
+again = learner(True, team)
+again.load_state_dict(kept.load()[0])
+learn(again, second)
+resumed = weights(again)
+if team.is_main_process:
+    os.environ["WORLD_SIZE"] = "1"
+    whole = learner(False, Team("cpu"))
+    learn(whole, first, second)
+    for key, value in weights(whole).items():
+        torch.testing.assert_close(told[key], value, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(resumed[key], told[key], atol=0, rtol=0)
+print(sum(held(p).numel() for p in sliced.student.parameters()) / sum(p.numel() for p in student.parameters()))
+"""
+
+
 def test_each_process_holds_its_slice_of_a_net() -> None:
     processes = launch(code=SLICED)
     shares = [float(process.communicate(timeout=120)[0]) for process in processes]
     assert sum(shares) == pytest.approx(1)
     assert max(shares) < 0.6
+
+
+def test_each_process_learns_and_saves_its_slice_of_a_student(make: Make, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.json"
+    stage = '{"optimizer": "sgd", "lr": 0.05, "clip": 0.1}'
+    file.write_text(make("teacher=null", f"stages=[{stage}]").to_json())
+    processes = launch(str(file), str(tmp_path / "checkpoints"), code=LEARNING)
+    told = [process.communicate(timeout=240) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], told
+    assert sum(float(out) for out, _ in told) == pytest.approx(1)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.pt", "last.1.pt"}
+
+
+@pytest.mark.parametrize("setting", ["memory.weights=bfloat16", 'stages=[{"optimizer": "muon"}]'])
+def test_what_needs_whole_weights_is_refused_beside_slices(make: Make, setting: str) -> None:
+    with pytest.raises(UserError, match="shard_student steps slices of weights in float32"):
+        make("teacher=null", "precision=auto", "shard_student=true", setting)
+
+
+def test_an_adaptive_alpha_is_refused_beside_slices(make: Make, tmp_path: Path) -> None:
+    stage = '{"methods": [{"name": "output"}], "ratio": {"name": "adaptive"}}'
+    with pytest.raises(UserError, match="an adaptive alpha looks at whole weights"):
+        drain(run.distill(make(f"stages=[{stage}]", "shard_student=true"), tmp_path / "run"))
 
 
 def test_a_teacher_in_slices_is_asked_at_every_step(make: Make) -> None:

@@ -28,6 +28,8 @@ Examples:
 - `kdgen plan mine.json --steps 20000 --set batch_size=64`
 
 - `kdgen plan mine.json --from-config`
+
+- `kdgen plan mine.json --processes 4 --set shard_student=true`
 """
 )
 def plan(
@@ -43,6 +45,9 @@ def plan(
     config: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="With the configuration of the teacher, an id of the Hub.")
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="That share each batch, on a GPU each; by configurations alone, of one of them.")
+    ] = 1,
     code: Code = None,
     as_json: Json = False,
 ) -> None:
@@ -59,8 +64,8 @@ def plan(
     overrides = [f"{key}={json.dumps(value)}" for key, value in {"steps": steps, "seconds": seconds}.items()
                  if value is not None]  # fmt: skip
     chosen = override(find_recipe(recipe), [*(settings or ()), *overrides])
-    if from_config or config is not None or _of_hub(chosen):
-        _fit(chosen, config, as_json)
+    if from_config or config is not None or processes > 1 or _of_hub(chosen):
+        _fit(chosen, config, processes, as_json)
         return
     stderr.print("measuring a few steps", markup=False)
     with make_display(quiet=as_json, as_json=False) as display, telling(display.drawn):
@@ -98,7 +103,7 @@ def _of_hub(recipe: "Recipe") -> bool:
     return id is not None and id.name in bundled()
 
 
-def _fit(recipe: "Recipe", config: Path | None, as_json: bool) -> None:
+def _fit(recipe: "Recipe", config: Path | None, processes: int, as_json: bool) -> None:
     """Say what the training of a recipe takes by configurations alone, and on which GPUs it fits."""
     from kdgen.models.hub_cache import hub_id
     from kdgen.models.weightless import bundled
@@ -113,7 +118,7 @@ def _fit(recipe: "Recipe", config: Path | None, as_json: bool) -> None:
                             f"{config if id else recipe.teacher} is none")  # fmt: skip
         folders[id.name] = config
     stderr.print("counting by configurations alone", markup=False)
-    found = fit(recipe, folders)
+    found = fit(recipe, folders, processes=processes)
     if as_json:
         print(found.model_dump_json())
         return
@@ -124,11 +129,12 @@ def _fit(recipe: "Recipe", config: Path | None, as_json: bool) -> None:
     table.add_row("in all", f"{found.own.footprint.total / 2**30:.2f}")
     stdout.print(table)
     stdout.print()
+    which = "a GPU" if processes == 1 else f"each of {processes} GPUs"
     for gib, way in found.fitting.items():
         if way is None:
-            stdout.print(f"a GPU of {gib} GiB: does not fit", markup=False)
+            stdout.print(f"{which} of {gib} GiB: does not fit", markup=False)
         else:
-            stdout.print(f"a GPU of {gib} GiB: fits {_said(way, found.own)}, {way.footprint.total / 2**30:.1f} GiB",
+            stdout.print(f"{which} of {gib} GiB: fits {_said(way, found.own)}, {way.footprint.total / 2**30:.1f} GiB",
                          markup=False)  # fmt: skip
     stdout.print("\nCounted by configurations alone, without weights: the peak of a step that computes in "
                  f"{'float32' if recipe.precision == 'float32' else 'bfloat16'}; a tenth of a GPU is left to its "
