@@ -46,8 +46,9 @@ def told(student: Spec, *stages: Stage, name: str, seconds: float, few: tuple[in
 
 
 def narrowing(**more: Any) -> Stage:
-    """Learn what the teacher says, and what its blocks do."""
-    return Stage(name="narrow", methods=(Guidance(name="output"), Guidance(name="blocks", weight=0.1)),
+    """The latents that the teacher drew, what it says, and what its blocks do."""
+    ratio = Spec(name="fixed", args={"alpha": 0.3})
+    return Stage(name="narrow", ratio=ratio, methods=(Guidance(name="output"), Guidance(name="blocks", weight=0.1)),
                  optimizer="muon", lr=2e-3, final=0.1, **more)  # fmt: skip
 
 
