@@ -35,6 +35,7 @@ def told(student: Spec, *stages: Stage, name: str, seconds: float, few: tuple[in
         "num_latents": 500,
         "num_images": 200,
         "num_steps": 50,
+        "recognise": "emoji-words",
         **task,
     }
     args |= {"steps": [*few], "mean": 0.3, "std": 1.8} if few else {"mean": 0.3, "std": 1.4}

@@ -37,6 +37,7 @@ _COLUMNS = {
     "diversity_ratio": (text("metric_diversity_ratio", "diversity, 1 = reference's"), "{:.3f}"),
     "diversity": (text("metric_diversity", "diversity"), "{:.4f}"),
     "vendi": (text("metric_vendi", "Vendi score"), "{:.2f}"),
+    "r_precision": (text("metric_r_precision", "R-precision (share of the words asked for that are seen)"), "{:.2%}"),
     "fid": (text("metric_fid", "FID"), "{:.2f}"),
     "kid": (text("metric_kid", "KID"), "{:.5f}"),
     "latent_error": (text("metric_latent_error", "error of the latents, share of the teacher's variance"), "{:.2%}"),

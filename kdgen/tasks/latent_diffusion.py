@@ -16,6 +16,7 @@ from kdgen.data import derive, generator, shuffled
 from kdgen.data.source import ImageSource
 from kdgen.diffusion import HowGuided
 from kdgen.diffusion.few_steps import FewSampler
+from kdgen.metrics.recognition import r_precision
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.drawing import captions_of
 from kdgen.models.model import load
@@ -25,7 +26,7 @@ from kdgen.registry import register
 from kdgen.tasks.captioned_latents import CaptionedLatents, forgetful
 from kdgen.tasks.diffuse import Diffuse
 from kdgen.tasks.drawing import fitted
-from kdgen.types import Batch, Net, Text, UserError, text
+from kdgen.types import Batch, Metrics, Net, Text, UserError, text
 from kdgen.types.arguments import Count, Positive, Share
 from kdgen.utils.cache import Array, cache_folder, kept_array, short_hash
 from kdgen.utils.devices import pick_device
@@ -64,6 +65,8 @@ class LatentDiffusion(Diffuse):
         images: pictures with captions, as the source ``captioned`` has them; all their captions are the prompts where
             none are given.
         drop: of these, the share of a batch that is told the empty prompt, so that what is trained can be guided.
+        recognise: a classifier whose classes are words, as the bundled ``emoji-words``, which tells how often pictures
+            show what was asked for: ``r_precision``.
 
     Raises:
         UserError: for a model that is no pipeline of latents, prompts that are missing or too many, or another argument
@@ -92,6 +95,7 @@ class LatentDiffusion(Diffuse):
         features: str = "features32",
         images: ImageSource | None = None,
         drop: Share = 0.1,
+        recognise: ModelReference | None = None,
     ) -> None:
         super().__init__(None, 3, picture, mean, std, sigma_data, weight, False, num_images, num_steps, features,
                          guidance=guidance)  # fmt: skip
@@ -103,7 +107,11 @@ class LatentDiffusion(Diffuse):
         self.pipeline: LatentModel = self.opened.net.to(pick_device("auto")).eval()
         self.latent = (self.pipeline.latent_channels, self.pipeline.size, self.pipeline.size)
         self.shown = None if images is None else CaptionedLatents(images, self.pipeline, self._identity)
-        self.drop = drop
+        self.drop, self.judge = drop, None if recognise is None else load(recognise).eval()
+        if self.judge is not None and not self.judge.task.get("words"):
+            raise UserError(text("judge_without_words", "{name} says no words: recognise is for a classifier that "
+                                 "does, emoji-words or one of yours whose task lists its words",
+                                 name=self.judge.name))  # fmt: skip
         if self.shown is not None:
             self.source = self.images = self.shown.source
             prompts, num_latents = prompts or self.shown.prompts, len(self.shown.row)
@@ -235,6 +243,14 @@ class LatentDiffusion(Diffuse):
     def captions(self, num_images: int) -> Sequence[str]:
         """The prompts or classes of the first images, in turn."""
         return captions_of(self.pipeline, {**self.pipeline.describe(), "prompts": self.prompts}, num_images)
+
+    @torch.no_grad()
+    def recognised(self, drawn: Tensor) -> Metrics:
+        """R-precision of the words that pictures were asked for, see ``kdgen.metrics.recognition``."""
+        if self.judge is None or not self.prompts:
+            return {}
+        prompts = [self.prompts[number % len(self.prompts)] for number in range(len(drawn))]
+        return {"r_precision": r_precision(self.judge.net(drawn), self.judge.task["words"], prompts)}
 
     def _drawn(self, net: Net, num_images: int, seed: int) -> Tensor:
         return self._drawn_at(self.pipeline.levels(self.num_steps), "euler", net, num_images, seed)

@@ -41,6 +41,7 @@ class LatentFewSteps(DrawnInFewSteps, LatentDiffusion):
         picture: height and width in pixels at which pictures are compared.
         num_images: how many pictures a net is measured on.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
+        recognise: a classifier whose classes are words, see ``latent_diffusion``.
 
     Raises:
         UserError: as ``latent_diffusion`` does.
@@ -65,9 +66,10 @@ class LatentFewSteps(DrawnInFewSteps, LatentDiffusion):
         picture: Count = 32,
         num_images: Count = 256,
         features: str = "features32",
+        recognise: ModelReference | None = None,
     ) -> None:
         super().__init__(model, prompts, num_latents, num_steps, guidance, mean, std, sigma_data, weight, picture,
-                         num_images, features)  # fmt: skip
+                         num_images, features, recognise=recognise)  # fmt: skip
         self.sampler, self.steps, self.first = sampler, tuple(steps), first
         table = self.pipeline.timesteps
         self.highest = self.pipeline.levels(1)[0].item() if table is None else table.sigma_max

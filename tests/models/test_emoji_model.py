@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from latent_pipelines import WORDS
 
+from kdgen.metrics.recognition import r_precision
 from kdgen.models.adapters.pipeline_images import image_seeds
 from kdgen.models.loading import BUNDLED
 from kdgen.models.model import load
@@ -47,6 +48,17 @@ def test_a_colour_is_what_the_words_say() -> None:
     prompts = [f"{colour} {noun}" for noun in ("heart", "circle") for colour in ("red", "green", "blue")]
     drawn = load("emoji").draw(6, seed=0, num_steps=4, prompt=prompts, guidance=4.0)
     assert drawn.mean((2, 3)).argmax(1).tolist() == [0, 1, 2, 0, 1, 2], "a green circle is one that it never saw"
+
+
+@WORDS
+def test_the_classifier_sees_what_was_asked_for() -> None:
+    judge, nouns = load("emoji-words").eval(), ("heart", "circle", "cat face", "pizza", "sunflower", "hamburger")
+    prompts = [*nouns, *(f"{colour} {noun}" for noun in nouns[:2] for colour in ("red", "blue", "yellow"))]
+    drawn = load("emoji").draw(len(prompts), seed=0, num_steps=8, prompt=prompts, guidance=4.0)
+    with torch.inference_mode():
+        logits = judge.net(drawn)
+    assert r_precision(logits, judge.task["words"], prompts) > 0.7
+    assert r_precision(logits, judge.task["words"], prompts[1:] + prompts[:1]) < 0.5
 
 
 @WORDS

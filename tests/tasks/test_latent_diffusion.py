@@ -11,7 +11,7 @@ from latent_pipelines import OF_WORDS, WORDS, reopened, whole
 from PIL import Image
 
 from kdgen.hub.gallery import gallery
-from kdgen.models.model import load
+from kdgen.models.model import Model, build_net, load
 from kdgen.recipe import Recipe, Stage
 from kdgen.recipe.parts import Guidance
 from kdgen.registry import Spec
@@ -243,3 +243,22 @@ def test_images_without_captions_are_refused_in_a_line(
         LatentDiffusion(str(of_words), images={"name": "dead_leaves"}, **SMALL)
     with pytest.raises(UserError, match="is told classes and reads no captions: leave images out"):
         LatentDiffusion(str(of_classes), images=hearts, **SMALL)
+
+
+@WORDS
+def test_a_classifier_tells_how_often_what_was_asked_for_is_seen(of_words: Path, tmp_path: Path) -> None:
+    net, use = build_net(Spec(name="feature_net", args={"width": 4, "classes": 3}), 3, {})
+    net.eval()
+    words = {"name": "classify", "num_classes": 3, "size": 8, "channels": 3, "words": ["cat", "heart", "red"]}
+    torch.nn.init.zeros_(net.head.weight)
+    for likeliest, seen in (("cat", 0.0), ("heart", 1.0)):
+        net.head.bias.data = torch.tensor([float(word == likeliest) for word in words["words"]])
+        Model(net, name="seer", channels=3, task=words, use=use).save(tmp_path / "seer")
+        task = LatentDiffusion(str(of_words), ["a heart"], **SMALL, recognise=str(tmp_path / "seer"))
+        assert task.evaluate(task.pipeline, reference=task.pipeline, limit=4)["r_precision"] == seen
+
+
+@WORDS
+def test_who_says_no_words_recognises_nothing(of_words: Path) -> None:
+    with pytest.raises(UserError, match="features32 says no words: recognise is for a classifier that does"):
+        LatentDiffusion(str(of_words), ["a heart"], **SMALL, recognise="features32")
