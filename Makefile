@@ -27,7 +27,7 @@ app: $(STAMP)
 	$(BIN)/python app.py
 
 # What is imported is compiled once, not by each of the many processes that the tests begin; threads that wait leave their
-# core to others; tests/conftest.py has the order, the longest first.
+# core to others; tests/conftest.py has the order, the longest first, and what stays together.
 test: MARKED = -m "not slow"
 test test-all: $(STAMP)
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(BIN)/pytest $(MARKED) -n auto --dist loadfile \

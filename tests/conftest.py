@@ -4,12 +4,14 @@ import atexit
 import os
 import shutil
 import socket
+import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 if TYPE_CHECKING:
     from kdgen.recipe import Recipe
@@ -28,6 +30,9 @@ atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 LONG = ("ui", "hub", "examples", "test_", "training", "utils", "tasks", "cli", "models", "export", "report")
 """Folders, and files of this one, whose tests take longest: they come first, so that several processes end together."""
 
+TOGETHER = "tests/ui/"
+"""A folder whose tests stay in one process, for they share a server and a run: those of others go file by file."""
+
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -37,6 +42,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((number for number, name in enumerate(LONG) if first.startswith(name)), len(LONG))
 
     items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER if nodeid.startswith(TOGETHER) else str(super()._split_scope(nodeid))
+
+    return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_curves() -> Iterator[None]:
+    """Runs of tests write a bare picture where their curves would stand, which take as long as all else of a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        if module := sys.modules.get("kdgen.training.run_report"):
+            patch.setattr(module, "curves", lambda path, *given, **more: Image.new("RGB", (64, 64)).save(path))
+        yield
 
 
 @pytest.fixture(scope="session")

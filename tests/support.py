@@ -80,7 +80,7 @@ def kill_at_random(recipe: Recipe, folder: Path, *, times: int, least: int, long
     for number in range(times):
         known = log.stat().st_size if log.exists() else 0
         process = subprocess.Popen([*script, *(again if number else begin), "--quiet"], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while process.poll() is None and time.monotonic() < deadline:
             if log.exists() and log.stat().st_size > known:
                 break

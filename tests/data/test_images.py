@@ -75,6 +75,7 @@ def test_patches_are_a_pure_function_of_their_arguments(name, channels, pictures
     assert x.isfinite().all()
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(3)
+    dead_leaves.kept.cache_clear()
     again = SOURCES[name](pictures)
     again.patches(2, 8, channels=channels, seed=1)
     assert torch.equal(again.patches(7, 24, channels=channels, seed=2**63 - 1), x)
@@ -86,19 +87,21 @@ def test_patches_are_a_pure_function_of_their_arguments(name, channels, pictures
 def test_dead_leaves_are_painted_once_for_what_is_asked_twice(monkeypatch):
     painted, paint = [], dead_leaves.paint
     monkeypatch.setattr(dead_leaves, "paint", lambda *args: painted.append(1) or paint(*args))
+    dead_leaves.kept.cache_clear()
     source = DeadLeaves()
     first = source.patches(4, 32, channels=1, seed=0)
     source.patches(1, 32, channels=1, seed=1)
-    assert torch.equal(source.patches(4, 32, channels=1, seed=0), first)
+    assert torch.equal(DeadLeaves().patches(4, 32, channels=1, seed=0), first)
     assert len(painted) == 2
+    assert not torch.equal(DeadLeaves(smallest=2).patches(4, 32, channels=1, seed=0), first)
     for seed in range(2, 2 + dead_leaves.KEPT):
         source.patches(1, 32, channels=1, seed=seed)
     assert torch.equal(source.patches(4, 32, channels=1, seed=0), first)
-    assert len(painted) == 3 + dead_leaves.KEPT, "the oldest make room"
+    assert len(painted) == 4 + dead_leaves.KEPT, "the oldest make room"
     monkeypatch.setattr(dead_leaves, "SMALL", 1000)
     for _ in range(2):
         source.patches(4, 32, channels=1, seed=99)
-    assert len(painted) == 5 + dead_leaves.KEPT
+    assert len(painted) == 6 + dead_leaves.KEPT
 
 
 def test_dead_leaves_are_varied_and_within_the_range():

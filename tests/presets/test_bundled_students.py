@@ -16,7 +16,7 @@ LARGEST = 300 * 1024
 """Bytes of a bundled student's weights at most."""
 
 
-SLOW = ("autoencoder-student", "diffusion-student", "diffusion-blocks-student", "vae-student")
+SLOW = ("autoencoder-student", "diffusion-student", "diffusion-blocks-student", "vae-decoder-student", "vae-student")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def figures(name: str, tmp_path: Path) -> Any:
     return student.metrics
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "vae"])
+@pytest.mark.parametrize("name", [pytest.param("autoencoder", marks=pytest.mark.slow), "vae"])
 def test_latents_of_student_and_teacher_are_exchangeable_both_ways(name: str, tmp_path: Path) -> None:
     said = figures(name, tmp_path)
     assert said["latent_error"] < 0.2

@@ -81,7 +81,7 @@ numpy.savez(out, **drawn)
 """
 
 
-@pytest.mark.parametrize("name", ["consistency", "rectified-flow"])
+@pytest.mark.parametrize("name", ["consistency", pytest.param("rectified-flow", marks=pytest.mark.slow)])
 def test_plain_diffusers_draws_the_same_without_kdgen(name: str, teacher: Path, tmp_path: Path) -> None:
     drain(run.distill(small(name, teacher), tmp_path / "run"))
     env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -23,7 +23,7 @@ from kdgen.utils.hooks import capture_outputs
 Make = Callable[..., Recipe]
 
 SETTINGS = (
-    "controls=false", "cache.inputs=0", "steps=40",
+    "controls=false", "cache.inputs=0", "steps=16",
     'stages=[{"share": 0.5, "methods": [{"name": "output"}]}, '
     '{"share": 0.5, "methods": [{"name": "output"}, {"name": "feature"}]}]',
 )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support import drain, interrupt, trained, weights
 
 import kdgen
@@ -15,19 +16,23 @@ from kdgen import registry
 from kdgen.models.model import load
 from kdgen.recipe import Recipe
 from kdgen.report.compare import Report
+from kdgen.report.loss_curves import curves
 from kdgen.tasks import Denoise
-from kdgen.training import run
+from kdgen.training import run, run_report
 from kdgen.types import UserError
 
 Make = Callable[..., Recipe]
 
 
-def test_a_run_leaves_everything_behind(make: Make, tmp_path: Path) -> None:
+def test_a_run_leaves_everything_behind(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_report, "curves", curves)
     events = drain(run.distill(make(), tmp_path / "run"))
     assert events[-1].kind == "done"
     assert {e.kind for e in events} >= {"start", "answers", "phase", "report", "done"}
     for name in ("recipe.json", "metrics.jsonl", "report.json", "report.md", "samples.png", "curves.png"):
         assert (tmp_path / "run" / name).stat().st_size > 0
+    with Image.open(tmp_path / "run" / "curves.png") as drawn:
+        assert drawn.width > 1000
     rows = {row.role: row for row in Report.read(tmp_path / "run").rows}
     assert set(rows) == {"input", "teacher", "student", "control_steps", "control_seconds"}
     assert rows["control_steps"].steps == rows["student"].steps == 12
@@ -136,7 +141,8 @@ def test_uncached_and_without_a_teacher(make: Make, tmp_path: Path) -> None:
 @pytest.mark.parametrize("student", [{"name": "half_res", "args": {"sigma_map": True}}, {"name": "patch_mlp"}])
 def test_colour_and_a_range_of_levels(make: Make, tmp_path: Path, student: dict[str, object]) -> None:
     recipe = make(
-        'task.args={"sigma": [5, 50], "channels": 3, "patch": 16}',
+        "task.args.sigma=[5, 50]",
+        "task.args.channels=3",
         "teacher=soft",
         f"student={json.dumps(student)}",
         "controls=false",

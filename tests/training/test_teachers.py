@@ -31,9 +31,12 @@ def methods(*uses: dict[str, object]) -> str:
     return f"stages.0.methods={json.dumps(uses)}"
 
 
-@pytest.mark.parametrize("inputs", [0, 32])
-@pytest.mark.parametrize("method", [{"name": "output"}, {"name": "gradient"}, {"name": "feature", "args": {
-    "pairs": [["0", "0"]]}}])  # fmt: skip
+FEATURE = {"name": "feature", "args": {"pairs": [["0", "0"]]}}
+
+
+@pytest.mark.parametrize(("method", "inputs"), [({"name": "output"}, 0), (FEATURE, 32), *(
+    pytest.param(*each, marks=pytest.mark.slow) for each in (({"name": "output"}, 32), ({"name": "gradient"}, 0),
+                                                             ({"name": "gradient"}, 32), (FEATURE, 0)))])  # fmt: skip
 def test_a_method_learns_from_the_teacher_that_it_names_as_if_that_were_the_only_one(
     make: Make, tmp_path: Path, second: str, method: dict[str, object], inputs: int
 ) -> None:

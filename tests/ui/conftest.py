@@ -20,12 +20,14 @@ from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import COOKIE
 
 ROOT = Path(__file__).parents[2]
+CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser")
+"""What is looked for, the quickest first: the same browser without a window of its own."""
 REQUIRED = os.environ.get("KDGEN_REQUIRE_BROWSER") == "1"
 
 
 @dataclass(frozen=True)
 class Server:
-    """The app as a process of its own."""
+    """The app as a process of its own, in which runs of a minute or more train nothing (see `standing.py`)."""
 
     url: str
     folder: Path
@@ -56,7 +58,11 @@ def server(tmp_path_factory) -> Iterator[Server]:
     }
     with (folder / "log.txt").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "app.py")], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
+            [sys.executable, Path(__file__).with_name("standing.py")],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     url = f"http://127.0.0.1:{port}"
     for _ in range(1200):
@@ -75,7 +81,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def browser():
-    path = os.environ.get("KDGEN_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    path = os.environ.get("KDGEN_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
         missing("there is no Chromium here: install it, or name it in KDGEN_CHROMIUM")
     try:

@@ -33,7 +33,7 @@ def test_a_program_distils_and_compares(client, finished, tmp_path):
         archive.extractall(tmp_path / "student")
     assert kdgen.load(tmp_path / "student").task["name"] == "denoise"
 
-    for format in ("onnx", "onnx-fp16", "int8", "safetensors-fp16"):
+    for format in ("int8", "safetensors-fp16"):
         file, parity = client.predict(run, session, format, api_name="/export")
         assert Path(file).stat().st_size > 1000
         assert (parity["format"], len(parity["agreement"]) > 0) == (format, True)
@@ -148,15 +148,6 @@ def test_a_run_is_its_sessions_alone(client, session, server):
         assert _status(f"{server.url}/gradio_api/file={file}") in (403, 404)
     assert _status(f"{server.url}/gradio_api/file=/etc/passwd") in (403, 404)
     assert _status(f"{server.url}/gradio_api/file={Path(kdgen.__file__)}") in (403, 404)
-
-
-def test_a_run_that_fails_says_why_and_the_next_one_goes_on(client, session):
-    wrong = 'student={"name": "half_res", "args": {"width": 8, "blocks": 1, "channels": 3}}\n' + TINY
-    begun = client.predict(preset="denoise", seconds=2, settings=wrong, session=session, api_name="/distill")
-    failed = ended(client, begun["run"], session)
-    assert failed["state"] == "failed"
-    assert "channels" in failed["message"] or "shape" in failed["message"] or "size" in failed["message"]
-    assert client.predict(api_name="/presets")["gan"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def generator(client, session) -> tuple[str, str]:
 
 
 @pytest.mark.usefixtures("npm")
-@pytest.mark.parametrize("preset", ["denoise", "gan"])
+@pytest.mark.parametrize("preset", ["denoise", pytest.param("gan", marks=pytest.mark.slow)])
 def test_the_picture_made_in_the_browser_is_the_servers(opened, server, request, preset: str) -> None:
     if preset == "gan":
         run, session = request.getfixturevalue("generator")

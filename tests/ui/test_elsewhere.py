@@ -11,11 +11,16 @@ import urllib.request
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
+import gradio as gr
 import pytest
 from gradio_client import Client
 from serving import TINY, free_port
 
+from kdgen.types import UserError
+from kdgen.ui import elsewhere, watch
 from kdgen.ui.sessions import COOKIE
 
 pytestmark = pytest.mark.skipif(
@@ -118,9 +123,22 @@ def test_a_visitor_runs_a_recipe_as_a_job_of_their_own(space, chromium, session)
     page.locator("#kd-job").get_by_text("The job was ended").wait_for()
 
 
+@pytest.mark.slow
 def test_without_a_login_or_with_one_that_counts_no_more_a_line_says_so(space, chromium, session):
     url, _ = space
     page = visit(chromium, url, session)
     page.locator("#kd-price").get_by_text("Sign in first").wait_for()
     page = visit(chromium, url, session, USERS["stranger"])
     page.locator("#kd-price").get_by_text("does not accept the token").wait_for()
+
+
+def test_who_is_not_signed_in_or_no_more_is_told_so(runs, monkeypatch):
+    monkeypatch.setattr(gr, "LoginButton", gr.Button)
+    monkeypatch.setattr(elsewhere, "signs_in", lambda: True)
+    with gr.Blocks() as page:
+        elsewhere.panel(runs, watch.view())
+    enter = next(each.fn for each in page.fns.values() if each.name == "enter")
+    assert "Sign in first" in enter(None, None)[1]
+    refused = UserError("the Hub does not accept the token")
+    monkeypatch.setattr(elsewhere, "hardware", Mock(side_effect=refused))
+    assert str(refused) in enter(None, SimpleNamespace(token="hf_nobody_of_nothing_1"))[1]

@@ -59,6 +59,7 @@ def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, cli
     page.locator("#kd-own-pictures", has_text="5 pictures").wait_for()
     advanced(page)
     page.wait_for_function("document.querySelector('#kd-recipe textarea').value.includes('folder')")
+    fill(page, "How long exactly", "50")
     fill(page, "Inputs that the teacher answers", "16")
     page.wait_for_function("document.querySelector('#kd-recipe textarea').value.includes('\"inputs\": 16')")
     page.locator("#kd-start").click()

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from gradio_client.exceptions import AppError
 from playwright.sync_api import Error
-from serving import TINY, ended
 
 from kdgen.ui import uploads
 from kdgen.ui.limits import Limits
@@ -109,22 +107,16 @@ def test_a_field_that_is_no_file_is_not_gathered_in_memory(server):
     assert "no file" in answer.text
 
 
-def test_files_of_a_run_are_not_found_by_its_name(server, client, session):
+def test_files_of_a_run_are_not_found_by_its_name(server, client, finished):
     """A link tells the name, also once it was taken back."""
-    before = set((server.folder / "served").rglob("*-student.zip"))
-    run = client.predict(preset="denoise", seconds=2, settings=TINY, session=session, api_name="/distill")["run"]
-    assert ended(client, run, session)["state"] == "done"
-    file = client.predict(run, session, api_name="/student")
+    file = client.predict(finished.run, finished.session, api_name="/student")
     assert Path(file).stat().st_size > 1000
-    sent = set((server.folder / "served").rglob("*-student.zip")) - before
+    sent = [*(server.folder / "served").rglob("*-student.zip")]
     assert sent
-    assert not [path for path in sent if run in str(path)]
+    assert not [path for path in sent if finished.run in str(path)]
     for name in ("denoise-student.zip", "denoise.json"):
-        assert httpx.get(f"{server.url}/gradio_api/file={server.folder}/served/{run}/{name}").status_code == 403
-    assert client.predict(run=run, session=session, api_name="/delete") == {"deleted": run}
-    assert not any(path.exists() for path in sent)
-    with pytest.raises(AppError, match="no such run"):
-        client.predict(run=run, session=session, api_name="/status")
+        address = f"{server.url}/gradio_api/file={server.folder}/served/{finished.run}/{name}"
+        assert httpx.get(address).status_code == 403
 
 
 def test_no_function_of_a_component_is_called(server):

@@ -34,6 +34,7 @@ def test_it_runs_a_command_in_its_home_and_is_replaced(spare, tmp_path):
     assert spare._process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_as_by_any_other_process(spare, tmp_path):
     spare.prepare()
     wrong = [*LISTING[:3], "distill", "nothing-of-this-name"]
@@ -69,38 +70,31 @@ def test_what_an_ended_server_gave_it_is_not_begun(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_prepared_makes_way_for_a_run_and_begins_again(tmp_path):
-    busy = [True]
-    preparing = Preparing(environment(tmp_path / "cache"), lambda: busy[0])
+def test_what_is_prepared_makes_way_for_a_run_at_once_and_goes_on_after_it(tmp_path):
+    busy, cache = [True], tmp_path / "cache"
+    preparing = Preparing(environment(cache), lambda: busy[0])
     recipe = preset("denoise").model_copy(update={"batch_size": 2})
-    recipe = recipe.model_copy(update={"cache": recipe.cache.model_copy(update={"inputs": 32, "crop": None})})
     preparing.want(recipe)
     preparing.want(recipe)
     time.sleep(1)
-    assert timing.known(recipe, tmp_path / "cache") is None
+    assert timing.known(recipe, cache) is None
+
+    def filled(least):
+        end = time.monotonic() + 300
+        while (rates := timing.known(recipe, cache)) is None or rates.filled < least:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        return rates.filled
+
     busy[0] = False
-    end = time.monotonic() + 240
-    while (rates := timing.known(recipe, tmp_path / "cache")) is None or rates.filled < 32:
-        assert time.monotonic() < end
-        time.sleep(0.2)
-    preparing.close()
-
-
-def test_what_is_at_work_makes_way_at_once(tmp_path):
-    busy = [False]
-    preparing = Preparing(environment(tmp_path / "cache"), lambda: busy[0])
-    recipe = preset("denoise")
-    preparing.want(recipe)
-    answers = tmp_path / "cache" / "answers"
-    end = time.monotonic() + 300
-    while (rates := timing.known(recipe, tmp_path / "cache")) is None or not rates.filled:
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    before = filled(1)
     busy[0] = True
     begun = time.monotonic()
-    for path in answers.glob("*.lock"):
+    for path in (cache / "answers").glob("*.lock"):
         FileLock(path).acquire(timeout=6).lock.release()
     assert time.monotonic() - begun < 6
+    busy[0] = False
+    assert filled(before + 1) > before
     preparing.close()
 
 

@@ -21,15 +21,24 @@ PAIR = (("denoiser", "denoiser", 0.0),)
 OPTIONS = Options(sigma=25, seed=0, num_images=4, num_steps=1)
 
 
-@pytest.fixture
-def worker(tmp_path):
-    made = Worker(Limits(folder=tmp_path))
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory):
+    made = Worker(Limits(folder=tmp_path_factory.mktemp("app")))
     yield made
     made.end()
 
 
 def photograph():
     return comparing.photographs()["chelsea"]
+
+
+def test_a_mistake_comes_back_as_a_line_and_the_process_stays(worker):
+    with pytest.raises(UserError, match="different things"):
+        worker.call("show", (*PAIR, ("gan", "gan", 0.0)), photograph(), OPTIONS)
+    pid = worker._process.pid
+    with pytest.raises(UserError, match="KeyError"):
+        worker.call("nothing")
+    assert worker._process.pid == pid
 
 
 def test_a_call_that_takes_too_long_is_ended_and_the_next_one_answered(worker):
@@ -44,15 +53,6 @@ def test_a_call_that_takes_too_long_is_ended_and_the_next_one_answered(worker):
     assert names == ["denoiser"]
     assert shown.sheet.width > 100
     assert worker._process.pid != first
-
-
-def test_a_mistake_comes_back_as_a_line_and_the_process_stays(worker):
-    with pytest.raises(UserError, match="different things"):
-        worker.call("show", (*PAIR, ("gan", "gan", 0.0)), photograph(), OPTIONS)
-    pid = worker._process.pid
-    with pytest.raises(UserError, match="KeyError"):
-        worker.call("nothing")
-    assert worker._process.pid == pid
 
 
 def test_memory_is_bounded(tmp_path):

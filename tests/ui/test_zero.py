@@ -47,6 +47,7 @@ def slices(folder):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.slow
 def test_a_visitor_holds_slices_under_their_own_token_while_they_watch(space, chromium, tmp_path, session):
     client = Client(space, verbose=False)
     settings = f"{TINY}\ncheckpoint_every=5\nevaluate_every=null"
