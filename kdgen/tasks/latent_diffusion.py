@@ -64,6 +64,8 @@ class LatentDiffusion(Diffuse):
         images: pictures with captions, as the source ``captioned`` has them; all their captions are the prompts where
             none are given.
         drop: of these, the share of a batch that is told the empty prompt, so that what is trained can be guided.
+        resolution: height and width in pixels of what is drawn, as ``height`` and ``width`` of diffusers' pipelines; by
+            default those at which the pipeline draws by itself.
 
     Raises:
         UserError: for a model that is no pipeline of latents, prompts that are missing or too many, or another argument
@@ -92,6 +94,7 @@ class LatentDiffusion(Diffuse):
         features: str = "features32",
         images: ImageSource | None = None,
         drop: Share = 0.1,
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(None, 3, picture, mean, std, sigma_data, weight, False, num_images, num_steps, features,
                          guidance=guidance)  # fmt: skip
@@ -101,6 +104,9 @@ class LatentDiffusion(Diffuse):
                                  "or the id of a pipeline that does, Stable Diffusion's, say",
                                  name=self.opened.name))  # fmt: skip
         self.pipeline: LatentModel = self.opened.net.to(pick_device("auto")).eval()
+        self.resolution = resolution
+        if resolution is not None:
+            self.pipeline.draw_at(self.pipeline.size_for(resolution))
         self.latent = (self.pipeline.latent_channels, self.pipeline.size, self.pipeline.size)
         self.shown = None if images is None else CaptionedLatents(images, self.pipeline, self._identity)
         self.drop = drop
@@ -138,7 +144,7 @@ class LatentDiffusion(Diffuse):
         return self._read(self.prompts) if self.prompts else {"label": torch.arange(int(self.null["label"]))}
 
     def _read(self, prompts: list[str]) -> Mapping[str, Tensor]:
-        key = short_hash(json.dumps([1, self._identity, str(self.opened.home), prompts]))
+        key = short_hash(json.dumps([1, self._identity, str(self.opened.home), prompts, *self._sized.values()]))
         names = sorted(self.pipeline.conditions - {"sigma"})
         made: dict[str, Tensor] = {}
 
@@ -167,7 +173,7 @@ class LatentDiffusion(Diffuse):
         """
         how, words = self.guidance, {"prompts": self.prompts[:SAID]} if self.prompts else {}
         scale = how.usual if how is not None and (how.ranges or not how.distilled) else 1.0
-        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": scale, **words}
+        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": scale, **words, **self._sized}
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""
@@ -194,8 +200,14 @@ class LatentDiffusion(Diffuse):
         return torch.from_numpy(kept_array(path, make, lambda kept: kept.shape == (self.num_latents, *self.latent)))
 
     @property
+    def _sized(self) -> dict[str, int]:
+        """The size of what is drawn, where it is not the pipeline's own."""
+        return {} if self.resolution is None else {"resolution": self.resolution}
+
+    @property
     def _how(self) -> list[JsonValue]:
-        return [self.num_steps, None if self.guidance is None else self.guidance.model_dump(mode="json")]
+        how = None if self.guidance is None else self.guidance.model_dump(mode="json")
+        return [self.num_steps, how, *self._sized.values()]
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches: ``y`` latents, ``x`` the same under noise, ``cond`` the level ``sigma`` and what is told."""

@@ -40,6 +40,7 @@ class LatentFewSteps(DrawnInFewSteps, LatentDiffusion):
         weight: ``edm``, or ``none`` for the plain squared error.
         picture: height and width in pixels at which pictures are compared.
         num_images: how many pictures a net is measured on.
+        resolution: height and width in pixels of what is drawn, see ``latent_diffusion``.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
 
     Raises:
@@ -65,9 +66,10 @@ class LatentFewSteps(DrawnInFewSteps, LatentDiffusion):
         picture: Count = 32,
         num_images: Count = 256,
         features: str = "features32",
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(model, prompts, num_latents, num_steps, guidance, mean, std, sigma_data, weight, picture,
-                         num_images, features)  # fmt: skip
+                         num_images, features, resolution=resolution)  # fmt: skip
         self.sampler, self.steps, self.first = sampler, tuple(steps), first
         table = self.pipeline.timesteps
         self.highest = self.pipeline.levels(1)[0].item() if table is None else table.sigma_max
