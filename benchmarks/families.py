@@ -33,8 +33,8 @@ from kdgen.registry import Spec  # noqa: E402
 from kdgen.report.propose import propose  # noqa: E402
 from kdgen.training import run  # noqa: E402
 
-LARGE = ("FluxPipeline",)
-"""Those that draw 128x128 latents whatever their net: a run of one takes many minutes, and is left out."""
+RESOLUTION = {"FluxPipeline": 16}
+"""At how many pixels a side those draw whose folders say no size, and which draw 128x128 latents by themselves."""
 
 SEEN = 0.2
 """The least share of a picture's values that must lie between black and white."""
@@ -46,21 +46,23 @@ def teacher_apart(pipeline: str) -> float:
     """How far a pipeline's pictures are from those where its model answers through the adapter."""
     pipe = whole(pipeline, words=False)
     family: Any = registry.get("adapter", FAMILIES[pipeline])
-    size = {"size": 8} if pipeline in LARGE else {}
+    size = {"size": 8} if pipeline in RESOLUTION else {}
     net = family(pipe.components[family.part], pipe.scheduler, pipeline, **size).eval()
     plain = drawn(pipe)
     with through(pipeline, net):
         return float((drawn(pipe) - plain).abs().max())
 
 
-def words_of(teacher: Path) -> dict[str, Any]:
-    """The argument of its tasks that says prompts, of one that draws by words."""
-    return {"prompts": PROMPTS} if worded(teacher) else {}
+def told_of(teacher: Path) -> dict[str, Any]:
+    """What its tasks say of prompts and of the size of pictures, where there is something to say."""
+    net = load(teacher).net
+    resolution = {"resolution": RESOLUTION[net.pipeline]} if net.pipeline in RESOLUTION else {}
+    return {**({"prompts": PROMPTS} if worded(teacher) else {}), **resolution}
 
 
 def task_of(teacher: Path) -> Spec:
     """Its task, in as little as there is to measure."""
-    return Spec(name="latent_diffusion", args={"model": str(teacher), **FEW, **words_of(teacher)})
+    return Spec(name="latent_diffusion", args={"model": str(teacher), **FEW, **told_of(teacher)})
 
 
 def taught(teacher: Path, make: Callable[[], Spec], folder: Path) -> Path:
@@ -79,7 +81,7 @@ def few(teacher: Path, method: str, folder: Path) -> Path:
     flow = load(teacher).net.predicts_flow
     consistent = method == "consistency" and not flow and worded(teacher)  # a DiTPipeline seeds no noise between steps
     student = same_net(teacher, None if flow else LCM if consistent else TRAILING)
-    told = {**words_of(teacher), "guidance": 3.0, "sampler": "consistency" if consistent else "euler"}
+    told = {**told_of(teacher), "guidance": 3.0, "sampler": "consistency" if consistent else "euler"}
     list(run.distill(recipe(teacher, student, Guidance(name=method, args=METHODS[method]), **told), folder))
     return folder
 
@@ -119,9 +121,6 @@ def cells(pipeline: str, scratch: Path) -> Iterator[str]:
     yield f"{teacher_apart(pipeline):.1e}"
     teacher = scratch / "teacher"
     whole(pipeline).save_pretrained(teacher)
-    if pipeline in LARGE:
-        yield from ["not run"] * 4
-        return
 
     def smaller() -> Spec:
         return propose(load(teacher), registry.build("task", task_of(teacher)), fraction=0.7).use

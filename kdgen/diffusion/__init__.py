@@ -7,6 +7,7 @@ A diffusion net is called as ``net(x, sigma=(B,), **cond)`` with ``x = y + sigma
 
 from kdgen.diffusion.analytic import GaussianMixture
 from kdgen.diffusion.guidance import Guidance, GuidanceSpec, HowGuided, guidance_of, guided, null_label, unguided
+from kdgen.diffusion.preconditioning import Preconditioning
 from kdgen.diffusion.prediction import (
     Prediction,
     Process,
@@ -38,6 +39,7 @@ __all__ = [
     "Guidance",
     "GuidanceSpec",
     "HowGuided",
+    "Preconditioning",
     "Prediction",
     "Process",
     "Solver",

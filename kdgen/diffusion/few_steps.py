@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kdgen.diffusion.prediction import Timesteps, append_dims
-from kdgen.diffusion.schedules import alphas_cumprod, cosine_betas, linear_betas
+from kdgen.diffusion.schedules import alphas_cumprod, cosine_betas, karras_sigmas, linear_betas
 from kdgen.types import Net, UserError, text
 from kdgen.utils.conditions import call, check_reads
 
@@ -24,9 +24,19 @@ FewSampler = Literal["consistency", "euler", "average"]
 ImageSampler = Literal["consistency", "euler"]
 """Those of a student that denoises, whose every answer is an image."""
 
-Table = Literal["linear", "cosine"]
-"""A table of 1000 noise levels, as ``beta_schedule`` of a net says: DDPM's, or Nichol & Dhariwal's."""
+Table = Literal["linear", "cosine", "karras"]
+"""A table of 1000 noise levels: DDPM's or Nichol & Dhariwal's, as ``beta_schedule`` of a net says, or EDM's, up to 80.
 
+The last suits nets that EDM preconditions, and consistency models.
+"""
+
+NUM_TIMESTEPS = 1000
+
+_MAKERS: dict[str, Callable[[], Tensor]] = {
+    "linear": lambda: alphas_cumprod(linear_betas(NUM_TIMESTEPS)),
+    "cosine": lambda: alphas_cumprod(cosine_betas(NUM_TIMESTEPS)),
+    "karras": lambda: 1 / (1 + karras_sigmas(NUM_TIMESTEPS)[:-1].flip(0).square()),
+}
 _TABLES: dict[str, Timesteps] = {}
 
 
@@ -65,7 +75,7 @@ def timesteps_of(table: Table | Timesteps) -> Timesteps:
         raise UserError(text("no_noise_table", "a table of noise levels is one of {names:, }, not {table}",
                              names=[*get_args(Table)], table=repr(table)))  # fmt: skip
     if table not in _TABLES:
-        _TABLES[table] = Timesteps(alphas_cumprod(linear_betas() if table == "linear" else cosine_betas()))
+        _TABLES[table] = Timesteps(_MAKERS[table]())
     return _TABLES[table]
 
 

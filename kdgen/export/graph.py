@@ -3,7 +3,7 @@
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -119,16 +119,21 @@ def program(net: Net, example: Batch, called: Signature) -> tuple[ExportedProgra
     """
     fixed = called.fixed_at(*example.x.shape[-2:])
     signatures = [called, fixed] if called.free else [fixed]
-    free: list[tuple[Any, bool]] = [(Dim("batch", min=1), False), (Dim.AUTO, False), (Dim.AUTO, True)]
+    several = Dim("batch", min=1)
+    free: list[tuple[Any, dict[str, bool]]] = [(several, {}), (Dim.AUTO, {}), (Dim.AUTO, {"strict": True})]
+    ways = [*product(signatures, free), (fixed, (several, {"plain": True})), *((one, (None, {})) for one in signatures)]
     failure: str = ""
-    for one, (batch, strict) in [*product(signatures, free), *((one, (None, False)) for one in signatures)]:
+    for one, (batch, how) in ways:
         try:
-            made = _traced(net, example, one, batch, strict=strict)
+            made = _traced(net, example, one, batch, **how)
             least, most = _batches(made)
         except Exception as error:  # tracing runs all of a foreign net's code, and raises whatever that does
             failure = error_line(error)
             continue
         if batch is not None and least == most:  # as code that asks for len(x) burns it in
+            continue
+        if batch is not None and least <= 1 and not _takes_one(made, example, one):
+            failure = text("traced_for_several", "what torch makes of it takes no batch of 1")
             continue
         if one.free and not _holds(made, net, example, one, count=1 if batch is None else min(3, most or 3)):
             failure = text("traced_otherwise", "what torch makes of it gives something else at other sizes")
@@ -140,8 +145,14 @@ def program(net: Net, example: Batch, called: Signature) -> tuple[ExportedProgra
                          "sizes or values", error=failure))  # fmt: skip
 
 
-def _traced(net: Net, example: Batch, called: Signature, batch: Any, *, strict: bool) -> ExportedProgram:
-    """The program with such a batch, None for a fixed one of 1; ``strict`` reads the code rather than running it."""
+def _traced(
+    net: Net, example: Batch, called: Signature, batch: Any, *, strict: bool = False, plain: bool = False
+) -> ExportedProgram:
+    """The program with such a batch, None for a fixed one of 1.
+
+    ``strict`` reads the code rather than running it; ``plain`` is as torch does by default: what the code compares of
+    sizes is settled in tracing, by those of the example, and not left for the program to find out.
+    """
     free: dict[int, Any] = {} if batch is None else {0: batch}
     dims = dict.fromkeys(called.conditions, free)
     if called.free and called.sizes is not None:
@@ -154,9 +165,20 @@ def _traced(net: Net, example: Batch, called: Signature, batch: Any, *, strict: 
     args = tuple(torch.cat([each[:1]] * count) for each in conditions(example, called.conditions))
     told = tuple(dims[name] for name in called.conditions)
     wrapped = Positional(net, called.conditions).eval()
-    with quiet(), torch.no_grad(), _size_oblivious():  # no size is told by the example's
+    with quiet(), torch.no_grad(), nullcontext() if plain else _size_oblivious():  # no size is the example's
         return torch.export.export(wrapped, args, dynamic_shapes=(free, *([told] if told else [])), strict=strict,
-                                   prefer_deferred_runtime_asserts_over_guards=True)  # fmt: skip
+                                   prefer_deferred_runtime_asserts_over_guards=not plain)  # fmt: skip
+
+
+@torch.no_grad()
+def _takes_one(made: ExportedProgram, example: Batch, called: Signature) -> bool:
+    """Whether a program that was traced with two images takes one of the same size."""
+    x, *told = (each[:1] for each in conditions(example, called.conditions))
+    try:
+        made.module()(x, *told)
+    except Exception:  # a comparison of sizes that was left for the program to find out
+        return False
+    return True
 
 
 @torch.no_grad()

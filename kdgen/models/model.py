@@ -21,6 +21,7 @@ from kdgen.models.drawing import draw_by_name
 from kdgen.models.loading import load_net
 from kdgen.models.nets.fold import folded
 from kdgen.models.parts import Drawn
+from kdgen.models.resolution import Sizable, draw_as_told, drawing_at
 from kdgen.models.task_arguments import check_settled, settled_by, task_class, task_name
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
@@ -53,6 +54,7 @@ class Model(nn.Module):
         self.name = name
         self.channels = channels
         self.task = dict(task or {})
+        draw_as_told(net, self.task)
         self.use = use
         self.home: Path | None = None
 
@@ -126,6 +128,7 @@ class Model(nn.Module):
         label: int | Sequence[int] | None = None,
         prompt: str | Sequence[str] | None = None,
         guidance: float | None = None,
+        resolution: int | None = None,
         progress: Drawn | None = None,
     ) -> Tensor:
         """Draw images, as many at once as fit into memory.
@@ -142,6 +145,7 @@ class Model(nn.Module):
                 not given those that the model says it was taught with.
             guidance: how far a pipeline goes from nothing towards what it is told, and past it; 1 is no further, and by
                 default it is what the model says that it was taught to be drawn with, or else the pipeline's own.
+            resolution: height and width of a pipeline's pictures in pixels; by default what it was made for.
             progress: told, as it goes on, how many are drawn and of how many.
 
         Returns:
@@ -149,10 +153,13 @@ class Model(nn.Module):
 
         Raises:
             UserError: for a model that makes no images of its own, a label that it does not know, a model of words
-                without a prompt, a prompt or guidance to another model, and images that are not finite.
+                without a prompt, a prompt, guidance or a resolution to another model, a resolution that a pipeline does
+                not draw, and images that are not finite.
         """
-        images = draw_by_name(self.net, self.name, self.channels, self.task, num_images, seed=seed, num_steps=num_steps,
-                              label=label, prompt=prompt, guidance=guidance, progress=progress)  # fmt: skip
+        with drawing_at(self.net, self.name, resolution):
+            images = draw_by_name(self.net, self.name, self.channels, self.task, num_images, seed=seed,
+                                  num_steps=num_steps, label=label, prompt=prompt, guidance=guidance,
+                                  progress=progress)  # fmt: skip
         self._check_finite(images)
         return images
 
@@ -165,11 +172,12 @@ class Model(nn.Module):
         label: int | Sequence[int] | None = None,
         prompt: str | Sequence[str] | None = None,
         guidance: float | None = None,
+        resolution: int | None = None,
         progress: Drawn | None = None,
     ) -> list[Image.Image]:
         """Draw images as PIL images; see ``draw``."""
         return to_pictures(self.draw(num_images, seed=seed, num_steps=num_steps, label=label, prompt=prompt,
-                                     guidance=guidance, progress=progress))  # fmt: skip
+                                     guidance=guidance, resolution=resolution, progress=progress))  # fmt: skip
 
     def _check_finite(self, images: Tensor) -> None:
         if not images.isfinite().all():
@@ -272,5 +280,7 @@ def build_net(use: Spec, channels: int, task: Mapping[str, Any] | None = None) -
     fitting = registry.accepted("net", use.name, {key: settled[key] for key in known})
     use = Spec(name=use.name, args={**fitting, **use.args})
     made, spelled = registry.build("net", use), registry.spelled_out("net", use)
-    check_settled(spelled, settled, by_size=task_class(task or {}).draws == "noise")
+    by_size = task_class(task or {}).draws == "noise" and not isinstance(made, Sizable)
+    check_settled(spelled, settled, by_size=by_size)
+    draw_as_told(made, task or {})
     return made, spelled

@@ -17,6 +17,7 @@ from kdgen import registry
 from kdgen.metrics import cost
 from kdgen.models.input_shape import Shaped
 from kdgen.models.model import Model
+from kdgen.models.resolution import Sizable, draw_as_told
 from kdgen.models.scaling import Args, Shapes, families, family_of, scales
 from kdgen.models.task_arguments import task_class
 from kdgen.models.tiling import whole
@@ -87,6 +88,7 @@ class Search:
         self.teacher, self.example = teacher.name, task.example()
         # of one call: a teacher that draws in more calls than its student allows each of these more
         calls = task.teacher_calls / task.calls
+        draw_as_told(teacher.net, task.describe())
         self.allowed = cost.macs(teacher.net, self.example.x, self.example.cond) * calls
         if not self.allowed:
             raise UserError(text("macs_not_known", "what a call of {name} costs cannot be counted, so that no student "
@@ -155,6 +157,8 @@ def _measured(use: Spec, example: Batch, allowed: float, devices: Sequence[torch
             with device:
                 net: Net = registry.build("net", use)
             shown = example.to(device)
+            if isinstance(net, Sizable):
+                net.draw_at(shown.x.shape[-1])
             if not (isinstance(net, Shaped) and net.input_shape and net.input_shape.takes(*shown.x.shape[-2:])):
                 with evaluating(net):
                     call(net, shown.x, shown.cond)  # as it is: nothing is continued or cut to a size that it takes

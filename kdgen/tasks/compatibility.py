@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdgen import registry
 from kdgen.models.input_shape import InputShape, Shaped, error_line, input_shape, mirrored
+from kdgen.models.resolution import draw_as_told
 from kdgen.models.task_arguments import task_class
 from kdgen.registry import Spec
 from kdgen.tasks import Autoencode, Encode
@@ -68,6 +69,7 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
     shown = {batch.x.shape: batch for batch in batches}.values()
     only_teacher_knows: dict[torch.Size, tuple[str, torch.Size]] = {}
     for party in parties:
+        draw_as_told(party.net, task.describe())
         kind = party.made_for.get("name")
         if kind and not are_alike(str(kind), use.name):
             raise UserError(text("made_for_another", "{called} was made to {kind}, and the task is {task}: {remedy}",

@@ -39,7 +39,7 @@ class FewSteps(DrawnInFewSteps):
         size: height and width of the images in pixels.
         sampler: how the student draws: ``consistency``, ``euler`` or ``average``.
         steps: in how many steps; the first decides.
-        table: of noise levels: ``linear`` or ``cosine``, as the student's ``beta_schedule``.
+        table: of noise levels: ``linear`` or ``cosine``, as the student's ``beta_schedule``, or EDM's, ``karras``.
         first: share of each batch at the highest level.
         coupled: noise images of ``rollouts`` with the noise they were made of.
         mean, std: of the logarithm of sigma, in units of images in [-1, 1]; levels above the highest are cut.
@@ -47,7 +47,9 @@ class FewSteps(DrawnInFewSteps):
         weight: ``edm``, or ``none`` for the plain squared error.
         data: whether to measure against the images as well as against the teacher.
         num_images: how many images a net is measured on.
-        num_steps: of Heun's method, by which the teacher draws.
+        num_steps: in which the teacher draws.
+        teacher_sampler: how the teacher draws: ``heun``, or ``student`` for one of few steps itself, which draws as its
+            students do.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
         num_classes: of a class-conditional net, see ``diffuse``.
         guidance: of a class-conditional teacher, a scale or a mapping, see ``kdgen.diffusion.GuidanceSpec``; its
@@ -80,6 +82,7 @@ class FewSteps(DrawnInFewSteps):
         features: str = "features32",
         num_classes: CountOrZero | None = None,
         guidance: HowGuided = None,
+        teacher_sampler: Literal["heun", "student"] = "heun",
     ) -> None:
         own = _guided_source(images, guidance_of(guidance))
         super().__init__(own, channels, size, mean, std, sigma_data, weight, data, num_images, num_steps, features,
@@ -92,6 +95,9 @@ class FewSteps(DrawnInFewSteps):
         self.first, self.coupled = first, coupled
         self.highest = timesteps_of(table).sigma_max
         self.calls = self.steps[0] * self.calls_a_step
+        self.teacher_sampler = teacher_sampler
+        if teacher_sampler == "student":
+            self.teacher_calls = num_steps * self.calls_a_step
 
     def describe(self) -> dict[str, Any]:
         """Name, size and channels of the images, sampler, its table, and the steps to draw in."""
@@ -120,6 +126,15 @@ class FewSteps(DrawnInFewSteps):
         shape, sigmas = (self.channels, self.size, self.size), few_levels(net, num_steps, self.table)
         own, told = self.as_drawn(net), self.told_in_turn()
         return draw_few(own, shape, num_images, seed, sigmas, self.sampler_of(net), told).clamp(-1, 1)
+
+    def draw_teacher(self, net: Net, *, num_images: int, seed: int = 0) -> Tensor:
+        """Images of the teacher from noise, in many steps or in its own few."""
+        if self.teacher_sampler == "student":
+            return self.draw_in(net, self.num_steps, num_images=num_images, seed=seed)
+        return super().draw_teacher(net, num_images=num_images, seed=seed)
+
+    def _told(self) -> Sequence[JsonValue]:
+        return [*super()._told(), *([self.sampler] if self.teacher_sampler == "student" else [])]
 
     def _few(self) -> Sequence[JsonValue]:
         return [self.sampler, str(self.table)]

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from itertools import count
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -16,7 +16,7 @@ from kdgen.data import derive, generator, shuffled
 from kdgen.data.source import ImageSource
 from kdgen.diffusion import HowGuided
 from kdgen.diffusion.few_steps import FewSampler
-from kdgen.metrics.recognition import r_precision
+from kdgen.metrics.recognition import Judge
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.drawing import captions_of
 from kdgen.models.model import load
@@ -67,6 +67,8 @@ class LatentDiffusion(Diffuse):
         drop: of these, the share of a batch that is told the empty prompt, so that what is trained can be guided.
         recognise: a classifier whose classes are words, as the bundled ``emoji-words``, which tells how often pictures
             show what was asked for: ``r_precision``.
+        resolution: height and width in pixels of what is drawn, as ``height`` and ``width`` of diffusers' pipelines; by
+            default those at which the pipeline draws by itself.
 
     Raises:
         UserError: for a model that is no pipeline of latents, prompts that are missing or too many, or another argument
@@ -96,6 +98,7 @@ class LatentDiffusion(Diffuse):
         images: ImageSource | None = None,
         drop: Share = 0.1,
         recognise: ModelReference | None = None,
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(None, 3, picture, mean, std, sigma_data, weight, False, num_images, num_steps, features,
                          guidance=guidance)  # fmt: skip
@@ -105,13 +108,12 @@ class LatentDiffusion(Diffuse):
                                  "or the id of a pipeline that does, Stable Diffusion's, say",
                                  name=self.opened.name))  # fmt: skip
         self.pipeline: LatentModel = self.opened.net.to(pick_device("auto")).eval()
+        self.resolution = resolution
+        if resolution is not None:
+            self.pipeline.draw_at(self.pipeline.size_for(resolution))
         self.latent = (self.pipeline.latent_channels, self.pipeline.size, self.pipeline.size)
         self.shown = None if images is None else CaptionedLatents(images, self.pipeline, self._identity)
-        self.drop, self.judge = drop, None if recognise is None else load(recognise).eval()
-        if self.judge is not None and not self.judge.task.get("words"):
-            raise UserError(text("judge_without_words", "{name} says no words: recognise is for a classifier that "
-                                 "does, emoji-words or one of yours whose task lists its words",
-                                 name=self.judge.name))  # fmt: skip
+        self.drop, self.judge = drop, None if recognise is None else Judge(recognise)
         if self.shown is not None:
             self.source = self.images = self.shown.source
             prompts, num_latents = prompts or self.shown.prompts, len(self.shown.row)
@@ -146,7 +148,7 @@ class LatentDiffusion(Diffuse):
         return self._read(self.prompts) if self.prompts else {"label": torch.arange(int(self.null["label"]))}
 
     def _read(self, prompts: list[str]) -> Mapping[str, Tensor]:
-        key = short_hash(json.dumps([1, self._identity, str(self.opened.home), prompts]))
+        key = short_hash(json.dumps([1, self._identity, str(self.opened.home), prompts, *self._sized.values()]))
         names = sorted(self.pipeline.conditions - {"sigma"})
         made: dict[str, Tensor] = {}
 
@@ -175,7 +177,7 @@ class LatentDiffusion(Diffuse):
         """
         how, words = self.guidance, {"prompts": self.prompts[:SAID]} if self.prompts else {}
         scale = how.usual if how is not None and (how.ranges or not how.distilled) else 1.0
-        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": scale, **words}
+        return {**self.pipeline.describe(), "num_steps": self.num_steps, "guidance": scale, **words, **self._sized}
 
     def fingerprint(self) -> str:
         """A hash of the noise levels, the weights, the pipeline and what it is told."""
@@ -202,8 +204,14 @@ class LatentDiffusion(Diffuse):
         return torch.from_numpy(kept_array(path, make, lambda kept: kept.shape == (self.num_latents, *self.latent)))
 
     @property
+    def _sized(self) -> dict[str, int]:
+        """The size of what is drawn, where it is not the pipeline's own."""
+        return {} if self.resolution is None else {"resolution": self.resolution}
+
+    @property
     def _how(self) -> list[JsonValue]:
-        return [self.num_steps, None if self.guidance is None else self.guidance.model_dump(mode="json")]
+        how = None if self.guidance is None else self.guidance.model_dump(mode="json")
+        return [self.num_steps, how, *self._sized.values()]
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches: ``y`` latents, ``x`` the same under noise, ``cond`` the level ``sigma`` and what is told."""
@@ -244,13 +252,11 @@ class LatentDiffusion(Diffuse):
         """The prompts or classes of the first images, in turn."""
         return captions_of(self.pipeline, {**self.pipeline.describe(), "prompts": self.prompts}, num_images)
 
-    @torch.no_grad()
     def recognised(self, drawn: Tensor) -> Metrics:
         """R-precision of the words that pictures were asked for, see ``kdgen.metrics.recognition``."""
         if self.judge is None or not self.prompts:
             return {}
-        prompts = [self.prompts[number % len(self.prompts)] for number in range(len(drawn))]
-        return {"r_precision": r_precision(self.judge.net(drawn), self.judge.task["words"], prompts)}
+        return {"r_precision": self.judge.r_precision(drawn, [*islice(cycle(self.prompts), len(drawn))])}
 
     def _drawn(self, net: Net, num_images: int, seed: int) -> Tensor:
         return self._drawn_at(self.pipeline.levels(self.num_steps), "euler", net, num_images, seed)

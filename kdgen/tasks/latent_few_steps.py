@@ -40,6 +40,7 @@ class LatentFewSteps(DrawnInFewSteps, LatentDiffusion):
         weight: ``edm``, or ``none`` for the plain squared error.
         picture: height and width in pixels at which pictures are compared.
         num_images: how many pictures a net is measured on.
+        resolution: height and width in pixels of what is drawn, see ``latent_diffusion``.
         features: extractor of the features whose distributions are compared, ``features32`` or ``inception``.
         recognise: a classifier whose classes are words, see ``latent_diffusion``.
 
@@ -67,9 +68,10 @@ class LatentFewSteps(DrawnInFewSteps, LatentDiffusion):
         num_images: Count = 256,
         features: str = "features32",
         recognise: ModelReference | None = None,
+        resolution: Count | None = None,
     ) -> None:
         super().__init__(model, prompts, num_latents, num_steps, guidance, mean, std, sigma_data, weight, picture,
-                         num_images, features, recognise=recognise)  # fmt: skip
+                         num_images, features, recognise=recognise, resolution=resolution)  # fmt: skip
         self.sampler, self.steps, self.first = sampler, tuple(steps), first
         table = self.pipeline.timesteps
         self.highest = self.pipeline.levels(1)[0].item() if table is None else table.sigma_max

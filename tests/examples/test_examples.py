@@ -91,7 +91,7 @@ def test_a_recipe_runs_from_published_weights(path: Path, weights: Path, tmp_pat
 def test_the_page_names_every_recipe_and_shows_its_pictures() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert {path.stem for path in RECIPES} == SAVED.keys()
-    assert {path.stem for path in DECLARED} == {*UPSCALERS, *RESTORERS}
+    assert {path.stem for path in DECLARED} == {*UPSCALERS, *RESTORERS, "edm2"}
     for path in RECIPES:
         assert f"examples/{path.stem}.json" in page
     for path in DECLARED:

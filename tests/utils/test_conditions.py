@@ -57,6 +57,8 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("unet2d", TINY, IMAGE, {"sigma"}),
     ("unet2d", {**TINY, "num_class_embeds": 3}, IMAGE, {"sigma", "label"}),
     ("unet2d", {**TINY, "until": True}, IMAGE, {"sigma", "until"}),
+    ("consistency_model", {**TINY, "num_class_embeds": 3}, IMAGE, {"sigma", "label"}),
+    ("score_sde", TINY, (2, 3, 8, 8), {"sigma"}),
     ("compact", {"channels": 1, "width": 4, "depth": 1, "scale": 2}, IMAGE, set()),
     ("kuwahara", {"channels": 1, "radius": 2, "passes": 1}, IMAGE, set()),
     ("edsr", {"channels": 1, "width": 4, "blocks": 1, "scale": 2}, IMAGE, set()),

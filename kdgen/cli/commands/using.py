@@ -41,6 +41,9 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option(min=0, help="How far a pipeline goes towards what it is told; 1 is no further.")
     ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Height and width in pixels of what a pipeline of latents draws.")
+    ] = None,
     code: Code = None,
 ) -> None:
     """Draw images with a generator or a diffusion model."""
@@ -55,7 +58,7 @@ def generate(
     with Progress(console=stderr, disable=not stderr.is_terminal) as bars:
         bar = bars.add_task("drawing", total=num_images)
         pictures = loaded.generate(num_images, seed=seed, num_steps=num_steps, label=label or None,
-                                   prompt=prompt or None, guidance=guidance,
+                                   prompt=prompt or None, guidance=guidance, resolution=resolution,
                                    progress=lambda done, of: bars.update(bar, completed=done))  # fmt: skip
     if target.suffix:
         target.parent.mkdir(parents=True, exist_ok=True)

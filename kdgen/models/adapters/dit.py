@@ -29,6 +29,7 @@ class Dit(LatentModel):
     inseparable = "DiTTransformer2DModel"
     usual_told = "[0]"
     opens_lora = False
+    one_size = True
 
     def __init__(self, model: Any, scheduler: Any, pipeline: str) -> None:
         super().__init__(model, scheduler, pipeline)

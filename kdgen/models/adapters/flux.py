@@ -25,6 +25,7 @@ class Flux(LatentModel):
     inseparable = "FluxTransformer2DModel"
     predicts_flow = falls_evenly = True
     patch = 2
+    pixels = 1
     blocks = ("transformer_blocks", "single_transformer_blocks")
     text_parts = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
     encoded = ("words", "pooled", "")
@@ -34,8 +35,8 @@ class Flux(LatentModel):
         super().__init__(model, scheduler, pipeline)
 
     def further(self) -> dict[str, Any]:
-        """The size that it was told."""
-        return {"size": self.side}
+        """The size at which it draws."""
+        return {"size": self.size}
 
     def latents(self) -> tuple[int, int]:
         """A quarter of the channels of what is packed, and the size that it was told."""

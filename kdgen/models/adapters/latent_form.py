@@ -11,15 +11,14 @@ from torch import Tensor, nn
 
 from kdgen.diffusion.prediction import Prediction, Timesteps, append_dims, flow_sigma, flow_time, scale_in, to_denoised
 from kdgen.models.adapters.adapter import INDEX, check_class, part_folder
-from kdgen.models.adapters.block_net import BlockNet
-from kdgen.models.adapters.edm import EDM_SCHEDULERS, Preconditioning
+from kdgen.models.adapters.edm import EDM_SCHEDULERS, ScheduledPreconditioning
 from kdgen.models.adapters.latent_schedulers import check_scheduler, flow_levels, known_schedulers
+from kdgen.models.adapters.latent_size import LatentSize
 from kdgen.models.adapters.pipeline_parts import check_parts, copy_parts, parts_of
 from kdgen.models.adapters.pretrained import construct, portable, public, read_json, write
 from kdgen.models.adapters.schedulers import construct_scheduler, timesteps_of
 from kdgen.models.adapters.unet2d_config import PREDICTIONS
 from kdgen.models.adapters.units import inherit_units
-from kdgen.models.input_shape import InputShape
 from kdgen.models.task_arguments import task_having
 from kdgen.registry import Spec
 from kdgen.types import UserError, text
@@ -29,13 +28,20 @@ from kdgen.utils.convert import write_text
 USAGE = """from diffusers import {pipeline}
 
 pipeline = {pipeline}.from_pretrained("{repo}")
-pipeline({told}{steps}).images[0].save("image.png")"""
+pipeline({told}{more}).images[0].save("image.png")"""
 
 FROM_NOISE = 0.9
 """The share of the timesteps at which one that draws in few has to begin."""
 
 
-class LatentForm(BlockNet):
+def told_in_lines(task: Mapping[str, Any]) -> str:
+    """What a pipeline is told of the size and the steps of a task, as code behind its first argument."""
+    steps, pixels = next(iter(task.get("steps", ())), None), task.get("resolution")
+    size = f", height={pixels}, width={pixels}" if pixels else ""
+    return size + (f", num_inference_steps={steps}" if steps else "")
+
+
+class LatentForm(LatentSize):
     """A net of latents around a model of diffusers, in one internal form: ``x = y + sigma * n``, the answer is ``y``.
 
     A family says how its model is called, in ``predicted``, and what it is told, in ``shapes``.
@@ -45,12 +51,9 @@ class LatentForm(BlockNet):
         scheduler: diffusers' scheduler, which says the noise level of each timestep.
         pipeline: the class of the pipeline that it is a part of.
         latent_channels: channels Z of its latents.
-        size: height and width of its latents.
         falls_evenly: whether its pipeline has the times of a flow fall evenly before they are moved.
-        patch: side of the squares of latents that its model looks at, where its configuration says another.
         usual_told: what its pipeline is told first, as code.
         opens_lora: whether its pipeline has ``load_lora_weights``.
-        input_shape: that size alone, at which it is taught, though its model may take others.
         timesteps: the table of noise levels; None of a flow, whose time says them, and of one that EDM preconditions.
         edm: how it is preconditioned, by a scheduler of EDM alone.
         num_classes: of a model that is told a class, else None.
@@ -58,10 +61,8 @@ class LatentForm(BlockNet):
         conditions: what it reads: ``sigma`` and the names of ``shapes``.
     """
 
-    inseparable: ClassVar[str]
     predicts_flow: ClassVar[bool] = False
     falls_evenly: ClassVar[bool] = False
-    patch: ClassVar[int | None] = None
     usual_told: ClassVar[str] = '"a red heart"'
     opens_lora: ClassVar[bool] = True
     channels = 3
@@ -73,7 +74,7 @@ class LatentForm(BlockNet):
         self.scheduler, self.pipeline = scheduler, pipeline
         self.folder: Path | None = None
         self.latent_channels, self.size = self.latents()
-        self.edm = Preconditioning(scheduler) if type(scheduler).__name__ in EDM_SCHEDULERS else None
+        self.edm = ScheduledPreconditioning(scheduler) if type(scheduler).__name__ in EDM_SCHEDULERS else None
         self.timesteps: Timesteps | None = None if self.predicts_flow or self.edm else timesteps_of(scheduler)
         self.conditions = frozenset({"sigma", *self.shapes()})
         outputs = model.config.out_channels
@@ -85,12 +86,7 @@ class LatentForm(BlockNet):
             raise UserError(text("latent_model_square", "a {name} draws square pictures here: give its configuration "
                                  "a sample_size of one number, not {size}", name=self.inseparable,
                                  size=str(self.size)))  # fmt: skip
-        self.input_shape = InputShape(fixed=(self.size, self.size))
-
-    @property
-    def model(self) -> Any:
-        """The model of diffusers."""
-        return self.get_submodule(self.part)
+        self.draw_at(self.size)
 
     @property
     def predicts(self) -> Prediction:
@@ -188,7 +184,7 @@ class LatentForm(BlockNet):
 
     def _num_tokens(self) -> int:
         """Squares of its latents that its model looks at, by whose number the levels of some flows are moved."""
-        return (self.size // (self.patch or int(self.model.config.patch_size))) ** 2
+        return (self.size // self.squares()) ** 2
 
     def check_steps(self, num_steps: int) -> None:
         """Refuse a number of steps that its scheduler does not take. Raises UserError."""
@@ -236,9 +232,7 @@ class LatentForm(BlockNet):
     @classmethod
     def usage(cls, repo: str, use: Spec, task: Mapping[str, Any]) -> str:
         """Lines that draw an image by plain diffusers."""
-        steps = next(iter(task.get("steps", ())), None)
-        return USAGE.format(repo=repo, pipeline=use.args["pipeline"], told=cls.usual_told,
-                            steps=f", num_inference_steps={steps}" if steps else "")  # fmt: skip
+        return USAGE.format(repo=repo, pipeline=use.args["pipeline"], told=cls.usual_told, more=told_in_lines(task))
 
     def sampled_module(self) -> nn.Module:
         """The model of diffusers, which its pipeline calls."""

@@ -194,8 +194,12 @@ class LatentModel(LatentForm):
 
     def picture_size(self) -> int:
         """Height and width in pixels of what it draws. Raises UserError for a pipeline without an autoencoder."""
+        return self.size * self.reduction_of_folder()
+
+    def reduction_of_folder(self) -> int:
+        """How many times higher and wider its pictures are than its latents, by the autoencoder of its folder."""
         with self._whole(("vae",)) as pipe:
-            return self.size * self.reduction(pipe)
+            return self.reduction(pipe)
 
     def reduction(self, pipe: Any) -> int:
         """How many times higher and wider its pictures are than its latents."""

@@ -15,6 +15,7 @@ from safetensors.torch import save as serialize
 from torch import nn
 
 from kdgen import registry
+from kdgen.models.adapters.latent_form import told_in_lines
 from kdgen.models.adapters.latent_model import LatentModel
 from kdgen.models.adapters.latent_schedulers import check_scheduler
 from kdgen.models.adapters.lora_base import lent, no_pipeline, opened
@@ -39,7 +40,7 @@ USAGE = """from diffusers import {imports}
 {also}
 pipeline = {pipeline}.from_pretrained({model})
 {load}
-pipeline({told}{steps}).images[0].save("image.png")"""
+pipeline({told}{more}).images[0].save("image.png")"""
 
 
 class Lora(LatentModel):
@@ -157,11 +158,10 @@ class Lora(LatentModel):
             load = f'{inner} = PeftModel.from_pretrained({inner}, "{repo}").merge_and_unload()'
         if scheduler := (args.get("scheduler") or {}).get("_class_name"):
             load += f'\npipeline.scheduler = {scheduler}.from_pretrained("{repo}", subfolder="scheduler")'
-        steps = next(iter(task.get("steps", ())), None)
         return USAGE.format(
             imports=", ".join(sorted(filter(None, [pipeline, scheduler]))), also=also, pipeline=pipeline,
             model=f'"{name}", revision="{revision}"' if revision else f'"{name}"', load=load, told=family.usual_told,
-            steps=f", num_inference_steps={steps}" if steps else "",
+            more=told_in_lines(task),
         )  # fmt: skip
 
     def extra_repr(self) -> str:

@@ -36,6 +36,7 @@ def pipeline_images(
     *,
     seed: int,
     num_steps: int,
+    together: int | None = None,
     progress: Drawn | None = None,
 ) -> Tensor:
     """Draw images with a pipeline around a ``UNet2DModel`` in evaluation mode.
@@ -50,6 +51,7 @@ def pipeline_images(
         num_images: N.
         seed: of all.
         num_steps: of the scheduler.
+        together: how many at once at most; by default as many as fit.
         progress: told how many are drawn, and of how many.
 
     Returns:
@@ -63,12 +65,13 @@ def pipeline_images(
         generators = [torch.Generator().manual_seed(each) for each in seeds[begin:end]]
         handle = pipe.unet.register_forward_pre_hook(hook(begin, end), with_kwargs=True)
         try:
-            images = pipe(end - begin, generator=generators, num_inference_steps=num_steps, output_type="np").images
+            with torch.random.fork_rng([]):  # some draw without the generators what the hook replaces
+                images = pipe(end - begin, generator=generators, num_inference_steps=num_steps, output_type="np").images
         finally:
             handle.remove()
         return torch.from_numpy(images).movedim(-1, 1).contiguous() * 2 - 1
 
-    return torch.cat(list(in_parts(num_images, at_once(height * width), make, progress)))
+    return torch.cat(list(in_parts(num_images, together or at_once(height * width), make, progress)))
 
 
 def image_seeds(seed: int, num_images: int) -> list[int]:

@@ -20,6 +20,7 @@ class Sana(LatentModel):
     part = "transformer"
     inseparable = "SanaTransformer2DModel"
     predicts_flow = True
+    pixels = 32
     text_parts = ("tokenizer", "text_encoder")
     encoded = ("words", "words_mask", "-words", "-words_mask")
     options: ClassVar[Mapping[str, Any]] = {"use_resolution_binning": False}

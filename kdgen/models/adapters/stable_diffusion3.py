@@ -19,8 +19,13 @@ class StableDiffusion3(LatentModel):
     part = "transformer"
     inseparable = "SD3Transformer2DModel"
     predicts_flow = True
+    pixels = 1
     text_parts = ("tokenizer", "text_encoder", "tokenizer_2", "text_encoder_2")
     encoded = ("words", "-words", "pooled", "-pooled")
+
+    def largest(self) -> int:
+        """As many squares as it has places for."""
+        return int(self.model.config.pos_embed_max_size) * self.squares()
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """77 words as CLIP and 256 as T5 reads them, and what is pooled of them."""
