@@ -47,8 +47,8 @@ class Judge:
         self.model = load(model).eval()
         self.words: Sequence[str] = self.model.task.get("words") or ()
         if not self.words:
-            raise UserError(text("judge_without_words", "{name} says no words: recognise is for a classifier that does, "
-                                 "emoji-words or one of yours whose task lists its words",
+            raise UserError(text("judge_without_words", "{name} says no words: recognise is for a classifier that "
+                                 "does, emoji-words or one of yours whose task lists its words",
                                  name=self.model.name))  # fmt: skip
 
     @torch.no_grad()
