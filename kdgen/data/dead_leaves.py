@@ -5,7 +5,6 @@ model", IJCV 41, 2001: opaque leaves fall one on another at uniform places, with
 r^-3, which makes the images look the same at every scale.
 """
 
-import functools
 import hashlib
 import math
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ CHUNK = 2**18
 KEPT = 4
 """Draws of at most ``SMALL`` numbers that are kept: a run asks for its first images several times as it begins."""
 SMALL = 2**22
+kept: dict[tuple[object, ...], Tensor] = {}
+"""Them, for all sources of the same arguments: by these and what was asked for."""
 
 
 @register("images")
@@ -58,10 +59,15 @@ class DeadLeaves:
 
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Patches ``(count, channels, size, size)`` float32 in [-1, 1], a pure function of the arguments."""
-        asked = (count, size, channels, seed)
-        if count * channels * size**2 > SMALL:
-            return self._drawn(*asked)
-        return kept(type(self), tuple(vars(self).items()), *asked).clone()
+        asked = (type(self), repr(vars(self)), count, size, channels, seed)
+        if (patches := kept.get(asked)) is None:
+            patches = self._drawn(count, size, channels, seed)
+            if patches.numel() > SMALL:
+                return patches
+            kept[asked] = patches
+            if len(kept) > KEPT:
+                kept.pop(next(iter(kept)), None)
+        return patches.clone()
 
     def _drawn(self, count: int, size: int, channels: int, seed: int) -> Tensor:
         per_side = max(CANVAS // size, 1)
@@ -125,12 +131,6 @@ class DeadLeaves:
     def _textures(self, extent: int, random: Generator) -> Tensor:
         """Textures one after another, ``(num_textures * extent**2,)``: each leaf shows ``extent**2`` of them."""
         return torch.cat([cloud(extent, exponent, random).flatten() for exponent in (0.5, 1.2)])
-
-
-@functools.lru_cache(maxsize=KEPT)
-def kept(kind: type[DeadLeaves], arguments: tuple[tuple[str, float], ...], *asked: int) -> Tensor:
-    """Patches of a source of these arguments; nobody writes into them."""
-    return kind(**dict(arguments))._drawn(*asked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

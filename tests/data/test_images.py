@@ -75,7 +75,7 @@ def test_patches_are_a_pure_function_of_their_arguments(name, channels, pictures
     assert x.isfinite().all()
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(3)
-    dead_leaves.kept.cache_clear()
+    dead_leaves.kept.clear()
     again = SOURCES[name](pictures)
     again.patches(2, 8, channels=channels, seed=1)
     assert torch.equal(again.patches(7, 24, channels=channels, seed=2**63 - 1), x)
@@ -87,7 +87,7 @@ def test_patches_are_a_pure_function_of_their_arguments(name, channels, pictures
 def test_dead_leaves_are_painted_once_for_what_is_asked_twice(monkeypatch):
     painted, paint = [], dead_leaves.paint
     monkeypatch.setattr(dead_leaves, "paint", lambda *args: painted.append(1) or paint(*args))
-    dead_leaves.kept.cache_clear()
+    dead_leaves.kept.clear()
     source = DeadLeaves()
     first = source.patches(4, 32, channels=1, seed=0)
     source.patches(1, 32, channels=1, seed=1)

@@ -46,7 +46,8 @@ def begun(server, before):
 
 
 def violations(page):
-    """What axe, which the page has loaded, finds wrong with it: rules, and where they are broken."""
+    """What axe, which the page has loaded, finds wrong with it once no colour changes: rules, and where they are broken."""
+    page.wait_for_function("document.getAnimations().every(each => !(each instanceof CSSTransition))")
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return {each["id"]: [node["html"][:160] for node in each["nodes"][:4]] for each in found
             if each["impact"] in ("serious", "critical")}  # fmt: skip
