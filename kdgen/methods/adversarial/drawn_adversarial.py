@@ -27,7 +27,7 @@ class DrawnAdversarial(Method):
     Args:
         steps: calls that make an image.
         sampler: ``consistency`` or ``euler``.
-        table: of the student's noise levels, ``linear`` or ``cosine``.
+        table: of the student's noise levels, ``linear``, ``cosine`` or ``karras``.
         width: of the critic's first layer.
         loss: ``hinge`` or ``relativistic``.
         penalty: weight of the critic's squared gradient; ``relativistic`` wants about 1.

@@ -67,7 +67,7 @@ class LatentAdversarial(Method):
     Args:
         steps: calls that make an image.
         sampler: ``consistency`` or ``euler``.
-        table: of the student's noise levels, where no scheduler says them: ``linear`` or ``cosine``.
+        table: of the student's noise levels, where no scheduler says them: ``linear``, ``cosine`` or ``karras``.
         layers: how many layers are judged, at even distances to the last.
         width: of each critic.
         mean, std: of the logarithm of the noise level under which the teacher looks: high levels judge what is where,

@@ -26,7 +26,7 @@ class DistributionMatching(Scores):
 
     Args:
         steps: calls that make an image; those before the last are made as in use, by backward simulation.
-        table: of the student's noise levels, ``linear`` or ``cosine``.
+        table: of the student's noise levels, ``linear``, ``cosine`` or ``karras``.
         sampler: how the student draws, ``consistency`` or ``euler``.
         every: steps of the critic for one of the student, which rests in the others.
         critic: the net the fake score starts from, ``teacher`` or ``student``.

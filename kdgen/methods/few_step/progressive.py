@@ -28,7 +28,7 @@ class Progressive(Method):
 
     Args:
         steps: the student's; its teacher is taken to be good at twice as many.
-        table: of the noise levels, ``linear`` or ``cosine``.
+        table: of the noise levels, ``linear``, ``cosine`` or ``karras``.
 
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.

@@ -26,7 +26,7 @@ class RectifiedFlow(Method):
     Args:
         one_step: learn from the highest level alone.
         loss: of one step: ``l1``, ``l2``, ``charbonnier`` or ``huber``; reflow is always ``l2``.
-        table: the highest level is its last, ``linear`` or ``cosine``.
+        table: the highest level is its last, ``linear``, ``cosine`` or ``karras``.
 
     Raises:
         UserError: for arguments that do not fit; in ``attach`` where batches have no noise level or no clean images.

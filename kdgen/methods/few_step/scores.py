@@ -43,7 +43,7 @@ class Scores(Method):
     Args:
         method: its name, for messages.
         steps: calls that make an image.
-        table: of the student's noise levels, ``linear`` or ``cosine``.
+        table: of the student's noise levels, ``linear``, ``cosine`` or ``karras``.
         sampler: how the student draws, ``consistency`` or ``euler``.
         every: steps of the critic for one of the student.
         critic: whose copy it starts as, ``teacher`` or ``student``.
