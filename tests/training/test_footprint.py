@@ -54,15 +54,23 @@ def test_a_model_of_the_hub_is_counted_without_its_weights() -> None:
     assert isinstance(torch.nn.Linear(2, 2).weight.sum().item(), float), "modules have weights again"
 
 
+def test_of_a_student_in_slices_each_process_holds_its_share() -> None:
+    whole = footprint(recipe(batch_size=1), {})
+    slices = footprint(recipe(shard_student=True), {}, processes=2)
+    for part in ("student", "average", "gradients", "states"):
+        assert getattr(slices, part) == getattr(whole, part) // 2
+    assert whole.step < slices.step < whole.step + 3 * whole.student + whole.student // 100, "blocks put together"
+
+
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Memory]:
     """Memory in which a step takes 100 GiB, and every switch saves a third of what is left."""
     asked: list[Memory] = []
 
-    def count(recipe: Recipe, folders: Any, *, parts: int = 1) -> Footprint:
+    def count(recipe: Recipe, folders: Any, *, parts: int = 1, processes: int = 1) -> Footprint:
         asked.append(recipe.memory)
         switches = sum(value != default for (_, value), (_, default) in zip(recipe.memory, Memory(), strict=True))
-        step = int(100 * 2**30 * (2 / 3) ** (switches + (parts > 1)))
+        step = int(100 * 2**30 * (2 / 3) ** (switches + (parts > 1)) / processes)
         return Footprint(teacher=0, task=0, student=0, masters=0, average=0, terms=0, gradients=0, states=0, step=step)
 
     monkeypatch.setattr(fitting, "footprint", count)
@@ -95,3 +103,5 @@ def test_the_command_says_what_to_switch_on(counted: list[Memory], capsys: pytes
     assert call("plan", "sd3-vae-decoder", "--json") == 0
     assert json.loads(capsys.readouterr().out)["own"]["footprint"]["step"] == 100 * 2**30
     assert call("plan", "denoise", "--config", "nowhere") == 2
+    assert call("plan", "sd3-vae-decoder", "--processes", "2") == 0
+    assert "each of 2 GPUs of 80 GiB: fits as it is, 50.0 GiB" in " ".join(capsys.readouterr().out.split())
