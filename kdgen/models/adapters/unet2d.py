@@ -25,6 +25,7 @@ from kdgen.models.adapters.unet2d_config import (
 from kdgen.models.adapters.unet2d_form import Condition, Unet2dForm
 from kdgen.models.scaling import Family, scaled
 from kdgen.registry import register
+from kdgen.utils.conditions import check_conditions
 
 
 @register("adapter", handle=("UNet2DModel", *PIPELINES))
@@ -60,11 +61,24 @@ class Unet2d(Unet2dForm):
         """The denoised image ``(B, C, H, W)`` that its prediction stands for."""
         return to_denoised(PREDICTIONS[self.predicts], out, x, sigma)
 
-    def embedded(self, sigma: Tensor, label: Condition, until: Condition) -> dict[str, Any]:
-        """The class, or the timestep at which a step of average velocities ends."""
-        if self.until:
-            return {"class_labels": self.timesteps.timestep(torch.zeros_like(sigma) if until is None else until)}
-        return super().embedded(sigma, label, until)
+    def forward(
+        self, x: Tensor, *, sigma: Condition = None, label: Condition = None, until: Condition = None
+    ) -> Tensor:
+        """Denoise, see the base.
+
+        Args:
+            x: as there.
+            sigma: as there.
+            label: as there.
+            until: the noise level ``(B,)`` at which the step ends, at most ``sigma``, read by a net of average
+                velocities: the straight line to its answer leads to where the trajectory is at that level (Geng et al.
+                2025, arXiv 2505.13447, eq. 12). At 0, as where none is told, that is the end of the trajectory.
+        """
+        check_conditions(self, label=label, until=until)
+        if not self.until or sigma is None:
+            return super().forward(x, sigma=sigma, label=label)
+        end = torch.zeros_like(sigma) if until is None else until
+        return self.asked(x, sigma, {"class_labels": self.timesteps.timestep(end)})
 
     @classmethod
     def arguments(cls, folder: Path) -> dict[str, Any]:

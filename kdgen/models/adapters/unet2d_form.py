@@ -68,22 +68,13 @@ class Unet2dForm(Adapter):
         """The denoised image ``(B, C, H, W)`` that an answer of the model stands for."""
         raise NotImplementedError
 
-    def embedded(self, sigma: Tensor, label: Condition, until: Condition) -> dict[str, Any]:
-        """What else the model is called with, by argument: here the class of a class-conditional net."""
-        return {} if self.num_classes is None else {"class_labels": label}
-
-    def forward(
-        self, x: Tensor, *, sigma: Condition = None, label: Condition = None, until: Condition = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, *, sigma: Condition = None, label: Condition = None) -> Tensor:
         """Denoise.
 
         Args:
             x: ``y + sigma * n``, ``(B, C, H, W)``, of an image ``y`` in [-1, 1] and standard normal noise ``n``.
             sigma: the noise level ``(B,)`` in units of the image range.
             label: classes ``(B,)``, read by a class-conditional net.
-            until: the noise level ``(B,)`` at which the step ends, at most ``sigma``, read by a net of average
-                velocities: the straight line to its answer leads to where the trajectory is at that level (Geng et al.
-                2025, arXiv 2505.13447, eq. 12). At 0, as where none is told, that is the end of the trajectory.
 
         Returns:
             the estimate of ``y``, ``(B, C, H, W)``.
@@ -92,14 +83,18 @@ class Unet2dForm(Adapter):
             UserError: without ``sigma``, for a class-conditional net without ``label``, and where told what it does not
                 read.
         """
-        if sigma is None:
-            raise UserError(text("unet2d_sigma", "a unet2d is told the noise level: call it with sigma (B,)"))
         if self.num_classes is not None and label is None:
             raise UserError(text("unet2d_label", "this unet2d is told the class, one of {classes}: call it with "
                                  "label (B,)", classes=self.num_classes))  # fmt: skip
-        check_conditions(self, label=label, until=until)
+        check_conditions(self, label=label)
+        return self.asked(x, sigma, {} if label is None else {"class_labels": label})
+
+    def asked(self, x: Tensor, sigma: Condition, told: Mapping[str, Tensor]) -> Tensor:
+        """The estimate of ``y`` of a model that is called with what else it is told, by its arguments."""
+        if sigma is None:
+            raise UserError(text("unet2d_sigma", "a unet2d is told the noise level: call it with sigma (B,)"))
         z, t = self.shown(x, sigma)
-        return self.denoised(self.unet(z, t, **self.embedded(sigma, label, until)).sample, x, sigma)
+        return self.denoised(self.unet(z, t, **told).sample, x, sigma)
 
     @classmethod
     def arguments(cls, folder: Path) -> dict[str, Any]:
