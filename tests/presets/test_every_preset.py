@@ -26,12 +26,14 @@ def test_a_preset_is_data_and_all_that_it_names_can_be_built(name: str) -> None:
     for phase, link in links:
         with weightless(bundled()) if of_hub else nullcontext():
             assert any(True for _ in registry.build("net", link.student).parameters()), phase
+        taught = False
         for stage in link.stages:
             terms = [registry.build("method", use) for use in stage.methods]
             terms += [registry.build("objective", use) for use in stage.objectives]
+            taught |= bool(terms)
             least, largest = registry.build("ratio", stage.ratio).bounds()
             assert 0 <= least <= largest <= 1
-            assert terms or not recipe.teacher
+        assert taught or not recipe.teacher, "a stage may settle by the truth alone, but not all of them"
     assert set(recipe.task.args) <= set(registry.arguments("task", recipe.task.name))
     teacher = str(recipe.teacher).partition("#")[0]
     assert recipe.teacher is None or (BUNDLED / teacher).is_dir() or getattr(hub_id(teacher), "name", None) in bundled()
