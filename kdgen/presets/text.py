@@ -68,7 +68,7 @@ def along(name: str = "few steps", **more: Any) -> Stage:
 @register("preset")
 def text_small() -> Recipe:
     """Words: a quarter of the multiply-accumulates, and no second call for guidance."""
-    return told(unet(NARROW), narrowing(), name="text-small", seconds=360)
+    return told(unet(NARROW), narrowing(share=0.2), settling(share=0.8), name="text-small", seconds=360)
 
 
 @register("preset")
