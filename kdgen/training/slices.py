@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import backward
 
+from kdgen.models.nets.fold import copied
 from kdgen.training.loss import Loss
 from kdgen.types import Net, Text, UserError, text
 from kdgen.utils.distributed import Sliced, Team, held
@@ -70,8 +71,9 @@ def out_of_memory(images: int, device: torch.device) -> Text:
                 device=str(device))  # fmt: skip
 
 
-def sliced(student: Net, average: Net, team: Team) -> Whole:
-    """Cut a student and its average in slices, in place; returns what puts the average together again."""
+def sliced(student: Net, team: Team) -> Whole:
+    """Cut a student in slices, in place, and a copy of it for its average; returns what puts that together again."""
+    average = copied(student).requires_grad_(False)
     whole = Whole(average, team)
     team.sharded(student)
     team.sharded(average)

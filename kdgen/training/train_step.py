@@ -83,15 +83,14 @@ class Learner:
         self.losses = make_losses(recipe, task, self.student, teacher.net if teacher else None, self.probe)
         terms = {key: term for loss in self.losses for key, term in loss.own.items()}
         self.module = nn.ModuleDict({key.replace(".", "/"): term for key, term in terms.items()}).to(device)
-        average = copied(self.student).requires_grad_(False)
-        if memory.checkpointing:
-            recompute_blocks(self.student)
         self.whole: Whole | None = None
         if recipe.shard_student:
             check_sliceable(self.student, self.losses)
-            self.whole = sliced(self.student, average, team)
-        self.average = MovingAverage(self.student, recipe.ema, average=average)
+            self.whole = sliced(self.student, team)
+        self.average = MovingAverage(self.student, recipe.ema, average=self.whole.net if self.whole else None)
         self.masters = Masters(self.student, getattr(torch, memory.weights))
+        if memory.checkpointing:
+            recompute_blocks(self.student)
         self.int8 = memory.optimizer_states == "int8"
         if self.int8:
             int8_adamw()
