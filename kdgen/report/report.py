@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, ValidationError
 
+from kdgen.metrics.columns import column_of, lower_is_better
 from kdgen.report.seconds import Seconds
 from kdgen.types import Task, Text, UserError, text
 from kdgen.utils.schema import Spoken, Strict, explain_error
@@ -23,32 +24,6 @@ ROLES: dict[Role, Text] = {
     "model": text("role_model", "model"),
 }
 """What a role is called in tables and pictures, in the order in which rows stand."""
-
-_COLUMNS = {
-    "psnr": (text("metric_psnr", "PSNR (dB)"), "{:.2f}"),
-    "ssim": (text("metric_ssim", "SSIM"), "{:.4f}"),
-    "psnr_y": (text("metric_psnr_y", "PSNR (dB) of luma"), "{:.2f}"),
-    "ssim_y": (text("metric_ssim_y", "SSIM of luma"), "{:.4f}"),
-    "sharpness": (text("metric_sharpness", "sharpness (gradient energy, 1 = reference's)"), "{:.3f}"),
-    "perceptual": (text("metric_perceptual", "perceptual distance (features32)"), "{:.4f}"),
-    "saturation": (text("metric_saturation", "saturation (share of black and white values, less the reference's)"),
-                   "{:+.3f}"),
-    "contrast": (text("metric_contrast", "contrast (1 = reference's)"), "{:.3f}"),
-    "diversity_ratio": (text("metric_diversity_ratio", "diversity, 1 = reference's"), "{:.3f}"),
-    "diversity": (text("metric_diversity", "diversity"), "{:.4f}"),
-    "vendi": (text("metric_vendi", "Vendi score"), "{:.2f}"),
-    "r_precision": (text("metric_r_precision", "R-precision (share of the words asked for that are seen)"), "{:.2%}"),
-    "fid": (text("metric_fid", "FID"), "{:.2f}"),
-    "kid": (text("metric_kid", "KID"), "{:.5f}"),
-    "latent_error": (text("metric_latent_error", "error of the latents, share of the teacher's variance"), "{:.2%}"),
-    "psnr_teacher_decoder": (text("metric_psnr_teacher_decoder", "PSNR (dB) of the teacher's decoder on its latents, "
-                                  "to the teacher"), "{:.2f}"),
-    "psnr_student_decoder": (text("metric_psnr_student_decoder", "PSNR (dB) of its decoder on the teacher's latents, "
-                                  "to the teacher"), "{:.2f}"),
-}  # fmt: skip
-
-LOWER_IS_BETTER = ("fd_", "kd_", "fid", "kid", "perceptual", "latent_error")
-"""How the names of metrics begin that are distances."""
 
 
 class Row(Strict):
@@ -99,7 +74,7 @@ def deciding(task: Task, *, taught: bool) -> str:
 
 def outdoes(metric: str, value: float, other: float) -> bool:
     """Whether a figure is better than another of the same metric."""
-    return value < other if metric.startswith(LOWER_IS_BETTER) else value > other
+    return value < other if lower_is_better(metric) else value > other
 
 
 class Report(Spoken):
@@ -203,10 +178,8 @@ class Report(Spoken):
 def heading(key: str) -> Text:
     """What a metric is called in tables, with its unit, e.g. ``PSNR (dB) at 25``."""
     name, _, level = key.partition("@")
-    title = _COLUMNS.get(name, (Text(name),))[0]
-    title = (
-        text("lower_is_better", "{title} (lower is better)", title=title) if name.startswith(LOWER_IS_BETTER) else title
-    )
+    shown = column_of(name)
+    title = text("lower_is_better", "{title} (lower is better)", title=shown.title) if shown.lower else shown.title
     if level == "data":
         return text("to_data", "{title} to the data", title=title)
     if level == "teacher":
@@ -229,7 +202,7 @@ def worded(metric: str, value: float) -> Text:
 def _figure(row: Row, key: str) -> str:
     if key not in row.metrics:
         return "-"
-    text = _COLUMNS.get(key.partition("@")[0], ("", "{:.4g}"))[1]
+    text = column_of(key).shown
     spread = f" ± {text.format(row.spread[key])}" if key in row.spread else ""
     return text.format(row.metrics[key]) + spread
 

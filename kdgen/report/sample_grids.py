@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import matplotlib
 import numpy as np
@@ -40,10 +40,20 @@ Array = NDArray[np.float32]
 
 @runtime_checkable
 class Pictured(Protocol):
-    """A task whose nets change images: it can show its evaluation images."""
+    """A task whose nets change images, or say something of each place in them: it can show its evaluation images.
+
+    Attributes:
+        gives: what they answer with, ``images`` say.
+    """
+
+    gives: ClassVar[str]
 
     def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
         """Name and one-image batch of each, ``(1, C, H, W)`` in [-1, 1]; ``y`` is the truth where there is any."""
+        ...
+
+    def pictured(self, answer: Tensor) -> Tensor:
+        """Answers or truths ``(B, ...)`` as images ``(B, C, H, W)`` in [-1, 1] to look at."""
         ...
 
 
@@ -128,7 +138,7 @@ def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: 
         seed: seed of the noise.
         limit: number of images.
     """
-    bands = [_band(name, batch, nets) for name, batch in task.evaluation_images(seed=seed, limit=limit)]
+    bands = [_band(name, batch, nets, task) for name, batch in task.evaluation_images(seed=seed, limit=limit)]
     assert bands, "a task has at least one evaluation image"
     sheet = Image.new("RGB", (max(b.width for b in bands), sum(b.height for b in bands)), "white")
     top = 0
@@ -154,17 +164,18 @@ def textured(truth: Array, side: int) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image:
+def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module], task: Pictured) -> Image.Image:
     columns = {"input": batch.x}
     for caption, net in nets.items():
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
         at = batch.to(where)
         with evaluating(net):
-            columns[caption] = tiling.whole(net, at.x, at.cond)
+            columns[caption] = task.pictured(tiling.whole(net, at.x, at.cond))
     columns = {caption: _frame(x) for caption, x in columns.items()}
-    size = batch.y.shape[-2:] if batch.y is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
+    right = None if batch.y is None else _frame(task.pictured(batch.y))
+    size = right.shape[-2:] if right is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
     arrays = {caption: _unit(resized(x, size)) for caption, x in columns.items()}
-    truth = None if batch.y is None else _unit(_frame(batch.y))
+    truth = None if right is None else _unit(right)
     if truth is not None:
         arrays["truth"] = truth
     guide = arrays["input"] if truth is None else truth
@@ -172,7 +183,9 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
     top, left = textured(guide, side)
     box = (left, top, left + side, top + side)
     crops = {caption: array[top : top + side, left : left + side] for caption, array in arrays.items()}
-    errors = {} if truth is None else {key: np.abs(crop - crops["truth"]).mean(2) for key, crop in crops.items()}
+    answers = [key for key in crops if key != "input" or task.gives == "images"] if truth is not None else []
+    errors = {key: np.abs(crops[key] - crops["truth"]).mean(2) for key in answers}
+    judge = _quality if task.gives == "images" else _share_alike
     judged = [error for key, error in errors.items() if key not in ("input", "truth")]
     scale = max(1 / 255, *(float(np.quantile(error, 0.995)) for error in judged)) if judged else 1.0
 
@@ -183,7 +196,7 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
     _text(draw, (GAP, 2), f"{name}, {guide.shape[1]}x{guide.shape[0]}", bold=True)
     for column, (caption, array) in enumerate(arrays.items()):
         x, y = GAP + column * (TILE + GAP), LINE
-        quality = "" if truth is None or array is truth else _quality(array, truth)
+        quality = judge(array, truth) if truth is not None and caption in errors and array is not truth else ""
         _text(draw, (x, y), _title(caption), room=TILE - 76 * bool(quality))
         _text(draw, (x + TILE - 72, y), quality)
         band.paste(_thumbnail(array, box, thumb_height), (x, y := y + LINE))
@@ -191,7 +204,7 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module]) -> Image.Image
         if caption in errors and caption != "truth":
             _text(draw, (x, y := y + TILE), f"|{_title(caption)} - truth|", room=TILE)
             band.paste(_enlarged(_heat(errors[caption] / scale)), (x, y + LINE))
-        elif errors:
+        elif caption == "truth":
             band.paste(_legend(scale * 255), (x, y + TILE))
     return band
 
@@ -218,6 +231,11 @@ def _quality(array: Array, truth: Array) -> str:
     if not math.isfinite(error):
         return "not finite"
     return f"{100.0 if error == 0 else min(100.0, -10 * math.log10(error)):.2f} dB"
+
+
+def _share_alike(array: Array, truth: Array) -> str:
+    """The share of pixels that have the truth's colour, in words."""
+    return f"{np.isclose(array, truth, atol=1 / 512).all(2).mean():.1%}"
 
 
 def _picture(array: Array) -> Image.Image:

@@ -1,13 +1,8 @@
 """What a report says in a sentence: what is broken, and whether the teacher helped."""
 
-from kdgen.report.report import LOWER_IS_BETTER, ROLES, Report, Role, in_decibels, outdoes
+from kdgen.metrics.columns import column_of
+from kdgen.report.report import ROLES, Report, Role, in_decibels, outdoes
 from kdgen.types import Text, text
-
-SAME = {"psnr": 0.05, "accuracy": 0.002}
-"""Two results closer than this are called the same; distances are where they differ by less than ``SAME_SHARE``."""
-
-SAME_SHARE = 0.03
-
 
 HELPED = text("helped", "helped")
 WORSE = text("did_not_help", "did NOT help")
@@ -68,17 +63,17 @@ def _helped(report: Report) -> list[Text]:
 
 def _judge(key: str, own: float, control: float) -> tuple[Text, Text]:
     """Whether the student's figure is better than a control's, and by how much."""
-    gain = own - control
-    if key.startswith(LOWER_IS_BETTER):
+    gain, told = own - control, column_of(key)
+    if told.lower:
         share = gain / control if control > 0 else 0.0
         shown = text("distances", "{metric} {own:.4g} against {control:.4g}, {share:+.0%}", metric=key, own=own,
                      control=control, share=share)  # fmt: skip
-        same = abs(share) <= SAME_SHARE
+        same = abs(share) <= told.same
     else:
         metric, _, level = key.partition("@")
         shown = Text(f"{gain:+.2f} dB" if in_decibels(metric) else f"{metric} {gain:+.4f}")
         shown = text("gain_to", "{gain} to the {level}", gain=shown, level=LEVELS.get(level, level)) if level else shown
-        same = abs(gain) <= SAME.get(metric, 0.0)
+        same = abs(gain) <= told.same
     return (ALIKE if same else HELPED if outdoes(key, own, control) else WORSE), shown
 
 

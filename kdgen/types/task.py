@@ -129,6 +129,10 @@ class Task(Protocol):
         pictures = batch.x.float().flatten(0, -4)
         return F.interpolate(pictures, tuple(target[-2:]), mode="bicubic", antialias=True).view(-1, *target)
 
+    def pictured(self, answer: Tensor) -> Tensor:
+        """Answers or truths ``(B, ...)`` as images ``(B, C, H, W)`` in [-1, 1] to look at; here they are such."""
+        return answer
+
     def captions(self, num_images: int) -> Sequence[str]:
         """What each of the first images that it draws was asked for, in words; nothing where nothing is asked."""
         return ()

@@ -10,8 +10,9 @@ from typing import Any
 import gradio as gr
 
 from kdgen.hub.scan import without_paths
+from kdgen.metrics.columns import lower_is_better
 from kdgen.presets import preset as find_preset
-from kdgen.report.report import LOWER_IS_BETTER, Report, Row, count, heading, in_decibels, worded
+from kdgen.report.report import Report, Row, count, heading, in_decibels, worded
 from kdgen.types import UserError, text
 from kdgen.ui import choices, markup, sharing
 from kdgen.ui.composing import AGAIN
@@ -95,7 +96,7 @@ def ranked(found: Sequence[Place], preset: str) -> list[Place]:
     with suppress(UserError):
         measured = str(find_preset(preset).task)
     alike = [place for place in chosen if (place.report.task, place.report.primary_metric) == (measured, key)]
-    return sorted(alike, key=lambda place: place.figure * (1 if key.startswith(LOWER_IS_BETTER) else -1))[:MOST]
+    return sorted(alike, key=lambda place: place.figure * (1 if lower_is_better(key) else -1))[:MOST]
 
 
 def recipe_text(runs: Runs, key: str, session: str) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from kdgen.metrics.columns import lower_is_better
 from kdgen.metrics.signs import BOUNDS
 from kdgen.report.loss_curves import NOT_TERMS, points_of, smooth
-from kdgen.report.report import LOWER_IS_BETTER, heading
+from kdgen.report.report import heading
 from kdgen.ui.plot import COLOURS, DASHES, Axis, Point, Series, plot
 from kdgen.ui.progress import Curves, Progress
 from kdgen.ui.words import translated
@@ -63,7 +64,7 @@ def quality_chart(
              and (points := points_of(series, primary_metric))]  # fmt: skip
     taught = points_of(curves.get("teacher", {}), primary_metric)
     level = (f"{words['teacher']} {taught[-1][1]:.4g}", taught[-1][1]) if taught else None
-    up = Axis(translated(heading(primary_metric), words), zero=primary_metric.startswith(LOWER_IS_BETTER))
+    up = Axis(translated(heading(primary_metric), words), zero=lower_is_better(primary_metric))
     return plot(lines, Axis(words["seconds"], zero=True), up, words["quality_alt"], level=level)
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from PIL import Image
@@ -100,10 +100,15 @@ class _Photograph:
 
     batch: Batch
     name: str = field(default="picture")
+    gives: ClassVar[str] = "images"
 
     def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
         """The picture."""
         yield self.name, self.batch
+
+    def pictured(self, answer: torch.Tensor) -> torch.Tensor:
+        """Answers are pictures."""
+        return answer
 
 
 class AsPictured(torch.nn.Module):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from kdgen.metrics.columns import column_of, lower_is_better
 from kdgen.report.captions import listed
 from kdgen.report.loss_curves import points_of
-from kdgen.report.report import LOWER_IS_BETTER, Report, Role, Row, count, heading, in_decibels, outdoes
-from kdgen.report.verdict import SAME, SAME_SHARE
+from kdgen.report.report import Report, Role, Row, count, heading, in_decibels, outdoes
 from kdgen.ui import markup
 from kdgen.ui.charts import quality_chart, quick_note
 from kdgen.ui.markup import times
@@ -73,7 +73,7 @@ def headline(found: Numbers, report: Report, words: Words) -> str:
         return words["headline_kept"].format(**figures)
     if found.lost:
         return words["headline_lost"].format(**figures)
-    if key.startswith(LOWER_IS_BETTER):
+    if lower_is_better(key):
         floor = f"{teacher.metrics[key]:.3g}" if key in teacher.metrics else "0"
         return words["headline_distance"].format(distance=f"{student.metrics[key]:.3g}", floor=floor, **figures)
     return words["headline_plain"].format(**figures)
@@ -199,7 +199,7 @@ def _control(report: Report) -> Row | None:
     key = report.primary_metric
     sound = [row for role in CONTROLS if (row := report.find(role)) is not None
              and not row.fault and key in row.metrics]  # fmt: skip
-    lower = key.startswith(LOWER_IS_BETTER)
+    lower = lower_is_better(key)
     return min(sound, key=lambda row: row.metrics[key] * (1 if lower else -1), default=None)
 
 
@@ -207,17 +207,17 @@ def _gain(report: Report, student: Row, control: Row) -> str:
     """How much better the student is than the control, with its sign; empty where they are the same."""
     key = report.primary_metric
     own, other = student.metrics[key], control.metrics[key]
-    if key.startswith(LOWER_IS_BETTER):
+    if lower_is_better(key):
         share = (own - other) / other if other > 0 else 0.0
-        return "" if abs(share) <= SAME_SHARE else f"{share:+.0%}"
+        return "" if abs(share) <= column_of(key).same else f"{share:+.0%}"
     name = key.partition("@")[0]
-    if abs(own - other) <= SAME.get(name, 0.0):
+    if abs(own - other) <= column_of(name).same:
         return ""
     return f"{own - other:+.2f} dB" if in_decibels(name) else f"{name} {own - other:+.4f}"
 
 
 def _large(found: Numbers, key: str, words: Words) -> str:
-    name = words["number_distance" if key.startswith(LOWER_IS_BETTER) else "number_kept"]
+    name = words["number_distance" if lower_is_better(key) else "number_kept"]
     shown = [(found.kept[0], name if found.kept[1] else translated(heading(key), words), found.kept[1]),
              (found.cheaper, words["number_cheaper"], ""), (found.faster, words["number_faster"], "")]  # fmt: skip
     cells = "".join(

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from kdgen.report import sample_grids
 from kdgen.report.sample_grids import GAP, LINE, TILE
-from kdgen.types import Batch
+from kdgen.types import Batch, Task
 
 
-class Images:
+class Images(Task):
     def __init__(self, height: int = 40, width: int = 60, channels: int = 1, truth: bool = True) -> None:
         self.shape, self.truth = (1, channels, height, width), truth
 
