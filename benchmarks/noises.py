@@ -3,8 +3,8 @@
     python benchmarks/noises.py runs/text-few runs/text-lora
     python benchmarks/noises.py runs/text-few --seeds 0 1 2 --metrics fd_features32 perceptual
 
-Every seed draws other noise, for the nets and for the teacher's pictures that theirs are measured against. The teacher's
-row has its own sampler's steps, in many and in as few as the student's.
+Every seed draws other noise, for the nets and for the teacher's pictures that theirs are measured against. The
+teacher's row has its own sampler's steps, in many and in as few as the student's.
 """
 
 import argparse

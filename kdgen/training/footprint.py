@@ -24,6 +24,7 @@ from kdgen.tasks.drawing import Drawing
 from kdgen.training.teacher import Teacher
 from kdgen.training.train_step import Learner
 from kdgen.types import Batch, Net, Task
+from kdgen.utils.devices import lay_out
 from kdgen.utils.distributed import Team, blocks
 from kdgen.utils.schema import Strict
 
@@ -74,6 +75,8 @@ def footprint(recipe: Recipe, folders: Folders, *, parts: int = 1, processes: in
             others = {name: load(other).net for name, other in recipe.teachers.items()}
             alone = Team()  # which holds it as it is
             opened = opened_by(task, recipe.teacher) or load(recipe.teacher)
+            if not recipe.shard_teacher:
+                lay_out(opened.net, dtype)  # once for all who hold its weights, a LoRA say
             lend(recipe.teacher, opened.net)
             asked = asked_together(opened.net, others)
             teacher = Teacher(asked, batch, device=CPU, slices=alone)
