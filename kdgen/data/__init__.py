@@ -10,6 +10,7 @@ from kdgen.data.image_folder import ImageFolder
 from kdgen.data.jitter import LIGHT, STRONG, Jitter, make_jitter
 from kdgen.data.labelled import Labelled, is_labelled
 from kdgen.data.mixture import Mixture
+from kdgen.data.npz import Npz
 from kdgen.data.pairs import Pairs
 from kdgen.data.photographs import Photographs
 from kdgen.data.pictures import Pictures, to_tensor
@@ -21,8 +22,8 @@ from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import derive, generator, shuffled
 
 __all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "Captioned", "DeadLeaves", "Folder", "Gallery", "Idx",
-           "ImageFolder", "Images", "Jitter", "Labelled", "Mixture", "Pairs", "Photographs", "Picture", "Pictures",
-           "Scenes", "border", "derive", "dihedral", "framed", "generator", "inverse", "is_labelled", "make_images",
-           "make_jitter", "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
+           "ImageFolder", "Images", "Jitter", "Labelled", "Mixture", "Npz", "Pairs", "Photographs", "Picture",
+           "Pictures", "Scenes", "border", "derive", "dihedral", "framed", "generator", "inverse", "is_labelled",
+           "make_images", "make_jitter", "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
 
 import_modules(__name__, __path__)

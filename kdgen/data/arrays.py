@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdgen.data.labelled import shares
 from kdgen.data.pictures import Pictures, Scales, to_tensor
 from kdgen.data.whole import framed
 from kdgen.types import UserError
@@ -61,6 +62,11 @@ class Arrays(Pictures):
     def num_classes(self) -> int:
         """One more than the largest label; 0 without labels."""
         return int(self._labels.max()) + 1 if len(self._labels) else 0
+
+    @property
+    def class_shares(self) -> Tensor:
+        """How often each class is drawn, ``(num_classes,)``."""
+        return shares(self._labels, self.num_classes)
 
     @property
     def num_labelled(self) -> int:

@@ -158,6 +158,11 @@ class Folder(Pictures):
         return len(self._files)
 
     @property
+    def class_shares(self) -> Tensor:
+        """How often each class is drawn, ``(num_classes,)``."""
+        return torch.full((self.num_classes,), 1 / self.num_classes, dtype=torch.float64)
+
+    @property
     def num_labelled(self) -> int | None:
         """None: each draw of a picture is changed otherwise."""
         return None

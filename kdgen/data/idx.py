@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdgen.data.labelled import shares
 from kdgen.data.whole import framed
 from kdgen.registry import register
 from kdgen.types import UserError
@@ -83,6 +84,12 @@ class Idx:
     def num_classes(self) -> int:
         """One more than the largest label; 0 without labels."""
         return 0 if self._labels is None else int(self._labels.max()) + 1
+
+    @property
+    def class_shares(self) -> Tensor:
+        """How often each class is drawn, ``(num_classes,)``."""
+        assert self._labels is not None, "a source without classes is not labelled"
+        return shares(self._labels, self.num_classes)
 
     @property
     def num_labelled(self) -> int:

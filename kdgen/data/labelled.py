@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeGuard, runtime_checkable
 
+import torch
 from torch import Tensor
 
 
@@ -51,6 +52,23 @@ class NamedClasses(Protocol):
 
     @property
     def classes(self) -> Sequence[str]: ...  # noqa: D102
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """A source that knows how often it draws each class.
+
+    Attributes:
+        class_shares: of all that is drawn, ``(num_classes,)`` float64, which sum to 1.
+    """
+
+    @property
+    def class_shares(self) -> Tensor: ...  # noqa: D102
+
+
+def shares(labels: Tensor, num_classes: int) -> Tensor:
+    """How often each class occurs among labels ``(N,)``, ``(num_classes,)`` float64."""
+    return torch.bincount(labels, minlength=num_classes).double() / len(labels)
 
 
 def is_labelled(source: object) -> TypeGuard[Labelled]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdgen.data.labelled import Labelled
+from kdgen.data.labelled import Counted, Labelled
 from kdgen.data.source import Images, make_images
 from kdgen.registry import register
 from kdgen.types import UserError, text
@@ -42,6 +42,21 @@ class Mixture:
         """The classes of all sources side by side; 0 where a source has none."""
         each = [source.num_classes if isinstance(source, Labelled) else 0 for source in self.sources]
         return sum(each) if all(each) else 0
+
+    @property
+    def class_shares(self) -> Tensor:
+        """How often each class is drawn, ``(num_classes,)``.
+
+        Raises:
+            UserError: where a source does not know that.
+        """
+        parts = []
+        for source, weight in zip(self.sources, self.weights / self.weights.sum(), strict=True):
+            if not isinstance(source, Counted):
+                raise UserError(text("mixture_uncounted", "{type} in a mixture does not say how often it draws each "
+                                     "class: set balance to false", type=type(source).__name__))  # fmt: skip
+            parts.append(weight * source.class_shares)
+        return torch.cat(parts)
 
     @property
     def num_labelled(self) -> int | None:

@@ -86,4 +86,3 @@ column("psnr_teacher_decoder", text("metric_psnr_teacher_decoder", "PSNR (dB) of
        "to the teacher"), "{:.2f}")  # fmt: skip
 column("psnr_student_decoder", text("metric_psnr_student_decoder", "PSNR (dB) of its decoder on the teacher's latents, "
        "to the teacher"), "{:.2f}")  # fmt: skip
-column("accuracy", Text("accuracy"), "{:.4g}", same=0.002)

@@ -61,8 +61,8 @@ def evaluate(
         model: by reference as for ``kdgen.load``, a model, or a net of your own, a denoiser unless ``task`` says else.
         task: its name, its description ``{"name": ..., "args": {...}}``, or a task itself; by default what the model
             was made for.
-        data: a folder of images (for classifiers a folder for each class), an IDX file, or the description of a source
-            of images; by default what the task says.
+        data: a folder of images (for classifiers a folder for each class), an .npz file (its test images), an IDX
+            file, or the description of a source of images; by default what the task says.
         sigma: noise level of denoisers in 8-bit units; by default what the model was made for.
         teacher: what it is measured against, where the task asks how near it comes to a teacher.
         num_images: how many images it is measured on at most.

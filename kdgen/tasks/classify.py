@@ -12,8 +12,10 @@ from torch import Tensor
 
 from kdgen.data import LIGHT, Labelled, derive, generator, is_labelled, make_images, make_jitter
 from kdgen.data.jitter import Amounts
-from kdgen.data.labelled import NamedClasses
+from kdgen.data.labelled import Counted, NamedClasses
+from kdgen.data.mixing import Mix, mixed
 from kdgen.data.source import ImageSource
+from kdgen.metrics import classified, predicted
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Channels, Count, CountOrZero
@@ -29,8 +31,8 @@ class Classify(Task):
 
     Args:
         images: labelled images to train on, ``{"name": ..., "args": {...}}``: ``image_folder``, a folder for each
-            class; ``idx`` with labels; ``folder``, where each picture is a class of its own; or a ``mixture`` of such,
-            whose classes stand side by side. Those to evaluate on alone are enough to measure nets.
+            class; ``npz`` and ``idx`` with labels; ``folder``, where each picture is a class of its own; or a
+            ``mixture`` of such, whose classes stand side by side. Those to evaluate on are enough to measure nets.
         channels: 1 grey, 3 colour.
         patch: height and width of images in pixels.
         evaluate: labelled images to evaluate on, with the same classes or the first few of them; if not given, those
@@ -41,6 +43,12 @@ class Classify(Task):
         num_images: how many images a net is evaluated on at most; each counts once.
         num_classes: of the nets; as many as the images to train on have, or else those to evaluate on. 0 is for nets
             without a head, which give features: their figure is ``neighbours``, see ``evaluate``.
+        mix: ``mixup``, ``cutmix`` or ``both``: images to train on are mixed in pairs, and the truth with them, see
+            ``kdgen.data.mixing``. A teacher is asked about the very image that the student sees (Beyer et al. 2022,
+            arXiv 2106.05237, section 3), so that it need not be made of classes at all.
+        balance: whether each class counts as much as any other in the loss, however few images it has: an image by the
+            inverse of how often its class is drawn, with a mean of 1 (Cui et al. 2019, arXiv 1901.05555, section 4,
+            at ``beta`` towards 1). What a teacher says counts as it is.
 
     Attributes:
         num_classes: of the nets.
@@ -66,6 +74,8 @@ class Classify(Task):
         smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0,
         num_images: Count = 10_000,
         num_classes: CountOrZero | None = None,
+        mix: Mix | None = None,
+        balance: bool = False,
     ) -> None:
         self.channels, self.patch, self.smoothing, self.num_images = channels, patch, smoothing, num_images
         self.jitter = (LIGHT if augment else None) if isinstance(augment, bool) else make_jitter(augment)
@@ -79,6 +89,7 @@ class Classify(Task):
         self.gallery = self.source if evaluate is None or images is None else _labelled(evaluate)
         self.num_classes = self.source.num_classes if num_classes is None else num_classes
         self._check_classes(trained=images is not None)
+        self.mix, self._weight = mix, self._class_weights() if balance else None
 
     def _check_classes(self, *, trained: bool) -> None:
         """Refuse images whose labels cannot be those of the nets."""
@@ -95,6 +106,14 @@ class Classify(Task):
                                  "{found}: name images of the same classes, of folders their `classes`", whose=whose,
                                  count=self.num_classes, found=found))  # fmt: skip
 
+    def _class_weights(self) -> Tensor:
+        """How much each class counts ``(K,)``: the inverse of how often it is drawn, 1 in the mean over draws."""
+        if not isinstance(self.source, Counted):
+            raise UserError(text("classes_uncounted", "{type} does not say how often it draws each class: set balance "
+                                 "to false", type=type(self.source).__name__))  # fmt: skip
+        shares = F.pad(self.source.class_shares, (0, max(self.num_classes - self.source.num_classes, 0)))
+        return torch.where(shares > 0, 1 / (shares * (shares > 0).sum()), 0.0).float()
+
     def describe(self) -> dict[str, Any]:
         """Name, number of classes, size and channels of the images."""
         return {"name": "classify", "num_classes": self.num_classes, "size": self.patch, "channels": self.channels}
@@ -107,16 +126,22 @@ class Classify(Task):
 
     def fingerprint(self) -> str:
         """A hash of the description, the changes and the images."""
-        known = (self.describe(), self.jitter, self.source.fingerprint())
+        known = (self.describe(), self.jitter, self.mix, self.source.fingerprint())
         return hashlib.sha256(repr(known).encode()).hexdigest()
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
-        """Endless batches, ``x`` images ``(B, C, patch, patch)``, ``y`` their classes ``(B,)`` int64."""
+        """Endless batches, ``x`` images ``(B, C, patch, patch)``, ``y`` their classes ``(B,)`` int64.
+
+        Of mixed images ``y`` holds the shares of all classes, ``(B, K)``.
+        """
         for number in count(start):
             drawn = derive(seed, "batch", number)
             x, y = self.source.labelled(batch_size, self.patch, channels=self.channels, seed=drawn)
             if self.jitter is not None:
                 x = self.jitter(x, generator(drawn, "augment"))
+            if self.mix is not None:
+                classes = self.num_classes or self.source.num_classes
+                x, y = mixed(x, y, num_classes=classes, how=self.mix, random=generator(drawn, "mix"))
             yield Batch(x=x, y=y)
 
     def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
@@ -124,9 +149,10 @@ class Classify(Task):
         return batch
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
-        """Cross-entropy of logits ``(B, K)`` per image, ``(B,)``, in nats."""
+        """Cross-entropy of logits ``(B, K)`` per image, ``(B,)``, in nats; balanced, each class times its weight."""
         assert batch.y is not None
-        return F.cross_entropy(out, batch.y, reduction="none", label_smoothing=self.smoothing)
+        weight = None if self._weight is None else self._weight.to(out)
+        return F.cross_entropy(out, batch.y, weight, reduction="none", label_smoothing=self.smoothing)
 
     def example(self) -> Batch:
         """A flat image."""
@@ -137,10 +163,12 @@ class Classify(Task):
         return (self.num_classes,) if self.num_classes else None
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
-        """The share of images a net puts in their class, ``accuracy``, and in the teacher's, ``agreement``.
+        """How well a net tells classes, see ``kdgen.metrics.classification``, and as its teacher does, ``agreement``.
 
-        Of nets without a head it is ``neighbours``: the share of images whose nearest other image, by the cosine of
-        their features, is of the same class. An answer that is not finite puts an image in no class.
+        ``accuracy`` is the share of images that it puts in their class, ``balanced_accuracy`` the mean of that over
+        classes, ``auroc`` says how it ranks them, and ``ece`` how far its confidence is from its accuracy. Of nets
+        without a head it is ``neighbours``: the share of images whose nearest other image, by the cosine of their
+        features, is of the same class. An answer that is not finite puts an image in no class.
 
         Args:
             net: any net that gives ``num_classes`` logits.
@@ -153,10 +181,11 @@ class Classify(Task):
         x, y = self.gallery.labelled(num_images, self.patch, channels=self.channels, seed=drawn)
         if not self.num_classes:
             return {"neighbours": _share(y[_nearest(_answers(net, x))] == y)}
-        said = _classes(net, x)
-        figures = {"accuracy": _share(said == y)}
+        logits = _answers(net, x)
+        figures = classified(logits, y)
         if reference is not None and reference is not net:
-            figures["agreement"] = _share((said == _classes(reference, x)) & (said >= 0))
+            said = predicted(logits)
+            figures["agreement"] = _share((said == predicted(_answers(reference, x))) & (said >= 0))
         return figures
 
     @property
@@ -176,8 +205,8 @@ class Classify(Task):
 def _labelled(described: Any) -> Labelled:
     source = make_images(described)
     if not is_labelled(source):
-        raise UserError(text("no_classes", "{type} knows no classes: name image_folder, idx with `labels`, a folder, "
-                             "or a mixture of such", type=type(source).__name__))  # fmt: skip
+        raise UserError(text("no_classes", "{type} knows no classes: name image_folder, npz or idx with labels, a "
+                             "folder, or a mixture of such", type=type(source).__name__))  # fmt: skip
     labelled: Labelled = source
     return labelled
 
@@ -186,12 +215,6 @@ def _answers(net: Net, x: Tensor) -> Tensor:
     where = device_of(net)
     with evaluating(net):
         return torch.cat([net(part.to(where)).float().cpu() for part in torch.split(x, CALL)])
-
-
-def _classes(net: Net, x: Tensor) -> Tensor:
-    """The class of each image, -1 where the answer is not finite."""
-    logits = _answers(net, x)
-    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
 
 
 def _nearest(features: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from kdgen.tasks.compatibility import Party, are_alike, check_fit
 from kdgen.types import Task, UserError, text
 
 Data = str | os.PathLike[str] | Mapping[str, Any]
-"""A folder of images, an IDX file, or the description of a source of images."""
+"""A folder of images, an .npz or IDX file, or the description of a source of images."""
 
 
 def measuring_task(
@@ -45,8 +45,8 @@ def measuring_task(
             draw in different ways: one task draws for all.
     """
     if not isinstance(data, str | os.PathLike | Mapping | None):
-        raise UserError(text("no_data", "data is a folder, an IDX file or the description of a source of images, not "
-                             "{given}", given=repr(data)))  # fmt: skip
+        raise UserError(text("no_data", "data is a folder, an .npz or IDX file or the description of a source of "
+                             "images, not {given}", given=repr(data)))  # fmt: skip
     if task is not None and not isinstance(task, str | Mapping | Task):
         raise UserError(text("no_task_given", "a task is a name, a description or a task itself, not {given}",
                              given=repr(task)))  # fmt: skip
@@ -114,7 +114,8 @@ def _task(
         told["num_images"] = num_images
     if name == "classify" and data is None and not {"images", "evaluate"} & told.keys():
         raise UserError(text("classifiers_labels", "classifiers are measured on labelled images: give data, a folder "
-                             "with a folder for each class, or an IDX file with its labels beside"))  # fmt: skip
+                             "with a folder for each class, an .npz, or an IDX file with its labels "
+                             "beside"))  # fmt: skip
     given: dict[str, Any] = {}
     if data is not None and registry.accepts("task", name, "evaluate"):
         given = {"evaluate": _labelled(data) if name == "classify" else _images(data)}
@@ -166,19 +167,28 @@ def _words(data: Data) -> str:
 
 
 def _images(data: Data, **more: Any) -> Mapping[str, Any]:
-    """The source of images in a folder, or in a file in the IDX format of MNIST; a description as it is."""
+    """The source of images in a folder, or in a file of arrays or in MNIST's format; a description as it is."""
     if isinstance(data, Mapping):
         return data
+    if Path(data).suffix == ".npz":
+        return _tested(data)
     if Path(data).is_file():
         return {"name": "idx", "args": {"images": str(data)}}
     return {"name": "folder", "args": {"path": str(data), **more}}
 
 
+def _tested(data: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The source of the images in an .npz file that are to measure by, or of all where it has no parts."""
+    return {"name": "npz", "args": {"path": str(data), "split": "test"}}
+
+
 def _labelled(data: Data) -> Mapping[str, Any]:
-    """The source of labelled images in a folder of folders, or in an IDX file whose labels lie beside it."""
+    """The source of labelled images in a folder of folders, an .npz, or an IDX file whose labels lie beside it."""
     if isinstance(data, Mapping):
         return data
     path = Path(data)
+    if path.suffix == ".npz":
+        return _tested(path)
     if not path.is_file():
         return {"name": "image_folder", "args": {"path": str(path)}}
     beside = path.with_name(path.name.replace("images", "labels").replace("idx3", "idx1"))

@@ -82,3 +82,32 @@ def test_arrays_may_have_labels() -> None:
         Arrays(images, labels=[1])
     with pytest.raises(UserError, match="no labels"):
         Arrays(images).labelled(1, 4, channels=3, seed=0)
+
+
+def test_a_split_is_a_folder_of_classes_within_the_folder(pets: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name, colour in COLOURS.items():
+            put(tmp_path / "split" / split / name, colour, count=1 + (split == "train"))
+    assert ImageFolder(str(tmp_path / "split"), split="test").num_labelled == 3
+    assert ImageFolder(str(tmp_path / "split"), split="train").classes == ["cat", "dog", "owl"]
+    with pytest.raises(UserError, match="holds the splits test, train: name one of these"):
+        ImageFolder(str(tmp_path / "split"))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_labels_are_read_from_a_table_beside_the_pictures(kind: str, tmp_path: Path) -> None:
+    put(tmp_path, (9,), count=3)
+    rows = [("0.png", "owl"), ("1.png", "cat"), ("2.png", "owl")]
+    lines = [f'{{"file_name": "{name}", "label": "{label}"}}' for name, label in rows] if kind == "jsonl" else \
+        ["file_name,label", *(f"{name},{label}" for name, label in rows)]  # fmt: skip
+    table = tmp_path / f"metadata.{kind}"
+    table.write_text("\n".join(lines))
+    source = ImageFolder(str(tmp_path))
+    assert (source.classes, source.labels.tolist()) == (["cat", "owl"], [1, 0, 1])
+    table.write_text("\n".join(lines[:-1]))
+    with pytest.raises(UserError, match=r"2\.png in .* has no label in the metadata"):
+        ImageFolder(str(tmp_path))
+    if kind == "jsonl":
+        table.write_text("{")
+        with pytest.raises(UserError, match="cannot be read"):
+            ImageFolder(str(tmp_path))

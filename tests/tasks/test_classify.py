@@ -64,10 +64,12 @@ def test_the_loss_is_cross_entropy_per_image(icons):
 def test_accuracy_and_agreement(icons):
     task = Classify(icons, patch=8, num_images=200)
     net, dark = Level(), Level(offset=-1.0)
-    assert task.evaluate(net) == {"accuracy": 1.0}
+    sure = task.evaluate(net)
+    assert sure.keys() == {"accuracy", "balanced_accuracy", "auroc", "ece"}
+    assert sure["accuracy"] == sure["balanced_accuracy"] == sure["auroc"] == 1
     figures = task.evaluate(dark, reference=net)
     assert figures["accuracy"] == figures["agreement"] < 0.5
-    assert task.evaluate(net, reference=net, limit=10) == {"accuracy": 1.0}
+    assert "agreement" not in task.evaluate(net, reference=net, limit=10)
     assert "200 draws of the training images of 4 classes" in task.describe_evaluation()
 
 
@@ -93,10 +95,37 @@ class Brightest(nn.Module):
         return x.mean((2, 3))
 
 
+@pytest.mark.parametrize("how", ["mixup", "cutmix", "both"])
+def test_mixed_images_have_mixed_classes_and_a_loss_of_both(how, icons):
+    task = build("task", Spec(name="classify", args={"images": icons, "patch": 8, "mix": how}))
+    (batch,), (plain,) = take(task, 1), take(Classify(icons, patch=8), 1)
+    assert batch.y.shape == (6, 4)
+    torch.testing.assert_close(batch.y.sum(1), torch.ones(6))
+    assert not torch.equal(batch.x, plain.x)
+    assert task.fingerprint() != Classify(icons, patch=8).fingerprint()
+    logits = torch.randn(6, 4)
+    torch.testing.assert_close(task.loss(logits, batch), -(batch.y * logits.log_softmax(1)).sum(1))
+
+
+def test_balanced_classes_count_alike_however_few_images_they_have(tmp_path):
+    images = np.zeros((8, 4, 4), np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.array([0, 0, 0, 0, 0, 0, 2, 2]))
+    source = {"name": "npz", "args": {"path": str(tmp_path / "few.npz")}}
+    task = Classify(source, channels=1, patch=4, num_classes=4, balance=True)
+    (batch,) = islice(task.batches(batch_size=8, seed=0), 1)
+    assert sorted(batch.y.tolist()) == [0, 0, 0, 0, 0, 0, 2, 2]
+    loss = task.loss(torch.zeros(8, 4), batch)
+    assert loss.mean() == pytest.approx(np.log(4))
+    assert loss[batch.y == 0].sum() == pytest.approx(loss[batch.y == 2].sum())
+    side_by_side = {"name": "mixture", "args": {"sources": [source, source], "weights": [3, 1]}}
+    weights = Classify(side_by_side, channels=1, patch=4, balance=True)._weight
+    torch.testing.assert_close(weights, torch.tensor([1 / 2.25, 0, 1 / 0.75, 1 / 0.75, 0, 1 / 0.25]))
+
+
 def test_each_labelled_image_is_evaluated_once(tmp_path):
     task = build("task", Spec(name="classify", args={"evaluate": coloured(tmp_path, "abc"), "patch": 8}))
     net = Brightest()
-    assert task.evaluate(net) == {"accuracy": 1.0}
+    assert task.evaluate(net)["accuracy"] == 1
     assert net.seen == 6
     assert "6 held-out images of 3 classes" in task.describe_evaluation()
 
@@ -137,6 +166,7 @@ def test_folders_of_other_classes_than_those_trained_on_are_refused(tmp_path):
         ({"channels": 2}, "channels is"),
         ({"patch": 0}, "patch is"),
         ({"smoothing": 1}, "smoothing is"),
+        ({"mix": "blend"}, "mix is one of mixup, cutmix, both"),
         ({"augment": {"flop": 1}}, "flip"),
         ({"images": {"name": "photographs"}}, "knows no classes"),
         ({"images": {"name": "mixture", "args": {"sources": [{"name": "photographs"}]}}}, "knows no classes"),

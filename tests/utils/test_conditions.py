@@ -46,6 +46,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("half_res", {"width": 4, "blocks": 1, "sigma_map": True}, IMAGE, {"sigma"}),
     ("patch_mlp", {"width": 8, "patch": 4, "stride": 3}, IMAGE, set()),
     ("feature_net", {"channels": 1, "width": 4}, IMAGE, set()),
+    ("cifar_resnet", {"channels": 1, "width": 4, "depth": 1}, IMAGE, set()),
     ("vae", {"channels": 1, "widths": [4, 8]}, IMAGE, set()),
     ("vae_encoder", {"channels": 1, "widths": [4, 8]}, IMAGE, set()),
     ("vae_decoder", {"channels": 1, "latent": 1, "widths": [4, 8]}, IMAGE, set()),

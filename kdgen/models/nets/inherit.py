@@ -116,7 +116,7 @@ def _strongest(weight: Tensor, count: int) -> Tensor:
     return weight.abs().sum((1, 2, 3)).topk(count).indices.sort().values
 
 
-def _even(count: int, of: int) -> list[int]:
+def evenly(count: int, of: int) -> list[int]:
     """``count`` of the numbers below ``of`` at even distances, the first and last among them."""
     return [round(i * (of - 1) / max(count - 1, 1)) for i in range(count)]
 
@@ -124,7 +124,7 @@ def _even(count: int, of: int) -> list[int]:
 def _inherit_chain(student: nn.Module, teacher: nn.Module, scale: float, shift: float) -> None:
     """The teacher works on ``scale * x + shift``; its first and last convolution are changed to read and say ``x``."""
     small, big = _chain(student), _chain(teacher)
-    kept = [big[i] for i in _even(len(small), len(big))]
+    kept = [big[i] for i in evenly(len(small), len(big))]
     if len(small) > len(big) or any(s.out_channels > b.out_channels for s, b in zip(small, kept, strict=True)):
         raise UserError(text("chain_not_within", "a student of depth {depth} and width {width} is not within its "
                              "teacher of depth {teacher_depth} and width {teacher_width}: make it no larger",
@@ -187,7 +187,7 @@ def _inherit_unet(student: UNet, teacher: UNet) -> None:
         _copy(student.up[i], teacher.up[i], keep[i], keep[i + 1])
     for i in range(levels):
         for small, big in zip(_level_blocks(student, i), _level_blocks(teacher, i), strict=True):
-            for block, source in zip(small, (big[j] for j in _even(len(small), len(big))), strict=True):
+            for block, source in zip(small, (big[j] for j in evenly(len(small), len(big))), strict=True):
                 hidden = _strongest(source.first.weight, block.first.out_channels)
                 _copy(block.first, source.first, hidden, keep[i])
                 _copy(block.second, source.second, keep[i], hidden)
