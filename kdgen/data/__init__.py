@@ -1,4 +1,4 @@
-"""Where images come from: procedural, folders, labelled, captioned or in pairs, IDX, arrays, photographs, mixtures."""
+"""Where images come from: procedural, folders, labelled, mapped, captioned or in pairs, IDX, arrays, photographs, mixtures."""
 
 from kdgen.data.arrays import Arrays
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral, inverse
@@ -8,6 +8,7 @@ from kdgen.data.folder import Folder, read_picture
 from kdgen.data.idx import Idx, read_idx
 from kdgen.data.image_folder import ImageFolder
 from kdgen.data.jitter import LIGHT, STRONG, Jitter, make_jitter
+from kdgen.data.label_maps import LabelMaps
 from kdgen.data.labelled import Labelled, is_labelled
 from kdgen.data.mixture import Mixture
 from kdgen.data.npz import Npz
@@ -22,7 +23,7 @@ from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import derive, generator, shuffled
 
 __all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "Captioned", "DeadLeaves", "Folder", "Gallery", "Idx",
-           "ImageFolder", "Images", "Jitter", "Labelled", "Mixture", "Npz", "Pairs", "Photographs", "Picture",
+           "ImageFolder", "Images", "Jitter", "LabelMaps", "Labelled", "Mixture", "Npz", "Pairs", "Photographs", "Picture",
            "Pictures", "Scenes", "border", "derive", "dihedral", "framed", "generator", "inverse", "is_labelled",
            "make_images", "make_jitter", "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
 

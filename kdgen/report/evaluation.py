@@ -78,7 +78,7 @@ def evaluate(
     measured = _model(model)
     against = None if teacher is None else _model(teacher)
     use, built = measuring_task({measured.name: measured}, data, sigma, task, num_images=num_images, teacher=against)
-    reference = None if against is None else against.net
+    reference = None if against is None else built.guided(against.net)
     counts = {"own": 0, "teacher": 0}
 
     def count(role: str) -> Callable[[int], None]:

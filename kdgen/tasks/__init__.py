@@ -12,9 +12,10 @@ from kdgen.tasks.generate import Generate
 from kdgen.tasks.restore import Restore
 from kdgen.tasks.rollouts import Rollouts
 from kdgen.tasks.samples import Samples
+from kdgen.tasks.segment import Segment
 from kdgen.tasks.translate import Translate
 
 __all__ = ["Autoencode", "Classify", "Decode", "Denoise", "Diffuse", "Encode", "FewSteps", "Generate", "Restore",
-           "Rollouts", "Samples", "Translate"]  # fmt: skip
+           "Rollouts", "Samples", "Segment", "Translate"]  # fmt: skip
 
 import_modules(__name__, __path__)

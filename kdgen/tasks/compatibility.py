@@ -40,6 +40,7 @@ class Party:
         made_for: the task that it says it was made for, empty where it says nothing.
         key: where a recipe names it, ``teacher``; None for a net that no recipe names.
         use: how it is built, where a recipe says that.
+        teaches: whether it is asked as the task asks its teacher.
     """
 
     called: str
@@ -47,6 +48,7 @@ class Party:
     made_for: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = None
     use: Spec | None = None
+    teaches: bool = False
 
 
 def are_alike(kind: str, other: str) -> bool:
@@ -76,7 +78,8 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
                                  called=party.called, kind=str(kind), task=use.name,
                                  remedy=_other_kind(party, use)))  # fmt: skip
         for batch in shown:
-            probe = _Probe(use, task, batch, party)
+            heard = replace(party, net=task.guided(party.net)) if party.teaches else party
+            probe = _Probe(use, task, batch, heard)
             out = probe.answer()
             wanted = task.answer_shape(probe.batch)
             whose: str = text("the_task", "the task {name}", name=use.name)
@@ -150,7 +153,7 @@ class _Probe:
         given, encodes = tuple(out.shape[1:]), self.task if isinstance(self.task, Encode) else None
         resampled = self.use.name == "generate" and self.party.use is None
         compared = 1 if encodes is not None else 0  # moments hold twice the channels of means: methods tell which fit
-        if resampled:
+        if resampled or self.task.dense:
             like = len(given) == len(wanted) and given[0] == wanted[0]
         else:
             like = len(given) == len(wanted) and given[compared:] == wanted[compared:]
@@ -244,7 +247,7 @@ class _Probe:
         if len(given) != len(wanted):
             return self._change((), None, None)
         if given[0] != wanted[0] and not isinstance(self.task, Encode):
-            return self._change(CLASSES if len(wanted) == 1 else CHANNELS, wanted[0], given[0])
+            return self._change(CLASSES if self.task.gives == "logits" else CHANNELS, wanted[0], given[0])
         return self._change(SIZES, wanted[-1], given[-1] if self.use.name == "generate" else None)
 
     def _change(self, names: Sequence[str], own: int | None, tasks: int | list[int] | None) -> Text:

@@ -55,7 +55,8 @@ def measuring_task(
     made_for = "few_steps" if "sampler" in first.task else task_name(first.task)
     name = use.name if use else task if isinstance(task, str) else None
     parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
-    parties += [Party(called=teacher.name, net=teacher.net, made_for=teacher.task)] if teacher is not None else []
+    if teacher is not None:
+        parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task, teaches=True))
     for party in parties:
         kind = task_name(party.made_for)
         if task is None and party.made_for and not are_alike(kind, made_for):

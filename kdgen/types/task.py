@@ -33,6 +33,8 @@ class Task(Protocol):
     Attributes:
         reads: what its nets are called on.
         gives: what they answer with.
+        dense: whether an answer says something of each place of an image, at whatever stride: ``answer_shape`` says its
+            channels, and of height and width how large a truth is.
         draws: what models of it make images of by ``draw_model``; None where they draw none.
         takes_sigma: whether its inputs are images under Gaussian noise, whose level in 8-bit units a user may name.
         takes_strength: whether they are images under damages, whose strength in [0, 1] a user may name.
@@ -58,6 +60,7 @@ class Task(Protocol):
 
     reads: ClassVar[Literal["images", "latents"]] = "images"
     gives: ClassVar[Literal["images", "latents", "logits"]] = "images"
+    dense: ClassVar[bool] = False
     draws: ClassVar[Literal["latents", "noise"] | None] = None
     takes_sigma: ClassVar[bool] = False
     takes_strength: ClassVar[bool] = False

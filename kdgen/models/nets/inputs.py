@@ -1,5 +1,7 @@
 """What several nets do to their inputs: padding to a multiple, a map of the noise level, the class beside latents."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -34,6 +36,18 @@ def level_map(sigma: Tensor | None, like: Tensor) -> Tensor:
         raise UserError(text("net_sigma", "this net is told the noise level: call it with sigma (B,), or pick a "
                              "blind net"))  # fmt: skip
     return sigma.to(like).view(-1, 1, 1, 1).expand(like.shape[0], 1, *like.shape[-2:])
+
+
+def bgr(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """What nets read that were trained on images as OpenCV gives them: ``(v - mean) / std / 255``, blue first.
+
+    Args:
+        x: images ``(B, 1 or 3, H, W)`` in [-1, 1].
+        mean: of each channel in 8-bit units ``v``, blue, green and red.
+        std: likewise.
+    """
+    values = 127.5 * (x.expand(-1, 3, -1, -1).flip(1) + 1)
+    return (values - values.new_tensor(mean).view(3, 1, 1)) / (255 * values.new_tensor(std).view(3, 1, 1))
 
 
 def lit(x: Tensor, stops: Tensor) -> Tensor:
