@@ -21,6 +21,7 @@ from kdgen.utils.devices import device_of, evaluating
 CHANNELS = ("channels", "in_channels", "in_chans", "num_channels")
 LATENT = ("latent", "latent_dim", "latent_channels", "z_dim", "nz", "in_channels")
 CLASSES = ("num_classes", "classes")
+FEATURES = ("features",)
 SIZES = ("size", "image_size", "img_size", "sample_size", "patch", "widths", "block_out_channels", "scale", "upscale")
 """What arguments of nets and tasks are called, by what they settle; the first that one takes is named."""
 
@@ -40,6 +41,7 @@ class Party:
         made_for: the task that it says it was made for, empty where it says nothing.
         key: where a recipe names it, ``teacher``; None for a net that no recipe names.
         use: how it is built, where a recipe says that.
+        asked: the net as it is asked, where that is not the net itself: see ``Task.guided``.
     """
 
     called: str
@@ -47,6 +49,7 @@ class Party:
     made_for: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = None
     use: Spec | None = None
+    asked: Net | None = None
 
 
 def are_alike(kind: str, other: str) -> bool:
@@ -178,7 +181,7 @@ class _Probe:
 
     def _ask(self, x: Tensor) -> tuple[Tensor | None, str]:
         """The answer to ``x``, or None and why there is none."""
-        net = self.party.net
+        net = self.party.net if self.party.asked is None else self.party.asked
         if isinstance(net, Shaped) and net.input_shape and x.ndim == 4 and not net.input_shape.takes(*x.shape[-2:]):
             return None, text("declared_to_take", "it is declared to take {sizes}", sizes=net.input_shape.words)
         try:
@@ -244,7 +247,10 @@ class _Probe:
         if len(given) != len(wanted):
             return self._change((), None, None)
         if given[0] != wanted[0] and not isinstance(self.task, Encode):
-            return self._change(CLASSES if len(wanted) == 1 else CHANNELS, wanted[0], given[0])
+            names = CLASSES if len(wanted) == 1 else FEATURES if self.task.gives == "features" else CHANNELS
+            return self._change(names, wanted[0], given[0])
+        if self.task.gives == "features":
+            return self._change(("stride",), self.batch.x.shape[-1] // wanted[-1], None)
         return self._change(SIZES, wanted[-1], given[-1] if self.use.name == "generate" else None)
 
     def _change(self, names: Sequence[str], own: int | None, tasks: int | list[int] | None) -> Text:

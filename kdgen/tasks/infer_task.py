@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def measuring_task(
     else:
         told = dict(use.args) if use else {**_told(first, name), **_pipeline(teacher or first, name)}
         words, built = _task(name, told, data, sigma, num_images)
+    if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
+        parties[-1] = replace(parties[-1], asked=asked)
     check_fit(Spec(name=name), built, [built.example()], parties)
     return words, built
 

@@ -57,7 +57,7 @@ class Task(Protocol):
     """
 
     reads: ClassVar[Literal["images", "latents"]] = "images"
-    gives: ClassVar[Literal["images", "latents", "logits"]] = "images"
+    gives: ClassVar[Literal["images", "latents", "logits", "features"]] = "images"
     draws: ClassVar[Literal["latents", "noise"] | None] = None
     takes_sigma: ClassVar[bool] = False
     takes_strength: ClassVar[bool] = False
