@@ -11,8 +11,9 @@ QUANTILES = (0.9, 0.995)
 """Those of good pictures' maps that become 0 and ``SPAN``: Batzner et al. 2024, section 3.4."""
 
 SPAN = 0.1
+BRIGHTEST = 0.5
 LOOKED_AT = 2**20
-"""Most values of the maps of good pictures of which quantiles are taken, evenly spread."""
+"""Most values of the maps of good pictures of which quantiles are taken."""
 
 
 class FeatureMaps(nn.Module):
@@ -23,15 +24,16 @@ class FeatureMaps(nn.Module):
     Args:
         net: any net of images.
         layer: the dotted path of a module of it; none for the net's own answer.
+        features: channels D, for buffers that are loaded; ``fit`` finds them itself.
     """
 
     conditions: frozenset[str] = frozenset()
 
-    def __init__(self, net: Net, layer: str | None = None) -> None:
+    def __init__(self, net: Net, layer: str | None = None, features: int = 1) -> None:
         super().__init__()
         self.net, self.layer = net, layer
-        self.register_buffer("mean", torch.zeros(1))
-        self.register_buffer("deviation", torch.ones(1))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
 
     def raw(self, x: Tensor) -> Tensor:
         """The features as they are, ``(B, D, h, w)``.
@@ -90,7 +92,7 @@ class FaultMaps(nn.Module):
         Of their values one in ten becomes more than 0, and one in 200 more than 0.1.
         """
         values = torch.cat([self.distance(part).float().flatten() for part in x.split(16)])
-        values = values[:: -(-len(values) // LOOKED_AT)]
+        values = _some(values, LOOKED_AT)
         low, high = values.quantile(values.new_tensor(QUANTILES))
         self.zero, self.span = low, ((high - low) / SPAN).clamp_min(1e-12)
 
@@ -123,7 +125,7 @@ class Neighbours(FaultMaps):
     Args:
         net: gives features ``(B, D, h, w)``.
         good: good pictures ``(N, C, H, W)``.
-        most: how many of their places are kept, evenly spread.
+        most: how many of their places are kept, drawn at random.
     """
 
     def __init__(self, net: Net, good: Tensor, *, most: int = 10_000) -> None:
@@ -131,7 +133,7 @@ class Neighbours(FaultMaps):
         self.net = net
         with torch.no_grad():
             known = torch.cat([self._places(part) for part in good.split(16)])
-        self.register_buffer("known", known[:: -(-len(known) // most)])
+        self.register_buffer("known", _some(known, most))
 
     def _places(self, x: Tensor) -> Tensor:
         features: Tensor = self.net(x).float()
@@ -145,4 +147,19 @@ class Neighbours(FaultMaps):
         return nearest.square().view(features.shape[:-1]) / features.shape[-1]
 
 
-__all__ = ["FaultMaps", "FeatureMaps", "Neighbours", "StudentTeacher"]
+def heat(maps: Tensor) -> Tensor:
+    """Maps ``(B, 1, H, W)`` in colours, ``(B, 3, H, W)`` in [-1, 1]: 0 and below is black, ``BRIGHTEST`` the brightest."""
+    from matplotlib import colormaps
+
+    share = (maps[:, 0] / BRIGHTEST).clamp(0, 1).cpu().numpy()
+    return 2 * torch.from_numpy(colormaps["magma"](share)[..., :3]).float().movedim(-1, 1) - 1
+
+
+def _some(rows: Tensor, most: int) -> Tensor:
+    """At most so many rows, the same ones of as many."""
+    if len(rows) <= most:
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most].to(rows.device)]
+
+
+__all__ = ["FaultMaps", "FeatureMaps", "Neighbours", "StudentTeacher", "heat"]

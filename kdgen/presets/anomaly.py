@@ -47,7 +47,7 @@ def solar_cells() -> Recipe:
             },
         ),
         teacher=lite_features(),
-        student=Spec(name="patch_features", args={"features": 40}),
+        student=Spec(name="patch_features", args={"features": 40, "depth": 1}),
         stages=(Stage(methods=(Guidance(name="output"),)),),
         seconds=60,
         batch_size=16,

@@ -15,7 +15,7 @@ from kdgen.data.jitter import Amounts
 from kdgen.data.source import ImageSource, no_patches
 from kdgen.metrics.anomaly import au_pro, image_auroc, pixel_auroc
 from kdgen.metrics.columns import column
-from kdgen.models.fault_maps import FaultMaps, FeatureMaps, Neighbours, StudentTeacher
+from kdgen.models.fault_maps import FaultMaps, FeatureMaps, Neighbours, StudentTeacher, heat
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Channels, Count
@@ -79,8 +79,8 @@ class Anomaly(Task):
         self.held_out = evaluate is not None
         self.tested: Any = self.source if evaluate is None else make_images(evaluate)
         self.jitter = None if augment is None else make_jitter(augment)
-        self.labelled = isinstance(self.tested, Findings)
-        self.primary_metric = self.taught_primary_metric = "image_auroc" if self.labelled else "good_error"
+        faulty = isinstance(self.tested, Findings) and next(self.tested.findings(patch, channels)).faulty
+        self.primary_metric = self.taught_primary_metric = "image_auroc" if faulty else "good_error"
         self._asked: WeakKeyDictionary[Net, FeatureMaps] = WeakKeyDictionary()
         self._teacher: Net | None = None
 
@@ -143,9 +143,12 @@ class Anomaly(Task):
     def fault_maps(self, net: Net, reference: Net | None = None) -> FaultMaps:
         """What maps faults by a net: beside its teacher where it fails, else how far it is from the nearest good one.
 
-        A net that does not answer in its teacher's shape is mapped as if there were none. The scale is that of good
+        A net that gives maps itself gives its own, and one that does not answer in its teacher's shape is mapped as if
+        there were none. The scale is that of good
         pictures: 0.1 is what one in 200 of their places exceeds.
         """
+        if isinstance(net, FaultMaps):
+            return net
         good = self._good().to(device_of(net))
         teacher = None if reference is None or net in (reference, self._asked.get(reference)) else reference
         maps: FaultMaps
@@ -235,12 +238,8 @@ class Anomaly(Task):
 
     def pictured_by(self, net: Net, batch: Batch) -> Tensor:
         """The map of a net beside the teacher that was last asked, in heat colours, ``(B, 3, H, W)`` in [-1, 1]."""
-        from matplotlib import colormaps
-
         with torch.no_grad():
-            maps = self.fault_maps(net, self._teacher)(batch.x)[:, 0]
-        colours = torch.from_numpy(colormaps["magma"](maps.clamp(0, 1).cpu().numpy())[..., :3]).float()
-        return 2 * colours.movedim(-1, 1) - 1
+            return heat(self.fault_maps(net, self._teacher)(batch.x))
 
 
 __all__ = ["Anomaly"]
