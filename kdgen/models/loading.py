@@ -252,6 +252,9 @@ def is_teacher_file(path: Path) -> bool:
 
 
 def _foreign(spec: Checkpoint) -> Loaded:
+    if spec.url and not Path(spec.file).expanduser().exists():
+        raise UserError(text("no_file_yet", "there is no file {file}: get it from {url}, and put it there",
+                             file=spec.file, url=spec.url))  # fmt: skip
     if spec.of_onnx:
         return _onnx(spec)
     task, net = declared_task(spec), spec.net

@@ -24,6 +24,7 @@ class Checkpoint(Strict):
     file: FilePath = Field(
         description="weights file: .safetensors, what torch.save wrote, .npz, or an .index.json (never unpickled)"
     )
+    url: str | None = Field(None, description="where to get the file, for who does not have it; nothing is fetched")
     net: Spec = Field(Spec(name=ONNX), description="the architecture, see `kdgen list nets`; an .onnx file holds it")
     range: tuple[float, float] | None = Field(
         None,

@@ -223,6 +223,15 @@ def test_other_mistakes(saved: tuple[Path, dict[str, Tensor]]) -> None:
     assert "beside range" in refused(declare(file, net=Spec(name="dncnn", args={"predicts": "image"})))
 
 
+def test_a_file_that_is_missing_is_told_where_to_get(saved: tuple[Path, dict[str, Tensor]]) -> None:
+    file, weights = saved
+    told = {"file": str(file), "net": SMALL, "url": "https://example.org/net.pth"}
+    with pytest.raises(UserError, match=r"no file .*net.pth: get it from https://example.org/net.pth, and put it"):
+        load(told)
+    torch.save(weights, file)
+    assert load(told).name == "net"
+
+
 def test_weights_without_values_or_in_coordinates_are_refused_in_a_line(saved: tuple[Path, dict[str, Tensor]]) -> None:
     file, weights = saved
     first = weights["0.weight"]
