@@ -58,6 +58,15 @@ class Pictured(Protocol):
 
 
 @runtime_checkable
+class Asking(Protocol):
+    """A task that asks nets itself for what is to be looked at, since one answer alone does not show it."""
+
+    def pictured_by(self, net: nn.Module, batch: Batch) -> Tensor:
+        """What a net makes of a batch, as images ``(B, C, H, W)`` in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
 class Drawn(Protocol):
     """A task whose nets make images."""
 
@@ -170,7 +179,7 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module], task: Pictured
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
         at = batch.to(where)
         with evaluating(net):
-            columns[caption] = task.pictured(tiling.whole(net, at.x, at.cond))
+            columns[caption] = _seen(task, net, at)
     columns = {caption: _frame(x) for caption, x in columns.items()}
     right = None if batch.y is None else _frame(task.pictured(batch.y))
     size = right.shape[-2:] if right is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
@@ -183,7 +192,8 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module], task: Pictured
     top, left = textured(guide, side)
     box = (left, top, left + side, top + side)
     crops = {caption: array[top : top + side, left : left + side] for caption, array in arrays.items()}
-    answers = [key for key in crops if key != "input" or task.gives == "images"] if truth is not None else []
+    compared = truth is not None and not isinstance(task, Asking)
+    answers = [key for key in crops if key != "input" or task.gives == "images"] if compared else []
     errors = {key: np.abs(crops[key] - crops["truth"]).mean(2) for key in answers}
     judge = _quality if task.gives == "images" else _share_alike
     judged = [error for key, error in errors.items() if key not in ("input", "truth")]
@@ -207,6 +217,12 @@ def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module], task: Pictured
         elif caption == "truth":
             band.paste(_legend(scale * 255), (x, y + TILE))
     return band
+
+
+def _seen(task: Pictured, net: nn.Module, batch: Batch) -> Tensor:
+    if isinstance(task, Asking):
+        return task.pictured_by(net, batch)
+    return task.pictured(tiling.whole(net, batch.x, batch.cond))
 
 
 def _frame(x: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from kdgen.utils.devices import device_of, evaluating
 CHANNELS = ("channels", "in_channels", "in_chans", "num_channels")
 LATENT = ("latent", "latent_dim", "latent_channels", "z_dim", "nz", "in_channels")
 CLASSES = ("num_classes", "classes")
+FEATURES = ("features",)
 SIZES = ("size", "image_size", "img_size", "sample_size", "patch", "widths", "block_out_channels", "scale", "upscale")
 """What arguments of nets and tasks are called, by what they settle; the first that one takes is named."""
 
@@ -40,7 +41,7 @@ class Party:
         made_for: the task that it says it was made for, empty where it says nothing.
         key: where a recipe names it, ``teacher``; None for a net that no recipe names.
         use: how it is built, where a recipe says that.
-        teaches: whether it is asked as the task asks its teacher.
+        asked: the net as it is asked, where that is not the net itself: see ``Task.guided``.
     """
 
     called: str
@@ -48,7 +49,7 @@ class Party:
     made_for: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = None
     use: Spec | None = None
-    teaches: bool = False
+    asked: Net | None = None
 
 
 def are_alike(kind: str, other: str) -> bool:
@@ -78,8 +79,7 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
                                  called=party.called, kind=str(kind), task=use.name,
                                  remedy=_other_kind(party, use)))  # fmt: skip
         for batch in shown:
-            heard = replace(party, net=task.guided(party.net)) if party.teaches else party
-            probe = _Probe(use, task, batch, heard)
+            probe = _Probe(use, task, batch, party)
             out = probe.answer()
             wanted = task.answer_shape(probe.batch)
             whose: str = text("the_task", "the task {name}", name=use.name)
@@ -181,7 +181,7 @@ class _Probe:
 
     def _ask(self, x: Tensor) -> tuple[Tensor | None, str]:
         """The answer to ``x``, or None and why there is none."""
-        net = self.party.net
+        net = self.party.net if self.party.asked is None else self.party.asked
         if isinstance(net, Shaped) and net.input_shape and x.ndim == 4 and not net.input_shape.takes(*x.shape[-2:]):
             return None, text("declared_to_take", "it is declared to take {sizes}", sizes=net.input_shape.words)
         try:
@@ -247,7 +247,10 @@ class _Probe:
         if len(given) != len(wanted):
             return self._change((), None, None)
         if given[0] != wanted[0] and not isinstance(self.task, Encode):
-            return self._change(CLASSES if self.task.gives == "logits" else CHANNELS, wanted[0], given[0])
+            names = CLASSES if self.task.gives == "logits" else FEATURES if self.task.gives == "features" else CHANNELS
+            return self._change(names, wanted[0], given[0])
+        if self.task.gives == "features":
+            return self._change(("stride",), self.batch.x.shape[-1] // wanted[-1], None)
         return self._change(SIZES, wanted[-1], given[-1] if self.use.name == "generate" else None)
 
     def _change(self, names: Sequence[str], own: int | None, tasks: int | list[int] | None) -> Text:

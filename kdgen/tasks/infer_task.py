@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def measuring_task(
     name = use.name if use else task if isinstance(task, str) else None
     parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
     if teacher is not None:
-        parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task, teaches=True))
+        parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task))
     for party in parties:
         kind = task_name(party.made_for)
         if task is None and party.made_for and not are_alike(kind, made_for):
@@ -80,6 +81,8 @@ def measuring_task(
     else:
         told = dict(use.args) if use else {**_told(first, name), **_pipeline(teacher or first, name)}
         words, built = _task(name, told, data, sigma, num_images)
+    if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
+        parties[-1] = replace(parties[-1], asked=asked)
     check_fit(Spec(name=name), built, [built.example()], parties)
     return words, built
 

@@ -159,8 +159,9 @@ class _Run:
         task = self.place.task
         if (teacher := self.original) is not None:
             check_classes(teacher.name, teacher.task, task.describe())
+            asked = None if self.place.reference is teacher.net else self.place.reference
             yield Party(called=_teacher(teacher.name), net=teacher.net, made_for=teacher.task, key="teacher",
-                        teaches=True)  # fmt: skip
+                        asked=asked)  # fmt: skip
         for name, other in self.others.items():
             check_classes(other.name, other.task, task.describe())
             yield Party(called=_teacher(name), net=other.net, made_for=other.task, key=f"teachers.{name}")

@@ -59,7 +59,7 @@ class Task(Protocol):
     """
 
     reads: ClassVar[Literal["images", "latents"]] = "images"
-    gives: ClassVar[Literal["images", "latents", "logits"]] = "images"
+    gives: ClassVar[Literal["images", "latents", "logits", "features"]] = "images"
     dense: ClassVar[bool] = False
     draws: ClassVar[Literal["latents", "noise"] | None] = None
     takes_sigma: ClassVar[bool] = False

@@ -87,6 +87,9 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("flux", {"size": 8, "latent_channels": 4, "depth": 1, "single_depth": 1, "words_dim": 8, "pooled_dim": 8,
               "guided": False}, FOUR, {"sigma", "words", "pooled"}),
     ("sana", {"size": 8, "latent_channels": 4, "depth": 1, "words_dim": 8}, FOUR, {"sigma", "words", "words_mask"}),
+    ("efficientnet_lite", {"stride": 4}, IMAGE, set()),
+    ("fault_detector", {}, IMAGE, set()),
+    ("patch_features", {"channels": 1, "width": 4, "stride": 4}, IMAGE, set()),
     ("lora", {"rank": 2}, FOUR, {"sigma", "label"}),
 ]  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Use: `generate` and `restore`."""
+"""Use: `generate`, `restore` and `faults`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ from rich.progress import Progress, track
 
 from kdgen.cli.arguments import register_all
 from kdgen.cli.commands.options import Code, Named, Sigma
-from kdgen.cli.console import stderr
+from kdgen.cli.console import stderr, stdout
 
 app = typer.Typer()
 
@@ -122,3 +122,49 @@ def restore(
     if skipped == len(files):
         raise UserError("no image could be restored")
     stderr.print(f"{len(files) - skipped} of {len(files)} restored to {target}", markup=False)
+
+
+@app.command(
+    epilog="""
+Examples:
+
+- `kdgen faults runs/solar-cells cell.png found/` (the picture, and beside it where it is unlike good ones)
+
+- `kdgen faults runs/solar-cells cells/ found/ --save detector/` (student and teacher as one model)
+
+- `kdgen faults detector/ cells/ found/`
+"""
+)
+def faults(
+    model: Named,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="An image or a folder of images.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A folder for a picture of each with its map.")],
+    save: Annotated[Path | None, typer.Option(help="Also write the detector into this folder.")] = None,
+    code: Code = None,
+) -> None:
+    """Find what good pictures do not have: a score for each picture, the likeliest fault first, and a map.
+
+    Of places of good pictures one in 200 has more than 0.1; a picture's score is the largest of its map.
+    """
+    register_all(code)
+    from kdgen.data import Folder, read_picture, to_tensor
+    from kdgen.models.fault_maps import heat
+    from kdgen.tasks.fault_finding import find_faults, open_detector
+    from kdgen.utils.convert import sheet, to_pictures
+
+    detector = open_detector(model)
+    if save is not None:
+        detector.save(save)
+    if source.is_dir():
+        pictures = Folder(str(source)).images(detector.channels)
+    else:
+        pictures = iter([(source.name, to_tensor(read_picture(source), detector.channels))])
+    scores = dict[str, float]()
+    for name, image in track(pictures, "looking", console=stderr, disable=not stderr.is_terminal):
+        scores[name], seen, found = find_faults(detector, image)
+        shown = to_pictures(seen)[0].convert("RGB"), to_pictures(heat(found))[0]
+        file = (target / name).with_suffix(".png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        sheet(shown, columns=2).save(file)
+    for name, score in sorted(scores.items(), key=lambda each: -each[1]):
+        stdout.print(f"{score:8.3f}  {name}", markup=False, highlight=False)

