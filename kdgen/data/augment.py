@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,12 +79,16 @@ class Variant:
 
     def batch(self, batch: Batch) -> Batch:
         """The same part of every view in a batch; its ``real`` images belong to none and stay."""
+        told: dict[str, Any] = {
+            name: {key: self.of(t) if _is_map(t, batch) else t for key, t in each.items()}
+            for name, each in batch.conditions().items()
+        }
         return replace(
             batch,
             x=self.of(batch.x),
             teacher_x=None if batch.teacher_x is None else self.of(batch.teacher_x),
             y=None if batch.y is None else self.of(batch.y),
-            cond={key: self.of(t) if _is_map(t, batch) else t for key, t in batch.cond.items()},
+            **told,
         )
 
 
@@ -135,7 +140,8 @@ def check_crop(crop: int | None, batch: Batch) -> None:
 
 def strides(batch: Batch, others: Iterable[Tensor] = ()) -> tuple[int, int]:
     """How many rows and columns of the images lie between places where pixels of all views begin."""
-    views = [batch.x, batch.teacher_x, batch.y, *(t for t in batch.cond.values() if _is_map(t, batch)), *others]
+    told = [t for each in batch.conditions().values() for t in each.values() if _is_map(t, batch)]
+    views = [batch.x, batch.teacher_x, batch.y, *told, *others]
     maps = [t for t in views if t is not None and t.ndim > 2]
     down, across = (
         math.lcm(*(size // math.gcd(size, t.shape[axis]) for t in maps))

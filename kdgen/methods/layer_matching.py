@@ -80,8 +80,8 @@ def probe(
 
 def outputs(student: Net, teacher: Net, batch: Batch) -> tuple[Tensor, Tensor]:
     """The outputs of both nets for the first images of a batch, as ``probe`` gives them."""
-    teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
-    return probe(student, batch.x, batch.cond)[0], probe(teacher, teacher_x, batch.cond)[0]
+    asked = batch.for_teacher()
+    return probe(student, batch.x, batch.cond)[0], probe(teacher, asked.x, asked.cond)[0]
 
 
 def layers(net: Net, x: Tensor, cond: Mapping[str, Tensor], ranks: Sequence[int]) -> list[Layer]:
@@ -148,11 +148,11 @@ def choose(
         UserError: for a layer that a net does not have, that does not run, or that the method cannot use, and where
             no pair can be chosen.
     """
-    teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
+    asked = batch.for_teacher()
     required = _wanted(ranks, batch.x)
     if pairs:
         student_layers = _named(method, "student", student, batch.x, batch.cond, [pair[0] for pair in pairs], ranks)
-        teacher_layers = _named(method, "teacher", teacher, teacher_x, batch.cond, [pair[1] for pair in pairs], ranks)
+        teacher_layers = _named(method, "teacher", teacher, asked.x, asked.cond, [pair[1] for pair in pairs], ranks)
         selected = [Pair(s, t) for s, t in zip(student_layers, teacher_layers, strict=True)]
         for pair in selected:
             student_rank, teacher_rank = RANKS[len(pair.student.shape)], RANKS[len(pair.teacher.shape)]
@@ -163,7 +163,7 @@ def choose(
                                      teacher=pair.teacher.path, teacher_rank=teacher_rank))  # fmt: skip
         return selected
     student_layers = layers(student, batch.x, batch.cond, ranks)
-    teacher_layers = layers(teacher, teacher_x, batch.cond, ranks)
+    teacher_layers = layers(teacher, asked.x, asked.cond, ranks)
     for role, net, candidates in (("student", student, student_layers), ("teacher", teacher, teacher_layers)):
         if not candidates:
             raise UserError(text("no_layer_gives", "{method}: no layer of the {role} gives {required}; {inventory}",
@@ -244,8 +244,8 @@ def _wanted(ranks: Sequence[int], x: Tensor) -> Text:
 
 def _inventory(net: nn.Module, batch: Batch, role: str, limit: int = 8) -> Text:
     """What the layers of a net give, in one clause."""
-    x = batch.teacher_x if role == "teacher" and batch.teacher_x is not None else batch.x
-    features = probe(net, x, batch.cond, hookable_layers(net))[1]
+    asked = batch.for_teacher() if role == "teacher" else batch
+    features = probe(net, asked.x, asked.cond, hookable_layers(net))[1]
     if not features:
         return text("no_readable_layers", "{net} has no layers that can be read", net=type(net).__name__)
     descriptions = [f"{path} {tuple(tensor.shape[1:])}" for path, tensor in features.items()]

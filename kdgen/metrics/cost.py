@@ -17,7 +17,7 @@ from kdgen.models.abilities import Opaque, opaque
 from kdgen.models.input_shape import Shaped
 from kdgen.models.nets.fold import used
 from kdgen.models.tiling import whole
-from kdgen.types import Net
+from kdgen.types import Batch, Net
 from kdgen.utils.devices import call_seconds, evaluating
 
 WARMUP = 3
@@ -69,7 +69,12 @@ def latency_ms(net: Net, x: Tensor, cond: Mapping[str, Tensor] | None = None, *,
 
 
 def latencies_ms(
-    nets: Sequence[Net], x: Tensor, cond: Mapping[str, Tensor] | None = None, *, rounds: int = 15
+    nets: Sequence[Net],
+    x: Tensor,
+    cond: Mapping[str, Tensor] | None = None,
+    *,
+    own: Mapping[int, Batch] | None = None,
+    rounds: int = 15,
 ) -> list[float]:
     """Time of one call of each net in milliseconds, on the device where it lies, after a warm-up.
 
@@ -81,18 +86,20 @@ def latencies_ms(
         nets: any nets.
         x: their input, ``(1, ...)``: an image or a latent.
         cond: conditions the nets need, each ``(1, ...)``.
+        own: what some of the nets, by their numbers, are called on in place of these.
         rounds: how many times to measure; fewer where that takes long, but at least as many as ``ENOUGH`` says.
     """
-    nets = [used(net) for net in nets]
+    nets, own = [used(net) for net in nets], own or {}
     first: dict[Any, int] = {}
-    like = [first.setdefault(_architecture(net), number) for number, net in enumerate(nets)]
+    like = [first.setdefault((_architecture(net), number in own), number) for number, net in enumerate(nets)]
     times: dict[int, list[float]] = {number: [] for number in first.values()}
     (least, seconds), began = ENOUGH, time.perf_counter()
     for done in range(WARMUP + rounds):
         if done >= WARMUP + least and time.perf_counter() - began > seconds:
             break
         for number, measured in times.items():
-            with _probe(nets[number], x, cond) as (inner, conditions):
+            asked, told = (own[number].x, own[number].cond) if number in own else (x, cond)
+            with _probe(nets[number], asked, told) as (inner, conditions):
                 measured += call_seconds(partial(whole, nets[number], inner, conditions), inner.device, 1)
     return [1000 * min(times[number][WARMUP:]) for number in like]
 

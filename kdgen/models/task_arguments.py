@@ -24,6 +24,12 @@ def task_class(facts: Mapping[str, Any]) -> type[Task]:
     return cast(type[Task], registry.get("task", name) if registered else Task)
 
 
+def innermost(task: Spec) -> Spec:
+    """The task that a described one wraps as its argument ``task``, however deep; itself where it wraps none."""
+    inner = task.args.get("task")
+    return innermost(Spec.model_validate(inner)) if isinstance(inner, Mapping) else task
+
+
 def task_having(**attributes: Any) -> str:
     """The name of the task whose class has these attributes, the most general of several.
 

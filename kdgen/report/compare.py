@@ -59,7 +59,7 @@ def measure(
     metrics = {key: min(value, LARGEST_DB) if in_decibels(key) else value for key, value in figures.items()}
     if net is None:
         return Row(role=role, name=Text.of(name), metrics=metrics, answers=answers.count, not_finite=answers.not_finite)
-    example = task.example()
+    example = task.example().for_teacher() if net is reference else task.example()
     return Row(
         role=role,
         name=Text.of(name),
@@ -187,7 +187,9 @@ def in_turn(measured: Sequence[tuple[Row, nn.Module]], task: Task) -> tuple[list
         the rows; and how many cores of the machine other programs kept meanwhile, 0 where enough of them were left.
     """
     example, others = task.example(), OtherWork()
-    times = cost.latencies_ms([net for _, net in measured], example.x, example.cond)
+    own = {number: example.for_teacher() for number, (row, _) in enumerate(measured)
+           if row.role == "teacher" and example.teacher_x is not None}  # fmt: skip
+    times = cost.latencies_ms([net for _, net in measured], example.x, example.cond, own=own)
     cores = others.cores()
     rows = [row.model_copy(update={"latency_ms": ms}) for (row, _), ms in zip(measured, times, strict=True)]
     return rows, cores if others.crowds(cores) else 0.0

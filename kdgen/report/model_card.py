@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from kdgen.models.adapters.lora import Lora
 from kdgen.models.config import Config
 from kdgen.models.hub_cache import HubId
-from kdgen.models.task_arguments import task_class, task_name
+from kdgen.models.task_arguments import innermost, task_class, task_name
 from kdgen.recipe import STARTS, Checkpoint, Recipe
 from kdgen.registry import Spec
 from kdgen.report.report import Report, heading
@@ -140,7 +140,8 @@ def _results(report: Report, recipe: Recipe | None, kind: str) -> list[EvalResul
 
 def _evaluated_on(report: Report, recipe: Recipe | None) -> str:
     """The images of the figures by the name of their source."""
-    source = task_class({"name": recipe.task.name}).evaluation_source(recipe.task.args) if recipe else "photographs"
+    asked = innermost(recipe.task) if recipe else None
+    source = task_class({"name": asked.name}).evaluation_source(asked.args) if asked else "photographs"
     if isinstance(source, Mapping) and "name" in source:
         args = source.get("args", {}) if isinstance(source.get("args"), Mapping) else {}
         path = args.get("path") or args.get("damaged")
@@ -205,7 +206,7 @@ def _licences(recipe: Recipe | None, license: str | None, teacher: Path | None) 
     if recipe is not None and recipe.init not in STARTS:
         lines.append("- the model that it was trained further from: not known")
     if recipe is not None:
-        default = task_class({"name": recipe.task.name}).default_images
+        default = task_class({"name": innermost(recipe.task).name}).default_images
         named = sorted(_sources(recipe.task.args)) or ([] if default is None else [default])
         lines += [f"- {name.replace('_', ' ')}: {SOURCES.get(name, 'not known')}" for name in named]
     return "\n".join(lines)

@@ -49,7 +49,7 @@ class Previews:
         partial, whole = self.folder / "preview.partial.png", self.folder / "preview.png"
         if isinstance(self.task, sample_grids.Pictured):
             nets = {"student": student} if self.teacher is None else {"teacher": self.teacher, "student": student}
-            sample_grids.samples(partial, self.task, nets, limit=1)
+            sample_grids.samples(partial, self.task, nets, reference=self.teacher, limit=1)
         elif isinstance(self.task, sample_grids.Drawn):
             if self.teacher is not None and not self._drawings:
                 self._drawings = {"teacher": self.task.draw_teacher(self.teacher, num_images=SHOWN)}

@@ -89,7 +89,8 @@ class Search:
         # of one call: a teacher that draws in more calls than its student allows each of these more
         calls = task.teacher_calls / task.calls
         draw_as_told(teacher.net, task.describe())
-        self.allowed = cost.macs(teacher.net, self.example.x, self.example.cond) * calls
+        asked = self.example.for_teacher()
+        self.allowed = cost.macs(teacher.net, asked.x, asked.cond) * calls
         if not self.allowed:
             raise UserError(text("macs_not_known", "what a call of {name} costs cannot be counted, so that no student "
                                  "can be proposed: name one in a recipe of your own", name=teacher.name))  # fmt: skip
@@ -193,7 +194,7 @@ def _largest(
 
 def _shapes(teacher: Model, task: Task) -> Shapes:
     example = task.example()
-    batch = example.to(device_of(teacher.net))
+    batch = example.for_teacher().to(device_of(teacher.net))
     with evaluating(teacher.net):
         outputs = tuple(whole(teacher.net, batch.x, batch.cond).shape[1:])
     task_shape = task.answer_shape(example)

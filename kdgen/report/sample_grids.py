@@ -91,7 +91,7 @@ def picture(
     ``reference`` is the one of the nets that is the teacher, if one is.
     """
     if isinstance(task, Pictured):
-        samples(path, task, nets, seed=seed)
+        samples(path, task, nets, reference=reference, seed=seed)
     elif isinstance(task, Drawn):
         ways = {name: task.draw_teacher if net is reference else task.draw for name, net in nets.items()}
         drawn = {name: draw(nets[name], num_images=DRAWN, seed=seed) for name, draw in ways.items()}
@@ -132,7 +132,15 @@ def _tile(picture: Image.Image) -> Image.Image:
     return picture.resize((CAPTIONED, CAPTIONED), way)
 
 
-def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: int = 0, limit: int = 3) -> None:
+def samples(
+    path: Path,
+    task: Pictured,
+    nets: Mapping[str, nn.Module],
+    *,
+    reference: nn.Module | None = None,
+    seed: int = 0,
+    limit: int = 3,
+) -> None:
     """Write a picture of nets side by side on evaluation images.
 
     Columns are the input, each net and the truth, with PSNR. Below each stand a threefold zoom into the patch with
@@ -144,10 +152,12 @@ def samples(path: Path, task: Pictured, nets: Mapping[str, nn.Module], *, seed: 
         path: PNG file to write.
         task: gives the evaluation images.
         nets: by caption or role, in the order of the columns.
+        reference: the one of them that is the teacher, which may see the images otherwise.
         seed: seed of the noise.
         limit: number of images.
     """
-    bands = [_band(name, batch, nets, task) for name, batch in task.evaluation_images(seed=seed, limit=limit)]
+    shown = task.evaluation_images(seed=seed, limit=limit)
+    bands = [_band(name, batch, nets, task, reference) for name, batch in shown]
     assert bands, "a task has at least one evaluation image"
     sheet = Image.new("RGB", (max(b.width for b in bands), sum(b.height for b in bands)), "white")
     top = 0
@@ -173,11 +183,13 @@ def textured(truth: Array, side: int) -> tuple[int, int]:
 
 
 @torch.inference_mode()
-def _band(name: str, batch: Batch, nets: Mapping[str, nn.Module], task: Pictured) -> Image.Image:
+def _band(
+    name: str, batch: Batch, nets: Mapping[str, nn.Module], task: Pictured, reference: nn.Module | None
+) -> Image.Image:
     columns = {"input": batch.x}
     for caption, net in nets.items():
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
-        at = batch.to(where)
+        at = (batch.for_teacher() if net is reference else batch).to(where)
         with evaluating(net):
             columns[caption] = _seen(task, net, at)
     columns = {caption: _frame(x) for caption, x in columns.items()}

@@ -1,8 +1,10 @@
 """What some tasks say beside what every task does, as protocols."""
 
+from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from kdgen.models.model import Model
+from kdgen.types import Batch
 
 
 @runtime_checkable
@@ -27,6 +29,15 @@ class Compared(Protocol):
 
     @property
     def images(self) -> object: ...  # noqa: D102
+
+
+@runtime_checkable
+class Showing(Protocol):
+    """A task that has images to be measured on that it can show."""
+
+    def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
+        """Name and one-image batch of each."""
+        ...
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdgen import registry
 from kdgen.models.input_shape import InputShape, Shaped, error_line, input_shape, mirrored
 from kdgen.models.resolution import draw_as_told
-from kdgen.models.task_arguments import task_class
+from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec
 from kdgen.tasks import Autoencode, Encode
 from kdgen.tasks.restoration import Restoration
@@ -70,18 +70,19 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
         UserError: naming the net, the task, what does not fit and the key to change.
     """
     shown = {batch.x.shape: batch for batch in batches}.values()
+    kinds = (use.name, innermost(use).name)
     only_teacher_knows: dict[torch.Size, tuple[str, torch.Size]] = {}
     for party in parties:
         draw_as_told(party.net, task.describe())
         kind = party.made_for.get("name")
-        if kind and not are_alike(str(kind), use.name):
+        if kind and not any(are_alike(str(kind), each) for each in kinds):
             raise UserError(text("made_for_another", "{called} was made to {kind}, and the task is {task}: {remedy}",
-                                 called=party.called, kind=str(kind), task=use.name,
+                                 called=party.called, kind=str(kind), task=kinds[-1],
                                  remedy=_other_kind(party, use)))  # fmt: skip
         for batch in shown:
             probe = _Probe(use, task, batch, party)
             out = probe.answer()
-            wanted = task.answer_shape(probe.batch)
+            wanted = task.answer_shape(batch if party.key == "teacher" else probe.batch)
             whose: str = text("the_task", "the task {name}", name=use.name)
             shape: Sequence[int] | None = wanted
             if wanted is None:
@@ -132,8 +133,7 @@ class _Probe:
 
     def __init__(self, use: Spec, task: Task, batch: Batch, party: Party) -> None:
         self.use, self.task, self.party = use, task, party
-        seen = batch.teacher_x if party.key == "teacher" else None
-        self.batch = replace(batch, x=batch.x if seen is None else seen).to(device_of(party.net))
+        self.batch = (batch.for_teacher() if party.key == "teacher" else batch).to(device_of(party.net))
         self.shows_latents = task.reads == "latents"
 
     def answer(self) -> Tensor:

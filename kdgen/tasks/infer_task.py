@@ -13,7 +13,7 @@ from kdgen import registry
 from kdgen.data import Gallery, make_images
 from kdgen.data.source import no_whole_images
 from kdgen.models.model import Model
-from kdgen.models.task_arguments import task_name
+from kdgen.models.task_arguments import innermost, task_name
 from kdgen.registry import Spec
 from kdgen.tasks.compatibility import Party, are_alike, check_fit
 from kdgen.types import Task, UserError, text
@@ -55,6 +55,7 @@ def measuring_task(
     use = _described(task) if isinstance(task, Mapping) else None
     made_for = "few_steps" if "sampler" in first.task else task_name(first.task)
     name = use.name if use else task if isinstance(task, str) else None
+    does = innermost(use).name if use else name
     parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
     if teacher is not None:
         parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task))
@@ -64,7 +65,7 @@ def measuring_task(
             raise UserError(text("made_apart", "{first} was made to {made_for} and {called} to {kind}: measure those "
                                  "together that were made for one task", first=first.name, made_for=str(made_for),
                                  called=party.called, kind=str(kind)))  # fmt: skip
-        if name is not None and party.made_for and not are_alike(kind, name):
+        if name is not None and party.made_for and not any(are_alike(kind, each) for each in {name, str(does)}):
             raise UserError(text("made_for_other", "{called} was made to {kind}, not to {task}: measure it by {kind}",
                                  called=party.called, kind=str(kind), task=str(name)))  # fmt: skip
     for model in models.values():
@@ -81,6 +82,8 @@ def measuring_task(
     else:
         told = dict(use.args) if use else {**_told(first, name), **_pipeline(teacher or first, name)}
         words, built = _task(name, told, data, sigma, num_images)
+    if (view := first.task.get("view")) and (task is None or isinstance(task, str)):
+        built = registry.build("task", Spec(name="views", args={"student": view}), task=built)
     if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
         parties[-1] = replace(parties[-1], asked=asked)
     check_fit(Spec(name=name), built, [built.example()], parties)

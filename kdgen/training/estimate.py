@@ -93,7 +93,7 @@ def plan(recipe: Recipe) -> Plan:
     teacher = None
     if recipe.teacher is not None:
         big = load(recipe.teacher).net
-        teacher = _counted(big, example)
+        teacher = _counted(big, example.for_teacher())
     student = phases[-1]
     controls = 0.0
     if recipe.controls and teacher is not None and guided:

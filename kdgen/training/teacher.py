@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -82,10 +81,11 @@ class Teacher(Autocast):
             UserError: as ``Int8Net`` does.
         """
         with torch.no_grad():
-            exact = call(self.net, _view(sample), sample.cond)
+            asked = sample.for_teacher()
+            exact = call(self.net, asked.x, asked.cond)
         seconds = partial(fastest_seconds, partial(self.answer, sample), self.device)
         before = seconds() if faster else math.inf
-        self._int8 = Int8Net(self.net, replace(calibration, x=_view(calibration)))
+        self._int8 = Int8Net(self.net, calibration.for_teacher())
         if (faster and before < faster * seconds()) or not self._close("int8", sample, exact):
             self._int8 = None
         return self._int8 is not None
@@ -123,7 +123,7 @@ class Teacher(Autocast):
         if cached is not None and cached.features.keys() >= set(paths):
             features = {path: value.to(self.device) for path, value in cached.features.items()}
             return TeacherOutput(output=cached.output.to(self.device), features=features)
-        view = replace(batch, x=_view(batch))
+        view = batch.for_teacher()
         if not paths and self._int8 is not None and self._int8.takes(view.x):
             return TeacherOutput(output=self._int8(view))
         with capture_outputs(self.net, sorted(paths)) as outputs:
@@ -135,7 +135,3 @@ def _same_weights(net: Net, other: Net) -> list[tuple[Tensor, Tensor]]:
     """The parameters that two nets hold in the same memory."""
     by_address = {p.data_ptr(): p for p in net.parameters() if p.numel()}
     return [(by_address[p.data_ptr()], p) for p in other.parameters() if p.data_ptr() in by_address]
-
-
-def _view(batch: Batch) -> Tensor:
-    return batch.x if batch.teacher_x is None else batch.teacher_x

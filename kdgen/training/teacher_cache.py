@@ -34,6 +34,9 @@ FLUSH_EVERY = 2.0
 SHARD_BYTES = 2**24
 """Bytes of answers from which on they are brought to the disk as a shard."""
 
+TOLD = ("cond.", "teacher_cond.")
+"""How the columns of conditions are called: those of both nets, and those that the teacher alone is told."""
+
 PROBED = 8
 """Inputs that are turned and cropped to see whether the teacher's answers follow."""
 
@@ -197,7 +200,7 @@ class TeacherCache:
         """One batch by column, as it is kept. The teacher answers the input as it is kept, rounding and all."""
         parts = {"x": batch.x, "teacher_x": batch.teacher_x, "y": batch.y, "real": batch.real, "weight": batch.weight}
         rows = {name: value for name, value in parts.items() if value is not None}
-        rows |= {f"cond.{k}": v for k, v in batch.cond.items()}
+        rows |= {f"{told}.{k}": v for told, each in batch.conditions().items() for k, v in each.items()}
         if self.teacher is not None:
             asked = _batch({name: value.to(_kept(name, value)) for name, value in rows.items()})
             answer = self.teacher.answer(asked.to(self.teacher.device), self.paths)
@@ -254,12 +257,12 @@ def _kept(name: str, value: Tensor) -> torch.dtype:
     """The dtype a column is kept in: images and features in half precision, what scales them in full."""
     if not value.is_floating_point():
         return value.dtype
-    return torch.float32 if name == "weight" or name.startswith("cond.") else torch.float16
+    return torch.float32 if name == "weight" or name.startswith(TOLD) else torch.float16
 
 
 def _batch(rows: Mapping[str, Tensor]) -> Batch:
     """The batch in columns by name, its images in float32."""
     parts = {k: v.float() if v.is_floating_point() else v for k, v in rows.items()}
-    cond = {k.removeprefix("cond."): v for k, v in parts.items() if k.startswith("cond.")}
     fields = {k: v for k, v in parts.items() if k in ("x", "teacher_x", "y", "real", "weight")}
-    return Batch(**fields, cond=cond)
+    cond, own = ({k.removeprefix(told): v for k, v in parts.items() if k.startswith(told)} for told in TOLD)
+    return Batch(**fields, cond=cond, teacher_cond=own or None)

@@ -18,6 +18,7 @@ class Batch:
         real: images of the data ``(B, C, H, W)`` in [-1, 1] that belong to no ``x``, for losses on distributions.
         weight: how much the squared error of each example's output counts, ``(B,)``; equally where absent.
         cond: conditions for both nets by keyword, each ``(B, ...)``: ``sigma``, ``label``, ``mask``.
+        teacher_cond: those of the teacher, where they differ: what its own view tells, and the student is not to know.
     """
 
     x: Tensor
@@ -26,22 +27,42 @@ class Batch:
     real: Tensor | None = None
     weight: Tensor | None = None
     cond: Mapping[str, Tensor] = field(default_factory=dict)
+    teacher_cond: Mapping[str, Tensor] | None = None
+
+    def for_teacher(self) -> "Batch":
+        """The batch as the teacher is asked: its own view is ``x``, and its own conditions are ``cond``."""
+        return replace(
+            self,
+            x=self.x if self.teacher_x is None else self.teacher_x,
+            cond=self.cond if self.teacher_cond is None else self.teacher_cond,
+            teacher_x=None,
+            teacher_cond=None,
+        )
 
     def _columns(self) -> dict[str, Any]:
         """What it holds of tensors by name, but its conditions."""
         named = ("x", "teacher_x", "y", "real", "weight")
         return {name: t for name in named if (t := getattr(self, name)) is not None}
 
+    def conditions(self) -> dict[str, Mapping[str, Tensor]]:
+        """What it tells the nets, ``cond``, and the teacher apart where there is any, ``teacher_cond``."""
+        return {"cond": self.cond, **({} if self.teacher_cond is None else {"teacher_cond": self.teacher_cond})}
+
     def to(self, where: device) -> "Batch":
         """The same batch on another device."""
         moved = {name: t.to(where, non_blocking=True) for name, t in self._columns().items()}
-        return replace(self, **moved, cond={k: v.to(where, non_blocking=True) for k, v in self.cond.items()})
+        told: dict[str, Any] = {
+            name: {key: t.to(where, non_blocking=True) for key, t in each.items()}
+            for name, each in self.conditions().items()
+        }
+        return replace(self, **moved, **told)
 
     def split(self, parts: int) -> "list[Batch]":
         """The batch in so many successive parts, each as even as can be."""
         columns = {name: t.tensor_split(parts) for name, t in self._columns().items()}
-        cond = {key: value.tensor_split(parts) for key, value in self.cond.items()}
-        return [
-            Batch(**{name: cut[i] for name, cut in columns.items()}, cond={k: v[i] for k, v in cond.items()})
-            for i in range(parts)
+        told = {name: {key: t.tensor_split(parts) for key, t in each.items()}
+                for name, each in self.conditions().items()}  # fmt: skip
+        parted: list[dict[str, Any]] = [
+            {name: {key: cut[i] for key, cut in each.items()} for name, each in told.items()} for i in range(parts)
         ]
+        return [Batch(**{name: cut[i] for name, cut in columns.items()}, **parted[i]) for i in range(parts)]

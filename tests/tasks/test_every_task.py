@@ -132,8 +132,8 @@ def nets(task: Task, spec: Spec) -> Iterator[nn.Module]:
 
 
 def tensors(batch: Batch) -> list[Tensor]:
-    return [t for t in (batch.x, batch.teacher_x, batch.y, batch.real, batch.weight, *batch.cond.values())
-            if t is not None]  # fmt: skip
+    told = [t for each in batch.conditions().values() for t in each.values()]
+    return [t for t in (batch.x, batch.teacher_x, batch.y, batch.real, batch.weight, *told) if t is not None]
 
 
 def same(ours: Batch, theirs: Batch) -> bool:

@@ -47,8 +47,7 @@ class Blocks(Paired):
 
 def _same_names(student: Net, teacher: Net, batch: Batch) -> list[list[str]]:
     """Paths of the blocks that run in both nets under the same name."""
-    teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
-    student_blocks, teacher_blocks = _blocks(student, batch.x, batch), _blocks(teacher, teacher_x, batch)
+    student_blocks, teacher_blocks = _blocks(student, batch), _blocks(teacher, batch.for_teacher())
     pairs = [[path, teacher_blocks[name]] for name, path in student_blocks.items() if name in teacher_blocks]
     if not pairs:
         raise UserError(text("no_blocks", "blocks pairs layers called down_blocks.N, mid_block and up_blocks.N, and "
@@ -57,10 +56,10 @@ def _same_names(student: Net, teacher: Net, batch: Batch) -> list[list[str]]:
     return pairs
 
 
-def _blocks(net: Net, x: Tensor, batch: Batch) -> dict[str, str]:
+def _blocks(net: Net, batch: Batch) -> dict[str, str]:
     """Paths of a net's blocks that run, by their names without the prefix that they share."""
     candidates = [path for path, _ in net.named_modules() if BLOCK.fullmatch(path)]
-    prefixes = {path: BLOCK.sub(r"\1", path).split(".")[:-1] for path in probe(net, x, batch.cond, candidates)[1]}
+    prefixes = {path: BLOCK.sub(r"\1", path).split(".")[:-1] for path in probe(net, batch.x, batch.cond, candidates)[1]}
     columns = list(zip(*prefixes.values(), strict=False))
     num_shared = next((i for i, parts in enumerate(columns) if len(set(parts)) > 1), len(columns))
     return {".".join(path.split(".")[num_shared:]): path for path in prefixes}

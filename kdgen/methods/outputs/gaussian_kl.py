@@ -34,9 +34,8 @@ class GaussianKl(Method):
 
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Settle the layers. Raises UserError where moments are missing or unlike."""
-        student_shape = _settled("student", student, batch.x, batch, self.student_layer)
-        teacher_x = batch.x if batch.teacher_x is None else batch.teacher_x
-        teacher_shape = _settled("teacher", teacher, teacher_x, batch, self.teacher_layer)
+        student_shape = _settled("student", student, batch, self.student_layer)
+        teacher_shape = _settled("teacher", teacher, batch.for_teacher(), self.teacher_layer)
         compared = slice(1, 2 if batch.teacher_x is not None else None)  # a view of another size has larger latents
         if len(student_shape) != len(teacher_shape) or student_shape[compared] != teacher_shape[compared]:
             raise UserError(text("moments_differ", "gaussian_kl cannot compare moments {student} of the student and "
@@ -62,9 +61,9 @@ def gaussian_kl(p: Tensor, q: Tensor) -> Tensor:
     return kl.flatten(1).mean(1)
 
 
-def _settled(role: str, net: Net, x: Tensor, batch: Batch, layer: str | None) -> tuple[int, ...]:
+def _settled(role: str, net: Net, batch: Batch, layer: str | None) -> tuple[int, ...]:
     """The shape of a net's moments."""
-    output, features = probe(net, x, batch.cond, [layer] if layer else [])
+    output, features = probe(net, batch.x, batch.cond, [layer] if layer else [])
     if layer and layer not in features:
         raise UserError(no_tensor("gaussian_kl", layer, ROLE_WORDS[role]))
     shape = tuple((features[layer] if layer else output).shape)

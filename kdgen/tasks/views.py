@@ -1,0 +1,252 @@
+"""Student and teacher see the same images in different ways: any task, with a view of its own for each of the two."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, JsonValue, ValidationError
+from torch import Tensor, nn
+
+from kdgen import registry
+from kdgen.data import derive, generator
+from kdgen.data.damages import Damage, Damaged, make_damages
+from kdgen.models.task_arguments import innermost, task_class
+from kdgen.registry import Spec, register
+from kdgen.tasks.abilities import Showing, Sourced
+from kdgen.types import DEFAULT_TASK, Batch, Metrics, Net, Task, Text, UserError, text
+from kdgen.utils.conditions import call
+
+TaskSource = Annotated[
+    Mapping[str, Any] | Spec | Task, Field(description='a task, or described as {"name": ..., "args": {...}}')
+]
+Ways = Annotated[
+    Sequence[str | Mapping[str, Any] | Spec],
+    Field(description='a list of damages, each a name or {"name": ..., "args": {...}}; none shows images as they are'),
+]
+OF_INNER = ("reads", "gives", "scales", "taught_alone", "tiled", "half", "pipeline_tag", "baseline_name",
+            "usual_methods", "channels", "equivariant", "primary_metric", "taught_primary_metric", "quick_eval_images",
+            "calls", "teacher_calls", "needs")  # fmt: skip
+"""What of the contract is the wrapped task's."""
+
+
+class View(Damage):
+    """How images are seen, and what another view would tell of them, had it left them as they are.
+
+    Args:
+        damage: what they are seen through; None shows them as they are.
+        others: damages whose conditions are told too, as of images that they left as they are.
+    """
+
+    def __init__(self, damage: Damage | None, others: Damage | None = None) -> None:
+        self.damage, self.others, self.scale = damage, others, 1 if damage is None else damage.scale
+
+    def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
+        """See the base."""
+        seen, told = (images, {}) if self.damage is None else self.damage(images, random, share)
+        return seen, {**(self.others.nothing(images) if self.others else {}), **told}
+
+    def each(self, images: Tensor, seed: int) -> Damaged:
+        """Images ``(B, C, H, W)`` on any device, each seen by its own content and the seed alone, whoever looks."""
+        seen = [self(image, generator(seed, "seen", _content(image))) for image in torch.split(images.cpu(), 1)]
+        told = {key: torch.cat([cond[key] for _, cond in seen]).to(images.device) for key in seen[0][1]}
+        return torch.cat([image for image, _ in seen]).to(images.device), told
+
+
+class Seen(nn.Module):
+    """A net that is shown images in a view of its own.
+
+    Args:
+        net: any net.
+        view: how it sees them.
+        seed: of what the view draws.
+    """
+
+    conditions = None
+
+    def __init__(self, net: Net, view: View, seed: int) -> None:
+        super().__init__()
+        self.net, self.view, self.seed = net, view, seed
+
+    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
+        """The net's answer to its view of ``x`` ``(B, C, H, W)``."""
+        seen, told = self.view.each(x, self.seed)
+        return call(self.net, seen, {**cond, **told})
+
+
+@register("task")
+class Views(Task):
+    """Any other task, with images that the student sees in one way and the teacher in another.
+
+    The truth stays that of the task within. In a report the teacher is measured in its own view, everything else in the
+    student's; a published student is what it would be without this, and says its view beside.
+
+    Args:
+        task: the task within, whose nets read images; ``denoise`` if not given.
+        student: how the student sees the images: damages one after another, such as ``grey``, ``shrink``, ``dark``,
+            ``noise``, ``blur``, ``mask``. Grey images have as many channels as before.
+        teacher: how the teacher does. What these damages tell (``mask``, ``sigma``, ``stops``) it is told alone.
+
+    Attributes:
+        inner: the task within.
+
+    Raises:
+        UserError: for a malformed or unknown task or damage, and for a task whose nets read no images.
+    """
+
+    channels: int
+    equivariant: bool
+    primary_metric: str
+    taught_primary_metric: str
+    needs: frozenset[str]
+
+    def __init__(self, task: TaskSource | None = None, student: Ways = (), teacher: Ways = ()) -> None:
+        own, other = make_damages(student), make_damages(teacher)
+        self.specs = {"student": own.specs, "teacher": other.specs}
+        view = View(own if own.specs else None)
+        self._wrap(task, view, view if own.specs == other.specs else View(other if other.specs else None, own))
+
+    def _wrap(self, task: TaskSource | None, student: View, teacher: View) -> None:
+        """Take over a task, with the view of its student and the teacher's, which may be the same."""
+        self.inner = task if isinstance(task, Task) else _built(task)
+        self.student, self.teacher = student, teacher
+        if self.inner.reads != "images" or self.inner.draws is not None:
+            raise UserError(text("views_of_images", "views are of images, and nets of the task {task} read none: wrap "
+                                 "one whose nets do", task=str(self.inner.describe()["name"])))  # fmt: skip
+        vars(self).update({name: getattr(self.inner, name) for name in OF_INNER})
+        if isinstance(self.inner, Sourced):
+            self.source = self.inner.source
+        if isinstance(self.inner, Showing):
+            self.evaluation_images = self._evaluation_images
+        self._asked: Seen | None = None
+
+    def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
+        """Those of the task within, in both views; the truth is that of the images as they are."""
+        inner = self.inner.batches(batch_size=batch_size, seed=seed, start=start)
+        for number, batch in zip(count(start), inner, strict=False):
+            yield self._seen(batch, derive(seed, "views", number))
+
+    def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
+        """The randomness of the task within drawn anew, and that of the views.
+
+        Where the task within has none, the images as they are have to be at hand for that: as the teacher's view.
+        """
+        anew = self.inner.resample_noise(batch, seed=seed)
+        if anew is not batch:
+            return self._seen(replace(anew, teacher_x=None, teacher_cond=None), derive(seed, "views"))
+        if batch.teacher_x is None or self.teacher.damage is not None:
+            return batch
+        return self._seen(batch.for_teacher(), derive(seed, "views"))
+
+    def _seen(self, batch: Batch, seed: int) -> Batch:
+        """A batch of the task within as both see it."""
+        shown = batch.for_teacher()
+        x, told = self.student(batch.x, generator(seed))
+        cond = {**batch.cond, **told}
+        if self.teacher is self.student and shown.x is batch.x:
+            return replace(batch, x=x, cond=cond)
+        teacher_x, teacher_told = self.teacher(shown.x, generator(seed))
+        return replace(batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond={**shown.cond, **teacher_told})
+
+    def fingerprint(self) -> str:
+        """A hash of the task within and of the views."""
+        return hashlib.sha256(f"{self.inner.fingerprint()}{self._described()}".encode()).hexdigest()
+
+    def _described(self) -> str:
+        return json.dumps({role: _plain(specs) for role, specs in self.specs.items()}, sort_keys=True)
+
+    def describe(self) -> Mapping[str, JsonValue]:
+        """What the task within says, and how the student sees its images."""
+        view = _plain(self.specs["student"])
+        return {**self.inner.describe(), **({"view": view} if view else {})}
+
+    def guided(self, teacher: Net) -> Net:
+        """See the task within."""
+        return self.inner.guided(teacher)
+
+    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
+        """That of the task within, ``(B,)``."""
+        return self.inner.loss(out, batch)
+
+    def example(self) -> Batch:
+        """That of the task within, in both views."""
+        return self._seen(self.inner.example(), 0)
+
+    def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
+        """That of the task within to images as they are, of which ``x`` is the student's view."""
+        *most, height, width = batch.x.shape
+        scale = self.student.scale
+        shown = batch.x if scale == 1 else batch.x.new_empty((*most, scale * height, scale * width), device="meta")
+        return self.inner.answer_shape(replace(batch, x=shown))
+
+    def pictured(self, answer: Tensor) -> Tensor:
+        """See the task within."""
+        return self.inner.pictured(answer)
+
+    def _evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
+        """The evaluation images of the task within by name, each as ``evaluate`` shows it to both."""
+        assert isinstance(self.inner, Showing)
+        for name, batch in self.inner.evaluation_images(seed=seed, limit=limit):
+            (x, told), (teacher_x, teacher_told) = (view.each(batch.x, seed) for view in (self.student, self.teacher))
+            yield name, replace(batch, x=x, cond={**batch.cond, **told}, teacher_x=teacher_x,
+                                teacher_cond={**batch.cond, **teacher_told})  # fmt: skip
+
+    def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
+        """What the task within measures of a net in the student's view; of the teacher, ``reference``, in its own."""
+        teacher = None if reference is None else self._as_teacher(reference, seed)
+        judged = teacher if teacher is not None and net is reference else Seen(net, self.student, seed)
+        return self.inner.evaluate(judged, reference=teacher, seed=seed, limit=limit)
+
+    def _as_teacher(self, net: Net, seed: int) -> Seen:
+        """A teacher in its own view, the same each time, so that what is known of it is known again."""
+        if self._asked is None or self._asked.net is not net or self._asked.seed != seed:
+            self._asked = Seen(net, self.teacher, seed)
+        return self._asked
+
+    def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
+        """What the task within says, and who sees its images how."""
+        measured = self.inner.describe_evaluation(reference=reference, seed=seed)
+        student, teacher = (_in_words(self.specs[role]) for role in ("student", "teacher"))
+        if reference is None:
+            return text("measured_view", "{measured} Its images are seen {student}.", measured=measured,
+                        student=student)  # fmt: skip
+        return text("measured_views", "{measured} Its images are seen {student} by students and controls, and "
+                    "{teacher} by the teacher.", measured=measured, student=student, teacher=teacher)  # fmt: skip
+
+    @classmethod
+    def evaluation_source(cls, args: Mapping[str, Any]) -> Any:
+        """That of the task within."""
+        inner = innermost(Spec.model_validate(args.get("task") or {"name": DEFAULT_TASK}))
+        return task_class({"name": inner.name}).evaluation_source(inner.args)
+
+
+def _built(task: Any) -> Task:
+    try:
+        built: Task = registry.build("task", Spec.model_validate(task or {"name": DEFAULT_TASK}))
+    except ValidationError:
+        raise UserError(text("no_task_description", 'a task is described as {{"name": ..., "args": {{...}}}}, not as '
+                             "{given}", given=repr(task))) from None  # fmt: skip
+    return built
+
+
+def _content(image: Tensor) -> int:
+    return zlib.crc32(image.contiguous().numpy().tobytes())
+
+
+def _plain(specs: Sequence[Spec]) -> list[JsonValue]:
+    return [spec.model_dump(mode="json") for spec in specs]
+
+
+def _in_words(specs: Sequence[Spec]) -> Text:
+    if not specs:
+        return text("as_they_are", "as they are")
+    return text(
+        "through_damages", "through {names:, }", names=[str(spec) if spec.args else spec.name for spec in specs]
+    )
+
+
+__all__ = ["Seen", "View", "Views"]

@@ -1,0 +1,216 @@
+"""Views: each of the two nets sees the images its own way, in training, in answers on disk and in the report."""
+
+import json
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from support import drain
+from torch import Tensor, nn
+
+import kdgen
+from kdgen import registry
+from kdgen.data.augment import drawn
+from kdgen.data.pictures import to_grey
+from kdgen.models.config import read_config
+from kdgen.recipe import CacheSpec, parse
+from kdgen.registry import Spec
+from kdgen.report.compare import Report
+from kdgen.tasks import Classify, Views
+from kdgen.training import run
+from kdgen.training.teacher import Teacher
+from kdgen.training.teacher_cache import TeacherCache
+from kdgen.types import Batch, UserError
+from kdgen.utils.seed import generator
+
+COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200))
+DARK = {"name": "dark", "args": {"gain": 0.3, "gamma": 1, "noise": 4}}
+HOLES = {"name": "mask", "args": {"share": 0.2, "shape": "boxes"}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three plain colours, a class each, of about the same grey."""
+    path = tmp_path_factory.mktemp("colours")
+    for number, colour in enumerate(COLOURS):
+        Image.fromarray(np.full((32, 32, 3), colour, np.uint8)).save(path / f"{number}.png")
+    return path
+
+
+def classes(folder: Path, **views: Any) -> dict[str, Any]:
+    images = {"name": "folder", "args": {"path": str(folder), "jitter": {"shift": 0.1}}}
+    return {"task": {"name": "classify", "args": {"images": images, "patch": 16, "num_images": 60}}, **views}
+
+
+def restored(folder: Path, **views: Any) -> dict[str, Any]:
+    images = {"name": "folder", "args": {"path": str(folder)}}
+    args = {"damages": [{"name": "noise", "args": {"sigma": 5}}], "patch": 16, "images": images, "evaluate": images}
+    return {"task": {"name": "restore", "args": args}, **views}
+
+
+def task_of(described: dict[str, Any]) -> Views:
+    task: Views = registry.build("task", Spec(name="views", args=described))
+    return task
+
+
+class Hue(nn.Module):
+    """Tells the three by their strongest channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def test_a_teacher_is_measured_in_its_own_view_and_everything_else_in_the_students(folder: Path) -> None:
+    task, net = task_of(classes(folder, student=["grey"])), Hue()
+    (batch,) = islice(task.batches(batch_size=6, seed=0), 1)
+    assert batch.teacher_x is not None
+    assert torch.equal(batch.x[:, 0], batch.x[:, 2])
+    torch.testing.assert_close(batch.x[:, :1], to_grey(batch.teacher_x))
+    assert task.evaluate(net, reference=net) == {"accuracy": 1.0}
+    assert task.evaluate(net)["accuracy"] < 0.6
+    assert task.evaluate(Hue(), reference=net)["agreement"] < 0.6
+    assert isinstance(task.inner, Classify)
+    assert task.describe() == {**task.inner.describe(), "view": [{"name": "grey", "args": {}}]}
+    assert "through grey by students and controls, and as they are by the teacher" in task.describe_evaluation(
+        reference=net
+    )
+
+
+def test_what_a_view_draws_depends_on_the_image_and_not_on_who_looks_or_beside_what(folder: Path) -> None:
+    task = task_of(restored(folder, student=[DARK]))
+    images = torch.rand(3, 3, 16, 16) * 2 - 1
+    seen, told = task.student.each(images, 0)
+    alone, _ = task.student.each(images[1:2], 0)
+    assert torch.equal(seen[1:2], alone)
+    assert not torch.equal(seen, task.student.each(images, 1)[0])
+    assert told["stops"].shape == (3,)
+    shown = [batch for _, batch in task._evaluation_images(seed=0)]
+    again = [batch for _, batch in task._evaluation_images(seed=0)]
+    assert all(torch.equal(a.x, b.x) for a, b in zip(shown, again, strict=True))
+
+
+def test_the_teacher_alone_is_told_what_its_own_view_tells(folder: Path) -> None:
+    task = task_of(restored(folder, student=[DARK], teacher=[HOLES]))
+    (batch,) = islice(task.batches(batch_size=4, seed=0), 1)
+    assert batch.cond.keys() == {"sigma", "stops"}
+    assert batch.teacher_cond is not None
+    assert batch.teacher_cond.keys() == {"sigma", "stops", "mask"}
+    assert batch.teacher_cond["stops"].abs().max() == 0, "the teacher's images are not dark"
+    asked = batch.for_teacher()
+    assert (asked.teacher_x, asked.teacher_cond) == (None, None)
+    parts = batch.to(torch.device("cpu")).split(2)
+    mask = torch.cat([part.for_teacher().cond["mask"] for part in parts])
+    assert torch.equal(mask, asked.cond["mask"])
+    cut = drawn(batch, crop=8, turn=True, random=generator(0)).batch(batch).for_teacher()
+    assert cut.cond["mask"].shape == (4, 1, 8, 8)
+    assert cut.x[cut.cond["mask"].expand_as(cut.x) > 0].abs().max() == 0, "the mask is cut and turned as the image is"
+
+
+class Told(nn.Module):
+    """Gives what it is told is missing, or nothing."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return mask.expand_as(x)
+
+
+def test_answers_on_disk_are_to_the_teachers_own_view_and_conditions(folder: Path, tmp_path: Path) -> None:
+    task = task_of(restored(folder, student=[DARK], teacher=[HOLES]))
+    teacher = Teacher(Told(), next(task.batches(batch_size=2, seed=0)), device=torch.device("cpu"))
+    cache = TeacherCache(task, CacheSpec(inputs=16, dir=str(tmp_path), augment=False), teacher=teacher)
+    drain(cache.fill())  # type: ignore[arg-type]
+    batch, answer = next(cache.batches(batch_size=8, seed=0))
+    assert batch.teacher_cond is not None
+    assert answer is not None
+    assert torch.equal(answer.output[:, :1], batch.teacher_cond["mask"])
+    assert "mask" not in batch.cond
+
+
+def test_a_view_of_fewer_pixels_answers_as_large_as_before(folder: Path) -> None:
+    task = task_of(restored(folder, student=[{"name": "shrink", "args": {"scale": 2}}]))
+    (batch,) = islice(task.batches(batch_size=2, seed=0), 1)
+    assert batch.x.shape[-2:] == (8, 8)
+    assert task.answer_shape(batch) == (3, 16, 16)
+    baseline = task.baseline(batch)
+    assert baseline is not None
+    assert baseline.shape == (2, 3, 16, 16)
+
+
+def test_randomness_is_drawn_anew_where_the_images_as_they_are_are_known(folder: Path) -> None:
+    plain = task_of(classes(folder, student=[DARK]))
+    (batch,) = islice(plain.batches(batch_size=4, seed=0), 1)
+    anew = plain.resample_noise(batch, seed=5)
+    assert not torch.equal(anew.x, batch.x)
+    assert torch.equal(anew.for_teacher().x, batch.for_teacher().x)
+    both = task_of(classes(folder, student=[DARK], teacher=[DARK]))
+    (batch,) = islice(both.batches(batch_size=4, seed=0), 1)
+    assert batch.teacher_x is None, "the two see the same"
+    assert both.resample_noise(batch, seed=5) is batch
+
+
+def test_tasks_without_images_and_what_is_no_task_are_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="views are of images, and nets of the task generate read none"):
+        task_of({"task": {"name": "generate", "args": {"latent": 4}}})
+    with pytest.raises(UserError, match="a task is described as"):
+        task_of({"task": {"called": "denoise"}})
+    with pytest.raises(UserError, match="no damage is called 'night'"):
+        task_of(classes(folder, student=["night"]))
+
+
+class Same(nn.Module):
+    """Leaves images as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose student sees by night what its teacher sees by day."""
+    out = tmp_path_factory.mktemp("night")
+    images = {"name": "folder", "args": {"path": str(folder)}}
+    denoise = {
+        "name": "denoise",
+        "args": {"sigma": 5, "channels": 3, "patch": 16, "images": images, "evaluate": images},
+    }
+    recipe = {
+        "name": "night", "task": {"name": "views", "args": {"task": denoise, "student": [DARK]}}, "teacher": "same",
+        "student": {"name": "dncnn", "args": {"channels": 3, "width": 4, "depth": 3}},
+        "stages": [{"methods": [{"name": "output"}]}], "steps": 2, "batch_size": 4,
+        "cache": {"inputs": 16, "crop": 8, "dir": str(out / "cache")}, "device": "cpu", "evaluate_every": None,
+    }  # fmt: skip
+    drain(run.distill(parse(recipe), out / "run", teacher=Same()))
+    return out / "run"
+
+
+def test_a_run_measures_its_teacher_in_its_own_view_and_has_both_controls(done: Path) -> None:
+    report = Report.read(done)
+    found = {row.role: row.metrics["psnr"] for row in report.rows}
+    assert found.keys() == {"input", "teacher", "student", "control_steps", "control_seconds"}
+    task = task_of(json.loads((done / "recipe.json").read_text())["task"]["args"])
+    assert found["teacher"] == pytest.approx(task.inner.evaluate(Same())["psnr"], abs=0.01)
+    assert found["teacher"] > found["input"] + 10, "the input by night"
+    assert (done / "samples.png").is_file()
+
+
+def test_a_published_student_is_what_it_is_and_is_measured_in_its_view(done: Path, folder: Path) -> None:
+    config = read_config(done / "student")
+    assert (config.task["name"], config.task["view"]) == ("denoise", [DARK])
+    card = (done / "student" / "README.md").read_text()
+    assert "pipeline_tag: image-to-image" in card
+    student = Report.read(done).find("student")
+    assert student is not None
+    measured = kdgen.evaluate(str(done / "student"), data=folder)
+    assert measured.metrics["psnr"] == pytest.approx(student.metrics["psnr"], abs=0.01)
+
+
+def test_a_batch_of_one_view_is_asked_as_it_is() -> None:
+    batch = Batch(x=torch.zeros(2, 1, 4, 4), cond={"sigma": torch.ones(2)})
+    assert batch.for_teacher() == batch
