@@ -40,6 +40,7 @@ class Party:
         made_for: the task that it says it was made for, empty where it says nothing.
         key: where a recipe names it, ``teacher``; None for a net that no recipe names.
         use: how it is built, where a recipe says that.
+        part: which part of the task it does; None for all of it.
     """
 
     called: str
@@ -47,6 +48,7 @@ class Party:
     made_for: Mapping[str, Any] = field(default_factory=dict)
     key: str | None = None
     use: Spec | None = None
+    part: str | None = None
 
 
 def are_alike(kind: str, other: str) -> bool:
@@ -69,6 +71,11 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
     shown = {batch.x.shape: batch for batch in batches}.values()
     only_teacher_knows: dict[torch.Size, tuple[str, torch.Size]] = {}
     for party in parties:
+        if party.part is not None:
+            part = task.parts[party.part]
+            seen = [task.seen(batch, party.part) for batch in batches]
+            check_fit(Spec(name=str(part.describe()["name"])), part, seen, [replace(party, part=None)])
+            continue
         draw_as_told(party.net, task.describe())
         kind = party.made_for.get("name")
         if kind and not are_alike(str(kind), use.name):
@@ -129,7 +136,7 @@ class _Probe:
 
     def __init__(self, use: Spec, task: Task, batch: Batch, party: Party) -> None:
         self.use, self.task, self.party = use, task, party
-        seen = batch.teacher_x if party.key == "teacher" else None
+        seen = batch.teacher_x if (party.key or "").startswith("teacher") else None
         self.batch = replace(batch, x=batch.x if seen is None else seen).to(device_of(party.net))
         self.shows_latents = task.reads == "latents"
 
@@ -148,6 +155,8 @@ class _Probe:
     def check(self, out: Tensor, wanted: tuple[int, ...], whose: str) -> None:
         """Refuse an answer of another shape than ``wanted``, ``(C, H, W)`` or ``(K,)``, which is of ``whose``."""
         given, encodes = tuple(out.shape[1:]), self.task if isinstance(self.task, Encode) else None
+        if self.task.gives == "logits" and (self.party.key or "").startswith("teachers.") and given[0] > wanted[0]:
+            given = wanted[0], *given[1:]  # of the classes that it knows the first ones are the task's
         resampled = self.use.name == "generate" and self.party.use is None
         compared = 1 if encodes is not None else 0  # moments hold twice the channels of means: methods tell which fit
         if resampled:

@@ -18,6 +18,7 @@ from kdgen.models.adapters.reading import check_module
 from kdgen.models.hub_cache import commit_of, pinned
 from kdgen.models.model import Model, load
 from kdgen.models.nets.fold import copied
+from kdgen.models.teachers import part_of, parts_of_teachers
 from kdgen.models.task_arguments import check_classes
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
@@ -125,6 +126,7 @@ class _Run:
             and not recipe.shard_teacher
             and (recipe.precision == "int8" or (timed and recipe.precision == "auto")),
             team=team,
+            parts=parts_of_teachers(task, recipe.guides()),
         )
         self.original: Model | None = None
         self.others = dict[str, Model]()
@@ -159,10 +161,12 @@ class _Run:
         task = self.place.task
         if (teacher := self.original) is not None:
             check_classes(teacher.name, teacher.task, task.describe())
-            yield Party(called=_teacher(teacher.name), net=teacher.net, made_for=teacher.task, key="teacher")
+            yield Party(called=_teacher(teacher.name), net=teacher.net, made_for=teacher.task, key="teacher",
+                        part=next(iter(task.parts), None))  # fmt: skip
         for name, other in self.others.items():
             check_classes(other.name, other.task, task.describe())
-            yield Party(called=_teacher(name), net=other.net, made_for=other.task, key=f"teachers.{name}")
+            yield Party(called=_teacher(name), net=other.net, made_for=other.task, key=f"teachers.{name}",
+                        part=self.place.parts.get(name, part_of(task, name)))  # fmt: skip
         for number, (phase, recipe) in enumerate(self.chain):
             self.students.append(fresh(recipe, task))
             net = self.students[-1][0]
