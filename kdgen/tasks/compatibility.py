@@ -41,6 +41,7 @@ class Party:
         key: where a recipe names it, ``teacher``; None for a net that no recipe names.
         use: how it is built, where a recipe says that.
         part: which part of the task it does; None for all of it.
+        told: where a recipe names the task.
     """
 
     called: str
@@ -49,6 +50,7 @@ class Party:
     key: str | None = None
     use: Spec | None = None
     part: str | None = None
+    told: str = "task"
 
 
 def are_alike(kind: str, other: str) -> bool:
@@ -74,7 +76,8 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
         if party.part is not None:
             part = task.parts[party.part]
             seen = [task.seen(batch, party.part) for batch in batches]
-            check_fit(Spec(name=str(part.describe()["name"])), part, seen, [replace(party, part=None)])
+            check_fit(Spec(name=str(part.describe()["name"])), part, seen,
+                      [replace(party, part=None, told=f"task.args.tasks.{party.part}")])  # fmt: skip
             continue
         draw_as_told(party.net, task.describe())
         kind = party.made_for.get("name")
@@ -155,7 +158,7 @@ class _Probe:
     def check(self, out: Tensor, wanted: tuple[int, ...], whose: str) -> None:
         """Refuse an answer of another shape than ``wanted``, ``(C, H, W)`` or ``(K,)``, which is of ``whose``."""
         given, encodes = tuple(out.shape[1:]), self.task if isinstance(self.task, Encode) else None
-        if self.task.gives == "logits" and (self.party.key or "").startswith("teachers.") and given[0] > wanted[0]:
+        if self.task.gives == "logits" and given[0] == self.party.made_for.get("num_classes", 0) > wanted[0]:
             given = wanted[0], *given[1:]  # of the classes that it knows the first ones are the task's
         resampled = self.use.name == "generate" and self.party.use is None
         compared = 1 if encodes is not None else 0  # moments hold twice the channels of means: methods tell which fit
@@ -267,7 +270,7 @@ class _Probe:
             ways.append(text("to_others", "{key} to others", key=f"{key}.args.{arg}") if several else
                         text("to_value", "{key} to {value}", key=f"{key}.args.{arg}", value=own))  # fmt: skip
         if tasks is not None and (arg := _first("task", self.use.name, names)):
-            ways.append(text("to_value", "{key} to {value}", key=f"task.args.{arg}", value=str(tasks)))
+            ways.append(text("to_value", "{key} to {value}", key=f"{self.party.told}.args.{arg}", value=str(tasks)))
         if use is None or not ways:
             ways.append(text("to_another", "{key} to another", key=key))
         return text("set_ways", "set {ways:, or }", ways=ways)

@@ -8,7 +8,7 @@ from torch import Tensor
 from kdgen.models.teachers import PartNet, is_other
 from kdgen.recipe.parts import Weighting
 from kdgen.training.teacher_weighting import weights
-from kdgen.types import Batch, DistillationInputs, LossInputs, Task
+from kdgen.types import Batch, DistillationInputs, LossInputs, Task, UserError, text
 from kdgen.utils.devices import Autocast
 from kdgen.utils.distance import resample
 
@@ -34,10 +34,10 @@ class Guide:
         """Where a layer of its teacher stands in the net that is asked."""
         return f"{self.path}.{path}" if self.path else path
 
-    def answer(self, inputs: DistillationInputs) -> Tensor | None:
-        """What its teacher answered in a step, float32."""
+    def answer(self, inputs: DistillationInputs) -> Tensor:
+        """What its teacher answered in a step, float32. Raises UserError where it was not asked."""
         features = inputs.teacher_features
-        return features[self.path].float() if self.path in features else inputs.teacher_output
+        return features[self.path].float() if self.path in features else inputs.teacher
 
     def seen(self, task: Task, batch: Batch) -> Batch:
         """A batch as it is about the part."""
@@ -50,7 +50,7 @@ class Guide:
             assert isinstance(asked, Autocast)
             inputs = replace(
                 inputs,
-                teacher_output=self.answer(inputs),
+                teacher_output=features[self.path].float() if self.path in features else inputs.teacher_output,
                 teacher_features={
                     path.removeprefix(start): value for path, value in features.items() if path.startswith(start)
                 },
@@ -69,17 +69,29 @@ class Guide:
 
 
 class Panel:
-    """The teachers of a stage whose answers say how much each example counts.
+    """The teachers of a stage whose answers say how much each example counts: where several answer one thing.
 
     Args:
         kind: how; None for equally.
         guides: of the methods by key.
         task: whose parts they are about.
+
+    Raises:
+        UserError: for confidence in what is no logits.
     """
 
     def __init__(self, kind: Weighting | None, guides: Mapping[str, Guide], task: Task) -> None:
         self.kind, self.guides, self.task = kind, guides, task
-        self.asked = frozenset(guides.values() if kind is not None else ())
+        about: dict[str | None, list[Guide]] = {}
+        main = next(iter(task.parts), None)
+        for guide in dict.fromkeys(guides.values()):
+            if kind is not None and (guide.of_other or guide.part == main):
+                about.setdefault(guide.part, []).append(guide)
+        self.panels = {part: panel for part, panel in about.items() if len(panel) > 1}
+        self.asked = frozenset(guide for panel in self.panels.values() for guide in panel)
+        if kind == "confidence" and not all(map(self._tells, self.panels)):
+            raise UserError(text("confidence_of_logits", "weighting confidence is for teachers that say classes, and "
+                                 "several of these make images: set it to agreement or null"))  # fmt: skip
 
     @property
     def reads(self) -> frozenset[str]:
@@ -87,21 +99,21 @@ class Panel:
         return frozenset({"teacher"} if self.asked else ())
 
     def __call__(self, inputs: LossInputs) -> dict[str, Tensor]:
-        """How much each example counts in each method, ``(B,)`` by key; nothing where all count equally."""
-        if not self.asked:
-            return {}
-        assert isinstance(inputs, DistillationInputs), "a step of a stage with methods has a teacher"
+        """How much each example counts in each method, ``(B,)`` by key; nothing of those in which all count equally."""
         shares: dict[Guide, Tensor] = {}
-        for part in dict.fromkeys(guide.part for guide in self.guides.values()):
-            panel = sorted({guide for guide in self.asked if guide.part == part}, key=lambda guide: guide.path)
-            answers = [answer for guide in panel if (answer := guide.answer(inputs)) is not None]
-            logits = (self.task if part is None else self.task.parts[part]).gives == "logits"
+        for part, panel in self.panels.items():
+            assert isinstance(inputs, DistillationInputs), "a step of a stage with methods has a teacher"
+            answers, logits = [guide.answer(inputs) for guide in panel], self._tells(part)
             fewest = min(answer.shape[1] for answer in answers)
-            answers = [resample(answer[:, :fewest], answers[0]) for answer in answers]
-            truth = panel[0].seen(self.task, inputs.batch).y
-            known = weights(self.kind or "agreement", answers, truth if logits else None, logits=logits)
+            alike = [resample(answer[:, :fewest], answers[0]) for answer in answers]
+            truth = panel[0].seen(self.task, inputs.batch).y if logits else None
+            known = weights(self.kind or "agreement", alike, truth, logits=logits)
             shares |= dict(zip(panel, known, strict=True))
-        return {key: shares[guide] for key, guide in self.guides.items()}
+        return {key: shares[guide] for key, guide in self.guides.items() if guide in shares}
+
+    def _tells(self, part: str | None) -> bool:
+        """Whether answers about a part are logits."""
+        return (self.task if part is None else self.task.parts[part]).gives == "logits"
 
 
 __all__ = ["Guide", "Panel"]

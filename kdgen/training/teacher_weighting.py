@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kdgen.recipe.parts import Weighting
-from kdgen.types import UserError, text
 
 IGNORED = -100
 """What a label map holds where there is no truth, as ``torch.nn.functional.cross_entropy`` has it."""
@@ -22,15 +21,13 @@ def confidence(answers: Sequence[Tensor], truth: Tensor | None = None) -> Tensor
     truth, ``L_k`` is the entropy of ``softmax(z_k)``, in nats too. Both are means over places.
 
     Args:
-        answers: logits of N teachers, each ``(B, K, ...)``.
+        answers: logits of N > 1 teachers, each ``(B, K, ...)``.
         truth: classes ``(B, ...)``, as many places as the logits have, -100 where nothing is known; or their shares
             ``(B, K, ...)``.
 
     Returns:
         ``(N, B)``, whose mean over the N is 1 for each example.
     """
-    if len(answers) == 1:
-        return answers[0].new_ones(1, len(answers[0]))
     unsure = torch.stack([_unsure(logits.float(), truth) for logits in answers])
     return len(answers) / (len(answers) - 1) * (1 - unsure.softmax(0))
 
@@ -51,7 +48,7 @@ def agreement(answers: Sequence[Tensor]) -> Tensor:
     correlation of Fisher 1925, "Statistical Methods for Research Workers", section 38, for whole populations.
 
     Args:
-        answers: of N teachers, images ``(B, C, H, W)`` alike in shape.
+        answers: of N > 1 teachers, images ``(B, C, H, W)`` alike in shape.
     """
     together = torch.stack([answer.float().flatten(1) for answer in answers])
     common = together.mean(0).var(1, correction=0)
@@ -66,11 +63,9 @@ def agreement_on_classes(answers: Sequence[Tensor]) -> Tensor:
     ``JS = H(mean_k p_k) - mean_k H(p_k)``, which lies in [0, log N].
 
     Args:
-        answers: of N teachers, logits ``(B, K, ...)`` alike in shape.
+        answers: of N > 1 teachers, logits ``(B, K, ...)`` alike in shape.
     """
     shares = torch.stack([logits.float().softmax(1) for logits in answers])
-    if len(shares) == 1:
-        return shares.new_ones(shares.shape[1])
     apart = _entropy(shares.mean(0)) - torch.stack([_entropy(p) for p in shares]).mean(0)
     return (1 - apart / math.log(len(shares))).clamp(0, 1)
 
@@ -87,14 +82,8 @@ def weights(kind: Weighting, answers: Sequence[Tensor], truth: Tensor | None, *,
         kind: see ``Stage.weighting``.
         answers: of the N teachers, alike in shape.
         truth: labels, where there are any.
-        logits: whether the answers are logits.
-
-    Raises:
-        UserError: for confidence in what is no logits.
+        logits: whether the answers are logits; confidence is of such.
     """
-    if kind == "confidence" and not logits:
-        raise UserError(text("confidence_of_logits", "weighting confidence is for teachers that say classes, and these "
-                             "make images: set it to agreement or null"))  # fmt: skip
     if kind == "confidence":
         return confidence(answers, truth)
     alike: Callable[[Sequence[Tensor]], Tensor] = agreement_on_classes if logits else agreement
