@@ -88,6 +88,8 @@ class Variant:
             x=self.of(batch.x),
             teacher_x=None if batch.teacher_x is None else self.of(batch.teacher_x),
             y=None if batch.y is None else self.of(batch.y),
+            truths={name: self.of(t) for name, t in batch.truths.items()},
+            views={name: self.of(t) for name, t in batch.views.items()},
             **told,
         )
 
@@ -140,8 +142,8 @@ def check_crop(crop: int | None, batch: Batch) -> None:
 
 def strides(batch: Batch, others: Iterable[Tensor] = ()) -> tuple[int, int]:
     """How many rows and columns of the images lie between places where pixels of all views begin."""
-    told = [t for each in batch.conditions().values() for t in each.values() if _is_map(t, batch)]
-    views = [batch.x, batch.teacher_x, batch.y, *told, *others]
+    views = [batch.x, batch.teacher_x, batch.y, *batch.truths.values(), *batch.views.values(), *others]
+    views += [t for each in batch.conditions().values() for t in each.values() if _is_map(t, batch)]
     maps = [t for t in views if t is not None and t.ndim > 2]
     down, across = (
         math.lcm(*(size // math.gcd(size, t.shape[axis]) for t in maps))

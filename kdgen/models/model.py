@@ -103,7 +103,7 @@ class Model(nn.Module):
         if stops is not None:
             check_told(self.name, self.net, "stops")
             told["stops"] = torch.full((len(x),), float(stops), device=where)
-        out = tiling.apply(self.net, x, told)
+        out = made_for.images_in(tiling.apply(self.net, x, told), self.task)
         self._check_finite(out)
         out = out.clamp(-1, 1)
         if channels != self.channels:

@@ -50,11 +50,11 @@ def changes_images(facts: Mapping[str, Any]) -> bool:
 
 
 def settled_by(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a task that draws, classifies or is of one half of autoencoders settles of its nets, by argument."""
+    """What a task that draws, tells classes or is of one half of autoencoders settles of its nets, by argument."""
     task = task_class(facts)
     if task.half in ("encoder", "decoder"):
         return {"half": task.half, **({"latent_channels": facts["latent"][0]} if "latent" in facts else {})}
-    if task.draws is None and task.gives != "logits":
+    if task.draws is None and task.gives != "logits" and "num_classes" not in facts:
         return {}
     settled = {
         **({"size": facts["size"]} if "size" in facts else {}),

@@ -122,8 +122,7 @@ class Recipe(Strict):
     def _taught(self) -> Self:
         if self.teacher is None:
             self._check_alone()
-        stages = [*self.stages, *(stage for link in self.assistants for stage in link.stages or ())]
-        for name in (method.teacher for stage in stages for method in stage.methods):
+        for name, _ in self.guides():
             if name is not None and name not in self.teachers:
                 raise ValueError(text("unknown_teacher", "a method names the teacher {name!r}, which `teachers` does "
                                       "not have{nearest}", name=name, nearest=nearest(name,
@@ -145,6 +144,11 @@ class Recipe(Strict):
         if self.teachers:
             raise ValueError(text("untaught_teachers", "teachers are further ones: name the main one as teacher, which "
                                   "nets are measured against"))  # fmt: skip
+
+    def guides(self) -> list[tuple[str | None, str | None]]:
+        """The teacher and the part of the task that each method names, in all stages of the chain."""
+        stages = [*self.stages, *(stage for link in self.assistants for stage in link.stages or ())]
+        return [(method.teacher, method.part) for stage in stages for method in stage.methods]
 
     def links(self) -> "list[tuple[str, Recipe]]":
         """The chain as recipes with one student each, by the name of its phase: the assistants', then the student's."""

@@ -85,6 +85,14 @@ class Guidance(Term):
     """A method, its weight, and the teacher whose knowledge it moves."""
 
     teacher: str | None = Field(None, description="which of the recipe's `teachers`; none: `teacher` itself")
+    part: str | None = Field(
+        None,
+        description="of a task of several parts, which of them it compares; none: the one called as its teacher is, or "
+        "else the main one",
+    )
+
+
+Weighting = Literal["confidence", "agreement"]
 
 
 class Stage(Strict):
@@ -93,6 +101,11 @@ class Stage(Strict):
     name: str = Field("transfer", description="shown in progress, curves and reports")
     share: float = Field(1.0, gt=0, le=1, description="share of the run's steps or seconds; shares are normalised")
     methods: tuple[Guidance, ...] = Field((), description="how knowledge moves, see `kdgen list methods`")
+    weighting: Weighting | None = Field(
+        None,
+        description="how much each example counts in methods of several teachers of one thing: confidence, by how sure "
+        "its own teacher is beside the others; agreement, by how alike all of them answer; null: equally",
+    )
     objectives: tuple[Term, ...] = Field(
         (), description="terms of the student's own loss beside its distance to the truth, see `kdgen list objectives`"
     )

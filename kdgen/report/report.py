@@ -12,11 +12,14 @@ from kdgen.report.seconds import Seconds
 from kdgen.types import Task, Text, UserError, text
 from kdgen.utils.schema import Spoken, Strict, explain_error
 
-Role = Literal["input", "teacher", "assistant", "student", "control_steps", "control_seconds", "model"]
+Role = Literal[
+    "input", "teacher", "further_teacher", "assistant", "student", "control_steps", "control_seconds", "model"
+]
 
 ROLES: dict[Role, Text] = {
     "input": text("role_input", "input"),
     "teacher": text("role_teacher", "teacher"),
+    "further_teacher": text("role_further_teacher", "further teacher"),
     "assistant": text("role_assistant", "assistant"),
     "student": text("role_student", "student"),
     "control_steps": text("role_control_steps", "control, equal steps"),
@@ -95,8 +98,16 @@ class Report(Spoken):
         """The first row of a role, None if there is none."""
         return next((row for row in self.rows if row.role == role), None)
 
+    @property
+    def taught(self) -> list[Row]:
+        """The rows of the teachers, the main one first."""
+        return [row for row in self.rows if row.role in ("teacher", "further_teacher")]
+
     def table(self) -> tuple[list[Text], list[list[Text]]]:
-        """The header and the cells as text, with units; costs are those of an image, savings against the teacher."""
+        """The header and the cells as text, with units; costs are those of an image, savings against the teachers.
+
+        Of several teachers it is what they take together, each for its part of what the student does.
+        """
         teacher = self.find("teacher")
         trained = any(row.steps is not None for row in self.rows)
         broken = any(row.not_finite for row in self.rows)
@@ -123,7 +134,7 @@ class Report(Spoken):
                 line.append(counts if row.answers else "-")
             line += _costs(row)
             line += [str(row.calls) if row.num_params else "-"] if several else []
-            line += _savings(row, teacher) if teacher else []
+            line += _savings(row, self.taught) if teacher else []
             line += [_steps(row), _or_dash(row.seconds, "{:.0f}")] if trained else []
             cells.append([ROLES[row.role], row.name, *map(Text.of, line)])
         return header, cells
@@ -218,13 +229,14 @@ def _costs(row: Row) -> list[str]:
     ]
 
 
-def _savings(row: Row, teacher: Row) -> list[str]:
+def _savings(row: Row, teachers: Sequence[Row]) -> list[str]:
     pairs = [
-        (teacher.num_params, row.num_params),
-        (teacher.image_macs, row.image_macs),
-        (teacher.image_ms, row.image_ms),
+        (sum(each.num_params for each in teachers), row.num_params),
+        (sum(each.image_macs for each in teachers), row.image_macs),
+        (sum(each.image_ms for each in teachers), row.image_ms),
     ]
-    return [f"{reference / own:.1f}x" if own and reference and row is not teacher else "-" for reference, own in pairs]
+    taught = any(row is each for each in teachers)
+    return [f"{reference / own:.1f}x" if own and reference and not taught else "-" for reference, own in pairs]
 
 
 def _steps(row: Row) -> str:

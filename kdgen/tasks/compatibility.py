@@ -42,6 +42,8 @@ class Party:
         key: where a recipe names it, ``teacher``; None for a net that no recipe names.
         use: how it is built, where a recipe says that.
         asked: the net as it is asked, where that is not the net itself: see ``Task.guided``.
+        part: which part of the task it does; None for all of it.
+        told: where a recipe names the task.
     """
 
     called: str
@@ -50,6 +52,8 @@ class Party:
     key: str | None = None
     use: Spec | None = None
     asked: Net | None = None
+    part: str | None = None
+    told: str = "task"
 
 
 def are_alike(kind: str, other: str) -> bool:
@@ -73,6 +77,12 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
     kinds = (use.name, innermost(use).name)
     only_teacher_knows: dict[torch.Size, tuple[str, torch.Size]] = {}
     for party in parties:
+        if party.part is not None:
+            part = task.parts[party.part]
+            seen = [task.seen(batch, party.part) for batch in batches]
+            check_fit(Spec(name=str(part.describe()["name"])), part, seen,
+                      [replace(party, part=None, told=f"task.args.tasks.{party.part}")])  # fmt: skip
+            continue
         draw_as_told(party.net, task.describe())
         kind = party.made_for.get("name")
         if kind and not any(are_alike(str(kind), each) for each in kinds):
@@ -133,7 +143,9 @@ class _Probe:
 
     def __init__(self, use: Spec, task: Task, batch: Batch, party: Party) -> None:
         self.use, self.task, self.party = use, task, party
-        self.batch = (batch.for_teacher() if party.key == "teacher" else batch).to(device_of(party.net))
+        self.batch = (batch.for_teacher() if (party.key or "").startswith("teacher") else batch).to(
+            device_of(party.net)
+        )
         self.shows_latents = task.reads == "latents"
 
     def answer(self) -> Tensor:
@@ -151,6 +163,8 @@ class _Probe:
     def check(self, out: Tensor, wanted: tuple[int, ...], whose: str) -> None:
         """Refuse an answer of another shape than ``wanted``, ``(C, H, W)`` or ``(K,)``, which is of ``whose``."""
         given, encodes = tuple(out.shape[1:]), self.task if isinstance(self.task, Encode) else None
+        if self.task.gives == "logits" and given[0] == self.party.made_for.get("num_classes", 0) > wanted[0]:
+            given = wanted[0], *given[1:]  # of the classes that it knows the first ones are the task's
         resampled = self.use.name == "generate" and self.party.use is None
         compared = 1 if encodes is not None else 0  # moments hold twice the channels of means: methods tell which fit
         if resampled or self.task.dense:
@@ -264,7 +278,7 @@ class _Probe:
             ways.append(text("to_others", "{key} to others", key=f"{key}.args.{arg}") if several else
                         text("to_value", "{key} to {value}", key=f"{key}.args.{arg}", value=own))  # fmt: skip
         if tasks is not None and (arg := _first("task", self.use.name, names)):
-            ways.append(text("to_value", "{key} to {value}", key=f"task.args.{arg}", value=str(tasks)))
+            ways.append(text("to_value", "{key} to {value}", key=f"{self.party.told}.args.{arg}", value=str(tasks)))
         if use is None or not ways:
             ways.append(text("to_another", "{key} to another", key=key))
         return text("set_ways", "set {ways:, or }", ways=ways)

@@ -80,13 +80,13 @@ class Link:
         self.teacher: Teacher | None = None
         self.identity, self.opaque = "", False
         if net is not None:
-            asked = asked_together(net, {name: model.net for name, model in others.items()})
+            asked = asked_together(net, {name: model.net for name, model in others.items()}, place.parts)
             self.opaque = bool(opaque(asked))
             if self.opaque and recipe.shard_teacher:
                 raise UserError(text("shard_opaque", "an ONNX file is held whole by each process: set shard_teacher to "
                                      "false"))  # fmt: skip
             faster = place.fast and recipe.precision != "float32" and not self.opaque
-            self.identity = fingerprint(asked)
+            self.identity = fingerprint(asked) + "".join(f"-{name}-{part}" for name, part in place.parts.items())
             self.teacher = Teacher(
                 asked,
                 self._drawn("precision", JUDGED) if faster else place.probe,

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 from kdgen import registry
 from kdgen.models.adapters.lora_base import lend
 from kdgen.models.model import build_net, load
-from kdgen.models.teachers import asked_together
+from kdgen.models.teachers import asked_together, parts_of_teachers
 from kdgen.models.weightless import Folders, weightless
 from kdgen.recipe import Recipe
 from kdgen.tasks.abilities import opened_by
@@ -78,7 +78,7 @@ def footprint(recipe: Recipe, folders: Folders, *, parts: int = 1, processes: in
             if not recipe.shard_teacher:
                 lay_out(opened.net, dtype)  # once for all who hold its weights, a LoRA say
             lend(recipe.teacher, opened.net)
-            asked = asked_together(opened.net, others)
+            asked = asked_together(opened.net, others, parts_of_teachers(task, recipe.guides()))
             teacher = Teacher(asked, batch, device=CPU, slices=alone)
             teacher.dtype = dtype
         student = build_net(recipe.student, task.channels, task.describe())[0]

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from kdgen import registry
-from kdgen.models.teachers import is_other, path_of
+from kdgen.models.teachers import answering, part_of, path_of
 from kdgen.recipe import Recipe, Stage
 from kdgen.registry import Spec
+from kdgen.training.guides import Guide, Panel
 from kdgen.training.loss_weighting import TASK, Ratio, Statistics, gradient_norms
 from kdgen.types import (
     ROLE_WORDS,
@@ -24,7 +24,6 @@ from kdgen.types import (
     UserError,
     text,
 )
-from kdgen.utils.devices import Autocast
 from kdgen.utils.hooks import NoLayer
 from kdgen.utils.seed import derive
 
@@ -40,25 +39,27 @@ def make_losses(recipe: Recipe, task: Task, student: Net, teacher: Net | None, b
     ratios: list[Ratio] = [registry.build("ratio", stage.ratio) for stage in recipe.stages]
     for number, (stage, ratio) in enumerate(zip(recipe.stages, ratios, strict=True)):
         check_ratio(number, stage, ratio)
-    terms, guides = _make_terms(recipe, student, teacher, batch)
+    terms, guides = _make_terms(recipe, task, student, teacher, batch)
     return [Loss(number, stage, terms, guides, task, ratio)
             for number, (stage, ratio) in enumerate(zip(recipe.stages, ratios, strict=True))]  # fmt: skip
 
 
 def _make_terms(
-    recipe: Recipe, student: Net, teacher: Net | None, batch: Batch
-) -> tuple[dict[str, Term], dict[str, str]]:
-    """Methods by keys ``STAGE.NUMBER.NAME``, objectives by ``STAGE.own.NUMBER.NAME``; where methods' teachers stand."""
-    terms, guides = dict[str, Term](), dict[str, str]()
+    recipe: Recipe, task: Task, student: Net, teacher: Net | None, batch: Batch
+) -> tuple[dict[str, Term], dict[str, Guide]]:
+    """Methods by keys ``STAGE.NUMBER.NAME``, objectives by ``STAGE.own.NUMBER.NAME``; what guides the methods."""
+    terms, guides = dict[str, Term](), dict[str, Guide]()
     for number, stage in enumerate(recipe.stages):
         for position, use in enumerate(stage.methods):
             assert teacher is not None, "a recipe with methods has a teacher"
             method: Method = registry.build("method", use)
-            key, guide = f"{number}.{position}.{use.name}", path_of(teacher, use.teacher)
-            own = teacher.get_submodule(guide)
+            key = f"{number}.{position}.{use.name}"
+            guide = Guide(path_of(teacher, use.teacher), part_of(task, use.teacher, use.part))
+            own, seen = teacher.get_submodule(guide.path), guide.seen(task, batch)
             with torch.random.fork_rng(devices=[]), _named(f"stages.{number}.methods.{position}", use, own):
                 torch.manual_seed(derive(recipe.seed, "method", number, position))
-                method.attach(student, own, batch)
+                with answering(student, task, guide.part):
+                    method.attach(student, own, seen)
             terms[key], guides[key] = method, guide
         for position, own_use in enumerate(stage.objectives):
             objective: Objective = registry.build("objective", own_use)
@@ -107,7 +108,7 @@ class Loss:
         index: number of the stage.
         stage: names the terms, their weights and the ratio.
         terms: those of all stages.
-        guides: where each method's teacher stands in the net that is asked, empty for the net itself.
+        guides: of each method its teacher, and the part of the task that it is about.
         task: its own loss is the term called ``task``.
         ratio: between the methods and the rest.
 
@@ -122,7 +123,7 @@ class Loss:
     """
 
     def __init__(
-        self, index: int, stage: Stage, terms: Mapping[str, Term], guides: Mapping[str, str], task: Task, ratio: Ratio
+        self, index: int, stage: Stage, terms: Mapping[str, Term], guides: Mapping[str, Guide], task: Task, ratio: Ratio
     ) -> None:
         self.guides, self.task, self.ratio, self.name = guides, task, ratio, stage.name
         own = self.own = {key: term for key, term in terms.items() if key.startswith(f"{index}.")}
@@ -133,10 +134,11 @@ class Loss:
         self.methods = {key: method for key, method in methods.items() if self.weights[key]}
         self.objectives = {key: objective for key, objective in objectives.items() if self.weights[key]}
         self.terms: dict[str, Term] = {**self.methods, **self.objectives}
+        self.panel = Panel(stage.weighting, {key: guides[key] for key in self.methods}, task)
         self.begin()
         self.student_paths = {path for term in self.terms.values() for path in term.student_layers}
         self.teacher_paths = self._paths(self.methods)
-        self.reads = frozenset(name for term in self.terms.values() for name in term.reads)
+        self.reads = self.panel.reads.union(*(term.reads for term in self.terms.values()))
         if self.student_paths or not self.methods or self.ratio.bounds()[0] < 1:
             self.reads |= {"student"}
         self.critics = [p for term in self.terms.values() for p in term.critics()]
@@ -151,10 +153,9 @@ class Loss:
 
     def _paths(self, methods: Mapping[str, Method]) -> set[str]:
         """What methods read inside the net that is asked: layers, and the outputs of teachers that are not its own."""
-        paths = {_within(self.guides[key], path) for key, each in methods.items() for path in each.teacher_layers}
-        return paths | {
-            guide for key, each in methods.items() if "teacher" in each.reads and is_other(guide := self.guides[key])
-        }
+        paths = {self.guides[key].within(path) for key, each in methods.items() for path in each.teacher_layers}
+        asked = {self.guides[key] for key, each in methods.items() if "teacher" in each.reads} | self.panel.asked
+        return paths | {guide.path for guide in asked if guide.of_other}
 
     @property
     def lives(self) -> dict[str, tuple[float, float]]:
@@ -207,9 +208,7 @@ class Loss:
         if alpha < 1:
             losses |= {key: term.discriminator_loss(inputs) for key, term in self.objectives.items()}
         if alpha > 0:
-            losses |= {
-                key: method.discriminator_loss(_view(inputs, self.guides[key])) for key, method in self.methods.items()
-            }
+            losses |= {key: method.discriminator_loss(self._view(inputs, key)) for key, method in self.methods.items()}
         return {f"{_shown(key)}_critic": loss.mean() for key, loss in losses.items() if loss is not None}
 
     def _alpha(self, within: float) -> float:
@@ -226,8 +225,9 @@ class Loss:
             }
             alpha = alpha if losses else 1.0
         if alpha > 0:
+            shares = self.panel(inputs)
             losses |= {
-                key: _mean(method.loss(_view(inputs, self.guides[key])), inputs.batch, method.weighted)
+                key: _mean(method.loss(self._view(inputs, key)), inputs.batch, method.weighted, shares.get(key))
                 for key, method in self.methods.items()
             }
         if not losses:
@@ -235,32 +235,20 @@ class Loss:
                                  "and no objectives: nothing to learn from"))  # fmt: skip
         return {key: loss for key, loss in losses.items() if loss is not None}, alpha
 
-
-def _view(inputs: LossInputs, guide: str) -> DistillationInputs:
-    """A step as a method sees it: its own teacher for all that were asked."""
-    assert isinstance(inputs, DistillationInputs), "a step of a stage with methods has a teacher"
-    if not guide:
-        return inputs
-    asked, features, start = inputs.teacher_net, inputs.teacher_features, _within(guide, "")
-    assert isinstance(asked, Autocast)
-    return replace(
-        inputs,
-        teacher_output=features[guide].float() if guide in features else inputs.teacher_output,
-        teacher_features={
-            path.removeprefix(start): value for path, value in features.items() if path.startswith(start)
-        },
-        teacher_net=asked.part(guide),
-    )
+    def _view(self, inputs: LossInputs, key: str) -> DistillationInputs:
+        """A step as a method sees it."""
+        assert isinstance(inputs, DistillationInputs), "a step of a stage with methods has a teacher"
+        return self.guides[key].view(inputs, self.task)
 
 
-def _within(guide: str, path: str) -> str:
-    return f"{guide}.{path}" if guide else path
+def _mean(loss: Tensor | None, batch: Batch, weighted: bool, shares: Tensor | None = None) -> Tensor | None:
+    """The mean of losses per example ``(B,)``, weighted as the batch says where they are errors of outputs.
 
-
-def _mean(loss: Tensor | None, batch: Batch, weighted: bool) -> Tensor | None:
-    """The mean of losses per example ``(B,)``, weighted as the batch says where they are errors of outputs."""
+    ``shares`` ``(B,)`` say how much each example counts beside that.
+    """
     if loss is None:
         return None
+    loss = loss if shares is None else shares * loss
     return (batch.weight * loss).mean() if weighted and batch.weight is not None else loss.mean()
 
 

@@ -19,6 +19,7 @@ from kdgen.models.hub_cache import commit_of, pinned
 from kdgen.models.model import Model, load
 from kdgen.models.nets.fold import copied
 from kdgen.models.task_arguments import check_classes
+from kdgen.models.teachers import part_of, parts_of_teachers
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
 from kdgen.tasks.abilities import image_sources, opened_by
@@ -125,6 +126,7 @@ class _Run:
             and not recipe.shard_teacher
             and (recipe.precision == "int8" or (timed and recipe.precision == "auto")),
             team=team,
+            parts=parts_of_teachers(task, recipe.guides()),
         )
         self.original: Model | None = None
         self.others = dict[str, Model]()
@@ -161,10 +163,11 @@ class _Run:
             check_classes(teacher.name, teacher.task, task.describe())
             asked = None if self.place.reference is teacher.net else self.place.reference
             yield Party(called=_teacher(teacher.name), net=teacher.net, made_for=teacher.task, key="teacher",
-                        asked=asked)  # fmt: skip
+                        asked=asked, part=next(iter(task.parts), None))  # fmt: skip
         for name, other in self.others.items():
             check_classes(other.name, other.task, task.describe())
-            yield Party(called=_teacher(name), net=other.net, made_for=other.task, key=f"teachers.{name}")
+            yield Party(called=_teacher(name), net=other.net, made_for=other.task, key=f"teachers.{name}",
+                        part=self.place.parts.get(name, part_of(task, name)))  # fmt: skip
         for number, (phase, recipe) in enumerate(self.chain):
             self.students.append(fresh(recipe, task))
             net = self.students[-1][0]

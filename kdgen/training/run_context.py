@@ -1,6 +1,6 @@
 """What the links of a chain share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class RunContext:
         int8: whether a teacher may be tried in 8-bit integers.
         team: the processes that train together; the first of them asks the teacher for caches, and writes.
         reference: the teacher of the whole chain, that nets are measured against.
+        parts: which part of the task each further teacher is asked about, by its name.
         stopped: asked whether to save and leave.
     """
 
@@ -39,6 +40,7 @@ class RunContext:
     int8: bool
     team: Team
     reference: nn.Module | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
     stopped: Callable[[], bool] = field(default=lambda: False)
 
     @property

@@ -74,6 +74,11 @@ class RunReport:
         if original is not None and place.reference is not None:
             contiguous(original.net)
             nets.append(Contender(role="teacher", name=original.name, net=place.reference, label="teacher"))
+        for name, part in self._measured.items():
+            other = self.others[name]
+            contiguous(other.net)
+            further = Contender(role="further_teacher", name=other.name, net=other.net, label=name)
+            nets.append(replace(further, row=further.measured(task.parts[part])))
         roles: dict[str, Role] = {phase: "assistant" for phase, _ in self.chain[:-1]}
         roles |= {"student": "student", "control_steps": "control_steps", "control_seconds": "control_seconds"}
         for phase, role in roles.items():
@@ -112,24 +117,30 @@ class RunReport:
         write_text(home / "README.md", described)
         folder = place.folder
         yield self._part("pictures", len(nets) + 1, len(nets))
-        shown = {each.label: each.net for each in nets}
+        shown = {each.label: each.net for each in nets if each.role != "further_teacher"}
         sample_grids.picture(folder / "samples.png", task, shown, reference=place.reference)
         curves(folder / "curves.png", folder / "metrics.jsonl", primary_metric=place.primary_metric)
         yield Event(kind="report", data={"path": str(folder / "report.json"), "markdown": str(folder / "report.md"),
                                          "samples": str(folder / "samples.png"),
                                          "curves": str(folder / "curves.png")})  # fmt: skip
 
+    @property
+    def _measured(self) -> dict[str, str]:
+        """Further teachers that have a row of their own, of another part of the task than the main one, by name."""
+        return {name: part for name, part in self.place.parts.items() if part != next(iter(self.place.task.parts))}
+
     def _notes(self) -> list[Text]:
         """What else the report says of how nets were made."""
         begun = text("begun_from", "The student starts from the weights of {name}, and so do its controls where there "
                      "are any.", name=self.link.start.name if self.link.start else "")  # fmt: skip
+        unmeasured = {name: each for name, each in self.others.items() if name not in self._measured}
         also = text("also", "Further teachers, that the table does not measure: {names:, }.",
-                    names=[f"{name} ({each.name})" for name, each in self.others.items()])  # fmt: skip
+                    names=[f"{name} ({each.name})" for name, each in unmeasured.items()])  # fmt: skip
         facts = {
             begun: self.recipe.init not in STARTS,
             INHERITED: self.recipe.init in OF_TEACHER and self.place.finished("control_seconds"),
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
-            also: bool(self.others),
+            also: bool(unmeasured),
         }
         account = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
         return [*self._muted(), *(line for line, holds in facts.items() if holds), *account, *self._answered()]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdgen.models.nets.fold import folded
+from kdgen.models.teachers import told
 from kdgen.training.int8 import Int8Net
 from kdgen.training.tolerance import Bound, Judged, judge
 from kdgen.types import Batch, Net, TeacherOutput, Text, text
@@ -127,7 +128,7 @@ class Teacher(Autocast):
         if not paths and self._int8 is not None and self._int8.takes(view.x):
             return TeacherOutput(output=self._int8(view))
         with capture_outputs(self.net, sorted(paths)) as outputs:
-            output = call(self, view.x, view.cond)
+            output = call(self, view.x, told(self.net, view))
         return TeacherOutput(output=output, features=dict(outputs))
 
 

@@ -198,9 +198,7 @@ class TeacherCache:
 
     def _rows(self, batch: Batch, index: int) -> dict[str, Tensor]:
         """One batch by column, as it is kept. The teacher answers the input as it is kept, rounding and all."""
-        parts = {"x": batch.x, "teacher_x": batch.teacher_x, "y": batch.y, "real": batch.real, "weight": batch.weight}
-        rows = {name: value for name, value in parts.items() if value is not None}
-        rows |= {f"{told}.{k}": v for told, each in batch.conditions().items() for k, v in each.items()}
+        rows = batch.columns()
         if self.teacher is not None:
             asked = _batch({name: value.to(_kept(name, value)) for name, value in rows.items()})
             answer = self.teacher.answer(asked.to(self.teacher.device), self.paths)
@@ -262,7 +260,4 @@ def _kept(name: str, value: Tensor) -> torch.dtype:
 
 def _batch(rows: Mapping[str, Tensor]) -> Batch:
     """The batch in columns by name, its images in float32."""
-    parts = {k: v.float() if v.is_floating_point() else v for k, v in rows.items()}
-    fields = {k: v for k, v in parts.items() if k in ("x", "teacher_x", "y", "real", "weight")}
-    cond, own = ({k.removeprefix(told): v for k, v in parts.items() if k.startswith(told)} for told in TOLD)
-    return Batch(**fields, cond=cond, teacher_cond=own or None)
+    return Batch.of_columns({k: v.float() if v.is_floating_point() else v for k, v in rows.items()})

@@ -2,9 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor, device
+
+FIELDS = ("x", "teacher_x", "y", "real", "weight")
+"""What it holds that is one tensor each."""
+
+GROUPS = ("truths", "views", "cond", "teacher_cond")
+"""What a batch holds of tensors by names of their own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +22,8 @@ class Batch:
         y: the ground truth of ``x``, ``(B, C, H, W)`` in [-1, 1] or labels ``(B,)``, where there is any.
         real: images of the data ``(B, C, H, W)`` in [-1, 1] that belong to no ``x``, for losses on distributions.
         weight: how much the squared error of each example's output counts, ``(B,)``; equally where absent.
+        truths: the ground truth of further parts of a task, by the names of these, as ``y``.
+        views: what teachers of further parts see, by the names of these, where they do not see what the first one does.
         cond: conditions for both nets by keyword, each ``(B, ...)``: ``sigma``, ``label``, ``mask``.
         teacher_cond: those of the teacher, where they differ: what its own view tells, and the student is not to know.
     """
@@ -26,6 +33,8 @@ class Batch:
     y: Tensor | None = None
     real: Tensor | None = None
     weight: Tensor | None = None
+    truths: Mapping[str, Tensor] = field(default_factory=dict)
+    views: Mapping[str, Tensor] = field(default_factory=dict)
     cond: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_cond: Mapping[str, Tensor] | None = None
 
@@ -39,10 +48,21 @@ class Batch:
             teacher_cond=None,
         )
 
-    def _columns(self) -> dict[str, Any]:
-        """What it holds of tensors by name, but its conditions."""
-        named = ("x", "teacher_x", "y", "real", "weight")
-        return {name: t for name in named if (t := getattr(self, name)) is not None}
+    def columns(self) -> dict[str, Tensor]:
+        """All its tensors by name: ``x``, ``y`` and so on, ``cond.sigma``, ``truths.classify``."""
+        alone = zip(FIELDS, (self.x, self.teacher_x, self.y, self.real, self.weight), strict=True)
+        grouped = zip(GROUPS, (self.truths, self.views, self.cond, self.teacher_cond or {}), strict=True)
+        return {name: t for name, t in alone if t is not None} | {
+            f"{group}.{name}": t for group, tensors in grouped for name, t in tensors.items()
+        }
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Tensor]) -> "Batch":
+        """The batch that gave these ``columns``, whatever else stands among them."""
+        named = [(*name.partition("."), t) for name, t in columns.items()]
+        groups = {each: {name: t for group, _, name, t in named if group == each} for each in GROUPS}
+        alone = {group: t for group, dot, _, t in named if not dot and group in FIELDS}
+        return cls(**alone, **{**groups, "teacher_cond": groups["teacher_cond"] or None})
 
     def conditions(self) -> dict[str, Mapping[str, Tensor]]:
         """What it tells the nets, ``cond``, and the teacher apart where there is any, ``teacher_cond``."""
@@ -50,19 +70,9 @@ class Batch:
 
     def to(self, where: device) -> "Batch":
         """The same batch on another device."""
-        moved = {name: t.to(where, non_blocking=True) for name, t in self._columns().items()}
-        told: dict[str, Any] = {
-            name: {key: t.to(where, non_blocking=True) for key, t in each.items()}
-            for name, each in self.conditions().items()
-        }
-        return replace(self, **moved, **told)
+        return self.of_columns({name: t.to(where, non_blocking=True) for name, t in self.columns().items()})
 
     def split(self, parts: int) -> "list[Batch]":
         """The batch in so many successive parts, each as even as can be."""
-        columns = {name: t.tensor_split(parts) for name, t in self._columns().items()}
-        told = {name: {key: t.tensor_split(parts) for key, t in each.items()}
-                for name, each in self.conditions().items()}  # fmt: skip
-        parted: list[dict[str, Any]] = [
-            {name: {key: cut[i] for key, cut in each.items()} for name, each in told.items()} for i in range(parts)
-        ]
-        return [Batch(**{name: cut[i] for name, cut in columns.items()}, **parted[i]) for i in range(parts)]
+        cut = {name: t.tensor_split(parts) for name, t in self.columns().items()}
+        return [self.of_columns({name: pieces[i] for name, pieces in cut.items()}) for i in range(parts)]

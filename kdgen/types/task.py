@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -56,6 +57,7 @@ class Task(Protocol):
         quick_eval_images: number of images that tell enough during training; 0 on a class whose tasks count them.
         calls, teacher_calls: of a student and of the teacher, that make an image, at least 1.
         needs: conditions that a student has to read; others of its batches are merely offered.
+        parts: the tasks that it consists of by name, the main one first, where a net's answer is about several things.
     """
 
     reads: ClassVar[Literal["images", "latents"]] = "images"
@@ -87,6 +89,7 @@ class Task(Protocol):
     calls: int = 1
     teacher_calls: int = 1
     needs: frozenset[str]
+    parts: Mapping[str, Task] = MappingProxyType({})
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches on the CPU. Batch number ``start + i`` depends on ``seed`` and its number alone."""
@@ -106,6 +109,14 @@ class Task(Protocol):
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
         """The task's own loss per image, ``(B,)``; None where there is no ground truth."""
+
+    def read(self, out: Tensor, part: str) -> Tensor:
+        """What an answer ``(B, ...)`` says of one of its ``parts``, as nets of that task alone answer."""
+        raise NotImplementedError
+
+    def seen(self, batch: Batch, part: str) -> Batch:
+        """A batch as a method sees it that is about one of its ``parts``: its truth, and what its teacher sees."""
+        raise NotImplementedError
 
     def example(self) -> Batch:
         """One input, of the size at which the cost of a net is stated."""
@@ -154,6 +165,11 @@ class Task(Protocol):
             random: of the damage.
         """
         return Batch(x=images, y=images)
+
+    @classmethod
+    def images_in(cls, out: Tensor, facts: Mapping[str, Any]) -> Tensor:
+        """The images ``(B, C, H, W)`` in what a model of it that changes images answers; here that is nothing else."""
+        return out
 
     @classmethod
     def draw_model(

@@ -72,7 +72,9 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     data = {"name": "idx", "args": {"images": str(images), "labels": str(labels)}}
     drawn = {"name": "rollouts", "args": {"model": "diffusion", "num_images": 4, "num_steps": 2}}
     return [{"images": data, "evaluate": data}, {"images": data}, {"images": data, "num_classes": CLASSES},
-            {"images": drawn, "size": 32}, {}]  # fmt: skip
+            {"images": drawn, "size": 32}, {},
+            {"tasks": {"restore": {"name": "denoise"}, "classify": {"name": "classify", "args": {
+                "images": data, "channels": 1, "patch": 16}}}}]  # fmt: skip
 
 
 def required(name: str) -> Iterator[dict[str, Any]]:

@@ -44,6 +44,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("unet", {"widths": [4, 6], "mask": True, "stops": True, "first_guess": True}, IMAGE, {"sigma", "mask", "stops"}),
     ("half_res", {"width": 4, "blocks": 1}, IMAGE, set()),
     ("half_res", {"width": 4, "blocks": 1, "sigma_map": True}, IMAGE, {"sigma"}),
+    ("two_headed", {"channels": 1, "classes": 3, "widths": [4, 8]}, IMAGE, set()),
     ("patch_mlp", {"width": 8, "patch": 4, "stride": 3}, IMAGE, set()),
     ("feature_net", {"channels": 1, "width": 4}, IMAGE, set()),
     ("cifar_resnet", {"channels": 1, "width": 4, "depth": 1}, IMAGE, set()),

@@ -19,7 +19,8 @@ class Logits(Method):
 
     With ``p = softmax(teacher / T)`` and ``q = softmax(student / T)`` over classes, ``kl`` is ``T^2 KL(p || q)`` and
     ``cross_entropy`` is ``-T^2 sum p log q``: they differ by the entropy of ``p``, and have the same gradient (eq. 2).
-    Logits per pixel ``(B, K, H, W)`` are averaged over pixels, the teacher's resampled to the student's size.
+    Logits per pixel ``(B, K, H, W)`` are averaged over pixels, the teacher's resampled to the student's size. Of a
+    teacher that knows more classes than the student, the student's are the first ones.
 
     Args:
         temperature: T; 1 for the classes' probabilities as they are, more to tell the unlikely ones apart.
@@ -39,7 +40,7 @@ class Logits(Method):
     def attach(self, student: Net, teacher: Net, batch: Batch) -> None:
         """Check that the outputs can be compared. Raises UserError where their classes differ."""
         student_out, teacher_out = outputs(student, teacher, batch)
-        check_outputs("logits", student_out, teacher_out)
+        check_outputs("logits", student_out, teacher_out[:, : student_out.shape[1]])
         if student_out.dim() not in (2, 4) or student_out.shape[1] < 2:
             raise UserError(text("no_logits", "logits compares logits (K) or (K, H, W) of two classes or more, but "
                                  "the student gives {shape}: use output",
@@ -47,7 +48,7 @@ class Logits(Method):
 
     def loss(self, inputs: DistillationInputs) -> Tensor:
         """``T^2 KL(p || q)`` or ``-T^2 sum p log q``, ``(B,)``."""
-        teacher = resample(inputs.teacher, inputs.student)
+        teacher = resample(inputs.teacher[:, : inputs.student.shape[1]], inputs.student)
         log_p = F.log_softmax(teacher / self.temperature, 1)
         log_q = F.log_softmax(inputs.student.float() / self.temperature, 1)
         terms = log_p.exp() * ((log_p - log_q) if self.kind == "kl" else -log_q)
