@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kdgen.registry import register as register
     from kdgen.report.evaluation import Evaluation as Evaluation
     from kdgen.report.evaluation import evaluate as evaluate
+    from kdgen.report.shift import shift as shift
     from kdgen.training.run import distill as distill
     from kdgen.training.run import resume as resume
     from kdgen.types import Event as Event
@@ -42,6 +43,7 @@ _HOMES = {
     "push_to_hub": "hub.push",
     "register": "registry",
     "resume": "training.run",
+    "shift": "report.shift",
 }
 __all__ = sorted(_HOMES)
 

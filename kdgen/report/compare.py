@@ -55,8 +55,7 @@ def measure(
     """
     judged = Baseline(task) if net is None else net
     with watched(judged) as answers:
-        figures = task.evaluate(judged, reference=reference, seed=seed, limit=limit)
-    metrics = {key: min(value, LARGEST_DB) if in_decibels(key) else value for key, value in figures.items()}
+        metrics = quality(judged, task, reference=reference, seed=seed, limit=limit)
     if net is None:
         return Row(role=role, name=Text.of(name), metrics=metrics, answers=answers.count, not_finite=answers.not_finite)
     example = task.example().for_teacher() if net is reference else task.example()
@@ -74,6 +73,14 @@ def measure(
         answers=answers.count,
         not_finite=answers.not_finite,
     )
+
+
+def quality(
+    net: nn.Module, task: Task, *, reference: nn.Module | None = None, seed: int = 0, limit: int | None = None
+) -> dict[str, float]:
+    """The figures of one net, as tables have them: a perfect result counts as 100 dB. Takes what ``measure`` does."""
+    figures = task.evaluate(net, reference=reference, seed=seed, limit=limit)
+    return {key: min(value, LARGEST_DB) if in_decibels(key) else value for key, value in figures.items()}
 
 
 def compare(
@@ -276,4 +283,4 @@ def _spread(values: Sequence[float]) -> float:
 
 
 __all__ = ["Contender", "Report", "Role", "Row", "Seconds", "assess", "compare", "in_turn", "measure", "merge",
-           "of_one_recipe", "per_image", "verdict"]  # fmt: skip
+           "of_one_recipe", "per_image", "quality", "verdict"]  # fmt: skip

@@ -75,8 +75,8 @@ def evaluate(
     if num_images is not None:
         check_argument("evaluate", "num_images", num_images, Count)
     check_argument("evaluate", "seed", seed, int)
-    measured = _model(model)
-    against = None if teacher is None else _model(teacher)
+    measured = opened(model)
+    against = None if teacher is None else opened(teacher)
     use, built = measuring_task({measured.name: measured}, data, sigma, task, num_images=num_images, teacher=against)
     reference = None if against is None else built.guided(against.net)
     counts = {"own": 0, "teacher": 0}
@@ -98,7 +98,8 @@ def evaluate(
     )
 
 
-def _model(model: str | os.PathLike[str] | Model | nn.Module) -> Model:
+def opened(model: str | os.PathLike[str] | Checkpoint | Model | nn.Module) -> Model:
+    """A model by reference or declared, as it is, or of a net of one's own. Raises UserError for anything else."""
     if isinstance(model, str | os.PathLike | Checkpoint | Mapping):
         return models.load(model)
     if not isinstance(model, nn.Module):

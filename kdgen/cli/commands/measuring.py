@@ -3,14 +3,18 @@
 import json
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import track
+from rich.progress import Progress, track
+from rich.table import Table
 
 from kdgen.cli.arguments import register_all
 from kdgen.cli.commands.options import Clean, Code, Json, Named, Seed, Sigma, Teacher
-from kdgen.cli.console import counting, print_report, stderr
+from kdgen.cli.console import counting, print_report, stderr, stdout
+
+if TYPE_CHECKING:
+    from kdgen.report.shift_report import ShiftReport
 
 app = typer.Typer()
 
@@ -115,6 +119,8 @@ Examples:
 - `kdgen evaluate features32 --data pets/` (a folder for each class)
 
 - `kdgen evaluate runs/mine --data damaged/ --clean clean/` (pictures of the same names)
+
+- `kdgen evaluate runs/mine --shift --data other/ --out shifted` (its teacher, student and controls)
 """
 )
 def evaluate(
@@ -128,12 +134,29 @@ def evaluate(
     sigma: Sigma = None,
     teacher: Teacher = None,
     num_images: Annotated[int | None, typer.Option(min=1, help="Measure on so many images at most.")] = None,
+    shift: Annotated[
+        bool,
+        typer.Option(
+            "--shift",
+            help="Measure on the same images under noise, blur, JPEG and less contrast as well; "
+            "of a run its teacher, student and controls, and beside its own images those of --data.",
+        ),
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="With --shift: folder for the tables and the curve.")] = None,
     seed: Seed = 0,
     code: Code = None,
     as_json: Json = False,
 ) -> None:
     """Measure the quality of a model. Exits with 1 where its answers hold values that are not finite."""
     register_all(code)
+    from kdgen.types import UserError
+
+    if shift:
+        _shift(model, out, as_json, task=task, data=_source(data, clean), sigma=sigma, teacher=teacher,
+               num_images=num_images, seed=seed)  # fmt: skip
+        return
+    if out is not None:
+        raise UserError("--out is for what --shift finds: add --shift")
     from kdgen.report.evaluation import evaluate as measure
 
     with counting("evaluating") as progress:
@@ -152,6 +175,36 @@ def evaluate(
     if found.fault:
         stderr.print(f"kdgen: {model} {found.fault}", markup=False)
         raise typer.Exit(1)
+
+
+def _shift(model: str, out: Path | None, as_json: bool, **how: Any) -> None:
+    """Measure nets on shifted images: tables and sentences on stdout, or JSON."""
+    from kdgen.report.shift import shift
+
+    with Progress(console=stderr, disable=not stderr.is_terminal) as bars:
+        bar = bars.add_task("measuring", total=None)
+        found = shift(model, progress=lambda done, total: bars.update(bar, completed=done, total=total), **how)
+    if out:
+        found.save(out)
+    if as_json:
+        print(found.model_dump_json())
+    else:
+        _print_shift(found)
+    if out:
+        stderr.print(f"tables and curve: {out / 'shift.md'}, {out / 'shift.png'}", markup=False)
+
+
+def _print_shift(report: "ShiftReport") -> None:
+    """Print the tables and sentences of nets on shifted images on stdout."""
+    for title, (header, cells) in report.tables():
+        table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
+        for number, column in enumerate(header):
+            table.add_column(column, justify="right" if number > 1 else "left")
+        for line in cells:
+            table.add_row(*line)
+        stdout.print(table, end="\n\n")
+    for sentence in report.sentences():
+        stdout.print(f"{sentence}\n", markup=False)
 
 
 def _source(data: Path | None, clean: Path | None) -> Any:
