@@ -44,16 +44,16 @@ def auroc(logits: Tensor, labels: Tensor) -> float | None:
     """
     finite, scores = logits.isfinite().all(1), logits.double().log_softmax(1)
     areas = [_area(torch.where(finite, scores[:, k], torch.where(labels == k, -torch.inf, torch.inf)), labels == k)
-             for k in labels.unique().tolist()]  # fmt: skip
+             for k in torch.bincount(labels).nonzero()[:, 0].tolist()]  # fmt: skip
     return torch.stack(areas).mean().item() if len(areas) > 1 else None
 
 
 def _area(scores: Tensor, positive: Tensor) -> Tensor:
     """By the mean ranks of equal scores, from 1 on."""
-    _, inverse, counts = scores.unique(return_inverse=True, return_counts=True)
-    ranks = (counts.cumsum(0) - (counts.double() - 1) / 2)[inverse]
-    num = positive.sum().double()
-    return (ranks[positive].sum() - num * (num + 1) / 2) / (num * (len(scores) - num))
+    order = scores.sort().values
+    ranks = (torch.searchsorted(order, scores) + torch.searchsorted(order, scores, right=True) + 1).double() / 2
+    positives, num = ranks[positive], positive.sum().double()
+    return (positives.sum() - num * (num + 1) / 2) / (num * (len(scores) - num))
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:

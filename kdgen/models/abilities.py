@@ -1,7 +1,7 @@
 """What some nets can do or say beside being called, as protocols: none has to, and each is asked for by these names.
 
-Three stand beside what reads them: ``Conditioned`` (which conditions a net reads), ``Layered`` (which layers are worth
-reading) and ``Shaped`` (which sizes it takes).
+Four stand beside what reads them: ``Conditioned`` (which conditions a net reads), ``Layered`` (which layers are worth
+reading), ``Shaped`` (which sizes it takes) and ``Around`` (by whose names files hold its weights).
 """
 
 from collections.abc import Mapping, Sequence

@@ -35,8 +35,12 @@ class Config(Strict):
     )
 
 
+OTHERS = {"_class_name", "pretrained_cfg"}
+"""Of these keys diffusers' and timm's configurations have one, and kdgen's none."""
+
+
 def is_student(folder: Path) -> bool:
-    """Whether a folder's configuration is kdgen's, not one that diffusers wrote."""
+    """Whether a folder's configuration is kdgen's, not one that diffusers or timm wrote."""
     config = folder / "config.json"
     if not config.is_file():
         return False
@@ -44,7 +48,7 @@ def is_student(folder: Path) -> bool:
         content = json.loads(config.read_bytes())
     except (ValueError, RecursionError):
         return True
-    return not isinstance(content, dict) or "_class_name" not in content
+    return not isinstance(content, dict) or not content.keys() & OTHERS
 
 
 def read_config(folder: Path) -> Config:

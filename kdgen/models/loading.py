@@ -27,6 +27,7 @@ from kdgen.models.adapters.onnx_file import open_onnx
 from kdgen.models.adapters.restorer import SUFFIXES, made_for, open_restorer
 from kdgen.models.adapters.state_dict import find_weights
 from kdgen.models.adapters.taesd_file import open_taesd
+from kdgen.models.adapters.timm_model import Timm, is_timm, open_timm, timm_use
 from kdgen.models.adapters.weight_files import check_content, read_weights_file
 from kdgen.models.config import Config, check_net, is_student, read_config
 from kdgen.models.hub_cache import HubId, fetch, hub_id
@@ -105,7 +106,7 @@ def load_net(
         if is_student(folder):
             return _student(folder)
     if (path / "model_index.json").is_file() or (path / "config.json").is_file():
-        return _from_diffusers(path)
+        return _from_library(path)
     if path.is_dir():
         raise UserError(text("no_finished_student", "{path} holds no finished student (no config.json); `kdgen "
                              "resume {path}` finishes a run", path=path))  # fmt: skip
@@ -129,6 +130,8 @@ def _weightless(folder: Path) -> Loaded:
     if is_student(folder):
         config = read_config(folder)
         return Loaded(registry.build("net", config.net), config.name, config.channels, config.task, config.net, folder)
+    if is_timm(folder):
+        return _timm(folder, folder.name)
     use, _ = known_folder(folder)
     net = registry.build("net", use)
     return Loaded(net, folder.name, net.channels, net.describe(), use, folder)
@@ -142,7 +145,7 @@ def _from_hub(id: HubId, as_written: str) -> Loaded:
             raise
         raise type(error)(text("no_folder_here", "there is no folder {name} here; {error}", name=as_written,
                                error=error.text)) from None  # fmt: skip
-    return _student(folder) if is_student(folder) else _from_diffusers(folder, id.name.partition("/")[2])
+    return _student(folder) if is_student(folder) else _from_library(folder, id.name.partition("/")[2])
 
 
 def _known(folder: Path) -> None:
@@ -154,7 +157,7 @@ def _known(folder: Path) -> None:
             raise UserError(text("hub_names_here", "its configuration names {named}, which is on the machine of "
                                  "whoever published it: what is on the Hub names models of the Hub",
                                  named=here))  # fmt: skip
-    else:
+    elif not is_timm(folder):
         known_folder(folder)
 
 
@@ -202,7 +205,21 @@ def _from_weights(path: Path) -> Loaded:
     return Loaded(net, path.stem, channels, task)
 
 
-def _from_diffusers(folder: Path, name: str | None = None) -> Loaded:
+def _timm(folder: Path, name: str) -> Loaded:
+    """A model of timm by its configuration alone."""
+    use, task = timm_use(folder)
+    net = registry.build("net", use)
+    return Loaded(net, name, net.channels, task, use, folder)
+
+
+def _from_library(folder: Path, name: str | None = None) -> Loaded:
+    """A model as diffusers or timm publishes it."""
+    if is_timm(folder):
+        loaded = _timm(folder, name or folder.resolve().name)
+        assert isinstance(loaded.net, Timm), "that is what its architecture builds"
+        open_timm(folder, loaded.net)
+        loaded.net.eval()
+        return loaded
     net, use, channels, task = open_folder(folder)
     return Loaded(net, name or folder.resolve().name, channels, task, use, folder)
 

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,18 @@ UNIT = (0.0, 1.0)
 """Values that images take where nothing is declared."""
 
 DECLARE_THAT = text("declare_that", "declare that")
+
+
+@runtime_checkable
+class Around(Protocol):
+    """A net around one of another library, by whose names files hold its weights.
+
+    Attributes:
+        around: that one.
+    """
+
+    @property
+    def around(self) -> nn.Module: ...  # noqa: D102
 
 
 def load_checkpoint(spec: Checkpoint, probe: Tensor | None = None) -> nn.Module:
@@ -59,7 +71,7 @@ def _built(spec: Checkpoint, weights: Mapping[str, Tensor]) -> nn.Module:
     """The declared net with its weights, as ``load_checkpoint`` returns it."""
     predicting = registry.accepts("net", spec.net.name, "predicts")
     net: nn.Module = registry.build("net", spec.net, **({"predicts": spec.predicts} if predicting else {}))
-    _fill(net, weights, spec)
+    _fill(net.around if isinstance(net, Around) else net, weights, spec)
     task = task_class(spec.task)
     latents: Literal["in", "out"] | None = "in" if task.reads != "images" else "out" if task.gives != "images" else None
     sizes = declared(spec.multiple, spec.min_size, spec.size)

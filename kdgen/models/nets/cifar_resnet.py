@@ -33,9 +33,9 @@ class Block(nn.Module):
 
     def __init__(self, wide: int, deep: int, inner: int, shortcut: Shortcut) -> None:
         super().__init__()
-        self.stride, self.around = 1 if wide == deep else 2, deep - wide
+        self.around, stride = deep - wide, 1 if wide == deep else 2
         self.net = nn.Sequential(
-            nn.Conv2d(wide, inner, 3, self.stride, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(),
+            nn.Conv2d(wide, inner, 3, stride, 1, bias=False), nn.BatchNorm2d(inner), nn.ReLU(),
             nn.Conv2d(inner, deep, 3, 1, 1, bias=False), nn.BatchNorm2d(deep),
         )  # fmt: skip
         self.downsample = nn.Conv2d(wide, deep, 1, 2) if shortcut == "conv" and wide != deep else None
@@ -56,7 +56,7 @@ class Block(nn.Module):
             skipped = self.downsample(x)
         elif self.around:
             before = self.around // 2
-            skipped = F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.around - before))
+            skipped = F.pad(F.max_pool2d(x, 1, 2), (0, 0, 0, 0, before, self.around - before))
         else:
             skipped = x
         return F.relu(skipped + self.net(x))
@@ -83,7 +83,8 @@ class CifarResNet(nn.Module):
         for name, values in (("mean", [2 * m - 1 for m in mean]), ("std", [2 * s for s in std])):
             if len(values) not in (1, channels):
                 raise UserError(text("per_channel", "{name} has {count} values: give one, or one for each of "
-                                     "{channels} channels", name=name, count=len(values), channels=channels))  # fmt: skip
+                                     "{channels} channels", name=name, count=len(values),
+                                     channels=channels))  # fmt: skip
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         widths = [width * 2**stage for stage in range(STAGES)]
         self.stem = nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
