@@ -26,7 +26,9 @@ from kdgen.types import Batch, Net, Task, UserError, text
 from kdgen.utils.conditions import conditions_of
 
 TOLERANCE = 1e-4
-"""Largest difference to the student that a format in float32 may have anywhere, of images in [-1, 1]."""
+"""Largest difference to the student that a format in float32 may have anywhere, of images in [-1, 1].
+
+Of answers that go beyond, logits say, it is this share of the largest."""
 
 WEIGHTS = (".safetensors", ".param", ".bin")
 """How the files of a folder end that are the student; others describe it."""
@@ -157,10 +159,11 @@ def export_model(
             exported = InParts(exported, made.called.largest_batch)
         parity = compare(model, task, exported, net=net, example=example, format=format, path=path, called=made.called,
                          num_bytes=_size(partial), quality=not chosen.exact)  # fmt: skip
-        if chosen.exact and not parity.max_abs_error <= TOLERANCE:
+        most = TOLERANCE * max(parity.largest, 1)
+        if chosen.exact and not parity.max_abs_error <= most:
             raise UserError(text("export_differs", "as {format} {name} differs from itself by {error:.2g}, more than "
                                  "{most:g}: nothing is written", format=format, name=model.name,
-                                 error=parity.max_abs_error, most=TOLERANCE))  # fmt: skip
+                                 error=parity.max_abs_error, most=most))  # fmt: skip
         parity_file.unlink(missing_ok=True)
     parity.save(parity_file)
     return Exported(path=path, parity_file=parity_file, parity=parity)

@@ -43,6 +43,7 @@ class Parity(Strict):
     inputs: dict[str, list[str | int]] = Field(description="shapes of its inputs; words are free sizes")
     agreement: list[Agreement] = Field(description="on inputs of the task, of even and of odd sizes")
     max_abs_error: float = Field(description="the largest of all")
+    largest: float = Field(1.0, description="the largest value of the student's outputs; of images 1, of logits more")
     psnr: float | None = Field(description="of all outputs to the student's in dB; none where they are equal")
     bytes: tuple[int, int] = Field(description="size of the student in float32 and of what was exported")
     latency_ms: tuple[float, float] = Field(description="one call of the student in torch, and of what was exported")
@@ -94,6 +95,7 @@ def compare(
             "inputs": called.inputs,
             "agreement": rows,
             "max_abs_error": max(row.max_abs_error for row in rows),
+            "largest": max(float(exact.abs().max()) for exact, _ in pairs),
             "psnr": _psnr(pairs),
             "bytes": (cost.size_bytes(net), num_bytes),
             "latency_ms": tuple(cost.latencies_ms([net, exported], example.x, example.cond)),

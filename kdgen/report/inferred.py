@@ -133,7 +133,9 @@ def usual_training(teacher: Model, images: Path | None) -> tuple[Spec, Recipe, i
                              task=use.name))  # fmt: skip
     damages: Any = use.args.get("damages", ("noise",))
     scale = int(teacher.task.get("scale", make_damages(damages).scale))
-    seen = SEEN if scale > 1 else 2 * SEEN
+    seen: int = SEEN if scale > 1 else 2 * SEEN
+    if kind.dense:
+        seen = registry.default("task", use.name, "patch")
     if isinstance(teacher.net, Shaped) and teacher.net.input_shape is not None:
         seen, _ = teacher.net.input_shape.at_least(seen, seen)
     changes: dict[str, Any] = {"patch": seen * scale}

@@ -64,6 +64,7 @@ class Segment(Task):
     default_images = "scenes"
     equivariant = False
     quick_eval_images = 4
+    usual_preset = "segment-street"
     usual_methods = ("logits", "channel", "pairwise", "feature", "attention", "relation")
     needs: frozenset[str] = frozenset()
 

@@ -38,6 +38,9 @@ RESTORERS = {"waifu2x_vgg7": (290_467, 31.48), "waifu2x_resnet10": (409_731, 31.
              "zero_dce_neuro": (79_416, 17.23), "iat": (91_154, 23.69)}  # fmt: skip
 """Their parameters, and the PSNR in dB to Set5 of what they make of it after the damage that they are declared for."""
 
+SEGMENTERS = {"espnet": (364_569, 20), "espnet_c": (187_529, 20), "sinet": (86_910, 2), "lwnet": (68_482, 2)}
+"""Their parameters and classes."""
+
 
 @pytest.fixture(autouse=True, scope="module")
 def nets() -> Iterator[None]:
@@ -91,7 +94,7 @@ def test_a_recipe_runs_from_published_weights(path: Path, weights: Path, tmp_pat
 def test_the_page_names_every_recipe_and_shows_its_pictures() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert {path.stem for path in RECIPES} == SAVED.keys()
-    assert {path.stem for path in DECLARED} == {*UPSCALERS, *RESTORERS, "edm2"}
+    assert {path.stem for path in DECLARED} == {*UPSCALERS, *RESTORERS, *SEGMENTERS, "edm2"}
     for path in RECIPES:
         assert f"examples/{path.stem}.json" in page
     for path in DECLARED:
@@ -138,7 +141,14 @@ def test_a_declared_restorer_undoes_its_damage_and_restores_files(
         assert restored.size == given.size
 
 
-@pytest.mark.parametrize("name", ["rlfn", "zero_dce_neuro", "iat"])
+@pytest.mark.parametrize("name", SEGMENTERS)
+def test_a_declared_segmenter_is_loaded_with_its_classes(name: str, beside: Path) -> None:
+    model = load(beside / f"{name}.json")
+    assert (cost.num_params(model.net), model.task["num_classes"]) == SEGMENTERS[name]
+    assert len(model.task["names"]) == SEGMENTERS[name][1]
+
+
+@pytest.mark.parametrize("name", ["rlfn", "zero_dce_neuro", "iat", "sinet"])
 def test_a_recipe_is_inferred_from_a_declaration_and_runs(name: str, beside: Path) -> None:
     few = ["--steps", "2", "--cheaper", "10", "--set", "cache.inputs=8", "--set", "batch_size=4", "--no-controls",
            "--set", "precision=float32"]  # fmt: skip

@@ -9,7 +9,9 @@ from torch import nn
 from views import inputs_of
 
 from kdgen.methods.features.attention import Attention
+from kdgen.methods.features.channel import Channel
 from kdgen.methods.features.feature import Feature
+from kdgen.methods.features.pairwise import Pairwise
 from kdgen.methods.features.relation import Relation
 from kdgen.methods.outputs.gradient import Gradient
 from kdgen.methods.outputs.jacobian import Jacobian
@@ -204,6 +206,33 @@ def test_relation():
     difference = similar(t) - similar(s)
     np.testing.assert_allclose(got.numpy(), (difference**2).sum(1) / 4, rtol=1e-4)
     np.testing.assert_allclose(got.mean(), np.linalg.norm(difference, "fro") ** 2 / 16, rtol=1e-4)
+
+
+def test_pairwise():
+    """Two places a map: of the student's cosine is 0.6, of the teacher's, whose squares of places are averaged, 0."""
+    method = attached(Pairwise(places=2), (2, 1, 2), (3, 2, 4))
+    student = torch.tensor([[[[1.0, 3.0]], [[0.0, 4.0]]]]).repeat(2, 1, 1, 1)
+    teacher = torch.zeros(2, 3, 2, 4)
+    teacher[:, 0, :, :2], teacher[:, 1, :, 2:] = 5, 7
+    teacher[:, 0, 0, 0], teacher[:, 0, 1, 1] = 4, 6
+    got = method.loss(inputs_of(student, teacher, {"pool": student}, {"pool": teacher}))
+    np.testing.assert_allclose(got.numpy(), [2 * 0.6**2 / 4] * 2, rtol=1e-5)
+    assert method.loss(inputs_of(student, student, {"pool": student}, {"pool": 3 * student})).abs().max() < 1e-12
+
+
+def test_channels_of_outputs():
+    """Logits of each class become a distribution over places: T^2 / K sum KL, the teacher's at the student's size."""
+    method = Channel(of="outputs", temperature=2.0)
+    method.attach(nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1), Batch(x=torch.zeros(2, 1, 4, 4)))
+    assert method.student_layers == ()
+    student, teacher = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    p, q = ((x.flatten(2) / 2).softmax(2) for x in (teacher, student))
+    expected = 4 * (p * (p / q).log()).sum(2).mean(1)
+    torch.testing.assert_close(method.loss(inputs_of(student, teacher)), expected)
+    large = teacher.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    assert method.loss(inputs_of(student, large)).shape == (2,)
+    with pytest.raises(UserError, match="2 channels of the student's output with 5"):
+        method.attach(nn.Conv2d(1, 2, 1), nn.Conv2d(1, 5, 1), Batch(x=torch.zeros(2, 1, 4, 4)))
 
 
 def test_relation_of_one_image_is_refused(nets, batch, make_view):

@@ -7,11 +7,13 @@ import pytest
 
 import kdgen.training.registered  # noqa: F401
 from kdgen import registry
+from kdgen.models.adapters.declared_task import declared_task
 from kdgen.models.hub_cache import hub_id
 from kdgen.models.loading import BUNDLED
 from kdgen.models.weightless import bundled, weightless
+from kdgen.models.task_arguments import task_class
 from kdgen.presets import preset
-from kdgen.recipe import parse
+from kdgen.recipe import Checkpoint, parse
 
 
 @pytest.mark.parametrize("name", documented.own("preset"))
@@ -36,4 +38,16 @@ def test_a_preset_is_data_and_all_that_it_names_can_be_built(name: str) -> None:
         assert taught or not recipe.teacher, "a stage may settle by the truth alone, but not all of them"
     assert set(recipe.task.args) <= set(registry.arguments("task", recipe.task.name))
     teacher = str(recipe.teacher).partition("#")[0]
-    assert recipe.teacher is None or (BUNDLED / teacher).is_dir() or getattr(hub_id(teacher), "name", None) in bundled()
+    if isinstance(recipe.teacher, Checkpoint):
+        assert_can_be_got(recipe.teacher, recipe.task.name)
+    else:
+        known = (BUNDLED / teacher).is_dir() or getattr(hub_id(teacher), "name", None) in bundled()
+        assert recipe.teacher is None or known
+
+
+def assert_can_be_got(teacher: Checkpoint, task: str) -> None:
+    """A file that a user is told where to get, of a net that can be built and does the preset's task."""
+    assert (teacher.url or "").startswith("https://")
+    assert "/" not in teacher.file, "presets name files by bare relative paths"
+    assert declared_task(teacher)["name"] == task or task in task_class(teacher.task).alike
+    assert any(True for _ in registry.build("net", teacher.net).parameters())
