@@ -1,6 +1,5 @@
 """How well scores put what is sought before what is not."""
 
-import torch
 from torch import Tensor
 
 

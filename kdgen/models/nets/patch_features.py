@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from kdgen.models.nets.efficientnet_lite import Stride
 from kdgen.models.scaling import Args, Family, Shapes, scaled, scaled_width
 from kdgen.registry import register
 from kdgen.types.arguments import Channels, Count, CountOrZero
-from kdgen.models.nets.efficientnet_lite import Stride
 
 
 class Separable(nn.Sequential):
