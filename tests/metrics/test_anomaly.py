@@ -24,7 +24,9 @@ def test_pixels_count_over_all_pictures() -> None:
 
 
 def test_regions_touch_by_a_side_or_a_corner_and_end_with_their_picture() -> None:
-    masks = torch.tensor([[[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]], [[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]]).bool()
+    masks = torch.tensor(
+        [[[1, 0, 0, 1], [0, 1, 0, 1], [0, 0, 0, 0]], [[1, 1, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]]
+    ).bool()
     numbers = regions(masks)
     assert sorted(numbers.unique().tolist()) == [0, 1, 2, 3, 4]
     assert numbers.flatten().bincount().tolist()[1:] == [2, 2, 2, 1]

@@ -37,6 +37,10 @@ def test_a_preset_is_data_and_all_that_it_names_can_be_built(name: str) -> None:
             assert 0 <= least <= largest <= 1
         assert taught or not recipe.teacher, "a stage may settle by the truth alone, but not all of them"
     assert set(recipe.task.args) <= set(registry.arguments("task", recipe.task.name))
+    if isinstance(recipe.teacher, Checkpoint):
+        assert recipe.teacher.url, "a preset says where its teacher's file is to be had"
+        assert any(True for _ in registry.build("net", recipe.teacher.net).parameters())
+        return
     teacher = str(recipe.teacher).partition("#")[0]
     if isinstance(recipe.teacher, Checkpoint):
         assert_can_be_got(recipe.teacher, recipe.task.name)

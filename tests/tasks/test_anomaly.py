@@ -73,7 +73,7 @@ def test_the_teacher_is_asked_for_features_of_mean_0_and_deviation_1_over_good_p
 def test_a_layer_within_counts_where_it_is_named(inspection: Path) -> None:
     task = Anomaly(**arguments(inspection), layer="stages.0")
     assert task.guided(load("features32").net)(task.example().x).shape == (1, 24, SIZE // 2, SIZE // 2)
-    with pytest.raises(UserError, match="its answer is no map .* set task.args.layer to a layer that gives one"):
+    with pytest.raises(UserError, match=r"its answer is no map .* set task.args.layer to a layer that gives one"):
         Anomaly(**arguments(inspection)).guided(load("features32").net)
 
 
