@@ -12,6 +12,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from kdgen.types import UserError, text
 from kdgen.types.arguments import validated
 from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import generator
@@ -29,7 +30,13 @@ def to_tensor(picture: Picture, channels: int) -> Tensor:
     """A picture as ``(1, channels, H, W)`` float32, 0 to 255 becoming -1 to 1.
 
     Colour becomes grey as Pillow's mode ``L`` does (ITU-R 601-2 luma); grey becomes colour by repetition.
+
+    Raises:
+        UserError: for a picture of other channels that become neither.
     """
+    if picture.ndim == 3 and picture.shape[-1] != channels and (picture.shape[-1], channels) != (3, 1):
+        raise UserError(text("picture_channels", "these pictures have {own} channels, and the task {channels}: set "
+                             "task.args.channels to {own}", own=picture.shape[-1], channels=channels))  # fmt: skip
     if picture.ndim == 3 and channels == 1:
         if picture.dtype == np.uint8:
             picture = np.asarray(Image.fromarray(picture).convert("L"))

@@ -57,6 +57,17 @@ class Coupled(Protocol):
 
 
 @runtime_checkable
+class Gapped(Protocol):
+    """A source some of whose readings may be missing.
+
+    Attributes:
+        gaps: whether its images are NaN there.
+    """
+
+    gaps: bool
+
+
+@runtime_checkable
 class Mixed(Protocol):
     """A source that draws from others.
 

@@ -193,7 +193,7 @@ def _band(
         with evaluating(net):
             columns[caption] = _seen(task, net, at)
     columns = {caption: _frame(x) for caption, x in columns.items()}
-    right = None if batch.y is None else _frame(task.pictured(batch.y))
+    right = None if batch.y is None else _frame(task.pictured(batch.y).nan_to_num(0.0))
     size = right.shape[-2:] if right is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
     arrays = {caption: _unit(resized(x, size)) for caption, x in columns.items()}
     truth = None if right is None else _unit(right)
@@ -238,8 +238,12 @@ def _seen(task: Pictured, net: nn.Module, batch: Batch) -> Tensor:
 
 
 def _frame(x: Tensor) -> Tensor:
-    """Images ``(B, C, H, W)`` as they are; of clips ``(B, C, T, H, W)`` the frame in the middle."""
-    return x[:, :, x.shape[2] // 2] if x.ndim == 5 else x
+    """Images ``(B, C, H, W)``, of other channels than grey and colour the first three, or the first of two.
+
+    Of clips ``(B, C, T, H, W)`` it is the frame in the middle.
+    """
+    x = x[:, :, x.shape[2] // 2] if x.ndim == 5 else x
+    return x if x.shape[1] in (1, 3) else x[:, : 3 if x.shape[1] > 3 else 1]
 
 
 def resized(x: Tensor, size: tuple[int, ...]) -> Tensor:

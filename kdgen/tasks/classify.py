@@ -18,7 +18,7 @@ from kdgen.data.source import ImageSource
 from kdgen.metrics import classified, predicted
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
-from kdgen.types.arguments import Channels, Count, CountOrZero
+from kdgen.types.arguments import AnyChannels, Count, CountOrZero
 from kdgen.utils.devices import device_of, evaluating
 
 CALL = 250
@@ -33,7 +33,7 @@ class Classify(Task):
         images: labelled images to train on, ``{"name": ..., "args": {...}}``: ``image_folder``, a folder for each
             class; ``npz`` and ``idx`` with labels; ``folder``, where each picture is a class of its own; or a
             ``mixture`` of such, whose classes stand side by side. Those to evaluate on are enough to measure nets.
-        channels: 1 grey, 3 colour.
+        channels: 1 grey, 3 colour; of a sensor as many as it gives.
         patch: height and width of images in pixels.
         evaluate: labelled images to evaluate on, with the same classes or the first few of them; if not given, those
             to train on, drawn anew.
@@ -67,7 +67,7 @@ class Classify(Task):
     def __init__(
         self,
         images: ImageSource | None = None,
-        channels: Channels = 3,
+        channels: AnyChannels = 3,
         patch: Count = 32,
         evaluate: ImageSource | None = None,
         augment: bool | Amounts = True,

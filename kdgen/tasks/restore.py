@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, JsonValue
 from torch import Tensor
 
@@ -34,7 +35,8 @@ class Restore(Restoration):
     Args:
         damages: what happens to a clean image, in this order, see ``kdgen list damages``: names, or
             ``{"name": "shrink", "args": {"scale": 4}}``. How strong each is, is drawn from its range for each image.
-        channels: 1 grey, 3 colour, or ``"both"``: batches of even number are grey and those of odd number colour.
+        channels: 1 grey, 3 colour, or ``"both"``: batches of even number are grey and those of odd number colour; of
+            a sensor as many as it gives.
         images: where training patches come from, ``{"name": ..., "args": {...}}``; ``scenes`` if not given. Of
             ``pairs`` the damaged pictures are the input as they are, whatever ``damages`` says.
         patch: height and width of clean training patches in pixels, a multiple of what the damages shrink by.
@@ -74,8 +76,13 @@ class Restore(Restoration):
                                  "it a multiple of that", patch=patch, scale=self.scale))  # fmt: skip
 
     def damage(self, images: Tensor, random: torch.Generator, level: float | None = None) -> tuple[Tensor, Any]:
-        """See the base; a level is a share of each damage's range."""
-        return self.damages(images, random, level)
+        """See the base; a level is a share of each damage's range. What is missing already joins the ``mask``."""
+        if not self.gaps:
+            return self.damages(images, random, level)
+        missing = images.isnan().any(1, keepdim=True).float()
+        x, cond = self.damages(images.nan_to_num(0.0), random, level)
+        mask = F.max_pool2d(missing, self.scale)
+        return x * (1 - mask), {**cond, "mask": torch.maximum(mask, cond.get("mask", mask))}
 
     def measure(self, out: Tensor, truth: Tensor) -> dict[str, float]:
         """See the base."""

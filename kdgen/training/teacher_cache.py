@@ -34,6 +34,9 @@ FLUSH_EVERY = 2.0
 SHARD_BYTES = 2**24
 """Bytes of answers from which on they are brought to the disk as a shard."""
 
+TRUTH = "y"
+"""The column that may hold NaN: readings that are missing."""
+
 TOLD = ("cond.", "teacher_cond.")
 """How the columns of conditions are called: those of both nets, and those that the teacher alone is told."""
 
@@ -205,7 +208,7 @@ class TeacherCache:
             rows |= {"output": answer.output, **{f"feature.{k}": v for k, v in answer.features.items()}}
         kept = {name: value.to(_kept(name, value)) for name, value in rows.items()}
         for name, value in kept.items():
-            if not value.isfinite().all():
+            if name != TRUTH and not value.isfinite().all():
                 where = text("cached_inputs", "inputs {first} to {last} of the cache: {name}", first=index,
                              last=index + len(value), name=name)  # fmt: skip
                 if rows[name].isfinite().all():

@@ -58,10 +58,12 @@ def judge(
         answer: ``(B, ...)`` in any units.
         exact: what it should be, likewise.
         bound: the most it may be off.
-        truth: what the exact answer is an estimate of, if known; passed over where its shape or its kind is another.
+        truth: what the exact answer is an estimate of, if known; passed over where its shape or its kind is another,
+            or readings of it are missing.
         weight: how much each example counts, ``(B,)``, as in ``Batch``.
     """
     comparable = truth is not None and truth.shape == exact.shape and truth.is_floating_point()
+    comparable = comparable and truth is not None and not truth.isnan().any().item()
     centre = truth if comparable else exact.mean([dim for dim in range(exact.ndim) if dim != 1], keepdim=True)
     assert centre is not None
     error, scale = (_mean_square(exact - other, weight) for other in (answer, centre))

@@ -4,7 +4,7 @@ Dimension legend, used by every docstring of the package:
 
 ====  ==========================================================
 B     batch
-C     channels (1 grey, 3 colour)
+C     channels (1 grey, 3 colour, or as many as a sensor gives)
 H, W  height and width in pixels
 K     classes
 Z     size of a latent

@@ -32,13 +32,23 @@ Counts = Annotated[Sequence[Count], Field(min_length=1)]
 CountOrZero = Annotated[int, Field(ge=0)]
 """A whole number of at least 0."""
 
+MOST_CHANNELS = 64
+"""Of what a sensor gives."""
+
 Channels = Annotated[Literal[1, 3], Field(description=text("grey_or_colour", "1 (grey) or 3 (colour)"))]
 """Of images."""
 
-ChannelsOrBoth = Annotated[
-    Literal[1, 3, "both"], Field(description=text("grey_colour_both", '1 (grey), 3 (colour) or "both"'))
+AnyChannels = Annotated[
+    Literal[1, 3] | Annotated[int, Field(ge=1, le=MOST_CHANNELS)],
+    Field(description=text("channels_of_any", "1 (grey), 3 (colour) or as many as a sensor gives, up to 64")),
 ]
-"""Of images, and of what takes either."""
+"""Of images and of a sensor's maps."""
+
+ChannelsOrBoth = Annotated[
+    Literal[1, 3, "both"] | Annotated[int, Field(ge=1, le=MOST_CHANNELS)],
+    Field(description=text("grey_colour_both", '1 (grey), 3 (colour), "both", or as many as a sensor gives, up to 64')),
+]
+"""Of images and of a sensor's maps, and of what takes grey and colour alike."""
 
 Share = Annotated[float, Field(ge=0, le=1, description=text("a_share", "a share in [0, 1]"))]
 """A part of a whole."""

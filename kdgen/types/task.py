@@ -50,7 +50,7 @@ class Task(Protocol):
         baseline_name: what tables call the input as an answer.
         group: under which of the app's headings it stands, ``denoiser`` say; None where the app does not offer it.
         usual_preset, usual_methods: with which preset the app begins, and the methods that make sense, the usual first.
-        channels: of its images, 1 or 3.
+        channels: of its images: 1 grey, 3 colour, or as many as a sensor gives.
         equivariant: whether an input flipped or rotated has the answer flipped or rotated.
         primary_metric, taught_primary_metric: the metric that decides which of two nets is better, without and with a
             teacher.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdgen.data.damages.damage import Amount, Damage, Damaged, amounts, check_amount
 from kdgen.registry import register
+from kdgen.types import UserError, text
 
 Codec = Annotated[Literal["jpeg", "webp"], Field(description='"jpeg" or "webp"')]
 
@@ -30,6 +31,9 @@ class Jpeg(Damage):
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""
+        if images.shape[1] not in (1, 3):
+            raise UserError(text("codec_channels", "damage jpeg is of grey and colour images, and these have "
+                                 "{channels} channels: leave it out", channels=images.shape[1]))  # fmt: skip
         qualities = amounts(self.quality, len(images), random, None if share is None else 1 - share)
         return coded(images, qualities.round().int().tolist(), self.codec), {}
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.registry import register
-from kdgen.types.arguments import Channels, Count, CountOrZero
+from kdgen.types.arguments import AnyChannels, Count, CountOrZero
 
 
 class Stage(nn.Module):
@@ -65,7 +65,7 @@ def _conv(wide: int, deep: int, stride: int = 1) -> nn.Sequential:
 
 
 @register("net")
-def feature_net(channels: Channels = 3, width: Count = 24, classes: CountOrZero = 10) -> FeatureNet:
+def feature_net(channels: AnyChannels = 3, width: Count = 24, classes: CountOrZero = 10) -> FeatureNet:
     """A small residual classifier, the architecture of the bundled features.
 
     Args:
