@@ -12,7 +12,9 @@ from kdgen.report.seconds import Seconds
 from kdgen.types import Task, Text, UserError, text
 from kdgen.utils.schema import Spoken, Strict, explain_error
 
-Role = Literal["input", "teacher", "further_teacher", "assistant", "student", "control_steps", "control_seconds", "model"]
+Role = Literal[
+    "input", "teacher", "further_teacher", "assistant", "student", "control_steps", "control_seconds", "model"
+]
 
 ROLES: dict[Role, Text] = {
     "input": text("role_input", "input"),

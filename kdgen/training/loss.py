@@ -208,9 +208,7 @@ class Loss:
         if alpha < 1:
             losses |= {key: term.discriminator_loss(inputs) for key, term in self.objectives.items()}
         if alpha > 0:
-            losses |= {
-                key: method.discriminator_loss(self._view(inputs, key)) for key, method in self.methods.items()
-            }
+            losses |= {key: method.discriminator_loss(self._view(inputs, key)) for key, method in self.methods.items()}
         return {f"{_shown(key)}_critic": loss.mean() for key, loss in losses.items() if loss is not None}
 
     def _alpha(self, within: float) -> float:

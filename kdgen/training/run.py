@@ -18,8 +18,8 @@ from kdgen.models.adapters.reading import check_module
 from kdgen.models.hub_cache import commit_of, pinned
 from kdgen.models.model import Model, load
 from kdgen.models.nets.fold import copied
-from kdgen.models.teachers import part_of, parts_of_teachers
 from kdgen.models.task_arguments import check_classes
+from kdgen.models.teachers import part_of, parts_of_teachers
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
 from kdgen.tasks.abilities import image_sources, opened_by

@@ -97,9 +97,7 @@ def _fit(shapes: Shapes) -> Args:
 
 @register("net")
 @scaled(Family(scale=scale_widths("widths", "blocks"), fit=_fit))
-def two_headed(
-    channels: Count = 1, classes: Count = 10, widths: Counts = (16, 32, 64), blocks: Count = 1
-) -> TwoHeaded:
+def two_headed(channels: Count = 1, classes: Count = 10, widths: Counts = (16, 32, 64), blocks: Count = 1) -> TwoHeaded:
     """A small U-Net that restores an image and tells the class of each pixel, for two tasks in one pass.
 
     Args:
