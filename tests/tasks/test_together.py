@@ -123,7 +123,7 @@ def test_each_method_compares_its_part_with_its_own_teacher_who_sees_what_it_is_
     learner = learner_of(stage, student, teacher, batch, task, teachers={"classify": "anything"})
     learner.enter(0)
     answer = learner.ask(batch)
-    _, shown, _ = learner.loss(learner._look(batch, answer, 0.0), 0.0, 0)  # noqa: SLF001
+    _, shown, _ = learner.loss(learner._look(batch, answer, 0.0), 0.0, 0)
     assert batch.y is not None
     torch.testing.assert_close(shown["output"], ((student.scale - 0.5) * batch.x).square().mean())
     p, q = Mean()(batch.y).log_softmax(1), student.logits.log_softmax(0)
@@ -174,9 +174,7 @@ def test_what_its_tasks_name_lies_where_the_recipe_does(tmp_path: Path, make: Ma
         ({"classify": {"name": "denoise"}}, "classify is to tell classes"),
     ],
 )
-def test_tasks_that_do_not_go_together_are_refused(
-    tasks: dict[str, Any], change: dict[str, Any], message: str
-) -> None:
+def test_tasks_that_do_not_go_together_are_refused(tasks: dict[str, Any], change: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Together({**tasks, **change})
     with pytest.raises(UserError, match="weights names segment, and the tasks are restore, classify"):
@@ -187,7 +185,10 @@ def test_parts_and_teachers_that_do_not_fit_are_refused(make: Make, tasks: dict[
     given = settings(tasks, tmp_path / "second")
     for more, message in (
         (['stages.0.methods=[{"name": "output", "part": "segment"}]'], "the task has restore, classify"),
-        (['teachers={"classify": "features32"}'], "gives 96 numbers, and the task classify 3 numbers: set task.args.tasks.classify.args.num_classes to 96"),
+        (
+            ['teachers={"classify": "features32"}'],
+            "gives 96 numbers, and the task classify 3 numbers: set task.args.tasks.classify.args.num_classes to 96",
+        ),
         (['task={"name": "denoise", "args": {"patch": 16}}'], "the task has no parts: leave it out"),
     ):
         with pytest.raises(UserError, match=message):

@@ -83,7 +83,7 @@ def test_the_loss_of_each_example_is_multiplied_before_the_mean() -> None:
         stage = {"methods": methods, "weighting": weighting}
         learner = learner_of(stage, Times(0.5), both, batch, task, teachers={"other": "anything"})
         learner.enter(0)
-        _, shown[weighting], _ = learner.loss(learner._look(batch, learner.ask(batch), 0.0), 0.0, 0)  # noqa: SLF001
+        _, shown[weighting], _ = learner.loss(learner._look(batch, learner.ask(batch), 0.0), 0.0, 0)
     spread, square = x.var((1, 2, 3), correction=0) / 4, x.square().mean((1, 2, 3)) / 4
     torch.testing.assert_close(shown[None]["output"], square.mean())
     torch.testing.assert_close(shown["agreement"]["output"], (spread / (spread + square) * square).mean())
