@@ -57,8 +57,8 @@ class Jitter:
         Returns:
             ``(B, C, H, W)`` in [-1, 1].
         """
-        size, angle, right, down, mirror, contrast = (2 * torch.rand(6, len(x), generator=random) - 1).unbind()
-        level = 2 * torch.rand(*x.shape[:2], 1, 1, generator=random) - 1
+        size, angle, right, down, mirror, contrast = (2 * torch.rand(6, len(x), generator=random) - 1).to(x).unbind()
+        level = 2 * torch.rand(*x.shape[:2], 1, 1, generator=random).to(x) - 1
         if self.scale or self.shift or self.rotation:
             grow = torch.exp(-size * math.log1p(self.scale))
             sine, cosine = (grow * f(angle * math.radians(self.rotation)) for f in (torch.sin, torch.cos))

@@ -167,7 +167,7 @@ class Recipe(Strict):
 
     def guided(self, *, truth: bool) -> bool:
         """Whether a net could be trained without the teacher: by the ground truth, or by objectives in every stage."""
-        return truth or all(stage.objectives for stage in self.stages)
+        return all((truth and stage.truth) or stage.objectives for stage in self.stages)
 
     def lasting(self, *, steps: int | None = None, seconds: float | None = None) -> "Recipe":
         """The same recipe with another length."""

@@ -96,7 +96,7 @@ Weighting = Literal["confidence", "agreement"]
 
 
 class Stage(Strict):
-    """A stretch of training. With methods it transfers; without, it trains on the task's own loss alone."""
+    """A stretch of training. With methods it transfers; without, it trains on the task's own loss and objectives."""
 
     name: str = Field("transfer", description="shown in progress, curves and reports")
     share: float = Field(1.0, gt=0, le=1, description="share of the run's steps or seconds; shares are normalised")
@@ -108,6 +108,10 @@ class Stage(Strict):
     )
     objectives: tuple[Term, ...] = Field(
         (), description="terms of the student's own loss beside its distance to the truth, see `kdgen list objectives`"
+    )
+    truth: bool = Field(
+        True,
+        description="whether the task's own loss counts beside objectives; without it a stage can be of these alone",
     )
     ratio: Spec = Field(
         Spec(name="fixed", args={"alpha": 1.0}),
@@ -125,6 +129,13 @@ class Stage(Strict):
     final: float = Field(0.0, ge=0, le=1, description="the rate at the end of the stage, as a share of the peak")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0 clips nothing")
+
+    @model_validator(mode="after")
+    def _learns(self) -> Self:
+        if not (self.truth or self.methods or self.objectives):
+            raise ValueError(text("stage_of_nothing", "a stage without truth has methods or objectives to learn from: "
+                                  "name some, or set truth to true"))  # fmt: skip
+        return self
 
 
 OF_TEACHER = ("teacher", "copy")

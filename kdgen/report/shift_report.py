@@ -1,6 +1,7 @@
 """What shifted images do to nets: as tables, in words, and as a curve of what breaks first."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -104,7 +105,7 @@ class ShiftReport(Spoken):
     def by_severity(self) -> Table:
         """Header and cells: for each net and shift its figure at each severity, and where it breaks."""
         most = max(len(figures) for row in self.nets for figures in row.shifted.values())
-        header = [Text(""), text("shift", "shift"), *(Text(number) for number in range(1, most + 1))]
+        header = [Text(""), text("shift", "shift"), *(Text(str(number)) for number in range(1, most + 1))]
         header.append(text("breaks_at", "breaks at"))
         cells = []
         for row in self.nets:
@@ -112,7 +113,7 @@ class ShiftReport(Spoken):
             for shift in row.shifted:
                 figures = [self._shown(value) for value in self.series(row, shift)[1:]]
                 figures += [Text("-")] * (most - len(figures))
-                cells.append([row.name, Text(shift), *figures, Text(broken.get(shift, "-"))])
+                cells.append([row.name, Text(shift), *figures, Text(str(broken.get(shift, "-")))])
         return header, cells
 
     def tables(self) -> list[tuple[Text, Table]]:
@@ -124,8 +125,8 @@ class ShiftReport(Spoken):
     def sentences(self) -> list[Text]:
         """How it was measured, what breaking means, and what breaks each net first."""
         if self.floor is not None:
-            meaning = text("left_of_gain", "What is left is the gain over {floor} on the images as they are ({figure}), as a "
-                           "share of the gain on these: where less than half of it is left, a net is broken.",
+            meaning = text("left_of_gain", "What is left is the gain over {floor} on the images as they are, {figure}, "
+                           "as a share of the gain on these: where less than half of it is left, a net is broken.",
                            floor=self.floor.name, figure=self._shown(self.floor.unshifted[self.metric]))  # fmt: skip
         else:
             meaning = text("left_of_figure", "What is left is the figure as a share of that on the images as they are, "
@@ -153,7 +154,8 @@ class ShiftReport(Spoken):
         lines = [f"# {self.task}", ""]
         for title, (header, cells) in self.tables():
             align = ["---", "---", *["---:"] * (len(header) - 2)]
-            lines += [f"{title}:", "", *(f"| {' | '.join(line)} |" for line in (header, align, *cells)), ""]
+            table: list[Sequence[str]] = [header, align, *cells]
+            lines += [f"{title}:", "", *(f"| {' | '.join(line)} |" for line in table), ""]
         return "\n".join([*lines, *(f"{line}\n" for line in self.sentences())])
 
     def save(self, folder: Path) -> None:

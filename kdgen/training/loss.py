@@ -101,8 +101,8 @@ def _named(key: str, use: Spec, teacher: Net | None) -> Iterator[None]:
 class Loss:
     """The loss of one stage: ``(1 - alpha) * (task + sum(v_j * objective_j)) + alpha * sum(w_i * method_i)``.
 
-    Where there is nothing beside the methods alpha is 1, without methods it is 0. A term whose factor is 0 is neither
-    computed nor shown, and its critics rest.
+    Where there is nothing beside the methods alpha is 1, without methods it is 0; a stage without truth has no task in
+    it. A term whose factor is 0 is neither computed nor shown, and its critics rest.
 
     Args:
         index: number of the stage.
@@ -125,7 +125,7 @@ class Loss:
     def __init__(
         self, index: int, stage: Stage, terms: Mapping[str, Term], guides: Mapping[str, Guide], task: Task, ratio: Ratio
     ) -> None:
-        self.guides, self.task, self.ratio, self.name = guides, task, ratio, stage.name
+        self.guides, self.task, self.ratio, self.name, self.truth = guides, task, ratio, stage.name, stage.truth
         own = self.own = {key: term for key, term in terms.items() if key.startswith(f"{index}.")}
         methods = {key: term for key, term in own.items() if isinstance(term, Method)}
         objectives = {key: term for key, term in own.items() if isinstance(term, Objective)}
@@ -139,7 +139,7 @@ class Loss:
         self.student_paths = {path for term in self.terms.values() for path in term.student_layers}
         self.teacher_paths = self._paths(self.methods)
         self.reads = self.panel.reads.union(*(term.reads for term in self.terms.values()))
-        if self.student_paths or not self.methods or self.ratio.bounds()[0] < 1:
+        if self.student_paths or (self.truth and (not self.methods or self.ratio.bounds()[0] < 1)):
             self.reads |= {"student"}
         self.critics = [p for term in self.terms.values() for p in term.critics()]
         criticising = {id(p) for p in self.critics}
@@ -218,7 +218,7 @@ class Loss:
         """The terms that count and have something to say, means over the batch, and alpha by what there is."""
         losses: dict[str, Tensor | None] = {}
         if alpha < 1:
-            truth = self.task.loss(inputs.student, inputs.batch)
+            truth = self.task.loss(inputs.student, inputs.batch) if self.truth else None
             losses = {} if truth is None else {TASK: _mean(truth, inputs.batch, True)}
             losses |= {
                 key: _mean(term.loss(inputs), inputs.batch, term.weighted) for key, term in self.objectives.items()

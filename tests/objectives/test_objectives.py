@@ -17,7 +17,7 @@ from kdgen.registry import Spec, build, names, summary
 from kdgen.types import Batch, LossInputs, UserError
 from kdgen.utils.hooks import capture_outputs
 
-ALL = ["adversarial", "diversity", "kl", "sharpness"]
+ALL = ["adversarial", "diversity", "kl", "masked", "rotation", "sharpness", "two_views"]
 
 
 class Autoencoder(nn.Module):

@@ -20,7 +20,8 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
 
     Fits: an ``Inheriting`` net, as that says; the same architecture in the same size, which is copied exactly; a chain
     of convolutions (dncnn, ffdnet) from one at least as deep and wide; a unet from one at least as wide, with as many
-    blocks or more.
+    blocks or more; and any net, from one that has half of its weights by the same names and shapes, which are copied:
+    the trunk of what was trained for another task.
     A teacher that reads other units, say [0, 1], is converted.
 
     Args:
@@ -38,12 +39,15 @@ def inherit(student: nn.Module, teacher: nn.Module) -> None:
         student.load_state_dict(inner.state_dict())
     elif same_units and isinstance(student, UNet) and isinstance(inner, UNet):
         _inherit_unet(student, inner)
-    elif agree and _chain(student) and _chain(inner := folded(inner)):
-        _inherit_chain(student, inner, scale, shift)
+    elif agree and _chain(student) and _chain(plain := folded(inner)):
+        _inherit_chain(student, plain, scale, shift)
+    elif same_units and (trunk := _trunk(student, inner)):
+        student.load_state_dict(trunk, strict=False)
     else:
         raise UserError(text("cannot_inherit", "a {student} cannot start from this {teacher}: what fits is a chain "
                              "of convolutions without norm from a larger one that predicts the same, say a dncnn "
-                             "from a dncnn, and a unet from a larger unet of range [-1, 1]",
+                             "from a dncnn, a unet from a larger unet of range [-1, 1], and any net from one that has "
+                             "half of its weights by the same names and shapes",
                              student=type(student).__name__, teacher=type(inner).__name__))  # fmt: skip
 
 
@@ -95,6 +99,20 @@ def _unwrap(teacher: nn.Module) -> tuple[nn.Module, float, float, str]:
         scale, shift = scale * outer, shift * outer + offset
         residual |= subtracts
     return teacher, scale, shift, "residual" if residual else _says(teacher)
+
+
+def _trunk(student: nn.Module, other: nn.Module) -> dict[str, Tensor]:
+    """The weights of another net that are called and shaped as a student's; none if these are less than half of it.
+
+    None either where they are all of it: then the net is the same and says something else, a residual say; and none of
+    a plain sequence, whose parts are called by their place alone.
+    """
+    if isinstance(student, nn.Sequential):
+        return {}
+    own = student.state_dict()
+    fit = {key: value for key, value in other.state_dict().items() if key in own and value.shape == own[key].shape}
+    taken, whole = (sum(value.numel() for value in each.values()) for each in (fit, own))
+    return fit if whole <= 2 * taken < 2 * whole else {}
 
 
 def _says(net: nn.Module) -> str:

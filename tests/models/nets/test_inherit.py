@@ -52,6 +52,16 @@ class Mine(nn.Module):
         return out
 
 
+def test_a_trunk_is_taken_over_from_a_net_of_another_task() -> None:
+    student, other = make("feature_net", width=4, classes=3), make("feature_net", width=4, classes=7)
+    head = student.head.weight.clone()
+    inherit(student, other)
+    assert torch.equal(student.stages[2].down[0].weight, other.stages[2].down[0].weight)
+    assert torch.equal(student.head.weight, head)
+    with pytest.raises(UserError, match="half of its weights by the same names and shapes"):
+        inherit(make("feature_net", width=4, classes=3), make("feature_net", width=5, classes=3))
+
+
 def test_a_part_called_net_is_no_wrapped_net() -> None:
     student = make("dncnn", depth=3, width=6)
     with pytest.raises(UserError, match="a DnCNN cannot start from this Mine"):
