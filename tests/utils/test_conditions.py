@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from latent_pipelines import LORA, saved
+from latent_pipelines import OPTIONAL, saved
 from support import SMALL_UNET, drain, small_diffusion, taught_by
 from support import call as command
 from torch import Tensor, nn
@@ -83,6 +83,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
               "guided": False}, FOUR, {"sigma", "words", "pooled"}),
     ("sana", {"size": 8, "latent_channels": 4, "depth": 1, "words_dim": 8}, FOUR, {"sigma", "words", "words_mask"}),
     ("lora", {"rank": 2}, FOUR, {"sigma", "label"}),
+    ("timm", {"architecture": "resnet10t", "channels": 1, "num_classes": 3}, IMAGE, set()),
 ]  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def test_all_bundled_nets_are_here() -> None:
 
 @pytest.mark.parametrize(
     ("name", "args", "shape", "reads"),
-    [pytest.param(*case, marks=LORA if case[0] == "lora" else ()) for case in NETS],
+    [pytest.param(*case, marks=OPTIONAL.get(case[0], ())) for case in NETS],
     ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_a_net_reads_what_it_declares_and_refuses_the_rest(

@@ -19,7 +19,7 @@ from kdgen.models.adapters.pretrained import one_line, read_json
 from kdgen.models.adapters.weight_files import check_content
 from kdgen.registry import Spec, register
 from kdgen.types import UserError, text
-from kdgen.types.arguments import Channels, Count, CountOrZero
+from kdgen.types.arguments import Channels, CountOrZero
 from kdgen.utils.validation import check_finite, check_numbers
 
 WEIGHTS = "model.safetensors"
@@ -59,7 +59,7 @@ class Timm(nn.Module):
         return self.model
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(B, K)`` of images ``(B, 1 or C, H, W)`` in [-1, 1]; features ``(B, D)`` of a model without a head."""
+        """Logits ``(B, K)``, without a head features ``(B, D)``, of images ``(B, 1 or C, H, W)`` in [-1, 1]."""
         out: Tensor = self.model((x.expand(-1, self.channels, -1, -1) - self.mean) / self.std)
         return out
 
