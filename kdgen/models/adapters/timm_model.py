@@ -65,7 +65,7 @@ class Timm(nn.Module):
 
     def feature_layers(self) -> list[str]:
         """The ends of its stages, where timm says these; its own parts otherwise."""
-        info = self.model.feature_info if isinstance(self.model, Informed) else ()
+        info: Any = self.model.feature_info if isinstance(self.model, Informed) else ()
         ends = [each["module"] for each in info if "module" in each]
         return [f"model.{name}" for name in ends or dict(self.model.named_children())]
 
@@ -178,8 +178,6 @@ class InterpolationMode(enum.Enum):
 class _Names(ModuleType):
     """A module of which every name is a class: nets of timm use none of them, its reading of data does."""
 
-    __path__: Sequence[str] = ()
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -195,6 +193,7 @@ def _torchvision() -> Iterator[None]:
     parts = ("", ".datasets", ".ops", ".ops.misc", ".transforms", ".transforms.functional", ".utils")
     modules = {f"torchvision{part}": _Names(f"torchvision{part}") for part in parts}
     for name, module in modules.items():
+        module.__path__ = []
         above, _, own = name.rpartition(".")
         if above:
             setattr(modules[above], own, module)
