@@ -24,7 +24,11 @@ WORDS = pytest.mark.skipif(
     find_spec("transformers") is None,
     reason="without transformers plain diffusers has no pipelines of words: pip install 'kdgen[text]'",
 )
+TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="no timm here: pip install 'kdgen[timm]'")
 LORA = pytest.mark.skipif(find_spec("peft") is None, reason="without peft no LoRA is made: pip install 'kdgen[lora]'")
+OPTIONAL = {"lora": LORA, "timm": TIMM}
+"""Nets that need a library which is not always there."""
+
 FAMILIES = {
     "StableDiffusionPipeline": "stable_diffusion",
     XL: "stable_diffusion",

@@ -30,6 +30,7 @@ def resnet20() -> Checkpoint:
     return Checkpoint(
         name="resnet20-cifar10",
         file="resnet20-12fca82f.th",
+        url="https://github.com/akamaster/pytorch_resnet_cifar10/tree/master/pretrained_models",
         net=Spec(name="cifar_resnet", args=NORMALISED),
         range=(-1, 1),
         prefix="module.",

@@ -41,6 +41,9 @@ RESTORERS = {"waifu2x_vgg7": (290_467, 31.48), "waifu2x_resnet10": (409_731, 31.
 SEGMENTERS = {"espnet": (364_569, 20), "espnet_c": (187_529, 20), "sinet": (86_910, 2), "lwnet": (68_482, 2)}
 """Their parameters and classes."""
 
+CLASSIFIERS = {"cifar_resnet20": (269_722, 0.915), "cifar_resnet_uva": (272_378, 0.906)}
+"""Their parameters, and the accuracy on the first 1,000 test images of CIFAR-10 that the code of their authors gives."""
+
 
 @pytest.fixture(autouse=True, scope="module")
 def nets() -> Iterator[None]:
@@ -94,7 +97,7 @@ def test_a_recipe_runs_from_published_weights(path: Path, weights: Path, tmp_pat
 def test_the_page_names_every_recipe_and_shows_its_pictures() -> None:
     page = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert {path.stem for path in RECIPES} == SAVED.keys()
-    assert {path.stem for path in DECLARED} == {*UPSCALERS, *RESTORERS, *SEGMENTERS, "edm2"}
+    assert {path.stem for path in DECLARED} == {*UPSCALERS, *RESTORERS, *SEGMENTERS, *CLASSIFIERS, "edm2"}
     for path in RECIPES:
         assert f"examples/{path.stem}.json" in page
     for path in DECLARED:
@@ -113,6 +116,20 @@ def beside(weights: Path, tmp_path: Path) -> Path:
     for path in [*weights.iterdir(), *DECLARED]:
         (tmp_path / path.name).symlink_to(path)
     return tmp_path
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_declared_classifier_is_as_good_as_its_authors_say(
+    name: str, beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES.parent)
+    from benchmarks.perception_data import cifar10
+
+    data = cifar10(beside / "cifar10-subset", tmp_path)
+    assert call("evaluate", str(beside / f"{name}.json"), "--data", str(data), "--json") == 0
+    num_params, accuracy = CLASSIFIERS[name]
+    assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert cost.num_params(load(str(beside / f"{name}.json")).net) == num_params
 
 
 @pytest.mark.parametrize("name", UPSCALERS)

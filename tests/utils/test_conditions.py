@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from latent_pipelines import LORA, saved
+from latent_pipelines import OPTIONAL, saved
 from support import SMALL_UNET, drain, small_diffusion, taught_by
 from support import call as command
 from torch import Tensor, nn
@@ -92,6 +92,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("fault_detector", {}, IMAGE, set()),
     ("patch_features", {"channels": 1, "width": 4, "stride": 4}, IMAGE, set()),
     ("lora", {"rank": 2}, FOUR, {"sigma", "label"}),
+    ("timm", {"architecture": "resnet10t", "channels": 1, "num_classes": 3}, IMAGE, set()),
 ]  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def test_all_bundled_nets_are_here() -> None:
 
 @pytest.mark.parametrize(
     ("name", "args", "shape", "reads"),
-    [pytest.param(*case, marks=LORA if case[0] == "lora" else ()) for case in NETS],
+    [pytest.param(*case, marks=OPTIONAL.get(case[0], ())) for case in NETS],
     ids=lambda each: each if isinstance(each, str) else "",
 )
 def test_a_net_reads_what_it_declares_and_refuses_the_rest(

@@ -19,7 +19,7 @@ from kdgen.models.adapters.pretrained import one_line, read_json
 from kdgen.models.adapters.weight_files import check_content
 from kdgen.registry import Spec, register
 from kdgen.types import UserError, text
-from kdgen.types.arguments import Channels, Count, CountOrZero
+from kdgen.types.arguments import Channels, CountOrZero
 from kdgen.utils.validation import check_finite, check_numbers
 
 WEIGHTS = "model.safetensors"
@@ -59,13 +59,13 @@ class Timm(nn.Module):
         return self.model
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(B, K)`` of images ``(B, 1 or C, H, W)`` in [-1, 1]; features ``(B, D)`` of a model without a head."""
+        """Logits ``(B, K)``, without a head features ``(B, D)``, of images ``(B, 1 or C, H, W)`` in [-1, 1]."""
         out: Tensor = self.model((x.expand(-1, self.channels, -1, -1) - self.mean) / self.std)
         return out
 
     def feature_layers(self) -> list[str]:
         """The ends of its stages, where timm says these; its own parts otherwise."""
-        info = self.model.feature_info if isinstance(self.model, Informed) else ()
+        info: Any = self.model.feature_info if isinstance(self.model, Informed) else ()
         ends = [each["module"] for each in info if "module" in each]
         return [f"model.{name}" for name in ends or dict(self.model.named_children())]
 
@@ -178,8 +178,6 @@ class InterpolationMode(enum.Enum):
 class _Names(ModuleType):
     """A module of which every name is a class: nets of timm use none of them, its reading of data does."""
 
-    __path__: Sequence[str] = ()
-
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -195,6 +193,7 @@ def _torchvision() -> Iterator[None]:
     parts = ("", ".datasets", ".ops", ".ops.misc", ".transforms", ".transforms.functional", ".utils")
     modules = {f"torchvision{part}": _Names(f"torchvision{part}") for part in parts}
     for name, module in modules.items():
+        module.__path__ = []
         above, _, own = name.rpartition(".")
         if above:
             setattr(modules[above], own, module)

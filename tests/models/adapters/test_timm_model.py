@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from latent_pipelines import TIMM
 from safetensors.torch import save_file
 
 from kdgen.models.adapters import timm_model
@@ -14,7 +15,6 @@ from kdgen.models.adapters.timm_model import Timm, timm
 from kdgen.models.model import load
 from kdgen.types import UserError
 
-TIMM = pytest.mark.skipif(find_spec("timm") is None, reason="no timm here: pip install 'kdgen[timm]'")
 SMALL: dict[str, Any] = {"architecture": "resnet10t", "num_classes": 4}
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.5]
 

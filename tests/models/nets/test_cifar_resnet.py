@@ -1,21 +1,14 @@
-"""Residual nets of CIFAR-10: what was published, at what cost, and students that start from them."""
+"""Residual nets of CIFAR-10: their cost, and students that start from them."""
 
-from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 import pytest
 import torch
 
-from kdgen import evaluate
 from kdgen.metrics import cost
 from kdgen.models.nets.cifar_resnet import CifarResNet, cifar_resnet
 from kdgen.models.nets.inherit import inherit
 from kdgen.types import UserError
-
-ROOT = Path(__file__).resolve().parents[3]
-PUBLISHED = {"cifar_resnet20": 0.915, "cifar_resnet_uva": 0.906}
-"""Declared in `examples`, and the accuracy on the first 1,000 test images that their authors' code gives."""
 
 
 def random(seed: int = 0, **args: Any) -> CifarResNet:
@@ -90,19 +83,3 @@ def test_normalisation_is_for_one_channel_or_for_each() -> None:
     torch.testing.assert_close(net(x), plain(rescaled))
     with pytest.raises(UserError, match="mean has 2 values: give one, or one for each of 3"):
         cifar_resnet(mean=(0.5, 0.5))
-
-
-def test_published_nets_have_the_accuracy_of_their_authors(
-    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks.perception_data import cifar10
-
-    data = cifar10(shared_data / "cifar10-subset", tmp_path)
-    for folder in ("resnet-cifar10", "uvadlc"):
-        (tmp_path / folder).symlink_to(shared_data / folder)
-    for name, accuracy in PUBLISHED.items():
-        said = evaluate(str(copyfile(ROOT / "examples" / f"{name}.json", tmp_path / f"{name}.json")), data=data)
-        assert said.metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
-        assert said.metrics["auroc"] > 0.99
-        assert "1,000 held-out images of 10 classes" in said.measured

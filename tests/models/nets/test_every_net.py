@@ -6,7 +6,7 @@ from typing import Any
 import documented
 import pytest
 import torch
-from latent_pipelines import LORA, saved
+from latent_pipelines import OPTIONAL, saved
 from torch import Tensor, nn
 
 import kdgen.training.registered  # noqa: F401
@@ -56,7 +56,7 @@ def taken(net: nn.Module) -> Tensor:
 
 @pytest.mark.parametrize(
     ("name", "args"),
-    [pytest.param(*case, marks=LORA if case[0] == "lora" else ()) for case in documented.cases("net")],
+    [pytest.param(*case, marks=OPTIONAL.get(case[0], ())) for case in documented.cases("net")],
     ids=documented.label,
 )
 def test_every_net_answers_learns_shows_its_layers_folds_and_is_saved(
