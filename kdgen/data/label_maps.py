@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -16,7 +15,6 @@ from kdgen.data.folder import Folder, image_files
 from kdgen.data.pictures import Pictures, Scales, to_tensor, window
 from kdgen.registry import register
 from kdgen.types import UserError, text
-from kdgen.types.arguments import Count
 from kdgen.utils.image_io import Picture, open_image
 from kdgen.utils.references import FilePath
 from kdgen.utils.seed import generator

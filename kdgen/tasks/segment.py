@@ -50,7 +50,7 @@ class Segment(Task):
         evaluate: what to measure on, likewise; if not given the images to train on where they are whole ones, else
             bundled photographs.
         turn: how patches and their maps are turned: ``mirror`` left and right, ``all`` eight ways, or not at all.
-        longest_side: whole images whose longer side has more pixels are shrunk to that, their maps to the nearest place.
+        longest_side: whole images whose longer side has more pixels are shrunk to that, maps to the nearest place.
         teacher_classes: where a teacher's classes are others: for each class of the task the teacher's, or a list of
             those that make it up, whose probabilities are added. What is not named is left out.
 
