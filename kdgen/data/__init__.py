@@ -1,4 +1,4 @@
-"""Where images come from: procedural, folders, labelled or mapped, captioned, pairs, IDX, arrays, photographs, mixtures."""
+"""Where images come from: procedural, folders, labelled or mapped, captioned, pairs, IDX, arrays, photographs, mix."""
 
 from kdgen.data.arrays import Arrays
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral, inverse

@@ -85,9 +85,10 @@ class Segment(Task):
         if not isinstance(self.source, Images):
             raise no_patches(self.source)
         own = evaluate is None and images is not None and isinstance(self.source, Gallery)
-        self.gallery: Gallery = self.source if own else make_images(evaluate or {"name": "photographs"})
-        if not isinstance(self.gallery, Gallery):
-            raise no_whole_images(self.gallery)
+        gallery: Any = self.source if own else make_images(evaluate or {"name": "photographs"})
+        if not isinstance(gallery, Gallery):
+            raise no_whole_images(gallery)
+        self.gallery = gallery
         self.held_out = not own
         maps = [source for source in (self.source, self.gallery) if isinstance(source, LabelMaps)]
         self.names = tuple(names if names is not None else maps[0].classes if maps else ())
