@@ -1,4 +1,4 @@
-"""Where images come from: procedural, folders, labelled, mapped, captioned or in pairs, IDX, arrays, photographs, mixtures."""
+"""Where images come from: procedural, folders, labelled or mapped, captioned, pairs, IDX, arrays, photographs, mix."""
 
 from kdgen.data.arrays import Arrays
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral, inverse
@@ -23,8 +23,8 @@ from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import derive, generator, shuffled
 
 __all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "Captioned", "DeadLeaves", "Folder", "Gallery", "Idx",
-           "ImageFolder", "Images", "Jitter", "LabelMaps", "Labelled", "Mixture", "Npz", "Pairs", "Photographs", "Picture",
-           "Pictures", "Scenes", "border", "derive", "dihedral", "framed", "generator", "inverse", "is_labelled",
-           "make_images", "make_jitter", "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
+           "ImageFolder", "Images", "Jitter", "LabelMaps", "Labelled", "Mixture", "Npz", "Pairs", "Photographs",
+           "Picture", "Pictures", "Scenes", "border", "derive", "dihedral", "framed", "generator", "inverse",
+           "is_labelled", "make_images", "make_jitter", "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
 
 import_modules(__name__, __path__)

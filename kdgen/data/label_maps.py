@@ -167,9 +167,13 @@ class LabelMaps(Pictures):
             height, width = labels.shape
             rows = window(height, extent, int(top * max(height - extent + 1, 1)))[:, None]
             columns = window(width, extent, int(left * max(width - extent + 1, 1)))
-            x[i], y[i] = (part[0] for part in shrunk(to_tensor(picture[rows, columns], channels),
-                                                     torch.from_numpy(labels[rows, columns])[None].long(),
-                                                     (size, size)))  # fmt: skip
+            part, cut = shrunk(
+                to_tensor(picture[rows, columns], channels),
+                torch.from_numpy(labels[rows, columns])[None].long(),
+                (size, size),
+            )
+            assert cut is not None
+            x[i], y[i] = part[0], cut[0]
         return x, y
 
     def whole_maps(self, channels: int) -> Iterator[tuple[str, Tensor, Tensor]]:

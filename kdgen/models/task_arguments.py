@@ -56,10 +56,8 @@ def settled_by(facts: Mapping[str, Any]) -> dict[str, Any]:
         return {"half": task.half, **({"latent_channels": facts["latent"][0]} if "latent" in facts else {})}
     if task.draws is None and task.gives != "logits" and "num_classes" not in facts:
         return {}
-    settled = {
-        **({"size": facts["size"]} if "size" in facts else {}),
-        **({"latent": prod(facts["latent"])} if "latent" in facts else {}),
-    }
+    settled = {"size": facts["size"]} if "size" in facts else {}
+    settled |= {"latent": prod(facts["latent"])} if "latent" in facts else {}
     return settled | (dict.fromkeys(CLASSES, facts["num_classes"]) if facts.get("num_classes") else {})
 
 

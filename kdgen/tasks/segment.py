@@ -50,7 +50,7 @@ class Segment(Task):
         evaluate: what to measure on, likewise; if not given the images to train on where they are whole ones, else
             bundled photographs.
         turn: how patches and their maps are turned: ``mirror`` left and right, ``all`` eight ways, or not at all.
-        longest_side: whole images whose longer side has more pixels are shrunk to that, their maps to the nearest place.
+        longest_side: whole images whose longer side has more pixels are shrunk to that, maps to the nearest place.
         teacher_classes: where a teacher's classes are others: for each class of the task the teacher's, or a list of
             those that make it up, whose probabilities are added. What is not named is left out.
 
@@ -85,9 +85,10 @@ class Segment(Task):
         if not isinstance(self.source, Images):
             raise no_patches(self.source)
         own = evaluate is None and images is not None and isinstance(self.source, Gallery)
-        self.gallery: Gallery = self.source if own else make_images(evaluate or {"name": "photographs"})
-        if not isinstance(self.gallery, Gallery):
-            raise no_whole_images(self.gallery)
+        gallery: Any = self.source if own else make_images(evaluate or {"name": "photographs"})
+        if not isinstance(gallery, Gallery):
+            raise no_whole_images(gallery)
+        self.gallery = gallery
         self.held_out = not own
         maps = [source for source in (self.source, self.gallery) if isinstance(source, LabelMaps)]
         self.names = tuple(names if names is not None else maps[0].classes if maps else ())

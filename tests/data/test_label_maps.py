@@ -96,11 +96,11 @@ def test_what_does_not_fit_is_refused_in_one_line(folders: dict[str, Any], chang
 
 
 def test_maps_of_colours_and_of_another_size_are_refused(tmp_path: Path, folders: dict[str, Any]) -> None:
+    for number in (1, 2):
+        (tmp_path / "images" / "town" / f"{number}_photo.png").unlink()
+    source = LabelMaps(**{**folders, "label_end": "_colour"})
     with pytest.raises(UserError, match=r"0_colour.png is of mode RGB, and a map has one number a place"):
-        colours = tmp_path / "images" / "town"
-        for number in (1, 2):
-            (colours / f"{number}_photo.png").unlink()
-        next(LabelMaps(**{**folders, "label_end": "_colour"}).whole_maps(3))
+        next(source.whole_maps(3))
     Image.new("L", (30, 23)).save(tmp_path / "labels" / "town" / "0_ids.png")
     with pytest.raises(UserError, match=r"town/0 is 30x24 and its map 30x23: give both the same size"):
         next(LabelMaps(**folders).whole_maps(3))

@@ -10,8 +10,8 @@ from kdgen import registry
 from kdgen.models.adapters.declared_task import declared_task
 from kdgen.models.hub_cache import hub_id
 from kdgen.models.loading import BUNDLED
-from kdgen.models.weightless import bundled, weightless
 from kdgen.models.task_arguments import task_class
+from kdgen.models.weightless import bundled, weightless
 from kdgen.presets import preset
 from kdgen.recipe import Checkpoint, parse
 

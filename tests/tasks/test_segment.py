@@ -83,7 +83,8 @@ def test_the_loss_is_cross_entropy_over_the_places_that_count(maps: dict[str, An
     assert loss is not None
     torch.testing.assert_close(loss, torch.stack([nats[0, 2:].mean(), torch.tensor(0.0)]))
     coarse = made.loss(logits, Batch(x=torch.zeros(2, 1, 8, 8), y=torch.randint(3, (2, 8, 8))))
-    assert coarse is not None and coarse.shape == (2,)
+    assert coarse is not None
+    assert coarse.shape == (2,)
     assert made.loss(logits, Batch(x=torch.zeros(2, 1, 4, 4))) is None
 
 
@@ -124,7 +125,9 @@ def test_a_teacher_of_other_classes_is_regrouped(maps: dict[str, Any]) -> None:
     logits = torch.randn(2, 5, 4, 4)
     regrouped = Regrouped(nn.Identity(), [[0, 3], 2])(logits)
     p = logits.softmax(1)
-    torch.testing.assert_close(regrouped.exp()[:, 0] / regrouped.exp().sum(1), (p[:, 0] + p[:, 3]) / (p[:, 0] + p[:, 3] + p[:, 2]))
+    torch.testing.assert_close(
+        regrouped.exp()[:, 0] / regrouped.exp().sum(1), (p[:, 0] + p[:, 3]) / (p[:, 0] + p[:, 3] + p[:, 2])
+    )
     made = task(maps, teacher_classes=[2, [1], 0])
     turned = Grey(order=(2, 1, 0))
     assert made.evaluate(made.guided(turned))["miou"] == 1

@@ -30,7 +30,8 @@ class Channel(Paired):
         of: ``features``, or ``outputs``: what the nets give, logits of places say, as section 4.1 does beside features.
 
     Raises:
-        UserError: for a temperature of 0; in ``attach`` for outputs that are no maps of like channels, for layers that a net does not have or that give no maps.
+        UserError: for a temperature of 0; in ``attach`` for outputs that are no maps of like channels, and for
+            layers that a net does not have or that give no maps.
     """
 
     def __init__(

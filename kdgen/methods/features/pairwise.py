@@ -42,8 +42,8 @@ class Pairwise(Method):
         losses = []
         for pair in self.pairs:
             maps = inputs.student_features[pair.student.path], inputs.teacher_features[pair.teacher.path]
-            grid = [min(self.places, *(y.shape[axis] for y in maps)) for axis in (-2, -1)]
-            student, teacher = (affinities(F.adaptive_avg_pool2d(y.float(), grid)) for y in maps)
+            rows, columns = (min(self.places, *(y.shape[axis] for y in maps)) for axis in (-2, -1))
+            student, teacher = (affinities(F.adaptive_avg_pool2d(y.float(), (rows, columns))) for y in maps)
             losses.append((student - teacher).square().mean((1, 2)))
         return torch.stack(losses).mean(0)
 

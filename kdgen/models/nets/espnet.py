@@ -71,7 +71,7 @@ class Encoder(nn.Module):
 
     def __init__(self, classes: int, second: int, third: int) -> None:
         super().__init__()
-        self.level1 = nn.Sequential(OrderedDict(conv=_conv(3, 16, 3, 2).conv, bn=_norm(16), act=nn.PReLU(16)))
+        self.level1 = _activated(16, conv=_conv2d(3, 16, 3, 2))
         self.shrunk = nn.AvgPool2d(3, 2, 1)
         self.b1 = _activated(16 + 3)
         self.level2_0 = Down(16 + 3, 64)
@@ -107,9 +107,7 @@ class ESPNet(nn.Module):
         self.up_l3 = nn.Sequential(_doubled(classes))
         self.combine_l2_l3 = nn.Sequential(_activated(2 * classes), Block(2 * classes, classes))
         self.up_l2 = nn.Sequential(_doubled(classes), _activated(classes))
-        self.conv = nn.Sequential(
-            OrderedDict(conv=_conv(16 + classes, classes, 3).conv, bn=_norm(classes), act=nn.PReLU(classes))
-        )
+        self.conv = _activated(classes, conv=_conv2d(16 + classes, classes, 3))
         self.classifier = _doubled(classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -137,17 +135,20 @@ class ESPNetC(Encoder):
         return self.levels(bgr(pad_to_multiple(x, STRIDE), self.mean, self.std))[2]
 
 
+def _conv2d(wide: int, deep: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(wide, deep, kernel, stride, dilation * (kernel // 2), dilation, bias=False)
+
+
 def _conv(wide: int, deep: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    padding = dilation * (kernel // 2)
-    return nn.Sequential(OrderedDict(conv=nn.Conv2d(wide, deep, kernel, stride, padding, dilation, bias=False)))
+    return nn.Sequential(OrderedDict(conv=_conv2d(wide, deep, kernel, stride, dilation)))
 
 
 def _norm(width: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(width, eps=1e-3)
 
 
-def _activated(width: int) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(bn=_norm(width), act=nn.PReLU(width)))
+def _activated(width: int, **before: nn.Module) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(**before, bn=_norm(width), act=nn.PReLU(width)))
 
 
 def _doubled(width: int) -> nn.ConvTranspose2d:

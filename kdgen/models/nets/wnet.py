@@ -93,8 +93,9 @@ class WNet(nn.Module):
         self.unet2 = SmallUNet(channels + outputs, outputs, widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(B, K, H, W)`` of images ``(B, 1 or C, H, W)`` in [-1, 1] of any size; of two classes 0 and ``l``,
-        whose softmax is the sigmoid of the one ``l`` that it computes.
+        """Logits ``(B, K, H, W)`` of images ``(B, 1 or C, H, W)`` in [-1, 1] of any size.
+
+        Of two classes they are 0 and ``l``, whose softmax is the sigmoid of the one ``l`` that it computes.
         """
         height, width = x.shape[-2:]
         unit = (pad_to_multiple(x, self.stride).expand(-1, self.channels, -1, -1) + 1) / 2
