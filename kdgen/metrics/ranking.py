@@ -1,5 +1,6 @@
 """How well scores put what is sought before what is not."""
 
+import torch
 from torch import Tensor
 
 
