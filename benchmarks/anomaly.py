@@ -53,7 +53,7 @@ def by_pictures(task: Anomaly, teacher: FeatureMaps) -> float:
 
     def features(x: Tensor) -> Tensor:
         with evaluating(teacher):
-            return torch.cat([teacher(part).mean((2, 3)) for part in x.split(16)])
+            return torch.cat([teacher(part).mean((2, 3)) for part in torch.split(x, 16)])
 
     found = list(task.findings())
     good = task.source.patches(64, task.patch, channels=task.channels, seed=0)

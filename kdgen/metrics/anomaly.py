@@ -53,7 +53,7 @@ def regions(masks: Tensor) -> Tensor:
         if torch.equal(spread, labels):
             break
         labels = spread
-    numbers = labels.unique(return_inverse=True)[1].view_as(masks)
+    numbers: Tensor = torch.unique(labels, return_inverse=True)[1].view_as(masks)
     return numbers if not masks.all() else numbers + 1
 
 

@@ -1,5 +1,6 @@
 """How well scores put what is sought before what is not."""
 
+import torch
 from torch import Tensor
 
 
@@ -19,9 +20,9 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
     num_positive, num_negative = int(positive.sum()), int((~positive).sum())
     if not num_positive or not num_negative or not scores.isfinite().all():
         return float("nan")
-    _, place, counts = scores.flatten().unique(return_inverse=True, return_counts=True)
+    _, place, counts = torch.unique(scores, return_inverse=True, return_counts=True)
     middle_ranks = counts.cumsum(0) - (counts - 1) / 2
-    above = middle_ranks.double()[place[positive]].sum() - num_positive * (num_positive + 1) / 2
+    above = middle_ranks.double()[place.flatten()[positive]].sum() - num_positive * (num_positive + 1) / 2
     return float(above / (num_positive * num_negative))
 
 

@@ -50,7 +50,7 @@ class FeatureMaps(nn.Module):
         if not isinstance(maps, Tensor) or maps.ndim != 4:
             what = text("layer_called", "layer {layer!r}", layer=self.layer) if self.layer else \
                 text("its_answer", "its answer")  # fmt: skip
-            raise UserError(text("no_feature_maps", "{net}: {what} is no map (B, D, h, w): set task.args.layer to a "
+            raise UserError(text("no_feature_maps", "{net}: {what} is no map `(B, D, h, w)`: set task.args.layer to a "
                                  "layer that gives one", net=type(self.net).__name__, what=what))  # fmt: skip
         return maps
 

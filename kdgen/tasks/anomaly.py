@@ -91,8 +91,8 @@ class Anomaly(Task):
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:
         """What it knows: pictures of the kind it was trained on."""
-        return ("It knows only what it was trained on: whatever else a picture shows, a fault or not, it takes for one. "
-                "Its map is of its teacher's features and its own: it needs the teacher beside it.")  # fmt: skip
+        return ("It knows only what it was trained on: whatever else a picture shows, a fault or not, it takes for "
+                "one. Its map is of its teacher's features and its own: it needs the teacher beside it.")  # fmt: skip
 
     def fingerprint(self) -> str:
         """A hash of the description, the changes and the images."""
@@ -180,7 +180,7 @@ class Anomaly(Task):
             yield from islice(self.tested.findings(self.patch, self.channels), most)
             return
         x = self.tested.patches(min(most, GOOD), self.patch, channels=self.channels, seed=derive(0, "evaluate"))
-        for number, image in enumerate(framed(x, self.patch).split(1)):
+        for number, image in enumerate(torch.split(framed(x, self.patch), 1)):
             yield Finding(name=str(number), image=image, faulty=False)
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:

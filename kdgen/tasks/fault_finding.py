@@ -60,7 +60,7 @@ def _together(student: Model, teacher: Model, maps: StudentTeacher, declared: Ch
                              "student: find faults by the run folder", teacher=teacher.name))  # fmt: skip
     shift = None if declared is None else list(declared.range or (0.0, 1.0))
     made = Spec(name="fault_detector", args={
-        "student": student.use.model_dump(), "teacher": use.model_dump(), "layer": asked.layer,
+        "student": student.use.model_dump(), "teacher": use.model_dump(), "layer": asked.layer or "",
         "features": len(asked.get_buffer("mean")), "range": shift,
     })  # fmt: skip
     return Model(maps, name=student.name, channels=student.channels, task=student.task, use=made)

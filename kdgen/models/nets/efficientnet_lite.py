@@ -88,8 +88,8 @@ class EfficientNetLite(nn.Module):
         return logits
 
     def feature_layers(self) -> list[str]:
-        """The blocks, in order of use."""
-        return [f"_blocks.{i}" for i in range(len(self._blocks))]
+        """The stem's norm and the blocks, in order of use."""
+        return ["_bn0", *(f"_blocks.{i}" for i in range(len(self._blocks)))]
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:

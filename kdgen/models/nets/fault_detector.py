@@ -13,16 +13,16 @@ from kdgen.types.arguments import Count
 Described = Mapping[str, Any]
 """A net as ``{"name": ..., "args": {...}}``."""
 
-STUDENT = {"name": "patch_features", "args": {"channels": 1, "features": 16, "width": 8, "depth": 0, "stride": 4}}
-TEACHER = {"name": "feature_net", "args": {"width": 8, "classes": 0}}
+STUDENT = {"name": "patch_features", "args": {"channels": 1, "features": 8, "width": 8, "depth": 0, "stride": 4}}
+TEACHER = {"name": "feature_net", "args": {"width": 4, "classes": 0}}
 
 
 @register("net")
 def fault_detector(
     student: Described = STUDENT,
     teacher: Described = TEACHER,
-    layer: str | None = "stages.1",
-    features: Count = 16,
+    layer: str = "stages.1",
+    features: Count = 8,
     range: tuple[float, float] | None = None,
 ) -> StudentTeacher:
     """A student and its teacher together: images to maps ``(B, 1, H, W)`` of where the student fails.
@@ -32,7 +32,7 @@ def fault_detector(
     Args:
         student: the net that learned from good pictures.
         teacher: the net whose features it says.
-        layer: the dotted path of the teacher's module whose output counts; none for its answer.
+        layer: the dotted path of the teacher's module whose output counts; empty for its answer.
         features: channels D of the features.
         range: values of black and white that the teacher reads; none for [-1, 1].
     """
@@ -42,7 +42,7 @@ def fault_detector(
         from kdgen.models.adapters.module import Foreign
 
         inner = Foreign(inner, range=range, predicts="image", latents="out")
-    return StudentTeacher(parts[0], FeatureMaps(inner, layer, features))
+    return StudentTeacher(parts[0], FeatureMaps(inner, layer or None, features))
 
 
 __all__ = ["fault_detector"]
