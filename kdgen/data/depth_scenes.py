@@ -49,9 +49,9 @@ class DepthScenes(DeadLeaves):
         part, offset = torch.rand(2, generator=random).tolist()
         reach = 1 + part
         far = -1 + reach + (2 - reach) * offset
-        order = 1 - torch.arange(len(leaves.x) + 1) / len(leaves.x)
-        depth = far - reach * (1 - order) + 0.1 * (torch.rand(order.shape, generator=random) - 0.5)
-        sloped = depth[top] + self._relief(leaves, top, random)
+        rank = torch.arange(len(leaves.x) + 1) / len(leaves.x)
+        depth = far - reach * rank + 0.1 * (torch.rand(rank.shape, generator=random) - 0.5)
+        sloped: Tensor = depth[top] + self._relief(leaves, top, random)
         return sloped.clamp(-1, 1).expand(channels, -1, -1).contiguous()
 
     def images(self, channels: int) -> Iterator[tuple[str, Tensor]]:

@@ -33,7 +33,7 @@ class Classify(Task):
         images: labelled images to train on, ``{"name": ..., "args": {...}}``: ``image_folder``, a folder for each
             class; ``npz`` and ``idx`` with labels; ``folder``, where each picture is a class of its own; or a
             ``mixture`` of such, whose classes stand side by side. Those to evaluate on are enough to measure nets.
-        channels: 1 grey, 3 colour; of a sensor as many as it gives.
+        channels: 1 grey, 3 colour.
         patch: height and width of images in pixels.
         evaluate: labelled images to evaluate on, with the same classes or the first few of them; if not given, those
             to train on, drawn anew.

@@ -15,6 +15,7 @@ from kdgen.data import generator
 from kdgen.data.damages import make_damages
 from kdgen.data.depth_scenes import DepthScenes
 from kdgen.data.sensor import Sensor
+from kdgen.metrics import macs
 from kdgen.presets import preset
 from kdgen.recipe import parse
 from kdgen.registry import Spec, build
@@ -164,5 +165,5 @@ def test_the_depth_preset_is_eight_times_cheaper_than_its_teacher() -> None:
     task = build("task", recipe.task)
     example = task.example()
     nets = [kdgen.load(str(recipe.teacher)).net, build("net", recipe.student)]
-    costs = [kdgen.metrics.macs(net, example.x, example.cond) for net in nets]
+    costs = [macs(net, example.x, example.cond) for net in nets]
     assert costs[0] >= 8 * costs[1]
