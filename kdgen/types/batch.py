@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor, device
 
@@ -49,8 +50,8 @@ class Batch:
         """The batch that gave these ``columns``, whatever else stands among them."""
         named = [(*name.partition("."), t) for name, t in columns.items()]
         groups = {each: {name: t for group, _, name, t in named if group == each} for each in GROUPS}
-        alone = {group: t for group, dot, _, t in named if not dot and group in FIELDS}
-        return cls(**alone, **groups)
+        alone: dict[str, Any] = {group: t for group, dot, _, t in named if not dot and group in FIELDS}
+        return cls(**alone, truths=groups["truths"], views=groups["views"], cond=groups["cond"])
 
     def to(self, where: device) -> "Batch":
         """The same batch on another device."""
