@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from kdgen import Recipe, Spec, distill, preset, resume
+from kdgen.recipe import CacheSpec
 from kdgen.report.report import Report, Row
 
 FIGURES = {"restore": "psnr", "classify": "accuracy"}
@@ -59,13 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=("two-teachers", "diagnose"), default="two-teachers")
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--inputs", type=int, default=8000, help="that the teachers answer; 0 asks at every step")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--out", type=Path, default=Path("runs/two-tasks"))
     args = parser.parse_args()
     found: dict[str, list[Row]] = {}
     teachers: list[Row] = []
     for seed in args.seeds:
-        changes: Mapping[str, Any] = {"seed": seed, "controls": False, "evaluate_every": None}
+        cache = CacheSpec(inputs=args.inputs)
+        changes: Mapping[str, Any] = {"cache": cache, "seed": seed, "controls": False, "evaluate_every": None}
         both = preset(args.preset).lasting(steps=args.steps).model_copy(update=changes)
         for name, recipe in {"both": both, **{part: single(both, part) for part in FIGURES}}.items():
             row, teachers = student(recipe, args.out / f"{args.preset}-{args.steps}-{name}-{seed}")

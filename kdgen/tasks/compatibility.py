@@ -79,7 +79,7 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
     for party in parties:
         if party.part is not None:
             part = task.parts[party.part]
-            seen = [task.seen(batch, party.part) for batch in batches]
+            seen = [task.about(batch, party.part) for batch in batches]
             check_fit(Spec(name=str(part.describe()["name"])), part, seen,
                       [replace(party, part=None, told=f"task.args.tasks.{party.part}")])  # fmt: skip
             continue

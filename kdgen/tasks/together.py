@@ -16,12 +16,11 @@ from kdgen.data import generator
 from kdgen.models.task_arguments import task_class
 from kdgen.models.teachers import PartNet
 from kdgen.registry import Spec, register
-from kdgen.tasks.baseline import Baseline
 from kdgen.tasks.restoration import Restoration
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Count
 from kdgen.utils.conditions import call
-from kdgen.utils.devices import device_of
+from kdgen.utils.devices import device_of, evaluating
 
 TwoTasks = Annotated[
     Mapping[str, Mapping[str, Any] | Spec],
@@ -99,16 +98,18 @@ class Together(Task):
         logits = out[:, self.channels :]
         return logits.mean((-2, -1)) if self.pooled else logits
 
-    def seen(self, batch: Batch, part: str) -> Batch:
+    def about(self, batch: Batch, part: str) -> Batch:
         """The batch with the truth of a part, and what its teacher sees."""
-        own = {} if part == self.first else {"y": batch.truths.get(part), "teacher_x": batch.views.get(part)}
+        own: dict[str, Any] = (
+            {} if part == self.first else {"y": batch.truths.get(part), "teacher_x": batch.views.get(part)}
+        )
         return replace(batch, truths={}, views={}, **own)
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
         """The weighted sum of the losses of both tasks, ``(B,)``, as far as there is a truth; None without any."""
         losses = []
         for name, part in self.parts.items():
-            seen = self.seen(batch, name)
+            seen = self.about(batch, name)
             own = None if seen.y is None else part.loss(self.read(out, name), seen)
             losses += [] if own is None else [self.weights[name] * own]
         return torch.stack(losses).sum(0) if losses else None
@@ -143,19 +144,22 @@ class Together(Task):
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """The figures of the first task, and of the second those that it has beside, on damaged images too.
 
-        The teacher is measured by the first task alone, and so is the input as an answer.
+        A net that answers with images alone, the main teacher say, is measured by the first task alone.
 
         Args:
-            net: any net of both tasks.
+            net: any net of both tasks, or of the first.
             reference: the teacher.
             seed: of the damage.
             limit: the first so many images only; for the first task no more than ``num_images``.
         """
         most = min(limit or self.num_images, self.num_images)
-        if net is reference or isinstance(net, Baseline):
-            return self.main.evaluate(net, reference=reference, seed=seed, limit=most)
         first, second = (PartNet(net, self, name) for name in self.parts)
-        figures = self.main.evaluate(first, reference=reference, seed=seed, limit=most)
+        taught = first if net is reference else reference and PartNet(reference, self, self.first)
+        figures = self.main.evaluate(first, reference=taught, seed=seed, limit=most)
+        example = self.example().to(device_of(net))
+        with evaluating(net):
+            if call(net, example.x, example.cond).shape[1] == self.channels:
+                return figures
         return {**self.parts[self.second].evaluate(_Damaging(second, self.main, seed), seed=seed, limit=limit),
                 **figures}  # fmt: skip
 

@@ -41,7 +41,7 @@ class Guide:
 
     def seen(self, task: Task, batch: Batch) -> Batch:
         """A batch as it is about the part."""
-        return batch if self.part is None else task.seen(batch, self.part)
+        return batch if self.part is None else task.about(batch, self.part)
 
     def view(self, inputs: DistillationInputs, task: Task) -> DistillationInputs:
         """A step as the method sees it: its own teacher for all that were asked, and its part for the whole answer."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor, device
 
@@ -61,8 +62,9 @@ class Batch:
         """The batch that gave these ``columns``, whatever else stands among them."""
         named = [(*name.partition("."), t) for name, t in columns.items()]
         groups = {each: {name: t for group, _, name, t in named if group == each} for each in GROUPS}
-        alone = {group: t for group, dot, _, t in named if not dot and group in FIELDS}
-        return cls(**alone, **{**groups, "teacher_cond": groups["teacher_cond"] or None})
+        alone: dict[str, Any] = {group: t for group, dot, _, t in named if not dot and group in FIELDS}
+        own = groups.pop("teacher_cond") or None
+        return cls(**alone, truths=groups["truths"], views=groups["views"], cond=groups["cond"], teacher_cond=own)
 
     def conditions(self) -> dict[str, Mapping[str, Tensor]]:
         """What it tells the nets, ``cond``, and the teacher apart where there is any, ``teacher_cond``."""

@@ -114,7 +114,7 @@ class Task(Protocol):
         """What an answer ``(B, ...)`` says of one of its ``parts``, as nets of that task alone answer."""
         raise NotImplementedError
 
-    def seen(self, batch: Batch, part: str) -> Batch:
+    def about(self, batch: Batch, part: str) -> Batch:
         """A batch as a method sees it that is about one of its ``parts``: its truth, and what its teacher sees."""
         raise NotImplementedError
 

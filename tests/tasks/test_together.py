@@ -86,7 +86,7 @@ def test_the_images_of_the_second_task_are_damaged_by_the_first_and_keep_their_l
     torch.testing.assert_close(batch.y, alone.x)
     assert torch.equal(batch.truths["classify"], alone.y)
     assert float((batch.x - batch.y).std()) == pytest.approx(2 * SIGMA / 255, rel=0.03)
-    seen = task.seen(batch, "classify")
+    seen = task.about(batch, "classify")
     assert torch.equal(seen.y if seen.y is not None else seen.x, alone.y)
     assert torch.equal(seen.teacher_x if seen.teacher_x is not None else seen.x, alone.x)
     again = task.resample_noise(batch, seed=1)
