@@ -70,7 +70,8 @@ class TwoViews(Objective):
         apart = (a - b).square().mean(1)
         spread = sum(F.relu(1 - (z.var(0, unbiased=False) + 1e-4).sqrt()).mean() for z in (a, b))
         redundant = sum(_off_diagonal(z) for z in (a, b))
-        return self.invariance * apart + self.variance * spread + self.covariance * redundant
+        total: Tensor = self.invariance * apart + self.variance * spread + self.covariance * redundant
+        return total
 
 
 def _off_diagonal(z: Tensor) -> Tensor:

@@ -165,7 +165,8 @@ class Loss:
     @property
     def mutes_truth(self) -> bool:
         """Whether methods are all that counts, however the ratio moves."""
-        return bool(self.methods) and self.ratio.bounds()[0] == 1
+        alone = not self.truth and not self.objectives
+        return bool(self.methods) and (alone or self.ratio.bounds()[0] == 1)
 
     def begin(self, compared: Sequence[Tensor] = ()) -> None:
         """Begin the stage: nothing was measured of its gradients yet; they are those at these weights."""

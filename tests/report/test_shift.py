@@ -89,7 +89,7 @@ def test_without_a_floor_figures_are_shares_and_what_is_no_number_is_broken() ->
 def test_a_run_is_measured_with_its_teacher_its_controls_and_other_images(
     make: Callable[..., Recipe], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    drain(run.distill(make(), tmp_path / "run"))
+    drain(run.distill(make("steps=2", "cache.inputs=8"), tmp_path / "run"))
     (tmp_path / "other").mkdir()
     Image.fromarray(np.eye(24, dtype=np.uint8) * 255).save(tmp_path / "other" / "line.png")
     given = ("--shift", "--data", str(tmp_path / "other"), "--out", str(tmp_path / "shifted"))
