@@ -25,6 +25,7 @@ from kdgen.utils.seed import derive, generator, shuffled
 __all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "Captioned", "DeadLeaves", "Folder", "Gallery", "Idx",
            "ImageFolder", "Images", "Jitter", "LabelMaps", "Labelled", "Mixture", "Npz", "Pairs", "Photographs",
            "Picture", "Pictures", "Scenes", "border", "derive", "dihedral", "framed", "generator", "inverse",
-           "is_labelled", "make_images", "make_jitter", "read_idx", "read_picture", "shuffled", "to_tensor"]  # fmt: skip
+           "is_labelled", "make_images", "make_jitter", "read_idx", "read_picture", "shuffled",
+           "to_tensor"]  # fmt: skip
 
 import_modules(__name__, __path__)

@@ -59,7 +59,7 @@ class Sensor(Pictures):
             raise UserError(text("sensor_range", "sensor: low is below high, not {low:g} and {high:g}", low=low,
                                  high=high))  # fmt: skip
         self.path, self.low, self.high, self.gaps = Path(path).expanduser(), low, high, gaps
-        self.missing = None if missing in (None, "nan") else float(missing)  # type: ignore[arg-type]
+        self.missing = None if missing in (None, "nan") else float(missing)
         self._files = sorted(each for each in self.path.rglob("*") if each.suffix.lower() in SUFFIXES)
         if not self._files:
             raise UserError(text("sensor_files", "the folder {path} holds no {kinds} file: name another", path=path,

@@ -57,7 +57,7 @@ class FeatureMaps(nn.Module):
     @torch.no_grad()
     def fit(self, x: Tensor) -> None:
         """Take mean and deviation from good pictures ``(N, C, H, W)``."""
-        maps = torch.cat([self.raw(part).float() for part in x.split(16)])
+        maps = torch.cat([self.raw(part).float() for part in torch.split(x, 16)])
         self.mean = maps.mean((0, 2, 3))
         self.deviation = maps.std((0, 2, 3)).clamp_min(1e-6)
 
@@ -91,7 +91,7 @@ class FaultMaps(nn.Module):
 
         Of their values one in ten becomes more than 0, and one in 200 more than 0.1.
         """
-        values = torch.cat([self.distance(part).float().flatten() for part in x.split(16)])
+        values = torch.cat([self.distance(part).float().flatten() for part in torch.split(x, 16)])
         values = _some(values, LOOKED_AT)
         low, high = values.quantile(values.new_tensor(QUANTILES))
         self.zero, self.span = low, ((high - low) / SPAN).clamp_min(1e-12)
@@ -116,7 +116,8 @@ class StudentTeacher(FaultMaps):
 
     def distance(self, x: Tensor) -> Tensor:
         """The mean over channels of the squared difference, ``(B, h, w)``."""
-        return (self.student(x) - self.teacher(x)).square().mean(1)
+        off: Tensor = self.student(x) - self.teacher(x)
+        return off.square().mean(1)
 
 
 class Neighbours(FaultMaps):
@@ -132,7 +133,7 @@ class Neighbours(FaultMaps):
         super().__init__()
         self.net = net
         with torch.no_grad():
-            known = torch.cat([self._places(part) for part in good.split(16)])
+            known = torch.cat([self._places(part) for part in torch.split(good, 16)])
         self.register_buffer("known", _some(known, most))
 
     def _places(self, x: Tensor) -> Tensor:

@@ -10,10 +10,11 @@ from kdgen import registry
 from kdgen.models.adapters.declared_task import declared_task
 from kdgen.models.hub_cache import hub_id
 from kdgen.models.loading import BUNDLED
-from kdgen.models.task_arguments import task_class
+from kdgen.models.task_arguments import innermost, task_class
 from kdgen.models.weightless import bundled, weightless
 from kdgen.presets import preset
 from kdgen.recipe import Checkpoint, parse
+from kdgen.registry import Spec
 
 
 @pytest.mark.parametrize("name", documented.own("preset"))
