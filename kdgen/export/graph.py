@@ -88,7 +88,7 @@ def signature(net: Net, example: Batch) -> tuple[Signature, Batch]:
                 size = input_shape(net, example.x, example.cond).at_least(*example.x.shape[-2:])
                 example = at_size(example, *size)
             out = call(net, example.x, example.cond)
-        except (RuntimeError, TypeError, UserError) as error:
+        except (RuntimeError, TypeError, KeyError, UserError) as error:
             raise UserError(text("export_input", "the net does not take what its task shows it, {shape}: name the "
                                  "task of the model with --recipe ({error})", shape=str(tuple(example.x.shape)),
                                  error=str(error).splitlines()[0])) from None  # fmt: skip
@@ -103,7 +103,7 @@ def _reads(net: Net, example: Batch, name: str, out: Tensor) -> bool:
     rest = {key: value for key, value in example.cond.items() if key != name}
     try:
         return not torch.equal(call(net, example.x, rest), out)
-    except (RuntimeError, TypeError, UserError):
+    except Exception:  # one that is not told what it needs raises whatever its code does
         return True
 
 

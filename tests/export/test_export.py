@@ -255,3 +255,14 @@ def test_the_dcgan_of_the_examples_is_exported(tmp_path: Path, monkeypatch: pyte
     task: dict[str, object] = {"name": "generate", "latent": [8], "size": 64, "channels": 1}
     model = untrained(Spec(name="dcgan", args={"latent": 8, "width": 4}), task)
     assert export_model(model, tmp_path / "d.pt2", format="torch-export").parity.inputs == {"x": ["batch", 8]}
+
+
+def test_a_net_that_needs_what_it_is_told_is_found_to_read_it() -> None:
+    class Scaled(torch.nn.Module):
+        conditions = frozenset({"guidance"})
+
+        def forward(self, x: torch.Tensor, **cond: torch.Tensor) -> torch.Tensor:
+            return x * cond.pop("guidance").view(-1, 1, 1, 1)
+
+    example = Batch(x=torch.ones(1, 1, 8, 8), cond={"guidance": torch.full((1,), 2.0)})
+    assert signature(Scaled(), example)[0].conditions == ("guidance",)

@@ -148,7 +148,7 @@ def test_a_student_learns_two_tasks_from_two_teachers_and_is_measured_in_both(
     rows = {row.role: row for row in Report.read(tmp_path / "run").rows}
     assert {"psnr", "accuracy"} <= rows["student"].metrics.keys() & rows["control_steps"].metrics.keys()
     assert {"psnr", "ssim"} <= rows["teacher"].metrics.keys() & rows["input"].metrics.keys()
-    assert rows["further_teacher"].metrics.keys() == {"accuracy"}
+    assert rows["further_teacher"].metrics.keys() == {"accuracy", "balanced_accuracy", "auroc", "ece"}
     assert "not measure" not in (tmp_path / "run" / "report.md").read_text()
     student = load(str(tmp_path / "run"))
     picture = torch.rand(1, 1, SIDE, SIDE)
