@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from kdgen.report import sample_grids
+from kdgen.report.tiles import resized
 from kdgen.types import Text
 from kdgen.utils.convert import sheet, to_pictures
 
@@ -47,7 +47,7 @@ def side_by_side(
 ) -> Shown:
     """Images ``(N, C, H, W)`` in [-1, 1] of two models, the smaller resized, beside the sheet of all of them."""
     size = max(first.shape[-2:], second.shape[-2:])
-    first, second = (sample_grids.resized(each, size) for each in (first, second))
+    first, second = (resized(each, size) for each in (first, second))
     pair = (enlarged(first), enlarged(second))
     distance = (first - second).abs().mean(1).float() * 127.5
     largest = float(distance.amax())

@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from kdgen.report import sample_grids
-from kdgen.report.sample_grids import GAP, LINE, TILE
+from kdgen.report import sample_grids, tiles
+from kdgen.report.sample_grids import GAP
+from kdgen.report.tiles import LINE, TILE
 from kdgen.types import Batch, Task
 
 
@@ -94,7 +95,7 @@ def test_an_input_smaller_than_its_truth_stands_beside_it_at_its_size(tmp_path: 
 
 def test_what_is_not_finite_is_not_measured_in_db(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    monkeypatch.setattr("kdgen.report.sample_grids._text", lambda draw, at, text, **more: written.append(text))
+    monkeypatch.setattr("kdgen.report.sample_grids.write", lambda draw, at, text, **more: written.append(text))
     sample_grids.samples(
         tmp_path / "s.png", Images(), {"student": Scaled(float("nan")), "teacher": Scaled(1.0)}, limit=1
     )
@@ -105,7 +106,7 @@ def test_what_is_not_finite_is_not_measured_in_db(tmp_path: Path, monkeypatch: p
 def test_crop_lies_where_the_detail_is() -> None:
     truth = np.zeros((64, 80, 1), np.float32)
     truth[40:56, 20:36] = np.indices((16, 16)).sum(0)[..., None] % 2
-    top, left = sample_grids.textured(truth, 16)
+    top, left = tiles.textured(truth, 16)
     assert (top, left) in {(39, 19), (40, 20), (39, 20), (40, 19)}
 
 
