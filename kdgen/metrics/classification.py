@@ -85,6 +85,7 @@ def classified(logits: Tensor, labels: Tensor) -> dict[str, float]:
 column("accuracy", Text("accuracy"), "{:.4g}", same=0.002)
 column("balanced_accuracy", text("metric_balanced_accuracy", "balanced accuracy"), "{:.4g}", same=0.002)
 column("auroc", text("metric_auroc", "AUROC"), "{:.4f}", same=0.002)
+column("agreement", text("metric_agreement", "agreement with the teacher"), "{:.2%}", same=0.002)
 column("ece", text("metric_ece", "calibration error (ECE)"), lower=True)
 
 __all__ = ["accuracy", "auroc", "balanced_accuracy", "calibration_error", "classified", "predicted"]

@@ -6,6 +6,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from kdgen import registry
 from kdgen.models.adapters.lora import Lora
 from kdgen.models.config import Config
 from kdgen.models.hub_cache import HubId
@@ -216,6 +217,6 @@ def _sources(value: Any) -> set[str]:
     """Names of the sources of images that the arguments of a task hold."""
     if isinstance(value, Mapping):
         inner = {found for part in value.values() for found in _sources(part)}
-        named = {str(value["name"])} if isinstance(value.get("name"), str) and value["name"] != "mixture" else set()
-        return inner | named
+        name = value.get("name")
+        return inner | ({name} if name in registry.names("images") and name != "mixture" else set())
     return {found for part in value for found in _sources(part)} if isinstance(value, list) else set()
