@@ -7,11 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kdgen.data.label_maps import IGNORED
 from kdgen.recipe.parts import Weighting
-
-IGNORED = -100
-"""What a label map holds where there is no truth, as ``torch.nn.functional.cross_entropy`` has it."""
-
 
 def confidence(answers: Sequence[Tensor], truth: Tensor | None = None) -> Tensor:
     """The weight of each teacher on each example, by how sure of the truth it is beside the others.
@@ -22,8 +19,8 @@ def confidence(answers: Sequence[Tensor], truth: Tensor | None = None) -> Tensor
 
     Args:
         answers: logits of N > 1 teachers, each ``(B, K, ...)``.
-        truth: classes ``(B, ...)``, as many places as the logits have, -100 where nothing is known; or their shares
-            ``(B, K, ...)``.
+        truth: classes ``(B,)``; or maps of them ``(B, ...)``, as many places as the logits have, 255 where nothing is
+            known; or their shares ``(B, K, ...)``.
 
     Returns:
         ``(N, B)``, whose mean over the N is 1 for each example.
@@ -35,8 +32,10 @@ def confidence(answers: Sequence[Tensor], truth: Tensor | None = None) -> Tensor
 def _unsure(logits: Tensor, truth: Tensor | None) -> Tensor:
     if truth is None:
         return _entropy(logits.softmax(1))
+    if truth.is_floating_point() or truth.ndim == 1:
+        return F.cross_entropy(logits, truth, reduction="none").view(len(logits), -1).mean(1)
     loss = F.cross_entropy(logits, truth, reduction="none", ignore_index=IGNORED).view(len(logits), -1)
-    known = torch.ones_like(loss) if truth.is_floating_point() else (truth != IGNORED).view(loss.shape)
+    known = (truth != IGNORED).view(loss.shape)
     return loss.sum(1) / known.sum(1).clamp_min(1)
 
 

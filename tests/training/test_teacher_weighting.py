@@ -40,7 +40,7 @@ def test_without_a_truth_a_teacher_counts_by_its_entropy() -> None:
 
 def test_places_that_nobody_labelled_do_not_count() -> None:
     sure, unsure = (logits(*shares)[..., None, None].expand(1, 2, 1, 2) for shares in ((0.8, 0.2), (0.4, 0.6)))
-    part = confidence([sure, unsure], torch.tensor([[[0, -100]]]))
+    part = confidence([sure, unsure], torch.tensor([[[0, 255]]]))
     torch.testing.assert_close(part, confidence([sure[..., 0, 0], unsure[..., 0, 0]], torch.tensor([0])))
 
 
