@@ -22,7 +22,7 @@ from kdgen.registry import Spec
 from kdgen.training import run
 from kdgen.training.teacher import Teacher
 from kdgen.training.train_step import Learner
-from kdgen.types import Batch, Event
+from kdgen.types import Batch, Event, Task
 from kdgen.utils.distributed import Team
 
 
@@ -113,6 +113,10 @@ def kill_when(recipe: Recipe, folder: Path, met: Callable[[dict[str, Any]], bool
     assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
 
 
+class Untold(Task):
+    """A task that knows no truth."""
+
+
 def learner_of(
     stage: dict[str, Any], student: nn.Module, teacher: nn.Module | None, probe: Batch, task: Any, **more: Any
 ) -> Learner:
@@ -121,7 +125,7 @@ def learner_of(
                     "student": {"name": "dncnn"}, "stages": [stage], "steps": 1, **more})  # fmt: skip
     cpu = torch.device("cpu")
     asked = Teacher(teacher, probe, device=cpu) if teacher else None
-    return Learner(recipe, task=task, student=student, teacher=asked, probe=probe, device=cpu, dtype=torch.float32,
+    return Learner(recipe, task=task or Untold(), student=student, teacher=asked, probe=probe, device=cpu, dtype=torch.float32,
                    team=Team("cpu"))  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from kdgen import registry
 from kdgen.recipe import parse
 from kdgen.training.teacher import Teacher
 from kdgen.training.train_step import Learner
-from kdgen.types import Batch
+from kdgen.types import Batch, Task
 from kdgen.utils.devices import pick_device
 from kdgen.utils.distributed import Team
 
@@ -60,7 +60,7 @@ class Net(nn.Module):
         return out
 
 
-class Truth:
+class Truth(Task):
     """A task whose truth is known."""
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:

@@ -14,7 +14,7 @@ from kdgen.recipe import Memory, Recipe, parse
 from kdgen.registry import Spec
 from kdgen.training import fitting
 from kdgen.training.footprint import Footprint, Live, footprint, num_bytes
-from kdgen.types import Batch
+from kdgen.types import Batch, Task
 
 NET = Spec(name="unet2d", args={"block_out_channels": [8, 16], "size": 8})
 
@@ -29,7 +29,7 @@ def test_weights_gradients_and_states_are_those_of_a_step_that_is_taken() -> Non
     size = sum(p.nbytes for p in student.parameters())
     batch = Batch(x=torch.zeros(2, 1, 8, 8), y=torch.zeros(2, 1, 8, 8), cond={"sigma": torch.ones(2)})
 
-    class Squared:
+    class Squared(Task):
         def loss(self, out: torch.Tensor, batch: Batch) -> torch.Tensor:
             return (out - batch.y).square().mean((1, 2, 3))
 

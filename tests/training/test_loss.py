@@ -13,7 +13,7 @@ from kdgen import registry
 from kdgen.models.loading import is_teacher_file
 from kdgen.recipe import Recipe, parse
 from kdgen.training.loss import Loss, check_ratio, make_losses
-from kdgen.types import Batch, DistillationInputs, LossInputs, Method, Objective, UserError
+from kdgen.types import Batch, DistillationInputs, LossInputs, Method, Objective, Task, UserError
 
 
 class Brightness(Objective):
@@ -50,7 +50,7 @@ class Distant(Method):
         return 10 * (inputs.student - inputs.teacher).square().flatten(1).mean(1)
 
 
-class Truth:
+class Truth(Task):
     """A task with ground truth, or without."""
 
     def __init__(self, known: bool = True) -> None:

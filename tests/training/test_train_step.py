@@ -12,7 +12,7 @@ import kdgen.methods
 import kdgen.objectives  # noqa: F401
 from kdgen import registry
 from kdgen.training.train_step import Learner
-from kdgen.types import Batch, DistillationInputs, Method, UserError
+from kdgen.types import Batch, DistillationInputs, Method, Task, UserError
 
 
 class Sometimes(Method):
@@ -50,7 +50,7 @@ class Asks(Method):
         return shown.flatten(1).mean(1)
 
 
-class Truth:
+class Truth(Task):
     """A task with ground truth."""
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor:

@@ -27,8 +27,6 @@ class HardFeature(Method):
         UserError: for a quantile outside [0, 1); in ``attach`` for outputs of unlike channels.
     """
 
-    weighted = True
-
     def __init__(self, p_hard: Annotated[float, Field(ge=0, lt=1)] = 0.999) -> None:
         super().__init__()
         self.p_hard = p_hard
