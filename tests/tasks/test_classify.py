@@ -163,7 +163,7 @@ def test_folders_of_other_classes_than_those_trained_on_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ({"channels": 2}, "channels is"),
+        ({"channels": 0}, "channels is"),
         ({"patch": 0}, "patch is"),
         ({"smoothing": 1}, "smoothing is"),
         ({"mix": "blend"}, "mix is one of mixup, cutmix, both"),
