@@ -112,7 +112,7 @@ def test_losses_are_per_image():
         ({"sigma": [1, 2, 3]}, "sigma is"),
         ({"sigma": "25"}, "sigma is"),
         ({"sigma": float("nan")}, "sigma is"),
-        ({"channels": 2}, "channels is"),
+        ({"channels": 0}, "channels is"),
         ({"patch": 0}, "patch is"),
         ({"loss": "charbonier"}, "charbonnier"),
         ({"images": {"name": "foldr"}}, "folder"),
