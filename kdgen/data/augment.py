@@ -89,7 +89,7 @@ class Variant:
             teacher_x=None if batch.teacher_x is None else self.of(batch.teacher_x),
             y=None if batch.y is None else self.of(batch.y),
             truths={name: self.of(t) for name, t in batch.truths.items()},
-            views={name: self.of(t) for name, t in batch.views.items()},
+            part_x={name: self.of(t) for name, t in batch.part_x.items()},
             **told,
         )
 
@@ -142,7 +142,7 @@ def check_crop(crop: int | None, batch: Batch) -> None:
 
 def strides(batch: Batch, others: Iterable[Tensor] = ()) -> tuple[int, int]:
     """How many rows and columns of the images lie between places where pixels of all views begin."""
-    views = [batch.x, batch.teacher_x, batch.y, *batch.truths.values(), *batch.views.values(), *others]
+    views = [batch.x, batch.teacher_x, batch.y, *batch.truths.values(), *batch.part_x.values(), *others]
     views += [t for each in batch.conditions().values() for t in each.values() if _is_map(t, batch)]
     maps = [t for t in views if t is not None and t.ndim > 2]
     down, across = (

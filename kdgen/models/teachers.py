@@ -27,7 +27,7 @@ class Teachers(nn.Module):
 
     def told(self, batch: Batch) -> Mapping[str, Tensor]:
         """What it is told of a batch: the conditions, and what further teachers see where they have views."""
-        seen = {_told(name): batch.views[view] for name, view in self.views.items() if view in batch.views}
+        seen = {_told(name): batch.part_x[view] for name, view in self.views.items() if view in batch.part_x}
         return {**batch.cond, **seen}
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:

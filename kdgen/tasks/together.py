@@ -85,7 +85,7 @@ class Together(Task):
         for number, batch in zip(count(start), clean, strict=False):
             x, cond = self.main.damage(batch.x, generator(seed, "damage", number))
             truths = {} if batch.y is None else {self.second: batch.y}
-            yield Batch(x=x, y=batch.x, cond=cond, truths=truths, views={self.second: batch.x})
+            yield Batch(x=x, y=batch.x, cond=cond, truths=truths, part_x={self.second: batch.x})
 
     def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The same images damaged anew."""
@@ -101,9 +101,9 @@ class Together(Task):
     def about(self, batch: Batch, part: str) -> Batch:
         """The batch with the truth of a part, and what its teacher sees."""
         own: dict[str, Any] = (
-            {} if part == self.first else {"y": batch.truths.get(part), "teacher_x": batch.views.get(part)}
+            {} if part == self.first else {"y": batch.truths.get(part), "teacher_x": batch.part_x.get(part)}
         )
-        return replace(batch, truths={}, views={}, **own)
+        return replace(batch, truths={}, part_x={}, **own)
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
         """The weighted sum of the losses of both tasks, ``(B,)``, as far as there is a truth; None without any."""

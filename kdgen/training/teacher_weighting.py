@@ -10,6 +10,7 @@ from torch import Tensor
 from kdgen.data.label_maps import IGNORED
 from kdgen.recipe.parts import Weighting
 
+
 def confidence(answers: Sequence[Tensor], truth: Tensor | None = None) -> Tensor:
     """The weight of each teacher on each example, by how sure of the truth it is beside the others.
 

@@ -9,7 +9,7 @@ from torch import Tensor, device
 FIELDS = ("x", "teacher_x", "y", "real", "weight")
 """What it holds that is one tensor each."""
 
-GROUPS = ("truths", "views", "cond", "teacher_cond")
+GROUPS = ("truths", "part_x", "cond", "teacher_cond")
 """What a batch holds of tensors by names of their own."""
 
 
@@ -24,7 +24,7 @@ class Batch:
         real: images of the data ``(B, C, H, W)`` in [-1, 1] that belong to no ``x``, for losses on distributions.
         weight: how much the squared error of each example's output counts, ``(B,)``; equally where absent.
         truths: the ground truth of further parts of a task, by the names of these, as ``y``.
-        views: what teachers of further parts see, by the names of these, where they do not see what the first one does.
+        part_x: what teachers of further parts see, by the names of these, where the first one sees something else.
         cond: conditions for both nets by keyword, each ``(B, ...)``: ``sigma``, ``label``, ``mask``.
         teacher_cond: those of the teacher, where they differ: what its own view tells, and the student is not to know.
     """
@@ -35,7 +35,7 @@ class Batch:
     real: Tensor | None = None
     weight: Tensor | None = None
     truths: Mapping[str, Tensor] = field(default_factory=dict)
-    views: Mapping[str, Tensor] = field(default_factory=dict)
+    part_x: Mapping[str, Tensor] = field(default_factory=dict)
     cond: Mapping[str, Tensor] = field(default_factory=dict)
     teacher_cond: Mapping[str, Tensor] | None = None
 
@@ -52,7 +52,7 @@ class Batch:
     def columns(self) -> dict[str, Tensor]:
         """All its tensors by name: ``x``, ``y`` and so on, ``cond.sigma``, ``truths.classify``."""
         alone = zip(FIELDS, (self.x, self.teacher_x, self.y, self.real, self.weight), strict=True)
-        grouped = zip(GROUPS, (self.truths, self.views, self.cond, self.teacher_cond or {}), strict=True)
+        grouped = zip(GROUPS, (self.truths, self.part_x, self.cond, self.teacher_cond or {}), strict=True)
         return {name: t for name, t in alone if t is not None} | {
             f"{group}.{name}": t for group, tensors in grouped for name, t in tensors.items()
         }
@@ -64,7 +64,7 @@ class Batch:
         groups = {each: {name: t for group, _, name, t in named if group == each} for each in GROUPS}
         alone: dict[str, Any] = {group: t for group, dot, _, t in named if not dot and group in FIELDS}
         own = groups.pop("teacher_cond") or None
-        return cls(**alone, truths=groups["truths"], views=groups["views"], cond=groups["cond"], teacher_cond=own)
+        return cls(**alone, truths=groups["truths"], part_x=groups["part_x"], cond=groups["cond"], teacher_cond=own)
 
     def conditions(self) -> dict[str, Mapping[str, Tensor]]:
         """What it tells the nets, ``cond``, and the teacher apart where there is any, ``teacher_cond``."""

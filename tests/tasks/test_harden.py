@@ -58,9 +58,13 @@ def test_a_share_of_the_students_images_is_shifted_and_the_teacher_sees_clean_on
 
 def test_every_net_is_measured_on_clean_images_and_on_the_same_shifted(folder: Path) -> None:
     task, net = task_of(folder, damages=FLAT), Contrast()
-    figures = task.evaluate(net, reference=Contrast())
-    assert figures == {"accuracy": 1.0, "accuracy@shifted": 0.5, "agreement": 1.0, "agreement@shifted": 0.5}
-    assert task.evaluate(net, reference=net) == {"accuracy": 1.0, "accuracy@shifted": 0.5, "agreement@shifted": 0.5}
+    figures = dict(task.evaluate(net, reference=Contrast()))
+    known = {"accuracy": 1.0, "accuracy@shifted": 0.5, "agreement": 1.0, "agreement@shifted": 0.5}
+    assert known.items() <= figures.items()
+    alone = dict(task.evaluate(net, reference=net))
+    del known["agreement"]
+    assert known.items() <= alone.items()
+    assert "agreement" not in alone
     asked = task_of(folder, damages=FLAT, teacher="shifted")
     assert asked.evaluate(net, reference=Contrast())["agreement@shifted"] == 1.0
     assert "shifted by one of contrast, the same for every net." in task.describe_evaluation()

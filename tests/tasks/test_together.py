@@ -99,7 +99,7 @@ def test_a_batch_is_cut_and_put_together_with_all_that_is_known_of_it(tasks: dic
     halves = batch.split(2)
     for name, column in batch.columns().items():
         assert torch.equal(torch.cat([half.columns()[name] for half in halves]), column)
-    assert batch.columns().keys() == {"x", "y", "cond.sigma", "truths.classify", "views.classify"}
+    assert batch.columns().keys() == {"x", "y", "cond.sigma", "truths.classify", "part_x.classify"}
 
 
 def test_its_own_loss_is_the_weighted_sum_of_both(tasks: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kdgen.models.adapters.pretrained import one_line, read_json
 from kdgen.models.adapters.weight_files import check_content
+from kdgen.models.task_arguments import task_having
 from kdgen.registry import Spec, register
 from kdgen.types import UserError, text
 from kdgen.types.arguments import Channels, CountOrZero
@@ -129,7 +130,12 @@ def timm_use(folder: Path) -> tuple[Spec, dict[str, JsonValue]]:
     num_classes = config.get("num_classes", images.get("num_classes", 1000))
     args = {"architecture": config["architecture"], "num_classes": num_classes, "channels": channels,
             "mean": images.get("mean"), "std": images.get("std"), "model_args": config.get("model_args")}  # fmt: skip
-    task: dict[str, JsonValue] = {"name": "classify", "num_classes": num_classes, "size": height, "channels": channels}
+    task: dict[str, JsonValue] = {
+        "name": task_having(gives="logits", dense=False),
+        "num_classes": num_classes,
+        "size": height,
+        "channels": channels,
+    }
     return Spec(name="timm", args={key: value for key, value in args.items() if value is not None}), task
 
 
