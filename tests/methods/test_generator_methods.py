@@ -47,7 +47,8 @@ def test_logits_want_classes_of_one_kind():
     x = torch.rand(2, 3)
     Logits().attach(nn.Linear(3, 5), nn.Linear(3, 5), Batch(x=x))
     with pytest.raises(UserError, match="5 channels"):
-        Logits().attach(nn.Linear(3, 5), nn.Linear(3, 6), Batch(x=x))
+        Logits().attach(nn.Linear(3, 5), nn.Linear(3, 4), Batch(x=x))
+    Logits().attach(nn.Linear(3, 5), nn.Linear(3, 6), Batch(x=x))  # of more classes the first ones count
     with pytest.raises(UserError, match="two classes or more"):
         Logits().attach(nn.Linear(3, 1), nn.Linear(3, 1), Batch(x=x))
 

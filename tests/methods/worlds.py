@@ -13,13 +13,13 @@ from support import learner_of
 from torch import Tensor, nn
 
 from kdgen.training.train_step import Learner
-from kdgen.types import Batch
+from kdgen.types import Batch, Task
 
 COUNT, SIDE, LATENT, CLASSES = 4, 8, 6, 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class World(Task):
     """A kind of net and what it is shown.
 
     Attributes:

@@ -101,7 +101,10 @@ def test_two_views_holds_collapsed_features_apart_by_their_variance(batch: Batch
         views.attach(net, Batch(x=torch.zeros(1, 1, 8, 8)))
 
 
-def test_a_stage_of_images_alone_comes_before_the_transfer(make: Make, tmp_path: Path) -> None:
+def test_a_stage_of_images_alone_comes_before_the_transfer(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kdgen.training.trainer.REPORT_EVERY", 0)
     stages = [
         {"name": "alone", "truth": False, "objectives": [{"name": "masked"}]},
         {"name": "transfer", "methods": [{"name": "output"}]},

@@ -73,6 +73,7 @@ def test_nets_that_learned_from_opencv_see_blue_first_in_their_own_units() -> No
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_a_segmenter_gives_each_place_its_logits(stride: int) -> None:
+    torch.manual_seed(0)
     net = segmenter(1, 5, [4, 8], 1, stride).eval()
     assert net(torch.zeros(2, 1, 21, 13)).shape == (2, 5, 21, 13)
     shifted = torch.zeros(1, 1, 64, 64)
