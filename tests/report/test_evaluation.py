@@ -119,8 +119,14 @@ def test_a_broken_model_is_told_and_ends_with_1(
         ({"num_images": -1}, "num_images is a whole number of at least 1, not -1"),
         ({"num_images": 2.5}, "num_images is a whole number of at least 1, not 2.5"),
         ({"seed": "a"}, "seed is a whole number, not 'a'"),
-        ({"data": b"photos"}, "data is a folder, an .npz or IDX file or the description of a source of images, not b'photos'"),
-        ({"data": ["a.png"]}, "data is a folder, an .npz or IDX file or the description of a source of images, not \\['a.png'"),
+        (
+            {"data": b"photos"},
+            "data is a folder, an .npz or IDX file or the description of a source of images, not b'photos'",
+        ),
+        (
+            {"data": ["a.png"]},
+            "data is a folder, an .npz or IDX file or the description of a source of images, not \\['a.png'",
+        ),
         ({"data": {"name": "dead_leaves"}}, "DeadLeaves holds no whole images: evaluate on a folder or photographs"),
         ({"task": 3}, "a task is a name, a description or a task itself, not 3"),
         ({"model": None}, "a model is a reference, a declaration or a module, not None"),
