@@ -87,6 +87,9 @@ class Inspected(Folder):
         root = Path(path).expanduser()
         self.marks = root / "ground_truth"
         table = root / TABLE
+        if not root.is_dir():
+            raise UserError(text("no_image_folder", "there is no folder {path}: give the path of a folder of images",
+                                 path=root))  # fmt: skip
         inside = root if table.is_file() else root / "train" / GOOD if part == "train" else root / "test"
         if not inside.is_dir():
             raise UserError(text("no_inspection", "{path} holds neither {table} nor a folder {inside}: put good "

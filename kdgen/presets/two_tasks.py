@@ -82,7 +82,7 @@ def clothes_teacher() -> Recipe:
 @register("preset")
 def two_teachers() -> Recipe:
     """A small net that takes noise off pictures of clothes and says which these are, from a teacher for each."""
-    return two_tasks("two-teachers", clothes_told(), "runs/clothes-teacher")
+    return two_tasks("two-teachers", clothes_told(), "./runs/clothes-teacher")
 
 
 @register("preset")
@@ -94,4 +94,4 @@ def diagnose_teacher() -> Recipe:
 @register("preset")
 def diagnose() -> Recipe:
     """A small net that takes noise off chest X-rays and tells a pneumonia, from two teachers. No medical device."""
-    return two_tasks("diagnose", x_rays_told(), "runs/diagnose-teacher")
+    return two_tasks("diagnose", x_rays_told(), "./runs/diagnose-teacher")
