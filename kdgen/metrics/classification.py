@@ -4,11 +4,14 @@ An answer that is not finite counts as the worst there is: in no class, ranked l
 first among all others, and certain of being right.
 """
 
+from statistics import fmean
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from kdgen.metrics.columns import column
+from kdgen.metrics.ranking import area_under_curve
 from kdgen.types import Text, text
 
 
@@ -32,7 +35,7 @@ def auroc(logits: Tensor, labels: Tensor) -> float | None:
     """The mean over classes of the area under the ROC curve of one against the rest; of two classes the usual one.
 
     Of each class it is the share of pairs, an image of it and one of another, in which the first has the larger
-    probability, ties counting half: Hanley & McNeil 1982 (Radiology 143), eq. 1.
+    probability, ties counting half.
 
     Args:
         logits: ``(N, K)``.
@@ -42,18 +45,11 @@ def auroc(logits: Tensor, labels: Tensor) -> float | None:
         the mean over the classes that have images: others have no such pair, and are left out. None where all images
         are of one class, so that there is no pair at all.
     """
-    finite, scores = logits.isfinite().all(1), logits.double().log_softmax(1)
-    areas = [_area(torch.where(finite, scores[:, k], torch.where(labels == k, -torch.inf, torch.inf)), labels == k)
-             for k in torch.bincount(labels).nonzero()[:, 0].tolist()]  # fmt: skip
-    return torch.stack(areas).mean().item() if len(areas) > 1 else None
-
-
-def _area(scores: Tensor, positive: Tensor) -> Tensor:
-    """By the mean ranks of equal scores, from 1 on."""
-    order = scores.sort().values
-    ranks = (torch.searchsorted(order, scores) + torch.searchsorted(order, scores, right=True) + 1).double() / 2
-    positives, num = ranks[positive], positive.sum().double()
-    return (positives.sum() - num * (num + 1) / 2) / (num * (len(scores) - num))
+    finite, scores, areas = logits.isfinite().all(1), logits.double().log_softmax(1), []
+    for k in torch.bincount(labels).nonzero()[:, 0].tolist():
+        worst = torch.where(labels == k, -torch.inf, torch.inf)
+        areas.append(area_under_curve(torch.where(finite, scores[:, k], worst), labels == k))
+    return fmean(areas) if len(areas) > 1 else None
 
 
 def calibration_error(logits: Tensor, labels: Tensor, bins: int = 15) -> float:
