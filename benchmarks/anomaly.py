@@ -1,7 +1,7 @@
 """Faults of solar cells: where a student fails, beside plain nearest neighbours on the teacher's features.
 
     python benchmarks/anomaly.py --data DATA --weights efficientnet-lite0-57934424.pth
-    python benchmarks/anomaly.py --data DATA --weights FILE --splits 0 1 2 3 4 --steps 2000
+    python benchmarks/anomaly.py --data DATA --weights FILE --splits 0 1 2 3 4 --steps 300
 
 DATA is a folder with ELPV's `images` and `labels.csv` (github.com/zae-bayern/elpv-dataset). Each split holds out other
 good cells to be told from the faulty ones. Of nearest neighbours, `places` takes the largest distance of a place to the
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--splits", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--out", type=Path, default=Path("runs/anomaly"))
     args = parser.parse_args()
     rows = [figures(args.data, args.weights, split, args.steps, args.out) for split in args.splits]
