@@ -51,12 +51,16 @@ def classifier(name: str, task: Any, *, classes: int, seconds: float) -> Recipe:
 
 
 def two_tasks(name: str, told: Any, teacher: str) -> Recipe:
-    """A small net that takes away noise and tells classes, from the bundled denoiser and a classifier."""
+    """A small net that takes away noise and tells classes, from the bundled denoiser and a classifier.
+
+    The truth counts as much: the denoiser has seen photographs, and is no better than it.
+    """
     tasks: JsonValue = {"restore": {"name": "denoise", "args": {"sigma": SIGMA, "loss": "l1"}}, "classify": told}
     methods = (
         Guidance(name="output", args={"loss": "l1"}),
         Guidance(name="logits", teacher="classify", args={"temperature": 2}, weight=0.05),
     )
+    ratio = Spec(name="fixed", args={"alpha": 0.5})
     return Recipe(
         name=name,
         task=Spec(name="together", args={"tasks": tasks, "weights": {"classify": 0.05}}),
@@ -64,8 +68,8 @@ def two_tasks(name: str, told: Any, teacher: str) -> Recipe:
         teachers={"classify": teacher},
         student=Spec(name="two_headed"),
         stages=(
-            Stage(share=0.9, methods=methods, optimizer="muon", lr=4e-3, final=0.1),
-            Stage(name="fine-tune", share=0.1, methods=methods, optimizer="muon", lr=4e-4, warmup=0),
+            Stage(share=0.9, methods=methods, ratio=ratio, optimizer="muon", lr=4e-3, final=0.1),
+            Stage(name="fine-tune", share=0.1, methods=methods, ratio=ratio, optimizer="muon", lr=4e-4, warmup=0),
         ),
         seconds=70,
         batch_size=32,
