@@ -45,7 +45,7 @@ def recipe(data: Path, images: Path, steps: int, seed: int, cache: Path) -> Reci
     teacher = plain.teacher.model_copy(update={"file": str(data / "resnet-cifar10" / plain.teacher.file)})
     parts = {kind: {"name": "npz", "args": {"path": str(images), "split": split}}
              for kind, split in (("images", "train"), ("evaluate", "test"))}  # fmt: skip
-    task = Spec(name="classify", args={**plain.task.args, **parts, "mix": None})
+    task = Spec(name="classify", args={**plain.task.args, **parts})
     update = {"task": task, "teacher": teacher, "seed": seed, "device": "cpu", "evaluate_every": None,
               "cache": plain.cache.model_copy(update={"dir": str(cache), "inputs": 8000})}  # fmt: skip
     return plain.model_copy(update=update).lasting(steps=steps)

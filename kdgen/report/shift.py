@@ -1,6 +1,5 @@
 """How nets do on images that differ from those they were trained on, by damage or by their source."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from kdgen.report.report import Role, deciding
 from kdgen.report.shift_report import ShiftReport, ShiftRow
 from kdgen.tasks.baseline import Baseline
 from kdgen.tasks.infer_task import measuring_task
+from kdgen.tasks.views import View
 from kdgen.types import Net, Task, Text, UserError, text
 from kdgen.types.arguments import Count, check_argument
 from kdgen.utils.conditions import conditions_of
@@ -53,9 +53,7 @@ class Shifted(nn.Module):
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """The net's answer to ``x`` ``(B, C, H, W)``, damaged."""
         if self.damage is not None:
-            images = x.detach().float().cpu()
-            content = hashlib.blake2b(images.numpy().tobytes(), digest_size=8).hexdigest()
-            x = self.damage(images, generator(self.seed, "shift", content))[0].to(x)
+            x = View(self.damage).each(x.detach().float(), self.seed)[0].to(x)
         return whole(self.net, x, cond)
 
 
