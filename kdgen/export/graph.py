@@ -218,7 +218,7 @@ def _size_oblivious() -> AbstractContextManager[None]:
 def quiet() -> Iterator[None]:
     """No warnings of the exporters', which are about themselves."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"):
             yield

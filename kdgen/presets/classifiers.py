@@ -52,7 +52,7 @@ def classify() -> Recipe:
     """
     changes: dict[str, Any] = {"shift": 0.125, "flip": 0.5}
     told: dict[str, Any] = {"images": images("train"), "evaluate": images("test"), "augment": changes}
-    soft = Guidance(name="logits", args={"temperature": 2.0})
+    soft = Guidance(name="logits", args={"temperature": 4.0})
     ratio = Spec(name="fixed", args={"alpha": 0.9})
     return Recipe(
         name="classify",

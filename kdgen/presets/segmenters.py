@@ -27,6 +27,11 @@ def folder(path: str, **args: JsonValue) -> dict[str, JsonValue]:
     return {"name": "folder", "args": {"path": path, **args}}
 
 
+def beside_photographs(images: JsonValue, share: float) -> dict[str, JsonValue]:
+    """A share of these images, the others from the bundled photographs."""
+    return {"name": "mixture", "args": {"sources": [images, {"name": "photographs"}], "weights": [share, 1 - share]}}
+
+
 def published(file: str, url: str, net: str, names: tuple[str, ...]) -> Checkpoint:
     """A segmenter that somebody published, whose net reads images in [-1, 1] and normalises them itself."""
     task: dict[str, JsonValue] = {"name": "segment", "num_classes": len(names), "names": [*names]}
@@ -41,7 +46,7 @@ def segmenter(name: str, teacher: Checkpoint, student: dict[str, Any], *, inputs
         task=Spec(name="segment", args={**settled, **task}),
         teacher=teacher,
         student=Spec(name="segmenter", args=student),
-        stages=(Stage(methods=SAID, lr=5e-3),),
+        stages=(Stage(methods=SAID, optimizer="muon", lr=5e-3),),
         seconds=120,
         batch_size=8,
         ema=0.99,
@@ -60,8 +65,7 @@ def segment_street() -> Recipe:
     url = "https://github.com/sacmehta/ESPNet/blob/master/pretrained/decoder/espnet_p_2_q_8.pth"
     teacher = published("espnet_p_2_q_8.pth", url, "espnet", CITYSCAPES)
     frames = folder("streets", scales=[1.0, 0.75], jitter={"scale": 0.25, "colour": 0.2})
-    sources: list[JsonValue] = [frames, {"name": "photographs"}]
-    images: JsonValue = {"name": "mixture", "args": {"sources": sources, "weights": [0.75, 0.25]}}
+    images = beside_photographs(frames, 0.75)
     recipe = segmenter("segment-street", teacher, {"widths": [24, 48, 64], "blocks": 2}, inputs=300, patch=256,
                        images=images, evaluate=folder("streets-test"), longest_side=1024)  # fmt: skip
     return recipe.model_copy(update={"batch_size": 4})
@@ -72,14 +76,15 @@ def segment_portrait() -> Recipe:
     """A tiny segmenter of people from SINet: `SINet.pth`, and portraits in `portraits`.
 
     `portraits` holds pictures of single people from the chest up to train on, and `portraits-test` others to measure
-    on. Pictures are framed in squares of 224 pixels, as the teacher was trained.
+    on. Pictures are framed in squares of 224 pixels, as the teacher was trained. Bundled photographs are among what it
+    is trained on, for what is no person.
     """
     url = "https://github.com/clovaai/ext_portrait_segmentation/blob/master/result/SINet/SINet.pth"
     teacher = published("SINet.pth", url, "sinet", ("background", "person"))
     jitter: JsonValue = {"scale": 0.2, "shift": 0.1, "rotation": 10.0, "colour": 0.2}
+    images = beside_photographs(folder("portraits", whole=True, jitter=jitter), 0.7)
     return segmenter("segment-portrait", teacher, {"widths": [8, 16, 24], "blocks": 1}, inputs=1500, patch=224,
-                     images=folder("portraits", whole=True, jitter=jitter), evaluate=folder("portraits-test"),
-                     longest_side=224)  # fmt: skip
+                     images=images, evaluate=folder("portraits-test"), longest_side=224)  # fmt: skip
 
 
 @register("preset")
