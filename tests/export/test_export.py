@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -238,6 +239,20 @@ def test_nets_that_ask_for_their_batch_or_a_size(
     done = export_model(Model(net, name="own", channels=1, task=task), tmp_path / "out", format=format)
     assert done.parity.inputs == inputs
     assert done.parity.max_abs_error < (0.3 if format == "int8" else 1e-4)
+
+
+def test_ways_that_torch_refuses_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("torch._guards")
+    net = folded(registry.build("net", Spec(name="cifar_resnet", args={"width": 4, "depth": 1})).eval())
+    net.to(memory_format=torch.channels_last)
+    called, example = signature(net, Batch(x=torch.rand(1, 3, 32, 32)))
+    log.addHandler(caplog.handler)
+    try:
+        _, made = program(net, example, called)
+    finally:
+        log.removeHandler(caplog.handler)
+    assert not made.free
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_student_of_one_size_is_compared_at_that(tmp_path: Path) -> None:
