@@ -9,9 +9,10 @@ nearest place of a good cell, and `pictures` the distance of a cell's mean featu
 """
 
 import argparse
-from functools import partial
+import json
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,11 +24,15 @@ from kdgen.registry import Spec
 from kdgen.tasks.anomaly import Anomaly
 from kdgen.utils.devices import evaluating
 
-LOSSES = {
-    "student, l2": {"name": "output"},
-    "student, hard features (0.9)": {"name": "hard_feature", "args": {"p_hard": 0.9}},
-    "student, hard features (0.999)": {"name": "hard_feature"},
+HARD = {"name": "hard_feature", "args": {"p_hard": 0.9}}
+STUDENTS = {
+    "student, l2": ("patch_features", [{"name": "output"}], 0.0),
+    "student, hard features (0.9)": ("patch_features", [HARD], 0.0),
+    "student, hard features (0.999)": ("patch_features", [{"name": "hard_feature"}], 0.0),
+    "student with autoencoder": ("efficient_ad", [HARD, {"name": "global_feature"}], 0.0),
+    "student with autoencoder, 3 cells for validation": ("efficient_ad", [HARD, {"name": "global_feature"}], 0.125),
 }
+"""The net of each, its methods, and the share of good cells to train on that is left to set the scale of maps."""
 
 
 def run(data: Path, weights: Path, split: int, steps: int) -> Recipe:
@@ -36,6 +41,17 @@ def run(data: Path, weights: Path, split: int, steps: int) -> Recipe:
             for name, value in (("path", data.absolute()), ("seed", split))]  # fmt: skip
     said += [f"teacher.file={weights.absolute()}", f"steps={steps}", f"seed={split}", "cache.share=null"]
     return recipe.override(preset("solar-cells"), [*said, "evaluate_every=null"])
+
+
+def variant(base: Recipe, net: str, methods: list[dict[str, Any]], validation: float) -> Recipe:
+    """A run with another student of the preset's size."""
+    assert isinstance(base.student, Spec)
+    said = [f"student.name={net}", f"stages.0.methods={json.dumps(methods)}"]
+    if validation:
+        cells = {**base.task.args["images"]["args"], "validation": validation}
+        said += [f"task.args.{key}={json.dumps({'name': 'inspected', 'args': {**cells, 'part': part}})}"
+                 for key, part in (("images", "train"), ("validation", "validation"))]  # fmt: skip
+    return recipe.override(base, said)
 
 
 def student(made: Recipe, folder: Path) -> torch.nn.Module:
@@ -66,13 +82,13 @@ def figures(data: Path, weights: Path, split: int, steps: int, out: Path) -> dic
     base = run(data, weights, split, steps)
     task: Anomaly = registry.build("task", base.task)
     assert base.teacher is not None
-    teacher = task.guided(load(base.teacher).net)
-    measure = partial(task.evaluate, reference=teacher)
-    row = {"neighbours, pictures": by_pictures(task, teacher), "neighbours, places": measure(teacher)["image_auroc"]}
-    for name, method in LOSSES.items():
-        stage = base.stages[0].model_copy(update={"methods": (recipe.Guidance.model_validate(method),)})
-        made = base.model_copy(update={"stages": (stage,)})
-        row[name] = measure(student(made, out / f"{split}-{steps}-{Spec.model_validate(method)}"))["image_auroc"]
+    teacher = load(base.teacher).net
+    places = task.evaluate(teacher, reference=teacher)["image_auroc"]
+    row = {"neighbours, pictures": by_pictures(task, task.guided(teacher)), "neighbours, places": places}
+    for number, (name, way) in enumerate(STUDENTS.items()):
+        made = variant(base, *way)
+        task = registry.build("task", made.task)
+        row[name] = task.evaluate(student(made, out / f"{split}-{steps}-{number}"), reference=teacher)["image_auroc"]
         print(split, name, row, flush=True)
     return row
 
