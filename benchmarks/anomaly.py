@@ -9,9 +9,10 @@ nearest place of a good cell, and `pictures` the distance of a cell's mean featu
 """
 
 import argparse
-from functools import partial
+import json
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,23 +20,34 @@ from torch import Tensor
 from kdgen import Recipe, distill, load, preset, recipe, registry
 from kdgen.metrics.ranking import auroc
 from kdgen.models.fault_maps import FeatureMaps
-from kdgen.registry import Spec
 from kdgen.tasks.anomaly import Anomaly
 from kdgen.utils.devices import evaluating
 
-LOSSES = {
-    "student, l2": {"name": "output"},
-    "student, hard features (0.9)": {"name": "hard_feature", "args": {"p_hard": 0.9}},
-    "student, hard features (0.999)": {"name": "hard_feature"},
+HARD = {"name": "hard_feature", "args": {"p_hard": 0.9}}
+STUDENTS = {
+    "student, l2": ("patch_features", [{"name": "output"}], False),
+    "student, hard features (0.9)": ("patch_features", [HARD], False),
+    "student, hard features (0.999)": ("patch_features", [{"name": "hard_feature"}], False),
+    "the same (0.9), scale by cells apart": ("patch_features", [HARD], True),
+    "with autoencoder": ("efficient_ad", [HARD, {"name": "global_feature"}], False),
+    "with autoencoder, scale by cells apart": ("efficient_ad", [HARD, {"name": "global_feature"}], True),
 }
+"""The net of each, its methods, and whether some good cells that are not trained on set the scale of its maps."""
 
 
 def run(data: Path, weights: Path, split: int, steps: int) -> Recipe:
     """The preset on one split of the pictures."""
-    said = [f"task.args.{key}.args.{name}={value}" for key in ("images", "evaluate")
+    said = [f"task.args.{key}.args.{name}={value}" for key in ("images", "validation", "evaluate")
             for name, value in (("path", data.absolute()), ("seed", split))]  # fmt: skip
     said += [f"teacher.file={weights.absolute()}", f"steps={steps}", f"seed={split}", "cache.share=null"]
     return recipe.override(preset("solar-cells"), [*said, "evaluate_every=null"])
+
+
+def variant(base: Recipe, net: str, methods: list[dict[str, Any]], validation: bool) -> Recipe:
+    """A run with another student, of the preset's widths."""
+    said = [f"student.name={net}", f"stages.0.methods={json.dumps(methods)}"]
+    apart = [] if validation else ["task.args.images.args.validation=0", "task.args.validation=null"]
+    return recipe.override(base, [*said, *apart])
 
 
 def student(made: Recipe, folder: Path) -> torch.nn.Module:
@@ -64,15 +76,15 @@ def by_pictures(task: Anomaly, teacher: FeatureMaps) -> float:
 def figures(data: Path, weights: Path, split: int, steps: int, out: Path) -> dict[str, float]:
     """AUROC of pictures on one split, by the way that they are scored."""
     base = run(data, weights, split, steps)
-    task: Anomaly = registry.build("task", base.task)
+    task: Anomaly = registry.build("task", variant(base, *STUDENTS["student, l2"]).task)
     assert base.teacher is not None
-    teacher = task.guided(load(base.teacher).net)
-    measure = partial(task.evaluate, reference=teacher)
-    row = {"neighbours, pictures": by_pictures(task, teacher), "neighbours, places": measure(teacher)["image_auroc"]}
-    for name, method in LOSSES.items():
-        stage = base.stages[0].model_copy(update={"methods": (recipe.Guidance.model_validate(method),)})
-        made = base.model_copy(update={"stages": (stage,)})
-        row[name] = measure(student(made, out / f"{split}-{steps}-{Spec.model_validate(method)}"))["image_auroc"]
+    teacher = load(base.teacher).net
+    places = task.evaluate(teacher, reference=teacher)["image_auroc"]
+    row = {"neighbours, pictures": by_pictures(task, task.guided(teacher)), "neighbours, places": places}
+    for number, (name, way) in enumerate(STUDENTS.items()):
+        made = variant(base, *way)
+        task = registry.build("task", made.task)
+        row[name] = task.evaluate(student(made, out / f"{split}-{steps}-{number}"), reference=teacher)["image_auroc"]
         print(split, name, row, flush=True)
     return row
 

@@ -22,6 +22,8 @@ from kdgen.utils.seed import generator
 
 TABLE, GOOD = "labels.csv", "good"
 
+Part = Literal["train", "validation", "test"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -48,6 +50,10 @@ class Findings(Protocol):
         """All pictures, whole, in a square of ``size``: a faulty one first, good ones in between as long as any are."""
         ...
 
+    def verdicts(self) -> Sequence[bool]:
+        """Which of them are faulty, in that order, without a look at any."""
+        ...
+
 
 @register("images")
 class Inspected(Folder):
@@ -59,11 +65,13 @@ class Inspected(Folder):
 
     Args:
         path: the folder.
-        part: ``train``, good pictures alone; or ``test``, the other good ones and all faulty ones.
+        part: ``train``, good pictures alone; ``validation``, the share of these that is not trained on; or ``test``,
+            the other good ones and all faulty ones.
         good: of a table: pictures of at most this probability are good.
         faulty: of a table: pictures of at least this probability are faulty; those in between are left out.
         held_out: of a table: the share of its good pictures, drawn at random, that is in ``test``.
-        seed: of that draw.
+        validation: the share of the good pictures to train on that is left out and in ``validation``, drawn at random.
+        seed: of these draws.
         max_gib, jitter: as for ``folder``.
 
     Attributes:
@@ -76,10 +84,11 @@ class Inspected(Folder):
     def __init__(
         self,
         path: FilePath,
-        part: Literal["train", "test"] = "train",
+        part: Part = "train",
         good: Share = 0.0,
         faulty: Share = 0.5,
         held_out: Share = 0.25,
+        validation: Share = 0.0,
         seed: int = 0,
         max_gib: float = 1.0,
         jitter: Amounts | None = None,
@@ -90,7 +99,7 @@ class Inspected(Folder):
         if not root.is_dir():
             raise UserError(text("no_image_folder", "there is no folder {path}: give the path of a folder of images",
                                  path=root))  # fmt: skip
-        inside = root if table.is_file() else root / "train" / GOOD if part == "train" else root / "test"
+        inside = root if table.is_file() else root / "test" if part == "test" else root / "train" / GOOD
         if not inside.is_dir():
             raise UserError(text("no_inspection", "{path} holds neither {table} nor a folder {inside}: put good "
                                  "pictures into train/good, and those to test on into test/good and test/FAULT",
@@ -100,10 +109,14 @@ class Inspected(Folder):
             labels = _of_part(_probabilities(table), part, good, faulty, held_out, seed)
         else:
             labels = {name: part == "test" and name.partition("/")[0] != GOOD for name in self._names}
+        if part != "test":
+            held = _drawn(sorted(labels), validation, seed, "validation")
+            labels = {name: False for name in labels if (name in held) == (part == "validation")}
         kept = [(name, file) for name, file in zip(self._names, self._files, strict=True) if name in labels]
         if not kept:
-            raise UserError(text("nothing_inspected", "{path}: none of its pictures are to {part} on: see the table's "
-                                 "names and probabilities", path=path, part=part))  # fmt: skip
+            raise UserError(text("nothing_inspected", "{path}: none of its pictures are in the part {part}: see the "
+                                 "table's names and probabilities, and the shares held_out and validation", path=path,
+                                 part=part))  # fmt: skip
         self._names, self._files = [name for name, _ in kept], [file for _, file in kept]
         self.faulty = [labels[name] for name in self._names]
 
@@ -117,6 +130,10 @@ class Inspected(Folder):
             name = self._names[index]
             image = framed(to_tensor(self.picture(index), channels), size)
             yield Finding(name=name, image=image, faulty=self.faulty[index], mask=self._mask(index, size))
+
+    def verdicts(self) -> Sequence[bool]:
+        """As ``Findings`` says."""
+        return [self.faulty[index] for index in self._alternating()]
 
     def _alternating(self) -> Sequence[int]:
         bad = [index for index, faulty in enumerate(self.faulty) if faulty]
@@ -153,11 +170,16 @@ def _of_part(
 ) -> dict[str, bool]:
     """The pictures of a part, and whether they are faulty."""
     fine = sorted(name for name, each in probabilities.items() if each <= good)
-    order = torch.randperm(len(fine), generator=generator(seed, "held out")).tolist()
-    first = round(held_out * len(fine))
-    chosen = order[:first] if part == "test" else order[first:]
+    tested = _drawn(fine, held_out, seed, "held out")
     bad = [name for name, each in probabilities.items() if each >= faulty and each > good]
-    return {fine[index]: False for index in chosen} | dict.fromkeys(bad if part == "test" else [], True)
+    chosen = {name: False for name in fine if (name in tested) == (part == "test")}
+    return chosen | dict.fromkeys(bad if part == "test" else [], True)
+
+
+def _drawn(names: Sequence[str], share: float, seed: int, what: str) -> set[str]:
+    """A share of some names, rounded, drawn at random."""
+    order = torch.randperm(len(names), generator=generator(seed, what)).tolist()
+    return {names[index] for index in order[: round(share * len(names))]}
 
 
 __all__ = ["Finding", "Findings", "Inspected"]

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kdgen.models.abilities import Autoencoded
 from kdgen.types import Net, UserError, text
 from kdgen.utils.hooks import capture_outputs
 
@@ -72,38 +73,47 @@ class FeatureMaps(nn.Module):
 
 
 class FaultMaps(nn.Module):
-    """A net that maps images to how faulty each pixel is; a subclass says ``distance``."""
+    """A net that maps images to how faulty each pixel is; a subclass says ``distances``.
+
+    Args:
+        kinds: of distance, M: each is brought to its own scale, and the map is their mean.
+    """
 
     conditions: frozenset[str] = frozenset()
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: int = 1) -> None:
         super().__init__()
-        self.register_buffer("zero", torch.zeros(()))
-        self.register_buffer("span", torch.ones(()))
+        self.register_buffer("zero", torch.zeros(kinds))
+        self.register_buffer("span", torch.ones(kinds))
 
-    def distance(self, x: Tensor) -> Tensor:
-        """How far each place of images ``(B, C, H, W)`` is from what is usual, ``(B, h, w)``, at least 0."""
+    def distances(self, x: Tensor) -> Tensor:
+        """How far each place of images ``(B, C, H, W)`` is from what is usual, ``(B, M, h, w)``, at least 0."""
         raise NotImplementedError
 
     @torch.no_grad()
     def calibrate(self, x: Tensor) -> None:
-        """Set the scale by good pictures ``(N, C, H, W)``: Batzner et al. 2024, section 3.4, eq. 6.
+        """Set the scale of each kind by good pictures ``(N, C, H, W)``: Batzner et al. 2024, section 3.4.
 
-        Of their values one in ten becomes more than 0, and one in 200 more than 0.1.
+        Of its values one in ten becomes more than 0, and one in 200 more than 0.1.
         """
-        values = torch.cat([self.distance(part).float().flatten() for part in torch.split(x, 16)])
-        values = _some(values, LOOKED_AT)
-        low, high = values.quantile(values.new_tensor(QUANTILES))
+        distances = [self.distances(part).float().movedim(1, -1).flatten(0, 2) for part in torch.split(x, 16)]
+        values = _some(torch.cat(distances), LOOKED_AT)
+        low, high = values.quantile(values.new_tensor(QUANTILES), dim=0)
         self.zero, self.span = low, ((high - low) / SPAN).clamp_min(1e-12)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps ``(B, 1, H, W)`` of images ``(B, C, H, W)`` in [-1, 1]: 0 and below is as usual, 1 is far from it."""
-        maps = ((self.distance(x).float() - self.zero) / self.span)[:, None]
+        by_kind = (1, -1, 1, 1)
+        scaled = (self.distances(x).float() - self.zero.view(by_kind)) / self.span.view(by_kind)
+        maps = scaled.mean(1, keepdim=True)
         return F.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False)
 
 
 class StudentTeacher(FaultMaps):
     """Where a student fails to say what its teacher says: Bergmann et al. 2020 (arXiv 1911.02357), eq. 6.
+
+    Of an ``Autoencoded`` student also where it fails to predict its autoencoder, which sees the image as a whole:
+    Batzner et al. 2024 (arXiv 2303.14535), section 3.3.
 
     Args:
         student: trained on good pictures alone.
@@ -111,13 +121,15 @@ class StudentTeacher(FaultMaps):
     """
 
     def __init__(self, student: Net, teacher: Net) -> None:
-        super().__init__()
+        super().__init__(2 if isinstance(student, Autoencoded) else 1)
         self.student, self.teacher = student, teacher
 
-    def distance(self, x: Tensor) -> Tensor:
-        """The mean over channels of the squared difference, ``(B, h, w)``."""
-        off: Tensor = self.student(x) - self.teacher(x)
-        return off.square().mean(1)
+    def distances(self, x: Tensor) -> Tensor:
+        """The means over channels of the squared differences, ``(B, 1, h, w)``, or ``(B, 2, h, w)`` with both."""
+        if not isinstance(self.student, Autoencoded):
+            return _apart(self.student(x), self.teacher(x))
+        local, predicted, encoded = self.student.get_submodule(self.student.together)(x).chunk(3, dim=1)
+        return torch.cat([_apart(local, self.teacher(x)), _apart(predicted, encoded)], dim=1)
 
 
 class Neighbours(FaultMaps):
@@ -140,12 +152,12 @@ class Neighbours(FaultMaps):
         features: Tensor = self.net(x).float()
         return features.movedim(1, -1).flatten(0, 2)
 
-    def distance(self, x: Tensor) -> Tensor:
-        """The mean over channels of the squared difference to the nearest, ``(B, h, w)``."""
+    def distances(self, x: Tensor) -> Tensor:
+        """The mean over channels of the squared difference to the nearest, ``(B, 1, h, w)``."""
         features: Tensor = self.net(x).float().movedim(1, -1)
         known = self.get_buffer("known")
         nearest = torch.stack([torch.cdist(each.flatten(0, 1), known).amin(1) for each in features])
-        return nearest.square().view(features.shape[:-1]) / features.shape[-1]
+        return nearest.square().view(features.shape[:-1])[:, None] / features.shape[-1]
 
 
 def heat(maps: Tensor) -> Tensor:
@@ -154,6 +166,11 @@ def heat(maps: Tensor) -> Tensor:
 
     share = (maps[:, 0] / BRIGHTEST).clamp(0, 1).cpu().numpy()
     return 2 * torch.from_numpy(colormaps["magma"](share)[..., :3]).float().movedim(-1, 1) - 1
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """The mean over channels of the squared difference, ``(B, 1, h, w)``."""
+    return (a - b).square().mean(1, keepdim=True)
 
 
 def _some(rows: Tensor, most: int) -> Tensor:

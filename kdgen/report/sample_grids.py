@@ -1,7 +1,7 @@
 """The pictures of a run: nets side by side on evaluation images, and the curves of training."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -25,6 +25,9 @@ CAPTIONED = 128
 """Side of an image that has a caption, in pixels."""
 
 GAP = 8
+
+View = Callable[[Batch], Tensor]
+"""What makes images ``(B, C, H, W)`` in [-1, 1] to look at of a net's answers to a batch."""
 
 
 @runtime_checkable
@@ -50,8 +53,8 @@ class Pictured(Protocol):
 class Asking(Protocol):
     """A task that asks nets itself for what is to be looked at, since one answer alone does not show it."""
 
-    def pictured_by(self, net: nn.Module, batch: Batch) -> Tensor:
-        """What a net makes of a batch, as images ``(B, C, H, W)`` in [-1, 1]."""
+    def pictured_by(self, net: nn.Module) -> View:
+        """What makes of batches what a net, as it is now, says of them, as images ``(B, C, H, W)`` in [-1, 1]."""
         ...
 
 
@@ -146,7 +149,8 @@ def samples(
         limit: number of images.
     """
     shown = task.evaluation_images(seed=seed, limit=limit)
-    bands = [_band(name, batch, nets, task, reference) for name, batch in shown]
+    views = {caption: _view(task, net) for caption, net in nets.items()}
+    bands = [_band(name, batch, nets, views, task, reference) for name, batch in shown]
     assert bands, "a task has at least one evaluation image"
     sheet = Image.new("RGB", (max(b.width for b in bands), sum(b.height for b in bands)), "white")
     top = 0
@@ -158,14 +162,19 @@ def samples(
 
 @torch.inference_mode()
 def _band(
-    name: str, batch: Batch, nets: Mapping[str, nn.Module], task: Pictured, reference: nn.Module | None
+    name: str,
+    batch: Batch,
+    nets: Mapping[str, nn.Module],
+    views: Mapping[str, View],
+    task: Pictured,
+    reference: nn.Module | None,
 ) -> Image.Image:
     columns = {"input": batch.x}
     for caption, net in nets.items():
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
         at = (batch.for_teacher() if net is reference else batch).to(where)
         with evaluating(net):
-            columns[caption] = _seen(task, net, at)
+            columns[caption] = views[caption](at)
     columns = {caption: parts.middle_frame(x) for caption, x in columns.items()}
     right = None if batch.y is None else parts.middle_frame(task.pictured(batch.y).nan_to_num(0.0))
     size = right.shape[-2:] if right is not None else max((x.shape[-2:] for x in columns.values()), key=math.prod)
@@ -205,7 +214,7 @@ def _band(
     return band
 
 
-def _seen(task: Pictured, net: nn.Module, batch: Batch) -> Tensor:
+def _view(task: Pictured, net: nn.Module) -> View:
     if isinstance(task, Asking):
-        return task.pictured_by(net, batch)
-    return task.pictured(tiling.whole(net, batch.x, batch.cond))
+        return task.pictured_by(net)
+    return lambda batch: task.pictured(tiling.whole(net, batch.x, batch.cond))

@@ -1,7 +1,7 @@
 """Find what good pictures do not have: a student of a net's features, and where it fails."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count, islice
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,8 +33,9 @@ class Anomaly(Task):
     """Find faults from good pictures alone; nets answer with features ``(B, D, h, w)``.
 
     The student learns to say what its teacher says of good pictures, and where it fails lies the fault: Bergmann et al.
-    2020 (arXiv 1911.02357). The map is of both together, so that finding costs what both cost. A teacher, and any net
-    beside none, is measured by how far its features are from the nearest ones of good pictures.
+    2020 (arXiv 1911.02357). The map is of both together, so that finding costs what both cost. A student that holds an
+    autoencoder, ``efficient_ad``, has a second map of what is odd as a whole, and the two are averaged. A teacher, and
+    any net beside none, is measured by how far its features are from the nearest ones of good pictures.
 
     Args:
         images: good pictures to train on: ``inspected``, or any other source, whose pictures should be ``whole``.
@@ -43,6 +44,8 @@ class Anomaly(Task):
         evaluate: pictures to measure on: ``inspected`` with part ``test``, which knows which are faulty; of any other
             source all are good. If not given, those to train on.
         layer: the dotted path of the teacher's module whose output counts; none for its answer.
+        validation: good pictures that set the scale of maps, best some that are not trained on: of ``inspected`` the
+            part ``validation``. If not given, those to train on.
         augment: random changes of every picture in training, before the teacher sees it, ``{"shift": 0.03, "flip":
             0.5}``, see ``Jitter``; none if not given.
         num_images: how many pictures nets are measured on at most.
@@ -66,6 +69,7 @@ class Anomaly(Task):
         patch: Count = 128,
         evaluate: ImageSource | None = None,
         layer: str | None = None,
+        validation: ImageSource | None = None,
         augment: Amounts | None = None,
         num_images: Count = 1000,
     ) -> None:
@@ -76,12 +80,15 @@ class Anomaly(Task):
         self.source = make_images(given)
         if not isinstance(self.source, Images):
             raise no_patches(self.source)
+        self.validation = self.source if validation is None else make_images(validation)
+        if not isinstance(self.validation, Images):
+            raise no_patches(self.validation)
         self.held_out = evaluate is not None
         self.tested: Any = self.source if evaluate is None else make_images(evaluate)
         self.jitter = None if augment is None else make_jitter(augment)
-        faulty = isinstance(self.tested, Findings) and next(self.tested.findings(patch, channels)).faulty
-        self.primary_metric = self.taught_primary_metric = "image_auroc" if faulty else "good_error"
+        self.primary_metric = self.taught_primary_metric = "image_auroc" if any(self._verdicts()) else "good_error"
         self._asked: WeakKeyDictionary[Net, FeatureMaps] = WeakKeyDictionary()
+        self._near: WeakKeyDictionary[FeatureMaps, Neighbours] = WeakKeyDictionary()
         self._teacher: Net | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -125,7 +132,7 @@ class Anomaly(Task):
         if (asked := self._asked.get(net)) is None:
             asked = FeatureMaps(net, self.layer).eval()
             with evaluating(net, inference=False):
-                asked.fit(self._good().to(device_of(net)))
+                asked.fit(self._good(self.source).to(device_of(net)))
             self._asked[net] = asked
         return asked
 
@@ -144,22 +151,27 @@ class Anomaly(Task):
         """What maps faults by a net: beside its teacher where it fails, else how far it is from the nearest good one.
 
         A net that gives maps itself gives its own, and one that does not answer in its teacher's shape is mapped as if
-        there were none. The scale is that of good
-        pictures: 0.1 is what one in 200 of their places exceeds.
+        there were none. The scale is that of good pictures for validation: 0.1 is what one in 200 of their places
+        exceeds. It is that of the net as it is now; what a teacher's nearest ones are is found once.
         """
         if isinstance(net, FaultMaps):
             return net
-        good = self._good().to(device_of(net))
-        teacher = None if reference is None or net in (reference, self._asked.get(reference)) else reference
-        maps: FaultMaps
+        asked = None if reference is None else self.guided(reference)
+        itself = asked if self._asked.get(net, net) is asked else None
+        if itself is not None and (known := self._near.get(itself)) is not None:
+            return known.to(device_of(net))
+        where = device_of(net)
+        good, validation = (self._good(source).to(where) for source in (self.source, self.validation))
         with torch.no_grad(), evaluating(net):
-            asked = None if teacher is None else self.guided(teacher).to(good.device)
-            if asked is not None and asked(good[:1]).shape == net(good[:1]).shape:
+            maps: FaultMaps
+            if asked is not None and itself is None and asked.to(where)(good[:1]).shape == net(good[:1]).shape:
                 maps = StudentTeacher(net, asked)
             else:
-                maps = Neighbours(self._alone(net), good)
-            maps.calibrate(good)
-        return maps.to(good.device)
+                maps = nearest = Neighbours(self._alone(net), good)
+                if itself is not None:
+                    self._near[itself] = nearest
+            maps.to(where).calibrate(validation)
+        return maps
 
     def _alone(self, net: Net) -> FeatureMaps:
         """A net as it is asked by itself: a student has no layer of its teacher's."""
@@ -169,9 +181,14 @@ class Anomaly(Task):
             raise UserError(text("features_alone", "{reason}; a student is measured beside its teacher: name that by "
                                  "--teacher", reason=error.text)) from None  # fmt: skip
 
-    def _good(self) -> Tensor:
-        x: Tensor = self.source.patches(GOOD, self.patch, channels=self.channels, seed=derive(0, "good"))
+    def _good(self, source: Images) -> Tensor:
+        x: Tensor = source.patches(GOOD, self.patch, channels=self.channels, seed=derive(0, "good"))
         return x
+
+    def _verdicts(self) -> Sequence[bool]:
+        """Which of ``findings`` are faulty."""
+        known = self.tested.verdicts() if isinstance(self.tested, Findings) else [False] * GOOD
+        return known[: self.num_images]
 
     def findings(self, limit: int | None = None) -> Iterator[Finding]:
         """The pictures that nets are measured on, faulty and good ones in turn."""
@@ -202,7 +219,7 @@ class Anomaly(Task):
             for finding in found:
                 x = finding.image.to(device_of(net))
                 maps.append(finder(x)[:, 0].cpu())
-                distances.append(finder.distance(x).float().mean().cpu())
+                distances.append(finder.distances(x).float().mean().cpu())
         faulty = torch.tensor([finding.faulty for finding in found])
         figures = {}
         if not faulty.all():
@@ -218,7 +235,7 @@ class Anomaly(Task):
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """How many pictures, and of which kind."""
-        faulty = [finding.faulty for finding in self.findings()]
+        faulty = self._verdicts()
         which = "" if self.held_out else text("trained_on", ", those it was trained on")
         return text("measured_faults", "Measured on {good:,} good and {faulty:,} faulty pictures{which}: a student by "
                     "where it fails to say what its teacher says, which takes both; a teacher alone by how far its "
@@ -227,7 +244,7 @@ class Anomaly(Task):
 
     def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
         """The pictures that nets are measured on by name, faulty ones first, with the mask as truth where one is."""
-        found = sorted(self.findings(), key=lambda finding: not finding.faulty)
+        found = (finding for faulty in (True, False) for finding in self.findings() if finding.faulty == faulty)
         for finding in islice(found, limit):
             mask = None if finding.mask is None else 2 * finding.mask[None].float() - 1
             yield finding.name, Batch(x=finding.image, y=mask)
@@ -236,10 +253,15 @@ class Anomaly(Task):
         """A mask as it is; features ``(B, D, h, w)`` as their mean square in grey, ``(B, 1, h, w)``."""
         return answer if answer.shape[1] == 1 else (answer.square().mean(1, keepdim=True) - 1).clamp(-1, 1)
 
-    def pictured_by(self, net: Net, batch: Batch) -> Tensor:
-        """The map of a net beside the teacher that was last asked, in heat colours, ``(B, 3, H, W)`` in [-1, 1]."""
-        with torch.no_grad():
-            return heat(self.fault_maps(net, self._teacher)(batch.x))
+    def pictured_by(self, net: Net) -> Callable[[Batch], Tensor]:
+        """The maps of a net beside the teacher that was last asked, in heat colours, ``(B, 3, H, W)`` in [-1, 1]."""
+        maps = self.fault_maps(net, self._teacher)
+
+        def seen(batch: Batch) -> Tensor:
+            with torch.no_grad(), evaluating(maps):
+                return heat(maps(batch.x))
+
+        return seen
 
 
 __all__ = ["Anomaly"]

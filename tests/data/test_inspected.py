@@ -44,6 +44,31 @@ def test_folders_of_mvtec_are_trained_on_good_pictures_and_tested_with_masks(fol
     assert source.fingerprint() != tested.fingerprint()
 
 
+def test_a_share_of_the_good_pictures_is_left_out_of_training_for_validation(folders: Path, tmp_path: Path) -> None:
+    def names(part: str, **more: object) -> set[str]:
+        return set(Inspected(str(folders), part=part, validation=1 / 3, **more).names)
+
+    assert [len(names(part)) for part in ("train", "validation", "test")] == [2, 1, 3]
+    assert names("train") | names("validation") == {"0.png", "1.png", "2.png"}
+    assert {name for seed in range(8) for name in names("validation", seed=seed)} > names("validation")
+    assert Inspected(str(folders), part="validation", validation=1.0).faulty == [False] * 3
+    with pytest.raises(UserError, match="none of its pictures are in the part validation"):
+        Inspected(str(folders), part="validation")
+    (tmp_path / "labels.csv").write_text("".join(f"train/good/{i}.png 0\n" for i in range(3)) + "test/scratch/0.png 1")
+    whole = {"held_out": 1 / 3, "validation": 1 / 2}
+    parts = [Inspected(str(tmp_path), part=part, **whole) for part in ("train", "validation", "test")]
+    assert [each.faulty for each in parts[:2]] == [[False], [False]]
+    assert sorted(parts[2].faulty) == [False, True]
+    assert len({name for each in parts for name in each.names}) == 4
+
+
+def test_verdicts_are_told_without_reading_a_picture(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Inspected(str(folders), part="test")
+    found = [each.faulty for each in source.findings(8, channels=1)]
+    monkeypatch.setattr(Inspected, "picture", None)
+    assert source.verdicts() == found == [True, False, True]
+
+
 def test_a_fault_without_its_mask_is_told(folders: Path) -> None:
     (folders / "ground_truth" / "scratch" / "1_mask.png").unlink()
     with pytest.raises(UserError, match=r"scratch/1.png shows a fault and has no mask: put one at"):
@@ -79,5 +104,5 @@ def test_other_layouts_and_tables_are_refused_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no table of pictures: each line says a path and a probability"):
         Inspected(str(tmp_path))
     (tmp_path / "labels.csv").write_text("b.png 0\n")
-    with pytest.raises(UserError, match="none of its pictures are to train on"):
+    with pytest.raises(UserError, match="none of its pictures are in the part train"):
         Inspected(str(tmp_path))

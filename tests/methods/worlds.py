@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from support import learner_of
 from torch import Tensor, nn
 
+from kdgen.models.nets.efficient_ad import efficient_ad
 from kdgen.training.train_step import Learner
 from kdgen.types import Batch, Task
 
@@ -191,6 +192,11 @@ def _classes(number: int) -> Batch:
     return Batch(x=x, y=(torch.arange(COUNT) + number) % CLASSES)
 
 
+def _inspecting(width: int) -> nn.Module:
+    """A student of features that holds an autoencoder of them, as a teacher one that is as large."""
+    return efficient_ad(channels=1, features=6, width=width, depth=0, stride=4, latents=3)
+
+
 def _cross_entropy(out: Tensor, batch: Batch) -> Tensor:
     assert batch.y is not None
     return F.cross_entropy(out, batch.y, reduction="none")
@@ -201,6 +207,7 @@ WORLDS = (
     World(name="diffusing", net=Denoiser, batch=_labelled_noisy, error=_mean_square),
     World(name="autoencoding", net=Autoencoder, batch=_grey, error=_mean_square),
     World(name="encoding", net=Encoder, batch=_grey),
+    World(name="inspecting", net=_inspecting, batch=_grey),
     World(name="generating", net=Generator, batch=_latents),
     World(name="classifying", net=Classifier, batch=_classes, error=_cross_entropy),
 )

@@ -87,7 +87,7 @@ def test_maps_of_student_and_teacher_are_their_squared_difference(inspection: Pa
     x = task.source.patches(2, SIZE, channels=1, seed=0)
     maps = task.fault_maps(Off(), net)
     assert isinstance(maps, StudentTeacher)
-    torch.testing.assert_close(maps.distance(x), torch.full((2, SIZE // 4, SIZE // 4), 4.0))
+    torch.testing.assert_close(maps.distances(x), torch.full((2, 1, SIZE // 4, SIZE // 4), 4.0))
     assert task.evaluate(Off(), reference=asked)["good_error"] == pytest.approx(4)
     assert isinstance(task.fault_maps(net, net), Neighbours)
 
@@ -97,10 +97,10 @@ def test_good_pictures_have_neighbours_at_no_distance_and_set_the_scale(inspecti
     good = task.source.patches(8, SIZE, channels=1, seed=0)
     with torch.no_grad():
         nearest = Neighbours(task.guided(net), good)
-        torch.testing.assert_close(nearest.distance(good), torch.zeros(8, SIZE // 4, SIZE // 4), atol=1e-4, rtol=0)
+        torch.testing.assert_close(nearest.distances(good), torch.zeros(8, 1, SIZE // 4, SIZE // 4), atol=1e-4, rtol=0)
         noisy = good + 0.2 * torch.randn(good.shape, generator=torch.Generator().manual_seed(0))
         nearest.calibrate(noisy)
-        values = (nearest.distance(noisy) - nearest.zero) / nearest.span
+        values = (nearest.distances(noisy) - nearest.zero) / nearest.span
     assert (values > 0).float().mean() == pytest.approx(0.1, abs=0.005)
     assert (values > 0.1).float().mean() == pytest.approx(0.005, abs=0.002)
 
@@ -140,7 +140,7 @@ def test_a_run_finds_the_fault_and_shows_where(inspection: Path, tmp_path: Path)
     name, batch = next(task.evaluation_images())
     assert name.startswith("cross/")
     assert task.pictured(batch.y) is batch.y
-    heat = task.pictured_by(student, batch)
+    heat = task.pictured_by(student)(batch)
     assert heat.shape == (1, 3, SIZE, SIZE)
     warm = heat.sum(1, keepdim=True)
     assert warm[batch.y > 0].mean() > warm[batch.y < 0].mean()
@@ -154,11 +154,16 @@ def test_a_student_alone_is_measured_by_its_own_features_unless_a_layer_is_its_t
     assert FeatureMaps(teacher())(batch.x).shape == (1, 6, SIZE // 4, SIZE // 4)
 
 
-def test_a_run_becomes_a_detector_that_needs_nothing_beside_it(inspection: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("net", "further", "kinds"), [("patch_features", [], 1),
+                                                       ("efficient_ad", [Guidance(name="global_feature")], 2)])  # fmt: skip
+def test_a_run_becomes_a_detector_that_needs_nothing_beside_it(
+    net: str, further: list[Guidance], kinds: int, inspection: Path, tmp_path: Path
+) -> None:
     args = {**arguments(inspection), "layer": "stages.1"}
-    student = Spec(name="patch_features", args={"features": 48, "width": 8, "depth": 0, "stride": 4})
+    student = Spec(name=net, args={"features": 48, "width": 8, "depth": 0, "stride": 4})
+    methods = (Guidance(name="hard_feature", args={"p_hard": 0.5}), *further)
     recipe = Recipe(name="detector", task=Spec(name="anomaly", args=args), teacher="features32", student=student,
-                    stages=(Stage(methods=(Guidance(name="hard_feature", args={"p_hard": 0.5}),)),), steps=2,
+                    stages=(Stage(methods=methods),), steps=2,
                     cache=CacheSpec(inputs=16, dir=str(tmp_path / "cache")), evaluate_every=None)  # fmt: skip
     for event in distill(recipe, tmp_path / "run"):
         if event.kind == "phase":
@@ -169,6 +174,7 @@ def test_a_run_becomes_a_detector_that_needs_nothing_beside_it(inspection: Path,
     score, seen, found = find_faults(detector, image)
     assert (seen.shape, found.shape) == ((1, 1, SIZE, SIZE), (1, 1, SIZE, SIZE))
     assert score == found.amax()
+    assert detector.net.zero.shape == (kinds,)
     result = CliRunner().invoke(app, ["faults", str(tmp_path / "run" / "student"), str(picture), str(tmp_path / "out"),
                                       "--save", str(tmp_path / "detector")])  # fmt: skip
     assert result.exit_code == 0, result.output

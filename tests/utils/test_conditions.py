@@ -90,6 +90,7 @@ NETS: list[tuple[str, dict[str, Any], tuple[int, ...], set[str]]] = [
     ("sana", {"size": 8, "latent_channels": 4, "depth": 1, "words_dim": 8}, FOUR, {"sigma", "words", "words_mask"}),
     ("efficientnet_lite", {"stride": 4}, IMAGE, set()),
     ("fault_detector", {}, IMAGE, set()),
+    ("efficient_ad", {"channels": 1, "features": 6, "width": 4, "stride": 4}, IMAGE, set()),
     ("patch_features", {"channels": 1, "width": 4, "stride": 4}, IMAGE, set()),
     ("lora", {"rank": 2}, FOUR, {"sigma", "label"}),
     ("timm", {"architecture": "resnet10t", "channels": 1, "num_classes": 3}, IMAGE, set()),
