@@ -20,34 +20,38 @@ from torch import Tensor
 from kdgen import Recipe, distill, load, preset, recipe, registry
 from kdgen.metrics.ranking import auroc
 from kdgen.models.fault_maps import FeatureMaps
+from kdgen.registry import Spec
 from kdgen.tasks.anomaly import Anomaly
 from kdgen.utils.devices import evaluating
 
 HARD = {"name": "hard_feature", "args": {"p_hard": 0.9}}
 STUDENTS = {
-    "student, l2": ("patch_features", [{"name": "output"}], False),
-    "student, hard features (0.9)": ("patch_features", [HARD], False),
-    "student, hard features (0.999)": ("patch_features", [{"name": "hard_feature"}], False),
-    "the same (0.9), scale by cells apart": ("patch_features", [HARD], True),
-    "with autoencoder": ("efficient_ad", [HARD, {"name": "global_feature"}], False),
-    "with autoencoder, scale by cells apart": ("efficient_ad", [HARD, {"name": "global_feature"}], True),
+    "student, l2": ("patch_features", [{"name": "output"}], 0.0),
+    "student, hard features (0.9)": ("patch_features", [HARD], 0.0),
+    "student, hard features (0.999)": ("patch_features", [{"name": "hard_feature"}], 0.0),
+    "student with autoencoder": ("efficient_ad", [HARD, {"name": "global_feature"}], 0.0),
+    "student with autoencoder, 3 cells for validation": ("efficient_ad", [HARD, {"name": "global_feature"}], 0.125),
 }
-"""The net of each, its methods, and whether some good cells that are not trained on set the scale of its maps."""
+"""The net of each, its methods, and the share of good cells to train on that is left to set the scale of maps."""
 
 
 def run(data: Path, weights: Path, split: int, steps: int) -> Recipe:
     """The preset on one split of the pictures."""
-    said = [f"task.args.{key}.args.{name}={value}" for key in ("images", "validation", "evaluate")
+    said = [f"task.args.{key}.args.{name}={value}" for key in ("images", "evaluate")
             for name, value in (("path", data.absolute()), ("seed", split))]  # fmt: skip
     said += [f"teacher.file={weights.absolute()}", f"steps={steps}", f"seed={split}", "cache.share=null"]
     return recipe.override(preset("solar-cells"), [*said, "evaluate_every=null"])
 
 
-def variant(base: Recipe, net: str, methods: list[dict[str, Any]], validation: bool) -> Recipe:
-    """A run with another student, of the preset's widths."""
+def variant(base: Recipe, net: str, methods: list[dict[str, Any]], validation: float) -> Recipe:
+    """A run with another student of the preset's size."""
+    assert isinstance(base.student, Spec)
     said = [f"student.name={net}", f"stages.0.methods={json.dumps(methods)}"]
-    apart = [] if validation else ["task.args.images.args.validation=0", "task.args.validation=null"]
-    return recipe.override(base, [*said, *apart])
+    if validation:
+        cells = {**base.task.args["images"]["args"], "validation": validation}
+        said += [f"task.args.{key}={json.dumps({'name': 'inspected', 'args': {**cells, 'part': part}})}"
+                 for key, part in (("images", "train"), ("validation", "validation"))]  # fmt: skip
+    return recipe.override(base, said)
 
 
 def student(made: Recipe, folder: Path) -> torch.nn.Module:
@@ -76,7 +80,7 @@ def by_pictures(task: Anomaly, teacher: FeatureMaps) -> float:
 def figures(data: Path, weights: Path, split: int, steps: int, out: Path) -> dict[str, float]:
     """AUROC of pictures on one split, by the way that they are scored."""
     base = run(data, weights, split, steps)
-    task: Anomaly = registry.build("task", variant(base, *STUDENTS["student, l2"]).task)
+    task: Anomaly = registry.build("task", base.task)
     assert base.teacher is not None
     teacher = load(base.teacher).net
     places = task.evaluate(teacher, reference=teacher)["image_auroc"]
