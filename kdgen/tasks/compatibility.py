@@ -132,10 +132,11 @@ def _other_kind(party: Party, use: Spec) -> Text:
 def _check_channels(use: Spec, task: Task, party: Party) -> None:
     """Refuse a net made for other channels than the task's, though it takes these too."""
     own = party.use.args.get("channels") if party.use is not None else None
-    if type(own) is int and own != task.channels:
+    channels = task.teacher_channels if (party.key or "").startswith("teacher") else task.channels
+    if type(own) is int and own != channels:
         raise UserError(text("party_channels", "{called} has {own} channels, and the task {task} {channels}: set "
                              "{key}.args.channels to {channels}, or task.args.channels to {own}", called=party.called,
-                             own=own, task=use.name, channels=task.channels, key=party.key))  # fmt: skip
+                             own=own, task=use.name, channels=channels, key=party.key))  # fmt: skip
 
 
 class _Probe:
