@@ -262,7 +262,8 @@ class _Probe:
         if len(given) != len(wanted):
             return self._change((), None, None)
         if given[0] != wanted[0] and not isinstance(self.task, Encode):
-            names = CLASSES if self.task.gives == "logits" else FEATURES if self.task.gives == "features" else CHANNELS
+            by_view = self.task.reads == self.task.gives == "images" and self.batch.x.shape[1] != wanted[0]
+            names = {"logits": CLASSES, "features": FEATURES}.get(self.task.gives, () if by_view else CHANNELS)
             return self._change(names, wanted[0], given[0])
         if self.task.gives == "features":
             return self._change(("stride",), self.batch.x.shape[-1] // wanted[-1], None)

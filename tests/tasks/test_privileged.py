@@ -118,14 +118,34 @@ def test_a_teacher_of_several_exposures_is_trained_on_stacks_and_teaches_a_stude
     assert measured.metrics["accuracy"] > 0.9, "measured on stacks of ordinary photographs"
 
 
-def test_several_exposures_are_restored_to_one_image_and_have_no_baseline(folders: Path) -> None:
+class Mean(nn.Module):
+    """One image of several exposures."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(len(x), -1, 3, *x.shape[2:]).mean(1)
+
+
+def test_several_exposures_are_restored_to_one_image_and_have_no_baseline(folders: Path, tmp_path: Path) -> None:
     images = {"name": "folder", "args": {"path": str(folders / "colour")}}
-    restore = {"name": "restore", "args": {"damages": [{"name": "jpeg"}], "images": images, "evaluate": images,
-                                           "patch": SIZE}}  # fmt: skip
+    slight = [{"name": "noise", "args": {"sigma": 1}}]
+    restore = {"name": "restore", "args": {"damages": slight, "images": images, "evaluate": images, "patch": SIZE}}
     task = built(viewed(restore, student=one_exposure(4)))
     (batch,) = islice(task.batches(batch_size=2, seed=0), 1)
     assert (batch.x.shape[1], task.answer_shape(batch)) == (12, (3, SIZE, SIZE))
     assert task.baseline(batch) is None
+    same = recipe(tmp_path, viewed(restore, student=one_exposure(4)), student={"name": "dncnn", "args": {"width": 4}})
+    with pytest.raises(UserError, match=r"gives 12x16x16, and the task views 3x16x16: set student to another$"):
+        drain(run.distill(same, tmp_path / "same"))
+    taught = viewed(restore, student=one_exposure(), teacher=one_exposure(4))
+    small: dict[str, Any] = {
+        "student": {"name": "dncnn", "args": {"width": 4, "depth": 3}},
+        "stages": [{"methods": [{"name": "output"}]}],
+    }
+    plan = recipe(tmp_path, taught, teacher="mean", **small)
+    drain(run.distill(plan, tmp_path / "run", teacher=Mean()))
+    found = accuracies(tmp_path / "run", "psnr")
+    assert found["teacher"] == pytest.approx(found["input"] + 6, abs=1), "a quarter of the variance"
+    assert (tmp_path / "run" / "samples.png").is_file()
 
 
 def test_a_teacher_that_reads_a_map_beside_the_photograph_teaches_a_student_that_reads_none(
@@ -255,7 +275,8 @@ def test_captions_through_the_encoder_of_a_pipeline_train_a_teacher_whose_studen
     drain(run.distill(reader, tmp_path / "teacher"))
     drain(run.distill(recipe(tmp_path, classes(source), steps=40, teacher=str(tmp_path / "teacher")), tmp_path / "run"))
     found = accuracies(tmp_path / "run")
-    assert (found["teacher"], found["student"]) == (1, pytest.approx(1, abs=0.1))
+    assert found["teacher"] == 1
+    assert found["student"] > 0.9
     measured = kdgen.evaluate(str(tmp_path / "run" / "student"), data=where)
     assert measured.metrics["accuracy"] == pytest.approx(found["student"], abs=0.1), "without a word"
 
