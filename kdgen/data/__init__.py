@@ -1,5 +1,6 @@
-"""Where images come from: procedural, folders, labelled or mapped, captioned, pairs, IDX, arrays, photographs, mix."""
+"""Where images come from: procedural, folders, labels, maps, captions, pairs, IDX, arrays, photographs, mixtures."""
 
+from kdgen.data.aligned import Aligned
 from kdgen.data.arrays import Arrays
 from kdgen.data.augment import NUM_DIHEDRAL, dihedral, inverse
 from kdgen.data.captioned import Captioned
@@ -22,8 +23,8 @@ from kdgen.registry import import_modules
 from kdgen.utils.image_io import Picture
 from kdgen.utils.seed import derive, generator, shuffled
 
-__all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Arrays", "Captioned", "DeadLeaves", "Folder", "Gallery", "Idx",
-           "ImageFolder", "Images", "Jitter", "LabelMaps", "Labelled", "Mixture", "Npz", "Pairs", "Photographs",
+__all__ = ["LIGHT", "NUM_DIHEDRAL", "STRONG", "Aligned", "Arrays", "Captioned", "DeadLeaves", "Folder", "Gallery",
+           "Idx", "ImageFolder", "Images", "Jitter", "LabelMaps", "Labelled", "Mixture", "Npz", "Pairs", "Photographs",
            "Picture", "Pictures", "Scenes", "border", "derive", "dihedral", "framed", "generator", "inverse",
            "is_labelled", "make_images", "make_jitter", "read_idx", "read_picture", "shuffled",
            "to_tensor"]  # fmt: skip

@@ -13,7 +13,6 @@ from kdgen.data.pictures import Pictures, Scales, to_tensor
 from kdgen.data.whole import framed
 from kdgen.types import UserError
 from kdgen.utils.image_io import Picture, from_array
-from kdgen.utils.seed import generator, shuffled
 
 
 class Arrays(Pictures):
@@ -26,6 +25,9 @@ class Arrays(Pictures):
             uint8 is 0 to 255. Values beyond are kept.
         scales: patches are shrunk by area averaging to one of these shares of their size, drawn at random.
         labels: the class of each image, 0 and up, where images are to be told from each other.
+
+    Attributes:
+        labels: as given, ``(N,)``, or empty.
 
     Raises:
         UserError: where there are no images, one has another shape or type, or labels are not one for each.
@@ -47,7 +49,7 @@ class Arrays(Pictures):
         if labels is not None and (len(numbers) != len(self._pictures) or min(numbers) < 0):
             raise UserError(f"arrays: labels are one number from 0 up for each of {len(self._pictures)} images, not "
                             f"{len(numbers)}")  # fmt: skip
-        self._labels = torch.tensor(numbers, dtype=torch.int64)
+        self.labels = torch.tensor(numbers, dtype=torch.int64)
 
     @property
     def names(self) -> Sequence[str]:
@@ -61,12 +63,12 @@ class Arrays(Pictures):
     @property
     def num_classes(self) -> int:
         """One more than the largest label; 0 without labels."""
-        return int(self._labels.max()) + 1 if len(self._labels) else 0
+        return int(self.labels.max()) + 1 if len(self.labels) else 0
 
     @property
     def class_shares(self) -> Tensor:
         """How often each class is drawn, ``(num_classes,)``."""
-        return shares(self._labels, self.num_classes)
+        return shares(self.labels, self.num_classes)
 
     @property
     def num_labelled(self) -> int:
@@ -75,7 +77,7 @@ class Arrays(Pictures):
 
     def fingerprint(self) -> str:
         """A hash of the scales, of every pixel and of the labels."""
-        return f"{super().fingerprint()}-{self._labels.tolist()}"
+        return f"{super().fingerprint()}-{self.labels.tolist()}"
 
     def labelled(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
         """Whole images in random order, each once before any comes twice, made square as by ``framed``.
@@ -86,11 +88,11 @@ class Arrays(Pictures):
         Raises:
             UserError: where no labels were given.
         """
-        if not len(self._labels):
+        if not len(self.labels):
             raise UserError("these images have no labels: give arrays `labels` too")
-        index = shuffled(len(self._pictures), count, generator(seed, "pictures"))
+        index = self.drawn(count, seed)
         x = [framed(to_tensor(self._pictures[i], channels), size) for i in index.tolist()]
-        return torch.cat(x), self._labels[index]
+        return torch.cat(x), self.labels[index]
 
 
 def _picture(image: Any, value_range: tuple[float, float], index: int) -> Picture:

@@ -20,7 +20,7 @@ from kdgen.types import Text, UserError, text
 from kdgen.types.text import replaced
 from kdgen.utils.image_io import Picture, frames, is_deep, open_image
 from kdgen.utils.references import FilePath
-from kdgen.utils.seed import generator, shuffled
+from kdgen.utils.seed import generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 Background = Annotated[float, Field(ge=-1, le=1, description="from -1 (black) to 1 (white)")]
@@ -170,7 +170,7 @@ class Folder(Pictures):
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Random crops, or whole pictures each once before any twice, ``(count, channels, size, size)`` float32."""
         if self.whole:
-            x = self._framed_batch(self._drawn(count, seed), size, channels)
+            x = self._framed_batch(self.drawn(count, seed), size, channels)
         else:
             x = super().patches(count, size, channels=channels, seed=seed)
         return x if self.jitter is None else self.jitter(x, generator(seed, "jitter"))
@@ -181,7 +181,7 @@ class Folder(Pictures):
         Returns:
             ``(count, channels, size, size)`` float32 in [-1, 1], and positions in ``names`` ``(count,)`` int64.
         """
-        index = self._drawn(count, seed)
+        index = self.drawn(count, seed)
         jitter = STRONG if self.jitter is None else self.jitter
         return jitter(self._framed_batch(index, size, channels), generator(seed, "jitter")), index
 
@@ -190,9 +190,6 @@ class Folder(Pictures):
         for name, file in zip(self._names, self._files, strict=True):
             if (picture := self._decode(file)) is not None:
                 yield name, to_tensor(picture, channels)
-
-    def _drawn(self, count: int, seed: int) -> Tensor:
-        return shuffled(len(self._files), count, generator(seed, "pictures"))
 
     def _framed_batch(self, index: Tensor, size: int, channels: int) -> Tensor:
         return torch.cat([self._framed(i, size, channels) for i in index.tolist()])

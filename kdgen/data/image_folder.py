@@ -106,7 +106,7 @@ class ImageFolder(Folder):
         Returns:
             ``(count, channels, size, size)`` float32 in [-1, 1], and ``(count,)`` int64.
         """
-        index = self._drawn(count, seed)
+        index = self.drawn(count, seed)
         x = self._framed_batch(index, size, channels)
         return x if self.jitter is None else self.jitter(x, generator(seed, "jitter")), self.labels[index]
 

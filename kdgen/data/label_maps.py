@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from kdgen.data.aligned import named_pictures
 from kdgen.data.folder import Folder, image_files
 from kdgen.data.pictures import Pictures, Scales, to_tensor, window
+from kdgen.data.source import ImageSource
 from kdgen.registry import register
 from kdgen.types import UserError, text
 from kdgen.utils.image_io import Picture, open_image
@@ -48,7 +50,7 @@ class LabelMaps(Pictures):
     ``image_end`` and ``label_end``.
 
     Args:
-        images: folder of the pictures, nested folders included.
+        images: folder of the pictures, nested folders included; or a source of pictures with names, ``aligned`` say.
         labels: folder of the maps, each as large as its picture.
         classes: how many classes there are, or their names in the order of their labels.
         mapping: values of the maps and the class that each stands for, ``{"7": 0, "8": 1}``; all others are ignored.
@@ -71,7 +73,7 @@ class LabelMaps(Pictures):
 
     def __init__(
         self,
-        images: FilePath,
+        images: FilePath | ImageSource,
         labels: FilePath,
         classes: Classes,
         mapping: RawLabels | None = None,
@@ -90,20 +92,23 @@ class LabelMaps(Pictures):
                                  "{count}: the last is {last}", label=over[0], count=self.num_classes,
                                  last=self.num_classes - 1))  # fmt: skip
         self.ignore = ignore
-        self._folder = Folder(images, max_gib=max_gib)
+        self._pictures = (
+            Folder(images, max_gib=max_gib) if isinstance(images, str) else named_pictures("label_maps", images)
+        )
         place = Path(labels).expanduser()
         if not place.is_dir():
             raise UserError(text("no_image_folder", "there is no folder {path}: give the path of a folder of images",
                                  path=labels))  # fmt: skip
-        pictures = _by_stem((name, i) for i, name in enumerate(self._folder.names))
+        pictures = _by_stem((name, i) for i, name in enumerate(self._pictures.names))
         maps = _by_stem((path.relative_to(place).as_posix(), path) for path in image_files(place)[0])
         ours, theirs = _ending(pictures, image_end), _ending(maps, label_end)
         if not ours or (alone := sorted(ours.keys() - theirs.keys())):
-            first = alone[0] if ours else images
+            where = images if isinstance(images, str) else type(self._pictures).__name__
+            first = alone[0] if ours else where
             raise UserError(text("picture_without_map", "label_maps: {count} of {total} pictures in {images} have no "
                                  "map of their name in {labels}, the first is {first}: add it, take the picture out, "
                                  "or say by image_end and label_end how names end", count=len(alone) if ours else 0,
-                                 total=len(ours), images=images, labels=labels, first=first))  # fmt: skip
+                                 total=len(ours), images=where, labels=labels, first=first))  # fmt: skip
         self._stems = sorted(ours)
         self._order, self._maps = [ours[stem] for stem in self._stems], [theirs[stem] for stem in self._stems]
 
@@ -114,7 +119,7 @@ class LabelMaps(Pictures):
 
     def picture(self, index: int) -> Picture:
         """The picture at a position of ``names``."""
-        return self._folder.picture(self._order[index])
+        return self._pictures.picture(self._order[index])
 
     def labels(self, index: int) -> NDArray[np.uint8]:
         """The map at a position of ``names``, ``(H, W)``: labels, and ``IGNORED``."""
@@ -150,7 +155,7 @@ class LabelMaps(Pictures):
         """The arguments, and a hash of the pictures and of each map's name, size and time of change."""
         files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self._maps]
         settings = (self.num_classes, self.mapping, self.ignore, self.scales, files)
-        return f"label_maps-{settings}-{self._folder.fingerprint()}"
+        return f"label_maps-{settings}-{self._pictures.fingerprint()}"
 
     def mapped(self, count: int, size: int, *, channels: int, seed: int) -> tuple[Tensor, Tensor]:
         """Random crops of pictures and of their maps at the same places, as ``patches`` draws them.

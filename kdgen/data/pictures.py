@@ -15,7 +15,7 @@ from torch import Tensor
 from kdgen.types import UserError, text
 from kdgen.types.arguments import validated
 from kdgen.utils.image_io import Picture
-from kdgen.utils.seed import generator
+from kdgen.utils.seed import generator, shuffled
 
 BT601 = (0.299, 0.587, 0.114)
 """How much red, green and blue count in luma (ITU-R BT.601)."""
@@ -85,6 +85,10 @@ class Pictures:
     def picture(self, index: int) -> Picture:
         """The picture at a position of ``names``."""
         raise NotImplementedError
+
+    def drawn(self, count: int, seed: int) -> Tensor:
+        """Positions in ``names`` in random order, each once before any comes twice, ``(count,)`` int64."""
+        return shuffled(len(self.names), count, generator(seed, "pictures"))
 
     def patches(self, count: int, size: int, *, channels: int, seed: int) -> Tensor:
         """Random crops; every picture is equally likely, and one smaller than the patch is reflected.

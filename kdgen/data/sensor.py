@@ -18,7 +18,6 @@ from kdgen.registry import register
 from kdgen.types import UserError, text
 from kdgen.utils.image_io import Picture, open_image
 from kdgen.utils.references import FilePath
-from kdgen.utils.seed import generator, shuffled
 
 ARRAYS, SUFFIXES = (".npy",), (".npy", ".png", ".tif", ".tiff")
 Missing = Annotated[float | Literal["nan"] | None, Field(description='a number, "nan" or null')]
@@ -103,7 +102,7 @@ class Sensor(Pictures):
         Returns:
             ``(count, channels, size, size)`` float32, and ``(count,)`` int64.
         """
-        index = shuffled(len(self._files), count, generator(seed, "pictures"))
+        index = self.drawn(count, seed)
         x = [framed(to_tensor(self.picture(i), channels), size) for i in index.tolist()]
         return torch.cat(x), self.labels[index]
 

@@ -68,6 +68,15 @@ class Gapped(Protocol):
 
 
 @runtime_checkable
+class Embedded(Protocol):
+    """A source that can tell nets more of its pictures than these show."""
+
+    def embedded(self, count: int, *, seed: int) -> Mapping[str, Tensor]:
+        """Conditions ``(count, ...)`` by name of the images that ``Labelled.labelled`` gives by these arguments."""
+        ...
+
+
+@runtime_checkable
 class Mixed(Protocol):
     """A source that draws from others.
 

@@ -71,7 +71,8 @@ def share_alike(array: Array, truth: Array) -> str:
 
 
 def _picture(array: Array) -> Image.Image:
-    octets = (np.nan_to_num(array) * 255).round().astype(np.uint8)
+    """Of a stack of more than three channels the first three, which are a photograph; of two the first."""
+    octets = (np.nan_to_num(array[..., : 3 if array.shape[2] > 2 else 1]) * 255).round().astype(np.uint8)
     return Image.fromarray(octets[..., 0] if octets.shape[2] == 1 else octets).convert("RGB")
 
 

@@ -1,6 +1,7 @@
 """Say which class an image belongs to."""
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Annotated, Any
@@ -14,11 +15,12 @@ from kdgen.data import LIGHT, Labelled, derive, generator, is_labelled, make_ima
 from kdgen.data.jitter import Amounts
 from kdgen.data.labelled import Counted, NamedClasses
 from kdgen.data.mixing import Mix, mixed
-from kdgen.data.source import ImageSource
+from kdgen.data.source import Embedded, ImageSource
 from kdgen.metrics import classified, predicted
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import AnyChannels, Count, CountOrZero
+from kdgen.utils.conditions import call
 from kdgen.utils.devices import device_of, evaluating
 
 CALL = 250
@@ -32,8 +34,9 @@ class Classify(Task):
     Args:
         images: labelled images to train on, ``{"name": ..., "args": {...}}``: ``image_folder``, a folder for each
             class; ``npz`` and ``idx`` with labels; ``folder``, where each picture is a class of its own; or a
-            ``mixture`` of such, whose classes stand side by side. Those to evaluate on are enough to measure nets.
-        channels: 1 grey, 3 colour.
+            ``mixture`` of such, whose classes stand side by side. Those to evaluate on are enough to measure nets. What
+            ``aligned`` ones are described by, ``embedding``, nets are told that read it: a teacher, say.
+        channels: 1 grey, 3 colour, or as many as ``aligned`` and sensors give.
         patch: height and width of images in pixels.
         evaluate: labelled images to evaluate on, with the same classes or the first few of them; if not given, those
             to train on, drawn anew.
@@ -89,6 +92,9 @@ class Classify(Task):
         self.gallery = self.source if evaluate is None or images is None else _labelled(evaluate)
         self.num_classes = self.source.num_classes if num_classes is None else num_classes
         self._check_classes(trained=images is not None)
+        if mix is not None and _told(self.source, 1, 0):
+            raise UserError(text("mix_embeddings", "classify: of two mixed images neither embedding is right: leave "
+                                 "mix or embeddings out"))  # fmt: skip
         self.mix, self._weight = mix, self._class_weights() if balance else None
 
     def _check_classes(self, *, trained: bool) -> None:
@@ -142,7 +148,7 @@ class Classify(Task):
             if self.mix is not None:
                 classes = self.num_classes or self.source.num_classes
                 x, y = mixed(x, y, num_classes=classes, how=self.mix, random=generator(drawn, "mix"))
-            yield Batch(x=x, y=y)
+            yield Batch(x=x, y=y, cond=_told(self.source, batch_size, drawn))
 
     def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The batch as it is."""
@@ -156,7 +162,7 @@ class Classify(Task):
 
     def example(self) -> Batch:
         """A flat image."""
-        return Batch(x=torch.zeros(1, self.channels, self.patch, self.patch))
+        return Batch(x=torch.zeros(1, self.channels, self.patch, self.patch), cond=_told(self.source, 1, 0))
 
     def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
         """A logit for each class, ``(K,)``; None of nets without a head."""
@@ -179,13 +185,14 @@ class Classify(Task):
         num_images = min(limit or self.num_images, self._most)
         drawn = derive(seed, "evaluate")
         x, y = self.gallery.labelled(num_images, self.patch, channels=self.channels, seed=drawn)
+        shown = Batch(x=x, cond=_told(self.gallery, num_images, drawn))
         if not self.num_classes:
-            return {"neighbours": _share(y[_nearest(_answers(net, x))] == y)}
-        logits = _answers(net, x)
+            return {"neighbours": _share(y[_nearest(_answers(net, shown))] == y)}
+        logits = _answers(net, shown)
         figures = classified(logits, y)
         if reference is not None and reference is not net:
             said = predicted(logits)
-            figures["agreement"] = _share((said == predicted(_answers(reference, x))) & (said >= 0))
+            figures["agreement"] = _share((said == predicted(_answers(reference, shown))) & (said >= 0))
         return figures
 
     @property
@@ -211,10 +218,16 @@ def _labelled(described: Any) -> Labelled:
     return labelled
 
 
-def _answers(net: Net, x: Tensor) -> Tensor:
+def _told(source: object, count: int, seed: int) -> Mapping[str, Tensor]:
+    """What nets are told of the labelled images that a source gives by these arguments, ``(count, ...)`` by name."""
+    return source.embedded(count, seed=seed) if isinstance(source, Embedded) else {}
+
+
+def _answers(net: Net, batch: Batch) -> Tensor:
     where = device_of(net)
+    parts = (part.to(where) for part in batch.split(math.ceil(len(batch.x) / CALL)))
     with evaluating(net):
-        return torch.cat([net(part.to(where)).float().cpu() for part in torch.split(x, CALL)])
+        return torch.cat([call(net, part.x, part.cond).float().cpu() for part in parts])
 
 
 def _nearest(features: Tensor) -> Tensor:

@@ -132,10 +132,11 @@ def _other_kind(party: Party, use: Spec) -> Text:
 def _check_channels(use: Spec, task: Task, party: Party) -> None:
     """Refuse a net made for other channels than the task's, though it takes these too."""
     own = party.use.args.get("channels") if party.use is not None else None
-    if type(own) is int and own != task.channels:
+    channels = task.teacher_channels if (party.key or "").startswith("teacher") else task.channels
+    if type(own) is int and own != channels:
         raise UserError(text("party_channels", "{called} has {own} channels, and the task {task} {channels}: set "
                              "{key}.args.channels to {channels}, or task.args.channels to {own}", called=party.called,
-                             own=own, task=use.name, channels=task.channels, key=party.key))  # fmt: skip
+                             own=own, task=use.name, channels=channels, key=party.key))  # fmt: skip
 
 
 class _Probe:
@@ -261,7 +262,8 @@ class _Probe:
         if len(given) != len(wanted):
             return self._change((), None, None)
         if given[0] != wanted[0] and not isinstance(self.task, Encode):
-            names = CLASSES if self.task.gives == "logits" else FEATURES if self.task.gives == "features" else CHANNELS
+            by_view = self.task.reads == self.task.gives == "images" and self.batch.x.shape[1] != wanted[0]
+            names = {"logits": CLASSES, "features": FEATURES}.get(self.task.gives, () if by_view else CHANNELS)
             return self._change(names, wanted[0], given[0])
         if self.task.gives == "features":
             return self._change(("stride",), self.batch.x.shape[-1] // wanted[-1], None)

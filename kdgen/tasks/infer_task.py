@@ -96,6 +96,12 @@ def described_task(model: Model) -> Spec:
     return Spec(name=name, args=_told(model, name))
 
 
+def _channels(model: Model) -> int:
+    """Of the images of a model's task, which may be other than what its view makes of them."""
+    told = model.task.get("channels")
+    return told if isinstance(told, int) and "view" in model.task else model.channels
+
+
 def _pipeline(model: Model, name: str) -> dict[str, Any]:
     """The folder of a model, for a task that draws and decodes as the pipeline in it does."""
     whole = registry.accepts("task", name, "model") and model.home is not None
@@ -106,7 +112,7 @@ def _told(model: Model, name: str) -> dict[str, Any]:
     """What a model says of its task that a task of this name takes."""
     told = {key: value for key, value in model.task.items() if key != "name"}
     told |= {"patch": told["size"]} if "size" in told else {}
-    told |= {"channels": model.channels} if model.channels else {}
+    told |= {"channels": _channels(model)} if model.channels else {}
     return registry.accepted("task", name, told)
 
 
@@ -206,7 +212,9 @@ def _labelled(data: Data) -> Mapping[str, Any]:
 
 
 def _denoising(models: Mapping[str, Model], data: Data | None, sigma: float | None) -> tuple[str, Any]:
-    channels = {model.channels for model in models.values() if model.channels and model.task.get("channels") != "both"}
+    channels = {
+        _channels(model) for model in models.values() if model.channels and model.task.get("channels") != "both"
+    }
     if len(channels) > 1:
         raise UserError(text("grey_and_colour", "grey and colour models cannot be compared on the same images: "
                              "compare them apart"))  # fmt: skip

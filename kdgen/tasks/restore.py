@@ -12,7 +12,7 @@ from pydantic import Field, JsonValue
 from torch import Tensor
 
 from kdgen.data import generator
-from kdgen.data.damages import make_damages
+from kdgen.data.damages import check_same_channels, make_damages
 from kdgen.data.source import ImageSource
 from kdgen.metrics import psnr, ssim
 from kdgen.registry import Spec, register
@@ -74,6 +74,7 @@ class Restore(Restoration):
         if patch % self.scale:
             raise UserError(text("patch_no_multiple", "patch is {patch}, and images become {scale} times smaller: make "
                                  "it a multiple of that", patch=patch, scale=self.scale))  # fmt: skip
+        check_same_channels("restore", self.damages, self.channels)
 
     def damage(self, images: Tensor, random: torch.Generator, level: float | None = None) -> tuple[Tensor, Any]:
         """See the base; a level is a share of each damage's range. What is missing already joins the ``mask``."""

@@ -18,7 +18,7 @@ from kdgen.metrics.segmentation import boundary_f, boundary_scores, confusion, o
 from kdgen.models.tiling import whole
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
-from kdgen.types.arguments import Channels, Count
+from kdgen.types.arguments import AnyChannels, Count
 from kdgen.utils.conditions import call, conditions_of
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import resample
@@ -45,7 +45,7 @@ class Segment(Task):
             given.
         num_classes: K; as many as the maps have, or the names. Needed where neither says it.
         names: of the classes, in the order of their labels; by default those of the maps.
-        channels: 1 grey, 3 colour.
+        channels: 1 grey, 3 colour, or as many as ``aligned`` and sensors give.
         patch: height and width of training patches in pixels.
         evaluate: what to measure on, likewise; if not given the images to train on where they are whole ones, else
             bundled photographs.
@@ -73,7 +73,7 @@ class Segment(Task):
         images: ImageSource | None = None,
         num_classes: Annotated[int, Field(ge=1, le=IGNORED)] | None = None,
         names: Sequence[str] | None = None,
-        channels: Channels = 3,
+        channels: AnyChannels = 3,
         patch: Count = 128,
         evaluate: ImageSource | None = None,
         turn: Turns = "mirror",

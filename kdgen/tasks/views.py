@@ -5,7 +5,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, takewhile
 from typing import Annotated, Any
 
 import torch
@@ -29,7 +29,7 @@ Ways = Annotated[
     Field(description='a list of damages, each a name or {"name": ..., "args": {...}}; none shows images as they are'),
 ]
 OF_INNER = ("reads", "gives", "scales", "taught_alone", "tiled", "half", "pipeline_tag", "baseline_name",
-            "usual_methods", "channels", "equivariant", "primary_metric", "taught_primary_metric", "quick_eval_images",
+            "usual_methods", "equivariant", "primary_metric", "taught_primary_metric", "quick_eval_images",
             "calls", "teacher_calls", "needs")  # fmt: skip
 """What of the contract is the wrapped task's."""
 
@@ -55,6 +55,10 @@ class View(Damage):
         seen = [self(image, generator(seed, "seen", _content(image))) for image in torch.split(images.cpu(), 1)]
         told = {key: torch.cat([cond[key] for _, cond in seen]).to(images.device) for key in seen[0][1]}
         return torch.cat([image for image, _ in seen]).to(images.device), told
+
+    def num_channels(self, given: int) -> int:
+        """See the base."""
+        return given if self.damage is None else self.damage.num_channels(given)
 
 
 class Seen(nn.Module):
@@ -88,11 +92,13 @@ class Views(Task):
     Args:
         task: the task within, whose nets read images; ``denoise`` if not given.
         student: how the student sees the images: damages one after another, such as ``grey``, ``shrink``, ``dark``,
-            ``noise``, ``blur``, ``mask``. Grey images have as many channels as before.
+            ``noise``, ``blur``, ``mask``. Grey images have as many channels as before; ``exposures`` has several of
+            each picture, and ``channels`` leaves out some of a stack of photograph and map, see ``aligned``.
         teacher: how the teacher does. What these damages tell (``mask``, ``sigma``, ``stops``) it is told alone.
 
     Attributes:
         inner: the task within.
+        channels, teacher_channels: of what student and teacher see.
 
     Raises:
         UserError: for a malformed or unknown task or damage, and for a task whose nets read no images.
@@ -107,6 +113,7 @@ class Views(Task):
     def __init__(self, task: TaskSource | None = None, student: Ways = (), teacher: Ways = ()) -> None:
         own, other = make_damages(student), make_damages(teacher)
         self.specs = {"student": own.specs, "teacher": other.specs}
+        self._chosen = [*takewhile(lambda damage: damage.selects, own.damages)]
         view = View(own if own.specs else None)
         self._wrap(task, view, view if own.specs == other.specs else View(other if other.specs else None, own))
 
@@ -118,11 +125,17 @@ class Views(Task):
             raise UserError(text("views_of_images", "views are of images, and nets of the task {task} read none: wrap "
                                  "one whose nets do", task=str(self.inner.describe()["name"])))  # fmt: skip
         vars(self).update({name: getattr(self.inner, name) for name in OF_INNER})
+        self.channels = student.num_channels(self.inner.channels)
         if isinstance(self.inner, Sourced):
             self.source = self.inner.source
         if isinstance(self.inner, Showing):
             self.evaluation_images = self._evaluation_images
         self._asked: Seen | None = None
+
+    @property
+    def teacher_channels(self) -> int:
+        """See the class."""
+        return self.teacher.num_channels(self.inner.channels)
 
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Those of the task within, in both views; the truth is that of the images as they are."""
@@ -160,9 +173,10 @@ class Views(Task):
         return json.dumps({role: _plain(specs) for role, specs in self.specs.items()}, sort_keys=True)
 
     def describe(self) -> Mapping[str, JsonValue]:
-        """What the task within says, and how the student sees its images."""
-        view = _plain(self.specs["student"])
-        return {**self.inner.describe(), **({"view": view} if view else {})}
+        """What the task within says, and how the student sees its images; what it reads of a stack are its images."""
+        view = _plain(self.specs["student"][len(self._chosen) :])
+        chosen: dict[str, JsonValue] = {"channels": self._chosen[-1].num_channels(0)} if self._chosen else {}
+        return {**self.inner.describe(), **chosen, **({"view": view} if view else {})}
 
     def guided(self, teacher: Net) -> Net:
         """See the task within."""
@@ -178,9 +192,10 @@ class Views(Task):
 
     def answer_shape(self, batch: Batch) -> tuple[int, ...] | None:
         """That of the task within to images as they are, of which ``x`` is the student's view."""
-        *most, height, width = batch.x.shape
-        scale = self.student.scale
-        shown = batch.x if scale == 1 else batch.x.new_empty((*most, scale * height, scale * width), device="meta")
+        *most, channels, height, width = batch.x.shape
+        scale, own = self.student.scale, self.inner.channels
+        shape = *most, channels if self.channels == own else own, scale * height, scale * width
+        shown = batch.x if shape == batch.x.shape else batch.x.new_empty(shape, device="meta")
         return self.inner.answer_shape(replace(batch, x=shown))
 
     def pictured(self, answer: Tensor) -> Tensor:

@@ -131,7 +131,7 @@ class _Run:
         self.original: Model | None = None
         self.others = dict[str, Model]()
         if teacher is not None:
-            self.original = Model(teacher, name=str(recipe.teacher), channels=task.channels)
+            self.original = Model(teacher, name=str(recipe.teacher), channels=task.teacher_channels)
         elif recipe.teacher is not None:
             self.original = None if recipe.shard_teacher else opened_by(task, recipe.teacher)
             self.original = self.original or load(recipe.teacher)
@@ -143,9 +143,13 @@ class _Run:
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
         self.students: list[tuple[Net, Spec]] = []
+        if len(self.chain) > 1 and task.teacher_channels != task.channels:
+            raise UserError(text("assistants_see", "an assistant sees {own} channels as the student does, and would be "
+                                 "asked about the {others} that the teacher sees: leave assistants out",
+                                 own=task.channels, others=task.teacher_channels))  # fmt: skip
         check_fit(recipe.task, task, first, self._parties())
         if teacher is not None and task.takes_sigma:
-            check_module(_teacher(str(recipe.teacher)), teacher, next(Photographs().images(task.channels))[1])
+            check_module(_teacher(str(recipe.teacher)), teacher, next(Photographs().images(task.teacher_channels))[1])
         links = [self._link(0), *(self._link(number, untrained=True) for number in range(1, len(self.chain)))]
         losses = [loss for link in links if link.learner is not None for loss in link.learner.losses]
         self.loss_lives = {name: lives for loss in losses for name, lives in loss.lives.items()}

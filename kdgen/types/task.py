@@ -91,6 +91,11 @@ class Task(Protocol):
     needs: frozenset[str]
     parts: Mapping[str, Task] = MappingProxyType({})
 
+    @property
+    def teacher_channels(self) -> int:
+        """The ``channels`` of what a teacher is shown."""
+        return self.channels
+
     def batches(self, *, batch_size: int, seed: int, start: int = 0) -> Iterator[Batch]:
         """Endless batches on the CPU. Batch number ``start + i`` depends on ``seed`` and its number alone."""
 

@@ -32,16 +32,19 @@ def test_a_damage_is_a_function_of_images_and_seed(name, images):
     assert torch.equal(x, again)
     assert all(torch.equal(cond[key], same[key]) for key in cond)
     assert torch.equal(images, before)
-    assert x.shape == (3, 3, 96 // damage.scale, 128 // damage.scale)
+    assert x.shape == (3, damage.num_channels(3), 96 // damage.scale, 128 // damage.scale)
     assert x.dtype == torch.float32
     assert all(len(each) == 3 for each in cond.values())
-    if name != "grey" and name != "shrink":
+    if name not in ("grey", "shrink", "channels"):
         assert not torch.equal(x, damage(images, generator(1))[0])
         assert not torch.equal(x[0], x[1])
-    assert damage(images[:, :1], generator(0))[0].shape[1] == 1
+    if name != "channels":
+        assert damage(images[:, :1], generator(0))[0].shape[1] == damage.num_channels(1)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("grey", "shrink", "noise")])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("grey", "shrink", "noise", "channels", "exposures")]
+)
 def test_a_larger_share_damages_more(name, images):
     damage = make_damages([name])
     clean = resized(images, 1 / damage.scale)

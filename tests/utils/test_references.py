@@ -204,5 +204,5 @@ def test_what_stands_in_a_list_beside_a_file_is_no_file(tmp_path: Path) -> None:
 
 def test_every_bundled_source_says_what_names_files() -> None:
     marks = {name: set(_hints("images", name)) for name in names("images")}
-    named = {"path", "damaged", "clean", "images", "labels", "model"}
+    named = {"path", "damaged", "clean", "images", "labels", "model", "embeddings"}
     assert {name: set(arguments("images", name)) & named for name in marks} == marks

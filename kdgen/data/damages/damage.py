@@ -1,6 +1,7 @@
 """What a damage is, and several in a row."""
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Annotated, Any
 
 import torch
@@ -27,11 +28,13 @@ class Damage:
         scale: how many times less high and wide images become.
         damages: those that it consists of.
         graded: whether there is more and less of it.
+        selects: whether all that it does is to leave some channels out.
     """
 
     scale: int = 1
     damages: Sequence["Damage"] = ()
     graded: bool = True
+    selects: bool = False
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """Damage images.
@@ -42,6 +45,10 @@ class Damage:
             share: where within its ranges the damage lies, in [0, 1]; drawn for each image if None.
         """
         raise NotImplementedError
+
+    def num_channels(self, given: int) -> int:
+        """How many channels images of so many have then."""
+        return given
 
     def nothing(self, images: Tensor) -> Mapping[str, Tensor]:
         """The conditions ``(B, ...)`` by which nets are told that images were left as they are."""
@@ -77,6 +84,10 @@ class InTurn(Damage):
             cond |= told
         return images, cond
 
+    def num_channels(self, given: int) -> int:
+        """See the base."""
+        return reduce(lambda count, damage: damage.num_channels(count), self.damages, given)
+
 
 def amounts(given: Amount, count: int, random: torch.Generator, share: float | None) -> Tensor:
     """How strong a damage is for each image, ``(count,)``: at a share of its range, or drawn from it."""
@@ -91,6 +102,14 @@ def check_amount(owner: str, name: str, given: Amount, low: float, high: float) 
         raise UserError(text("no_amount", "damage {owner}: {name} is a number from {low:g} to {high:g}, or [low, high] "
                              "of such, not {given!r}", owner=owner, name=name, low=low, high=high,
                              given=list(given) if isinstance(given, Sequence) else given))  # fmt: skip
+
+
+def check_same_channels(owner: str, damage: Damage, channels: int) -> None:
+    """Refuse a damage after which images have another number of channels. Raises UserError."""
+    if (count := damage.num_channels(channels)) != channels:
+        raise UserError(text("views_alone", "{owner}: these damages make {count} channels of {channels}, which is "
+                             "for views alone: leave exposures and channels out", owner=owner, count=count,
+                             channels=channels))  # fmt: skip
 
 
 def make_damages(descriptions: Sequence[Any]) -> InTurn:

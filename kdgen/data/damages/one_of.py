@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kdgen.data.damages.damage import Damage, Damaged, make_damages
+from kdgen.data.damages.damage import Damage, Damaged, check_same_channels, make_damages
 from kdgen.registry import register
 from kdgen.types import UserError, text
 
@@ -35,6 +35,8 @@ class OneOf(Damage):
             raise UserError(text("scales_differ", "of several damages each image gets one, and they make images "
                                  "smaller by different scales ({scales:, }): give all the same",
                                  scales=[str(each.scale) for each in self.damages]))  # fmt: skip
+        for each in self.damages:
+            check_same_channels("one_of", each, 3)
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""

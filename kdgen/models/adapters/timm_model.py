@@ -20,7 +20,7 @@ from kdgen.models.adapters.weight_files import check_content
 from kdgen.models.task_arguments import task_having
 from kdgen.registry import Spec, register
 from kdgen.types import UserError, text
-from kdgen.types.arguments import Channels, CountOrZero
+from kdgen.types.arguments import AnyChannels, CountOrZero
 from kdgen.utils.validation import check_finite, check_numbers
 
 WEIGHTS = "model.safetensors"
@@ -75,7 +75,7 @@ class Timm(nn.Module):
 def timm(
     architecture: str = "resnet18",
     num_classes: CountOrZero = 1000,
-    channels: Channels = 3,
+    channels: AnyChannels = 3,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     model_args: Mapping[str, Any] | None = None,

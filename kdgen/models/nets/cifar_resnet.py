@@ -13,7 +13,7 @@ from kdgen.models.nets.inherit import evenly
 from kdgen.models.scaling import Args, Family, Shapes, scale_widths, scaled
 from kdgen.registry import register
 from kdgen.types import UserError, text
-from kdgen.types.arguments import Channels, Count
+from kdgen.types.arguments import AnyChannels, Count
 
 Means = Annotated[Sequence[float], Field(min_length=1, max_length=3)]
 Deviations = Annotated[Sequence[Annotated[float, Field(gt=0)]], Field(min_length=1, max_length=3)]
@@ -204,7 +204,7 @@ def _fit(shapes: Shapes) -> Args:
 @scaled(Family(scale=scale_widths("width", "depth"), fit=_fit,
                does={"gives": "logits", "pipeline_tag": "image-classification"}))  # fmt: skip
 def cifar_resnet(
-    channels: Channels = 3,
+    channels: AnyChannels = 3,
     num_classes: Count = 10,
     width: Count = 16,
     depth: Count = 3,

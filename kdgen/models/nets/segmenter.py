@@ -11,7 +11,7 @@ from kdgen.models.nets.inputs import pad_to_multiple
 from kdgen.models.nets.wnet import fit_places
 from kdgen.models.scaling import Family, scale_widths, scaled
 from kdgen.registry import register
-from kdgen.types.arguments import Channels, Count, Counts
+from kdgen.types.arguments import AnyChannels, Count, Counts
 
 EACH_PLACE = {"reads": "images", "gives": "logits", "dense": True}
 """Tasks that say something of each place of an image."""
@@ -80,7 +80,7 @@ def _conv(wide: int, deep: int, stride: int) -> nn.Sequential:
 @register("net")
 @scaled(Family(scale=scale_widths("widths", "blocks"), fit=fit_places, does=EACH_PLACE))
 def segmenter(
-    channels: Channels = 3,
+    channels: AnyChannels = 3,
     classes: Count = 2,
     widths: Counts = (16, 32, 48),
     blocks: Count = 2,

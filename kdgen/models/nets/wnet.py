@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdgen.models.nets.inputs import pad_to_multiple
 from kdgen.models.scaling import Args, Family, Shapes, scale_widths, scaled
 from kdgen.registry import register
-from kdgen.types.arguments import Channels, Count, Counts
+from kdgen.types.arguments import AnyChannels, Count, Counts
 
 
 class Block(nn.Module):
@@ -114,7 +114,7 @@ def fit_places(shapes: Shapes) -> Args:
 
 @register("net")
 @scaled(Family(scale=scale_widths("widths"), fit=fit_places))
-def wnet(channels: Channels = 3, classes: Count = 2, widths: Counts = (8, 16, 32)) -> WNet:
+def wnet(channels: AnyChannels = 3, classes: Count = 2, widths: Counts = (8, 16, 32)) -> WNet:
     """Two small U-Nets, the second correcting the first (Galdran et al. 2020), layers named as those of its authors.
 
     Args:
