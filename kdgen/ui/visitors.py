@@ -260,6 +260,8 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
         return {name: _checked(inner, naming, largest, name, depth + 1) for name, inner in value.items()}
     if key == "prompts":
         return _prompts(value)
+    if key == "names" and isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return _prompts(value)
     if isinstance(value, list):
         if len(value) > 64:
             raise UserError(text("too_many_entries", "{key} has {count} entries: 64 are enough", key=key,
