@@ -61,6 +61,7 @@ class Classify(Task):
 
     gives = "logits"
     pipeline_tag = "image-classification"
+    group, usual_preset = "classifier", "classify"
     equivariant = False
     primary_metric = taught_primary_metric = "accuracy"
     quick_eval_images = 1000

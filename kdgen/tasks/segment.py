@@ -65,7 +65,7 @@ class Segment(Task):
     default_images = "scenes"
     equivariant = False
     quick_eval_images = 4
-    usual_preset = "segment-street"
+    usual_preset, group = "segment-street", "segmenter"
     usual_methods = ("logits", "channel", "pairwise", "feature", "attention", "relation")
     needs: frozenset[str] = frozenset()
 

@@ -275,7 +275,7 @@ def seen_by_each(task: Task, models: Sequence[Model]) -> Task:
     views = [model.task.get("view") or () for model in models]
     if not any(views):
         return task
-    seen: Views = registry.build("task", Spec(name="views", args={"student": views[0]}), task=task)
+    seen: Views = registry.build("task", Spec(name="views", args={"student": list(views[0])}), task=task)
     for model in models[1:]:
         seen.show(model.net, model.name, model.task)
     return seen

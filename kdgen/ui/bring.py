@@ -124,7 +124,8 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
         except UserError as error:
             yield [markup.refusal(error, words), gr.skip(), gr.skip()]
             return
-        like = {"kind": choices.kind_of(about.task), "preset": task_class({"name": about.task}).usual_preset}
+        kind, usual = choices.kind_of(about.task), task_class({"name": about.task}).usual_preset
+        like = {"kind": kind, "preset": usual if usual in choices.presets_of(kind) else None}
         taken = json.dumps({"reference": reference, **like})
         yield [_taken(about, words), taken, None if source == "file" else gr.skip()]
 
