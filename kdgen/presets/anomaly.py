@@ -4,6 +4,8 @@ Paths are relative to where the command runs. `efficientnet-lite0-57934424.pth` 
 ImageNet (Apache-2.0).
 """
 
+from typing import Any
+
 from kdgen.recipe import CacheSpec, Checkpoint, Guidance, Recipe, Stage
 from kdgen.registry import Spec, register
 
@@ -57,4 +59,26 @@ def solar_cells() -> Recipe:
     )
 
 
-__all__ = ["lite_features", "solar_cells"]
+@register("preset")
+def find_faults() -> Recipe:
+    """Faults of whatever a folder `good` shows, from good pictures of it alone and by bundled features: a minute.
+
+    `kdgen faults RUN PICTURES OUT` marks them. The features are those of small pictures of clothes and emoji: they see
+    what is missing, added or stained, and little of faint cracks (solar cells: AUROC 0.57 to 0.66 from two dozen good
+    ones). For these take a classifier of photographs, as ``solar-cells`` does.
+    """
+    good: dict[str, Any] = {"name": "folder", "args": {"path": "good", "whole": True}}
+    return Recipe(
+        name="find-faults",
+        task=Spec(name="anomaly", args={"images": good, "layer": "stages.1", "augment": {"shift": 0.02}}),
+        teacher="features32",
+        student=Spec(name="patch_features", args={"features": 48, "depth": 1, "stride": 4}),
+        stages=(Stage(methods=(Guidance(name="hard_feature", args={"p_hard": 0.9}),)),),
+        seconds=60,
+        batch_size=16,
+        cache=CacheSpec(inputs=500),
+        controls=False,
+    )
+
+
+__all__ = ["find_faults", "lite_features", "solar_cells"]

@@ -35,7 +35,7 @@ def resnet20() -> Checkpoint:
         range=(-1, 1),
         prefix="module.",
         rename=rename,
-        task={"name": "classify", "num_classes": len(CLASSES), "size": 32, "channels": 3},
+        task={"name": "classify", "num_classes": len(CLASSES), "names": [*CLASSES], "size": 32, "channels": 3},
     )
 
 
@@ -51,7 +51,8 @@ def classify() -> Recipe:
     Its soft answers, with the classes beside at a tenth. Where there is more time, `task.args.mix=both` mixes images.
     """
     changes: dict[str, Any] = {"shift": 0.125, "flip": 0.5}
-    told: dict[str, Any] = {"images": images("train"), "evaluate": images("test"), "augment": changes}
+    told: dict[str, Any] = {"images": images("train"), "evaluate": images("test"), "augment": changes,
+                            "names": [*CLASSES]}  # fmt: skip
     soft = Guidance(name="logits", args={"temperature": 4.0})
     ratio = Spec(name="fixed", args={"alpha": 0.9})
     return Recipe(

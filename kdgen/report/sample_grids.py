@@ -14,9 +14,10 @@ from kdgen.models import tiling
 from kdgen.report import tiles as parts
 from kdgen.report.captions import captioned, information
 from kdgen.report.tiles import LINE, TILE, title, write
-from kdgen.types import Batch
+from kdgen.types import Batch, Task
 from kdgen.utils.convert import sheet, to_pictures
 from kdgen.utils.devices import evaluating
+from kdgen.utils.palette import class_names
 
 DRAWN = 24
 """How many images of a net are shown."""
@@ -55,6 +56,15 @@ class Asking(Protocol):
 
     def pictured_by(self, net: nn.Module) -> View:
         """What makes of batches what a net, as it is now, says of them, as images ``(B, C, H, W)`` in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class Viewed(Protocol):
+    """A task whose nets may see images each in a way of its own."""
+
+    def shown_to(self, net: nn.Module, batch: Batch) -> Batch:
+        """An evaluation image as a net is shown it."""
         ...
 
 
@@ -140,6 +150,8 @@ def samples(
     smaller than the truth, or without truth than the largest, is resampled to its size (bicubic). Of clips the frame in
     the middle is shown.
 
+    Classes of places are in colours, whose key is at the end.
+
     Args:
         path: PNG file to write.
         task: gives the evaluation images.
@@ -152,6 +164,10 @@ def samples(
     views = {caption: _view(task, net) for caption, net in nets.items()}
     bands = [_band(name, batch, nets, views, task, reference) for name, batch in shown]
     assert bands, "a task has at least one evaluation image"
+    if isinstance(task, Task) and task.gives == "logits":
+        facts = task.describe()
+        names = class_names(facts, int(str(facts["num_classes"])))
+        bands.append(parts.key(names, max(band.width for band in bands)))
     sheet = Image.new("RGB", (max(b.width for b in bands), sum(b.height for b in bands)), "white")
     top = 0
     for band in bands:
@@ -172,7 +188,8 @@ def _band(
     columns = {"input": batch.x}
     for caption, net in nets.items():
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
-        at = (batch.for_teacher() if net is reference else batch).to(where)
+        shown = task.shown_to(net, batch) if isinstance(task, Viewed) else batch
+        at = (batch.for_teacher() if net is reference else shown).to(where)
         with evaluating(net):
             columns[caption] = views[caption](at)
     columns = {caption: parts.middle_frame(x) for caption, x in columns.items()}

@@ -1,6 +1,7 @@
 """Pieces of a sheet of pictures: crops, enlarged pixels, colours of errors, words."""
 
 import math
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -8,6 +9,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from kdgen.utils.palette import palette
 
 ZOOM = 3
 """How many pixels of the picture one pixel of a zoomed crop takes."""
@@ -18,6 +21,9 @@ CROP = 96
 TILE = ZOOM * CROP
 LINE = 24
 """Height of a line of words in pixels."""
+
+MARGIN = 8
+"""Around what is listed, in pixels."""
 
 Array = NDArray[np.float32]
 
@@ -112,6 +118,23 @@ def legend(largest: float) -> Image.Image:
         y = LINE + round((1 - share) * (TILE - 20))
         write(draw, (32, y), f"{share * largest:.0f}" + (" and more" if share == 1 else ""))
     return tile
+
+
+def key(names: Sequence[str], width: int) -> Image.Image:
+    """The colours that classes have, with their names, in as many lines of a width in pixels as that takes."""
+    font, entries, x, y = ImageFont.load_default(size=16), [], MARGIN, 0
+    for name, colour in zip(names, palette(len(names)).mul(255).round().int().tolist(), strict=True):
+        room = LINE + math.ceil(font.getlength(name)) + 2 * MARGIN
+        if x > MARGIN and x + room > width:
+            x, y = MARGIN, y + LINE
+        entries.append((name, tuple(colour), x, y))
+        x += room
+    strip = Image.new("RGB", (width, y + LINE), "white")
+    draw = ImageDraw.Draw(strip)
+    for name, fill, left, top in entries:
+        draw.rectangle((left, top + 4, left + 15, top + 19), fill=fill)
+        write(draw, (left + LINE, top), name, room=width - left - LINE)
+    return strip
 
 
 def write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, *, room: int = 10**6, bold: bool = False) -> None:

@@ -57,7 +57,8 @@ class Anomaly(Task):
     gives = "features"
     pipeline_tag = "image-feature-extraction"
     alike = frozenset({"classify"})
-    usual_methods = ("output", "hard_feature")
+    group, usual_preset = "faults", "find-faults"
+    usual_methods = ("hard_feature", "output")
     equivariant = False
     quick_eval_images = 64
     needs: frozenset[str] = frozenset()

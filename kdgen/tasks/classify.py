@@ -44,6 +44,8 @@ class Classify(Task):
             0, "flip": 0}``; true stands for a scale of 0.1 and a shift of 0.08, false for none.
         smoothing: the share of each label that is spread over all classes, Szegedy et al. 2016, section 7.
         num_images: how many images a net is evaluated on at most; each counts once.
+        names: of the classes, in the order of their labels, which a model says of itself; by default those of the
+            images to train on.
         num_classes: of the nets; as many as the images to train on have, or else those to evaluate on. 0 is for nets
             without a head, which give features: their figure is ``neighbours``, see ``evaluate``.
         mix: ``mixup``, ``cutmix`` or ``both``: images to train on are mixed in pairs, and the truth with them, see
@@ -62,6 +64,7 @@ class Classify(Task):
 
     gives = "logits"
     pipeline_tag = "image-classification"
+    group, usual_preset = "classifier", "classify"
     equivariant = False
     primary_metric = taught_primary_metric = "accuracy"
     quick_eval_images = 1000
@@ -79,6 +82,7 @@ class Classify(Task):
         num_classes: CountOrZero | None = None,
         mix: Mix | None = None,
         balance: bool = False,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.channels, self.patch, self.smoothing, self.num_images = channels, patch, smoothing, num_images
         self.jitter = (LIGHT if augment else None) if isinstance(augment, bool) else make_jitter(augment)
@@ -95,6 +99,11 @@ class Classify(Task):
         if mix is not None and _told(self.source, 1, 0):
             raise UserError(text("mix_embeddings", "classify: of two mixed images neither embedding is right: leave "
                                  "mix or embeddings out"))  # fmt: skip
+        if names is not None and len(names) != self.num_classes:
+            raise UserError(text("names_length", "classify: names has {given} entries and there are {count} classes: "
+                                 "give one for each", given=len(names), count=self.num_classes))  # fmt: skip
+        known = self.source.classes if isinstance(self.source, NamedClasses) else ()
+        self.names = tuple(known if names is None else names)
         self.mix, self._weight = mix, self._class_weights() if balance else None
 
     def _check_classes(self, *, trained: bool) -> None:
@@ -121,8 +130,10 @@ class Classify(Task):
         return torch.where(shares > 0, 1 / (shares * (shares > 0).sum()), 0.0).float()
 
     def describe(self) -> dict[str, Any]:
-        """Name, number of classes, size and channels of the images."""
-        return {"name": "classify", "num_classes": self.num_classes, "size": self.patch, "channels": self.channels}
+        """Name, number of classes, their names where all have one, size and channels of the images."""
+        named = {"names": [*self.names]} if len(self.names) == self.num_classes and all(self.names) else {}
+        return {"name": "classify", "num_classes": self.num_classes, **named, "size": self.patch,
+                "channels": self.channels}  # fmt: skip
 
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from kdgen.models.model import Model
 from kdgen.models.task_arguments import innermost, task_name
 from kdgen.registry import Spec
 from kdgen.tasks.compatibility import Party, are_alike, check_fit
+from kdgen.tasks.views import seen_by_each
 from kdgen.types import Task, UserError, text
 
 Data = str | os.PathLike[str] | Mapping[str, Any]
@@ -82,8 +83,8 @@ def measuring_task(
     else:
         told = dict(use.args) if use else {**_told(first, name), **_pipeline(teacher or first, name)}
         words, built = _task(name, told, data, sigma, num_images)
-    if (view := first.task.get("view")) and (task is None or isinstance(task, str)):
-        built = registry.build("task", Spec(name="views", args={"student": view}), task=built)
+    if task is None or isinstance(task, str):
+        built = seen_by_each(built, list(models.values()))
     if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
         parties[-1] = replace(parties[-1], asked=asked)
     check_fit(Spec(name=name), built, [built.example()], parties)

@@ -22,6 +22,7 @@ from kdgen.types.arguments import AnyChannels, Count
 from kdgen.utils.conditions import call, conditions_of
 from kdgen.utils.devices import device_of, evaluating
 from kdgen.utils.distance import resample
+from kdgen.utils.palette import palette
 
 Turns = Literal["none", "mirror", "all"]
 TURNS: dict[Turns, int] = {"none": 1, "mirror": 2, "all": NUM_DIHEDRAL}
@@ -64,7 +65,7 @@ class Segment(Task):
     default_images = "scenes"
     equivariant = False
     quick_eval_images = 4
-    usual_preset = "segment-street"
+    usual_preset, group = "segment-street", "segmenter"
     usual_methods = ("logits", "channel", "pairwise", "feature", "attention", "relation")
     needs: frozenset[str] = frozenset()
 
@@ -102,9 +103,10 @@ class Segment(Task):
                                  count=self.num_classes))  # fmt: skip
 
     def describe(self) -> dict[str, JsonValue]:
-        """Name, number of classes, their names where they have some, channels."""
-        named: dict[str, JsonValue] = {"names": [*self.names]} if self.names else {}
-        return {"name": "segment", "num_classes": self.num_classes, **named, "channels": self.channels}
+        """Name, number of classes, their names where they have some, channels, and how large images are at most."""
+        told: dict[str, JsonValue] = {"names": [*self.names]} if self.names else {}
+        told |= {} if self.longest_side is None else {"longest_side": self.longest_side}
+        return {"name": "segment", "num_classes": self.num_classes, **told, "channels": self.channels}
 
     @classmethod
     def limits(cls, facts: Mapping[str, Any]) -> str:
@@ -264,19 +266,6 @@ def labels_of(net: Net, batch: Batch) -> Tensor:
     return torch.where(logits.isfinite().all(1), logits.argmax(1), -1).cpu()
 
 
-def palette(num_classes: int) -> Tensor:
-    """A colour for each class, ``(K, 3)`` in [0, 1], none of them black: that of PASCAL VOC less its first, ever on.
-
-    The bits of the class are dealt out to red, green and blue, the lowest to the highest bit of each.
-    """
-    numbers = torch.arange(1, num_classes + 1)
-    colours = torch.zeros(num_classes, 3, dtype=torch.int64)
-    for bit in range(8):
-        for channel in range(3):
-            colours[:, channel] |= (numbers >> (3 * bit + channel) & 1) << (7 - bit)
-    return colours / 255
-
-
 def _settled(num_classes: int | None, names: Sequence[str], maps: Sequence[LabelMaps]) -> int:
     """How many classes there are. Raises UserError where nothing says it, and where what does says otherwise."""
     told = [*([num_classes] if num_classes is not None else []), *([len(names)] if names else []),
@@ -293,4 +282,4 @@ def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-__all__ = ["Segment", "labels_of", "palette"]
+__all__ = ["Segment", "labels_of"]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdgen import registry
 from kdgen.data import derive, generator
 from kdgen.data.damages import Damage, Damaged, make_damages
+from kdgen.models.model import Model
 from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec, register
 from kdgen.tasks.abilities import Showing, Sourced
@@ -131,6 +132,27 @@ class Views(Task):
         if isinstance(self.inner, Showing):
             self.evaluation_images = self._evaluation_images
         self._asked: Seen | None = None
+        self._own: dict[Net, tuple[str, Sequence[Spec], View]] = {}
+
+    def show(self, net: Net, name: str, facts: Mapping[str, Any]) -> None:
+        """Show a net images as a model says that it sees them, where that is not as students do.
+
+        Args:
+            net: the model's.
+            name: what sentences call it.
+            facts: what the model says of its task.
+        """
+        damages = make_damages(facts.get("view") or ())
+        if _plain(damages.specs) != _plain(self.specs["student"]):
+            self._own[net] = name, damages.specs, View(damages if damages.specs else None)
+
+    def shown_to(self, net: Net, batch: Batch, *, seed: int = 0) -> Batch:
+        """A batch of ``evaluation_images`` as a net is shown it; any but those of ``show`` as a student is."""
+        if net not in self._own:
+            return batch
+        shown, (_, _, view) = batch.for_teacher(), self._own[net]
+        x, told = view.each(shown.x, seed)
+        return replace(batch, x=x, cond={**batch.cond, **told})
 
     @property
     def teacher_channels(self) -> int:
@@ -211,9 +233,10 @@ class Views(Task):
                                 teacher_cond={**batch.cond, **teacher_told})  # fmt: skip
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
-        """What the task within measures of a net in the student's view; of the teacher, ``reference``, in its own."""
+        """What the task within measures of a net in its view; of the teacher, ``reference``, in the teacher's."""
         teacher = None if reference is None else self._as_teacher(reference, seed)
-        judged = teacher if teacher is not None and net is reference else Seen(net, self.student, seed)
+        _, _, view = self._own.get(net, ("", (), self.student))
+        judged = teacher if teacher is not None and net is reference else Seen(net, view, seed)
         return self.inner.evaluate(judged, reference=teacher, seed=seed, limit=limit)
 
     def _as_teacher(self, net: Net, seed: int) -> Seen:
@@ -225,12 +248,18 @@ class Views(Task):
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """What the task within says, and who sees its images how."""
         measured = self.inner.describe_evaluation(reference=reference, seed=seed)
-        student, teacher = (_in_words(self.specs[role]) for role in ("student", "teacher"))
+        student, teacher = (in_words(self.specs[role]) for role in ("student", "teacher"))
+        told = {"measured": measured, "student": student}
         if reference is None:
-            return text("measured_view", "{measured} Its images are seen {student}.", measured=measured,
-                        student=student)  # fmt: skip
-        return text("measured_views", "{measured} Its images are seen {student} by students and controls, and "
-                    "{teacher} by the teacher.", measured=measured, student=student, teacher=teacher)  # fmt: skip
+            return self._with_own(text("measured_view", "{measured} Its images are seen {student}.", **told))
+        return self._with_own(text("measured_views", "{measured} Its images are seen {student} by students and "
+                                   "controls, and {teacher} by the teacher.", teacher=teacher, **told))  # fmt: skip
+
+    def _with_own(self, told: Text) -> Text:
+        """A sentence, and who sees images otherwise than it says."""
+        each = [text("own_view", "{name} sees them {view}", name=name, view=in_words(specs))
+                for name, specs, _ in self._own.values()]  # fmt: skip
+        return text("measured_own_views", "{measured} {each:; }.", measured=told, each=each) if each else told
 
     @classmethod
     def evaluation_source(cls, args: Mapping[str, Any]) -> Any:
@@ -256,7 +285,25 @@ def _plain(specs: Sequence[Spec]) -> list[JsonValue]:
     return [spec.model_dump(mode="json") for spec in specs]
 
 
-def _in_words(specs: Sequence[Spec]) -> Text:
+def seen_by_each(task: Task, models: Sequence[Model]) -> Task:
+    """A task whose images each model sees as it says that it was made to; the task itself where none says anything."""
+    views = [model.task.get("view") or () for model in models]
+    if not any(views):
+        return task
+    seen: Views = registry.build("task", Spec(name="views", args={"student": list(views[0])}), task=task)
+    for model in models[1:]:
+        seen.show(model.net, model.name, model.task)
+    return seen
+
+
+def view_of(facts: Mapping[str, Any]) -> tuple[View, Text | None]:
+    """How a model sees images, by what it says of its task; and that in words, None for as they are."""
+    damages = make_damages(facts.get("view") or ())
+    return (View(damages), in_words(damages.specs)) if damages.specs else (View(None), None)
+
+
+def in_words(specs: Sequence[Spec]) -> Text:
+    """What images are seen through."""
     if not specs:
         return text("as_they_are", "as they are")
     return text(
@@ -264,4 +311,4 @@ def _in_words(specs: Sequence[Spec]) -> Text:
     )
 
 
-__all__ = ["Seen", "View", "Views"]
+__all__ = ["Seen", "View", "Views", "in_words", "seen_by_each", "view_of"]

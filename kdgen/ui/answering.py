@@ -20,9 +20,12 @@ from kdgen.recipe import parse
 from kdgen.registry import Spec
 from kdgen.report.inferred import recipe_for
 from kdgen.report.report import Report
+from kdgen.report.said import about_of
+from kdgen.tasks.fault_finding import open_detector
 from kdgen.types import UserError, text
-from kdgen.ui import choices, comparing, drawn, picture_files, teacher_files
+from kdgen.ui import choices, comparing, drawn, heard, picture_files, teacher_files
 from kdgen.ui.comparing import Options
+from kdgen.ui.heard import Heard
 from kdgen.ui.limits import Limits
 from kdgen.ui.side_by_side import Shown
 from kdgen.ui.uploads import framed, open_full
@@ -41,10 +44,13 @@ _kept: OrderedDict[Named, Model] = OrderedDict()
 
 def show(
     models: Sequence[Named], photo: Image.Image, options: Options, mask: Image.Image | None = None
-) -> tuple[list[str], Shown]:
-    """The names of models, and their pictures of the kind that suits them."""
+) -> tuple[list[str], Shown | Heard]:
+    """The names of models, and their pictures of the kind that suits them, or what they say of one."""
     found = _loaded(models)
-    changes = changes_images(comparing.shared_task(found))
+    facts = comparing.shared_task(found)
+    if about_of(facts):
+        return list(found), heard.heard(found, photo, options.seed)
+    changes = changes_images(facts)
     if len(found) < 2 and not changes:
         raise UserError(text("two_models", "name at least two models"))
     if changes:
@@ -66,7 +72,10 @@ def full_size(
 
 
 def measure(models: tuple[Named, ...], options: Options) -> Report:
-    """Cost and quality of models: of those that draw in latents by what they drew, of others on images of the task."""
+    """Cost and quality of models: of those that draw in latents by what they drew, of others on images of the task.
+
+    Of those that say something of pictures it is the cost alone.
+    """
     found = _loaded(models)
     if drawn.of_latents(found):
         return drawn.measured(found, _drawings(models, options), options)
@@ -75,7 +84,10 @@ def measure(models: tuple[Named, ...], options: Options) -> Report:
 
 @lru_cache(maxsize=64)
 def _measured(models: tuple[Named, ...], sigma: float) -> Report:
-    return comparing.measured(_loaded(models), sigma=sigma)
+    found = _loaded(models)
+    if about_of(comparing.shared_task(found)):
+        return heard.measured(found)
+    return comparing.measured(found, sigma=sigma)
 
 
 @lru_cache(maxsize=1)
@@ -118,9 +130,15 @@ def _loaded(models: Sequence[Named]) -> dict[str, Model]:
     found: dict[str, Model] = {}
     for named in models:
         model = _model(named)
+        model = _detector(named) if about_of(model.task) == "faults" else model
         name = model.name if model.name not in found else f"{model.name} ({named[0].removeprefix('run:')[:12]})"
         found[name] = model
     return found
+
+
+@lru_cache(maxsize=4)
+def _detector(named: Named) -> Model:
+    return open_detector(named[1])
 
 
 def _model(named: Named) -> Model:

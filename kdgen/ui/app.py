@@ -26,6 +26,7 @@ from kdgen.ui import (
     watch,
 )
 from kdgen.ui.api import endpoints
+from kdgen.ui.at_hand import brings_pictures
 from kdgen.ui.estimates import Estimates
 from kdgen.ui.lent import LentRuns, hold_while_watched
 from kdgen.ui.limits import Limits, switched_on
@@ -74,7 +75,7 @@ def build(runs: Runs, models: Models, codes: Codes, estimates: Estimates, studen
 
         def to_compare(id: str | None, request: gr.Request) -> list[Any]:
             session = session_of(request)
-            pair = [runs_teacher(runs, id, session), f"run:{id}"]
+            pair = [*filter(None, [runs_teacher(runs, id, session)]), f"run:{id}"]
             return [
                 gr.Tabs(selected="compare"),
                 gr.update(value=pair, choices=compare.offered(runs, session, students)),
@@ -219,9 +220,9 @@ def serve(executing: Execute | None = None, students: Sequence[str] = (), **opti
     preparing = Preparing(environment(limits.folder / "cache"), runs.busy, enabled=prepares(executing))
     estimates = Estimates(limits.folder / "cache", preparing)
     runs.on_done = estimates.learn
-    offered = [choices.presets_of(kind) for kind in choices.KINDS]
-    preparing.want(*(preset(name) for names in offered for name in names[:1]),
-                   *(preset(name) for names in offered for name in names[1:]))  # fmt: skip
+    offered = [[preset(name) for name in choices.presets_of(kind)] for kind in choices.KINDS]
+    firsts, others = [made[:1] for made in offered], [made[1:] for made in offered]
+    preparing.want(*(recipe for made in firsts + others for recipe in made if not brings_pictures(recipe)))
     page = build(runs, models, codes, estimates, students)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     try:

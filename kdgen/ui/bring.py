@@ -20,6 +20,7 @@ from kdgen.ui.models import Models
 from kdgen.ui.own import About
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import session_of
+from kdgen.ui.teacher_files import check_kinds
 from kdgen.ui.words import say, translated, words_for
 
 RESTORERS = ("dncnn", "ffdnet", "half_res", "unet", "patch_mlp")
@@ -67,8 +68,7 @@ def panel(runs: Runs) -> Bringing:
         path = gr.Textbox(label=say("own_path"), info=say("own_path_info"), visible=False, elem_id="kd-own-path",
                           max_length=1000)  # fmt: skip
         with gr.Column() as declared:
-            files = gr.File(label=say("own_file"), file_count="multiple", height=130, elem_id="kd-own-file",
-                            file_types=[".safetensors", ".onnx", ".json", ".zip"])  # fmt: skip
+            files = gr.File(label=say("own_file"), file_count="multiple", height=130, elem_id="kd-own-file")
             with gr.Accordion(say("own_declare"), open=False, elem_id="kd-own-declare", elem_classes="kd-fold"):
                 with gr.Row():
                     family = gr.Dropdown([(say("own_by_config"), ""), *((name, name) for name in FAMILIES)], value="",
@@ -124,7 +124,8 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
         except UserError as error:
             yield [markup.refusal(error, words), gr.skip(), gr.skip()]
             return
-        like = {"kind": choices.kind_of(about.task), "preset": task_class({"name": about.task}).usual_preset}
+        kind, usual = choices.kind_of(about.task), task_class({"name": about.task}).usual_preset
+        like = {"kind": kind, "preset": usual if usual in choices.presets_of(kind) else None}
         taken = json.dumps({"reference": reference, **like})
         yield [_taken(about, words), taken, None if source == "file" else gr.skip()]
 
@@ -137,6 +138,13 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
         said = markup.notice(words["own_have"].format(count=about.count), kind="good")
         return [said, reference, gr.update(visible=True)]
 
+    def looked_at(files: list[str] | None, request: gr.Request) -> list[Any]:
+        try:
+            check_kinds([Path(file) for file in files or ()])
+        except UserError as error:
+            return [markup.refusal(error, words_for(request)), None]
+        return ["", gr.skip()]
+
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "minimal"}
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     parts = {"hub": bringing.hub, "path": bringing.path, "file": bringing.declared}
@@ -146,6 +154,7 @@ def connect(bringing: Bringing, models: Models, setup: Sequence[Any], filled: Se
         [*parts.values()],
         **quiet,
     )
+    bringing.files.upload(looked_at, [bringing.files], [bringing.notice, bringing.files], **quiet)
     bringing.family.input(lambda family: arguments_of(family), [bringing.family], [bringing.args], **quiet)
     given = [bringing.source, bringing.hub, bringing.path, bringing.files, bringing.family, bringing.args,
              bringing.range, bringing.predicts, bringing.prefix]  # fmt: skip

@@ -21,6 +21,7 @@ from kdgen.recipe import CacheSpec, Guidance, Recipe, Stage, override
 from kdgen.registry import Spec
 from kdgen.report.propose import propose
 from kdgen.types import UserError, text
+from kdgen.ui.at_hand import runs_here
 from kdgen.ui.shelves import CLASSES, SHELVES
 from kdgen.ui.visitors import LARGEST, LARGEST_OTHER, LEAST
 from kdgen.utils.cache import short_hash
@@ -35,12 +36,12 @@ OWN = ("name", "prompts")
 
 
 def presets_of(kind: str) -> list[str]:
-    """Presets of a kind that teach a student and fit a small machine."""
+    """Presets of a kind that teach a student, fit a small machine and run with what is at hand."""
     found = []
     for name in registry.names("preset"):
         recipe = preset(name)
         own = task_class({"name": recipe.task.name}).group == kind
-        if own and recipe.teacher is not None and recipe.device == "auto":
+        if own and recipe.teacher is not None and recipe.device == "auto" and runs_here(recipe):
             found.append(recipe.name)
     usual = {task.usual_preset for task in CLASSES if task.group == kind}
     return sorted(found, key=lambda name: (name not in usual, name))

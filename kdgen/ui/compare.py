@@ -13,9 +13,11 @@ from PIL import Image
 from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.report.captions import shortened
 from kdgen.report.report import Report
+from kdgen.report.said import about_of
 from kdgen.types import UserError
-from kdgen.ui import brush, comparing, markup, prompting
+from kdgen.ui import brush, comparing, heard_markup, markup, prompting
 from kdgen.ui.charts import tradeoff_chart
+from kdgen.ui.heard import Heard
 from kdgen.ui.models import Models
 from kdgen.ui.pictures import FIRST, Pictures
 from kdgen.ui.runs import Runs
@@ -167,14 +169,15 @@ def _suited(models: Models, pictures: Pictures) -> Callable[..., list[Any]]:
         else:
             kinds = [task_class(task) for task in tasks]
             change, told = any(map(changes_images, tasks)), any(map(brush.told_a_mask, specialists(tasks)))
+            looks = change or any(map(about_of, tasks))
             sigma, strengths = any(kind.takes_sigma for kind in kinds), [kind.takes_strength for kind in kinds]
             graded = any(map(is_graded, specialists(compress(tasks, strengths))))
             few = any("sampler" in task for task in tasks) or any(
                 kind.draws and kind.gives == "latents" for kind in kinds
             )
             large = change and any(kind.tiled for kind in kinds)
-            shown = [change, sigma or any(strengths), sigma, graded, not told, told, not change, few, large,
-                     sigma or graded or few or not change]  # fmt: skip
+            shown = [looks, sigma or any(strengths), sigma, graded, not told, told, not looks, few, large,
+                     sigma or graded or few or not looks]  # fmt: skip
         with suppress(UserError):
             under = brush.on(pictures.get(name, session_of(request))) if told else None
         return [*(gr.update(visible=each) for each in shown), gr.skip() if under is None else under,
@@ -202,6 +205,11 @@ def _run(models: Models, pictures: Pictures) -> Callable[..., Iterator[list[Any]
             yield [markup.notice(words["working"], kind="good"), skip, skip, skip, skip]
             photo = pictures.get(picture, session_of(request))
             names, shown = models.worker.call("show", named, photo, options, mask)
+            if isinstance(shown, Heard):
+                pair = gr.update(value=shown.pair, visible=shown.pair is not None)
+                yield [markup.notice(words["measuring"], kind="good"), pair, heard_markup.told(shown, words), "", ""]
+                yield ["", skip, skip, _figures(models.worker.call("measure", named, options), words), skip]
+                return
             first, second, *_ = names if len(names) > 1 else [words["input"], *names]
             yield [markup.notice(words["measuring"], kind="good"), gr.update(value=shown.pair, visible=True),
                    _caption(shown, first, second, words), "", _sheet(shown, first, second, words)]  # fmt: skip
@@ -259,7 +267,7 @@ def _sheet(pictures: Shown, first: str, second: str, words: markup.Words) -> str
 def _figures(report: Report, words: markup.Words) -> str:
     points, quality = comparing.tradeoff(report)
     table = f'<div class="kd-figure">{words["figures"]}{markup.table(report, words)}</div>'
-    if len(points) == 1 < len(report.rows):  # of two that draw the first is what the other is measured by
+    if not points or len(points) == 1 < len(report.rows):  # of two that draw the first is what the other is measured by
         return table
     chart = tradeoff_chart(points, quality, words)
     return f'{table}<figure class="kd-figure"><figcaption>{words["tradeoff_title"]}</figcaption>{chart}</figure>'

@@ -13,14 +13,14 @@ from pydantic import Field
 
 from kdgen.data import generator
 from kdgen.data.photographs import Photographs
-from kdgen.models.input_shape import fitted
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import changes_images, task_class, task_name
 from kdgen.report import compare, sample_grids
-from kdgen.report.report import Report, heading
+from kdgen.report.report import Report, Role, heading
 from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Batch, UserError, text
 from kdgen.types.arguments import Share, Sigma, check_argument
+from kdgen.ui.as_pictured import as_pictured, seen_through
 from kdgen.ui.limits import Limits
 from kdgen.ui.side_by_side import Shown, drawn_sheet, side_by_side
 from kdgen.ui.undone import generalists_last, in_words, specialists
@@ -111,26 +111,6 @@ class _Photograph:
         return answer
 
 
-class AsPictured(torch.nn.Module):
-    """A model that takes grey and colour alike, as a net for pictures."""
-
-    def __init__(self, model: Model, sigma: float) -> None:
-        super().__init__()
-        self.model, self.sigma = model, sigma
-        read = conditions_of(model.net) or ()
-        self.conditions = frozenset({"mask", "stops"} & set(read))
-
-    def forward(
-        self, x: torch.Tensor, *, mask: torch.Tensor | None = None, stops: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """A picture ``(1, 1 or 3, H, W)`` as the model changes it, told which pixels and how much light are missing."""
-        if not task_class(self.model.task).tiled:
-            grey = x.shape[1] == 1
-            out: torch.Tensor = fitted(self.model.net, x.expand(-1, self.model.channels, -1, -1))
-            return out.mean(1, keepdim=True) if grey else out
-        return self.model.restore(x, self.sigma, mask, None if stops is None else stops.item())
-
-
 def shared_task(models: Mapping[str, Model]) -> Mapping[str, Any]:
     """What models say of the task that all of them do: a specialist's, beside a generalist that does it among others.
 
@@ -160,13 +140,14 @@ def on_photograph(
     if options.noisy and mask is None:
         picture = _middle(picture, MOST_ENLARGED / int(shared_task(models).get("scale", 1)) ** 2)
     batch = shown_to(models, from_picture(picture)[0], options, mask)
-    nets = {name: AsPictured(model, options.sigma) for name, model in models.items()}
+    seed = None if options.noisy else options.seed
+    nets = {name: as_pictured(model, options.sigma, seed) for name, model in models.items()}
     with torch.inference_mode():
         made = [call(net, batch.x, batch.cond) for net in list(nets.values())[:2]]
     first, second = made if len(made) > 1 else (batch.x, made[0])
     task = _Photograph(batch)
     grid = drawn_sheet(lambda path: sample_grids.samples(path, task, nets, limit=1))
-    return side_by_side(first, second, grid)
+    return side_by_side(first, second, grid, notes=() if options.noisy else seen_through(models))
 
 
 def shown_to(
@@ -216,9 +197,9 @@ def full_size(
                              "enlarged, and {most:.1f} million are the most: choose a smaller one",
                              pixels=pixels / 1e6, most=most / 1e6))  # fmt: skip
     batch = shown_to(models, from_picture(picture)[0], options, _heeded(mask, models))
-    written = []
+    written, seed = [], None if options.noisy else options.seed
     for number, (name, model) in enumerate([("before", None), *models.items()]):
-        made = batch.x if model is None else call(AsPictured(model, options.sigma), batch.x, batch.cond)
+        made = batch.x if model is None else call(as_pictured(model, options.sigma, seed), batch.x, batch.cond)
         safe = re.sub(r"[^\w.-]+", "-", name)[:60]
         written.append(f"{number}-{safe}.png" if number else "before.png")
         to_pictures(made.clamp(-1, 1))[0].save(folder / written[-1], compress_level=3)
@@ -238,8 +219,9 @@ def measured(models: Mapping[str, Model], *, sigma: float | None = None) -> Repo
     # the first is drawn as a teacher is, in many steps, whatever the others do
     judged = generalists_last(models) if changes else dict(others) or models
     title, task = measuring_task(judged, None, sigma, num_images=None if changes else MEASURED)
+    leading: Role = "teacher" if len(models) > 1 else "model"
     rows = [
-        compare.measure("model" if number else "teacher", model.net, task, name=name, reference=first.net,
+        compare.measure("model" if number else leading, model.net, task, name=name, reference=first.net,
                         limit=_limit(task), timed=False)
         for number, (name, model) in enumerate(models.items())
     ]  # fmt: skip

@@ -10,8 +10,10 @@ import gradio as gr
 from kdgen.models.task_arguments import changes_images, task_class
 from kdgen.presets import preset
 from kdgen.recipe import Recipe
+from kdgen.report.said import about_of
 from kdgen.types import UserError, text
 from kdgen.ui import choices, setup_markup
+from kdgen.ui.at_hand import brings_pictures
 from kdgen.ui.choices import SHARES
 from kdgen.ui.estimates import Estimates
 from kdgen.ui.job import Job
@@ -133,18 +135,26 @@ def says_all(facts: Mapping[str, Any]) -> bool:
 
 
 def on_pictures(recipe: Recipe, reference: str) -> Recipe:
-    """A recipe that trains on pictures that the visitor brought. Raises UserError where it trains on none.
+    """A recipe that trains on pictures that the visitor brought.
 
     Args:
         recipe: as the controls say.
         reference: of the pictures; empty for none.
+
+    Raises:
+        UserError: where it trains on none, and where it needs some and there are none.
     """
     if not reference:
+        if brings_pictures(recipe):
+            raise UserError(text("pictures_needed", "this learns from good pictures of yours: open “Your own model, "
+                                 "your own pictures” below and upload some, all of one kind"))  # fmt: skip
         return recipe
-    if not changes_images({"name": recipe.task.name}):
-        raise UserError(text("pictures_for_others", "your pictures are for models that change pictures: choose a "
-                             "denoiser or an autoencoder above, or go on without them"))  # fmt: skip
-    source = {"name": "folder", "args": {"path": reference}}
+    finds = about_of({"name": recipe.task.name}) == "faults"
+    if not (finds or changes_images({"name": recipe.task.name})):
+        raise UserError(text("pictures_for_others", "your pictures are for models that change pictures or find faults "
+                             "in them: choose a denoiser, an autoencoder or a fault finder above, or go on without "
+                             "them"))  # fmt: skip
+    source = {"name": "folder", "args": {"path": reference, **({"whole": True} if finds else {})}}
     task = recipe.task.model_copy(update={"args": {**recipe.task.args, "images": source}})
     return recipe.model_copy(update={"task": task})
 

@@ -10,11 +10,13 @@ import gradio as gr
 from kdgen.presets import preset
 from kdgen.types import UserError
 from kdgen.ui import bring, choices, markup, setup_markup
+from kdgen.ui.at_hand import for_files
 from kdgen.ui.bring import Bringing
 from kdgen.ui.choices import SHARES
 from kdgen.ui.composing import Values, composed, lengths, on_pictures
 from kdgen.ui.estimates import Estimates
 from kdgen.ui.job import Job
+from kdgen.ui.limits import on_a_space
 from kdgen.ui.models import Models
 from kdgen.ui.page_data import page_data
 from kdgen.ui.questions import Waiting
@@ -99,6 +101,10 @@ def controls(runs: Runs) -> Setup:
         )
     cost = gr.HTML(elem_id="kd-cost", min_height=120, padding=False)
     bringing = bring.panel(runs)
+    if not on_a_space():
+        with gr.Accordion(say("for_files"), open=False, elem_id="kd-for-files", elem_classes="kd-fold"):
+            gr.HTML(say("for_files_info"), elem_classes="kd-hint", padding=False)
+            gr.HTML(setup_markup.commands(for_files()), padding=False)
     with gr.Accordion(say("advanced"), open=False, elem_id="kd-advanced", elem_classes="kd-fold"):
         _group("nets")
         teacher = gr.Dropdown(list(TEACHERS), value="denoiser", label=say("teacher"), info=say("teacher_info"),

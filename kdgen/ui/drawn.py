@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdgen.metrics import cost, perceptual, psnr, ssim
+from kdgen.metrics import perceptual, psnr, ssim
 from kdgen.models.abilities import reads_words
 from kdgen.models.adapters.latent_form import LatentForm
 from kdgen.models.drawing import captions_of
@@ -17,14 +17,14 @@ from kdgen.models.sampling import counting
 from kdgen.models.task_arguments import task_class
 from kdgen.report import sample_grids
 from kdgen.report.captions import shortened
-from kdgen.report.compare import Row, compare
+from kdgen.report.compare import compare
 from kdgen.report.report import Report
 from kdgen.tasks.drawing import fitted
 from kdgen.tasks.infer_task import measuring_task
 from kdgen.types import Text, UserError, text
 from kdgen.ui.comparing import Options, shared_task
 from kdgen.ui.side_by_side import Shown, drawn_sheet, side_by_side
-from kdgen.utils.devices import OtherWork
+from kdgen.ui.timed import timed
 
 NOTES = 4
 """Notes on a comparison, at most."""
@@ -126,7 +126,8 @@ def side_by_side_of(drawn: Mapping[str, Drawn]) -> Shown:
 def measured(models: Mapping[str, Model], drawn: Mapping[str, Drawn], options: Options) -> Report:
     """What pipelines of latents cost, as they drew, and how near their drawings are to those of the first."""
     facts, (reference, *_) = shared_task(models), drawn
-    rows, busy_cores = _timed(models, drawn)
+    examples = {name: _example(model.net) for name, model in models.items()}
+    rows, busy_cores = timed(models, examples, {name: each.calls for name, each in drawn.items()})
     near = [{}, *(_agreement(each.images, drawn[reference].images) for each in list(drawn.values())[1:])]
     rows = [row.model_copy(update={"metrics": figures}) for row, figures in zip(rows, near, strict=True)]
     asked = f' "{shortened(options.prompt)}"' if any(each.prompt for each in drawn.values()) else ""
@@ -145,26 +146,6 @@ def _agreement(images: Tensor, target: Tensor) -> dict[str, float]:
         apart = perceptual("features32")(images, target)
     return {"psnr": psnr(images, target).mean().item(), "ssim": ssim(images, target).mean().item(),
             "perceptual": apart.mean().item()}  # fmt: skip
-
-
-def _timed(models: Mapping[str, Model], drawn: Mapping[str, Drawn]) -> tuple[list[Row], float]:
-    """A row for each model with what it costs; nets that take the same inputs are timed in turn."""
-    rows, alike = list[Row](), dict[Any, list[int]]()
-    others = OtherWork()
-    examples = {name: _example(model.net) for name, model in models.items()}
-    for number, (name, model) in enumerate(models.items()):
-        x, cond = examples[name]
-        alike.setdefault((x.shape, *((key, value.shape) for key, value in sorted(cond.items()))), []).append(number)
-        rows.append(Row(role="model" if number else "teacher", name=Text.of(name), metrics={},
-                        num_params=cost.num_params(model.net), macs=cost.macs(model.net, x, cond),
-                        calls=drawn[name].calls, size_bytes=cost.size_bytes(model.net)))  # fmt: skip
-    nets = [model.net for model in models.values()]
-    for numbers in alike.values():
-        x, cond = examples[rows[numbers[0]].name]
-        for number, ms in zip(numbers, cost.latencies_ms([nets[each] for each in numbers], x, cond), strict=True):
-            rows[number] = rows[number].model_copy(update={"latency_ms": ms})
-    cores = others.cores()
-    return rows, cores if others.crowds(cores) else 0.0
 
 
 def _example(net: Any) -> tuple[Tensor, dict[str, Tensor]]:

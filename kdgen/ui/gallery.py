@@ -17,6 +17,7 @@ from kdgen.models.loading import BUNDLED, bundled_names
 from kdgen.models.task_arguments import task_class
 from kdgen.recipe import read
 from kdgen.report.report import Report
+from kdgen.report.said import about_of
 from kdgen.types import UserError
 from kdgen.ui import choices, compare, markup
 from kdgen.ui.job import Job
@@ -174,7 +175,9 @@ def from_hub() -> tuple[Entry, ...]:
 
 
 def teacher_of(runs: Runs, job: Job) -> str:
-    """The teacher of a run as visitors name it."""
+    """The teacher of a run as visitors name it; nothing of a fault finder's, which is part of what finds them."""
+    if about_of({"name": job.task}) == "faults":
+        return ""
     try:
         teacher = str(read(runs.home(job) / "run" / "recipe.json").teacher)
     except UserError:

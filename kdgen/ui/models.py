@@ -14,6 +14,7 @@ from kdgen.recipe import Recipe, parse
 from kdgen.registry import Spec
 from kdgen.types import UserError, text
 from kdgen.ui import own
+from kdgen.ui.at_hand import stood_in
 from kdgen.ui.choices import Cost
 from kdgen.ui.questions import Questions
 from kdgen.ui.runs import Runs
@@ -85,7 +86,7 @@ class Models:
         """What teacher and student of a recipe cost. Raises what ``named`` and ``Questions.ask`` do."""
         teacher = self.named(str(recipe.teacher), session)
         found: tuple[Cost, Cost] = self.questions.ask(
-            "costs", recipe.task.model_dump_json(), recipe.student.model_dump_json(), teacher, wait=wait
+            "costs", stood_in(recipe).task.model_dump_json(), recipe.student.model_dump_json(), teacher, wait=wait
         )
         return found
 
@@ -98,7 +99,7 @@ class Models:
     ) -> Spec:
         """A student of a share of a teacher's cost. Raises what ``named`` and ``Questions.ask`` do."""
         args = self.named(reference, session), share, family, self.runs.limits.folder / "cache"
-        use: Spec = self.questions.ask("proposed", recipe.to_json(), *args, wait=wait)
+        use: Spec = self.questions.ask("proposed", stood_in(recipe).to_json(), *args, wait=wait)
         return use
 
     def bring(self, files: Sequence[Path], declared: Mapping[str, Any] | None, session: str) -> tuple[str, own.About]:

@@ -22,6 +22,9 @@ CONTROLS: tuple[Role, ...] = ("control_steps", "control_seconds")
 SIDES = ("input", "teacher", "student")
 """What pictures of a showcase show; their files are ``NAME-SIDE.webp``."""
 
+APART = ("fd_", "kd_", "fid", "kid", "perceptual")
+"""How figures begin that say how far images lie from the teacher's."""
+
 CAPTIONS = "captions.json"
 """Beside them, what each image of these sheets was asked for, where anything was asked."""
 
@@ -73,7 +76,7 @@ def headline(found: Numbers, report: Report, words: Words) -> str:
         return words["headline_kept"].format(**figures)
     if found.lost:
         return words["headline_lost"].format(**figures)
-    if lower_is_better(key):
+    if key.startswith(APART):
         floor = f"{teacher.metrics[key]:.3g}" if key in teacher.metrics else "0"
         return words["headline_distance"].format(distance=f"{student.metrics[key]:.3g}", floor=floor, **figures)
     return words["headline_plain"].format(**figures)
@@ -217,7 +220,8 @@ def _gain(report: Report, student: Row, control: Row) -> str:
 
 
 def _large(found: Numbers, key: str, words: Words) -> str:
-    name = words["number_distance" if lower_is_better(key) else "number_kept"]
+    name = words["number_distance"] if key.startswith(APART) else \
+        translated(heading(key), words) if lower_is_better(key) else words["number_kept"]  # fmt: skip
     shown = [(found.kept[0], name if found.kept[1] else translated(heading(key), words), found.kept[1]),
              (found.cheaper, words["number_cheaper"], ""), (found.faster, words["number_faster"], "")]  # fmt: skip
     cells = "".join(

@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from kdgen.recipe import Recipe
+from kdgen.recipe import Checkpoint, Recipe
 from kdgen.report.captions import shortened
+from kdgen.ui.at_hand import files_of
 from kdgen.ui.markup import Words
 from kdgen.utils.durations import clock
 
@@ -50,10 +51,23 @@ def prompts(recipe: Recipe, words: Words) -> str:
     return f'<p class="kd-hint">{escape(words["trains_on"].format(count=f"{len(asked):,}", first=first + more))}</p>'
 
 
+def commands(recipes: Sequence[Recipe]) -> str:
+    """The commands of presets that need files first, each with the files, and where the teacher's is to be had."""
+    lines = []
+    for recipe in recipes:
+        files = [f"<code>{escape(name)}</code>" for name in files_of(recipe)]
+        if isinstance(recipe.teacher, Checkpoint) and recipe.teacher.url:
+            files[0] = (
+                f'<a href="{escape(recipe.teacher.url, quote=True)}" rel="noopener" target="_blank">{files[0]}</a>'
+            )
+        lines.append(f"<li><code>kdgen distill {escape(recipe.name)}</code><br>{', '.join(files)}</li>")
+    return f'<ul class="kd-commands">{"".join(lines)}</ul>'
+
+
 def notices(lines: Sequence[str]) -> str:
     """Mistakes to the visitor, read out at once."""
     inner = "".join(f"<p>{escape(line)}</p>" for line in lines)
     return f'<div class="kd-notice kd-error" role="alert">{inner}</div>' if lines else ""
 
 
-__all__ = ["clock", "notices", "prompts", "roughly", "run_time"]
+__all__ = ["clock", "commands", "notices", "prompts", "roughly", "run_time"]

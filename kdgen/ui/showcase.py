@@ -19,7 +19,7 @@ from kdgen.recipe import read
 from kdgen.report import previews
 from kdgen.report.sample_grids import tiles
 from kdgen.types import UserError
-from kdgen.ui import comparing
+from kdgen.ui.as_pictured import AsPictured
 from kdgen.ui.drawn import draw
 from kdgen.ui.result import CAPTIONS
 from kdgen.ui.side_by_side import enlarged
@@ -80,7 +80,7 @@ def _photographs(
         clean, _ = from_picture(picture.convert("L") if student.channels == 1 else picture)
         batch = task_class(task).degrade(clean, task, sigma=sigma, random=generator(0, "compare"))
         nets = {"student": student} if teacher is None else {"teacher": teacher, "student": student}
-        outputs = {side: call(comparing.AsPictured(model, sigma), batch.x, batch.cond) for side, model in nets.items()}
+        outputs = {side: call(AsPictured(model, sigma), batch.x, batch.cond) for side, model in nets.items()}
         size = outputs["student"].shape[-2:]
         for side, image in {"input": batch.x, **outputs}.items():
             if image.shape[-2:] != size:

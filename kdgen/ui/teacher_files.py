@@ -23,6 +23,7 @@ from kdgen.ui.visitors import check_facts, check_sizes
 from kdgen.ui.zips import JSON_BYTES, PICKLES, unpack
 from kdgen.utils.schema import read_json_text
 
+TAKEN = (".safetensors", ".onnx", ".json", ".zip")
 WEIGHTS = "model.safetensors"
 GRAPH = "model.onnx"
 HEADER_BYTES, TENSORS = 4_000_000, 20_000
@@ -99,6 +100,15 @@ def keep(files: Sequence[Path], declared: Mapping[str, Any] | None, most: int, f
     return About("teacher", name, task_name(model.task), num_params(model.net), tuple(notes))
 
 
+def check_kinds(files: Sequence[Path]) -> None:
+    """Refuse files of a kind that no teacher is taken as, by how their names end. Raises UserError."""
+    if other := next((file for file in files if file.suffix.lower() not in TAKEN), None):
+        pickle = other.suffix.lower() in PICKLES
+        reason = text("may_run_code", ", for others may run code when they are read") if pickle else Text("")
+        raise UserError(text("safetensors_alone", "{file}: a teacher is taken as .safetensors or .onnx{reason}",
+                             file=other.name[:60], reason=reason))  # fmt: skip
+
+
 def check_header(path: Path) -> None:
     """Refuse weights whose header is too large, or says of the file what it is not.
 
@@ -147,11 +157,7 @@ def _gather(files: Sequence[Path], declared: Mapping[str, Any] | None, folder: P
     """Files that were uploaded one by one."""
     weights = [file for file in files if file.suffix.lower() in (".safetensors", ".onnx")]
     texts = [file for file in files if file.suffix.lower() == ".json"]
-    if other := next((file for file in files if file not in (*weights, *texts)), None):
-        pickle = other.suffix.lower() in PICKLES
-        reason = text("may_run_code", ", for others may run code when they are read") if pickle else Text("")
-        raise UserError(text("safetensors_alone", "{file}: a teacher is taken as .safetensors or .onnx{reason}",
-                             file=other.name[:60], reason=reason))  # fmt: skip
+    check_kinds(files)
     if len(weights) != 1 or len(texts) > 1:
         raise UserError(
             text(
@@ -211,4 +217,4 @@ def _level(task: Mapping[str, Any]) -> float | None:
     return float(sigma[0] if isinstance(sigma, list) else sigma)
 
 
-__all__ = ["check_header", "keep"]
+__all__ = ["check_header", "check_kinds", "keep"]

@@ -69,7 +69,9 @@ def theme() -> Base:
 def css() -> str:
     """The page's own rules, and the pictures of the cards within them."""
     cards = backgrounds("kd-kinds", [inline(card(kind)) for kind in KINDS])
-    return "\n".join([*((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "setup.css")), cards])
+    return "\n".join(
+        [*((HERE / name).read_text(encoding="utf-8") for name in ("style.css", "setup.css", "heard.css")), cards]
+    )
 
 
 def backgrounds(id: str, addresses: Sequence[str]) -> str:

@@ -70,9 +70,6 @@ FACTS = {"size": 1024, "patch": 1024, "crop": 1024}
 
 LEAST: dict[str, float] = {"evaluate_every": 2.0, "checkpoint_every": 5.0}
 DEPTH = 12
-SOURCE = {"name", "args"}
-"""The keys of a source of images."""
-
 MOST_TEACHERS = 3
 NAME_BYTES = 120
 CACHE_GIB = 2.0
@@ -247,8 +244,9 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
         source = key in ("images", "evaluate") or (key == "sources" and "name" in value)
         if source and (name := value.get("name")) not in IMAGES:
             args = value.get("args")
-            if name == "folder" and isinstance(args, dict) and args.keys() == {"path"} and value.keys() <= SOURCE:
-                return {"name": "folder", "args": {"path": naming.pictures(args["path"])}}
+            alone = name == "folder" and value.keys() == {"name", "args"}
+            if alone and isinstance(args, dict) and {"path"} <= args.keys() <= {"path", "whole"}:
+                return {"name": "folder", "args": {**args, "path": naming.pictures(args["path"])}}
             raise UserError(text("no_such_images", "images come from {names:, } here, or from those that you brought, "
                                  "not from {name!r}: no files of this machine are read", names=list(IMAGES),
                                  name=str(name)[:40]))  # fmt: skip
@@ -259,6 +257,8 @@ def _checked(value: Any, naming: Naming, largest: Mapping[str, int], key: str = 
             largest = {**largest, "steps": largest["num_steps"]}
         return {name: _checked(inner, naming, largest, name, depth + 1) for name, inner in value.items()}
     if key == "prompts":
+        return _prompts(value)
+    if key == "names" and isinstance(value, list) and all(isinstance(each, str) for each in value):
         return _prompts(value)
     if isinstance(value, list):
         if len(value) > 64:

@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from kdgen.hub.scan import without_paths
+from kdgen.report.said import about_of
 from kdgen.types import UserError, text
 from kdgen.ui import markup, sharing
 from kdgen.ui.browser_student import element
@@ -204,7 +205,8 @@ def _buttons(runs: Runs, job: Job, progress: Progress) -> dict[str, Any]:
 def _pictures(runs: Runs, job: Job) -> str:
     """Whether the pictures of a finished run are ``there`` or ``coming``; empty where there are none."""
     there, recent = showcase_of(runs, job).is_dir(), time.time() - job.ended < SHOWN_WITHIN
-    return "" if job.state != "done" else "there" if there else "coming" if recent else ""
+    coming = recent and about_of({"name": job.task}) is None
+    return "" if job.state != "done" else "there" if there else "coming" if coming else ""
 
 
 def _result(runs: Runs, job: Job, progress: Progress, words: Mapping[str, str], pictures: str) -> str:

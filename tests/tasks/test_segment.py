@@ -17,12 +17,15 @@ from kdgen.data.pictures import to_tensor
 from kdgen.export import export_model
 from kdgen.models.model import load
 from kdgen.recipe import Recipe, parse
+from kdgen.report import sample_grids
 from kdgen.report.evaluation import evaluate
 from kdgen.report.report import Report
+from kdgen.report.tiles import LINE
 from kdgen.tasks import Segment
-from kdgen.tasks.segment import Regrouped, labels_of, palette
+from kdgen.tasks.segment import Regrouped, labels_of
 from kdgen.training import run
 from kdgen.types import Batch, UserError
+from kdgen.utils.palette import palette
 
 LEVELS = torch.tensor([0, 100, 200])
 """What grey value shows which class."""
@@ -144,10 +147,22 @@ def test_labels_are_shown_in_colours_and_what_is_ignored_in_black(maps: dict[str
     assert shown.shape == (1, 3, 2, 2)
     assert shown[0, :, 1, 1].tolist() == [-1, -1, -1]
     assert torch.equal(made.pictured(F.one_hot(torch.tensor([[[0, 1]]])).movedim(-1, 1))[0], shown[0, :, :1])
-    colours = palette(IGNORED)
-    assert len(colours.unique(dim=0)) == IGNORED
-    assert (colours[0] * 255).tolist() == [128, 0, 0]
-    assert colours.any(1).all()
+
+
+def test_a_sheet_ends_with_the_key_of_its_colours(maps: dict[str, Any], tmp_path: Path) -> None:
+    made = task(maps)
+    sample_grids.samples(tmp_path / "sheet.png", made, {"student": Grey()}, limit=1)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    strip = sheet[-LINE:].reshape(-1, 3)
+    for colour in (palette(3) * 255).round().int().tolist():
+        assert (strip == colour).all(1).sum() >= 200, "a square for each class"
+    other = task(maps, names=["a", "b", "another"])
+    sample_grids.samples(tmp_path / "other.png", other, {"student": Grey()}, limit=1)
+    assert not np.array_equal(sheet, np.asarray(Image.open(tmp_path / "other.png").convert("RGB"))), "and its name"
+
+
+def test_how_large_images_are_at_most_is_said_of_a_model(maps: dict[str, Any]) -> None:
+    assert task(maps, longest_side=24).describe()["longest_side"] == 24
 
 
 @pytest.mark.parametrize(

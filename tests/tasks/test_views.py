@@ -17,10 +17,13 @@ from kdgen import registry
 from kdgen.data.augment import drawn
 from kdgen.data.pictures import to_grey
 from kdgen.models.config import read_config
+from kdgen.models.model import Model
 from kdgen.recipe import CacheSpec, parse
 from kdgen.registry import Spec
+from kdgen.report import sample_grids
 from kdgen.report.compare import Report
 from kdgen.tasks import Classify, Views
+from kdgen.tasks.infer_task import measuring_task
 from kdgen.training import run
 from kdgen.training.teacher import Teacher
 from kdgen.training.teacher_cache import TeacherCache
@@ -214,3 +217,46 @@ def test_a_published_student_is_what_it_is_and_is_measured_in_its_view(done: Pat
 def test_a_batch_of_one_view_is_asked_as_it_is() -> None:
     batch = Batch(x=torch.zeros(2, 1, 4, 4), cond={"sigma": torch.ones(2)})
     assert batch.for_teacher() == batch
+
+
+class Mean(nn.Module):
+    """Remembers the mean of the images that it was shown."""
+
+    conditions: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.shown = list[float]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.shown.append(float(x.mean()))
+        return self.gain * x
+
+
+def test_models_that_are_compared_see_the_images_each_its_own_way(tmp_path: Path) -> None:
+    views: list[list[Any]] = [[], [DARK], ["grey"]]
+    models = {name: Model(Mean(), name=name, channels=3, task={"name": "denoise", "sigma": 5, "view": view})
+              for name, view in zip(("plain", "dark", "grey"), views, strict=True)}  # fmt: skip
+    for order in (("plain", "dark", "grey"), ("dark", "plain", "grey")):
+        _, task = measuring_task({name: models[name] for name in order}, None)
+        means = {}
+        for name in order:
+            models[name].net.shown.clear()
+            task.evaluate(models[name].net, limit=1)
+            means[name] = models[name].net.shown[0]
+        assert means["dark"] < means["plain"] - 0.2, "the dark one sees the dark"
+        assert means["grey"] == pytest.approx(means["plain"], abs=0.1)
+        said = str(task.describe_evaluation())
+        assert f"seen {'as they are' if order[0] == 'plain' else 'through dark'}" in said
+        assert "grey sees them through grey" in said
+    nets = {name: model.net for name, model in models.items()}
+    for net in nets.values():
+        net.shown.clear()
+    sample_grids.samples(tmp_path / "sheet.png", task, nets, limit=1)
+    assert nets["dark"].shown[0] < nets["plain"].shown[0] - 0.2, "on the sheet too"
+
+
+def test_models_without_views_are_measured_by_the_task_itself() -> None:
+    models = {name: Model(Mean(), name=name, channels=3, task={"name": "denoise", "sigma": 5}) for name in "ab"}
+    assert not isinstance(measuring_task(models, None)[1], Views)

@@ -12,6 +12,7 @@ from kdgen.models.model import Model, build_net, load
 from kdgen.registry import Spec
 from kdgen.types import UserError
 from kdgen.ui import comparing, undone
+from kdgen.ui.as_pictured import AsPictured, as_pictured
 from kdgen.ui.comparing import Options
 from kdgen.ui.limits import Limits
 from kdgen.utils.convert import from_picture, to_pictures
@@ -71,7 +72,7 @@ def test_an_inpainter_is_told_what_is_missing_by_chance_or_by_hand() -> None:
     assert by_hand.cond["mask"].mean() == pytest.approx(1 / 16)
     assert by_hand.x[0, :, 20, 30].abs().max() == 0
     told = comparing.on_photograph(models, PICTURE, OPTIONS, hand)
-    untold = comparing.AsPictured(models["it"], 25.0)(by_hand.x)
+    untold = AsPictured(models["it"], 25.0)(by_hand.x)
     assert not np.array_equal(np.asarray(told.pair[1]), np.asarray(to_pictures(untold.detach().clamp(-1, 1))[0]))
 
 
@@ -132,7 +133,7 @@ def test_a_model_is_told_how_dark_a_picture_was_made_and_of_a_dark_one_what_the_
     clean, noisy = from_picture(PICTURE)[0], replace(OPTIONS, noisy=True)
     dark = comparing.shown_to(models, clean, OPTIONS)
     assert dark.cond["stops"] > 0
-    net = comparing.AsPictured(models["it"], 25.0)
+    net = AsPictured(models["it"], 25.0)
     assert "stops" in net.conditions
     told, untold = (net(dark.x, stops=stops) for stops in (dark.cond["stops"], None))
     assert told.mean() > untold.mean() + 0.1, "lit as much as it lacks"
@@ -149,3 +150,30 @@ def test_a_mask_is_of_no_account_where_the_generalist_alone_is_told_one() -> Non
     whole = Image.new("L", PICTURE.size, 255)
     with_mask, without = (comparing.on_photograph(models, PICTURE, OPTIONS, mask) for mask in (whole, None))
     assert np.array_equal(np.asarray(with_mask.pair[1]), np.asarray(without.pair[1]))
+
+
+def test_each_model_sees_the_picture_in_its_own_view_unless_it_is_damaged_already() -> None:
+    nets = Spec(name="half_res", args={"channels": 3, "width": 4, "blocks": 1})
+    models = {name: restorer(nets, ["noise"]) for name in ("plain", "grey")}
+    models["grey"].task["view"] = ["grey"]
+    clean, shown_to, seen = from_picture(PICTURE)[0], [], []
+    for model in models.values():
+        model.net.register_forward_pre_hook(lambda _, args: shown_to.append(args[0]))
+    for seed in (0, None):
+        for model in models.values():
+            as_pictured(model, 25.0, seed)(clean)
+            seen.append(shown_to[-1])
+    plain, grey, *damaged = seen
+    assert torch.equal(grey[:, 0], grey[:, 1])
+    assert not torch.equal(plain[:, 0], plain[:, 1])
+    assert torch.equal(*damaged)
+    shown = comparing.on_photograph(models, PICTURE, OPTIONS)
+    assert [str(note) for note in shown.notes] == ["grey sees the picture through grey."]
+    assert str(comparing.on_photograph(models, PICTURE, replace(OPTIONS, noisy=True)).notes) == "()"
+
+
+def test_one_model_alone_is_nobodys_teacher() -> None:
+    nets = Spec(name="half_res", args={"channels": 3, "width": 4, "blocks": 1})
+    roles = [[str(row.role) for row in comparing.measured(dict.fromkeys(names, restorer(nets, ["dark"]))).rows]
+             for names in ("a", "ab")]  # fmt: skip
+    assert roles == [["model"], ["teacher", "model"]]

@@ -43,6 +43,16 @@ def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, cli
     page.reload()
     page.locator(".kd-cost table").wait_for()
     page.locator("#kd-own button").first.click()
+    (tmp_path / "teacher.pth").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
+    page.locator("#kd-own-file input[type=file]").set_input_files([tmp_path / "teacher.pth"])
+    refusal = page.locator("#kd-own-notice", has_text="teacher.pth: a teacher is taken as .safetensors or .onnx")
+    refusal.wait_for()
+    page.wait_for_timeout(1000)
+    assert refusal.is_visible(), "beside the field, and it stays"
+    assert page.locator("#kd-own-file").get_by_text("teacher").count() == 0
+    page.reload()
+    page.locator(".kd-cost table").wait_for()
+    page.locator("#kd-own button").first.click()
     for name in ("config.json", "model.safetensors"):
         shutil.copy(BUNDLED / "denoiser" / name, tmp_path / name)
     page.locator("#kd-own-file input[type=file]").set_input_files([tmp_path / "config.json",
