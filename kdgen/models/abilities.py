@@ -79,18 +79,6 @@ class Autoencoder(Encoding, Decoding, Latent, Protocol):
 
 
 @runtime_checkable
-class Autoencoded(Protocol):
-    """A student of features ``(B, D, h, w)`` that holds an autoencoder of these, and predicts what it says.
-
-    Attributes:
-        together: dotted path of its module that is called on images and gives ``(B, 3 D, h, w)``: the net's answer,
-            what it predicts of the autoencoder, and what the autoencoder says.
-    """
-
-    together: str
-
-
-@runtime_checkable
 class Halved(Protocol):
     """An autoencoder that says which of its modules one half alone uses.
 
@@ -306,7 +294,7 @@ def decodes(net: Net) -> TypeGuard[Decoding]:
     return (isinstance(net, Decoding) or Decoding.decode.__name__ in net._modules) and callable(net.decode)
 
 
-__all__ = ["Adopting", "Autoencoded", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding",
+__all__ = ["Adopting", "Autoencoder", "Channelled", "Conditioned", "Decoding", "Encoding", "Folding",
            "Generating", "Guided", "Halved", "Inheriting", "Latent", "Layered", "Opaque", "Predicting",
            "Reparameterised", "Sampled", "Scheduled", "Shaped", "Specified", "Stored", "Wrapper", "decodes", "encodes",
            "opaque", "reads_words"]  # fmt: skip

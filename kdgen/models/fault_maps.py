@@ -1,10 +1,11 @@
 """Nets that show where a picture is unlike good ones, by another net's features."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdgen.models.abilities import Autoencoded
 from kdgen.types import Net, UserError, text
 from kdgen.utils.hooks import capture_outputs
 
@@ -15,6 +16,18 @@ SPAN = 0.1
 BRIGHTEST = 0.5
 LOOKED_AT = 2**20
 """Most values of the maps of good pictures of which quantiles are taken."""
+
+
+@runtime_checkable
+class Autoencoded(Protocol):
+    """A student of features ``(B, D, h, w)`` that holds an autoencoder of these, and predicts what it says.
+
+    Attributes:
+        together: dotted path of its module that is called on images and gives ``(B, 3 D, h, w)``: the net's answer,
+            what it predicts of the autoencoder, and what the autoencoder says.
+    """
+
+    together: str
 
 
 class FeatureMaps(nn.Module):
@@ -180,4 +193,4 @@ def _some(rows: Tensor, most: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most].to(rows.device)]
 
 
-__all__ = ["FaultMaps", "FeatureMaps", "Neighbours", "StudentTeacher", "heat"]
+__all__ = ["Autoencoded", "FaultMaps", "FeatureMaps", "Neighbours", "StudentTeacher", "heat"]

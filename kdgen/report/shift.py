@@ -15,6 +15,7 @@ from kdgen import registry
 from kdgen.data import generator
 from kdgen.data.damages import Damage
 from kdgen.data.damages.shifts import SHIFTS
+from kdgen.data.damages.view import View
 from kdgen.metrics import watched
 from kdgen.models.input_shape import InputShape
 from kdgen.models.model import Model
@@ -25,7 +26,6 @@ from kdgen.report.report import Role, deciding
 from kdgen.report.shift_report import ShiftReport, ShiftRow
 from kdgen.tasks.baseline import Baseline
 from kdgen.tasks.infer_task import measuring_task
-from kdgen.tasks.views import View
 from kdgen.types import Net, Task, Text, UserError, text
 from kdgen.types.arguments import Count, check_argument
 from kdgen.utils.conditions import conditions_of

@@ -12,9 +12,10 @@ from torch import Tensor
 from kdgen.data.damages import Damage, Damaged
 from kdgen.data.damages.one_of import Choices, OneOf
 from kdgen.data.damages.shifts import SHIFTS
+from kdgen.data.damages.view import View
 from kdgen.registry import register
 from kdgen.tasks.abilities import Showing
-from kdgen.tasks.views import Seen, TaskSource, View, Views
+from kdgen.tasks.views import Seen, TaskSource, Views
 from kdgen.types import Batch, Metrics, Net, Text, UserError, text
 from kdgen.types.arguments import Share
 

@@ -2,19 +2,18 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, takewhile
 from typing import Annotated, Any
 
-import torch
 from pydantic import Field, JsonValue, ValidationError
 from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.data import derive, generator
-from kdgen.data.damages import Damage, Damaged, make_damages
+from kdgen.data.damages import make_damages
+from kdgen.data.damages.view import View
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec, register
@@ -33,33 +32,6 @@ OF_INNER = ("reads", "gives", "scales", "taught_alone", "tiled", "half", "pipeli
             "usual_methods", "equivariant", "primary_metric", "taught_primary_metric", "quick_eval_images",
             "calls", "teacher_calls", "needs")  # fmt: skip
 """What of the contract is the wrapped task's."""
-
-
-class View(Damage):
-    """How images are seen, and what another view would tell of them, had it left them as they are.
-
-    Args:
-        damage: what they are seen through; None shows them as they are.
-        others: damages whose conditions are told too, as of images that they left as they are.
-    """
-
-    def __init__(self, damage: Damage | None, others: Damage | None = None) -> None:
-        self.damage, self.others, self.scale = damage, others, 1 if damage is None else damage.scale
-
-    def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
-        """See the base."""
-        seen, told = (images, {}) if self.damage is None else self.damage(images, random, share)
-        return seen, {**(self.others.nothing(images) if self.others else {}), **told}
-
-    def each(self, images: Tensor, seed: int) -> Damaged:
-        """Images ``(B, C, H, W)`` on any device, each seen by its own content and the seed alone, whoever looks."""
-        seen = [self(image, generator(seed, "seen", _content(image))) for image in torch.split(images.cpu(), 1)]
-        told = {key: torch.cat([cond[key] for _, cond in seen]).to(images.device) for key in seen[0][1]}
-        return torch.cat([image for image, _ in seen]).to(images.device), told
-
-    def num_channels(self, given: int) -> int:
-        """See the base."""
-        return given if self.damage is None else self.damage.num_channels(given)
 
 
 class Seen(nn.Module):
@@ -277,10 +249,6 @@ def _built(task: Any) -> Task:
     return built
 
 
-def _content(image: Tensor) -> int:
-    return zlib.crc32(image.contiguous().numpy().tobytes())
-
-
 def _plain(specs: Sequence[Spec]) -> list[JsonValue]:
     return [spec.model_dump(mode="json") for spec in specs]
 
@@ -311,4 +279,4 @@ def in_words(specs: Sequence[Spec]) -> Text:
     )
 
 
-__all__ = ["Seen", "View", "Views", "in_words", "seen_by_each", "view_of"]
+__all__ = ["Seen", "Views", "in_words", "seen_by_each", "view_of"]

@@ -97,11 +97,9 @@ def view() -> View:
             make = gr.Button(say("share_make"), variant="primary", elem_id="kd-share-make")
             revoke = gr.Button(say("share_revoke"), visible=False, elem_id="kd-share-revoke")
     curves = gr.HTML(elem_id="kd-curves")
-    learned = gr.HTML(elem_id="kd-learned")
-    preview = gr.HTML(elem_id="kd-preview")
+    learned, preview = gr.HTML(elem_id="kd-learned"), gr.HTML(elem_id="kd-preview")
     example = gr.HTML(elem_id="kd-example", elem_classes="kd-card")
-    state = gr.State({})
-    timer = gr.Timer(EVERY, active=False)
+    state, timer = gr.State({}), gr.Timer(EVERY, active=False)
     return View(chosen, status, table, stop, resume, student, recipe, compare, delete, share, link, revoke, curves,
                 local, learned, preview, example, state, timer, make)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Teachers that know more than their students, through whole runs: several exposures, a map, an embedding."""
+"""Teachers that know more than their students, through whole runs: several exposures, a map."""
 
 import json
 import re
@@ -6,93 +6,39 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from privileged import (
+    NET,
+    PHOTOGRAPH,
+    SIZE,
+    WITH_MAP,
+    accuracies,
+    built,
+    classes,
+    first_layer,
+    one_exposure,
+    photographs,
+    pictured,
+    recipe,
+    stacks,
+    viewed,
+)
 from support import drain
 from torch import Tensor, nn
 
 import kdgen
 from kdgen import registry
-from kdgen.data import Captioned
 from kdgen.models.config import read_config
 from kdgen.recipe import parse
 from kdgen.registry import Spec
-from kdgen.report.compare import Report
-from kdgen.tasks import Views
 from kdgen.training import run
 from kdgen.types import UserError
-
-SIZE, EACH = 16, 12
-CLASSES = ("cold", "hot")
-PHOTOGRAPH, WITH_MAP = [{"name": "channels"}], [{"name": "channels", "args": {"keep": [0, 1, 2, 3]}}]
-NET = {"name": "feature_net", "args": {"width": 4}}
-
-
-def one_exposure(count: int = 1) -> list[dict[str, Any]]:
-    return [{"name": "exposures", "args": {"gains": [1.0] * count, "noise": 60}}]
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Photographs of patches, warm or cold in colour, with maps of how hot they are and what each says in numbers."""
-    path, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    words: dict[str, Any] = {}
-    for number, name in enumerate(CLASSES):
-        for part in ("colour", "heat", "labels"):
-            (path / part / name).mkdir(parents=True)
-        for index in range(EACH):
-            heat = np.full((SIZE, SIZE), 60.0 + 120 * number)
-            tint = np.array([30.0, 0, -30]) * (2 * number - 1)
-            pixels = (random.normal(128, 20, (SIZE, SIZE, 3)) + tint).clip(0, 255).astype(np.uint8)
-            heat[:4, :4] = np.nan
-            Image.fromarray(pixels).save(path / "colour" / name / f"{index}.png")
-            np.save(path / "heat" / name / f"{index}.npy", heat)
-            Image.fromarray(np.full((SIZE, SIZE), number, np.uint8)).save(path / "labels" / name / f"{index}.png")
-            words[f"{name}/{index}.png"] = random.normal(4 * number - 2, 0.1, 3)
-    np.savez(path / "words.npz", **words)
-    return path
-
-
-def photographs(folders: Path) -> dict[str, Any]:
-    return {"name": "image_folder", "args": {"path": str(folders / "colour")}}
-
-
-def stacks(folders: Path, **args: Any) -> dict[str, Any]:
-    heat = {"name": "sensor", "args": {"path": str(folders / "heat"), "high": 255, "gaps": True}}
-    return {"name": "aligned", "args": {"pictures": photographs(folders), "maps": [heat], **args}}
-
-
-def classes(images: dict[str, Any], **args: Any) -> dict[str, Any]:
-    return {"name": "classify", "args": {"images": images, "patch": SIZE, "num_images": 24, **args}}
-
-
-def viewed(task: dict[str, Any], **views: Any) -> dict[str, Any]:
-    return {"name": "views", "args": {"task": task, **views}}
-
-
-def recipe(out: Path, task: dict[str, Any], *, steps: int = 6, teacher: str | None = None, **more: Any) -> Any:
-    methods = [{"name": "logits"}] if teacher else []
-    return parse({
-        "name": "student", "task": task, "teacher": teacher, "student": NET, "stages": [{"methods": methods, "lr": 0.01}],
-        "steps": steps, "batch_size": 8, "cache": {"inputs": 32, "dir": str(out / "cache")}, "device": "cpu",
-        "evaluate_every": None, "precision": "float32", "controls": False, **more,
-    })  # fmt: skip
-
-
-def built(task: dict[str, Any]) -> Views:
-    made: Views = registry.build("task", Spec.model_validate(task))
-    return made
-
-
-def accuracies(folder: Path, figure: str = "accuracy") -> dict[str, float]:
-    return {row.role: row.metrics[figure] for row in Report.read(folder).rows}
-
-
-def first_layer(folder: Path) -> torch.Size:
-    net = kdgen.load(folder / "student").net
-    return next(iter(net.parameters())).shape
+    return pictured(tmp_path_factory.mktemp("pictures"))
 
 
 def test_a_teacher_of_several_exposures_is_trained_on_stacks_and_teaches_a_student_of_one(
@@ -206,81 +152,6 @@ def test_segmenters_read_stacks_and_their_students_photographs(folders: Path, tm
         drain(run.distill(recipe(tmp_path, viewed(segment), teacher=str(tmp_path / "teacher")), tmp_path / "wrong"))
 
 
-class Reader(nn.Module):
-    """Tells classes by what it is told of a picture alone."""
-
-    conditions = frozenset({"embedding"})
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        said = embedding.mean(1)
-        return 4 * torch.stack([-said, said], 1)
-
-
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_student_learns_from_images_what_its_teacher_reads_of_them(
-    folders: Path, tmp_path: Path, wrapped: bool
-) -> None:
-    source = {"name": "aligned", "args": {"pictures": photographs(folders), "embeddings": str(folders / "words.npz")}}
-    task = viewed(classes(source), student=["grey"]) if wrapped else classes(source)
-    (batch,) = islice(registry.build("task", Spec.model_validate(task)).batches(batch_size=6, seed=0), 1)
-    assert batch.y is not None
-    asked = batch.for_teacher()
-    assert asked.cond["embedding"].shape == (6, 3)
-    assert torch.equal(asked.cond["embedding"].mean(1) > 0, batch.y > 0)
-    drain(run.distill(recipe(tmp_path, task, steps=60, teacher="reader"), tmp_path / "run", teacher=Reader()))
-    found = accuracies(tmp_path / "run")
-    assert found["teacher"] == 1
-    assert wrapped or found["student"] > 0.9
-    said = Report.read(tmp_path / "run").find("student")
-    assert said is not None
-    assert "agreement" in said.metrics
-    words: dict[str, Any] = {**np.load(folders / "words.npz")}
-    np.savez(tmp_path / "other.npz", **dict(zip(words, reversed(words.values()), strict=True)))
-    misled = json.loads(json.dumps(task).replace(str(folders / "words.npz"), str(tmp_path / "other.npz")))
-    inner = built(misled)
-    assert inner.evaluate(Reader(), reference=None)["accuracy"] == 0, "it is the embedding that it reads"
-
-
-@registry.register("net")
-class WordsAndImage(nn.Module):
-    """A net of a user's that reads what the words of a picture say, ``(B, L, D)``, beside the picture."""
-
-    def __init__(self, classes: int = 2, width: int = 96) -> None:
-        super().__init__()
-        self.image, self.words = nn.Conv2d(3, 4, 3), nn.Linear(width, 4)
-        self.head = nn.Linear(8, classes)
-
-    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        read = self.image(x).mean((2, 3)), self.words(embedding).mean(1)
-        logits: Tensor = self.head(torch.cat(read, 1))
-        return logits
-
-
-def test_captions_through_the_encoder_of_a_pipeline_train_a_teacher_whose_student_is_told_none(
-    folders: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip("transformers", reason="text encoders need it: pip install 'kdgen[text]'")
-    where, captions = tmp_path / "captioned", {"cold": "blue ice", "hot": "red fire"}
-    where.mkdir()
-    for name in CLASSES:
-        (where / name).symlink_to(folders / "colour" / name)
-    lines = [{"file_name": f"{name}/{i}.png", "text": captions[name]} for name in CLASSES for i in range(EACH)]
-    (where / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    pictures = Captioned(str(where))
-    embedded: Any = kdgen.load("emoji").net
-    words: dict[str, Any] = dict(zip(pictures.names, embedded.embed(pictures.captions)["words"].numpy(), strict=True))
-    np.savez(tmp_path / "words.npz", **words)
-    source = {"name": "aligned", "args": {"pictures": photographs(folders), "embeddings": str(tmp_path / "words.npz")}}
-    reader = recipe(tmp_path, classes(source), steps=40, student={"name": "words_and_image", "args": {}})
-    drain(run.distill(reader, tmp_path / "teacher"))
-    drain(run.distill(recipe(tmp_path, classes(source), steps=40, teacher=str(tmp_path / "teacher")), tmp_path / "run"))
-    found = accuracies(tmp_path / "run")
-    assert found["teacher"] == 1
-    assert found["student"] > 0.9
-    measured = kdgen.evaluate(str(tmp_path / "run" / "student"), data=where)
-    assert measured.metrics["accuracy"] == pytest.approx(found["student"], abs=0.1), "without a word"
-
-
 def test_what_the_pages_say_of_these_teachers_works(
     folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,12 +168,6 @@ def test_what_the_pages_say_of_these_teachers_works(
             drain(run.distill(parse({**each, **short, "cache": cache}), Path("runs") / each["name"]))
         else:
             next(registry.build("task", Spec.model_validate(each)).batches(batch_size=2, seed=0))
-
-
-def test_mixed_images_have_no_embedding(folders: Path) -> None:
-    source = {"name": "aligned", "args": {"pictures": photographs(folders), "embeddings": str(folders / "words.npz")}}
-    with pytest.raises(UserError, match="of two mixed images neither embedding is right"):
-        built(classes(source, mix="mixup"))
 
 
 def test_a_net_of_the_wrong_channels_and_a_missing_channel_are_refused(folders: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from kdgen.methods.layer_matching import outputs
 from kdgen.methods.validation import check_outputs
-from kdgen.models.abilities import Autoencoded
+from kdgen.models.fault_maps import Autoencoded
 from kdgen.registry import register
 from kdgen.types import Batch, DistillationInputs, Method, Net, UserError, text
 from kdgen.utils.distance import distance, resample

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from kdgen.models.abilities import Autoencoded
+from kdgen.models.fault_maps import Autoencoded
 from kdgen.models.nets.efficient_ad import EfficientAD, efficient_ad
 from kdgen.models.nets.patch_features import patch_features
 
