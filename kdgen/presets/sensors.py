@@ -28,8 +28,9 @@ def depth_teacher() -> Recipe:
         task=Spec(name="restore", args=COMPLETED),
         student=completing(12, 24, 48),
         stages=(Stage(name="train", optimizer="muon", lr=4e-3),),
-        seconds=600,
+        steps=4000,
         batch_size=8,
+        ema=0.995,
         evaluate_every=120,
     )
 
