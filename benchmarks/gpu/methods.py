@@ -41,14 +41,16 @@ Spec = Mapping[str, Any]
 
 
 class Net(nn.Module):
-    """A denoiser of colour images that has all that some term looks for: moments, blocks, a second time."""
+    """A denoiser of colour images with all that some term looks for: moments, blocks, a second time, an autoencoder."""
+
+    together = "tail"
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.head = nn.Conv2d(3, width, 3, padding=1)
         self.down_blocks = nn.ModuleList([nn.Sequential(nn.Conv2d(width, width, 3, 2, 1), nn.SiLU())])
         self.moments = nn.Conv2d(width, 16, 3, padding=1)
-        self.tail = nn.ConvTranspose2d(16, 3, 4, 2, 1)
+        self.tail = nn.ConvTranspose2d(16, 9, 4, 2, 1)
 
     def forward(self, x: Tensor, *, sigma: Tensor, until: Tensor | None = None) -> Tensor:
         """``(B, 3, H, W)`` to the same; ``sigma`` and ``until`` are ``(B,)``."""
@@ -56,7 +58,8 @@ class Net(nn.Module):
         size = (level**2 + 0.25).sqrt()
         told = level.log() / 4 if until is None else level.log() / 4 + until.view(-1, 1, 1, 1) / (1 + level)
         hidden = self.moments(self.down_blocks[0](self.head(x / size) + told))
-        out: Tensor = 0.25 / size**2 * x + level * 0.5 / size * self.tail(torch.tanh(hidden))
+        said, _, _ = self.tail(torch.tanh(hidden)).chunk(3, dim=1)
+        out: Tensor = 0.25 / size**2 * x + level * 0.5 / size * said
         return out
 
 
