@@ -87,7 +87,7 @@ def measuring_task(
         built = seen_by_each(built, list(models.values()))
     if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
         parties[-1] = replace(parties[-1], asked=asked)
-    check_fit(Spec(name=name), built, [built.example()], parties)
+    check_fit(use or Spec(name=name), built, [built.example()], parties)
     return words, built
 
 

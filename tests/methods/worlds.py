@@ -192,6 +192,11 @@ def _classes(number: int) -> Batch:
     return Batch(x=x, y=(torch.arange(COUNT) + number) % CLASSES)
 
 
+def _large(number: int) -> Batch:
+    """Images that may be halved five times, and normalised then."""
+    return Batch(x=F.interpolate(_grey(number).x, scale_factor=8))
+
+
 def _inspecting(width: int) -> nn.Module:
     """A student of features that holds an autoencoder of them, as a teacher one that is as large."""
     return efficient_ad(channels=1, features=6, width=width, depth=0, stride=4, latents=3)
@@ -207,7 +212,7 @@ WORLDS = (
     World(name="diffusing", net=Denoiser, batch=_labelled_noisy, error=_mean_square),
     World(name="autoencoding", net=Autoencoder, batch=_grey, error=_mean_square),
     World(name="encoding", net=Encoder, batch=_grey),
-    World(name="inspecting", net=_inspecting, batch=_grey),
+    World(name="inspecting", net=_inspecting, batch=_large),
     World(name="generating", net=Generator, batch=_latents),
     World(name="classifying", net=Classifier, batch=_classes, error=_cross_entropy),
 )
