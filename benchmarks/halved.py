@@ -11,8 +11,8 @@ images. Prints accuracy on the test images, agreement with the teacher, and mult
 import argparse
 from pathlib import Path
 
-from perception_data import cifar10
-from presets import run
+from perception import ended
+from perception_data import cifar10, told
 
 from kdgen import Recipe, Spec, preset
 from kdgen.recipe import CacheSpec, Checkpoint, Guidance, Stage
@@ -33,11 +33,9 @@ def recipe(name: str, data: Path, images: Path, seconds: float) -> Recipe:
     described = Checkpoint.model_validate_json((EXAMPLES / f"cifar_{name}.json").read_text("utf-8"))
     teacher = described.model_copy(update={"file": str(data / described.file)})
     plain = preset("classify")
-    parts = {kind: {"name": "npz", "args": {"path": str(images), "split": split}}
-             for kind, split in (("images", "train"), ("evaluate", "test"))}  # fmt: skip
     changes = {
         "name": f"half-{name}",
-        "task": Spec(name="classify", args={**plain.task.args, **parts, "mix": "both"}),
+        "task": Spec(name="classify", args={**plain.task.args, **told(images), "mix": "both"}),
         "teacher": teacher,
         "student": Spec(name=teacher.net.name, args={**teacher.net.args, "inner": SHARE}),
         "init": "teacher",
@@ -66,7 +64,7 @@ def main() -> None:
         folders = {seed: args.out / f"{name}-{seed}" for seed in args.seeds}
         for seed, folder in folders.items():
             changes = {"seed": seed, "controls": not args.no_controls}
-            if not (folder / "report.json").is_file() and not run(plan.model_copy(update=changes), folder):
+            if not ended(plan.model_copy(update=changes), folder):
                 return
         print(f"\n{merge([Report.read(folder) for folder in folders.values()]).to_markdown()}", flush=True)
 

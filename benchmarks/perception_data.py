@@ -4,6 +4,7 @@ import io
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -29,6 +30,12 @@ def cifar10(source: Path, target: Path) -> Path:
     file = target / "cifar10.npz"
     np.savez(file, **parts)
     return file
+
+
+def told(file: Path) -> dict[str, Any]:
+    """The arguments by which the task `classify` names such a file: what to train on, and what to measure on."""
+    return {kind: {"name": "npz", "args": {"path": str(file), "split": split}}
+            for kind, split in (("images", "train"), ("evaluate", "test"))}  # fmt: skip
 
 
 LINKS = {

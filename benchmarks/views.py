@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from perception_data import cifar10
+from perception_data import cifar10, told
 
 from kdgen import distill
 from kdgen.presets import preset
@@ -41,9 +41,7 @@ def recipe(data: Path, images: Path) -> Recipe:
     plain = preset("classify")
     assert isinstance(plain.teacher, Checkpoint)
     teacher = plain.teacher.model_copy(update={"file": str(data / "resnet-cifar10" / plain.teacher.file)})
-    parts = {kind: {"name": "npz", "args": {"path": str(images), "split": split}}
-             for kind, split in (("images", "train"), ("evaluate", "test"))}  # fmt: skip
-    task = Spec(name="classify", args={**plain.task.args, **parts})
+    task = Spec(name="classify", args={**plain.task.args, **told(images)})
     return plain.model_copy(update={"task": task, "teacher": teacher, "evaluate_every": None})
 
 
@@ -59,18 +57,21 @@ def at_home(plan: Recipe, view: list[Any], folder: Path, seconds: float) -> str:
     changes = {"teacher": None, "student": plan.teacher.net, "init": plan.teacher, "task": seen(plan, view, []),
                "stages": (Stage(optimizer="muon", lr=1e-3),), "cache": CacheSpec(inputs=0), "controls": False,
                "ema": 0.99}  # fmt: skip
-    if not (folder / "report.json").is_file():
-        for _ in distill(plan.model_copy(update=changes).lasting(seconds=seconds), folder):
-            pass
+    made(plan.model_copy(update=changes).lasting(seconds=seconds), folder)
     return str(folder)
 
 
 def accuracies(plan: Recipe, folder: Path) -> dict[str, float]:
-    """Accuracy by role of a plan's run, which is made unless it is there."""
+    """Accuracy by role of a plan's run."""
+    return {row.role: row.metrics["accuracy"] for row in made(plan, folder).rows}
+
+
+def made(plan: Recipe, folder: Path) -> Report:
+    """The report of a plan's run, which is made unless it is there."""
     if not (folder / "report.json").is_file():
         for _ in distill(plan, folder):
             pass
-    return {row.role: row.metrics["accuracy"] for row in Report.read(folder).rows}
+    return Report.read(folder)
 
 
 def shown(values: list[float]) -> str:

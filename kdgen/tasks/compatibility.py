@@ -55,6 +55,11 @@ class Party:
     part: str | None = None
     told: str = "task"
 
+    @property
+    def teaches(self) -> bool:
+        """Whether it is a teacher of a recipe, which sees what teachers do."""
+        return (self.key or "").startswith("teacher")
+
 
 def are_alike(kind: str, other: str) -> bool:
     """Whether two tasks are for nets of one kind."""
@@ -132,7 +137,7 @@ def _other_kind(party: Party, use: Spec) -> Text:
 def _check_channels(use: Spec, task: Task, party: Party) -> None:
     """Refuse a net made for other channels than the task's, though it takes these too."""
     own = party.use.args.get("channels") if party.use is not None else None
-    channels = task.teacher_channels if (party.key or "").startswith("teacher") else task.channels
+    channels = task.teacher_channels if party.teaches else task.channels
     if type(own) is int and own != channels:
         raise UserError(text("party_channels", "{called} has {own} channels, and the task {task} {channels}: set "
                              "{key}.args.channels to {channels}, or task.args.channels to {own}", called=party.called,
@@ -144,9 +149,7 @@ class _Probe:
 
     def __init__(self, use: Spec, task: Task, batch: Batch, party: Party) -> None:
         self.use, self.task, self.party = use, task, party
-        self.batch = (batch.for_teacher() if (party.key or "").startswith("teacher") else batch).to(
-            device_of(party.net)
-        )
+        self.batch = (batch.for_teacher() if party.teaches else batch).to(device_of(party.net))
         self.shows_latents = task.reads == "latents"
 
     def answer(self) -> Tensor:
