@@ -1,6 +1,6 @@
 """Which presets run with what is at hand here, which train on pictures that a visitor brings, and what others lack."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kdgen import registry
@@ -8,6 +8,7 @@ from kdgen.models.task_arguments import task_class
 from kdgen.presets import preset
 from kdgen.recipe import Checkpoint, Recipe
 from kdgen.ui.shelves import SHELVES
+from kdgen.utils.references import renamed
 
 STAND_IN = {"name": "scenes"}
 """In place of pictures that are not there yet, wherever only their size counts."""
@@ -15,8 +16,16 @@ STAND_IN = {"name": "scenes"}
 
 def files_of(recipe: Recipe) -> list[str]:
     """The files and folders that a recipe names, each once: a teacher's weights, and what its images lie in."""
+    named = list[str]()
+
+    def noted(what: str, said: str) -> str:
+        if what == "path":
+            named.append(said)
+        return said
+
+    renamed(recipe, noted)
     teacher = [recipe.teacher.file] if isinstance(recipe.teacher, Checkpoint) else []
-    return list(dict.fromkeys([*teacher, *_paths(recipe.task.args)]))
+    return list(dict.fromkeys([*teacher, *named]))
 
 
 def brings_pictures(recipe: Recipe) -> bool:
@@ -27,8 +36,8 @@ def brings_pictures(recipe: Recipe) -> bool:
 
 def runs_here(recipe: Recipe) -> bool:
     """Whether a recipe needs no files but pictures that a visitor brings."""
-    own = list(_paths(recipe.task.args["images"])) if brings_pictures(recipe) else []
-    return files_of(recipe) == own
+    images: Any = recipe.task.args.get("images")
+    return files_of(recipe) == ([images["args"]["path"]] if brings_pictures(recipe) else [])
 
 
 def stood_in(recipe: Recipe) -> Recipe:
@@ -44,18 +53,3 @@ def for_files() -> list[Recipe]:
     made = (preset(name) for name in registry.names("preset"))
     return [recipe for recipe in made if recipe.teacher is not None and recipe.device == "auto"
             and not runs_here(recipe) and task_class({"name": recipe.task.name}).group in SHELVES]  # fmt: skip
-
-
-def _paths(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if key in ("path", "labels") and isinstance(inner, str):
-                yield inner
-            else:
-                yield from _paths(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _paths(inner)
-
-
-__all__ = ["brings_pictures", "files_of", "for_files", "runs_here", "stood_in"]

@@ -40,8 +40,8 @@ KINDS: dict[str, Kind] = {
 }  # fmt: skip
 """What the names under a key of a schema are registered as."""
 
-TASKS = "tasks"
-"""What a task of several calls the argument that describes them."""
+TASK, TASKS = "task", "tasks"
+"""What a task that wraps another calls the argument that describes it, and one of several that of all of them."""
 
 MODEL_FILES = ("config.json", "model_index.json", "recipe.json", "student/config.json")
 """What a folder that is a model holds, one of them."""
@@ -76,16 +76,21 @@ def _changed(value: Any, mark: Names | None, kind: Kind | None, change: Change) 
 def _arguments(kind: Kind, name: str, args: Mapping[str, Any], change: Change) -> dict[str, Any]:
     """Arguments of a registered thing likewise; those of an unknown one as they are."""
     hints = _hints(kind, name) if name in registry.names(kind) else {}
-    return {key: _tasks(value, change) if kind == "task" and key == TASKS else _argument(value, hints.get(key), change)
+    inner = {TASK: _task, TASKS: _tasks} if kind == "task" else {}
+    return {key: inner[key](value, change) if key in inner else _argument(value, hints.get(key), change)
             for key, value in args.items()}  # fmt: skip
 
 
 def _tasks(value: Any, change: Change) -> Any:
     """Descriptions of tasks by names of one's own, each with its arguments changed; anything else as it is."""
-    if not isinstance(value, dict) or not all(isinstance(use, dict) and "name" in use for use in value.values()):
-        return value
-    return {name: {**use, "args": _arguments("task", use["name"], use.get("args", {}), change)}
-            for name, use in value.items()}  # fmt: skip
+    return {name: _task(use, change) for name, use in value.items()} if isinstance(value, dict) else value
+
+
+def _task(use: Any, change: Change) -> Any:
+    """The description of a task with its arguments changed; anything else as it is."""
+    if not isinstance(use, dict) or "name" not in use:
+        return use
+    return {**use, "args": _arguments("task", use["name"], use.get("args", {}), change)}
 
 
 def _argument(value: Any, hint: Any, change: Change) -> Any:

@@ -164,6 +164,14 @@ def test_a_declaration_names_what_lies_beside_it_and_nothing_else(tmp_path: Path
         load("../net.json")
 
 
+@pytest.mark.parametrize("wrapper", ["views", "harden"])
+def test_a_wrapped_task_names_what_lies_beside_the_recipe(wrapper: str, tmp_path: Path) -> None:
+    inner = {"name": "denoise", "args": {"images": {"name": "folder", "args": {"path": "pictures"}}}}
+    task = {"name": wrapper, "args": {"task": inner}}
+    kept = read(written(tmp_path, task=task, teacher="denoiser")).task.args["task"]
+    assert kept["args"]["images"]["args"]["path"] == str(tmp_path / "pictures")
+
+
 def test_every_mark_is_found_and_nothing_is_a_path_by_its_looks(tmp_path: Path, monkeypatch: Any) -> None:
     class ArrayStore:
         def __init__(self, folders: list[FilePath], title: str, other: FilePath | None = None) -> None: ...
