@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import call, drain, kill_when, trained
+from support import EACH_STEP, call, drain, kill_when, trained
 
 from kdgen import preset
 from kdgen.models.model import Model, build_net, load
@@ -52,7 +52,7 @@ def small(name: str, teacher: Path, *settings: str) -> Recipe:
 
 @pytest.mark.slow
 def test_a_ladder_killed_between_and_inside_rungs_gives_the_same_student(teacher: Path, tmp_path: Path) -> None:
-    recipe = small("progressive", teacher, "checkpoint_every=0.01", "steps=30", "task.args.steps=[1]")
+    recipe = small("progressive", teacher, f"checkpoint_every={EACH_STEP}", "steps=30", "task.args.steps=[1]")
     recipe = recipe.model_copy(update={"assistants": recipe.assistants[2:]})
     trained(run.distill(recipe, tmp_path / "whole"))
     folder = tmp_path / "run"

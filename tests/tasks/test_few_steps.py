@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from support import drain, interrupt, trained, weights
+from support import EACH_STEP, drain, interrupt, trained, weights
 from torch import nn
 
 from kdgen.diffusion import edm_weight, karras_sigmas, sample
@@ -62,7 +62,7 @@ def ladder(teacher, tmp_path, **more):
         "name": "ladder", "task": {"name": "few_steps", "args": task}, "teacher": str(teacher),
         "assistants": [{"student": net, "share": 0.3, "init": "teacher", "stages": rung(n)} for n in (4, 2)],
         "student": net, "init": "teacher", "stages": rung(1), "steps": 60, "batch_size": 4, "cache": {"inputs": 0},
-        "precision": "float32", "device": "cpu", "controls": False, "checkpoint_every": 0.01, "evaluate_every": None,
+        "precision": "float32", "device": "cpu", "controls": False, "checkpoint_every": EACH_STEP, "evaluate_every": None,
         **more,
     })  # fmt: skip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from support import call, drain, interrupt, trained, weights
+from support import EACH_STEP, call, drain, interrupt, trained, weights
 
 from kdgen import registry
 from kdgen.data import generator
@@ -59,7 +59,7 @@ def make_gan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
         "steps": 12,
         "batch_size": 8,
         "cache": {"inputs": 48, "dir": str(tmp_path / "cache")},
-        "checkpoint_every": 0.01,
+        "checkpoint_every": EACH_STEP,
         "device": "cpu",
     }
     return lambda *settings: override(parse(whole), settings)
