@@ -11,12 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from kdgen.data import framed
+from kdgen.data.damages.view import view_of
 from kdgen.data.pictures import to_grey, to_tensor
 from kdgen.models.fault_maps import BRIGHTEST, FaultMaps, heat
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import task_class
 from kdgen.tasks.segment import labels_of
-from kdgen.tasks.views import view_of
 from kdgen.types import Batch, UserError, text
 from kdgen.utils.conditions import call
 from kdgen.utils.convert import to_pictures

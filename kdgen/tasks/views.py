@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import count, takewhile
 from typing import Annotated, Any
 
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 
 from kdgen import registry
 from kdgen.data import derive, generator
-from kdgen.data.damages import make_damages
-from kdgen.data.damages.view import View
+from kdgen.data.damages import make_damages, told_after
+from kdgen.data.damages.view import View, in_words
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec, register
@@ -52,7 +53,7 @@ class Seen(nn.Module):
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """The net's answer to its view of ``x`` ``(B, C, H, W)``."""
         seen, told = self.view.each(x, self.seed)
-        return call(self.net, seen, {**cond, **told})
+        return call(self.net, seen, told_after(cond, told))
 
 
 @register("task")
@@ -124,7 +125,7 @@ class Views(Task):
             return batch
         shown, (_, _, view) = batch.for_teacher(), self._own[net]
         x, told = view.each(shown.x, seed)
-        return replace(batch, x=x, cond={**batch.cond, **told})
+        return replace(batch, x=x, cond=told_after(batch.cond, told))
 
     @property
     def teacher_channels(self) -> int:
@@ -140,24 +141,45 @@ class Views(Task):
     def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The randomness of the task within drawn anew, and that of the views.
 
-        Where the task within has none, the images as they are have to be at hand for that: as the teacher's view.
+        Where the task within has none, the images as they are have to be at hand for that: as the teacher's view. Where
+        both views tell nets what the task within does too, a batch stays as it is.
         """
-        anew = self.inner.resample_noise(batch, seed=seed)
-        if anew is not batch:
-            return self._seen(replace(anew, teacher_x=None, teacher_cond=None), derive(seed, "views"))
-        if batch.teacher_x is None or self.teacher.damage is not None:
+        if (told := self._told_within(batch)) is None:
             return batch
-        return self._seen(batch.for_teacher(), derive(seed, "views"))
+        before = replace(batch, cond=told)
+        anew = self.inner.resample_noise(before, seed=seed)
+        if anew is before:
+            return self.resample_view(batch, seed=seed)
+        return self._seen(replace(anew, teacher_x=None, teacher_cond=None), derive(seed, "views"))
+
+    def resample_view(self, batch: Batch, *, seed: int) -> Batch:
+        """What the student's view draws, drawn anew, where the teacher is shown the images as they are."""
+        told = self._told_within(batch)
+        if batch.teacher_x is None or self.teacher.damage is not None or told is None:
+            return batch
+        return self._seen(replace(batch.for_teacher(), cond=told), derive(seed, "views"))
+
+    def _told_within(self, batch: Batch) -> dict[str, Tensor] | None:
+        """What the task within tells of a batch, before views told theirs; None where both of them tell it too."""
+        for view, cond in ((self.teacher, batch.teacher_cond), (self.student, batch.cond)):
+            if cond is not None and not self._within & view.tells:
+                return {name: cond[name] for name in self._within}
+        return None
+
+    @cached_property
+    def _within(self) -> frozenset[str]:
+        """What the task within tells nets."""
+        return frozenset(self.inner.example().cond)
 
     def _seen(self, batch: Batch, seed: int) -> Batch:
         """A batch of the task within as both see it."""
         shown = batch.for_teacher()
         x, told = self.student(batch.x, generator(seed))
-        cond = {**batch.cond, **told}
+        cond = told_after(batch.cond, told)
         if self.teacher is self.student and shown.x is batch.x:
             return replace(batch, x=x, cond=cond)
         teacher_x, teacher_told = self.teacher(shown.x, generator(seed))
-        return replace(batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond={**shown.cond, **teacher_told})
+        return replace(batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond=told_after(shown.cond, teacher_told))
 
     def fingerprint(self) -> str:
         """A hash of the task within and of the views."""
@@ -201,8 +223,8 @@ class Views(Task):
         assert isinstance(self.inner, Showing)
         for name, batch in self.inner.evaluation_images(seed=seed, limit=limit):
             (x, told), (teacher_x, teacher_told) = (view.each(batch.x, seed) for view in (self.student, self.teacher))
-            yield name, replace(batch, x=x, cond={**batch.cond, **told}, teacher_x=teacher_x,
-                                teacher_cond={**batch.cond, **teacher_told})  # fmt: skip
+            yield name, replace(batch, x=x, cond=told_after(batch.cond, told), teacher_x=teacher_x,
+                                teacher_cond=told_after(batch.cond, teacher_told))  # fmt: skip
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """What the task within measures of a net in its view; of the teacher, ``reference``, in the teacher's."""
@@ -264,19 +286,4 @@ def seen_by_each(task: Task, models: Sequence[Model]) -> Task:
     return seen
 
 
-def view_of(facts: Mapping[str, Any]) -> tuple[View, Text | None]:
-    """How a model sees images, by what it says of its task; and that in words, None for as they are."""
-    damages = make_damages(facts.get("view") or ())
-    return (View(damages), in_words(damages.specs)) if damages.specs else (View(None), None)
-
-
-def in_words(specs: Sequence[Spec]) -> Text:
-    """What images are seen through."""
-    if not specs:
-        return text("as_they_are", "as they are")
-    return text(
-        "through_damages", "through {names:, }", names=[str(spec) if spec.args else spec.name for spec in specs]
-    )
-
-
-__all__ = ["Seen", "Views", "in_words", "seen_by_each", "view_of"]
+__all__ = ["Seen", "Views", "seen_by_each"]

@@ -228,6 +228,8 @@ class TeacherCache:
     def batches(self, *, batch_size: int, seed: int, start: int = 0, truth: bool = False) -> Stream:
         """Endless shuffled batches; if the task is equivariant, flipped, rotated and cropped as far as answers follow.
 
+        What the student alone is shown, and the answers do not hang on, is drawn anew at every batch.
+
         Args:
             batch_size: at most the size of the cache.
             seed: of order and augmentation. Batch ``i`` depends on ``seed`` and ``i`` alone.
@@ -244,6 +246,8 @@ class TeacherCache:
             batch, answer = self[order[within : within + batch_size]]
             if truth:
                 batch, answer = self.task.resample_noise(batch, seed=derive(seed, "renew", number)), None
+            else:
+                batch = self.task.resample_view(batch, seed=derive(seed, "view", number))
             follows = self.equivariance if answer is not None else Equivariance()
             turn, crop = self._turn and follows.turns, self._crop if follows.crops else None
             if turn or crop:

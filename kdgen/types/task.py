@@ -102,6 +102,10 @@ class Task(Protocol):
     def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The same ground truth with the task's own randomness drawn anew: fresh noise, say."""
 
+    def resample_view(self, batch: Batch, *, seed: int) -> Batch:
+        """The same teacher's view, so that its answers hold, with what the student alone is shown drawn anew."""
+        return batch
+
     def fingerprint(self) -> str:
         """Changes whenever the task's batches would: the arguments, and the files behind them."""
 

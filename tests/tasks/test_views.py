@@ -113,6 +113,28 @@ def test_the_teacher_alone_is_told_what_its_own_view_tells(folder: Path) -> None
     assert cut.x[cut.cond["mask"].expand_as(cut.x) > 0].abs().max() == 0, "the mask is cut and turned as the image is"
 
 
+def test_what_is_told_of_damage_before_a_view_is_told_with_that_of_the_view(folder: Path) -> None:
+    noise = {"name": "noise", "args": {"sigma": 12}}
+    task = task_of(restored(folder, student=[noise]))
+    (batch,) = islice(task.batches(batch_size=4, seed=0), 1)
+    student, teacher = (255 / 2 * each.cond["sigma"][0].item() for each in (batch, batch.for_teacher()))
+    assert (student, teacher) == (pytest.approx(13), pytest.approx(5)), "of noise the variances add: 5, 12, 13"
+    assert float((batch.x - batch.y).std()) * 255 / 2 == pytest.approx(13, rel=0.1)
+    (_, shown), *_ = task._evaluation_images(seed=0)
+    assert float(shown.cond["sigma"]) == pytest.approx(2 * 13 / 255)
+    anew = task.resample_noise(batch, seed=5)
+    assert float((anew.for_teacher().x - batch.y).std()) * 255 / 2 == pytest.approx(5, rel=0.1)
+    assert torch.equal(anew.cond["sigma"], batch.cond["sigma"])
+    filled = {"task": {"name": "restore", "args": {**restored(folder)["task"]["args"], "damages": [HOLES]}}}
+    (batch,) = islice(task_of({**filled, "student": [HOLES]}).batches(batch_size=4, seed=0), 1)
+    missing = batch.for_teacher().cond["mask"]
+    assert missing.sum() > 0, "what the task itself hides is told, whatever the student does not see beside"
+    assert (batch.cond["mask"] >= missing).all()
+    both = task_of(restored(folder, student=[noise], teacher=[noise, "grey"]))
+    (batch,) = islice(both.batches(batch_size=4, seed=0), 1)
+    assert both.resample_noise(batch, seed=5) is batch
+
+
 class Told(nn.Module):
     """Gives what it is told is missing, or nothing."""
 
@@ -152,6 +174,27 @@ def test_randomness_is_drawn_anew_where_the_images_as_they_are_are_known(folder:
     (batch,) = islice(both.batches(batch_size=4, seed=0), 1)
     assert batch.teacher_x is None, "the two see the same"
     assert both.resample_noise(batch, seed=5) is batch
+
+
+def test_cached_answers_come_with_the_students_view_drawn_anew_where_they_hold(folder: Path, tmp_path: Path) -> None:
+    def drawn_twice(task: Views, home: str) -> tuple[list[Batch], bool]:
+        teacher = Teacher(Hue(), next(task.batches(batch_size=2, seed=0)), device=torch.device("cpu"))
+        cache = TeacherCache(task, CacheSpec(inputs=4, dir=str(tmp_path / home), augment=False), teacher=teacher)
+        list(cache.fill())
+        pairs = list(islice(cache.batches(batch_size=4, seed=0), 2))
+        for batch, answer in pairs:
+            assert answer is not None
+            torch.testing.assert_close(answer.output, Hue()(batch.for_teacher().x), atol=2e-3, rtol=0)
+        again = next(cache.batches(batch_size=4, seed=0, start=1))[0]
+        assert torch.equal(again.x, pairs[1][0].x), "a batch hangs on the seed and its number alone"
+        first, second = (batch.x[batch.for_teacher().x.mean((1, 2, 3)).argsort()] for batch, _ in pairs)
+        return [batch for batch, _ in pairs], torch.equal(first, second)
+
+    (first, _), same = drawn_twice(task_of(classes(folder, student=[DARK])), "clear")
+    assert not same
+    assert first.cond.keys() == {"stops"}
+    assert drawn_twice(task_of(classes(folder, student=[DARK], teacher=[DARK])), "dark")[1], "both see the same night"
+    assert drawn_twice(task_of(classes(folder, student=[DARK], teacher=["grey"])), "grey")[1]
 
 
 def test_tasks_without_images_and_what_is_no_task_are_refused(folder: Path) -> None:

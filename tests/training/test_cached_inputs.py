@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from kdgen.recipe import CacheSpec
 from kdgen.training.teacher import Teacher
 from kdgen.training.teacher_cache import TeacherCache, live
-from kdgen.types import Batch, UserError
+from kdgen.types import Batch, Task, UserError
 
 CPU = torch.device("cpu")
 MANY = 24
 
 
-class Any:
+class Any(Task):
     """A task whose batches are told by a function of their number."""
 
     def __init__(self, made: object, *, equivariant: bool = False) -> None:

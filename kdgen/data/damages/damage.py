@@ -1,6 +1,6 @@
 """What a damage is, and several in a row."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Annotated, Any
 
@@ -87,6 +87,18 @@ class InTurn(Damage):
     def num_channels(self, given: int) -> int:
         """See the base."""
         return reduce(lambda count, damage: damage.num_channels(count), self.damages, given)
+
+
+ADDED: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "sigma": torch.hypot, "stops": torch.add, "mask": torch.maximum,
+}  # fmt: skip
+"""What nets are told of a damage after another that tells the same: of noise the variances add."""
+
+
+def told_after(cond: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The conditions of images that were damaged, and of which the damage that came after tells something too."""
+    added = {name: ADDED[name](cond[name], told[name]) for name in ADDED.keys() & cond.keys() & told.keys()}
+    return {**cond, **told, **added}
 
 
 def amounts(given: Amount, count: int, random: torch.Generator, share: float | None) -> Tensor:

@@ -1,11 +1,15 @@
 """How somebody sees images, whoever else sees them otherwise."""
 
 import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdgen.data.damages.damage import Damage, Damaged
+from kdgen.data.damages.damage import Damage, Damaged, make_damages
+from kdgen.registry import Spec
+from kdgen.types import Text, text
 from kdgen.utils.seed import generator
 
 
@@ -31,9 +35,29 @@ class View(Damage):
         told = {key: torch.cat([cond[key] for _, cond in seen]).to(images.device) for key in seen[0][1]}
         return torch.cat([image for image, _ in seen]).to(images.device), told
 
+    @property
+    def tells(self) -> frozenset[str]:
+        """The names of the conditions by which it tells what it does."""
+        return frozenset() if self.damage is None else frozenset(self.damage.nothing(torch.zeros(1, 1, 1, 1)))
+
     def num_channels(self, given: int) -> int:
         """See the base."""
         return given if self.damage is None else self.damage.num_channels(given)
+
+
+def view_of(facts: Mapping[str, Any]) -> tuple[View, Text | None]:
+    """How a model sees images, by what it says of its task; and that in words, None for as they are."""
+    damages = make_damages(facts.get("view") or ())
+    return (View(damages), in_words(damages.specs)) if damages.specs else (View(None), None)
+
+
+def in_words(specs: Sequence[Spec]) -> Text:
+    """What images are seen through."""
+    if not specs:
+        return text("as_they_are", "as they are")
+    return text(
+        "through_damages", "through {names:, }", names=[str(spec) if spec.args else spec.name for spec in specs]
+    )
 
 
 def _content(image: Tensor) -> int:
