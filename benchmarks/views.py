@@ -53,7 +53,7 @@ Pair = Callable[[Place, str], tuple[Recipe, Recipe]]
 """The runs by the privileged teacher and by the other, with a name for what they need."""
 
 
-def seen(plan: Recipe, task: Spec, student: list[Any], teacher: list[Any], **changes: Any) -> Recipe:
+def seen(plan: Recipe, task: Spec, student: list[Any], teacher: list[Any], /, **changes: Any) -> Recipe:
     """A plan with a task as student and teacher see it."""
     views = Spec(name="views", args={"task": task.model_dump(mode="json"), "student": student, "teacher": teacher})
     return plan.model_copy(update={"task": views, "evaluate_every": None, **changes})
