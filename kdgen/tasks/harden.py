@@ -16,7 +16,7 @@ from kdgen.data.damages.view import View
 from kdgen.registry import register
 from kdgen.tasks.abilities import Showing
 from kdgen.tasks.views import Seen, TaskSource, Views
-from kdgen.types import Batch, Metrics, Net, Text, UserError, text
+from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Share
 
 Asked = Annotated[Literal["clean", "shifted"], Field(description='"clean" or "shifted"')]
@@ -71,6 +71,10 @@ class Harden(Views):
                                  "make them {scale} times smaller: leave those out", scale=shift.scale))  # fmt: skip
         self.always, student = View(Sometimes(shift, 1.0)), View(Sometimes(shift, share))
         self._wrap(task, student, View(None) if teacher == "clean" else student)
+
+    def among_students(self) -> Task:
+        """The task itself: clean images are among those of students."""
+        return self
 
     def _described(self) -> str:
         return json.dumps([self.damages, self.share, self.asked], sort_keys=True)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 from itertools import count, takewhile
@@ -94,7 +95,7 @@ class Views(Task):
     def _wrap(self, task: TaskSource | None, student: View, teacher: View) -> None:
         """Take over a task, with the view of its student and the teacher's, which may be the same."""
         self.inner = task if isinstance(task, Task) else _built(task)
-        self.student, self.teacher = student, teacher
+        self.student, self.teacher, self._measured = student, teacher, teacher
         if self.inner.reads != "images" or self.inner.draws is not None:
             raise UserError(text("views_of_images", "views are of images, and nets of the task {task} read none: wrap "
                                  "one whose nets do", task=str(self.inner.describe()["name"])))  # fmt: skip
@@ -106,6 +107,12 @@ class Views(Task):
             self.evaluation_images = self._evaluation_images
         self._asked: Seen | None = None
         self._own: dict[Net, tuple[str, Sequence[Spec], View]] = {}
+
+    def among_students(self) -> Task:
+        """The same with both shown what students are; the chain's first teacher is measured in its own view still."""
+        among = copy(self)
+        among.teacher = self.student
+        return among
 
     def show(self, net: Net, name: str, facts: Mapping[str, Any]) -> None:
         """Show a net images as a model says that it sees them, where that is not as students do.
@@ -183,7 +190,8 @@ class Views(Task):
 
     def fingerprint(self) -> str:
         """A hash of the task within and of the views."""
-        return hashlib.sha256(f"{self.inner.fingerprint()}{self._described()}".encode()).hexdigest()
+        among = "" if self.teacher is self._measured else "among students"
+        return hashlib.sha256(f"{self.inner.fingerprint()}{self._described()}{among}".encode()).hexdigest()
 
     def _described(self) -> str:
         return json.dumps({role: _plain(specs) for role, specs in self.specs.items()}, sort_keys=True)
@@ -222,7 +230,7 @@ class Views(Task):
         """The evaluation images of the task within by name, each as ``evaluate`` shows it to both."""
         assert isinstance(self.inner, Showing)
         for name, batch in self.inner.evaluation_images(seed=seed, limit=limit):
-            (x, told), (teacher_x, teacher_told) = (view.each(batch.x, seed) for view in (self.student, self.teacher))
+            (x, told), (teacher_x, teacher_told) = (view.each(batch.x, seed) for view in (self.student, self._measured))
             yield name, replace(batch, x=x, cond=told_after(batch.cond, told), teacher_x=teacher_x,
                                 teacher_cond=told_after(batch.cond, teacher_told))  # fmt: skip
 
@@ -236,7 +244,7 @@ class Views(Task):
     def _as_teacher(self, net: Net, seed: int) -> Seen:
         """A teacher in its own view, the same each time, so that what is known of it is known again."""
         if self._asked is None or self._asked.net is not net or self._asked.seed != seed:
-            self._asked = Seen(net, self.teacher, seed)
+            self._asked = Seen(net, self._measured, seed)
         return self._asked
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:

@@ -143,10 +143,6 @@ class _Run:
         self.drawing = drawing_seconds(*image_sources(task))
         self.chain = recipe.links()
         self.students: list[tuple[Net, Spec]] = []
-        if len(self.chain) > 1 and task.teacher_channels != task.channels:
-            raise UserError(text("assistants_see", "an assistant sees {own} channels as the student does, and would be "
-                                 "asked about the {others} that the teacher sees: leave assistants out",
-                                 own=task.channels, others=task.teacher_channels))  # fmt: skip
         check_fit(recipe.task, task, first, self._parties())
         if teacher is not None and task.takes_sigma:
             check_module(_teacher(str(recipe.teacher)), teacher, next(Photographs().images(task.teacher_channels))[1])
@@ -182,8 +178,9 @@ class _Run:
     def _link(self, number: int, *, untrained: bool = False) -> Link:
         """A link of the chain; its teacher is the net before it, or while that is untrained, with copies, to see."""
         phase, recipe = self.chain[number]
-        teacher, student = self.original, self.students[number]
+        teacher, student, place = self.original, self.students[number], self.place
         if number:
+            place = place.among_students(recipe.seed)
             before = self.chain[number - 1][0]
             if untrained:
                 student = (copied(student[0]), student[1])
@@ -193,7 +190,7 @@ class _Run:
             else:
                 teacher = load(self.place.home(before))
         asked = None if teacher is None else self.place.reference if not number else teacher.net
-        return Link(phase, recipe, self.place, teacher, asked, self.others, student)
+        return Link(phase, recipe, place, teacher, asked, self.others, student)
 
     def events(self) -> Iterator[Event]:
         """Everything that is still to be done, logged to `metrics.jsonl` as it is yielded."""

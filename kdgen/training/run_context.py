@@ -1,7 +1,7 @@
 """What the links of a chain share."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -47,6 +47,13 @@ class RunContext:
     def primary_metric(self) -> str:
         """The metric by which its nets are judged."""
         return deciding(self.task, taught=self.reference is not None)
+
+    def among_students(self, seed: int) -> "RunContext":
+        """The same for a link whose teacher is a student of the one before."""
+        task = self.task.among_students()
+        return (
+            self if task is self.task else replace(self, task=task, probe=next(task.batches(batch_size=2, seed=seed)))
+        )
 
     def home(self, phase: str) -> Path:
         """The folder of a phase's net."""

@@ -106,6 +106,10 @@ class Task(Protocol):
         """The same teacher's view, so that its answers hold, with what the student alone is shown drawn anew."""
         return batch
 
+    def among_students(self) -> Task:
+        """The task where a student teaches the next one of a chain, and is shown what students are."""
+        return self
+
     def fingerprint(self) -> str:
         """Changes whenever the task's batches would: the arguments, and the files behind them."""
 

@@ -1,63 +1,26 @@
 """Views: each of the two nets sees the images its own way, in training, in answers on disk and in the report."""
 
-import json
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from seeing import DARK, HOLES, classes, restored, task_of
 from support import drain
 from torch import Tensor, nn
 
-import kdgen
-from kdgen import registry
 from kdgen.data.augment import drawn
 from kdgen.data.pictures import to_grey
-from kdgen.models.config import read_config
 from kdgen.models.model import Model
-from kdgen.recipe import CacheSpec, parse
-from kdgen.registry import Spec
+from kdgen.recipe import CacheSpec
 from kdgen.report import sample_grids
-from kdgen.report.compare import Report
 from kdgen.tasks import Classify, Views
 from kdgen.tasks.infer_task import measuring_task
-from kdgen.training import run
 from kdgen.training.teacher import Teacher
 from kdgen.training.teacher_cache import TeacherCache
 from kdgen.types import Batch, UserError
 from kdgen.utils.seed import generator
-
-COLOURS = ((200, 60, 60), (60, 200, 60), (60, 60, 200))
-DARK = {"name": "dark", "args": {"gain": 0.3, "gamma": 1, "noise": 4}}
-HOLES = {"name": "mask", "args": {"share": 0.2, "shape": "boxes"}}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three plain colours, a class each, of about the same grey."""
-    path = tmp_path_factory.mktemp("colours")
-    for number, colour in enumerate(COLOURS):
-        Image.fromarray(np.full((32, 32, 3), colour, np.uint8)).save(path / f"{number}.png")
-    return path
-
-
-def classes(folder: Path, **views: Any) -> dict[str, Any]:
-    images = {"name": "folder", "args": {"path": str(folder), "jitter": {"shift": 0.1}}}
-    return {"task": {"name": "classify", "args": {"images": images, "patch": 16, "num_images": 60}}, **views}
-
-
-def restored(folder: Path, **views: Any) -> dict[str, Any]:
-    images = {"name": "folder", "args": {"path": str(folder)}}
-    args = {"damages": [{"name": "noise", "args": {"sigma": 5}}], "patch": 16, "images": images, "evaluate": images}
-    return {"task": {"name": "restore", "args": args}, **views}
-
-
-def task_of(described: dict[str, Any]) -> Views:
-    task: Views = registry.build("task", Spec(name="views", args=described))
-    return task
 
 
 class Hue(nn.Module):
@@ -67,8 +30,8 @@ class Hue(nn.Module):
         return x.mean((2, 3))
 
 
-def test_a_teacher_is_measured_in_its_own_view_and_everything_else_in_the_students(folder: Path) -> None:
-    task, net = task_of(classes(folder, student=["grey"])), Hue()
+def test_a_teacher_is_measured_in_its_own_view_and_everything_else_in_the_students(colours: Path) -> None:
+    task, net = task_of(classes(colours, student=["grey"])), Hue()
     (batch,) = islice(task.batches(batch_size=6, seed=0), 1)
     assert batch.teacher_x is not None
     assert torch.equal(batch.x[:, 0], batch.x[:, 2])
@@ -83,8 +46,8 @@ def test_a_teacher_is_measured_in_its_own_view_and_everything_else_in_the_studen
     )
 
 
-def test_what_a_view_draws_depends_on_the_image_and_not_on_who_looks_or_beside_what(folder: Path) -> None:
-    task = task_of(restored(folder, student=[DARK]))
+def test_what_a_view_draws_depends_on_the_image_and_not_on_who_looks_or_beside_what(colours: Path) -> None:
+    task = task_of(restored(colours, student=[DARK]))
     images = torch.rand(3, 3, 16, 16) * 2 - 1
     seen, told = task.student.each(images, 0)
     alone, _ = task.student.each(images[1:2], 0)
@@ -96,8 +59,8 @@ def test_what_a_view_draws_depends_on_the_image_and_not_on_who_looks_or_beside_w
     assert all(torch.equal(a.x, b.x) for a, b in zip(shown, again, strict=True))
 
 
-def test_the_teacher_alone_is_told_what_its_own_view_tells(folder: Path) -> None:
-    task = task_of(restored(folder, student=[DARK], teacher=[HOLES]))
+def test_the_teacher_alone_is_told_what_its_own_view_tells(colours: Path) -> None:
+    task = task_of(restored(colours, student=[DARK], teacher=[HOLES]))
     (batch,) = islice(task.batches(batch_size=4, seed=0), 1)
     assert batch.cond.keys() == {"sigma", "stops"}
     assert batch.teacher_cond is not None
@@ -113,9 +76,9 @@ def test_the_teacher_alone_is_told_what_its_own_view_tells(folder: Path) -> None
     assert cut.x[cut.cond["mask"].expand_as(cut.x) > 0].abs().max() == 0, "the mask is cut and turned as the image is"
 
 
-def test_what_is_told_of_damage_before_a_view_is_told_with_that_of_the_view(folder: Path) -> None:
+def test_what_is_told_of_damage_before_a_view_is_told_with_that_of_the_view(colours: Path) -> None:
     noise = {"name": "noise", "args": {"sigma": 12}}
-    task = task_of(restored(folder, student=[noise]))
+    task = task_of(restored(colours, student=[noise]))
     (batch,) = islice(task.batches(batch_size=4, seed=0), 1)
     student, teacher = (255 / 2 * each.cond["sigma"][0].item() for each in (batch, batch.for_teacher()))
     assert (student, teacher) == (pytest.approx(13), pytest.approx(5)), "of noise the variances add: 5, 12, 13"
@@ -125,12 +88,12 @@ def test_what_is_told_of_damage_before_a_view_is_told_with_that_of_the_view(fold
     anew = task.resample_noise(batch, seed=5)
     assert float((anew.for_teacher().x - batch.y).std()) * 255 / 2 == pytest.approx(5, rel=0.1)
     assert torch.equal(anew.cond["sigma"], batch.cond["sigma"])
-    filled = {"task": {"name": "restore", "args": {**restored(folder)["task"]["args"], "damages": [HOLES]}}}
+    filled = {"task": {"name": "restore", "args": {**restored(colours)["task"]["args"], "damages": [HOLES]}}}
     (batch,) = islice(task_of({**filled, "student": [HOLES]}).batches(batch_size=4, seed=0), 1)
     missing = batch.for_teacher().cond["mask"]
     assert missing.sum() > 0, "what the task itself hides is told, whatever the student does not see beside"
     assert (batch.cond["mask"] >= missing).all()
-    both = task_of(restored(folder, student=[noise], teacher=[noise, "grey"]))
+    both = task_of(restored(colours, student=[noise], teacher=[noise, "grey"]))
     (batch,) = islice(both.batches(batch_size=4, seed=0), 1)
     assert both.resample_noise(batch, seed=5) is batch
 
@@ -142,8 +105,8 @@ class Told(nn.Module):
         return mask.expand_as(x)
 
 
-def test_answers_on_disk_are_to_the_teachers_own_view_and_conditions(folder: Path, tmp_path: Path) -> None:
-    task = task_of(restored(folder, student=[DARK], teacher=[HOLES]))
+def test_answers_on_disk_are_to_the_teachers_own_view_and_conditions(colours: Path, tmp_path: Path) -> None:
+    task = task_of(restored(colours, student=[DARK], teacher=[HOLES]))
     teacher = Teacher(Told(), next(task.batches(batch_size=2, seed=0)), device=torch.device("cpu"))
     cache = TeacherCache(task, CacheSpec(inputs=16, dir=str(tmp_path), augment=False), teacher=teacher)
     drain(cache.fill())  # type: ignore[arg-type]
@@ -154,8 +117,8 @@ def test_answers_on_disk_are_to_the_teachers_own_view_and_conditions(folder: Pat
     assert "mask" not in batch.cond
 
 
-def test_a_view_of_fewer_pixels_answers_as_large_as_before(folder: Path) -> None:
-    task = task_of(restored(folder, student=[{"name": "shrink", "args": {"scale": 2}}]))
+def test_a_view_of_fewer_pixels_answers_as_large_as_before(colours: Path) -> None:
+    task = task_of(restored(colours, student=[{"name": "shrink", "args": {"scale": 2}}]))
     (batch,) = islice(task.batches(batch_size=2, seed=0), 1)
     assert batch.x.shape[-2:] == (8, 8)
     assert task.answer_shape(batch) == (3, 16, 16)
@@ -164,19 +127,19 @@ def test_a_view_of_fewer_pixels_answers_as_large_as_before(folder: Path) -> None
     assert baseline.shape == (2, 3, 16, 16)
 
 
-def test_randomness_is_drawn_anew_where_the_images_as_they_are_are_known(folder: Path) -> None:
-    plain = task_of(classes(folder, student=[DARK]))
+def test_randomness_is_drawn_anew_where_the_images_as_they_are_are_known(colours: Path) -> None:
+    plain = task_of(classes(colours, student=[DARK]))
     (batch,) = islice(plain.batches(batch_size=4, seed=0), 1)
     anew = plain.resample_noise(batch, seed=5)
     assert not torch.equal(anew.x, batch.x)
     assert torch.equal(anew.for_teacher().x, batch.for_teacher().x)
-    both = task_of(classes(folder, student=[DARK], teacher=[DARK]))
+    both = task_of(classes(colours, student=[DARK], teacher=[DARK]))
     (batch,) = islice(both.batches(batch_size=4, seed=0), 1)
     assert batch.teacher_x is None, "the two see the same"
     assert both.resample_noise(batch, seed=5) is batch
 
 
-def test_cached_answers_come_with_the_students_view_drawn_anew_where_they_hold(folder: Path, tmp_path: Path) -> None:
+def test_cached_answers_come_with_the_students_view_drawn_anew_where_they_hold(colours: Path, tmp_path: Path) -> None:
     def drawn_twice(task: Views, home: str) -> tuple[list[Batch], bool]:
         teacher = Teacher(Hue(), next(task.batches(batch_size=2, seed=0)), device=torch.device("cpu"))
         cache = TeacherCache(task, CacheSpec(inputs=4, dir=str(tmp_path / home), augment=False), teacher=teacher)
@@ -190,71 +153,20 @@ def test_cached_answers_come_with_the_students_view_drawn_anew_where_they_hold(f
         first, second = (batch.x[batch.for_teacher().x.mean((1, 2, 3)).argsort()] for batch, _ in pairs)
         return [batch for batch, _ in pairs], torch.equal(first, second)
 
-    (first, _), same = drawn_twice(task_of(classes(folder, student=[DARK])), "clear")
+    (first, _), same = drawn_twice(task_of(classes(colours, student=[DARK])), "clear")
     assert not same
     assert first.cond.keys() == {"stops"}
-    assert drawn_twice(task_of(classes(folder, student=[DARK], teacher=[DARK])), "dark")[1], "both see the same night"
-    assert drawn_twice(task_of(classes(folder, student=[DARK], teacher=["grey"])), "grey")[1]
+    assert drawn_twice(task_of(classes(colours, student=[DARK], teacher=[DARK])), "dark")[1], "both see the same night"
+    assert drawn_twice(task_of(classes(colours, student=[DARK], teacher=["grey"])), "grey")[1]
 
 
-def test_tasks_without_images_and_what_is_no_task_are_refused(folder: Path) -> None:
+def test_tasks_without_images_and_what_is_no_task_are_refused(colours: Path) -> None:
     with pytest.raises(UserError, match="views are of images, and nets of the task generate read none"):
         task_of({"task": {"name": "generate", "args": {"latent": 4}}})
     with pytest.raises(UserError, match="a task is described as"):
         task_of({"task": {"called": "denoise"}})
     with pytest.raises(UserError, match="no damage is called 'night'"):
-        task_of(classes(folder, student=["night"]))
-
-
-class Same(nn.Module):
-    """Leaves images as they are."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.ones(()))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gain * x
-
-
-@pytest.fixture(scope="module")
-def done(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose student sees by night what its teacher sees by day."""
-    out = tmp_path_factory.mktemp("night")
-    images = {"name": "folder", "args": {"path": str(folder)}}
-    denoise = {
-        "name": "denoise",
-        "args": {"sigma": 5, "channels": 3, "patch": 16, "images": images, "evaluate": images},
-    }
-    recipe = {
-        "name": "night", "task": {"name": "views", "args": {"task": denoise, "student": [DARK]}}, "teacher": "same",
-        "student": {"name": "dncnn", "args": {"channels": 3, "width": 4, "depth": 3}},
-        "stages": [{"methods": [{"name": "output"}]}], "steps": 2, "batch_size": 4,
-        "cache": {"inputs": 16, "crop": 8, "dir": str(out / "cache")}, "device": "cpu", "evaluate_every": None,
-    }  # fmt: skip
-    drain(run.distill(parse(recipe), out / "run", teacher=Same()))
-    return out / "run"
-
-
-def test_a_run_measures_its_teacher_in_its_own_view_and_has_both_controls(done: Path) -> None:
-    report = Report.read(done)
-    found = {row.role: row.metrics["psnr"] for row in report.rows}
-    assert found.keys() == {"input", "teacher", "student", "control_steps", "control_seconds"}
-    task = task_of(json.loads((done / "recipe.json").read_text())["task"]["args"])
-    assert found["teacher"] == pytest.approx(task.inner.evaluate(Same())["psnr"], abs=0.01)
-    assert found["teacher"] > found["input"] + 10, "the input by night"
-    assert (done / "samples.png").is_file()
-
-
-def test_a_published_student_is_what_it_is_and_is_measured_in_its_view(done: Path, folder: Path) -> None:
-    config = read_config(done / "student")
-    assert (config.task["name"], config.task["view"]) == ("denoise", [DARK])
-    card = (done / "student" / "README.md").read_text()
-    assert "pipeline_tag: image-to-image" in card
-    student = Report.read(done).find("student")
-    assert student is not None
-    measured = kdgen.evaluate(str(done / "student"), data=folder)
-    assert measured.metrics["psnr"] == pytest.approx(student.metrics["psnr"], abs=0.01)
+        task_of(classes(colours, student=["night"]))
 
 
 def test_a_batch_of_one_view_is_asked_as_it_is() -> None:
