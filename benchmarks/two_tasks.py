@@ -28,10 +28,10 @@ def single(recipe: Recipe, part: str) -> Recipe:
         stage.model_copy(update={"methods": tuple(
             use for use in stage.methods if (use.teacher or "restore") == part)}) for stage in recipe.stages
     )  # fmt: skip
-    weights = {name: float(name == part) for name in FIGURES}
-    task = Spec(name=recipe.task.name, args={**recipe.task.args, "weights": weights})
+    task = recipe.task.model_dump(mode="json")
+    task["args"]["task"]["args"]["weights"] = {name: float(name == part) for name in FIGURES}
     net = Spec(name=recipe.student.name, args={**recipe.student.args, "widths": widths})
-    return recipe.model_copy(update={"student": net, "stages": own, "task": task})
+    return recipe.model_copy(update={"student": net, "stages": own, "task": Spec.model_validate(task)})
 
 
 def student(recipe: Recipe, folder: Path) -> tuple[Row, list[Row]]:

@@ -16,6 +16,9 @@ from kdgen.registry import Spec, register
 SIGMA = 50.0
 """Of the noise that students take away, in 8-bit units: as that of a dose or a light that is far too low."""
 
+FULL = 10.0
+"""Of the noise that the denoiser sees and has seen before: as that of a full dose of light."""
+
 
 def classifying(**args: Any) -> dict[str, JsonValue]:
     """To tell the classes of grey images, as a task."""
@@ -53,17 +56,19 @@ def classifier(name: str, task: Any, *, classes: int, seconds: float) -> Recipe:
 def two_tasks(name: str, told: Any, teacher: str) -> Recipe:
     """A small net that takes away noise and tells classes, from the bundled denoiser and a classifier.
 
-    The truth counts as much: the denoiser has seen photographs, and is no better than it.
+    Its teachers see more: the denoiser little noise, and the classifier none. The truth counts as much as they do.
     """
-    tasks: JsonValue = {"restore": {"name": "denoise", "args": {"sigma": SIGMA, "loss": "l1"}}, "classify": told}
+    tasks: JsonValue = {"restore": {"name": "denoise", "args": {"sigma": FULL, "loss": "l1"}}, "classify": told}
+    together: JsonValue = {"name": "together", "args": {"tasks": tasks, "weights": {"classify": 0.05}}}
+    noise: JsonValue = {"name": "noise", "args": {"sigma": round((SIGMA**2 - FULL**2) ** 0.5, 2)}}
     methods = (
         Guidance(name="output", args={"loss": "l1"}),
-        Guidance(name="logits", teacher="classify", args={"temperature": 2}, weight=0.05),
+        Guidance(name="logits", teacher="classify", args={"temperature": 2}, weight=0.1),
     )
     ratio = Spec(name="fixed", args={"alpha": 0.5})
     return Recipe(
         name=name,
-        task=Spec(name="together", args={"tasks": tasks, "weights": {"classify": 0.05}}),
+        task=Spec(name="views", args={"task": together, "student": [noise]}),
         teacher="denoiser",
         teachers={"classify": teacher},
         student=Spec(name="two_headed"),
@@ -85,7 +90,10 @@ def clothes_teacher() -> Recipe:
 
 @register("preset")
 def two_teachers() -> Recipe:
-    """A small net that takes noise off pictures of clothes and says which these are, from a teacher for each."""
+    """A small net for noisy pictures of clothes: it takes off the noise and says which these are.
+
+    Its two teachers see the same pictures under little noise, and without any.
+    """
     return two_tasks("two-teachers", clothes_told(), "./runs/clothes-teacher")
 
 
@@ -97,5 +105,8 @@ def diagnose_teacher() -> Recipe:
 
 @register("preset")
 def diagnose() -> Recipe:
-    """A small net that takes noise off chest X-rays and tells a pneumonia, from two teachers. No medical device."""
+    """A small net for chest X-rays of a low dose: it takes off the noise and tells a pneumonia. No medical device.
+
+    Its two teachers see the same X-rays at a full dose, and without noise.
+    """
     return two_tasks("diagnose", x_rays_told(), "./runs/diagnose-teacher")

@@ -15,7 +15,8 @@ from kdgen.data.damages.shifts import SHIFTS
 from kdgen.data.damages.view import View
 from kdgen.registry import register
 from kdgen.tasks.abilities import Showing
-from kdgen.tasks.views import Seen, TaskSource, Views
+from kdgen.tasks.seen import Seen
+from kdgen.tasks.views import TaskSource, Views
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Share
 

@@ -111,10 +111,16 @@ def _pipeline(model: Model, name: str) -> dict[str, Any]:
 
 def _told(model: Model, name: str) -> dict[str, Any]:
     """What a model says of its task that a task of this name takes."""
-    told = {key: value for key, value in model.task.items() if key != "name"}
+    return _accepted(name, {**model.task, **({"channels": _channels(model)} if model.channels else {})})
+
+
+def _accepted(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a model's facts that are arguments of a task, and of its parts."""
+    told = {key: value for key, value in facts.items() if key != "name"}
     told |= {"patch": told["size"]} if "size" in told else {}
-    told |= {"channels": _channels(model)} if model.channels else {}
-    return registry.accepted("task", name, told)
+    parts = {each["part"]: {"name": each["name"], "args": _accepted(each["name"], each["args"])}
+             for each in facts.get("parts", ())}  # fmt: skip
+    return registry.accepted("task", name, {**told, **({"tasks": parts} if parts else {})})
 
 
 def _task(
@@ -126,19 +132,27 @@ def _task(
                              task=name))  # fmt: skip
     if num_images is not None and registry.accepts("task", name, "num_images"):
         told["num_images"] = num_images
+    words = Spec(name=name, args=told)
+    return (f"{words} on {_words(data)}" if data else str(words),
+            registry.build("task", Spec(name=name, args={**told, **_given(name, told, data)})))  # fmt: skip
+
+
+def _given(name: str, told: Mapping[str, Any], data: Data | None) -> dict[str, Any]:
+    """The arguments of a task for images that are given; of several tasks in one it is the last that names them."""
+    if parts := told.get("tasks"):
+        *_, (last, use) = parts.items()
+        own = {**use["args"], **_given(use["name"], use["args"], data)}
+        return {"tasks": {**parts, last: {**use, "args": own}}}
     if name == "classify" and data is None and not {"images", "evaluate"} & told.keys():
         raise UserError(text("classifiers_labels", "classifiers are measured on labelled images: give data, a folder "
                              "with a folder for each class, an .npz, or an IDX file with its labels "
                              "beside"))  # fmt: skip
-    given: dict[str, Any] = {}
-    if data is not None and registry.accepts("task", name, "evaluate"):
-        given = {"evaluate": _labelled(data) if name == "classify" else _images(data)}
-    elif data is not None:
-        given = {"images": _images(data, whole=True)}
-        given |= {"data": True} if registry.accepts("task", name, "data") else {}
-    words = Spec(name=name, args=told)
-    return (f"{words} on {_words(data)}" if data else str(words),
-            registry.build("task", Spec(name=name, args={**told, **given})))  # fmt: skip
+    if data is None:
+        return {}
+    if registry.accepts("task", name, "evaluate"):
+        return {"evaluate": _labelled(data) if name == "classify" else _images(data)}
+    return {"images": _images(data, whole=True),
+            **({"data": True} if registry.accepts("task", name, "data") else {})}  # fmt: skip
 
 
 def task_of(model: Model) -> Task:

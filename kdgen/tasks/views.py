@@ -10,7 +10,7 @@ from itertools import count, takewhile
 from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdgen import registry
 from kdgen.data import derive, generator
@@ -20,8 +20,8 @@ from kdgen.models.model import Model
 from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec, register
 from kdgen.tasks.abilities import Showing, Sourced
+from kdgen.tasks.seen import Seen
 from kdgen.types import DEFAULT_TASK, Batch, Metrics, Net, Task, Text, UserError, text
-from kdgen.utils.conditions import call
 
 TaskSource = Annotated[
     Mapping[str, Any] | Spec | Task, Field(description='a task, or described as {"name": ..., "args": {...}}')
@@ -32,29 +32,8 @@ Ways = Annotated[
 ]
 OF_INNER = ("reads", "gives", "scales", "taught_alone", "tiled", "half", "pipeline_tag", "baseline_name",
             "usual_methods", "equivariant", "primary_metric", "taught_primary_metric", "quick_eval_images",
-            "calls", "teacher_calls", "needs")  # fmt: skip
+            "calls", "teacher_calls", "needs", "parts")  # fmt: skip
 """What of the contract is the wrapped task's."""
-
-
-class Seen(nn.Module):
-    """A net that is shown images in a view of its own.
-
-    Args:
-        net: any net.
-        view: how it sees them.
-        seed: of what the view draws.
-    """
-
-    conditions = None
-
-    def __init__(self, net: Net, view: View, seed: int) -> None:
-        super().__init__()
-        self.net, self.view, self.seed = net, view, seed
-
-    def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
-        """The net's answer to its view of ``x`` ``(B, C, H, W)``."""
-        seen, told = self.view.each(x, self.seed)
-        return call(self.net, seen, told_after(cond, told))
 
 
 @register("task")
@@ -210,6 +189,14 @@ class Views(Task):
         """That of the task within, ``(B,)``."""
         return self.inner.loss(out, batch)
 
+    def read(self, out: Tensor, part: str) -> Tensor:
+        """See the task within."""
+        return self.inner.read(out, part)
+
+    def about(self, batch: Batch, part: str) -> Batch:
+        """See the task within, whose first part is about images as views show them."""
+        return self.inner.about(batch, part)
+
     def example(self) -> Batch:
         """That of the task within, in both views."""
         return self._seen(self.inner.example(), 0)
@@ -221,6 +208,11 @@ class Views(Task):
         shape = *most, channels if self.channels == own else own, scale * height, scale * width
         shown = batch.x if shape == batch.x.shape else batch.x.new_empty(shape, device="meta")
         return self.inner.answer_shape(replace(batch, x=shown))
+
+    def baseline(self, batch: Batch) -> Tensor | None:
+        """That of the task within, where images keep their size and channels."""
+        as_large = self.student.scale == 1 and self.channels == self.inner.channels
+        return self.inner.baseline(batch) if as_large else super().baseline(batch)
 
     def pictured(self, answer: Tensor) -> Tensor:
         """See the task within."""
@@ -294,4 +286,4 @@ def seen_by_each(task: Task, models: Sequence[Model]) -> Task:
     return seen
 
 
-__all__ = ["Seen", "Views", "seen_by_each"]
+__all__ = ["Views", "seen_by_each"]

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from privileged import (
-    NET,
     PHOTOGRAPH,
     SIZE,
     WITH_MAP,
@@ -178,8 +177,3 @@ def test_a_net_of_the_wrong_channels_and_a_missing_channel_are_refused(folders: 
         drain(run.distill(plan, tmp_path / "index"))
     with pytest.raises(UserError, match=r"have 5 channels, and the task 4: set task\.args\.channels to 5"):
         built(viewed(classes(stacks(folders), channels=4), student=PHOTOGRAPH)).evaluate(Thermometer())
-    chained = viewed(inner, student=PHOTOGRAPH, teacher=WITH_MAP)
-    plan = recipe(tmp_path, chained, teacher="any", assistants=[{"student": NET}])
-    teacher = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    with pytest.raises(UserError, match="leave assistants out"):
-        drain(run.distill(plan, tmp_path / "chain", teacher=teacher))

@@ -1,7 +1,7 @@
 """Two tasks in one student: what each method compares, how both are measured, and what is refused."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from support import drain, learner_of, untrained
 from torch import Tensor, nn
 
+from kdgen import evaluate
 from kdgen.models.model import load
 from kdgen.models.teachers import Teachers
 from kdgen.recipe import Recipe, override
 from kdgen.registry import Spec
 from kdgen.report.compare import Report
 from kdgen.tasks.together import Together
+from kdgen.tasks.views import Views
 from kdgen.training import run
 from kdgen.types import Batch, UserError
 from kdgen.utils.references import resolved
@@ -130,31 +132,56 @@ def test_each_method_compares_its_part_with_its_own_teacher_who_sees_what_it_is_
     torch.testing.assert_close(shown["logits"], (p.exp() * (p - q)).sum(1).mean())
 
 
-def settings(tasks: dict[str, Any], home: Path) -> list[str]:
-    """A run of two tasks whose second teacher is an untrained classifier."""
+def settings(tasks: dict[str, Any], home: Path, view: Sequence[Any] = ()) -> list[str]:
+    """A run of two tasks whose second teacher is an untrained classifier, and whose student sees through a view."""
     made_for = {"name": "classify", "num_classes": CLASSES, "size": SIDE}
     untrained(Spec(name="feature_net", args={"channels": 1, "width": 4, "classes": CLASSES}), made_for).save(home)
     methods = [{"name": "output"}, {"name": "logits", "teacher": "classify"}, {"name": "feature", "part": "classify"}]
     student = {"name": "two_headed", "args": {"widths": [4, 8]}}
-    return [f"task={json.dumps({'name': 'together', 'args': {'tasks': tasks, 'num_images': 3}})}",
+    task: dict[str, Any] = {"name": "together", "args": {"tasks": tasks, "num_images": 3}}
+    task = {"name": "views", "args": {"task": task, "student": [*view]}} if view else task
+    return [f"task={json.dumps(task)}",
             f"teachers={json.dumps({'classify': str(home)})}", f"student={json.dumps(student)}",
             f"stages.0.methods={json.dumps(methods)}", "stages.0.weighting=agreement"]  # fmt: skip
 
 
+@pytest.mark.parametrize("view", [[], [{"name": "noise", "args": {"sigma": 68.0}}]])
 def test_a_student_learns_two_tasks_from_two_teachers_and_is_measured_in_both(
-    make: Make, tasks: dict[str, Any], tmp_path: Path
+    view: list[Any], make: Make, tasks: dict[str, Any], tmp_path: Path
 ) -> None:
-    drain(run.distill(make(*settings(tasks, tmp_path / "second")), tmp_path / "run"))
+    drain(run.distill(make(*settings(tasks, tmp_path / "second", view)), tmp_path / "run"))
     rows = {row.role: row for row in Report.read(tmp_path / "run").rows}
     assert {"psnr", "accuracy"} <= rows["student"].metrics.keys() & rows["control_steps"].metrics.keys()
     assert {"psnr", "ssim"} <= rows["teacher"].metrics.keys() & rows["input"].metrics.keys()
     assert rows["further_teacher"].metrics.keys() == {"accuracy", "balanced_accuracy", "auroc", "ece"}
+    assert (rows["input"].metrics["psnr"] < 13) == bool(view), "the input is what the student sees"
     assert "not measure" not in (tmp_path / "run" / "report.md").read_text()
     student = load(str(tmp_path / "run"))
     picture = torch.rand(1, 1, SIDE, SIDE)
     assert student.net(picture).shape == (1, 1 + CLASSES, SIDE, SIDE)
     assert student.restore(picture).shape == picture.shape
     assert "classes" in (tmp_path / "run" / "student" / "README.md").read_text()
+    again = evaluate(str(tmp_path / "run"), data=tmp_path / "images").metrics
+    assert again["psnr"] == pytest.approx(rows["student"].metrics["psnr"], abs=0.2), "of more images"
+    for name in rows["further_teacher"].metrics:
+        assert again[name] == pytest.approx(rows["student"].metrics[name], abs=1e-3)
+    with pytest.raises(UserError, match="classifiers are measured on labelled images"):
+        evaluate(str(tmp_path / "run"))
+
+
+def test_with_a_view_the_first_teacher_is_shown_less_noise_and_the_second_none(tasks: dict[str, Any]) -> None:
+    noise = {"name": "noise", "args": {"sigma": 68.0}}
+    task = Views(Together(tasks), student=[noise])
+    batch = next(task.batches(batch_size=8, seed=0))
+    first, second = (task.about(batch, part).for_teacher() for part in task.parts)
+    assert batch.y is not None
+    assert torch.equal(second.x, batch.y)
+    shown = [255 / 2 * float((each - batch.y).std()) for each in (batch.x, first.x)]
+    assert shown == [pytest.approx(85, rel=0.05), pytest.approx(SIGMA, rel=0.05)]
+    anew = task.resample_view(batch, seed=1)
+    assert not torch.equal(anew.x, batch.x)
+    for part in task.parts:
+        assert torch.equal(task.about(anew, part).for_teacher().x, task.about(batch, part).for_teacher().x)
 
 
 def test_what_its_tasks_name_lies_where_the_recipe_does(tmp_path: Path, make: Make) -> None:
