@@ -162,7 +162,7 @@ def test_a_student_learns_two_tasks_from_two_teachers_and_is_measured_in_both(
     assert student.restore(picture).shape == picture.shape
     assert "classes" in (tmp_path / "run" / "student" / "README.md").read_text()
     again = evaluate(str(tmp_path / "run"), data=tmp_path / "images").metrics
-    assert again["psnr"] == pytest.approx(rows["student"].metrics["psnr"], abs=0.2), "of more images"
+    assert again["psnr"] == pytest.approx(rows["student"].metrics["psnr"], abs=1), "of more images"
     for name in rows["further_teacher"].metrics:
         assert again[name] == pytest.approx(rows["student"].metrics[name], abs=1e-3)
     with pytest.raises(UserError, match="classifiers are measured on labelled images"):
