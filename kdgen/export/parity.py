@@ -14,6 +14,7 @@ from kdgen.export.graph import Signature
 from kdgen.export.inputs import at_sizes, evaluation_inputs
 from kdgen.metrics import cost
 from kdgen.models.model import Model
+from kdgen.tasks.infer_task import teacher_of
 from kdgen.types import Batch, Task
 from kdgen.utils.conditions import call
 from kdgen.utils.convert import write_text
@@ -84,8 +85,10 @@ def compare(
             for batch, pair in zip(batches, pairs, strict=True)]  # fmt: skip
     figures: dict[str, tuple[float, float]] = {}
     if quality:
-        both = [task.evaluate(each, reference=net, limit=task.quick_eval_images) for each in (net, exported)]
-        figures = {key: (both[0][key], value) for key, value in both[1].items() if key in both[0]}
+        teacher = teacher_of(model) if task.gives == "features" else None
+        student, other = task.parity(net, exported, teacher=teacher, limit=task.quick_eval_images)
+        figures = {key: (value, other[key]) for key, value in student.items()}
+    primary = task.primary_metric if task.primary_metric in figures else None
     return Parity.model_validate(
         {
             "format": format,
@@ -101,9 +104,9 @@ def compare(
             "latency_ms": tuple(cost.latencies_ms([net, exported], example.x, example.cond)),
             "latency_shape": tuple(example.x.shape),
             "threads": torch.get_num_threads(),
-            "primary_metric": task.primary_metric if quality else None,
+            "primary_metric": primary,
             "quality": figures,
-            "measured": task.describe_evaluation(reference=net) if quality else None,
+            "measured": task.describe_evaluation(reference=net) if primary else None,
             "machine": machine(torch.device("cpu")),
             "versions": _versions(),
         }

@@ -111,7 +111,7 @@ class FaultMaps(nn.Module):
         """
         distances = [self.distances(part).float().movedim(1, -1).flatten(0, 2) for part in torch.split(x, 16)]
         values = _some(torch.cat(distances), LOOKED_AT)
-        low, high = values.quantile(values.new_tensor(QUANTILES), dim=0)
+        low, high = (values.quantile(share, dim=0) for share in QUANTILES)
         self.zero, self.span = low, ((high - low) / SPAN).clamp_min(1e-12)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,6 +136,12 @@ class StudentTeacher(FaultMaps):
     def __init__(self, student: Net, teacher: Net) -> None:
         super().__init__(2 if isinstance(student, Autoencoded) else 1)
         self.student, self.teacher = student, teacher
+
+    def with_student(self, student: Net) -> "StudentTeacher":
+        """The same on the same scale, of another student that holds what this one does."""
+        other = StudentTeacher(student, self.teacher)
+        other.zero, other.span = self.zero, self.span
+        return other
 
     def distances(self, x: Tensor) -> Tensor:
         """The means over channels of the squared differences, ``(B, 1, h, w)``, or ``(B, 2, h, w)`` with both."""
@@ -173,6 +179,19 @@ class Neighbours(FaultMaps):
         return nearest.square().view(features.shape[:-1])[:, None] / features.shape[-1]
 
 
+class Given(FaultMaps):
+    """Maps ``(B, 1, H, W)`` as any net gives them: a detector under another runtime."""
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.net = net
+
+    def distances(self, x: Tensor) -> Tensor:
+        """The maps."""
+        maps: Tensor = self.net(x)
+        return maps
+
+
 def heat(maps: Tensor) -> Tensor:
     """Maps ``(B, 1, H, W)`` in colours, ``(B, 3, H, W)`` in [-1, 1], from black at 0 to the brightest at 0.5."""
     from matplotlib import colormaps
@@ -193,4 +212,4 @@ def _some(rows: Tensor, most: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most].to(rows.device)]
 
 
-__all__ = ["Autoencoded", "FaultMaps", "FeatureMaps", "Neighbours", "StudentTeacher", "heat"]
+__all__ = ["Autoencoded", "FaultMaps", "FeatureMaps", "Given", "Neighbours", "StudentTeacher", "heat"]

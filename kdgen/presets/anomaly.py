@@ -31,7 +31,7 @@ def lite_features() -> Checkpoint:
 
 @register("preset")
 def solar_cells() -> Recipe:
-    """Faults of solar cells in electroluminescence images, from good cells alone: within a minute.
+    """Faults of solar cells in electroluminescence images, from good cells alone, in 300 steps.
 
     The pictures are those of github.com/zae-bayern/elpv-dataset (CC BY-NC-SA): 2,624 cells. Put its `images` folder and
     its `labels.csv` into a folder `elpv`. Three in four of the good cells are trained on; the others and those that are
@@ -61,7 +61,7 @@ def solar_cells() -> Recipe:
 
 @register("preset")
 def find_faults() -> Recipe:
-    """Faults of whatever a folder `good` shows, from good pictures of it alone and by bundled features: a minute.
+    """Faults of whatever a folder `good` shows, from good pictures alone and by bundled features: a minute of training.
 
     `kdgen faults RUN PICTURES OUT` marks them. The features are those of small pictures of clothes and emoji: they see
     what is missing, added or stained, and little of faint cracks (solar cells: AUROC 0.57 to 0.66 from two dozen good

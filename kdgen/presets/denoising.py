@@ -17,7 +17,7 @@ def taught(lr: float = 5e-3) -> tuple[Stage, Stage]:
 
 @register("preset")
 def denoise() -> Recipe:
-    """A small grey denoiser for sigma 25 from the bundled teacher and procedural images: two minutes on two cores.
+    """A small grey denoiser for sigma 25 from the bundled teacher and procedural images: two minutes of training.
 
     The fine-tuning stage keeps the teacher, at a tenth of the learning rate: the controls show that on procedural
     images the truth alone leads away from photographs. With photographs as ``images``, drop its methods.

@@ -20,7 +20,7 @@ def output(weight: float = 1.0) -> Guidance:
 
 
 def large(preset: Callable[[], Recipe], *, batch_size: int = 256, inputs: int = 100_000) -> Recipe:
-    """A preset for ten minutes on one large GPU."""
+    """A preset for ten minutes of training on one large GPU."""
     recipe = preset()
     bigger = {"cache": recipe.cache.model_copy(update={"inputs": inputs}), "batch_size": batch_size, "device": "cuda"}
     if recipe.task.name == "diffuse":
@@ -35,7 +35,7 @@ def add_large(preset: Callable[[], Recipe]) -> None:
         return large(preset)
 
     variant.__name__ = f"{preset.__name__}_gpu"
-    variant.__doc__ = f"The preset {preset.__name__.replace('_', '-')} for ten minutes on one large GPU."
+    variant.__doc__ = f"The preset {preset.__name__.replace('_', '-')} for ten minutes of training on one large GPU."
     register("preset")(variant)
 
 

@@ -20,7 +20,7 @@ def wide(**told: bool) -> Spec:
 def specialist(
     name: str, damages: Sequence[Any], student: Spec, *, teacher: str = "generalist", lr: float = 5e-3, **task: Any
 ) -> Recipe:
-    """A small net for some damages from a teacher of more, in two minutes on two cores."""
+    """A small net for some damages from a teacher of more, in two minutes of training."""
     args = {"damages": list(damages), "loss": "l1", **task}
     return Recipe(
         name=name,

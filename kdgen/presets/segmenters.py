@@ -39,7 +39,7 @@ def published(file: str, url: str, net: str, names: tuple[str, ...]) -> Checkpoi
 
 
 def segmenter(name: str, teacher: Checkpoint, student: dict[str, Any], *, inputs: int, **task: Any) -> Recipe:
-    """A small segmenter that gives each place the teacher's class, in two minutes on two cores."""
+    """A small segmenter that gives each place the teacher's class, in two minutes of training."""
     settled = {key: teacher.task[key] for key in ("num_classes", "names")}
     return Recipe(
         name=name,

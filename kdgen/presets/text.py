@@ -108,7 +108,7 @@ def _add_large(preset: Callable[[], Recipe]) -> None:
         return recipe.model_copy(update=more).lasting(seconds=600)
 
     variant.__name__ = f"{preset.__name__}_gpu"
-    variant.__doc__ = f"The preset {preset.__name__.replace('_', '-')} for ten minutes on one large GPU."
+    variant.__doc__ = f"The preset {preset.__name__.replace('_', '-')} for ten minutes of training on one large GPU."
     register("preset")(variant)
 
 

@@ -26,7 +26,7 @@ def grey_sees_colour() -> Recipe:
 
 @register("preset")
 def night_sees_day() -> Recipe:
-    """A small net for underexposed photographs, taught by a restorer that sees them by day: five minutes."""
+    """A small net for underexposed photographs, taught by a restorer that sees them by day: six minutes."""
     recipe = preset("low-light")
     clear: list[JsonValue] = [{"name": "noise", "args": {"sigma": 2}}]
     task = Spec(name="restore", args={**recipe.task.args, "damages": clear})

@@ -11,12 +11,32 @@ from PIL.PngImagePlugin import PngInfo
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 SIZE, LINES, GAP = 13, 2, 3
+AROUND = 2
+"""Pixels of a label around its words."""
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 KEYWORD = "Description"
 """Under which PNG keeps what a picture is of (PNG specification, third edition, 11.3.3.2)."""
 
 SHOWN = 80
 """Characters of a prompt that are told."""
+
+
+def blank(width: int, height: int) -> Image.Image:
+    """Nothing to draw on, for a page of whatever colour; white where that is asked for without transparency."""
+    return Image.new("RGBA", (width, height), (255, 255, 255, 0))
+
+
+def label(draw: ImageDraw.ImageDraw, at: tuple[float, float], words: str, font: Font, *, anchor: str = "la",
+          bold: bool = False) -> None:  # fmt: skip
+    """Write black words on a white label, which is not seen on a white page."""
+    if not words:
+        return
+    left, top, right, bottom = draw.textbbox(at, words, font=font, anchor=anchor)
+    around = (left - AROUND, top - AROUND, right + AROUND, bottom + AROUND)
+    draw.rounded_rectangle(around, AROUND, fill="white")
+    draw.text(at, words, fill="black", font=font, anchor=anchor, stroke_width=0.4 if bold else 0)
 
 
 def captioned(pictures: Sequence[Image.Image], captions: Sequence[str]) -> list[Image.Image]:
@@ -53,12 +73,12 @@ def shortened(prompt: str) -> str:
 
 def _with(picture: Image.Image, caption: str) -> Image.Image:
     font, height = ImageFont.truetype(FONT, SIZE), SIZE + GAP
-    whole = Image.new("RGB", (picture.width, picture.height + LINES * height + GAP), "white")
+    whole = blank(picture.width, picture.height + LINES * height + GAP)
     whole.paste(picture.convert("RGB"), (0, 0))
     draw = ImageDraw.Draw(whole)
     for line, words in enumerate(_broken(caption, font, picture.width - 2 * GAP)):
         at = (picture.width / 2, picture.height + GAP + line * height)
-        draw.text(at, words, fill="black", font=font, anchor="ma")
+        label(draw, at, words, font, anchor="ma")
     return whole
 
 
@@ -94,4 +114,4 @@ def _letters() -> frozenset[int]:
     return frozenset(FT2Font(str(FONT)).get_charmap())
 
 
-__all__ = ["captioned", "description", "information", "listed", "shortened"]
+__all__ = ["blank", "captioned", "description", "information", "label", "listed", "shortened"]

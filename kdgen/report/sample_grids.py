@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdgen.models import tiling
 from kdgen.report import tiles as parts
-from kdgen.report.captions import captioned, information
+from kdgen.report.captions import blank, captioned, information
 from kdgen.report.tiles import LINE, TILE, title, write
 from kdgen.types import Batch, Task
 from kdgen.utils.convert import sheet, to_pictures
@@ -107,12 +107,12 @@ def drawings(path: Path, images: Mapping[str, Tensor], captions: Sequence[str] =
     """
     blocks = []
     for caption, drawn in images.items():
-        grid = sheet(tiles(drawn, captions), columns=4).convert("RGB")
-        block = Image.new("RGB", (grid.width + GAP, grid.height + LINE + GAP), "white")
+        grid = sheet([tile.convert("RGBA") for tile in tiles(drawn, captions)], columns=4)
+        block = blank(grid.width + GAP, grid.height + LINE + GAP)
         write(ImageDraw.Draw(block), (2, 2), title(caption), room=grid.width, bold=True)
         block.paste(grid, (0, LINE))
         blocks.append(block)
-    canvas = Image.new("RGB", (sum(b.width for b in blocks), max(b.height for b in blocks)), "white")
+    canvas = blank(sum(b.width for b in blocks), max(b.height for b in blocks))
     left = 0
     for block in blocks:
         canvas.paste(block, (left, 0))
@@ -168,7 +168,7 @@ def samples(
         facts = task.describe()
         names = class_names(facts, int(str(facts["num_classes"])))
         bands.append(parts.key(names, max(band.width for band in bands)))
-    sheet = Image.new("RGB", (max(b.width for b in bands), sum(b.height for b in bands)), "white")
+    sheet = blank(max(b.width for b in bands), sum(b.height for b in bands))
     top = 0
     for band in bands:
         sheet.paste(band, (0, top))
@@ -213,7 +213,7 @@ def _band(
 
     thumb_height = min(TILE, round(TILE * guide.shape[0] / guide.shape[1]) or 1)
     height = 2 * LINE + thumb_height + GAP + TILE + (LINE + TILE if errors else 0) + 2 * GAP
-    band = Image.new("RGB", (GAP + (TILE + GAP) * len(arrays), height), "white")
+    band = blank(GAP + (TILE + GAP) * len(arrays), height)
     draw = ImageDraw.Draw(band)
     write(draw, (GAP, 2), f"{name}, {guide.shape[1]}x{guide.shape[0]}", bold=True)
     for column, (caption, array) in enumerate(arrays.items()):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from kdgen.report.captions import blank, label
 from kdgen.utils.palette import palette
 
 ZOOM = 3
@@ -96,7 +97,7 @@ def thumbnail(array: Array, box: tuple[int, int, int, int], height: int) -> Imag
     frame = tuple(round(edge * ratio) - (i > 1) for i, edge in enumerate(box))
     if frame[2] - frame[0] > 4 and frame[3] - frame[1] > 4:
         ImageDraw.Draw(small).rectangle(frame, outline="#ffd500", width=2)
-    tile = Image.new("RGB", (TILE, height), "white")
+    tile = blank(TILE, height)
     tile.paste(small, ((TILE - width) // 2, 0))
     return tile
 
@@ -109,7 +110,7 @@ def heat(share: Array) -> Array:
 
 def legend(largest: float) -> Image.Image:
     """What the colours of an error stand for, up to the largest in 8-bit units."""
-    tile = Image.new("RGB", (TILE, LINE + TILE), "white")
+    tile = blank(TILE, LINE + TILE)
     draw = ImageDraw.Draw(tile)
     write(draw, (0, 0), "absolute error, of 255", room=TILE)
     bar = np.linspace(1, 0, TILE, dtype=np.float32)[:, None].repeat(24, axis=1)
@@ -129,7 +130,7 @@ def key(names: Sequence[str], width: int) -> Image.Image:
             x, y = MARGIN, y + LINE
         entries.append((name, tuple(colour), x, y))
         x += room
-    strip = Image.new("RGB", (width, y + LINE), "white")
+    strip = blank(width, y + LINE)
     draw = ImageDraw.Draw(strip)
     for name, fill, left, top in entries:
         draw.rectangle((left, top + 4, left + 15, top + 19), fill=fill)
@@ -142,7 +143,7 @@ def write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, *, room: in
     font = ImageFont.load_default(size=16)
     while len(text) > 1 and draw.textlength(text, font=font) > room:
         text = text[:-2].rstrip("… ") + "…"
-    draw.text(at, text, fill="black", font=font, stroke_width=0.4 if bold else 0)
+    label(draw, at, text, font, bold=bold)
 
 
 def title(role: str) -> str:

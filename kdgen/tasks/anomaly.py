@@ -7,7 +7,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdgen.data import Images, derive, framed, generator, make_images, make_jitter
 from kdgen.data.inspected import Finding, Findings
@@ -15,9 +15,10 @@ from kdgen.data.jitter import Amounts
 from kdgen.data.source import ImageSource, no_patches
 from kdgen.metrics.anomaly import au_pro, image_auroc, pixel_auroc
 from kdgen.metrics.columns import column
-from kdgen.models.fault_maps import FaultMaps, FeatureMaps, Neighbours, StudentTeacher, heat
+from kdgen.models.fault_maps import FaultMaps, FeatureMaps, Given, Neighbours, StudentTeacher, heat
 from kdgen.registry import register
-from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
+from kdgen.tasks.latents import latent_error
+from kdgen.types import Batch, Both, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import device_of, evaluating
 
@@ -26,6 +27,8 @@ GOOD = 64
 
 column("good_error", text("metric_good_error", "map of good pictures (share of the features' variance)"), "{:.3f}",
        lower=True)  # fmt: skip
+column("feature_error", text("metric_feature_error", "error of the features, share of the student's variance"),
+       "{:.2%}", lower=True)  # fmt: skip
 
 
 @register("task")
@@ -233,6 +236,32 @@ class Anomaly(Task):
                 figures["pixel_auroc"] = pixel_auroc(together, torch.cat(masks))
                 figures["au_pro"] = au_pro(together, torch.cat(masks))
         return figures
+
+    def parity(self, net: Net, written: Net, *, teacher: Net | None = None, limit: int | None = None) -> Both:
+        """How far features move, and how well both find faults beside the teacher, on the scale of the net's maps.
+
+        ``feature_error`` is the mean squared difference to the net's features as a share of the variance of these, as
+        ``good_error`` is of the teacher's. Without a teacher it is all that is known. Where net and what was written
+        give maps of faults themselves, its features are these; a student that holds an autoencoder gives its features
+        alone, and is measured by the map of these.
+        """
+        with torch.no_grad(), evaluating(net), evaluating(written):
+            answers = [[each(finding.image).float() for each in (net, written)] for finding in self.findings(limit)]
+        ours, theirs = zip(*answers, strict=True)
+        own: Metrics = {"feature_error": 0.0}
+        other: Metrics = {"feature_error": latent_error(theirs, ours)}
+        maps: FaultMaps
+        moved: FaultMaps
+        if isinstance(net, FaultMaps):
+            maps, moved = net, Given(written)
+        elif teacher is None or not isinstance(known := self.fault_maps(nn.Sequential(net), teacher), StudentTeacher):
+            return own, other
+        else:
+            maps, moved = known, known.with_student(written)
+        figures = [self.evaluate(each, limit=limit) for each in (maps, moved)]
+        if isinstance(net, FaultMaps):
+            figures = [{key: value for key, value in each.items() if key != "good_error"} for each in figures]
+        return {**figures[0], **own}, {**figures[1], **other}
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """How many pictures, and of which kind."""

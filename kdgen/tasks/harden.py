@@ -17,7 +17,7 @@ from kdgen.registry import register
 from kdgen.tasks.abilities import Showing
 from kdgen.tasks.seen import Seen
 from kdgen.tasks.views import TaskSource, Views
-from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
+from kdgen.types import Batch, Both, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Share
 
 Asked = Annotated[Literal["clean", "shifted"], Field(description='"clean" or "shifted"')]
@@ -95,6 +95,16 @@ class Harden(Views):
             teacher = judged if net is reference else Seen(reference, self.always, seed)
         shifted = self.inner.evaluate(judged, reference=teacher, seed=seed, limit=limit)
         return {**clean, **{f"{name}{SHIFTED}": value for name, value in shifted.items()}}
+
+    def parity(self, net: Net, written: Net, *, teacher: Net | None = None, limit: int | None = None) -> Both:
+        """That of the task within on clean images, and with ``@shifted`` behind the names on shifted ones."""
+        clean = self.inner.parity(net, written, teacher=teacher, limit=limit)
+        shifted = [Seen(each, self.always, 0) for each in (net, written)]
+        if teacher is not None and self.asked == "shifted":
+            teacher = Seen(teacher, self.always, 0)
+        both = zip(clean, self.inner.parity(*shifted, teacher=teacher, limit=limit), strict=True)
+        own, theirs = ({**one, **{f"{key}{SHIFTED}": value for key, value in other.items()}} for one, other in both)
+        return own, theirs
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """What the task within says, and by what images are shifted."""

@@ -1,7 +1,7 @@
 """The task that a model was made for: what measures it, and shows it inputs of the kind it will get."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from kdgen import recipe as recipes
 from kdgen import registry
 from kdgen.data import Gallery, make_images
 from kdgen.data.source import no_whole_images
-from kdgen.models.model import Model
+from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import innermost, task_name
 from kdgen.registry import Spec
 from kdgen.tasks.compatibility import Party, are_alike, check_fit
-from kdgen.tasks.views import seen_by_each
-from kdgen.types import Task, UserError, text
+from kdgen.tasks.views import Views
+from kdgen.types import Net, Task, UserError, text
 
 Data = str | os.PathLike[str] | Mapping[str, Any]
 """A folder of images, an .npz or IDX file, or the description of a source of images."""
@@ -84,11 +84,22 @@ def measuring_task(
         told = dict(use.args) if use else {**_told(first, name), **_pipeline(teacher or first, name)}
         words, built = _task(name, told, data, sigma, num_images)
     if task is None or isinstance(task, str):
-        built = seen_by_each(built, list(models.values()))
+        built = _seen_by_each(built, list(models.values()))
     if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
         parties[-1] = replace(parties[-1], asked=asked)
     check_fit(use or Spec(name=name), built, [built.example()], parties)
     return words, built
+
+
+def _seen_by_each(task: Task, models: Sequence[Model]) -> Task:
+    """A task whose images each model sees as it says that it was made to; the task itself where none says anything."""
+    views = [model.task.get("view") or () for model in models]
+    if not any(views):
+        return task
+    seen: Views = registry.build("task", Spec(name="views", args={"student": list(views[0])}), task=task)
+    for model in models[1:]:
+        seen.show(model.net, model.name, model.task)
+    return seen
 
 
 def described_task(model: Model) -> Spec:
@@ -175,6 +186,18 @@ def task_of(model: Model) -> Task:
         raise UserError(text("task_unsaid", "{name} does not say enough of its task ({reason}): name it with --recipe",
                              name=model.name, reason=error.text)) from None  # fmt: skip
     return task
+
+
+def teacher_of(model: Model) -> Net | None:
+    """Who taught a model, as that is asked by itself, where it lies in its run folder; None where it is not at hand."""
+    run = None if model.home is None else model.home.parent / "recipe.json"
+    if run is None or not run.is_file():
+        return None
+    try:
+        named = recipes.read(run).teacher
+        return None if named is None else load(named).net
+    except (UserError, OSError):
+        return None
 
 
 def _sampler(model: Model) -> list[Any]:

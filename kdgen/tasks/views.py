@@ -16,12 +16,11 @@ from kdgen import registry
 from kdgen.data import derive, generator
 from kdgen.data.damages import make_damages, told_after
 from kdgen.data.damages.view import View, in_words
-from kdgen.models.model import Model
 from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec, register
 from kdgen.tasks.abilities import Showing, Sourced
 from kdgen.tasks.seen import Seen
-from kdgen.types import DEFAULT_TASK, Batch, Metrics, Net, Task, Text, UserError, text
+from kdgen.types import DEFAULT_TASK, Batch, Both, Metrics, Net, Task, Text, UserError, text
 
 TaskSource = Annotated[
     Mapping[str, Any] | Spec | Task, Field(description='a task, or described as {"name": ..., "args": {...}}')
@@ -233,6 +232,11 @@ class Views(Task):
         judged = teacher if teacher is not None and net is reference else Seen(net, view, seed)
         return self.inner.evaluate(judged, reference=teacher, seed=seed, limit=limit)
 
+    def parity(self, net: Net, written: Net, *, teacher: Net | None = None, limit: int | None = None) -> Both:
+        """That of the task within, both in the student's view and a teacher in its own."""
+        asked = None if teacher is None else self._as_teacher(teacher, 0)
+        return self.inner.parity(*(Seen(each, self.student, 0) for each in (net, written)), teacher=asked, limit=limit)
+
     def _as_teacher(self, net: Net, seed: int) -> Seen:
         """A teacher in its own view, the same each time, so that what is known of it is known again."""
         if self._asked is None or self._asked.net is not net or self._asked.seed != seed:
@@ -275,15 +279,4 @@ def _plain(specs: Sequence[Spec]) -> list[JsonValue]:
     return [spec.model_dump(mode="json") for spec in specs]
 
 
-def seen_by_each(task: Task, models: Sequence[Model]) -> Task:
-    """A task whose images each model sees as it says that it was made to; the task itself where none says anything."""
-    views = [model.task.get("view") or () for model in models]
-    if not any(views):
-        return task
-    seen: Views = registry.build("task", Spec(name="views", args={"student": list(views[0])}), task=task)
-    for model in models[1:]:
-        seen.show(model.net, model.name, model.task)
-    return seen
-
-
-__all__ = ["Views", "seen_by_each"]
+__all__ = ["Views"]

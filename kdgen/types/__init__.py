@@ -31,6 +31,9 @@ from kdgen.types.text import text as text
 Metrics = Mapping[str, float]
 """Figures by name: ``psnr`` in dB, ``ssim`` in [-1, 1], ``sharpness`` as a ratio to the truth's, and so on."""
 
+Both = tuple[Metrics, Metrics]
+"""Figures of a net and of what was made of it, by the same names."""
+
 Net = nn.Module
 """A module called as ``net(x, **cond)`` with the conditions that it reads, and those alone.
 

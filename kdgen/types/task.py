@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
     from torch import Generator
 
-    from kdgen.types import Metrics, Net
+    from kdgen.types import Both, Metrics, Net
 
 DEFAULT_TASK = "denoise"
 """What a model was made for that does not say so: it restores images."""
@@ -139,6 +139,21 @@ class Task(Protocol):
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """Quality of a net on the first ``limit`` evaluation images; ``reference`` is the teacher to be near to."""
+
+    def parity(self, net: Net, written: Net, *, teacher: Net | None = None, limit: int | None = None) -> Both:
+        """Quality of a net and of what it was written as for another runtime; here as if the net taught both.
+
+        Args:
+            net: a student.
+            written: what answers nearly the same.
+            teacher: the student's, of a task whose answers are features where it is at hand.
+            limit: the first so many evaluation images only.
+
+        Returns:
+            the figures of the one and of the other, by the same names.
+        """
+        own, theirs = (self.evaluate(each, reference=net, limit=limit) for each in (net, written))
+        return {key: own[key] for key in theirs if key in own}, {key: theirs[key] for key in theirs if key in own}
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """A sentence on how the figures came about: on what, how many, which seed."""

@@ -47,7 +47,7 @@ def address(image: Image.Image, *, width: int) -> str:
     if image.width > width:
         image = image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
     file = io.BytesIO()
-    image.convert("RGB").save(file, "WEBP", quality=82, method=2)
+    image.convert("RGBA" if image.has_transparency_data else "RGB").save(file, "WEBP", quality=82, method=2)
     return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

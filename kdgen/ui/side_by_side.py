@@ -80,4 +80,4 @@ def drawn_sheet(write: Callable[[Path], object]) -> Image.Image:
     with TemporaryDirectory(prefix="kdgen-") as place:
         write(Path(place) / "sheet.png")
         with Image.open(Path(place) / "sheet.png") as image:
-            return image.convert("RGB")
+            return image.copy()

@@ -88,11 +88,15 @@ def to_pictures(images: Tensor) -> list[Image.Image]:
 
 
 def sheet(pictures: Sequence[Image.Image], *, columns: int | None = None, gap: int = 2) -> Image.Image:
-    """Pictures of one size on a white sheet, row by row; as near to a square as can be unless ``columns`` says."""
+    """Pictures of one size on a sheet, row by row; as near to a square as can be unless ``columns`` says.
+
+    The sheet is white, and transparent where the pictures may be.
+    """
     columns = columns or max(round(len(pictures) ** 0.5), 1)
     width, height = (side + gap for side in pictures[0].size)
     rows = -(-len(pictures) // columns)
-    white = Image.new(pictures[0].mode, (columns * width + gap, rows * height + gap), "white")
+    colour = (255, 255, 255, 0) if (mode := pictures[0].mode) == "RGBA" else "white"
+    white = Image.new(mode, (columns * width + gap, rows * height + gap), colour)
     for i, picture in enumerate(pictures):
         white.paste(picture, (gap + i % columns * width, gap + i // columns * height))
     return white

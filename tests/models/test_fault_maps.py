@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdgen.models.fault_maps import StudentTeacher
+from kdgen.utils.cache import fingerprint
 
 
 class Parts(nn.Module):
@@ -71,3 +72,14 @@ def test_any_other_student_has_a_local_map_alone() -> None:
     maps = StudentTeacher(Off(), nn.Identity())
     assert maps.distances(torch.zeros(1, 2, 2, 2)).tolist() == [[[[9, 9], [9, 9]]]]
     assert maps.zero.shape == maps.span.shape == (1,)
+
+
+def test_maps_on_a_scale_of_their_own_are_known_again(good: Tensor) -> None:
+    class Off(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + 3
+
+    maps = StudentTeacher(Off(), nn.Identity())
+    before = fingerprint(maps)
+    maps.calibrate(good.cos())
+    assert fingerprint(maps) != before

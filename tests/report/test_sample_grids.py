@@ -44,7 +44,7 @@ def draw(path: Path, task: Images, **factors: float) -> np.ndarray:
 def test_samples_have_the_expected_size(tmp_path: Path) -> None:
     picture = draw(tmp_path / "a.png", Images(), teacher=1.0, control_steps=0.5)
     columns, whole = 4, round(TILE * 40 / 60)
-    assert picture.shape == (2 * (3 * LINE + whole + 2 * TILE + 3 * GAP), GAP + columns * (TILE + GAP), 3)
+    assert picture.shape == (2 * (3 * LINE + whole + 2 * TILE + 3 * GAP), GAP + columns * (TILE + GAP), 4)
 
 
 def test_samples_differ_only_in_the_column_of_the_net_that_differs(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_perfect_net_has_a_black_error_map(tmp_path: Path) -> None:
 
     sample_grids.samples(tmp_path / "a.png", Images(), {"student": Truth(), "control_steps": Scaled(1.0)}, limit=1)
     with Image.open(tmp_path / "a.png") as image:
-        picture = np.asarray(image)
+        picture = np.asarray(image.convert("RGB"))
     error = picture[-TILE - 2 * GAP : -2 * GAP]
     assert error[:, 2 * GAP + TILE : 2 * (GAP + TILE)].max() <= 4
     assert error[:, 3 * GAP + 2 * TILE : 3 * (GAP + TILE)].max() > 100

@@ -81,7 +81,7 @@ def _table(parity: "Parity") -> Table:
     table.add_row("kilobytes", *(f"{size / 1000:,.1f}" for size in parity.bytes))
     shape = "x".join(map(str, parity.latency_shape))
     table.add_row(f"ms a call, {shape}", *(f"{ms:.2f}" for ms in parity.latency_ms))
-    for key in dict.fromkeys([parity.primary_metric or "", "psnr", "ssim"]):
+    for key in dict.fromkeys([parity.primary_metric or "", "psnr", "ssim", "feature_error"]):
         if key in parity.quality:
             table.add_row(key, *(f"{value:.4g}" for value in parity.quality[key]))
     near = "equal" if parity.psnr is None else f"{parity.psnr:.1f}"

@@ -103,8 +103,10 @@ def efficient_ad(
     """A small student of a net's features that also predicts an autoencoder of them, which it holds.
 
     Batzner et al. 2024 (arXiv 2303.14535), section 3.3. Its answer is as that of ``patch_features``; the method
-    ``global_feature`` teaches the rest, of which the task ``anomaly`` makes a second map. By default 140,584 parameters
-    and, for a colour image of 128x128, 18.8 million multiply-accumulates.
+    ``global_feature`` teaches the rest, of which the task ``anomaly`` makes a second map. That answer does not
+    depend on the autoencoder, which is computed with it all the same: the method finds it there, and for the second map
+    a detector needs it, see ``fault_detector``. By default 140,584 parameters and, for a colour image of 128x128, 18.8
+    million multiply-accumulates.
 
     Args:
         channels: channels C of its images.
