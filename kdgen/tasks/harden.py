@@ -15,7 +15,8 @@ from kdgen.data.damages.shifts import SHIFTS
 from kdgen.data.damages.view import View
 from kdgen.registry import register
 from kdgen.tasks.abilities import Showing
-from kdgen.tasks.views import Seen, TaskSource, Views
+from kdgen.tasks.seen import Seen
+from kdgen.tasks.views import TaskSource, Views
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Share
 
@@ -73,8 +74,13 @@ class Harden(Views):
         self._wrap(task, student, View(None) if teacher == "clean" else student)
 
     def among_students(self) -> Task:
-        """The task itself: clean images are among those of students."""
-        return self
+        """The task itself, of which clean images are among those of students, around what is within for students."""
+        inner = self.inner.among_students()
+        return self if inner is self.inner else self._around(inner)
+
+    def among_teachers(self) -> Task:
+        """The task itself around what is within for teachers: all nets are measured on the same images."""
+        return self._around(self.inner.among_teachers())
 
     def _described(self) -> str:
         return json.dumps([self.damages, self.share, self.asked], sort_keys=True)

@@ -1,7 +1,7 @@
 """The task that a model was made for: what measures it, and shows it inputs of the kind it will get."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from kdgen.models.model import Model
 from kdgen.models.task_arguments import innermost, task_name
 from kdgen.registry import Spec
 from kdgen.tasks.compatibility import Party, are_alike, check_fit
-from kdgen.tasks.views import seen_by_each
+from kdgen.tasks.views import Views
 from kdgen.types import Task, UserError, text
 
 Data = str | os.PathLike[str] | Mapping[str, Any]
@@ -59,7 +59,7 @@ def measuring_task(
     does = innermost(use).name if use else name
     parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
     if teacher is not None:
-        parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task))
+        parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task, as_teacher=True))
     for party in parties:
         kind = task_name(party.made_for)
         if task is None and party.made_for and not are_alike(kind, made_for):
@@ -84,7 +84,7 @@ def measuring_task(
         told = dict(use.args) if use else {**_told(first, name), **_pipeline(teacher or first, name)}
         words, built = _task(name, told, data, sigma, num_images)
     if task is None or isinstance(task, str):
-        built = seen_by_each(built, list(models.values()))
+        built = _seen_by_each(built, list(models.values()), teacher)
     if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
         parties[-1] = replace(parties[-1], asked=asked)
     check_fit(use or Spec(name=name), built, [built.example()], parties)
@@ -161,6 +161,19 @@ def task_of(model: Model) -> Task:
         raise UserError(text("task_unsaid", "{name} does not say enough of its task ({reason}): name it with --recipe",
                              name=model.name, reason=error.text)) from None  # fmt: skip
     return task
+
+
+def _seen_by_each(task: Task, models: Sequence[Model], teacher: Model | None = None) -> Task:
+    """A task whose images each model sees as it says that it was made to; the task itself where none says anything."""
+    views = [model.task.get("view") or () for model in (*models, *filter(None, [teacher]))]
+    if not any(views):
+        return task
+    seen: Views = registry.build("task", Spec(name="views", args={"student": list(views[0])}), task=task)
+    for model in models[1:]:
+        seen.show(model.net, model.name, model.task)
+    if teacher is not None:
+        seen.show(teacher.net, teacher.name, teacher.task, teaches=True)
+    return seen
 
 
 def _sampler(model: Model) -> list[Any]:

@@ -8,7 +8,7 @@ from kdgen.data.damages.view import view_of
 from kdgen.models.input_shape import fitted
 from kdgen.models.model import Model
 from kdgen.models.task_arguments import task_class
-from kdgen.tasks.views import Seen
+from kdgen.tasks.seen import Seen
 from kdgen.types import Text, text
 from kdgen.utils.conditions import conditions_of
 
