@@ -98,7 +98,8 @@ class Harden(Views):
         judged, teacher = Seen(net, self.always, seed), reference
         if reference is not None and self.asked == "shifted":
             teacher = judged if net is reference else Seen(reference, self.always, seed)
-        shifted = self.inner.evaluate(judged, reference=teacher, seed=seed, limit=limit)
+        within = self.inner.among_teachers() if net is reference else self.inner
+        shifted = within.evaluate(judged, reference=teacher, seed=seed, limit=limit)
         return {**clean, **{f"{name}{SHIFTED}": value for name, value in shifted.items()}}
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:

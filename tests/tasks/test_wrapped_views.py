@@ -199,3 +199,11 @@ def test_two_tasks_in_one_are_hardened_with_a_teacher_for_each(colours: Path) ->
     within = {**together["args"]["tasks"], "classify": harden(classes(colours)["task"])}  # type: ignore[dict-item]
     with pytest.raises(UserError, match="wrap together itself in the task harden"):
         built({"name": "together", "args": {"tasks": within}})
+
+
+def test_a_teacher_of_stacks_is_hardened_and_measured_on_stacks(colours: Path) -> None:
+    stacked = classes(colours, student=[exposed(1)], teacher=[exposed(2)])
+    task, teacher = built(harden(views(stacked))), Sized(6)
+    figures = task.evaluate(teacher, reference=teacher)
+    assert {"accuracy", "accuracy@shifted"} <= figures.keys()
+    assert "agreement" in task.evaluate(Sized(3), reference=teacher)
