@@ -14,6 +14,7 @@ from kdgen.models import tiling
 from kdgen.report import tiles as parts
 from kdgen.report.captions import blank, captioned, information
 from kdgen.report.tiles import LINE, TILE, title, write
+from kdgen.tasks.abilities import Viewed
 from kdgen.types import Batch, Task
 from kdgen.utils.convert import sheet, to_pictures
 from kdgen.utils.devices import evaluating
@@ -56,15 +57,6 @@ class Asking(Protocol):
 
     def pictured_by(self, net: nn.Module) -> View:
         """What makes of batches what a net, as it is now, says of them, as images ``(B, C, H, W)`` in [-1, 1]."""
-        ...
-
-
-@runtime_checkable
-class Viewed(Protocol):
-    """A task whose nets may see images each in a way of its own."""
-
-    def shown_to(self, net: nn.Module, batch: Batch) -> Batch:
-        """An evaluation image as a net is shown it."""
         ...
 
 

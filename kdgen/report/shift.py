@@ -136,7 +136,8 @@ def shift(
     def measured(task: Task, net: Net, damage: Damage | None) -> dict[str, float]:
         shown = Shifted(net, damage, seed)
         with watched(shown):
-            figures = quality(shown, task, reference=reference, seed=seed, limit=num_images)
+            figures = quality(shown, task.among_teachers() if net is reference else task, reference=reference,
+                              seed=seed, limit=num_images)  # fmt: skip
         progress(next(steps), total)
         return figures
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from kdgen.models.model import Model
-from kdgen.types import Batch
+from kdgen.types import Batch, Net
 
 
 @runtime_checkable
@@ -37,6 +37,15 @@ class Showing(Protocol):
 
     def evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
         """Name and one-image batch of each."""
+        ...
+
+
+@runtime_checkable
+class Viewed(Protocol):
+    """A task whose nets may see images each in a way of its own."""
+
+    def shown_to(self, net: Net, batch: Batch) -> Batch:
+        """An evaluation image as a net is shown it."""
         ...
 
 

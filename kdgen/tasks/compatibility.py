@@ -13,6 +13,7 @@ from kdgen.models.resolution import draw_as_told
 from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec
 from kdgen.tasks import Autoencode, Encode
+from kdgen.tasks.abilities import Viewed
 from kdgen.tasks.restoration import Restoration
 from kdgen.types import Batch, Net, Task, Text, UserError, text
 from kdgen.utils.conditions import call
@@ -44,6 +45,7 @@ class Party:
         asked: the net as it is asked, where that is not the net itself: see ``Task.guided``.
         part: which part of the task it does; None for all of it.
         told: where a recipe names the task.
+        as_teacher: whether it is a teacher that no recipe names.
     """
 
     called: str
@@ -54,11 +56,12 @@ class Party:
     asked: Net | None = None
     part: str | None = None
     told: str = "task"
+    as_teacher: bool = False
 
     @property
     def teaches(self) -> bool:
-        """Whether it is a teacher of a recipe, which sees what teachers do."""
-        return (self.key or "").startswith("teacher")
+        """Whether it is a teacher, which sees what teachers do."""
+        return self.as_teacher or (self.key or "").startswith("teacher")
 
 
 def are_alike(kind: str, other: str) -> bool:
@@ -97,7 +100,7 @@ def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable
         for batch in shown:
             probe = _Probe(use, task, batch, party)
             out = probe.answer()
-            wanted = task.answer_shape(batch if party.key == "teacher" else probe.batch)
+            wanted = task.answer_shape(batch if probe.otherwise else probe.batch)
             whose: str = text("the_task", "the task {name}", name=use.name)
             shape: Sequence[int] | None = wanted
             if wanted is None:
@@ -131,7 +134,7 @@ def _other_kind(party: Party, use: Spec) -> Text:
     half = task_class({"name": use.name}).half if task_class({"name": kind}).half == "whole" else None
     own = text("its_half", " (MODEL#{half} is that half of it)", half=half) if half else ""
     return text("set_to_model", "set {key} to a model that was made to {task}{own}, or task to {kind}", key=party.key,
-                task=use.name, own=own, kind=kind)  # fmt: skip
+                task=innermost(use).name, own=own, kind=kind)  # fmt: skip
 
 
 def _check_channels(use: Spec, task: Task, party: Party) -> None:
@@ -149,7 +152,10 @@ class _Probe:
 
     def __init__(self, use: Spec, task: Task, batch: Batch, party: Party) -> None:
         self.use, self.task, self.party = use, task, party
-        self.batch = (batch.for_teacher() if party.teaches else batch).to(device_of(party.net))
+        shown = task.shown_to(party.net, batch) if isinstance(task, Viewed) else batch
+        shown = shown.for_teacher() if party.teaches and shown is batch else shown
+        self.otherwise = shown.x is not batch.x
+        self.batch = shown.to(device_of(party.net))
         self.shows_latents = task.reads == "latents"
 
     def answer(self) -> Tensor:
@@ -237,7 +243,7 @@ class _Probe:
     def _count_taken(self) -> int | None:
         """Another number of channels, or another size of latents, that the net takes."""
         x = self.batch.x
-        for count in dict.fromkeys([*COUNTS, *self._numbers()]):
+        for count in dict.fromkeys([*self._numbers(), *COUNTS]):
             if count != x.shape[1] and self._ask(x[:, :1].expand(-1, count, *x.shape[2:]))[0] is not None:
                 return count
         return None

@@ -74,8 +74,13 @@ class Harden(Views):
         self._wrap(task, student, View(None) if teacher == "clean" else student)
 
     def among_students(self) -> Task:
-        """The task itself: clean images are among those of students."""
-        return self
+        """The task itself, of which clean images are among those of students, around what is within for students."""
+        inner = self.inner.among_students()
+        return self if inner is self.inner else self._around(inner)
+
+    def among_teachers(self) -> Task:
+        """The task itself around what is within for teachers: all nets are measured on the same images."""
+        return self._around(self.inner.among_teachers())
 
     def _described(self) -> str:
         return json.dumps([self.damages, self.share, self.asked], sort_keys=True)
@@ -93,7 +98,8 @@ class Harden(Views):
         judged, teacher = Seen(net, self.always, seed), reference
         if reference is not None and self.asked == "shifted":
             teacher = judged if net is reference else Seen(reference, self.always, seed)
-        shifted = self.inner.evaluate(judged, reference=teacher, seed=seed, limit=limit)
+        within = self.inner.among_teachers() if net is reference else self.inner
+        shifted = within.evaluate(judged, reference=teacher, seed=seed, limit=limit)
         return {**clean, **{f"{name}{SHIFTED}": value for name, value in shifted.items()}}
 
     def parity(self, net: Net, written: Net, *, teacher: Net | None = None, limit: int | None = None) -> Both:

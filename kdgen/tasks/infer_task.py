@@ -59,7 +59,7 @@ def measuring_task(
     does = innermost(use).name if use else name
     parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
     if teacher is not None:
-        parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task))
+        parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task, as_teacher=True))
     for party in parties:
         kind = task_name(party.made_for)
         if task is None and party.made_for and not are_alike(kind, made_for):
@@ -84,22 +84,11 @@ def measuring_task(
         told = dict(use.args) if use else {**_told(first, name), **_pipeline(teacher or first, name)}
         words, built = _task(name, told, data, sigma, num_images)
     if task is None or isinstance(task, str):
-        built = _seen_by_each(built, list(models.values()))
+        built = _seen_by_each(built, list(models.values()), teacher)
     if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
         parties[-1] = replace(parties[-1], asked=asked)
     check_fit(use or Spec(name=name), built, [built.example()], parties)
     return words, built
-
-
-def _seen_by_each(task: Task, models: Sequence[Model]) -> Task:
-    """A task whose images each model sees as it says that it was made to; the task itself where none says anything."""
-    views = [model.task.get("view") or () for model in models]
-    if not any(views):
-        return task
-    seen: Views = registry.build("task", Spec(name="views", args={"student": list(views[0])}), task=task)
-    for model in models[1:]:
-        seen.show(model.net, model.name, model.task)
-    return seen
 
 
 def described_task(model: Model) -> Spec:
@@ -198,6 +187,19 @@ def teacher_of(model: Model) -> Net | None:
         return None if named is None else load(named).net
     except (UserError, OSError):
         return None
+
+
+def _seen_by_each(task: Task, models: Sequence[Model], teacher: Model | None = None) -> Task:
+    """A task whose images each model sees as it says that it was made to; the task itself where none says anything."""
+    views = [model.task.get("view") or () for model in (*models, *filter(None, [teacher]))]
+    if not any(views):
+        return task
+    seen: Views = registry.build("task", Spec(name="views", args={"student": list(views[0])}), task=task)
+    for model in models[1:]:
+        seen.show(model.net, model.name, model.task)
+    if teacher is not None:
+        seen.show(teacher.net, teacher.name, teacher.task, teaches=True)
+    return seen
 
 
 def _sampler(model: Model) -> list[Any]:

@@ -1,8 +1,7 @@
-"""A net that sees images in a view of its own."""
+"""A net that is shown images as somebody sees them."""
 
 from torch import Tensor, nn
 
-from kdgen.data.damages import told_after
 from kdgen.data.damages.view import View
 from kdgen.types import Net
 from kdgen.utils.conditions import call
@@ -26,4 +25,4 @@ class Seen(nn.Module):
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """The net's answer to its view of ``x`` ``(B, C, H, W)``."""
         seen, told = self.view.each(x, self.seed)
-        return call(self.net, seen, told_after(cond, told))
+        return call(self.net, seen, self.view.after(cond, told))

@@ -62,6 +62,10 @@ class Together(Task):
         self.first, self.second = tasks
         uses = {name: Spec.model_validate(use) for name, use in tasks.items()}
         told: Task = registry.build("task", uses[self.second])
+        if told.example().teacher_x is not None:
+            raise UserError(text("together_views", "together: its parts have no views of their own: wrap together "
+                                 "itself in the task {task}, and name in it what {name} wraps", name=self.second,
+                                 task=uses[self.second].name))  # fmt: skip
         self.main = _damaging(self.first, uses[self.first], uses[self.second], told.channels)
         self.parts = {self.first: self.main, self.second: told}
         self.channels, self.num_images = self.main.channels, num_images

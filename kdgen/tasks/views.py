@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kdgen import registry
 from kdgen.data import derive, generator
-from kdgen.data.damages import make_damages, told_after
+from kdgen.data.damages import make_damages
 from kdgen.data.damages.view import View, in_words
 from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec, register
@@ -31,7 +31,7 @@ Ways = Annotated[
 ]
 OF_INNER = ("reads", "gives", "scales", "taught_alone", "tiled", "half", "pipeline_tag", "baseline_name",
             "usual_methods", "equivariant", "primary_metric", "taught_primary_metric", "quick_eval_images",
-            "calls", "teacher_calls", "needs", "parts")  # fmt: skip
+            "calls", "teacher_calls", "needs", "dense", "parts", "read", "about", "guided", "pictured")  # fmt: skip
 """What of the contract is the wrapped task's."""
 
 
@@ -78,30 +78,53 @@ class Views(Task):
             raise UserError(text("views_of_images", "views are of images, and nets of the task {task} read none: wrap "
                                  "one whose nets do", task=str(self.inner.describe()["name"])))  # fmt: skip
         vars(self).update({name: getattr(self.inner, name) for name in OF_INNER})
+        if self.parts and teacher.damage is not None:
+            raise UserError(text("views_of_parts", "{task} has a teacher for each of its parts, and these see images "
+                                 "as they are: leave the view of teachers out",
+                                 task=str(self.inner.describe()["name"])))  # fmt: skip
         self.channels = student.num_channels(self.inner.channels)
         if isinstance(self.inner, Sourced):
             self.source = self.inner.source
         if isinstance(self.inner, Showing):
             self.evaluation_images = self._evaluation_images
+        self._whom = ""
         self._asked: Seen | None = None
         self._own: dict[Net, tuple[str, Sequence[Spec], View]] = {}
 
     def among_students(self) -> Task:
         """The same with both shown what students are; the chain's first teacher is measured in its own view still."""
-        among = copy(self)
-        among.teacher = self.student
+        return self._among("students", self.inner.among_students(), self.student)
+
+    def among_teachers(self) -> Task:
+        """The same with both shown what teachers are."""
+        return self._among("teachers", self.inner.among_teachers(), self._measured)
+
+    def _among(self, whom: str, inner: Task, view: View) -> "Views":
+        """The same around another task, and with one view for both."""
+        among = self._around(inner)
+        among.student, among.teacher, among._whom = view, view, f"among {whom}"
+        among.channels = view.num_channels(inner.channels)
         return among
 
-    def show(self, net: Net, name: str, facts: Mapping[str, Any]) -> None:
-        """Show a net images as a model says that it sees them, where that is not as students do.
+    def _around(self, inner: Task) -> "Views":
+        around = copy(self)
+        vars(around).pop("_views_within", None)
+        around.inner = inner
+        if isinstance(inner, Showing):
+            around.evaluation_images = around._evaluation_images
+        return around
+
+    def show(self, net: Net, name: str, facts: Mapping[str, Any], *, teaches: bool = False) -> None:
+        """Show a net images as a model says that it sees them, where that is not as students do, or as the teacher.
 
         Args:
             net: the model's.
             name: what sentences call it.
             facts: what the model says of its task.
+            teaches: whether it is the teacher.
         """
         damages = make_damages(facts.get("view") or ())
-        if _plain(damages.specs) != _plain(self.specs["student"]):
+        if _plain(damages.specs) != _plain(self.specs["teacher" if teaches else "student"]):
             self._own[net] = name, damages.specs, View(damages if damages.specs else None)
 
     def shown_to(self, net: Net, batch: Batch, *, seed: int = 0) -> Batch:
@@ -110,7 +133,7 @@ class Views(Task):
             return batch
         shown, (_, _, view) = batch.for_teacher(), self._own[net]
         x, told = view.each(shown.x, seed)
-        return replace(batch, x=x, cond=told_after(batch.cond, told))
+        return replace(batch, x=x, cond=view.after(batch.cond, told))
 
     @property
     def teacher_channels(self) -> int:
@@ -132,17 +155,29 @@ class Views(Task):
         if (told := self._told_within(batch)) is None:
             return batch
         before = replace(batch, cond=told)
+        if self.teacher.damage is not None:
+            before = replace(before, teacher_x=None, teacher_cond=None)
         anew = self.inner.resample_noise(before, seed=seed)
         if anew is before:
             return self.resample_view(batch, seed=seed)
-        return self._seen(replace(anew, teacher_x=None, teacher_cond=None), derive(seed, "views"))
+        if not self._views_within:
+            anew = replace(anew, teacher_x=None, teacher_cond=None)
+        return self._seen(anew, derive(seed, "views"))
 
     def resample_view(self, batch: Batch, *, seed: int) -> Batch:
-        """What the student's view draws, drawn anew, where the teacher is shown the images as they are."""
+        """What the student's view draws, drawn anew, where the teacher is shown the images as they are.
+
+        Where the task within has views too, those of the student are drawn anew one after another.
+        """
         told = self._told_within(batch)
         if batch.teacher_x is None or self.teacher.damage is not None or told is None:
             return batch
-        return self._seen(replace(batch.for_teacher(), cond=told), derive(seed, "views"))
+        shown = replace(batch.for_teacher(), cond=told)
+        if self._views_within:
+            before = replace(shown, teacher_x=shown.x, teacher_cond=told)
+            if (shown := self.inner.resample_view(before, seed=seed)) is before:
+                return batch
+        return self._seen(shown, derive(seed, "views"))
 
     def _told_within(self, batch: Batch) -> dict[str, Tensor] | None:
         """What the task within tells of a batch, before views told theirs; None where both of them tell it too."""
@@ -156,20 +191,27 @@ class Views(Task):
         """What the task within tells nets."""
         return frozenset(self.inner.example().cond)
 
+    @cached_property
+    def _views_within(self) -> bool:
+        """Whether the task within shows its teacher something else already."""
+        return self.inner.example().teacher_x is not None
+
     def _seen(self, batch: Batch, seed: int) -> Batch:
         """A batch of the task within as both see it."""
         shown = batch.for_teacher()
         x, told = self.student(batch.x, generator(seed))
-        cond = told_after(batch.cond, told)
+        cond = self.student.after(batch.cond, told)
         if self.teacher is self.student and shown.x is batch.x:
             return replace(batch, x=x, cond=cond)
         teacher_x, teacher_told = self.teacher(shown.x, generator(seed))
-        return replace(batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond=told_after(shown.cond, teacher_told))
+        return replace(
+            batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond=self.teacher.after(shown.cond, teacher_told)
+        )
 
     def fingerprint(self) -> str:
-        """A hash of the task within and of the views."""
-        among = "" if self.teacher is self._measured else "among students"
-        return hashlib.sha256(f"{self.inner.fingerprint()}{self._described()}{among}".encode()).hexdigest()
+        """A hash of the task within and of the views, and of what both tell, which adds up."""
+        both = "".join(sorted(self._within & (self.student.tells | self.teacher.tells)))
+        return hashlib.sha256(f"{self.inner.fingerprint()}{self._described()}{self._whom}{both}".encode()).hexdigest()
 
     def _described(self) -> str:
         return json.dumps({role: _plain(specs) for role, specs in self.specs.items()}, sort_keys=True)
@@ -180,21 +222,9 @@ class Views(Task):
         chosen: dict[str, JsonValue] = {"channels": self._chosen[-1].num_channels(0)} if self._chosen else {}
         return {**self.inner.describe(), **chosen, **({"view": view} if view else {})}
 
-    def guided(self, teacher: Net) -> Net:
-        """See the task within."""
-        return self.inner.guided(teacher)
-
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
         """That of the task within, ``(B,)``."""
         return self.inner.loss(out, batch)
-
-    def read(self, out: Tensor, part: str) -> Tensor:
-        """See the task within."""
-        return self.inner.read(out, part)
-
-    def about(self, batch: Batch, part: str) -> Batch:
-        """See the task within, whose first part is about images as views show them."""
-        return self.inner.about(batch, part)
 
     def example(self) -> Batch:
         """That of the task within, in both views."""
@@ -213,17 +243,13 @@ class Views(Task):
         as_large = self.student.scale == 1 and self.channels == self.inner.channels
         return self.inner.baseline(batch) if as_large else super().baseline(batch)
 
-    def pictured(self, answer: Tensor) -> Tensor:
-        """See the task within."""
-        return self.inner.pictured(answer)
-
     def _evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
         """The evaluation images of the task within by name, each as ``evaluate`` shows it to both."""
         assert isinstance(self.inner, Showing)
         for name, batch in self.inner.evaluation_images(seed=seed, limit=limit):
             (x, told), (teacher_x, teacher_told) = (view.each(batch.x, seed) for view in (self.student, self._measured))
-            yield name, replace(batch, x=x, cond=told_after(batch.cond, told), teacher_x=teacher_x,
-                                teacher_cond=told_after(batch.cond, teacher_told))  # fmt: skip
+            yield name, replace(batch, x=x, cond=self.student.after(batch.cond, told), teacher_x=teacher_x,
+                                teacher_cond=self._measured.after(batch.cond, teacher_told))  # fmt: skip
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """What the task within measures of a net in its view; of the teacher, ``reference``, in the teacher's."""
@@ -240,7 +266,8 @@ class Views(Task):
     def _as_teacher(self, net: Net, seed: int) -> Seen:
         """A teacher in its own view, the same each time, so that what is known of it is known again."""
         if self._asked is None or self._asked.net is not net or self._asked.seed != seed:
-            self._asked = Seen(net, self._measured, seed)
+            _, _, view = self._own.get(net, ("", (), self._measured))
+            self._asked = Seen(net, view, seed)
         return self._asked
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
@@ -248,7 +275,7 @@ class Views(Task):
         measured = self.inner.describe_evaluation(reference=reference, seed=seed)
         student, teacher = (in_words(self.specs[role]) for role in ("student", "teacher"))
         told = {"measured": measured, "student": student}
-        if reference is None:
+        if reference is None or reference in self._own:
             return self._with_own(text("measured_view", "{measured} Its images are seen {student}.", **told))
         return self._with_own(text("measured_views", "{measured} Its images are seen {student} by students and "
                                    "controls, and {teacher} by the teacher.", teacher=teacher, **told))  # fmt: skip

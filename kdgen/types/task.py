@@ -110,6 +110,10 @@ class Task(Protocol):
         """The task where a student teaches the next one of a chain, and is shown what students are."""
         return self
 
+    def among_teachers(self) -> Task:
+        """The task where a net is measured that is shown what the first teacher is, whoever that net is."""
+        return self
+
     def fingerprint(self) -> str:
         """Changes whenever the task's batches would: the arguments, and the files behind them."""
 

@@ -11,6 +11,7 @@ from kdgen import registry
 from kdgen.data import Photographs, generator
 from kdgen.data.damages import make_damages
 from kdgen.data.damages.blur import Blur
+from kdgen.data.damages.jpeg import Jpeg
 from kdgen.data.damages.noise import Noise
 from kdgen.data.damages.shrink import _weights, resized
 from kdgen.types import UserError
@@ -150,3 +151,10 @@ def test_darkness_tells_how_many_times_the_light_was_halved():
     x, cond = damage(photograph.repeat(2, 1, 1, 1), generator(0))
     torch.testing.assert_close(cond["stops"], torch.tensor([2.0, 2.0]))
     torch.testing.assert_close((x + 1) * 4, (photograph + 1).repeat(2, 1, 1, 1), atol=1e-5, rtol=0)
+
+
+def test_a_stack_is_written_three_channels_at_a_time_and_the_rest_as_grey_pictures() -> None:
+    stack = torch.rand(2, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    coded, _ = Jpeg(quality=50.0)(stack, generator(0))
+    assert torch.equal(coded[:, :3], Jpeg(quality=50.0)(stack[:, :3], generator(0))[0])
+    assert torch.equal(coded[:, 3:], Jpeg(quality=50.0)(stack[:, 3:], generator(0))[0])

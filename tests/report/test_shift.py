@@ -110,16 +110,19 @@ def test_a_run_is_measured_with_its_teacher_its_controls_and_other_images(
     assert "a run is measured by its own task" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrapper", ["harden", "views"])
-def test_a_run_whose_task_wraps_another_is_measured_by_it(
-    wrapper: str, make: Callable[..., Recipe], tmp_path: Path
+@pytest.mark.parametrize(("wrapper", "seen"), [("harden", {}), ("views", {}), ("views", {"student": ["noise"]})])
+def test_a_run_whose_task_wraps_another_is_measured_by_it_and_each_net_in_its_view(
+    wrapper: str, seen: dict[str, Any], make: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     plain = make("steps=1", "cache.inputs=8", "controls=false")
-    task = Spec(name=wrapper, args={"task": plain.task.model_dump(mode="json")})
+    task = Spec(name=wrapper, args={"task": plain.task.model_dump(mode="json"), **seen})
     drain(run.distill(plain.model_copy(update={"task": task}), tmp_path / "run"))
-    found = kdgen.shift(str(tmp_path / "run"), num_images=1)
+    found = kdgen.shift(str(tmp_path / "run"))
     assert [row.role for row in found.rows] == ["input", "teacher", "student"]
     assert found.metric == "psnr"
+    known = {row.role: row.metrics["psnr"] for row in Report.read(tmp_path / "run").rows}
+    measured = {row.role: row.unshifted["psnr"] for row in found.rows}
+    assert measured == pytest.approx({role: known[role] for role in measured}, abs=1e-3)
 
 
 def test_a_classifier_is_held_against_guessing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

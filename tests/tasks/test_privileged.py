@@ -58,6 +58,7 @@ def test_a_teacher_of_several_exposures_is_trained_on_stacks_and_teaches_a_stude
     drain(run.distill(recipe(tmp_path, taught, teacher=str(tmp_path / "teacher")), tmp_path / "run"))
     found = accuracies(tmp_path / "run")
     assert found["teacher"] == accuracies(tmp_path / "teacher")["student"] > 0.9
+    assert {row.role: row.unshifted["accuracy"] for row in kdgen.shift(str(tmp_path / "run")).rows[1:]} == found
     assert first_layer(tmp_path / "run")[1] == 3
     measured = kdgen.evaluate(str(tmp_path / "teacher" / "student"), data=folders / "colour")
     assert measured.metrics["accuracy"] > 0.9, "measured on stacks of ordinary photographs"
@@ -103,6 +104,7 @@ def test_a_teacher_that_reads_a_map_beside_the_photograph_teaches_a_student_that
     drain(run.distill(recipe(tmp_path, taught, teacher=str(tmp_path / "teacher")), tmp_path / "run"))
     found = accuracies(tmp_path / "run")
     assert found["teacher"] > 0.9
+    assert {row.role: row.unshifted["accuracy"] for row in kdgen.shift(str(tmp_path / "run")).rows[1:]} == found
     config = read_config(tmp_path / "run" / "student")
     assert (config.channels, config.task["channels"], "view" in config.task) == (3, 3, False)
     measured = kdgen.evaluate(str(tmp_path / "run" / "student"), data=folders / "colour")

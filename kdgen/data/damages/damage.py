@@ -5,6 +5,7 @@ from functools import reduce
 from typing import Annotated, Any
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, ValidationError
 from torch import Tensor
 
@@ -81,7 +82,7 @@ class InTurn(Damage):
             if twice := cond.keys() & told.keys():
                 raise UserError(text("told_twice", "two damages tell nets their {name}: leave one of them out",
                                      name=min(twice)))  # fmt: skip
-            cond |= told
+            cond = {**told_smaller(cond, damage.scale), **told}
         return images, cond
 
     def num_channels(self, given: int) -> int:
@@ -93,6 +94,11 @@ ADDED: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sigma": torch.hypot, "stops": torch.add, "mask": torch.maximum,
 }  # fmt: skip
 """What nets are told of a damage after another that tells the same: of noise the variances add."""
+
+
+def told_smaller(cond: Mapping[str, Tensor], scale: int) -> dict[str, Tensor]:
+    """The conditions of images that became so many times smaller: where a part was missing, it is missing."""
+    return {name: F.max_pool2d(value, scale) if name == "mask" and scale > 1 else value for name, value in cond.items()}
 
 
 def told_after(cond: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> dict[str, Tensor]:

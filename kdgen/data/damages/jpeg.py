@@ -11,7 +11,6 @@ from torch import Tensor
 
 from kdgen.data.damages.damage import Amount, Damage, Damaged, amounts, check_amount
 from kdgen.registry import register
-from kdgen.types import UserError, text
 
 Codec = Annotated[Literal["jpeg", "webp"], Field(description='"jpeg" or "webp"')]
 
@@ -22,7 +21,8 @@ class Jpeg(Damage):
 
     Args:
         quality: 1 (worst) to 100. A ``share`` of its range counts from the best to the worst.
-        codec: ``jpeg``, with its colour at half resolution, or ``webp``.
+        codec: ``jpeg``, with its colour at half resolution, or ``webp``. Of a stack every three channels are a colour
+            picture, and each of those that remain is a grey one.
     """
 
     def __init__(self, quality: Amount = (30.0, 90.0), codec: Codec = "jpeg") -> None:
@@ -31,11 +31,10 @@ class Jpeg(Damage):
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""
-        if images.shape[1] not in (1, 3):
-            raise UserError(text("codec_channels", "damage jpeg is of grey and colour images, and these have "
-                                 "{channels} channels: leave it out", channels=images.shape[1]))  # fmt: skip
         qualities = amounts(self.quality, len(images), random, None if share is None else 1 - share)
-        return coded(images, qualities.round().int().tolist(), self.codec), {}
+        colours, greys = divmod(images.shape[1], 3)
+        pictures = torch.split(images, [3] * colours + [1] * greys, 1)
+        return torch.cat([coded(each, qualities.round().int().tolist(), self.codec) for each in pictures], 1), {}
 
 
 def coded(images: Tensor, qualities: list[int], codec: Codec = "jpeg") -> Tensor:

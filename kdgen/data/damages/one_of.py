@@ -41,7 +41,7 @@ class OneOf(Damage):
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""
         drawn = torch.randint(len(self.damages), (len(images),), generator=random)
-        damaged, untold = list[Tensor](), self.nothing(images[:1])
+        damaged, untold = list[Tensor](), self.nothing(images[:1, :, :: self.scale, :: self.scale])
         told: list[Mapping[str, Tensor]] = []
         for image, number in zip(torch.split(images, 1), drawn.tolist(), strict=True):
             x, cond = self.damages[number](image, random, share)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdgen.data.damages.damage import Damage, Damaged, make_damages
+from kdgen.data.damages.damage import Damage, Damaged, make_damages, told_after, told_smaller
 from kdgen.registry import Spec
 from kdgen.types import Text, text
 from kdgen.utils.seed import generator
@@ -27,7 +27,11 @@ class View(Damage):
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""
         seen, told = (images, {}) if self.damage is None else self.damage(images, random, share)
-        return seen, {**(self.others.nothing(images) if self.others else {}), **told}
+        return seen, {**(self.others.nothing(seen) if self.others else {}), **told}
+
+    def after(self, cond: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The conditions of images that it sees, by those of the images before, and what it tells itself."""
+        return told_after(told_smaller(cond, self.scale), told)
 
     def each(self, images: Tensor, seed: int) -> Damaged:
         """Images ``(B, C, H, W)`` on any device, each seen by its own content and the seed alone, whoever looks."""
