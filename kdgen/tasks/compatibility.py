@@ -1,8 +1,7 @@
 """Whether nets and a task fit each other: one probe of all of them, before anything is done."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,8 +13,9 @@ from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec
 from kdgen.tasks import Autoencode, Encode
 from kdgen.tasks.abilities import Viewed
+from kdgen.tasks.parties import Party, are_alike
 from kdgen.tasks.restoration import Restoration
-from kdgen.types import Batch, Net, Task, Text, UserError, text
+from kdgen.types import Batch, Task, Text, UserError, text
 from kdgen.utils.conditions import call
 from kdgen.utils.devices import device_of, evaluating
 
@@ -30,43 +30,6 @@ READS = {"images": text("images", "images"), "latents": text("latents", "latents
 
 COUNTS = (1, 2, 3, 4, 8, 16, 32, 64, 100, 128, 256, 512)
 """Channels and sizes of latents that are tried on a net which does not take its task's."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Party:
-    """A net that is to do a task.
-
-    Attributes:
-        called: what it is in words, ``the teacher gan``.
-        net: the net.
-        made_for: the task that it says it was made for, empty where it says nothing.
-        key: where a recipe names it, ``teacher``; None for a net that no recipe names.
-        use: how it is built, where a recipe says that.
-        asked: the net as it is asked, where that is not the net itself: see ``Task.guided``.
-        part: which part of the task it does; None for all of it.
-        told: where a recipe names the task.
-        as_teacher: whether it is a teacher that no recipe names.
-    """
-
-    called: str
-    net: Net
-    made_for: Mapping[str, Any] = field(default_factory=dict)
-    key: str | None = None
-    use: Spec | None = None
-    asked: Net | None = None
-    part: str | None = None
-    told: str = "task"
-    as_teacher: bool = False
-
-    @property
-    def teaches(self) -> bool:
-        """Whether it is a teacher, which sees what teachers do."""
-        return self.as_teacher or (self.key or "").startswith("teacher")
-
-
-def are_alike(kind: str, other: str) -> bool:
-    """Whether two tasks are for nets of one kind."""
-    return kind == other or other in task_class({"name": kind}).alike or kind in task_class({"name": other}).alike
 
 
 def check_fit(use: Spec, task: Task, batches: Sequence[Batch], parties: Iterable[Party]) -> None:

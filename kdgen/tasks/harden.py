@@ -16,7 +16,8 @@ from kdgen.data.damages.view import View
 from kdgen.registry import register
 from kdgen.tasks.abilities import Showing
 from kdgen.tasks.seen import Seen
-from kdgen.tasks.views import TaskSource, Views
+from kdgen.tasks.views import Views
+from kdgen.tasks.wrapped import TaskSource
 from kdgen.types import Batch, Both, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Share
 

@@ -15,7 +15,8 @@ from kdgen.data.source import no_whole_images
 from kdgen.models.model import Model, load
 from kdgen.models.task_arguments import innermost, task_name
 from kdgen.registry import Spec
-from kdgen.tasks.compatibility import Party, are_alike, check_fit
+from kdgen.tasks.compatibility import check_fit
+from kdgen.tasks.parties import Party, are_alike
 from kdgen.tasks.views import Views
 from kdgen.types import Net, Task, UserError, text
 

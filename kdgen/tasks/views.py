@@ -9,34 +9,26 @@ from functools import cached_property
 from itertools import count, takewhile
 from typing import Annotated, Any
 
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue
 from torch import Tensor
 
-from kdgen import registry
 from kdgen.data import derive, generator
 from kdgen.data.damages import make_damages
 from kdgen.data.damages.view import View, in_words
-from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec, register
-from kdgen.tasks.abilities import Showing, Sourced
+from kdgen.tasks.abilities import Showing
 from kdgen.tasks.seen import Seen
-from kdgen.types import DEFAULT_TASK, Batch, Both, Metrics, Net, Task, Text, UserError, text
+from kdgen.tasks.wrapped import TaskSource, Wrapped
+from kdgen.types import Batch, Both, Metrics, Net, Task, Text, UserError, text
 
-TaskSource = Annotated[
-    Mapping[str, Any] | Spec | Task, Field(description='a task, or described as {"name": ..., "args": {...}}')
-]
 Ways = Annotated[
     Sequence[str | Mapping[str, Any] | Spec],
     Field(description='a list of damages, each a name or {"name": ..., "args": {...}}; none shows images as they are'),
 ]
-OF_INNER = ("reads", "gives", "scales", "taught_alone", "tiled", "half", "pipeline_tag", "baseline_name",
-            "usual_methods", "equivariant", "primary_metric", "taught_primary_metric", "quick_eval_images",
-            "calls", "teacher_calls", "needs", "dense", "parts", "read", "about", "guided", "pictured")  # fmt: skip
-"""What of the contract is the wrapped task's."""
 
 
 @register("task")
-class Views(Task):
+class Views(Wrapped):
     """Any other task, with images that the student sees in one way and the teacher in another.
 
     The truth stays that of the task within. In a report the teacher is measured in its own view, everything else in the
@@ -50,18 +42,11 @@ class Views(Task):
         teacher: how the teacher does. What these damages tell (``mask``, ``sigma``, ``stops``) it is told alone.
 
     Attributes:
-        inner: the task within.
         channels, teacher_channels: of what student and teacher see.
 
     Raises:
         UserError: for a malformed or unknown task or damage, and for a task whose nets read no images.
     """
-
-    channels: int
-    equivariant: bool
-    primary_metric: str
-    taught_primary_metric: str
-    needs: frozenset[str]
 
     def __init__(self, task: TaskSource | None = None, student: Ways = (), teacher: Ways = ()) -> None:
         own, other = make_damages(student), make_damages(teacher)
@@ -72,19 +57,13 @@ class Views(Task):
 
     def _wrap(self, task: TaskSource | None, student: View, teacher: View) -> None:
         """Take over a task, with the view of its student and the teacher's, which may be the same."""
-        self.inner = task if isinstance(task, Task) else _built(task)
+        self._take(task)
         self.student, self.teacher, self._measured = student, teacher, teacher
-        if self.inner.reads != "images" or self.inner.draws is not None:
-            raise UserError(text("views_of_images", "views are of images, and nets of the task {task} read none: wrap "
-                                 "one whose nets do", task=str(self.inner.describe()["name"])))  # fmt: skip
-        vars(self).update({name: getattr(self.inner, name) for name in OF_INNER})
         if self.parts and teacher.damage is not None:
             raise UserError(text("views_of_parts", "{task} has a teacher for each of its parts, and these see images "
                                  "as they are: leave the view of teachers out",
                                  task=str(self.inner.describe()["name"])))  # fmt: skip
         self.channels = student.num_channels(self.inner.channels)
-        if isinstance(self.inner, Sourced):
-            self.source = self.inner.source
         if isinstance(self.inner, Showing):
             self.evaluation_images = self._evaluation_images
         self._whom = ""
@@ -222,10 +201,6 @@ class Views(Task):
         chosen: dict[str, JsonValue] = {"channels": self._chosen[-1].num_channels(0)} if self._chosen else {}
         return {**self.inner.describe(), **chosen, **({"view": view} if view else {})}
 
-    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
-        """That of the task within, ``(B,)``."""
-        return self.inner.loss(out, batch)
-
     def example(self) -> Batch:
         """That of the task within, in both views."""
         return self._seen(self.inner.example(), 0)
@@ -285,21 +260,6 @@ class Views(Task):
         each = [text("own_view", "{name} sees them {view}", name=name, view=in_words(specs))
                 for name, specs, _ in self._own.values()]  # fmt: skip
         return text("measured_own_views", "{measured} {each:; }.", measured=told, each=each) if each else told
-
-    @classmethod
-    def evaluation_source(cls, args: Mapping[str, Any]) -> Any:
-        """That of the task within."""
-        inner = innermost(Spec.model_validate(args.get("task") or {"name": DEFAULT_TASK}))
-        return task_class({"name": inner.name}).evaluation_source(inner.args)
-
-
-def _built(task: Any) -> Task:
-    try:
-        built: Task = registry.build("task", Spec.model_validate(task or {"name": DEFAULT_TASK}))
-    except ValidationError:
-        raise UserError(text("no_task_description", 'a task is described as {{"name": ..., "args": {{...}}}}, not as '
-                             "{given}", given=repr(task))) from None  # fmt: skip
-    return built
 
 
 def _plain(specs: Sequence[Spec]) -> list[JsonValue]:

@@ -23,7 +23,8 @@ from kdgen.models.teachers import part_of, parts_of_teachers
 from kdgen.recipe import Recipe
 from kdgen.registry import Spec
 from kdgen.tasks.abilities import image_sources, opened_by
-from kdgen.tasks.compatibility import Party, check_fit
+from kdgen.tasks.compatibility import check_fit
+from kdgen.tasks.parties import Party
 from kdgen.tasks.samples import drawing_seconds
 from kdgen.training.chain import Link, fresh
 from kdgen.training.run_context import RunContext

@@ -19,7 +19,8 @@ import kdgen.training.registered  # noqa: F401
 from kdgen import registry
 from kdgen.models.model import Model, load
 from kdgen.registry import Spec
-from kdgen.tasks.compatibility import Party, check_fit
+from kdgen.tasks.compatibility import check_fit
+from kdgen.tasks.parties import Party
 from kdgen.types import Batch, Task, UserError
 from kdgen.utils.references import Names
 

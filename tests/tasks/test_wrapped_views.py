@@ -15,8 +15,9 @@ from kdgen.data.pictures import to_grey
 from kdgen.models.model import Model
 from kdgen.registry import Spec
 from kdgen.report.compare import Contender, assess, measure
-from kdgen.tasks.compatibility import Party, check_fit
+from kdgen.tasks.compatibility import check_fit
 from kdgen.tasks.infer_task import measuring_task
+from kdgen.tasks.parties import Party
 from kdgen.types import Batch, Task, UserError
 
 DIM = {"name": "dark", "args": {"gain": 0.3, "gamma": 1, "noise": 0}}

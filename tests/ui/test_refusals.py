@@ -18,7 +18,8 @@ from kdgen.models.adapters.weight_files import read_weights_file
 from kdgen.models.hub_cache import explained
 from kdgen.models.model import load
 from kdgen.registry import Spec
-from kdgen.tasks.compatibility import Party, check_fit
+from kdgen.tasks.compatibility import check_fit
+from kdgen.tasks.parties import Party
 from kdgen.types import UserError, text
 from kdgen.types.arguments import Channels, Count, Counts, Share, check_argument
 from kdgen.ui.own import About, Own, about_of
