@@ -61,8 +61,11 @@ def measuring_task(
     parties = [Party(called=model.name, net=model.net, made_for=model.task) for model in models.values()]
     if teacher is not None:
         parties.append(Party(called=teacher.name, net=teacher.net, made_for=teacher.task, as_teacher=True))
+    part = _first_part(use, first.task)
     for party in parties:
         kind = task_name(party.made_for)
+        if party.as_teacher and kind == part:
+            continue
         if task is None and party.made_for and not are_alike(kind, made_for):
             raise UserError(text("made_apart", "{first} was made to {made_for} and {called} to {kind}: measure those "
                                  "together that were made for one task", first=first.name, made_for=str(made_for),
@@ -86,10 +89,19 @@ def measuring_task(
         words, built = _task(name, told, data, sigma, num_images)
     if task is None or isinstance(task, str):
         built = _seen_by_each(built, list(models.values()), teacher)
+    if teacher is not None and task_name(teacher.task) == part:
+        parties[-1] = replace(parties[-1], part=next(iter(built.parts)))
     if teacher is not None and (asked := built.guided(teacher.net)) is not teacher.net:
         parties[-1] = replace(parties[-1], asked=asked)
     check_fit(use or Spec(name=name), built, [built.example()], parties)
     return words, built
+
+
+def _first_part(use: Spec | None, facts: Mapping[str, Any]) -> str | None:
+    """What the first of several tasks in one is called, as whose teacher a net may be made; None for one alone."""
+    tasks: Any = innermost(use).args.get("tasks") if use else None
+    described = [*tasks.values()] if tasks else facts.get("parts") or []
+    return str(described[0]["name"]) if described else None
 
 
 def described_task(model: Model) -> Spec:

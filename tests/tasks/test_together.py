@@ -18,6 +18,7 @@ from kdgen.models.teachers import Teachers
 from kdgen.recipe import Recipe, override
 from kdgen.registry import Spec
 from kdgen.report.compare import Report
+from kdgen.report.shift import shift
 from kdgen.tasks.together import Together
 from kdgen.tasks.views import Views
 from kdgen.training import run
@@ -165,6 +166,10 @@ def test_a_student_learns_two_tasks_from_two_teachers_and_is_measured_in_both(
     assert again["psnr"] == pytest.approx(rows["student"].metrics["psnr"], abs=1), "of more images"
     for name in rows["further_teacher"].metrics:
         assert again[name] == pytest.approx(rows["student"].metrics[name], abs=1e-3)
+    shifted = {row.role: row for row in shift(tmp_path / "run", num_images=2).rows}
+    assert shifted["student"].unshifted.keys() == shifted["student"].shifted["noise"][0].keys() == again.keys()
+    assert {"psnr", "ssim"} <= shifted["teacher"].unshifted.keys()
+    assert "accuracy" not in shifted["teacher"].unshifted
     with pytest.raises(UserError, match="classifiers are measured on labelled images"):
         evaluate(str(tmp_path / "run"))
 
