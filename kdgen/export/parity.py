@@ -88,7 +88,7 @@ def compare(
         teacher = teacher_of(model) if task.gives == "features" else None
         student, other = task.parity(net, exported, teacher=teacher, limit=task.quick_eval_images)
         figures = {key: (value, other[key]) for key, value in student.items()}
-    primary = task.primary_metric if task.primary_metric in figures else None
+    primary = task.primary_metric if figures and task.primary_metric in figures else None
     return Parity.model_validate(
         {
             "format": format,
