@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import torch
+
 from kdgen.metrics.cost import num_learning, num_params
 from kdgen.models.adapters.lora import Lora
 from kdgen.models.config import read_config
@@ -31,6 +33,12 @@ ON_CPU = text(
 )
 INHERITED = text(
     "inherited", "The controls start from the teacher's weights as the student does, and never see its answers."
+)
+
+NEW_NOISE = text(
+    "new_noise",
+    "At every step the controls see images under new noise or damage, and the student those again that the teacher "
+    "answered.",
 )
 
 
@@ -139,11 +147,20 @@ class RunReport:
         facts = {
             begun: self.recipe.init not in STARTS,
             INHERITED: self.recipe.init in OF_TEACHER and self.place.finished("control_seconds"),
+            NEW_NOISE: self.place.finished("control_seconds") and self._sees_the_same(),
             ON_CPU: self.recipe.shard_teacher and self.place.device.type != "cpu",
             also: bool(unmeasured),
         }
         account = [self.link.teacher.account()] if self.link.teacher is not None and self.link.teacher.tried else []
         return [*self._muted(), *(line for line, holds in facts.items() if holds), *account, *self._answered()]
+
+    def _sees_the_same(self) -> bool:
+        """Whether what the task draws stays as the teacher was asked about it, and is drawn anew without one."""
+        if not self.recipe.cache.inputs:
+            return False
+        task, probe = self.link.place.task, self.link.place.probe
+        anew, same = (draw(probe, seed=0).x for draw in (task.resample_noise, task.resample_view))
+        return not torch.equal(anew, probe.x) and torch.equal(same, probe.x)
 
     def _answered(self) -> list[Text]:
         """How many answers the teachers' seconds sufficed for, and whether these were turned with their inputs."""

@@ -114,6 +114,16 @@ def test_the_report_says_that_a_ground_truth_did_not_count(make: Make, tmp_path:
     assert "Alpha stayed at 1 in the stages transfer: the teacher" in said["first"][0]
 
 
+def test_the_report_says_where_controls_see_new_noise_and_the_student_does_not(make: Make, tmp_path: Path) -> None:
+    view = {"name": "views", "args": {"task": make().task.model_dump(mode="json"), "student": [
+        {"name": "noise", "args": {"sigma": 20}}]}}  # fmt: skip
+    for number, settings in enumerate(([], ["cache.inputs=0"], [f"task={json.dumps(view)}"], ["controls=false"])):
+        drain(run.distill(make("steps=2", *settings), tmp_path / str(number)))
+    said = ["the controls see images under new noise" in " ".join(map(str, Report.read(tmp_path / str(number)).notes))
+            for number in range(4)]  # fmt: skip
+    assert said == [True, False, False, False]
+
+
 def test_an_objective_that_cannot_count_is_refused_before_anything_is_written(make: Make, tmp_path: Path) -> None:
     recipe = make('stages.0.objectives=[{"name": "sharpness"}]')
     with pytest.raises(UserError, match=r"stages\.0\.ratio.* \(sharpness\) would never count: lower its alpha"):
