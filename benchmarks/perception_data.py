@@ -33,7 +33,7 @@ def cifar10(source: Path, target: Path) -> Path:
 
 
 def told(file: Path) -> dict[str, Any]:
-    """The arguments by which the task `classify` names such a file: what to train on, and what to measure on."""
+    """The arguments by which a task names such a file: what to train on, and what to measure on."""
     return {kind: {"name": "npz", "args": {"path": str(file), "split": split}}
             for kind, split in (("images", "train"), ("evaluate", "test"))}  # fmt: skip
 

@@ -25,6 +25,7 @@ from perception_data import cifar10, told
 
 from kdgen import distill
 from kdgen.presets import preset
+from kdgen.presets.views import seen as wrapped
 from kdgen.recipe import CacheSpec, Checkpoint, Recipe, Stage
 from kdgen.registry import Spec
 from kdgen.report.compare import Report
@@ -55,8 +56,8 @@ Pair = Callable[[Place, str], tuple[Recipe, Recipe]]
 
 def seen(plan: Recipe, task: Spec, student: list[Any], teacher: list[Any], /, **changes: Any) -> Recipe:
     """A plan with a task as student and teacher see it."""
-    views = Spec(name="views", args={"task": task.model_dump(mode="json"), "student": student, "teacher": teacher})
-    return plan.model_copy(update={"task": views, "evaluate_every": None, **changes})
+    plain = plan.model_copy(update={"task": task, "evaluate_every": None, **changes})
+    return wrapped(plain, plan.name, student=student, teacher=teacher)
 
 
 def classes(student: list[Any]) -> Pair:
@@ -78,10 +79,8 @@ def classes(student: list[Any]) -> Pair:
 
 def exposures(place: Place, name: str) -> tuple[Recipe, Recipe]:
     """X-rays under the noise of one exposure; the denoiser sees the mean of sixteen others, or the same one."""
-    file = str(place.data / "pneumoniamnist" / "pneumoniamnist.npz")
-    images, test = ({"name": "npz", "args": {"path": file, "split": split}} for split in ("train", "test"))
-    task = Spec(name="denoise", args={"sigma": 0, "channels": 1, "loss": "l1", "patch": 28, "images": images,
-                                      "evaluate": test})  # fmt: skip
+    images = told(place.data / "pneumoniamnist" / "pneumoniamnist.npz")
+    task = Spec(name="denoise", args={"sigma": 0, "channels": 1, "loss": "l1", "patch": 28, **images})
     plan = preset("denoise").model_copy(update={"batch_size": 16, "cache": CacheSpec(inputs=12_000)})
     one, mean = ([{"name": "noise", "args": {"sigma": sigma}}] for sigma in (48.0, 12.0))
     return seen(plan, task, one, mean), seen(plan, task, one, one)

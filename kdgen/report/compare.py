@@ -14,9 +14,9 @@ from kdgen.report.report import ROLES, Report, Role, Row, deciding, in_decibels
 from kdgen.report.sample_grids import Pictured
 from kdgen.report.seconds import Seconds
 from kdgen.report.verdict import verdict
-from kdgen.tasks.abilities import Viewed
+from kdgen.tasks.abilities import shown_by
 from kdgen.tasks.baseline import Baseline
-from kdgen.types import Batch, Task, Text, UserError, text
+from kdgen.types import Task, Text, UserError, text
 from kdgen.utils.devices import OtherWork
 
 LARGEST_DB = 100.0
@@ -59,7 +59,7 @@ def measure(
         metrics = quality(judged, task, reference=reference, seed=seed, limit=limit)
     if net is None:
         return Row(role=role, name=Text.of(name), metrics=metrics, answers=answers.count, not_finite=answers.not_finite)
-    example = _example(task, net, teaches=net is reference)
+    example = shown_by(task, net, task.example(), teaches=net is reference)
     return Row(
         role=role,
         name=Text.of(name),
@@ -188,13 +188,6 @@ def assess(
     return report.model_copy(update={"machine": machine})
 
 
-def _example(task: Task, net: nn.Module, *, teaches: bool) -> Batch:
-    """The input at which the cost of a net is stated, as it is shown that."""
-    example = task.example()
-    shown = task.shown_to(net, example) if isinstance(task, Viewed) else example
-    return example.for_teacher() if teaches and shown is example else shown
-
-
 def in_turn(measured: Sequence[tuple[Row, nn.Module]], task: Task) -> tuple[list[Row], float]:
     """Rows of nets with their latencies, for which the nets are called in turn.
 
@@ -202,7 +195,7 @@ def in_turn(measured: Sequence[tuple[Row, nn.Module]], task: Task) -> tuple[list
         the rows; and how many cores of the machine other programs kept meanwhile, 0 where enough of them were left.
     """
     example, others = task.example(), OtherWork()
-    shown = [_example(task, net, teaches=row.role == "teacher") for row, net in measured]
+    shown = [shown_by(task, net, example, teaches=row.role == "teacher") for row, net in measured]
     own = {number: each for number, each in enumerate(shown) if each.x is not example.x}
     times = cost.latencies_ms([net for _, net in measured], example.x, example.cond, own=own)
     cores = others.cores()

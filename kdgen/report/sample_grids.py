@@ -14,7 +14,7 @@ from kdgen.models import tiling
 from kdgen.report import tiles as parts
 from kdgen.report.captions import blank, captioned, information
 from kdgen.report.tiles import LINE, TILE, title, write
-from kdgen.tasks.abilities import Viewed
+from kdgen.tasks.abilities import shown_by
 from kdgen.types import Batch, Task
 from kdgen.utils.convert import sheet, to_pictures
 from kdgen.utils.devices import evaluating
@@ -180,8 +180,7 @@ def _band(
     columns = {"input": batch.x}
     for caption, net in nets.items():
         where = next((p.device for p in net.parameters()), torch.device("cpu"))
-        shown = task.shown_to(net, batch) if isinstance(task, Viewed) else batch
-        at = (batch.for_teacher() if net is reference else shown).to(where)
+        at = shown_by(task, net, batch, teaches=net is reference).to(where)
         with evaluating(net):
             columns[caption] = views[caption](at)
     columns = {caption: parts.middle_frame(x) for caption, x in columns.items()}

@@ -65,6 +65,12 @@ class Opening(Protocol):
     def opened(self) -> Model: ...  # noqa: D102
 
 
+def shown_by(task: object, net: Net, batch: Batch, *, teaches: bool) -> Batch:
+    """A batch of a task as a net is shown it: in a way of its own, or as the teacher is, or as students are."""
+    shown = task.shown_to(net, batch) if isinstance(task, Viewed) else batch
+    return batch.for_teacher() if teaches and shown is batch else shown
+
+
 def opened_by(task: object, reference: Any) -> Model | None:
     """The model that a reference names where the task has it open, so that it is held once; else None."""
     return task.opened if isinstance(task, Opening) and task.model == reference else None

@@ -12,7 +12,7 @@ from kdgen.models.resolution import draw_as_told
 from kdgen.models.task_arguments import innermost, task_class
 from kdgen.registry import Spec
 from kdgen.tasks import Autoencode, Encode
-from kdgen.tasks.abilities import Viewed
+from kdgen.tasks.abilities import shown_by
 from kdgen.tasks.parties import Party, are_alike
 from kdgen.tasks.restoration import Restoration
 from kdgen.types import Batch, Task, Text, UserError, text
@@ -115,8 +115,7 @@ class _Probe:
 
     def __init__(self, use: Spec, task: Task, batch: Batch, party: Party) -> None:
         self.use, self.task, self.party = use, task, party
-        shown = task.shown_to(party.net, batch) if isinstance(task, Viewed) else batch
-        shown = shown.for_teacher() if party.teaches and shown is batch else shown
+        shown = shown_by(task, party.net, batch, teaches=party.teaches)
         self.otherwise = shown.x is not batch.x
         self.batch = shown.to(device_of(party.net))
         self.shows_latents = task.reads == "latents"

@@ -11,6 +11,7 @@ from kdgen.models.model import Model, load
 from kdgen.recipe import Checkpoint
 from kdgen.registry import Spec
 from kdgen.tasks.anomaly import Anomaly
+from kdgen.tasks.infer_task import run_of
 from kdgen.types import UserError, text
 from kdgen.utils.devices import device_of
 
@@ -29,8 +30,8 @@ def open_detector(reference: str) -> Model:
     student = load(reference)
     if isinstance(student.net, FaultMaps):
         return student
-    run = None if student.home is None else student.home.parent / "recipe.json"
-    recipe = recipes.read(run) if run is not None and run.is_file() else None
+    run = run_of(student)
+    recipe = None if run is None else recipes.read(run)
     task = None if recipe is None else registry.build("task", recipe.task)
     if recipe is None or recipe.teacher is None or not isinstance(task, Anomaly):
         raise UserError(text("finds_no_faults", "{name} finds no faults: name the folder of a run of the task anomaly, "

@@ -174,8 +174,7 @@ def task_of(model: Model) -> Task:
     Raises:
         UserError: if neither says enough.
     """
-    run = None if model.home is None else model.home.parent / "recipe.json"
-    if run is not None and run.is_file():
+    if (run := run_of(model)) is not None:
         try:
             task: Task = registry.build("task", recipes.read(run).task)
         except (UserError, OSError):  # images of the run that are gone, say
@@ -190,10 +189,15 @@ def task_of(model: Model) -> Task:
     return task
 
 
+def run_of(model: Model) -> Path | None:
+    """The recipe of the run in whose folder a model lies; None for a model that lies elsewhere."""
+    recipe = None if model.home is None else model.home.parent / "recipe.json"
+    return recipe if recipe is not None and recipe.is_file() else None
+
+
 def teacher_of(model: Model) -> Net | None:
     """Who taught a model, as that is asked by itself, where it lies in its run folder; None where it is not at hand."""
-    run = None if model.home is None else model.home.parent / "recipe.json"
-    if run is None or not run.is_file():
+    if (run := run_of(model)) is None:
         return None
     try:
         named = recipes.read(run).teacher

@@ -24,5 +24,4 @@ class Seen(nn.Module):
 
     def forward(self, x: Tensor, **cond: Tensor) -> Tensor:
         """The net's answer to its view of ``x`` ``(B, C, H, W)``."""
-        seen, told = self.view.each(x, self.seed)
-        return call(self.net, seen, self.view.after(cond, told))
+        return call(self.net, *self.view.after(cond, self.view.each(x, self.seed)))

@@ -111,8 +111,8 @@ class Views(Wrapped):
         if net not in self._own:
             return batch
         shown, (_, _, view) = batch.for_teacher(), self._own[net]
-        x, told = view.each(shown.x, seed)
-        return replace(batch, x=x, cond=view.after(batch.cond, told))
+        x, cond = view.after(shown.cond, view.each(shown.x, seed))
+        return replace(batch, x=x, cond=cond)
 
     @property
     def teacher_channels(self) -> int:
@@ -178,14 +178,11 @@ class Views(Wrapped):
     def _seen(self, batch: Batch, seed: int) -> Batch:
         """A batch of the task within as both see it."""
         shown = batch.for_teacher()
-        x, told = self.student(batch.x, generator(seed))
-        cond = self.student.after(batch.cond, told)
+        x, cond = self.student.after(batch.cond, self.student(batch.x, generator(seed)))
         if self.teacher is self.student and shown.x is batch.x:
             return replace(batch, x=x, cond=cond)
-        teacher_x, teacher_told = self.teacher(shown.x, generator(seed))
-        return replace(
-            batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond=self.teacher.after(shown.cond, teacher_told)
-        )
+        teacher_x, teacher_cond = self.teacher.after(shown.cond, self.teacher(shown.x, generator(seed)))
+        return replace(batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond=teacher_cond)
 
     def fingerprint(self) -> str:
         """A hash of the task within and of the views, and of what both tell, which adds up."""
@@ -222,9 +219,10 @@ class Views(Wrapped):
         """The evaluation images of the task within by name, each as ``evaluate`` shows it to both."""
         assert isinstance(self.inner, Showing)
         for name, batch in self.inner.evaluation_images(seed=seed, limit=limit):
-            (x, told), (teacher_x, teacher_told) = (view.each(batch.x, seed) for view in (self.student, self._measured))
-            yield name, replace(batch, x=x, cond=self.student.after(batch.cond, told), teacher_x=teacher_x,
-                                teacher_cond=self._measured.after(batch.cond, teacher_told))  # fmt: skip
+            (x, cond), (teacher_x, teacher_cond) = (
+                view.after(batch.cond, view.each(batch.x, seed)) for view in (self.student, self._measured)
+            )
+            yield name, replace(batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond=teacher_cond)
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """What the task within measures of a net in its view; of the teacher, ``reference``, in the teacher's."""

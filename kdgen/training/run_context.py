@@ -50,10 +50,9 @@ class RunContext:
 
     def among_students(self, seed: int) -> "RunContext":
         """The same for a link whose teacher is a student of the one before."""
-        task = self.task.among_students()
-        return (
-            self if task is self.task else replace(self, task=task, probe=next(task.batches(batch_size=2, seed=seed)))
-        )
+        if (task := self.task.among_students()) is self.task:
+            return self
+        return replace(self, task=task, probe=next(task.batches(batch_size=2, seed=seed)))
 
     def home(self, phase: str) -> Path:
         """The folder of a phase's net."""

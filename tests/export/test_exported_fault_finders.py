@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from inspections import arguments, inspected
 from torch import nn
 
 from kdgen import Recipe, Spec, distill, load
@@ -17,34 +16,10 @@ from kdgen.tasks.anomaly import Anomaly
 from kdgen.tasks.fault_finding import open_detector
 from kdgen.types import Task
 
-SIZE = 32
-
-
-def draw(path: Path, shift: int, *, fault: bool = False) -> None:
-    """Stripes, on a fault crossed by others."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    pixels = 128 + 100 * np.sin((rows + shift) * np.pi / 4)
-    if fault:
-        pixels[8:16, 12:20] = (128 + 100 * np.sin(columns * np.pi / 3))[8:16, 12:20]
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-
-
-def arguments(folder: Path) -> dict[str, object]:
-    source = {"name": "inspected", "args": {"path": str(folder)}}
-    test = {"name": "inspected", "args": {"path": str(folder), "part": "test"}}
-    return {"images": source, "evaluate": test, "channels": 1, "patch": SIZE, "layer": "stages.1"}
-
 
 @pytest.fixture(scope="module")
 def inspection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inspection")
-    for i in range(8):
-        draw(folder / "train" / "good" / f"{i}.png", i)
-    for i in range(4):
-        draw(folder / "test" / "good" / f"{i}.png", 2 * i)
-        draw(folder / "test" / "cross" / f"{i}.png", 2 * i + 1, fault=True)
-    return folder
+    return inspected(tmp_path_factory.mktemp("inspection"))
 
 
 @pytest.fixture(scope="module", params=["patch_features", "efficient_ad"])
@@ -53,7 +28,7 @@ def finder(request: pytest.FixtureRequest, inspection: Path, tmp_path_factory: p
     folder = tmp_path_factory.mktemp(request.param)
     further = [Guidance(name="global_feature")] if request.param == "efficient_ad" else []
     student = Spec(name=request.param, args={"features": 48, "width": 8, "depth": 0, "stride": 4})
-    recipe = Recipe(name="finder", task=Spec(name="anomaly", args=arguments(inspection)), teacher="features32",
+    recipe = Recipe(name="finder", task=Spec(name="anomaly", args=arguments(inspection, layer="stages.1")), teacher="features32",
                     student=student, stages=(Stage(methods=(Guidance(name="output"), *further)),), steps=20,
                     cache=CacheSpec(inputs=16, dir=str(folder / "cache")), evaluate_every=None, controls=False)  # fmt: skip
     for event in distill(recipe, folder / "run"):
@@ -88,7 +63,7 @@ def test_the_error_of_features_is_a_share_of_the_students_variance(inspection: P
 
     torch.manual_seed(0)
     net = nn.Conv2d(1, 6, 5, 2, 2)
-    task = Anomaly(**{**arguments(inspection), "layer": None})  # type: ignore[arg-type]
+    task = Anomaly(**arguments(inspection))  # type: ignore[arg-type]
     with torch.no_grad():
         answers = torch.cat([net(finding.image) for finding in task.findings()])
     scale = answers.std((0, 2, 3), correction=0).view(1, -1, 1, 1)
@@ -110,7 +85,7 @@ def test_a_student_without_its_run_is_compared_by_features_alone(
     finder: Path, inspection: Path, tmp_path: Path
 ) -> None:
     load(finder / "student").save(tmp_path / "alone")
-    parity = half(str(tmp_path / "alone"), tmp_path / "half", Anomaly(**arguments(inspection)))  # type: ignore[arg-type]
+    parity = half(str(tmp_path / "alone"), tmp_path / "half", Anomaly(**arguments(inspection, layer="stages.1")))  # type: ignore[arg-type]
     assert parity.quality.keys() == {"feature_error"}
     assert parity.primary_metric is None
     assert parity.measured is None
@@ -118,7 +93,7 @@ def test_a_student_without_its_run_is_compared_by_features_alone(
 
 def test_a_detector_keeps_finding_faults_by_both_of_its_maps(finder: Path, inspection: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    detector, task = open_detector(str(finder)), Anomaly(**arguments(inspection))  # type: ignore[arg-type]
+    detector, task = open_detector(str(finder)), Anomaly(**arguments(inspection, layer="stages.1"))  # type: ignore[arg-type]
     exact = export_model(detector, tmp_path / "detector.onnx", task=task)
     assert exact.parity.inputs["x"][1] == 1
     parity = export_model(detector, tmp_path / "int8.onnx", format="int8", task=task).parity
@@ -140,7 +115,7 @@ def test_a_student_with_a_view_of_its_own_is_compared_in_that() -> None:
 
 @pytest.mark.parametrize("wrap", ["views", "harden"])
 def test_so_it_is_for_tasks_around_it(wrap: str, inspection: Path) -> None:
-    inner = {"name": "anomaly", "args": {**arguments(inspection), "layer": None}}
+    inner = {"name": "anomaly", "args": arguments(inspection)}
     args = {"task": inner, "student": ["grey"]} if wrap == "views" else {"task": inner, "damages": ["noise"]}
     task = build("task", Spec(name=wrap, args=args))
     torch.manual_seed(0)

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from inspections import SIZE, arguments, inspected
 from PIL import Image
 from torch import nn
 from typer.testing import CliRunner
@@ -19,43 +19,15 @@ from kdgen.tasks.anomaly import Anomaly
 from kdgen.tasks.fault_finding import find_faults, open_detector
 from kdgen.types import Batch, UserError
 
-SIZE = 32
-
 
 def teacher() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(1, 8, 5, 2, 2), nn.Tanh(), nn.Conv2d(8, 6, 5, 2, 2))
 
 
-def draw(path: Path, shift: int, *, fault: bool = False) -> None:
-    """Stripes, on a fault crossed by others."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    pixels = 128 + 100 * np.sin((rows + shift) * np.pi / 4)
-    if fault:
-        pixels[8:16, 12:20] = (128 + 100 * np.sin(columns * np.pi / 3))[8:16, 12:20]
-    Image.fromarray(pixels.astype(np.uint8)).save(path)
-
-
 @pytest.fixture(scope="module")
 def inspection(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("inspection")
-    for i in range(8):
-        draw(folder / "train" / "good" / f"{i}.png", i)
-    for i in range(4):
-        draw(folder / "test" / "good" / f"{i}.png", 2 * i)
-        draw(folder / "test" / "cross" / f"{i}.png", 2 * i + 1, fault=True)
-        mask = np.zeros((SIZE, SIZE), np.uint8)
-        mask[8:16, 12:20] = 255
-        (folder / "ground_truth" / "cross").mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask).save(folder / "ground_truth" / "cross" / f"{i}_mask.png")
-    return folder
-
-
-def arguments(folder: Path) -> dict[str, object]:
-    source = {"name": "inspected", "args": {"path": str(folder)}}
-    test = {"name": "inspected", "args": {"path": str(folder), "part": "test"}}
-    return {"images": source, "evaluate": test, "channels": 1, "patch": SIZE}
+    return inspected(tmp_path_factory.mktemp("inspection"))
 
 
 def test_the_teacher_is_asked_for_features_of_mean_0_and_deviation_1_over_good_pictures(inspection: Path) -> None:

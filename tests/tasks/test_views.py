@@ -93,6 +93,11 @@ def test_what_is_told_of_damage_before_a_view_is_told_with_that_of_the_view(colo
     missing = batch.for_teacher().cond["mask"]
     assert missing.sum() > 0, "what the task itself hides is told, whatever the student does not see beside"
     assert (batch.cond["mask"] >= missing).all()
+    other = nn.Identity()
+    task.show(other, "other", {"view": [{"name": "noise", "args": {"sigma": 3}}]})
+    assert float(task.shown_to(other, shown).cond["sigma"]) == pytest.approx(2 * 34**0.5 / 255), (
+        "its own and the task's"
+    )
     both = task_of(restored(colours, student=[noise], teacher=[noise, "grey"]))
     (batch,) = islice(both.batches(batch_size=4, seed=0), 1)
     assert both.resample_noise(batch, seed=5) is batch

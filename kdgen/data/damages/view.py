@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -29,9 +30,10 @@ class View(Damage):
         seen, told = (images, {}) if self.damage is None else self.damage(images, random, share)
         return seen, {**(self.others.nothing(seen) if self.others else {}), **told}
 
-    def after(self, cond: Mapping[str, Tensor], told: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The conditions of images that it sees, by those of the images before, and what it tells itself."""
-        return told_after(told_smaller(cond, self.scale), told)
+    def after(self, cond: Mapping[str, Tensor], seen: Damaged) -> Damaged:
+        """Images as it sees them, with their conditions: by those of the images before, and what it tells itself."""
+        x, told = seen
+        return x, told_after(told_smaller(cond, self.scale), told)
 
     def each(self, images: Tensor, seed: int) -> Damaged:
         """Images ``(B, C, H, W)`` on any device, each seen by its own content and the seed alone, whoever looks."""
@@ -39,7 +41,7 @@ class View(Damage):
         told = {key: torch.cat([cond[key] for _, cond in seen]).to(images.device) for key in seen[0][1]}
         return torch.cat([image for image, _ in seen]).to(images.device), told
 
-    @property
+    @cached_property
     def tells(self) -> frozenset[str]:
         """The names of the conditions by which it tells what it does."""
         return frozenset() if self.damage is None else frozenset(self.damage.nothing(torch.zeros(1, 1, 1, 1)))
