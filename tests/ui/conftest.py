@@ -1,3 +1,4 @@
+import json
 import os
 import secrets
 import shutil
@@ -12,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import TINY, ended
+from serving import TINY, ended, homes, ready
 
 from kdgen.ui.limits import Limits
 from kdgen.ui.models import Models
+from kdgen.ui.process import STOP
 from kdgen.ui.runs import Runs
 from kdgen.ui.sessions import COOKIE
 
@@ -103,7 +105,16 @@ def chromium(browser):
 
 
 @pytest.fixture
-def opened(chromium, server):
+def left_idle(server) -> Iterator[None]:
+    """Runs that a test leaves at work end with it, or all that came after would stand in line behind them."""
+    yield
+    for home in homes(server):
+        if json.loads((home / "job.json").read_text())["state"] in ("queued", "running"):
+            (home / STOP).touch()
+
+
+@pytest.fixture
+def opened(chromium, server, left_idle):
     """Opens the page as a new visitor; asserts at the end that no console complained."""
     complaints = []
 
@@ -117,7 +128,7 @@ def opened(chromium, server):
         if session:
             context.add_cookies([{"name": COOKIE, "value": session, "url": server.url, "httpOnly": True}])
         page.goto(server.url)
-        page.locator(".kd-cost table").wait_for()
+        ready(page)
         if tab:
             page.get_by_role("tab", name=tab).click()
         return page
@@ -136,7 +147,7 @@ def axe() -> str:
 
 
 @pytest.fixture
-def client(server):
+def client(server, left_idle):
     from gradio_client import Client
 
     return Client(server.url, verbose=False)

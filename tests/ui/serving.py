@@ -59,8 +59,29 @@ def stop(page):
 
 
 def advanced(page):
+    """Open the advanced settings: Gradio fills fields once more just after they appear, so none is written into before."""
     page.locator("#kd-advanced button").first.click()
     page.locator("#kd-field-amount input").wait_for()
+    painted(page)
+
+
+def painted(page):
+    """Wait until the page was painted twice: what it put off for a moment is done by then."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def ready(page):
+    """Wait until the page shows what its controls say: a recipe, and its cost."""
+    page.locator(".kd-cost table").wait_for()
+    page.wait_for_function("document.querySelector('#kd-shown :is(textarea, input)')?.value")
+    painted(page)
+
+
+def press(page, text):
+    """Press keys as people do, no two of them before the page was painted: Gradio loses a number that is half written."""
+    for key in text:
+        page.keyboard.type(key)
+        painted(page)
 
 
 def fill(page, label, value):

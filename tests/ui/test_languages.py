@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from plain_english import english_in, plain_english
+from serving import advanced
 
 import kdgen
 from kdgen import registry
@@ -175,7 +176,7 @@ def test_a_finished_run_and_a_mistake_leave_no_english_on_a_chinese_page(opened,
     assert page.locator("#kd-table .kd-verdict").count() == 1
     for place in ("#kd-status", "#kd-table", "#kd-curves", "#kd-example"):
         assert english_in(page.locator(place).inner_text()) == [], place
-    page.locator("#kd-advanced button").first.click()
+    advanced(page)
     page.locator("#kd-recipe textarea").fill('{"name": "mine"')
     page.locator("#kd-start").click()
     page.locator("#kd-notice [role=alert]", has_text="JSON").wait_for()

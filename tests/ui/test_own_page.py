@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 from gradio_client.exceptions import AppError
 from PIL import Image
-from serving import advanced, begun, fill, homes, stop
+from serving import advanced, begun, fill, homes, ready, stop
 from test_dropped import compact
 
 from kdgen.models.loading import BUNDLED
@@ -41,7 +41,7 @@ def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, cli
     page.locator("#kd-own-use").click()
     page.locator("#kd-own-notice", has_text="is no safetensors file").wait_for()
     page.reload()
-    page.locator(".kd-cost table").wait_for()
+    ready(page)
     page.locator("#kd-own button").first.click()
     (tmp_path / "teacher.pth").write_bytes(b"\x80\x04cos\nsystem\n(S'true'\ntR.")
     page.locator("#kd-own-file input[type=file]").set_input_files([tmp_path / "teacher.pth"])
@@ -51,7 +51,7 @@ def test_a_teacher_in_a_file_teaches_and_a_pickle_is_refused(opened, server, cli
     assert refusal.is_visible(), "beside the field, and it stays"
     assert page.locator("#kd-own-file").get_by_text("teacher").count() == 0
     page.reload()
-    page.locator(".kd-cost table").wait_for()
+    ready(page)
     page.locator("#kd-own button").first.click()
     for name in ("config.json", "model.safetensors"):
         shutil.copy(BUNDLED / "denoiser" / name, tmp_path / name)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from serving import advanced, begun, fill, homes, stop
+from serving import advanced, begun, fill, homes, press, ready, stop
 
 from kdgen.presets import preset
 from kdgen.ui import choices
@@ -84,9 +84,9 @@ def test_a_number_that_does_not_fit_starts_nothing_and_says_so(opened, server):
         fill(page, "How long exactly", "50")
         wrong.wait_for(state="hidden")
         field.fill("")
-        field.press_sequentially(typed)
+        press(page, typed)
         if not typed:
-            field.press_sequentially("1")
+            press(page, "1")
             field.press("Backspace")
         wrong.wait_for()
         assert field.get_attribute("aria-invalid") == "true", typed
@@ -139,7 +139,7 @@ def test_settings_and_theme_survive_a_reload(opened):
     dark = page.evaluate("document.body.classList.contains('dark')")
     page.wait_for_function("(localStorage.getItem('kd-setup') || '').includes('diffusion-blocks')")
     page.reload()
-    page.locator(".kd-cost table").wait_for()
+    ready(page)
     assert page.locator("#kd-kinds input:checked").get_attribute("value") == "diffusion"
     assert page.locator("#kd-presets input:checked").get_attribute("value") == "diffusion-blocks"
     assert page.locator("#kd-lengths input:checked").get_attribute("value") == "best"
