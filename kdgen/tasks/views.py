@@ -212,9 +212,12 @@ class Views(Wrapped):
 
     def describe(self) -> Mapping[str, JsonValue]:
         """What the task within says, and how the student sees its images; what it reads of a stack are its images."""
-        view = _plain(self.specs["student"][len(self._chosen) :])
-        chosen: dict[str, JsonValue] = {"channels": self._chosen[-1].num_channels(0)} if self._chosen else {}
-        return {**self.inner.describe(), **chosen, **({"view": view} if view else {})}
+        within = self.inner.describe()
+        before = list[JsonValue](told) if isinstance(told := within.get("view"), list) else []
+        chosen = [] if before else self._chosen
+        view = [*before, *_plain(self.specs["student"][len(chosen) :])]
+        read: dict[str, JsonValue] = {"channels": chosen[-1].num_channels(0)} if chosen else {}
+        return {**within, **read, **({"view": view} if view else {})}
 
     def example(self) -> Batch:
         """That of the task within, in both views."""
@@ -238,7 +241,8 @@ class Views(Wrapped):
         assert isinstance(self.inner, Showing)
         for name, batch in self.inner.evaluation_images(seed=seed, limit=limit):
             (x, cond), (teacher_x, teacher_cond) = (
-                view.after(batch.cond, view.each(batch.x, seed)) for view in (self.student, self._measured)
+                view.after(seen.cond, view.each(seen.x, seed))
+                for view, seen in ((self.student, batch), (self._measured, batch.for_teacher()))
             )
             yield name, replace(batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond=teacher_cond)
 

@@ -116,3 +116,12 @@ def test_a_run_teaches_by_a_layer_in_a_view_of_the_teachers(inspection: Path, tm
     assert rows["teacher"].metrics["image_auroc"] > 0.9
     assert rows["student"].metrics["image_auroc"] > 0.9
     assert load(tmp_path / "run" / "student").channels == 1
+
+
+@pytest.mark.parametrize("layer", [None, "0"])
+def test_a_written_student_is_measured_beside_a_teacher_in_its_view(layer: str | None, inspection: Path) -> None:
+    task, net = views(inspection, layer, teacher=[TWICE]), teacher(2)
+    student = Copy(task.guided(net), task)
+    own, other = task.parity(student, student, teacher=net)
+    assert own.keys() == {"feature_error", "good_error", "image_auroc", "pixel_auroc", "au_pro"}
+    assert own == other
