@@ -50,6 +50,7 @@ class Aligned(Pictures):
 
     Attributes:
         num_channels: of a stack.
+        photograph: how many of these are the photograph's.
         classes, num_classes, labels: those of the photographs; none where these have none.
 
     Raises:
@@ -67,8 +68,8 @@ class Aligned(Pictures):
         self.pictures = named_pictures("aligned", pictures)
         super().__init__(self.pictures.scales)
         self._maps = [_Maps(number, each, self.pictures.names) for number, each in enumerate(maps)]
-        self._count = _channels(self.pictures.picture(0))
-        self.num_channels = self._count + sum(each.count + each.gaps for each in self._maps)
+        self.photograph = _channels(self.pictures.picture(0))
+        self.num_channels = self.photograph + sum(each.count + each.gaps for each in self._maps)
         known = self.pictures if isinstance(self.pictures, ImageFolder | Sensor | Arrays) else None
         self.labels = torch.tensor([], dtype=torch.int64) if known is None else known.labels
         self.num_classes = 0 if known is None else known.num_classes
@@ -123,7 +124,7 @@ class Aligned(Pictures):
         return framed(to_tensor(self.picture(index), channels), size)
 
     def _stack(self, index: int) -> Picture:
-        photograph = np.nan_to_num(_planes(self.pictures.picture(index), self._count), nan=127.5)
+        photograph = np.nan_to_num(_planes(self.pictures.picture(index), self.photograph), nan=127.5)
         parts = [photograph, *(each.planes(index, photograph.shape[:2]) for each in self._maps)]
         stacked: Picture = np.concatenate(parts, -1)
         return stacked

@@ -23,7 +23,8 @@ class Jitter:
         scale: the size is divided or multiplied by up to ``1 + scale``.
         shift: the place moves by up to this share of the side.
         rotation: the angle turns by up to so many degrees, either way.
-        colour: contrast changes by up to this share, and each channel's level by up to this much, in [-1, 1].
+        colour: contrast changes by up to this share, and each channel's level by up to this much, in [-1, 1]; of a
+            photograph alone, whatever is stacked behind it.
         flip: the share of images that are mirrored left to right.
 
     Raises:
@@ -47,15 +48,16 @@ class Jitter:
                                 text("jitter_number", "jitter: {name} is a number from 0 on, not {value}", **figures)
                                 )  # fmt: skip
 
-    def __call__(self, x: Tensor, random: torch.Generator) -> Tensor:
+    def __call__(self, x: Tensor, random: torch.Generator, photograph: int | None = None) -> Tensor:
         """Changed images.
 
         Args:
-            x: ``(B, C, H, W)`` in [-1, 1], H = W.
+            x: ``(B, C, H, W)``, H = W.
             random: a CPU generator.
+            photograph: how many of the first channels are those of a photograph in [-1, 1]; all if not given.
 
         Returns:
-            ``(B, C, H, W)`` in [-1, 1].
+            ``(B, C, H, W)``; where colours were changed, these are clipped to [-1, 1].
         """
         size, angle, right, down, mirror, contrast = (2 * torch.rand(6, len(x), generator=random) - 1).to(x).unbind()
         level = 2 * torch.rand(*x.shape[:2], 1, 1, generator=random).to(x) - 1
@@ -69,8 +71,10 @@ class Jitter:
         if self.flip:
             x = torch.where((mirror < 2 * self.flip - 1)[:, None, None, None], x.flip(-1), x)
         if self.colour:
-            x = x * (1 + self.colour * contrast[:, None, None, None]) + self.colour * level
-        return x.clamp(-1, 1)
+            seen, behind = x[:, :photograph], x[:, x.shape[1] if photograph is None else photograph :]
+            tinted = seen * (1 + self.colour * contrast[:, None, None, None]) + self.colour * level[:, :photograph]
+            x = torch.cat([tinted.clamp(-1, 1), behind], 1)
+        return x
 
 
 STRONG = Jitter(scale=0.25, shift=0.1, rotation=15.0, colour=0.3)

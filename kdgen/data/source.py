@@ -88,6 +88,25 @@ class Mixed(Protocol):
     def sources(self) -> Sequence[Images]: ...  # noqa: D102
 
 
+@runtime_checkable
+class Stacked(Protocol):
+    """A source of photographs with maps behind them.
+
+    Attributes:
+        photograph: how many of the first channels are those of the photograph.
+    """
+
+    photograph: int
+
+
+def photograph_of(source: object) -> int | None:
+    """How many of the first channels of a source's images are those of a photograph; None for all."""
+    if isinstance(source, Stacked):
+        return source.photograph
+    each = map(photograph_of, source.sources) if isinstance(source, Mixed) else ()
+    return min((count for count in each if count is not None), default=None)
+
+
 ImageSource = Annotated[
     Mapping[str, Any] | Spec | Images | Gallery | Labelled,
     Field(description='a source of images, or described as {"name": ..., "args": {...}}'),

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from kdgen.data import Images, derive, framed, generator, make_images, make_jitter
 from kdgen.data.inspected import Finding, Findings
 from kdgen.data.jitter import Amounts
-from kdgen.data.source import ImageSource, no_patches
+from kdgen.data.source import ImageSource, no_patches, photograph_of
 from kdgen.metrics.anomaly import au_pro, image_auroc, pixel_auroc
 from kdgen.metrics.columns import column
-from kdgen.models.fault_maps import FaultMaps, FeatureMaps, Given, Neighbours, StudentTeacher, heat
+from kdgen.models.fault_maps import FaultMaps, Given, Neighbours, StudentTeacher, heat
 from kdgen.registry import register
 from kdgen.tasks.latents import latent_error
+from kdgen.tasks.seen import normalised
 from kdgen.types import Batch, Both, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import device_of, evaluating
@@ -91,8 +92,8 @@ class Anomaly(Task):
         self.tested: Any = self.source if evaluate is None else make_images(evaluate)
         self.jitter = None if augment is None else make_jitter(augment)
         self.primary_metric = self.taught_primary_metric = "image_auroc" if any(self._verdicts()) else "good_error"
-        self._asked: WeakKeyDictionary[Net, FeatureMaps] = WeakKeyDictionary()
-        self._near: WeakKeyDictionary[FeatureMaps, Neighbours] = WeakKeyDictionary()
+        self._asked: WeakKeyDictionary[Net, Net] = WeakKeyDictionary()
+        self._near: WeakKeyDictionary[Net, Neighbours] = WeakKeyDictionary()
         self._teacher: Net | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -115,13 +116,15 @@ class Anomaly(Task):
         for number in count(start):
             drawn = derive(seed, "batch", number)
             x = self.source.patches(batch_size, self.patch, channels=self.channels, seed=drawn)
-            yield Batch(x=x if self.jitter is None else self.jitter(x, generator(drawn, "augment")))
+            if self.jitter is not None:
+                x = self.jitter(x, generator(drawn, "augment"), photograph_of(self.source))
+            yield Batch(x=x)
 
     def resample_noise(self, batch: Batch, *, seed: int) -> Batch:
         """The batch as it is."""
         return batch
 
-    def guided(self, teacher: Net) -> FeatureMaps:
+    def guided(self, teacher: Net) -> Net:
         """The teacher's features, or its layer's, each channel less its mean over good pictures and by its deviation.
 
         Raises:
@@ -130,14 +133,11 @@ class Anomaly(Task):
         self._teacher = asked = self._normalised(teacher)
         return asked
 
-    def _normalised(self, net: Net) -> FeatureMaps:
-        if isinstance(net, FeatureMaps):
-            return net
+    def _normalised(self, net: Net) -> Net:
         if (asked := self._asked.get(net)) is None:
-            asked = FeatureMaps(net, self.layer).eval()
-            with evaluating(net, inference=False):
-                asked.fit(self._good(self.source).to(device_of(net)))
-            self._asked[net] = asked
+            asked = normalised(net, self.layer, self._good(self.source))
+            if asked is not net:
+                self._asked[net] = asked
         return asked
 
     def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
@@ -177,7 +177,7 @@ class Anomaly(Task):
             maps.to(where).calibrate(validation)
         return maps
 
-    def _alone(self, net: Net) -> FeatureMaps:
+    def _alone(self, net: Net) -> Net:
         """A net as it is asked by itself: a student has no layer of its teacher's."""
         try:
             return self._normalised(net)

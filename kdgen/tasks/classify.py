@@ -15,7 +15,7 @@ from kdgen.data import LIGHT, Labelled, derive, generator, is_labelled, make_ima
 from kdgen.data.jitter import Amounts
 from kdgen.data.labelled import Counted, NamedClasses
 from kdgen.data.mixing import Mix, mixed
-from kdgen.data.source import Embedded, ImageSource
+from kdgen.data.source import Embedded, ImageSource, photograph_of
 from kdgen.metrics import classified, predicted
 from kdgen.registry import register
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
@@ -155,7 +155,7 @@ class Classify(Task):
             drawn = derive(seed, "batch", number)
             x, y = self.source.labelled(batch_size, self.patch, channels=self.channels, seed=drawn)
             if self.jitter is not None:
-                x = self.jitter(x, generator(drawn, "augment"))
+                x = self.jitter(x, generator(drawn, "augment"), photograph_of(self.source))
             if self.mix is not None:
                 classes = self.num_classes or self.source.num_classes
                 x, y = mixed(x, y, num_classes=classes, how=self.mix, random=generator(drawn, "mix"))

@@ -124,4 +124,7 @@ class Harden(Views):
         """The evaluation images of the task within by name, as they are and shifted in turn."""
         assert isinstance(self.inner, Showing)
         for number, (name, batch) in enumerate(self.inner.evaluation_images(seed=seed, limit=limit)):
-            yield name, batch if number % 2 == 0 else replace(batch, x=self.always.each(batch.x, seed)[0])
+            if number % 2 == 1:
+                taught = None if batch.teacher_x is None else self.always.each(batch.teacher_x, seed)[0]
+                batch = replace(batch, x=self.always.each(batch.x, seed)[0], teacher_x=taught)
+            yield name, batch

@@ -117,6 +117,11 @@ class Restoration(Task):
         return figures
 
     @property
+    def keeps(self) -> bool:
+        """Whether its damage leaves a channel that says what was read right, see ``Damage``."""
+        return self.given
+
+    @property
     def middle(self) -> float:
         """The level at which a single example is shown."""
         levels = list(self.levels.values())

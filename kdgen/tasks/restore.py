@@ -76,6 +76,11 @@ class Restore(Restoration):
                                  "it a multiple of that", patch=patch, scale=self.scale))  # fmt: skip
         check_same_channels("restore", self.damages, self.channels)
 
+    @property
+    def keeps(self) -> bool:
+        """See the base."""
+        return self.given or self.damages.keeps
+
     def damage(self, images: Tensor, random: torch.Generator, level: float | None = None) -> tuple[Tensor, Any]:
         """See the base; a level is a share of each damage's range. What is missing already joins the ``mask``."""
         if not self.gaps:

@@ -17,6 +17,7 @@ from kdgen.data.damages import make_damages
 from kdgen.data.damages.view import View, in_words
 from kdgen.registry import Spec, register
 from kdgen.tasks.abilities import Showing
+from kdgen.tasks.restoration import Restoration
 from kdgen.tasks.seen import Seen
 from kdgen.tasks.wrapped import TaskSource, Wrapped
 from kdgen.types import Batch, Both, Metrics, Net, Task, Text, UserError, text
@@ -45,7 +46,8 @@ class Views(Wrapped):
         channels, teacher_channels: of what student and teacher see.
 
     Raises:
-        UserError: for a malformed or unknown task or damage, and for a task whose nets read no images.
+        UserError: for a malformed or unknown task or damage, for a task whose nets read no images, and for a mask of
+            ``channels`` where the task within changes what it is read from.
     """
 
     def __init__(self, task: TaskSource | None = None, student: Ways = (), teacher: Ways = ()) -> None:
@@ -62,6 +64,10 @@ class Views(Wrapped):
         if self.parts and teacher.damage is not None:
             raise UserError(text("views_of_parts", "{task} has a teacher for each of its parts, and these see images "
                                  "as they are: leave the view of teachers out",
+                                 task=str(self.inner.describe()["name"])))  # fmt: skip
+        if (student.reads or teacher.reads) and not _keeps(self.inner):
+            raise UserError(text("mask_changed_within", "channels: the task {task} changes the channel that says what "
+                                 "was read before a view makes a mask of it: leave mask out",
                                  task=str(self.inner.describe()["name"])))  # fmt: skip
         self.channels = student.num_channels(self.inner.channels)
         if isinstance(self.inner, Showing):
@@ -105,6 +111,18 @@ class Views(Wrapped):
         damages = make_damages(facts.get("view") or ())
         if _plain(damages.specs) != _plain(self.specs["teacher" if teaches else "student"]):
             self._own[net] = name, damages.specs, View(damages if damages.specs else None)
+
+    def guided(self, teacher: Net) -> Net:
+        """That of the task within, which is asked about images in the teacher's view, or in that of ``show``."""
+        asked = self.inner.guided(Seen(teacher, self._view_of(teacher, self._measured), 0))
+        if not isinstance(asked, Seen):
+            return self.inner.guided(teacher)
+        if teacher in self._own:
+            self._own[asked.net] = self._own[teacher]
+        return asked.net
+
+    def _view_of(self, net: Net, usual: View) -> View:
+        return self._own[net][2] if net in self._own else usual
 
     def shown_to(self, net: Net, batch: Batch, *, seed: int = 0) -> Batch:
         """A batch of ``evaluation_images`` as a net is shown it; any but those of ``show`` as a student is."""
@@ -194,9 +212,12 @@ class Views(Wrapped):
 
     def describe(self) -> Mapping[str, JsonValue]:
         """What the task within says, and how the student sees its images; what it reads of a stack are its images."""
-        view = _plain(self.specs["student"][len(self._chosen) :])
-        chosen: dict[str, JsonValue] = {"channels": self._chosen[-1].num_channels(0)} if self._chosen else {}
-        return {**self.inner.describe(), **chosen, **({"view": view} if view else {})}
+        within = self.inner.describe()
+        before = list[JsonValue](told) if isinstance(told := within.get("view"), list) else []
+        chosen = [] if before else self._chosen
+        view = [*before, *_plain(self.specs["student"][len(chosen) :])]
+        read: dict[str, JsonValue] = {"channels": chosen[-1].num_channels(0)} if chosen else {}
+        return {**within, **read, **({"view": view} if view else {})}
 
     def example(self) -> Batch:
         """That of the task within, in both views."""
@@ -220,15 +241,16 @@ class Views(Wrapped):
         assert isinstance(self.inner, Showing)
         for name, batch in self.inner.evaluation_images(seed=seed, limit=limit):
             (x, cond), (teacher_x, teacher_cond) = (
-                view.after(batch.cond, view.each(batch.x, seed)) for view in (self.student, self._measured)
+                view.after(seen.cond, view.each(seen.x, seed))
+                for view, seen in ((self.student, batch), (self._measured, batch.for_teacher()))
             )
             yield name, replace(batch, x=x, cond=cond, teacher_x=teacher_x, teacher_cond=teacher_cond)
 
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """What the task within measures of a net in its view; of the teacher, ``reference``, in the teacher's."""
         teacher = None if reference is None else self._as_teacher(reference, seed)
-        _, _, view = self._own.get(net, ("", (), self.student))
-        judged = teacher if teacher is not None and net is reference else Seen(net, view, seed)
+        judged = teacher if teacher is not None and net is reference else \
+            Seen(net, self._view_of(net, self.student), seed)  # fmt: skip
         return self.inner.evaluate(judged, reference=teacher, seed=seed, limit=limit)
 
     def parity(self, net: Net, written: Net, *, teacher: Net | None = None, limit: int | None = None) -> Both:
@@ -239,8 +261,7 @@ class Views(Wrapped):
     def _as_teacher(self, net: Net, seed: int) -> Seen:
         """A teacher in its own view, the same each time, so that what is known of it is known again."""
         if self._asked is None or self._asked.net is not net or self._asked.seed != seed:
-            _, _, view = self._own.get(net, ("", (), self._measured))
-            self._asked = Seen(net, view, seed)
+            self._asked = Seen(net, self._view_of(net, self._measured), seed)
         return self._asked
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
@@ -255,9 +276,16 @@ class Views(Wrapped):
 
     def _with_own(self, told: Text) -> Text:
         """A sentence, and who sees images otherwise than it says."""
-        each = [text("own_view", "{name} sees them {view}", name=name, view=in_words(specs))
-                for name, specs, _ in self._own.values()]  # fmt: skip
-        return text("measured_own_views", "{measured} {each:; }.", measured=told, each=each) if each else told
+        each = dict.fromkeys(text("own_view", "{name} sees them {view}", name=name, view=in_words(specs))
+                             for name, specs, _ in self._own.values())  # fmt: skip
+        return text("measured_own_views", "{measured} {each:; }.", measured=told, each=[*each]) if each else told
+
+
+def _keeps(task: Task) -> bool:
+    """Whether what a task does to images leaves a channel that says what was read right."""
+    if isinstance(task, Views):
+        return task.student.keeps and task.teacher.keeps and _keeps(task.inner)
+    return task.keeps if isinstance(task, Restoration) else not task.parts
 
 
 def _plain(specs: Sequence[Spec]) -> list[JsonValue]:

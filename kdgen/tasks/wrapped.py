@@ -17,7 +17,7 @@ TaskSource = Annotated[
 ]
 OF_INNER = ("reads", "gives", "scales", "taught_alone", "tiled", "half", "pipeline_tag", "baseline_name",
             "usual_methods", "equivariant", "primary_metric", "taught_primary_metric", "quick_eval_images",
-            "calls", "teacher_calls", "needs", "dense", "parts", "read", "about", "guided", "pictured")  # fmt: skip
+            "calls", "teacher_calls", "needs", "dense", "parts", "read", "about", "pictured")  # fmt: skip
 """What of the contract is the wrapped task's."""
 
 

@@ -9,7 +9,7 @@ from kdgen.training.equivariance import Equivariance
 from kdgen.training.run_log import Journal
 from kdgen.training.schedule import asking
 from kdgen.training.teacher_cache import TeacherCache
-from kdgen.types import Event, text
+from kdgen.types import Event, Task, text
 from kdgen.utils.distributed import Team
 
 
@@ -86,6 +86,16 @@ class CacheFilling:
             if stopped():
                 break
         self.team.barrier()
+
+    def untaught(self, task: Task) -> "CacheFilling":
+        """As many inputs of another task without anybody's answers, in place of these; itself for its own task."""
+        if task is self.cache.task:
+            return self
+        self.cache.close()
+        cache = TeacherCache(task, self.cache.spec, teacher=None)
+        other = CacheFilling(cache, phase=self.phase, journal=self.journal, team=self.team)
+        cache.size = self.cache.size
+        return other
 
     def _answers(self, done: int, seconds: float, **more: Any) -> Event:
         """An event that counts answers, of all that are used; the first one says what they follow, too."""

@@ -223,10 +223,11 @@ class Link:
         self.teacher = self.stock = self.learner = None
 
     def control(self, phase: str, *, steps: int | None = None, seconds: float | None = None) -> Iterator[Event]:
-        """Train the same net without the teacher; nothing if it is there already."""
+        """Train the same net without the teacher, on what a chain of one is; nothing if it is there already."""
         if self.place.finished(phase):
             return
         if self.stock is not None:
+            self.stock = self.stock.untaught(self.place.whole or self.place.task)
             yield from self.stock.refill(self.place.stopped)
         recipe = self.recipe.without_teacher(steps=steps, seconds=seconds)
         learner = self._learner(recipe, fresh(recipe, self.place.task))

@@ -21,6 +21,7 @@ class RunContext:
         folder: the run folder.
         journal: its notes.
         task: of all links.
+        whole: the task of the whole chain, where ``task`` is that of its students: what controls are trained on.
         probe: a batch of two to probe shapes on.
         device: where all nets compute.
         fast: whether bfloat16 pays there.
@@ -42,6 +43,7 @@ class RunContext:
     reference: nn.Module | None = None
     parts: Mapping[str, str] = field(default_factory=dict)
     stopped: Callable[[], bool] = field(default=lambda: False)
+    whole: Task | None = None
 
     @property
     def primary_metric(self) -> str:
@@ -52,7 +54,7 @@ class RunContext:
         """The same for a link whose teacher is a student of the one before."""
         if (task := self.task.among_students()) is self.task:
             return self
-        return replace(self, task=task, probe=next(task.batches(batch_size=2, seed=seed)))
+        return replace(self, task=task, probe=next(task.batches(batch_size=2, seed=seed)), whole=self.task)
 
     def home(self, phase: str) -> Path:
         """The folder of a phase's net."""

@@ -158,9 +158,9 @@ class RunReport:
         """Whether what the task draws stays as the teacher was asked about it, and is drawn anew without one."""
         if not self.recipe.cache.inputs:
             return False
-        task, probe = self.link.place.task, self.link.place.probe
-        anew, same = (draw(probe, seed=0).x for draw in (task.resample_noise, task.resample_view))
-        return not torch.equal(anew, probe.x) and torch.equal(same, probe.x)
+        alone, taught = self.place, self.link.place
+        anew, same = alone.task.resample_noise(alone.probe, seed=0), taught.task.resample_view(taught.probe, seed=0)
+        return not torch.equal(anew.x, alone.probe.x) and torch.equal(same.x, taught.probe.x)
 
     def _answered(self) -> list[Text]:
         """How many answers the teachers' seconds sufficed for, and whether these were turned with their inputs."""

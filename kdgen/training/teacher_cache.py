@@ -111,7 +111,7 @@ class TeacherCache:
     @cached_property
     def folder(self) -> Path:
         """Where it lies, by all that its content depends on."""
-        key = json.dumps([7, self.task.fingerprint(), self.spec.inputs, self.spec.seed, self.identity,
+        key = json.dumps([8, self.task.fingerprint(), self.spec.inputs, self.spec.seed, self.identity,
                           sorted(self.paths), self.teacher and self.teacher.precision, self._before])  # fmt: skip
         return cache_folder("answers", self.spec.dir) / short_hash(key)
 

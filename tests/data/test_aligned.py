@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 
 from kdgen import registry
-from kdgen.data import Aligned, generator, to_tensor
+from kdgen.data import Aligned, Mixture, generator, to_tensor
 from kdgen.data.damages.channels import Channels
 from kdgen.data.damages.exposures import Exposures
 from kdgen.data.image_folder import ImageFolder
 from kdgen.data.jitter import Jitter
 from kdgen.registry import Spec
+from kdgen.tasks import Classify
+from kdgen.tasks.anomaly import Anomaly
 from kdgen.types import UserError
 
 NAMES = ("cold/0.png", "cold/1.png", "hot/2.png")
@@ -75,6 +77,25 @@ def test_missing_readings_have_a_channel_that_a_view_makes_a_mask(folders: Path)
     assert torch.equal(seen, stack[:, 3:4])
     assert told["mask"].shape == (1, 1, 20, 24)
     assert told["mask"].nonzero().tolist() == [[0, 0, 3, 4]]
+
+
+@pytest.mark.parametrize(("kind", "grey"), [(Classify, False), (Classify, True), (Anomaly, True)])
+def test_colour_changes_photographs_and_never_their_maps(kind: Any, grey: bool, folders: Path) -> None:
+    for name in NAMES if grey else ():
+        with Image.open(folders / "colour" / name) as image:
+            image.convert("L").save(folders / "colour" / name)
+    for number, name in enumerate(NAMES):
+        np.save((folders / "heat" / name).with_suffix(".npy"), np.full((20, 24), 200.0 * number))
+    source, plain = stacks(folders, gaps=True), stacks(folders, gaps=True)
+    photograph = 1 if grey else 3
+    for images in (source, Mixture([source, plain])):
+        tinted, still = (kind(images, channels=photograph + 2, patch=20, augment={"colour": amount})
+                         for amount in (0.5, 0.0))  # fmt: skip
+        x, before = (next(each.batches(batch_size=8, seed=0)).x for each in (tinted, still))
+        assert torch.equal(x[:, photograph:], before[:, photograph:])
+        assert before[:, photograph].max() > 2, "readings beyond the range are as they are"
+        assert (x - before)[:, :photograph].abs().amax((1, 2, 3)).min() > 0.01
+        assert x[:, :photograph].abs().max() <= 1
 
 
 def test_embeddings_are_of_the_pictures_that_are_drawn(folders: Path) -> None:

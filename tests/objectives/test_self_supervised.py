@@ -101,6 +101,31 @@ def test_two_views_holds_collapsed_features_apart_by_their_variance(batch: Batch
         views.attach(net, Batch(x=torch.zeros(1, 1, 8, 8)))
 
 
+def test_two_views_move_what_is_told_of_places_and_leave_the_colours_of_maps() -> None:
+    shown = list[tuple[Tensor, Tensor]]()
+
+    class Told(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor, sigma: Tensor) -> Tensor:
+            shown.append((x, mask))
+            assert sigma.shape == (len(x),)
+            return x[:, :, ::2, ::2]
+
+    torch.manual_seed(0)
+    x = torch.rand(4, 4, 16, 16) * 2 - 1
+    mask = torch.zeros(4, 1, 16, 16)
+    mask[..., :5, :8] = 1
+    x[:, 3:] = 4 * mask - 1
+    batch = Batch(x=x, cond={"mask": mask, "sigma": torch.ones(4)})
+    views, net = TwoViews(layer="", size=5), Told()
+    views.attach(net, batch)
+    shown.clear()
+    views.loss(inputs(net, batch))
+    ((seen, told),) = shown
+    assert not torch.equal(told[:4], told[4:]), "told of where it is in each view"
+    assert torch.equal(told, (seen[:, 3:] > -1 + 1e-4).float())
+    assert seen[:, 3].amax() > 2.9, "a map has no colour"
+
+
 def test_a_stage_of_images_alone_comes_before_the_transfer(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Teachers that know more than their students, through whole runs: several exposures, a map."""
 
+import hashlib
 import json
 import re
 from itertools import islice
@@ -28,6 +29,7 @@ from torch import Tensor, nn
 
 import kdgen
 from kdgen import registry
+from kdgen.data.damages import make_damages
 from kdgen.models.config import read_config
 from kdgen.recipe import parse
 from kdgen.registry import Spec
@@ -133,6 +135,64 @@ def test_a_teacher_of_the_map_alone_is_told_what_is_missing(folders: Path, tmp_p
     found = accuracies(tmp_path / "run")
     assert found["teacher"] == 1
     assert found["student"] > 0.9, "the colour of a photograph is that of its map"
+
+
+READ = {"name": "channels", "args": {"keep": [3], "mask": 4}}
+BOXES = {"name": "mask", "args": {"share": 0.3, "shape": "boxes"}}
+
+
+def filled(folders: Path, *damages: Any) -> dict[str, Any]:
+    """The task to fill holes of stacks."""
+    images = stacks(folders)
+    return {
+        "name": "restore",
+        "args": {"damages": [*damages], "images": images, "evaluate": images, "patch": SIZE, "channels": 5},
+    }
+
+
+def test_what_a_view_reads_as_missing_is_apart_from_what_the_task_within_hides(folders: Path) -> None:
+    inner = filled(folders, BOXES)
+    task = built(viewed(inner, teacher=[READ]))
+    (batch,) = islice(task.batches(batch_size=4, seed=0), 1)
+    hidden, missing = batch.cond["mask"], batch.for_teacher().cond["mask"]
+    assert hidden.sum() < missing.sum(), "the readings that were never there too"
+    assert torch.equal(missing, torch.maximum(hidden, (batch.x[:, 4:] < 1).float()))
+    told = task._told_within(batch)
+    assert told is not None
+    assert torch.equal(told["mask"], hidden)
+    both = built(viewed(inner, student=[READ], teacher=[READ, "contrast"]))
+    (batch,) = islice(both.batches(batch_size=4, seed=0), 1)
+    assert both.resample_noise(batch, seed=1) is batch, "what each of the two tells is not known any more"
+    assert both.fingerprint() != hashlib.sha256(f"{both.inner.fingerprint()}{both._described()}".encode()).hexdigest()
+
+
+@pytest.mark.parametrize("before", [["noise"], ["dark"], ["contrast"], [{"name": "shrink", "args": {"scale": 2}}]])
+def test_a_mask_is_read_before_what_changes_the_channel_that_says_it(before: list[Any], folders: Path) -> None:
+    inner = classes(stacks(folders), channels=5)
+    name = str(before[-1] if isinstance(before[-1], str) else before[-1]["name"])
+    with pytest.raises(UserError, match=f"channels: {name} changes the channel that says what was read.*before {name}"):
+        built(viewed(inner, student=[*before, READ]))
+    built(viewed(inner, student=[READ, *before]))
+    area = {"name": "shrink", "args": {"scale": 2, "kernel": "area"}}
+    task = built(viewed(inner, student=[area, READ]))
+    (batch,) = islice(task.batches(batch_size=2, seed=0), 1)
+    read_first = built(viewed(inner, student=[READ, area]))
+    assert torch.equal(batch.cond["mask"], next(read_first.batches(batch_size=2, seed=0)).cond["mask"])
+
+
+def test_a_mask_is_not_read_where_the_task_within_changes_the_channel_that_says_it(folders: Path) -> None:
+    stacked = classes(stacks(folders), channels=5)
+    harden = {"name": "harden", "args": {"task": stacked, "damages": ["noise"]}}
+    for inner in (filled(folders, "noise"), harden, viewed(stacked, teacher=["dark"])):
+        for view in ({"student": [READ]}, {"teacher": [READ]}):
+            with pytest.raises(UserError, match=r"the task \w+ changes the channel.*: leave mask out"):
+                built(viewed(inner, **view))
+        built(viewed(inner, student=WITH_MAP))
+    built({"name": "harden", "args": {"task": viewed(stacked, student=[READ]), "damages": ["noise"]}})
+    whole = {"name": "channels", "args": {"keep": [0, 1, 2], "mask": 2}}
+    for owner in (lambda: built(filled(folders, whole)), lambda: make_damages([{"name": "one_of", "args": {"damages": [whole, "noise"]}}])):  # fmt: skip
+        with pytest.raises(UserError, match="views alone: leave mask of channels out"):
+            owner()
 
 
 def test_segmenters_read_stacks_and_their_students_photographs(folders: Path, tmp_path: Path) -> None:

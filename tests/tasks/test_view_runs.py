@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from seeing import DARK, exposed, task_of
+from seeing import DARK, classes, exposed, task_of
 from support import drain
 from torch import Tensor, nn
 
@@ -15,7 +15,9 @@ from kdgen.models.config import read_config
 from kdgen.recipe import parse
 from kdgen.report.compare import Report
 from kdgen.training import run
+from kdgen.training.run_report import NEW_NOISE
 from kdgen.training.teacher import Teacher
+from kdgen.training.train_step import Learner
 from kdgen.types import Batch
 
 
@@ -112,3 +114,41 @@ def test_a_published_student_is_what_it_is_and_is_measured_in_its_view(done: Pat
     assert student is not None
     measured = kdgen.evaluate(str(done / "student"), data=colours)
     assert measured.metrics["psnr"] == pytest.approx(student.metrics["psnr"], abs=0.01)
+
+
+class Hue(Same):
+    """Tells the three by their strongest channel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x.mean((2, 3))
+
+
+@pytest.mark.parametrize("hardened", [False, True])
+def test_controls_of_a_chain_are_shown_what_those_of_a_plain_run_are(
+    hardened: bool, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = list[Tensor]()
+    step = Learner.step
+
+    def noted(self: Learner, batch: Batch, *args: Any, **more: Any) -> Any:
+        if self.teacher is None:
+            shown.append(batch.x)
+        return step(self, batch, *args, **more)
+
+    monkeypatch.setattr(Learner, "step", noted)
+    task = {"name": "views", "args": classes(colours, student=[DARK])}
+    if hardened:
+        task = {"name": "harden", "args": {"task": task, "damages": ["noise"]}}
+    net = {"name": "feature_net", "args": {"width": 4}}
+    told = {"name": "night", "task": task, "teacher": "hue", "student": net, "steps": 4, "batch_size": 4,
+            "stages": [{"methods": [{"name": "logits"}]}], "cache": {"inputs": 4, "dir": str(tmp_path / "cache")},
+            "device": "cpu", "evaluate_every": None, "precision": "float32"}  # fmt: skip
+    seen, notes = {}, {}
+    for name, assistants in {"plain": [], "chain": [{"student": net, "share": 0.5}]}.items():
+        shown.clear()
+        drain(run.distill(parse({**told, "assistants": assistants}), tmp_path / name, teacher=Hue()))
+        seen[name], notes[name] = shown[:2], Report.read(tmp_path / name).notes
+    first, second = (x[x.mean((1, 2, 3)).argsort()] for x in seen["chain"])
+    assert not torch.equal(first, second), "the same four images, each time in a new night"
+    assert torch.equal(torch.cat(seen["chain"]), torch.cat(seen["plain"]))
+    assert [NEW_NOISE in notes[name] for name in ("plain", "chain")] == [False, not hardened]

@@ -15,6 +15,7 @@ from kdgen.data.pictures import to_grey
 from kdgen.models.model import Model
 from kdgen.registry import Spec
 from kdgen.report.compare import Contender, assess, measure
+from kdgen.tasks.abilities import Showing
 from kdgen.tasks.compatibility import check_fit
 from kdgen.tasks.infer_task import measuring_task
 from kdgen.tasks.parties import Party
@@ -34,6 +35,12 @@ def views(described: Mapping[str, Any]) -> dict[str, Any]:
 def built(described: Mapping[str, Any]) -> Task:
     task: Task = registry.build("task", Spec.model_validate(described))
     return task
+
+
+def images_of(task: Task | Mapping[str, Any]) -> list[tuple[str, Batch]]:
+    task = task if isinstance(task, Task) else built(task)
+    assert isinstance(task, Showing)
+    return [*task.evaluation_images(limit=4)]
 
 
 def batch_of(task: Task) -> Batch:
@@ -208,3 +215,33 @@ def test_a_teacher_of_stacks_is_hardened_and_measured_on_stacks(colours: Path) -
     figures = task.evaluate(teacher, reference=teacher)
     assert {"accuracy", "accuracy@shifted"} <= figures.keys()
     assert "agreement" in task.evaluate(Sized(3), reference=teacher)
+
+
+def test_images_that_nets_are_measured_on_are_shown_through_all_that_wraps(colours: Path) -> None:
+    within = restored(colours)["task"]
+    plain = {name: batch.x for name, batch in images_of(within)}
+    dim = views({"task": within, "student": [DIM]})
+    for described in (views({"task": dim, "student": ["grey"]}), harden(dim)):
+        for number, (name, batch) in enumerate(images_of(described)):
+            assert batch.teacher_x is not None
+            hardened = described["name"] == "harden" and number % 2 == 1
+            darker = (plain[name] - batch.teacher_x).mean() > 0.05
+            assert darker == hardened, "the teacher sees by day, but where all are shifted"
+            assert (plain[name] - batch.x).mean() > 0.05
+
+
+def test_a_student_of_views_within_views_says_all_that_it_sees_through(colours: Path) -> None:
+    def seen(task: Task) -> list[str]:
+        return [each["name"] for each in task.describe()["view"]]  # type: ignore[union-attr, index, call-overload, misc]
+
+    task = built(views({"task": views({"task": restored(colours)["task"], "student": [DIM]}), "student": ["grey"]}))
+    assert seen(task) == ["dark", "grey"]
+    torch.manual_seed(0)
+    made = Model(Sized(3, 1), name="made", channels=3, task=task.describe())
+    _, published = measuring_task({"made": made}, colours)
+    (_, one), *_ = images_of(task)
+    (_, other), *_ = images_of(published)
+    torch.testing.assert_close(one.x, other.x)
+    first = {"name": "channels", "args": {"keep": [0, 1, 2]}}
+    stacked = built(views({"task": views(classes(colours, student=[exposed(2)])), "student": [first]}))
+    assert (seen(stacked), stacked.describe()["channels"], stacked.channels) == (["exposures", "channels"], 3, 3)

@@ -28,10 +28,10 @@ class Channels(Damage):
             nothing is told.
     """
 
-    graded = False
+    graded, keeps = False, True
 
     def __init__(self, keep: Positions = [0, 1, 2], mask: CountOrZero | None = None) -> None:  # noqa: B006
-        self.keep, self.mask, self.selects = keep, mask, mask is None
+        self.keep, self.mask, self.selects, self.reads = keep, mask, mask is None, mask is not None
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base. Raises UserError for a position that there is not."""
@@ -42,6 +42,11 @@ class Channels(Damage):
                                  count=images.shape[1]))  # fmt: skip
         told = {} if self.mask is None else {"mask": (images[:, self.mask, None] < READ).float()}
         return images[:, self.keep], told
+
+    @property
+    def tells(self) -> frozenset[str]:
+        """See the base."""
+        return frozenset({"mask"} if self.reads else ())
 
     def num_channels(self, given: int) -> int:
         """See the base."""

@@ -30,12 +30,16 @@ class Damage:
         damages: those that it consists of.
         graded: whether there is more and less of it.
         selects: whether all that it does is to leave some channels out.
+        keeps: whether it leaves a channel that says what was read right: by 1 what was, and still is as it was.
+        reads: whether it tells what such a channel says, which has to be right before.
     """
 
     scale: int = 1
     damages: Sequence["Damage"] = ()
     graded: bool = True
     selects: bool = False
+    keeps: bool = False
+    reads: bool = False
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """Damage images.
@@ -55,6 +59,12 @@ class Damage:
         """The conditions ``(B, ...)`` by which nets are told that images were left as they are."""
         return {name: value for damage in self.damages for name, value in damage.nothing(images).items()}
 
+    @property
+    def tells(self) -> frozenset[str]:
+        """The names of the conditions by which nets are told of it."""
+        known = frozenset(self.nothing(torch.zeros(1, 1, 1, 1)))
+        return known.union(*(damage.tells for damage in self.damages))
+
 
 class InTurn(Damage):
     """Damages one after another.
@@ -63,16 +73,24 @@ class InTurn(Damage):
         specs: their names and arguments, in this order.
 
     Raises:
-        UserError: where two of them tell nets the same condition, at the first call.
+        UserError: for a channel that is read after it was changed, and where two of them tell nets the same condition,
+            at the first call.
     """
 
     def __init__(self, specs: Sequence[Spec]) -> None:
         self.specs = tuple(specs)
         self.damages = tuple(build("damage", spec) for spec in specs)
         self.graded = any(damage.graded for damage in self.damages)
-        self.scale = 1
-        for damage in self.damages:
+        self.reads = any(damage.reads for damage in self.damages)
+        self.keeps = all(damage.keeps for damage in self.damages)
+        self.scale, changed = 1, ""
+        for spec, damage in zip(specs, self.damages, strict=True):
             self.scale *= damage.scale
+            if damage.reads and changed:
+                raise UserError(text("mask_changed", "channels: {damage} changes the channel that says what was read, "
+                                     "and its mask would say something else: put channels before {damage}",
+                                     damage=changed))  # fmt: skip
+            changed = changed or ("" if damage.keeps else spec.name)
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""
@@ -123,7 +141,10 @@ def check_amount(owner: str, name: str, given: Amount, low: float, high: float) 
 
 
 def check_same_channels(owner: str, damage: Damage, channels: int) -> None:
-    """Refuse a damage after which images have another number of channels. Raises UserError."""
+    """Refuse a damage that is for views alone: it reads a channel, or changes their number. Raises UserError."""
+    if damage.reads:
+        raise UserError(text("mask_of_views", "{owner}: to tell what a channel says was read is for views alone: leave "
+                             "mask of channels out", owner=owner))  # fmt: skip
     if (count := damage.num_channels(channels)) != channels:
         raise UserError(text("views_alone", "{owner}: these damages make {count} channels of {channels}, which is "
                              "for views alone: leave exposures and channels out", owner=owner, count=count,

@@ -32,6 +32,8 @@ class Mask(Damage):
         width: of strokes and letters, as a share of the shorter side, above 0 to 0.5.
     """
 
+    keeps = True
+
     def __init__(self, share: Amount = (0.05, 0.3), shape: Shape = "any", width: Amount = (0.03, 0.12)) -> None:
         check_amount("mask", "share", share, 0, 0.9)
         check_amount("mask", "width", width, 0.005, 0.5)

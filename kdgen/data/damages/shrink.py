@@ -33,7 +33,7 @@ class Shrink(Damage):
     graded = False
 
     def __init__(self, scale: Scale = 4, kernel: Kernel = "bicubic") -> None:
-        self.scale, self.kernel = scale, kernel
+        self.scale, self.kernel, self.keeps = scale, kernel, kernel == "area"
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base; height and width are multiples of the scale, and what overshoots is clipped."""

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,7 +22,11 @@ class View(Damage):
     """
 
     def __init__(self, damage: Damage | None, others: Damage | None = None) -> None:
-        self.damage, self.others, self.scale = damage, others, 1 if damage is None else damage.scale
+        self.damage, self.others = damage, others
+        self.damages = () if damage is None else (damage,)
+        self.scale, self.keeps, self.reads = 1, True, False
+        if damage is not None:
+            self.scale, self.keeps, self.reads = damage.scale, damage.keeps, damage.reads
 
     def __call__(self, images: Tensor, random: torch.Generator, share: float | None = None) -> Damaged:
         """See the base."""
@@ -40,11 +43,6 @@ class View(Damage):
         seen = [self(image, generator(seed, "seen", _content(image))) for image in torch.split(images.cpu(), 1)]
         told = {key: torch.cat([cond[key] for _, cond in seen]).to(images.device) for key in seen[0][1]}
         return torch.cat([image for image, _ in seen]).to(images.device), told
-
-    @cached_property
-    def tells(self) -> frozenset[str]:
-        """The names of the conditions by which it tells what it does."""
-        return frozenset() if self.damage is None else frozenset(self.damage.nothing(torch.zeros(1, 1, 1, 1)))
 
     def num_channels(self, given: int) -> int:
         """See the base."""
