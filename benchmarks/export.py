@@ -26,7 +26,7 @@ def row(name: str, parity: Parity) -> str:
     quality = ["", ""]
     if parity.primary_metric in parity.quality:
         quality = [f"{value:.4g}" for value in parity.quality[parity.primary_metric]]
-    near = "equal" if parity.psnr is None else f"{parity.psnr:.1f}"
+    near = next(iter(parity.near.values()))
     odd = sum(any(side % 2 for side in each.shape[2:]) for each in parity.agreement)
     cells = [name, parity.format, f"{before / 1000:,.0f}", f"{after / 1000:,.0f}", f"{torch_ms:.2f}", f"{ms:.2f}",
              f"{torch_ms / ms:.2f}", f"{parity.max_abs_error:.1e}", near, f"{odd} of {len(parity.agreement)}",
@@ -44,7 +44,7 @@ def main() -> None:
     args = parser.parse_args()
     register_all(None)
     titles = ["model", "format", "kB", "kB exported", "ms in torch", "ms exported", "faster", "largest difference",
-              "PSNR to the model (dB)", "inputs of odd size", "figure", "of the model", "exported"]  # fmt: skip
+              "PSNR or relative error", "inputs of odd size", "figure", "of the model", "exported"]  # fmt: skip
     print(f"| {' | '.join(titles)} |\n|---|---|{'---:|' * (len(titles) - 2)}", flush=True)
     rows = []
     with tempfile.TemporaryDirectory() as folder:

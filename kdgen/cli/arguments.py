@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kdgen.models.model import Model
     from kdgen.recipe import Recipe
 
 
@@ -32,10 +33,15 @@ def register_all(code: Sequence[Path] | None) -> None:
             raise UserError(f"--code {path}, line {line}: {type(error).__name__}: {error}") from error
 
 
-def find_recipe(
+def find_recipe(source: str, *, prompts: Path | None = None) -> "Recipe":
+    """The recipe of ``find_recipe_and_teacher`` alone."""
+    return find_recipe_and_teacher(source, prompts=prompts)[0]
+
+
+def find_recipe_and_teacher(
     source: str, *, cheaper: float | None = None, images: Path | None = None, prompts: Path | None = None,
     seconds: float | None = None,
-) -> "Recipe":  # fmt: skip
+) -> tuple["Recipe", "Model | None"]:  # fmt: skip
     """A recipe from a JSON file, the name of a preset, or a teacher that stands for itself, for which one is inferred.
 
     Args:
@@ -44,8 +50,12 @@ def find_recipe(
         images: folder of images to train that student on.
         prompts: text file of prompts to train it on.
         seconds: how long that student will be trained.
+
+    Returns:
+        the recipe; and that teacher where it is open now, a pipeline aside, which the recipe's task opens.
     """
     from kdgen.models.loading import is_pipeline, is_teacher_file
+    from kdgen.models.model import load
     from kdgen.presets import preset
     from kdgen.recipe import read
     from kdgen.types import UserError
@@ -57,17 +67,18 @@ def find_recipe(
         from kdgen.report.inferred import SECONDS, recipe_for
         from kdgen.report.inferred_pipeline import changes
 
-        recipe, student = recipe_for(source, cheaper=cheaper, images=images, prompts=prompts,
+        teacher = load(source)
+        recipe, student = recipe_for(source, teacher, cheaper=cheaper, images=images, prompts=prompts,
                                      seconds=seconds or SECONDS)  # fmt: skip
         use = changes(student.use, known_folder(path)[0]) if is_pipeline(path) else student.use
         stderr.print(f"{path.name}: {recipe.task}; student {use}, {1 / student.share:.1f} times fewer MACs, "
                      f"{student.num_params:,} parameters", markup=False)  # fmt: skip
-        return recipe
+        return recipe, None if is_pipeline(path) else teacher
     if cheaper is not None or images is not None or prompts is not None:
         raise UserError("--cheaper, --images and --prompts are for a file of a teacher's weights, its declaration or a "
                         "pipeline's folder; a recipe says these by --set student=..., --set task.args.images=... and "
                         "--set task.args.prompts=...")  # fmt: skip
-    return read(path) if path.suffix == ".json" or path.is_file() else preset(source)
+    return read(path) if path.suffix == ".json" or path.is_file() else preset(source), None
 
 
 def free_folder(name: str) -> Path:

@@ -63,13 +63,14 @@ SEEN = 32
 
 
 def recipe_for(
-    teacher: str, *, cheaper: float | None = None, images: Path | None = None, prompts: Path | None = None,
-    seconds: float = SECONDS, fresh: bool = False,
+    teacher: str, opened: Model | None = None, *, cheaper: float | None = None, images: Path | None = None,
+    prompts: Path | None = None, seconds: float = SECONDS, fresh: bool = False,
 ) -> tuple[Recipe, Proposal]:  # fmt: skip
     """The recipe that distils a model by what the model says of itself.
 
     Args:
         teacher: takes what ``kdgen.load`` does.
+        opened: that model, where it is open.
         cheaper: how many times fewer multiply-accumulates the student has at least; by default ten times, four of a
             pipeline, and where the time is short for so large a student on this machine's processor, as many as let
             it take ``STEPS`` steps.
@@ -85,7 +86,7 @@ def recipe_for(
         UserError: for a model that does not say enough of its task, for one whose task has no usual training, for
             images or prompts that do not go with it, and where no student is that much cheaper.
     """
-    model, path = load(teacher), Path(teacher).expanduser()
+    model, path = opened or load(teacher), Path(teacher).expanduser()
     reference = str(path.absolute()) if path.exists() else teacher
     name = f"{UNNAMED.sub('-', model.name).strip('-')}-student"
     if isinstance(model.net, LatentModel):

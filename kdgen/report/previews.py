@@ -19,6 +19,8 @@ MOST = 16
 
 WIDTH = 480
 FRAME_MS, LAST_MS = 450, 2500
+CLEAR = 255
+"""The colour of a GIF that is none."""
 
 
 class Previews:
@@ -70,7 +72,7 @@ def keep(folder: Path, preview: Path, step: int) -> None:
     """
     folder.mkdir(exist_ok=True)
     with Image.open(preview) as image:
-        small = image.convert("RGB")
+        small = image.convert("RGBA")
     if small.width > WIDTH:
         small = small.resize((WIDTH, round(small.height * WIDTH / small.width)), Image.Resampling.LANCZOS)
     small.save(folder / f"{step:08d}.webp", "WEBP", quality=70, method=2)
@@ -82,15 +84,27 @@ def keep(folder: Path, preview: Path, step: int) -> None:
 
 
 def animate(folder: Path, path: Path) -> bool:
-    """Write the kept previews one after another as an animated WebP or GIF. Returns whether there were two at least."""
+    """Write the kept previews one after another as an animated WebP or GIF, transparent where they are.
+
+    Returns whether there were two at least.
+    """
     frames = []
     for each in sorted(folder.glob("*.webp")):
         with Image.open(each) as image:
-            frames.append(image.convert("RGB"))
+            frames.append(image.convert("RGBA"))
     if len(frames) < 2:
         return False
     frames = [frame.resize(frames[0].size) if frame.size != frames[0].size else frame for frame in frames]
     times = [FRAME_MS] * (len(frames) - 1) + [LAST_MS]
-    options: dict[str, Any] = {"quality": 50, "method": 3} if path.suffix == ".webp" else {}
+    options: dict[str, Any] = {"quality": 50, "method": 3}
+    if path.suffix == ".gif":
+        frames, options = [_of_palette(frame) for frame in frames], {"transparency": CLEAR, "disposal": 2}
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=times, loop=0, **options)
     return True
+
+
+def _of_palette(frame: Image.Image) -> Image.Image:
+    """A frame in ``CLEAR`` colours, and in that one where it is transparent by more than half."""
+    made = frame.convert("RGB").quantize(CLEAR)
+    made.paste(CLEAR, mask=frame.getchannel("A").point(lambda opacity: 255 * (opacity < 128)))
+    return made

@@ -17,10 +17,10 @@ from kdgen.models.sampling import CALL
 from kdgen.registry import register
 from kdgen.tasks.drawing import Drawing
 from kdgen.tasks.latents import exchanged
+from kdgen.tasks.near_truth import Loss, NearTruth
 from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
 from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import device_of, evaluating
-from kdgen.utils.distance import distance
 
 BLOCK_PIXELS = 2**20
 """Pixels of the patches that a source is asked for at once."""
@@ -31,11 +31,9 @@ EXCHANGED = text(
     "variance; each decoder on the other's latents is compared with the teacher's own images.",
 )
 
-Loss = Literal["charbonnier", "l1", "l2"]
-
 
 @register("task")
-class Autoencode(Drawing):
+class Autoencode(Drawing, NearTruth):
     """Give an image back that has gone through latents, as autoencoders do.
 
     Args:
@@ -130,15 +128,6 @@ class Autoencode(Drawing):
         """The batch as it is: nothing in it is random but the images."""
         return batch
 
-    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
-        """The distance to the image, ``(B,)``, averaged over channels and pixels.
-
-        Charbonnier is ``sqrt(d^2 + eps^2)`` with eps 1e-3, Charbonnier et al., ICIP 1994; l1 is ``|d|``, l2 ``d^2``.
-        """
-        if batch.y is None:
-            return None
-        return distance(self.loss_name, out, batch.y)
-
     def example(self) -> Batch:
         """What the nets see of one flat patch."""
         return Batch(x=self.seen(torch.zeros(1, self.channels, self.size, self.size)))
@@ -220,6 +209,3 @@ class Autoencode(Drawing):
         """Images ``(B, C, H, W)`` through a net, in [-1, 1] on the CPU."""
         with evaluating(net):
             return self.shown(fitted(net, self.seen(y).to(device_of(net))).float().cpu()).clamp(-1, 1)
-
-
-__all__ = ["Autoencode", "Loss"]

@@ -9,8 +9,9 @@ from kdgen.data.source import ImageSource
 from kdgen.models.input_shape import error_line
 from kdgen.models.model import Model, load
 from kdgen.registry import register
-from kdgen.tasks.autoencode import Autoencode, Loss
+from kdgen.tasks.autoencode import Autoencode
 from kdgen.tasks.latents import encoded
+from kdgen.tasks.near_truth import Loss
 from kdgen.types import Net, UserError, text
 from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import pick_device

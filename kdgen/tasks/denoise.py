@@ -11,8 +11,9 @@ from torch import Tensor
 from kdgen.data import Pairs, generator
 from kdgen.data.source import ImageSource
 from kdgen.registry import register
+from kdgen.tasks.near_truth import Loss
 from kdgen.tasks.noise_levels import NoiseLevels, NoiseRange, evaluation_levels, noise_range
-from kdgen.tasks.restoration import OF_PAIRS, Loss, Restoration
+from kdgen.tasks.restoration import OF_PAIRS, Restoration
 from kdgen.types import Batch, Task, Text, UserError, text
 from kdgen.types.arguments import ChannelsOrBoth, Count
 

@@ -7,8 +7,9 @@ from torch import Tensor
 from kdgen.data.source import ImageSource
 from kdgen.models.model import load
 from kdgen.registry import register
-from kdgen.tasks.autoencode import Autoencode, Loss
+from kdgen.tasks.autoencode import Autoencode
 from kdgen.tasks.latents import decoded, encoded, latent_error
+from kdgen.tasks.near_truth import Loss
 from kdgen.types import Batch, Metrics, Net
 from kdgen.types.arguments import Channels, Count
 from kdgen.utils.devices import pick_device

@@ -14,19 +14,18 @@ from kdgen.metrics import psnr, sharpness, ssim
 from kdgen.models.tiling import whole
 from kdgen.tasks.agreement import Agreement
 from kdgen.tasks.baseline import Baseline
-from kdgen.types import Batch, Metrics, Net, Task, Text, UserError, text
+from kdgen.tasks.near_truth import Loss, NearTruth, without_gaps
+from kdgen.types import Batch, Metrics, Net, Text, UserError, text
 from kdgen.utils.devices import device_of, evaluating
-from kdgen.utils.distance import distance
 
 BLOCK_PIXELS = 2**20
 
-Loss = Literal["charbonnier", "l1", "l2"]
 Aim = Literal["truth", "teacher"]
 OF_PAIRS = "that of its training images"
 """The damage of images that were damaged already, as a model's configuration states it."""
 
 
-class Restoration(Task):
+class Restoration(NearTruth):
     """Undo damage. A task of it says how clean images are damaged, in training and at each level it is measured at.
 
     Args:
@@ -111,7 +110,7 @@ class Restoration(Task):
 
     def _measured(self, out: Tensor, truth: Tensor) -> dict[str, float]:
         """What ``measure`` says; readings that are missing from the truth count as right, and for nothing in PSNR."""
-        figures = self.measure(out, _known(truth, out) if self.gaps else truth)
+        figures = self.measure(out, without_gaps(truth, out) if self.gaps else truth)
         if self.gaps and "psnr" in figures:
             figures["psnr"] += 10 * math.log10(max(1 - truth.isnan().double().mean().item(), 1e-10))
         return figures
@@ -139,15 +138,6 @@ class Restoration(Task):
                 block = number // length
                 patches = self._block(block, length, batch_size, seed)
             yield self._batch(patches[number % length], generator(seed, "batch", number))
-
-    def loss(self, out: Tensor, batch: Batch) -> Tensor | None:
-        """The distance to the ground truth per image, ``(B,)``, averaged over channels and pixels; None without truth.
-
-        Charbonnier is ``sqrt(d^2 + eps^2)`` with eps 1e-3, Charbonnier et al., ICIP 1994; l1 is ``|d|``, l2 ``d^2``.
-        """
-        if batch.y is None:
-            return None
-        return distance(self.loss_name, out, _known(batch.y, out) if self.gaps else batch.y)
 
     def example(self) -> Batch:
         """A flat image whose restored one has 256x256 pixels."""
@@ -282,11 +272,6 @@ class Restoration(Task):
             return Batch(x=x, y=truth[0] if truth else None, cond=self.told(len(x), random))
         damaged, cond = self.damage(x, random)
         return Batch(x=damaged, y=x, cond=cond)
-
-
-def _known(truth: Tensor, out: Tensor) -> Tensor:
-    """The truth, and the answer itself where a reading of the truth is missing."""
-    return torch.where(truth.isnan(), out.detach().to(truth.dtype), truth)
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -16,7 +16,8 @@ from kdgen.data.damages import check_same_channels, make_damages
 from kdgen.data.source import ImageSource
 from kdgen.metrics import psnr, ssim
 from kdgen.registry import Spec, register
-from kdgen.tasks.restoration import OF_PAIRS, Aim, Loss, Restoration
+from kdgen.tasks.near_truth import Loss
+from kdgen.tasks.restoration import OF_PAIRS, Aim, Restoration
 from kdgen.types import Batch, Text, UserError, text
 from kdgen.types.arguments import ChannelsOrBoth, Count, Share
 

@@ -30,7 +30,7 @@ from kdgen.training.chain import Link, fresh
 from kdgen.training.run_context import RunContext
 from kdgen.training.run_log import Journal, stop_on_signals
 from kdgen.training.run_report import RunReport, made_in
-from kdgen.types import Event, Net, Text, UserError, text
+from kdgen.types import Event, Net, Task, Text, UserError, text
 from kdgen.utils.conditions import check_reads
 from kdgen.utils.convert import write_text
 from kdgen.utils.devices import bfloat16_pays, pick_device
@@ -54,7 +54,8 @@ def distill(
         recipe: what to do; what it names by a relative path lies in the current folder.
         out: the run folder; default `runs/NAME`. It must not hold a run yet.
         teacher: a net of your own, called as ``net(x, **cond)`` on images in [-1, 1] or on latents
-            (`kdgen.from_module` converts other ranges); the recipe's ``teacher`` is then just what to call it.
+            (`kdgen.from_module` converts other ranges); the recipe's ``teacher`` is then just what to call it. Or the
+            model that the recipe's ``teacher`` names, as `kdgen.load` opens it, where it is open.
 
     Yields:
         what happens, as it happens. The run folder is complete after ``done``. In a run of several processes, started
@@ -69,7 +70,7 @@ def distill(
         raise UserError(text("run_in_the_way", "{folder} is not empty: `kdgen resume {folder}` goes on with its run, "
                              "--out DIR starts another", folder=folder))  # fmt: skip
     recipe = resolved(recipe, Path.cwd())
-    recipe = pinned(recipe, commit_of) if teacher is None else recipe
+    recipe = pinned(recipe, commit_of) if teacher is None or isinstance(teacher, Model) else recipe
     run = _Run(folder, recipe, teacher)
     if team.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,13 +130,8 @@ class _Run:
             team=team,
             parts=parts_of_teachers(task, recipe.guides()),
         )
-        self.original: Model | None = None
+        self.original = _opened(recipe, task, teacher)
         self.others = dict[str, Model]()
-        if teacher is not None:
-            self.original = Model(teacher, name=str(recipe.teacher), channels=task.teacher_channels)
-        elif recipe.teacher is not None:
-            self.original = None if recipe.shard_teacher else opened_by(task, recipe.teacher)
-            self.original = self.original or load(recipe.teacher)
         if self.original is not None:
             where = "cpu" if recipe.shard_teacher else device
             self.place.reference = task.guided(self.original.eval().to(where).net)
@@ -145,7 +141,7 @@ class _Run:
         self.chain = recipe.links()
         self.students: list[tuple[Net, Spec]] = []
         check_fit(recipe.task, task, first, self._parties())
-        if teacher is not None and task.takes_sigma:
+        if teacher is not None and teacher is not self.original and task.takes_sigma:
             check_module(_teacher(str(recipe.teacher)), teacher, next(Photographs().images(task.teacher_channels))[1])
         links = [self._link(0), *(self._link(number, untrained=True) for number in range(1, len(self.chain)))]
         losses = [loss for link in links if link.learner is not None for loss in link.learner.losses]
@@ -228,6 +224,17 @@ class _Run:
 
     def _event(self, kind: Any, **data: Any) -> Event:
         return Event(kind=kind, data=data)
+
+
+def _opened(recipe: Recipe, task: Task, given: nn.Module | None) -> Model | None:
+    """The teacher of a run: the given one, or the one that the recipe names, which the task may have open."""
+    if isinstance(given, Model):
+        return given
+    if given is not None:
+        return Model(given, name=str(recipe.teacher), channels=task.teacher_channels)
+    if recipe.teacher is None:
+        return None
+    return (None if recipe.shard_teacher else opened_by(task, recipe.teacher)) or load(recipe.teacher)
 
 
 def _teacher(name: str) -> Text:

@@ -110,7 +110,7 @@ def costs(task: str, student: str, teacher: Named) -> tuple[choices.Cost, choice
 @lru_cache(maxsize=16)
 def inferred(teacher: Named, fresh: bool) -> str:
     """The recipe that follows from what a teacher says of itself, as JSON; ``fresh`` suits students of any size."""
-    return recipe_for(teacher[1], fresh=fresh)[0].to_json()
+    return recipe_for(teacher[1], _model(teacher), fresh=fresh)[0].to_json()
 
 
 def proposed(recipe: str, teacher: Named, share: float, family: str | None, cache: Path) -> Spec:

@@ -1,5 +1,6 @@
 """Named endpoints for programs: what the page does, with plain parameters and plain answers."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,15 +27,23 @@ from kdgen.ui.watch import packed
 TeacherOutput = dict[str, Any]
 
 
-def endpoints(runs: Runs, models: Models) -> None:
-    """Declare the endpoints within the page. Mistakes come back as the message of an error."""
+class Endpoints:
+    """What programs may ask for. Mistakes come back as the message of an error.
 
-    def list_presets() -> TeacherOutput:
+    Args:
+        runs: the line of runs.
+        models: where models are asked.
+    """
+
+    def __init__(self, runs: Runs, models: Models) -> None:
+        self.runs, self.models = runs, models
+
+    def list_presets(self) -> TeacherOutput:
         """List the presets by kind, each with a sentence on what it makes."""
         return {kind: {name: choices.summary(name) for name in choices.presets_of(kind)} for kind in choices.KINDS}
 
     def distill(
-        preset: str = "denoise", seconds: float = 60.0, steps: int = 0, settings: str = "", recipe: str = "",
+        self, preset: str = "denoise", seconds: float = 60.0, steps: int = 0, settings: str = "", recipe: str = "",
         session: str = "",
     ) -> TeacherOutput:  # fmt: skip
         """Put a distillation into the line.
@@ -52,17 +61,17 @@ def endpoints(runs: Runs, models: Models) -> None:
         """
         session = session or new_session()
         chosen: Any = recipe
-        if len(settings) > runs.limits.text_bytes:
+        if len(settings) > self.runs.limits.text_bytes:
             raise UserError(text("settings_too_long", "settings are longer than {most:,} bytes: they are a few "
-                                 "lines", most=runs.limits.text_bytes))  # fmt: skip
+                                 "lines", most=self.runs.limits.text_bytes))  # fmt: skip
         if not recipe.strip():
             length = f"steps={steps}" if steps > 0 else f"seconds={seconds}"
             lines = [line.strip() for line in settings.splitlines() if line.strip()]
             chosen = override(find_preset(preset), [length, *lines])
-        job = runs.submit(accept(chosen, session, runs), session)
-        return {**_state(runs, job), "session": session}
+        job = self.runs.submit(accept(chosen, session, self.runs), session)
+        return {**_state(self.runs, job), "session": session}
 
-    def status(run: str, session: str) -> TeacherOutput:
+    def status(self, run: str, session: str) -> TeacherOutput:
         """Say how far a run is.
 
         Args:
@@ -74,45 +83,45 @@ def endpoints(runs: Runs, models: Models) -> None:
             hold a lent accelerator, phase, share done, seconds left, figures of the last step, and once it is done its
             report.
         """
-        return _state(runs, runs.get(run, session))
+        return _state(self.runs, self.runs.get(run, session))
 
-    def list_runs(session: str) -> list[TeacherOutput]:
+    def list_runs(self, session: str) -> list[TeacherOutput]:
         """List the runs of a session, the newest first, each as /status says it, without its report.
 
         Args:
             session: The session, as /distill gave it.
         """
-        return [{**_state(runs, job), "report": None} for job in runs.owned_by(session)]
+        return [{**_state(self.runs, job), "report": None} for job in self.runs.owned_by(session)]
 
-    def resume(run: str, session: str) -> TeacherOutput:
+    def resume(self, run: str, session: str) -> TeacherOutput:
         """Go on with a stopped or failed run from its last checkpoint.
 
         Args:
             run: Its id.
             session: The session that it belongs to.
         """
-        return _state(runs, runs.resume(run, session))
+        return _state(self.runs, self.runs.resume(run, session))
 
-    def stop(run: str, session: str) -> TeacherOutput:
+    def stop(self, run: str, session: str) -> TeacherOutput:
         """Stop a run, or take it out of the line. What it has learned is kept.
 
         Args:
             run: Its id.
             session: The session that it belongs to.
         """
-        return _state(runs, runs.stop(run, session))
+        return _state(self.runs, self.runs.stop(run, session))
 
-    def delete(run: str, session: str) -> TeacherOutput:
+    def delete(self, run: str, session: str) -> TeacherOutput:
         """Delete a finished, stopped or failed run and all it left.
 
         Args:
             run: Its id.
             session: The session that it belongs to.
         """
-        runs.delete(run, session)
+        self.runs.delete(run, session)
         return {"deleted": run}
 
-    def teacher(file: str, declaration: str, session: str) -> TeacherOutput:
+    def teacher(self, file: str, declaration: str, session: str) -> TeacherOutput:
         """Bring a teacher of your own. It is kept for an hour, for its session alone, and with the runs that name it.
 
         Args:
@@ -127,34 +136,34 @@ def endpoints(runs: Runs, models: Models) -> None:
         session = session or new_session()
         if not file:
             raise UserError(text("no_teacher_file", "there is no file: upload one"))
-        if len(declaration) > runs.limits.text_bytes:
+        if len(declaration) > self.runs.limits.text_bytes:
             raise UserError(text("declaration_too_long", "this declaration is longer than {most:,} bytes: it is a few "
-                                 "lines", most=runs.limits.text_bytes))  # fmt: skip
+                                 "lines", most=self.runs.limits.text_bytes))  # fmt: skip
         declared = parsed(declaration) if declaration.strip() else None
-        reference, about = models.bring([Path(file)], declared, session)
+        reference, about = self.models.bring([Path(file)], declared, session)
         notes, recipe = list(map(str, about.notes)), None
         if says_all({"name": about.task}):
             try:
-                found = models.inferred(reference, session, wait=runs.limits.request_seconds)
+                found = self.models.inferred(reference, session, wait=self.runs.limits.request_seconds)
                 recipe = found.model_copy(update={"teacher": reference}).to_json()
             except UserError as error:
                 notes.append(str(error))
         return {"teacher": reference, "name": about.name, "task": about.task, "num_params": about.count,
                 "notes": notes, "recipe": recipe, "session": session}  # fmt: skip
 
-    def student(run: str, session: str) -> str:
+    def student(self, run: str, session: str) -> str:
         """Download the student of a finished run as a zip.
 
         Args:
             run: Its id.
             session: The session that it belongs to.
         """
-        job = runs.get(run, session)
+        job = self.runs.get(run, session)
         if job.state != "done":
             raise UserError(not_done(job))
-        return str(packed(runs, job)[0])
+        return str(packed(self.runs, job)[0])
 
-    def export(run: str, session: str, format: str) -> tuple[str, TeacherOutput]:
+    def export(self, run: str, session: str, format: str) -> tuple[str, TeacherOutput]:
         """Download the student of a finished run for another runtime.
 
         Args:
@@ -165,10 +174,11 @@ def endpoints(runs: Runs, models: Models) -> None:
         Returns:
             The file, and how near it is to the student, how large and how fast, as `kdgen export` measured it.
         """
-        file, parity = exports.exported(runs, runs.get(run, session), format)
+        file, parity = exports.exported(self.runs, self.runs.get(run, session), format)
         return str(file), parity
 
     def compared(
+        self,
         names: str,
         photograph: str | None,
         sigma: float,
@@ -199,53 +209,53 @@ def endpoints(runs: Runs, models: Models) -> None:
         Returns:
             The table of figures (latency is that of this machine now), and the picture of all side by side.
         """
-        options = comparing.Options.within(runs.limits, sigma=sigma, strength=strength, seed=seed,
+        options = comparing.Options.within(self.runs.limits, sigma=sigma, strength=strength, seed=seed,
                                            num_images=num_images, num_steps=num_steps, prompt=prompt,
                                            guidance=guidance)  # fmt: skip
         session = session or new_session()
-        named = models.named_all(names.split(","), session)
+        named = self.models.named_all(names.split(","), session)
         if len(named) < 2:
             raise UserError(text("two_models_named", "name at least two models, with a comma between"))
-        photo = open_picture(photograph, runs.limits) if photograph else comparing.photographs()[FIRST]
+        photo = open_picture(photograph, self.runs.limits) if photograph else comparing.photographs()[FIRST]
         missing = None
         if mask:
-            told = (models.task(each, session, wait=runs.limits.request_seconds) for each, *_ in named)
+            told = (self.models.task(each, session, wait=self.runs.limits.request_seconds) for each, *_ in named)
             if not any(map(brush.told_a_mask, told)):
                 raise UserError(text("mask_untold", "none of these models is told what is missing: leave out the mask, "
                                      "or name one that fills it in"))  # fmt: skip
-            missing = brush.drawn(mask, photo.size, runs.limits)
-        _, shown = models.worker.call("show", named, photo, options, missing)
-        report = models.worker.call("measure", named, options)
+            missing = brush.drawn(mask, photo.size, self.runs.limits)
+        _, shown = self.models.worker.call("show", named, photo, options, missing)
+        report = self.models.worker.call("measure", named, options)
         return report.model_dump(mode="json"), shown.sheet
 
-    named = {"presets": list_presets, "distill": distill, "status": status, "runs": list_runs, "stop": stop,
-             "resume": resume, "delete": delete}  # fmt: skip
+
+def endpoints(runs: Runs, models: Models) -> None:
+    """Declare the endpoints within the page."""
+    own, line, number, file = Endpoints(runs, models), gr.Textbox, gr.Number, partial(gr.File, type="filepath")
+    named = {"presets": own.list_presets, "distill": own.distill, "status": own.status, "runs": own.list_runs,
+             "stop": own.stop, "resume": own.resume, "delete": own.delete}  # fmt: skip
     for name, function in named.items():
-        _describe(api(function, api_name=name, queue=function is not status), function)
+        _describe(api(function, api_name=name, queue=name != "status"), function)
     with gr.Row(visible=False):
-        run, session = gr.Textbox(label="run"), gr.Textbox(label="session")
-        listed, owner = gr.Textbox("denoiser", label="models"), gr.Textbox(label="session")
-        photograph, zipped = gr.File(label="photograph", type="filepath"), gr.File(label="student")
-        sigma, seed = gr.Number(25, label="sigma"), gr.Number(0, label="seed", precision=0)
-        count, steps = gr.Number(16, label="num_images", precision=0), gr.Number(0, label="num_steps", precision=0)
-        strength, mask = gr.Number(0.5, label="strength"), gr.File(label="mask", type="filepath")
-        prompt, guidance = gr.Textbox("", label="prompt"), gr.Number(None, label="guidance")
-        table, sheet = gr.JSON(label="report"), gr.Image(label="picture", format="png")
-        bringing = [gr.File(label="file", type="filepath"), gr.Textbox("", label="declaration"),
-                    gr.Textbox("", label="session")]  # fmt: skip
-        _describe(gr.Button("teacher").click(teacher, bringing, [gr.JSON(label="teacher")], api_name="teacher",
-                                             concurrency_limit=2), teacher)  # fmt: skip
-        _describe(gr.Button("student").click(student, [run, session], [zipped], api_name="student"), student)
-        exporting = [gr.Textbox(label="run"), gr.Textbox(label="session"), gr.Textbox("onnx", label="format")]
-        parity = gr.JSON(label="parity")
-        _describe(gr.Button("export").click(export, exporting, [gr.File(label="file"), parity], api_name="export",
-                                            concurrency_limit=2), export)  # fmt: skip
-        comparison = gr.Button("compare").click(
-            compared, [listed, photograph, sigma, seed, count, steps, owner, strength, mask, prompt, guidance],
-            [table, sheet], api_name="compare",
-            concurrency_limit=1, concurrency_id="compare",
-        )  # fmt: skip
-        _describe(comparison, compared)
+        _declare("teacher", own.teacher,
+                 [file(label="file"), line("", label="declaration"), line("", label="session")],
+                 [gr.JSON(label="teacher")], concurrency_limit=2)  # fmt: skip
+        _declare("student", own.student, [line(label="run"), line(label="session")], [gr.File(label="student")])
+        _declare("export", own.export,
+                 [line(label="run"), line(label="session"), line("onnx", label="format")],
+                 [gr.File(label="file"), gr.JSON(label="parity")], concurrency_limit=2)  # fmt: skip
+        _declare("compare", own.compared,
+                 [line("denoiser", label="models"), file(label="photograph"), number(25, label="sigma"),
+                  number(0, label="seed", precision=0), number(16, label="num_images", precision=0),
+                  number(0, label="num_steps", precision=0), line(label="session"), number(0.5, label="strength"),
+                  file(label="mask"), line("", label="prompt"), number(None, label="guidance")],
+                 [gr.JSON(label="report"), gr.Image(label="picture", format="png")],
+                 concurrency_limit=1, concurrency_id="compare")  # fmt: skip
+
+
+def _declare(name: str, function: Callable[..., Any], inputs: list[Any], outputs: list[Any], **bounds: Any) -> None:
+    """An endpoint that takes or gives files or pictures, which those of ``gradio.api`` do not."""
+    _describe(gr.Button(name).click(function, inputs, outputs, api_name=name, **bounds), function)
 
 
 def _describe(endpoint: Any, function: Any) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 
+from kdgen.export.parity import Parity
 from kdgen.models.task_arguments import changes_images
 from kdgen.types import Text, UserError, text
 from kdgen.types.text import replaced
@@ -149,18 +150,17 @@ def _choices(formats: Sequence[str]) -> list[tuple[Any, str]]:
     return [(say(f"export_{format.replace('-', '_')}"), format) for format in formats]
 
 
-def parity_table(parity: Mapping[str, Any], words: Mapping[str, str]) -> str:
+def parity_table(figures: Mapping[str, Any], words: Mapping[str, str]) -> str:
     """How near an export comes to its student, and what it saves."""
-    near = parity["psnr"]
+    parity = Parity.model_validate(figures)
     rows = [
-        (words["export_size"], *(f"{size / 1000:,.0f} kB" for size in parity["bytes"])),
-        (words["export_time"], *(f"{ms:.2f} ms" for ms in parity["latency_ms"])),
-        *((key, *(f"{value:.4g}" for value in pair)) for key, pair in parity["quality"].items()),
-        (words["export_near"], "", words["export_equal"] if near is None else f"{near:.1f} dB"),
-        (words["export_largest"], "", f"{127.5 * parity['max_abs_error']:.2g} / 255"),
+        (words["export_size"], *(f"{size / 1000:,.0f} kB" for size in parity.bytes)),
+        (words["export_time"], *(f"{ms:.2f} ms" for ms in parity.latency_ms)),
+        *((key, *(f"{value:.4g}" for value in pair)) for key, pair in parity.quality.items()),
+        *((words[f"export_{key}"], "", figure) for key, figure in parity.near.items()),
     ]
     body = "".join(f"<tr><th scope=row>{escape(title)}</th><td>{escape(student)}</td><td>{escape(export)}</td></tr>"
                    for title, student, export in rows)  # fmt: skip
-    head = f"<td></td><th scope=col>{escape(words['student'])}</th><th scope=col>{escape(parity['file'])}</th>"
+    head = f"<td></td><th scope=col>{escape(words['student'])}</th><th scope=col>{escape(parity.file)}</th>"
     return (f'<div class="kd-scroll" tabindex="0" role="region" aria-label="{escape(words["export"], quote=True)}">'
             f"<table class=kd-table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")  # fmt: skip

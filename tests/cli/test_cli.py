@@ -28,7 +28,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """What `distill` was called with; in its place a run is played."""
     seen: dict[str, Any] = {"ending": "done"}
 
-    def played(recipe: Recipe, out: Path) -> Iterator[Event]:
+    def played(recipe: Recipe, out: Path, *, teacher: None) -> Iterator[Event]:
         seen.update(recipe=recipe, out=out)
         yield Event(kind="start", data={"student": "dncnn", "teacher": "big", "folder": str(out)})
         yield Event(kind="answers", data={"done": 5, "total": 10, "seconds": 1.0, "from_disk": False})

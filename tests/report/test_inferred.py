@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from support import call
 
 from kdgen import registry
+from kdgen.models import loading
+from kdgen.models.adapters.restorer import open_restorer
 from kdgen.models.model import load
 from kdgen.models.nets.compact import compact
 from kdgen.presets import preset
@@ -32,9 +34,11 @@ def upscaler(tmp_path, monkeypatch):
     return "2x_mine.safetensors"
 
 
-def test_a_file_alone_is_distilled_and_the_students_file_opens_likewise(upscaler, tmp_path, capsys):
-    few = ["--set", "cache.inputs=16", "--set", "batch_size=4", "--no-controls", "--steps", "6"]
+def test_a_file_alone_is_distilled_and_the_students_file_opens_likewise(upscaler, tmp_path, monkeypatch):
+    opened, few = [], ["--set", "cache.inputs=16", "--set", "batch_size=4", "--no-controls", "--steps", "6"]
+    monkeypatch.setattr(loading, "open_restorer", lambda *of: opened.append(of[1]) or open_restorer(*of))
     assert call("distill", upscaler, "--cheaper", "4", *few, "--out", "run", "--quiet") == 0
+    assert [path.name for path in opened] == [upscaler]
     recipe = read(tmp_path / "run" / "recipe.json")
     assert recipe.teacher == str(tmp_path / upscaler)
     assert (recipe.task.name, recipe.student.name) == ("restore", "compact")
@@ -52,6 +56,15 @@ def test_a_file_alone_is_distilled_and_the_students_file_opens_likewise(upscaler
     x = torch.rand(1, 3, 21, 34) * 1.6 - 0.8
     with torch.inference_mode():
         torch.testing.assert_close(theirs.net(x), ours.net(x).clamp(-1, 1), atol=1e-5, rtol=0)
+
+
+def test_a_teacher_that_is_named_in_its_place_is_the_one_that_teaches(upscaler, tmp_path):
+    torch.manual_seed(1)
+    save_file(compact(width=12, depth=2, scale=2).state_dict(), tmp_path / "other.safetensors")
+    few = ["--set", "cache.inputs=16", "--set", "batch_size=4", "--no-controls", "--steps", "1"]
+    assert call("distill", upscaler, *few, "--set", "teacher=other.safetensors", "--out", "run", "--quiet") == 0
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert next(row["name"] for row in report["rows"] if row["role"] == "teacher") == "other"
 
 
 def test_a_declaration_is_distilled_and_restores_as_a_file_does(upscaler, tmp_path):

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+NEAR = {"psnr": "PSNR to the student", "relative_error": "relative error", "same_class": "same class",
+        "largest": "largest difference"}  # fmt: skip
+"""What figures of ``Parity.near`` are called."""
+
 
 class Formats(StrEnum):
     """What `kdgen export` writes."""
@@ -84,7 +88,6 @@ def _table(parity: "Parity") -> Table:
     for key in dict.fromkeys([parity.primary_metric or "", "psnr", "ssim", "feature_error"]):
         if key in parity.quality:
             table.add_row(key, *(f"{value:.4g}" for value in parity.quality[key]))
-    near = "equal" if parity.psnr is None else f"{parity.psnr:.1f}"
-    table.add_row("PSNR to the student (dB)", "", near)
-    table.add_row("largest difference", "", f"{parity.max_abs_error:.2g}")
+    for key, figure in parity.near.items():
+        table.add_row(NEAR[key], "", figure)
     return table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kdgen.cli.arguments import find_recipe, free_folder, register_all
+from kdgen.cli.arguments import find_recipe_and_teacher, free_folder, register_all
 from kdgen.cli.commands.elsewhere import run_on
 from kdgen.cli.commands.options import Code, Json, Quiet, Track
 from kdgen.cli.console import event_line, make_display, print_report, stderr, stdout
@@ -127,8 +127,8 @@ def distill(
     overrides = [f"{key}={json.dumps(value)}" for key, value in options.items() if value is not None]
     length = math.inf if steps is not None or repeatable else seconds
     length = length if minutes is None else training_seconds(minutes, controlled=controls is not False)
-    chosen = find_recipe(recipe, cheaper=cheaper, images=images, prompts=prompts, seconds=length)
-    chosen = override(chosen, [*(settings or ()), *overrides])
+    found, teacher = find_recipe_and_teacher(recipe, cheaper=cheaper, images=images, prompts=prompts, seconds=length)
+    chosen = override(found, [*(settings or ()), *overrides])
     chosen = chosen if minutes is None else chosen.within(minutes)
     chosen = repeated(chosen) if repeatable else chosen
     if on is not None:
@@ -138,8 +138,8 @@ def distill(
             )
         run_on(on, chosen, push=push, private=private, timeout=timeout, quiet=quiet, as_json=as_json)
         return
-    folder = out or free_folder(chosen.name)
-    _follow(tracked(run.distill(chosen, folder), track or ()), quiet=quiet, as_json=as_json)
+    folder, teacher = out or free_folder(chosen.name), teacher if chosen.teacher == found.teacher else None
+    _follow(tracked(run.distill(chosen, folder, teacher=teacher), track or ()), quiet=quiet, as_json=as_json)
     if push is not None:
         from kdgen import hub
 

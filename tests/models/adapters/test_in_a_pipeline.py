@@ -8,7 +8,8 @@ import diffusers
 import pytest
 import torch
 import torch.nn.functional as F
-from latent_pipelines import OF_AUTOENCODER, WORDS, XL, autoencoder, drawn, own_generators, told, whole
+from latent_parts import OF_AUTOENCODER, XL, autoencoder
+from latent_pipelines import WORDS, drawn, own_generators, told, whole
 from support import trained
 from torch import Tensor, nn
 

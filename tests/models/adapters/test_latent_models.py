@@ -7,16 +7,15 @@ from typing import Any
 import diffusers
 import pytest
 import torch
+from latent_parts import XL, scheduler
 from latent_pipelines import (
     FAMILIES,
     PIPELINES,
     WORDS,
-    XL,
     drawn,
     model,
     own_generators,
     read,
-    scheduler,
     through,
     told,
     whole,

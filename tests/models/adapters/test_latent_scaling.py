@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from latent_pipelines import XL, adapted, used
+from latent_parts import XL
+from latent_pipelines import adapted, used
 
 import kdgen.tasks  # noqa: F401 - registers its names
 from kdgen import registry

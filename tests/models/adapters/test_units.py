@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from latent_pipelines import XL, adapted
+from latent_parts import XL
+from latent_pipelines import adapted
 from torch import Tensor
 
 import kdgen.tasks  # noqa: F401 - registers its names
