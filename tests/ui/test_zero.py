@@ -51,7 +51,7 @@ def slices(folder):
 def test_a_visitor_holds_slices_under_their_own_token_while_they_watch(space, chromium, tmp_path, session):
     client = Client(space, verbose=False)
     settings = f"{TINY}\ncheckpoint_every=5\nevaluate_every=null"
-    begun = client.predict(preset="denoise", seconds=20, settings=settings, session=session, api_name="/distill")
+    begun = client.predict(preset="denoise", seconds=40, settings=settings, session=session, api_name="/distill")
     time.sleep(4)
     state = client.predict(run=begun["run"], session=session, api_name="/status")
     assert (state["state"], state["waits"]) == ("queued", True)
