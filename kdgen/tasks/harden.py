@@ -1,7 +1,7 @@
 """Train a student for images that differ from those that its teacher was trained on, and say what that cost."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -13,7 +13,7 @@ from kdgen.data.damages import Damage, Damaged
 from kdgen.data.damages.one_of import Choices, OneOf
 from kdgen.data.damages.shifts import SHIFTS
 from kdgen.data.damages.view import View
-from kdgen.registry import register
+from kdgen.registry import Spec, register
 from kdgen.tasks.abilities import Showing
 from kdgen.tasks.seen import Seen
 from kdgen.tasks.views import Views
@@ -119,6 +119,10 @@ class Harden(Views):
         names = sorted({str(each["name"]) if isinstance(each, Mapping) else str(each) for each in self.damages})
         return text("measured_shifted", "{measured} Figures with @shifted are of the same images, each shifted by one "
                     "of {names:, }, the same for every net.", measured=measured, names=names)  # fmt: skip
+
+    def _unwrapped(self) -> tuple[Task, dict[str, Sequence[Spec]]]:
+        """Itself: how its images are shifted, it says."""
+        return self, {}
 
     def _evaluation_images(self, *, seed: int = 0, limit: int | None = None) -> Iterator[tuple[str, Batch]]:
         """The evaluation images of the task within by name, as they are and shifted in turn."""

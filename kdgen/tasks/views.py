@@ -249,8 +249,7 @@ class Views(Wrapped):
     def evaluate(self, net: Net, *, reference: Net | None = None, seed: int = 0, limit: int | None = None) -> Metrics:
         """What the task within measures of a net in its view; of the teacher, ``reference``, in the teacher's."""
         teacher = None if reference is None else self._as_teacher(reference, seed)
-        judged = teacher if teacher is not None and net is reference else \
-            Seen(net, self._view_of(net, self.student), seed)  # fmt: skip
+        judged = teacher if teacher and net is reference else Seen(net, self._view_of(net, self.student), seed)
         return self.inner.evaluate(judged, reference=teacher, seed=seed, limit=limit)
 
     def parity(self, net: Net, written: Net, *, teacher: Net | None = None, limit: int | None = None) -> Both:
@@ -266,13 +265,19 @@ class Views(Wrapped):
 
     def describe_evaluation(self, *, reference: Net | None = None, seed: int = 0) -> Text:
         """What the task within says, and who sees its images how."""
-        measured = self.inner.describe_evaluation(reference=reference, seed=seed)
-        student, teacher = (in_words(self.specs[role]) for role in ("student", "teacher"))
+        within, specs = self._unwrapped()
+        measured = within.describe_evaluation(reference=reference, seed=seed)
+        student, teacher = (in_words(specs[role]) for role in ("student", "teacher"))
         told = {"measured": measured, "student": student}
         if reference is None or reference in self._own:
             return self._with_own(text("measured_view", "{measured} Its images are seen {student}.", **told))
         return self._with_own(text("measured_views", "{measured} Its images are seen {student} by students and "
                                    "controls, and {teacher} by the teacher.", teacher=teacher, **told))  # fmt: skip
+
+    def _unwrapped(self) -> tuple[Task, dict[str, Sequence[Spec]]]:
+        """The task within, of views within views that of all, and the damages of both roles, in order."""
+        within, before = self.inner._unwrapped() if isinstance(self.inner, Views) else (self.inner, {})
+        return within, {role: (*before.get(role, ()), *specs) for role, specs in self.specs.items()}
 
     def _with_own(self, told: Text) -> Text:
         """A sentence, and who sees images otherwise than it says."""

@@ -66,6 +66,15 @@ def test_all_views_of_a_student_are_drawn_anew_where_tasks_wrap_each_other(order
         torch.testing.assert_close(anew.x, batch.x)
 
 
+def test_views_within_views_are_told_as_one(colours: Path) -> None:
+    within = classes(colours, student=["blur"], teacher=["contrast"])
+    twice = str(built(views({"task": views(within), "student": ["grey"]})).describe_evaluation(reference=nn.Identity()))
+    assert twice.count("Its images are seen") == 1
+    assert "through blur, grey by students and controls, and through contrast by the teacher." in twice
+    shifted = str(built(views({"task": harden(views(within)), "student": ["grey"]})).describe_evaluation())
+    assert shifted.index("through blur") < shifted.index("@shifted") < shifted.index("through grey")
+
+
 def test_a_view_within_that_the_teachers_view_hides_stays_as_it_is(colours: Path) -> None:
     within = views({"task": classes(colours)["task"], "student": ["noise"]})
     task = task_of({"task": within, "teacher": [DARK]})
