@@ -16,7 +16,7 @@ from kdgen.export.graph import Signature, program, quiet, signature, without_bou
 from kdgen.export.inputs import at_sizes, conditions, training_inputs
 from kdgen.export.ncnn import IMAGE_ALONE, NcnnNet, needs_ncnn, write_ncnn
 from kdgen.export.onnx import OnnxNet, needs_onnx, write_int8, write_onnx
-from kdgen.export.parity import Parity, compare
+from kdgen.export.parity import Parity, compare, not_finite
 from kdgen.models.adapters.taesd_file import write_taesd
 from kdgen.models.model import Model, load
 from kdgen.models.nets.fold import folded
@@ -216,6 +216,9 @@ def _ncnn(made: Made, path: Path) -> nn.Module:
 
 
 def _half(made: Made, path: Path) -> nn.Module:
+    weights = (value for value in made.net.state_dict().values() if value.is_floating_point())
+    if not all(value.half().isfinite().all() for value in weights):
+        raise not_finite("safetensors-fp16", made.model.name)
     made.model.save(path, dtype=torch.float16)
     return load(path).net
 

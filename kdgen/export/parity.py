@@ -109,9 +109,7 @@ def compare(
     batches = [each for batch in evaluation_inputs(model, task) for each in at_sizes(batch, called.sizes)]
     pairs = [(_answer(net, batch), _answer(exported, batch)) for batch in batches]
     if not all(each.isfinite().all() for pair in pairs for each in pair):
-        raise UserError(text("export_not_finite", "as {format} {name} gives numbers that are not finite: nothing is "
-                             "written; choose a format in float32, onnx say", format=format,
-                             name=model.name))  # fmt: skip
+        raise not_finite(format, model.name)
     rows = [Agreement(shape=tuple(batch.x.shape), max_abs_error=_largest(*pair), psnr=nearness(task, [pair])["psnr"])
             for batch, pair in zip(batches, pairs, strict=True)]  # fmt: skip
     figures: dict[str, tuple[float, float]] = {}
@@ -142,6 +140,12 @@ def compare(
             "versions": _versions(),
         }
     )
+
+
+def not_finite(format: str, name: str) -> UserError:
+    """How a student is refused in a format whose numbers do not hold it."""
+    return UserError(text("export_not_finite", "as {format} {name} gives numbers that are not finite: nothing is "
+                          "written; choose a format in float32, onnx say", format=format, name=name))  # fmt: skip
 
 
 def _answer(net: nn.Module, batch: Batch) -> torch.Tensor:

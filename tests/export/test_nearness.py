@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kdgen import registry
 from kdgen.cli.commands.exporting import _table
+from kdgen.export.formats import export_model
 from kdgen.export.graph import signature
 from kdgen.export.parity import Parity, compare, nearness
 from kdgen.models.model import Model
+from kdgen.registry import Spec
 from kdgen.types import Batch, Metrics, Task, UserError
 from kdgen.ui.exports import parity_table
 
@@ -130,3 +133,15 @@ def test_tables_say_what_means_something(task: Task, said: list[str], language: 
 def test_an_export_that_overflows_is_refused_in_a_line() -> None:
     with pytest.raises(UserError, match="as onnx-fp16 own gives numbers that are not finite: nothing is written"):
         parity(Images(), off=float("inf"))
+
+
+def test_weights_that_half_precision_does_not_hold_are_refused_in_a_line(tmp_path: Path) -> None:
+    net: nn.Module = registry.build("net", use := Spec(name="dncnn", args={"channels": 1, "width": 4, "depth": 3}))
+    with torch.no_grad():
+        next(net.parameters()).mul_(1e8)
+    own = Model(net, name="own", channels=1, task={"name": "denoise", "channels": 1, "sigma": 25}, use=use)
+    with pytest.raises(
+        UserError, match="as safetensors-fp16 own gives numbers that are not finite: nothing is written"
+    ):
+        export_model(own, tmp_path / "half", format="safetensors-fp16")
+    assert not any(tmp_path.iterdir())
