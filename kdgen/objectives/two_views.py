@@ -85,7 +85,7 @@ class TwoViews(Objective):
 
 def _view(x: Tensor, cond: Mapping[str, Tensor], random: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
     """A view of images, and what is told of it: where a part of a pixel is missing, it is missing."""
-    maps = {name: value for name, value in cond.items() if is_map(value, x)}
+    maps = {name: value for name, value in cond.items() if value.ndim == x.ndim and is_map(value, x)}
     stack = VIEWS(torch.cat([x, *maps.values()], 1), random, min(COLOURS, x.shape[1]))
     seen, *moved = torch.split(stack, [each.shape[1] for each in (x, *maps.values())], 1)
     told = dict(zip(maps, moved, strict=True))

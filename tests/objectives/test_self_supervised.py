@@ -105,9 +105,10 @@ def test_two_views_move_what_is_told_of_places_and_leave_the_colours_of_maps() -
     shown = list[tuple[Tensor, Tensor]]()
 
     class Told(nn.Module):
-        def forward(self, x: Tensor, mask: Tensor, sigma: Tensor) -> Tensor:
+        def forward(self, x: Tensor, mask: Tensor, sigma: Tensor, text: Tensor) -> Tensor:
             shown.append((x, mask))
             assert sigma.shape == (len(x),)
+            assert torch.equal(text, words[torch.arange(len(x)) % 4])
             return x[:, :, ::2, ::2]
 
     torch.manual_seed(0)
@@ -115,7 +116,8 @@ def test_two_views_move_what_is_told_of_places_and_leave_the_colours_of_maps() -
     mask = torch.zeros(4, 1, 16, 16)
     mask[..., :5, :8] = 1
     x[:, 3:] = 4 * mask - 1
-    batch = Batch(x=x, cond={"mask": mask, "sigma": torch.ones(4)})
+    words = torch.rand(4, 16, 16)
+    batch = Batch(x=x, cond={"mask": mask, "sigma": torch.ones(4), "text": words})
     views, net = TwoViews(layer="", size=5), Told()
     views.attach(net, batch)
     shown.clear()
